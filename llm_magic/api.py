@@ -1,0 +1,190 @@
+"""`LLM`: what the magics do, from Python; they share the registry, the configuration and the work of a cell."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Callable, Sequence
+from contextlib import suppress
+from typing import TYPE_CHECKING, Any, Literal, TypedDict, Unpack
+
+from llm_magic.events import Event
+from llm_magic.options import from_mapping
+from llm_magic.session import Session
+from llm_magic.session.plan import Cell
+
+if TYPE_CHECKING:
+    from llm_magic.response import Response
+    from llm_magic.session.run import Happening, Run
+
+_active: Session | None = None
+
+
+def activate(session: Session | None) -> None:
+    """Make `session` the one that an `LLM` uses; the extension calls it."""
+    global _active  # noqa: PLW0603 - one notebook, one session
+    _active = session
+
+
+def active_session() -> Session:
+    """Return the session of the loaded extension, else one of its own, configured by the project's file."""
+    if _active is None:
+        from llm_magic.providers.registry import ProviderRegistry
+        from llm_magic.providers.sources import apply_project
+        from llm_magic.settings import Settings
+
+        settings = Settings()
+        registry = ProviderRegistry(parent=settings)
+        apply_project(settings, registry)
+        activate(Session(settings, registry))
+    assert _active is not None  # noqa: S101 - just activated
+    return _active
+
+
+class AskOptions(TypedDict, total=False):
+    """The options of `%%llm`, as keyword arguments; `ask` describes them."""
+
+    system: str
+    images: Sequence[Any]
+    output_type: Any
+    schema: Any
+    choices: Sequence[str]
+    regex: str
+    grammar: str
+    retries_invalid: int
+    temperature: float
+    top_p: float
+    max_tokens: int
+    seed: int
+    stop: str | Sequence[str]
+    presence_penalty: float
+    frequency_penalty: float
+    n: int
+    logprobs: int
+    reasoning_effort: str
+    param: dict[str, Any]
+    header: dict[str, str]
+    base_url: str
+    timeout: float
+    retries: int
+    api: Literal["chat", "responses", "completions"]
+    chat: str
+    tools: Sequence[Callable[..., Any]]
+    tool_choice: str
+    max_tool_rounds: int
+
+
+class LLM:
+    """A language model to ask from Python.
+
+    Parameters
+    ----------
+    model
+        As `--model` takes it: an alias, `provider:model`, or a name that a route knows. Empty: the default.
+    defaults
+        Options of every call, as `ask` takes them.
+
+    Examples
+    --------
+    >>> llm = LLM("local:smollm2", temperature=0)  # doctest: +SKIP
+    >>> llm.ask("What is 2 + 2?", output_type=int).value  # doctest: +SKIP
+    4
+
+    """
+
+    def __init__(self, model: str = "", **defaults: Unpack[AskOptions]) -> None:
+        self.model = model
+        self.defaults = defaults
+
+    def __repr__(self) -> str:
+        return f"LLM({self.model!r})"
+
+    def ask(self, prompt: str, **options: Unpack[AskOptions]) -> Response:
+        """Ask, and wait for the whole answer; works inside a running event loop, too.
+
+        Parameters
+        ----------
+        prompt
+            The prompt, sent as it stands.
+        options
+            `output_type` is a type, or an expression for one as `--as` takes it; `images` are paths, URLs or
+            objects as `--image` takes them; `tools` are functions; `chat` names a conversation to continue
+            (without it, none is); `timeout` is in seconds. The others are those of `%%llm`.
+
+        Returns
+        -------
+        Response
+            `value` is the validated value of the output type, else the text.
+
+        Raises
+        ------
+        LLMError
+            `errors.py` draws the tree. `response` of the error holds what had arrived.
+
+        """
+        run, cell, session = self._run(prompt, options)
+        return session.loop.run(_finished(session, cell, run, _nowhere))
+
+    async def aask(self, prompt: str, **options: Unpack[AskOptions]) -> Response:
+        """Ask, and await the whole answer; as `ask`."""
+        run, cell, session = self._run(prompt, options)
+        future = session.loop.submit(_finished(session, cell, run, _nowhere))
+        try:
+            return await asyncio.wrap_future(future)
+        except asyncio.CancelledError:
+            future.cancel()
+            raise
+
+    async def stream(self, prompt: str, **options: Unpack[AskOptions]) -> AsyncIterator[Event]:
+        """Ask, and iterate over what happens: `TextDelta`, `ReasoningDelta`, `ToolCallDelta`, …, `Finished`.
+
+        Leaving the loop early closes the request at the server. Arguments and errors as for `ask`.
+        """
+        run, cell, session = self._run(prompt, options)
+        here = asyncio.get_running_loop()
+        arrived: asyncio.Queue[list[Happening] | None] = asyncio.Queue()
+
+        async def emit(batch: list[Happening]) -> None:
+            here.call_soon_threadsafe(arrived.put_nowait, batch)
+
+        async def work() -> None:
+            try:
+                await _finished(session, cell, run, emit)
+            finally:
+                with suppress(RuntimeError):  # the caller's loop may be closed by now
+                    here.call_soon_threadsafe(arrived.put_nowait, None)
+
+        future = session.loop.submit(work())
+        try:
+            while (batch := await arrived.get()) is not None:
+                for event in batch:
+                    yield event  # type: ignore[misc] # a Question is asked only where `confirm` is set: in a cell
+            await asyncio.wrap_future(future)
+        finally:
+            future.cancel()
+
+    def _run(self, prompt: str, options: AskOptions) -> tuple[Run, Cell, Session]:
+        from llm_magic.session.run import Run
+
+        session = active_session()
+        values: dict[str, Any] = {**self.defaults, **options}
+        base_url, images = values.pop("base_url", None), values.pop("images", None)
+        chosen = from_mapping(values, "LLM")
+        chosen.model, chosen.base_url = self.model or None, base_url
+        chosen.image = tuple(images) if images else None
+        chosen.once = "chat" not in values
+        cell = Cell(prompt, chosen, template=False)
+        return Run(session.plan(cell)), cell, session
+
+
+async def _nowhere(_batch: list[Happening]) -> None:
+    """Let events pass by."""
+
+
+async def _finished(session: Session, cell: Cell, run: Run, emit: Callable[[list[Happening]], Any]) -> Response:
+    """Run to the end and keep what is to be kept."""
+    try:
+        response = await run.answer(emit)
+    finally:
+        session.account(run)
+    session.keep(cell, run)
+    return response

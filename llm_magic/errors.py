@@ -1,0 +1,226 @@
+"""Every error this package raises; a message says what happened, where, and what to do next.
+
+LLMError
+├── InputError                  nothing was sent: the cell, an option or the configuration is wrong
+│   ├── OptionError             an unknown option, or a value that it does not take
+│   ├── PromptError             the template, a name in it, or an image cannot be rendered
+│   ├── OutputTypeError         a type, schema, regex, grammar or list of choices that cannot be one
+│   ├── ToolError               a Python function that cannot be offered to a model
+│   ├── ModelNotFoundError      a model name that no provider answers to
+│   ├── ConfigurationError      a setting, variable or extra that is missing or wrong
+│   ├── UnsupportedError        an option that this endpoint cannot honour
+│   └── HistoryError            a conversation that cannot be read, written or found
+├── ProviderError               the server refused, failed or could not be reached
+│   ├── ConnectionFailedError   no connection: refused, unknown host, TLS, proxy
+│   ├── TimedOutError           no answer within the timeout
+│   ├── AuthenticationError     the key was refused (401, 403)
+│   ├── EndpointNotFoundError   nothing answers at this URL, or the model is unknown there (404)
+│   ├── RequestRefusedError     the server will not take the request (other 4xx)
+│   │   ├── ContextOverflowError    the prompt is longer than the model's context
+│   │   └── ContentFilteredError    the prompt was blocked by a content filter
+│   ├── RateLimitedError        too many requests (429)
+│   │   └── QuotaExceededError  the account has no quota left; waiting does not help
+│   ├── ServerFailedError       the server failed (5xx), or an error arrived in mid-stream
+│   └── ProtocolError           what answered does not speak the OpenAI protocol
+└── AnswerError                 an answer came but cannot be used; `.response` keeps it
+    ├── InvalidValueError       the text does not validate as the output type
+    ├── IncompleteAnswerError   cut by a token limit, a filter or a lost stream
+    ├── RefusedError            the model refused
+    └── ToolLimitError          the model still asked for tools after the last round
+"""
+
+from __future__ import annotations
+
+import traceback
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from llm_magic.response import Response
+
+
+@dataclass(frozen=True, slots=True)
+class Origin:
+    """Where a request went: what an error names, and never a secret.
+
+    `url` has no user info and no query.
+    """
+
+    provider: str
+    model: str = ""
+    url: str = ""
+
+    def __str__(self) -> str:
+        name = f"{self.provider}:{self.model}" if self.model else self.provider
+        return f"{name} ({self.url})" if self.url else name
+
+
+class LLMError(Exception):
+    """The root of the tree: `except LLMError` catches whatever this package raises on purpose.
+
+    Parameters
+    ----------
+    message
+        What happened and where, in one sentence.
+    hint
+        What to do next, in one sentence; shown on a line of its own.
+
+    """
+
+    response: Response | None = None
+    """What had arrived when the error was raised, where anything had."""
+
+    def __init__(self, message: str, hint: str = "") -> None:
+        super().__init__(message, hint)
+        self.message = message
+        self.hint = hint
+        self._shown = False
+
+    def __str__(self) -> str:
+        return f"{self.message}\n{self.hint}" if self.hint else self.message
+
+    def _render_traceback_(self) -> list[str]:
+        """Return what IPython shows: the message alone; asked again (`%tb`), the whole traceback."""
+        if self._shown:
+            return "".join(traceback.format_exception(self)).splitlines()
+        self._shown = True
+        return [f"{type(self).__name__}: {self.message}", *([self.hint] if self.hint else [])]
+
+
+class InputError(LLMError):
+    """Nothing was sent: the cell, an option or the configuration is wrong."""
+
+
+class OptionError(InputError):
+    """An option is unknown, or its value is not one it takes."""
+
+
+class PromptError(InputError):
+    """The prompt cannot be rendered: template syntax, a name in it, an image."""
+
+
+class OutputTypeError(InputError):
+    """A type, schema, regex, grammar or list of choices that cannot be one."""
+
+
+class ToolError(InputError):
+    """A Python function that cannot be offered to a model."""
+
+
+class ModelNotFoundError(InputError):
+    """A model name that no configured provider answers to."""
+
+
+class ConfigurationError(InputError):
+    """A setting, an environment variable or an extra is missing or wrong."""
+
+
+class UnsupportedError(InputError):
+    """An option that the chosen endpoint cannot honour."""
+
+
+class HistoryError(InputError):
+    """A conversation that cannot be read, written or found."""
+
+
+class ProviderError(LLMError):
+    """The server refused, failed or could not be reached.
+
+    Parameters
+    ----------
+    message, hint
+        As for `LLMError`.
+    origin
+        The provider, model and URL asked.
+    status
+        The HTTP status, `None` where there was no answer.
+    request_id
+        The server's own name for the request, for its support desk.
+    body
+        The server's error document, as far as it could be read.
+
+    """
+
+    def __init__(
+        self,
+        message: str,
+        hint: str = "",
+        *,
+        origin: Origin | None = None,
+        status: int | None = None,
+        request_id: str | None = None,
+        body: object = None,
+    ) -> None:
+        super().__init__(message, hint)
+        self.origin = origin
+        self.status = status
+        self.request_id = request_id
+        self.body = body
+
+
+class ConnectionFailedError(ProviderError):
+    """No connection: refused, unknown host, TLS, proxy."""
+
+
+class TimedOutError(ProviderError):
+    """No answer within the timeout."""
+
+
+class AuthenticationError(ProviderError):
+    """The key was refused (401, 403)."""
+
+
+class EndpointNotFoundError(ProviderError):
+    """Nothing answers at this URL, or the model is unknown there (404)."""
+
+
+class RequestRefusedError(ProviderError):
+    """The server will not take the request (other 4xx)."""
+
+
+class ContextOverflowError(RequestRefusedError):
+    """The prompt is longer than the model's context."""
+
+
+class ContentFilteredError(RequestRefusedError):
+    """The prompt was blocked by a content filter."""
+
+
+class RateLimitedError(ProviderError):
+    """Too many requests (429), also after the retries."""
+
+
+class QuotaExceededError(RateLimitedError):
+    """The account has no quota left; waiting does not help."""
+
+
+class ServerFailedError(ProviderError):
+    """The server failed (5xx), or an error arrived in mid-stream."""
+
+
+class ProtocolError(ProviderError):
+    """What answered does not speak the OpenAI protocol."""
+
+
+class AnswerError(LLMError):
+    """An answer came but cannot be used; `response` keeps all of it."""
+
+    def __init__(self, message: str, hint: str = "", *, response: Response | None = None) -> None:
+        super().__init__(message, hint)
+        self.response = response
+
+
+class InvalidValueError(AnswerError):
+    """The text does not validate as the output type."""
+
+
+class IncompleteAnswerError(AnswerError):
+    """The answer was cut by a token limit, a filter or a lost stream."""
+
+
+class RefusedError(AnswerError):
+    """The model refused to answer."""
+
+
+class ToolLimitError(AnswerError):
+    """The model still asked for tools after the last round allowed."""

@@ -1,0 +1,86 @@
+"""`%load_ext llm_magic`: puts the magics in place at once, and imports the heavy libraries while the user types."""
+
+from __future__ import annotations
+
+import threading
+from typing import TYPE_CHECKING, Any
+
+from llm_magic import api, syntax
+from llm_magic.commands import LLMCommands
+from llm_magic.magics import LLMMagics
+from llm_magic.providers.registry import ProviderRegistry
+from llm_magic.providers.sources import apply_project
+from llm_magic.session import Session
+
+if TYPE_CHECKING:
+    from IPython.core.interactiveshell import InteractiveShell
+
+_ATTRIBUTE = "_llm_magic"
+
+
+class Loaded:
+    """What loading put into a shell, so that unloading can take out every bit of it."""
+
+    def __init__(self, shell: InteractiveShell) -> None:
+        self.shell = shell
+        self.magics = LLMMagics(shell)
+        self.registry = ProviderRegistry(parent=self.magics)
+        self.registry.shelf = shell.configurables
+        apply_project(self.magics, self.registry)
+        self.session = Session(self.magics, self.registry)
+        self.magics.session = self.session
+        self.commands = LLMCommands(shell, self.session)
+        shell.register_magics(self.magics)
+        shell.register_magics(self.commands)
+        self.registry.shelf.append(self.registry)
+        shell.input_transformers_cleanup.append(syntax.rewrite)
+        api.activate(self.session)
+        threading.Thread(target=_import_ahead, name="llm_magic imports", daemon=True).start()
+
+    def unload(self) -> None:
+        """Take everything out again."""
+        api.activate(None)
+        shell = self.shell
+        shell.input_transformers_cleanup[:] = [
+            transform for transform in shell.input_transformers_cleanup if transform is not syntax.rewrite
+        ]
+        ours = (self.magics, self.commands)
+        for kind, names in shell.magics_manager.magics.items():
+            mine = [name for name, function in names.items() if getattr(function, "__self__", None) in ours]
+            for name in mine:
+                del shell.magics_manager.magics[kind][name]
+        for magics in ours:
+            shell.magics_manager.registry.pop(type(magics).__name__, None)
+        gone = {id(item) for item in (*ours, self.registry)}
+        shell.configurables[:] = [item for item in shell.configurables if id(item) not in gone]
+        self.session.close()
+
+
+def _import_ahead() -> None:
+    """Import what the first cell will need; whatever fails here says so when it is needed."""
+    import importlib
+    from contextlib import suppress
+
+    for name in (
+        "openai",
+        "llm_magic.session.run",
+        "llm_magic.prompt",
+        "llm_magic.output.spec",
+        "llm_magic.display",
+    ):
+        with suppress(Exception):
+            importlib.import_module(name)
+
+
+def load(shell: InteractiveShell) -> None:
+    """Load, or load again."""
+    unload(shell)
+    setattr(shell, _ATTRIBUTE, Loaded(shell))
+
+
+def unload(shell: InteractiveShell) -> None:
+    """Unload, if loaded."""
+    loaded: Any = getattr(shell, _ATTRIBUTE, None)
+    if loaded is not None:
+        delattr(shell, _ATTRIBUTE)
+        loaded.unload()

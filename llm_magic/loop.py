@@ -1,0 +1,160 @@
+"""One event loop on one daemon thread: coroutines run there, the caller's thread waits and can be interrupted."""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+import weakref
+from collections.abc import Awaitable, Callable, Coroutine
+from concurrent.futures import Future
+from queue import Empty, SimpleQueue
+from typing import Any, Generic, TypeVar
+
+T = TypeVar("T")
+
+
+class BackgroundLoop:
+    """An event loop on a daemon thread, started at first use; `close` cancels what runs and ends the thread."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._loop: asyncio.AbstractEventLoop | None = None
+        self._finalizer: weakref.finalize[..., Any] | None = None
+
+    @property
+    def loop(self) -> asyncio.AbstractEventLoop:
+        """The loop, running."""
+        with self._lock:
+            if self._loop is None:
+                self._loop = asyncio.new_event_loop()
+                thread = threading.Thread(target=self._loop.run_forever, name="llm_magic loop", daemon=True)
+                thread.start()
+                self._finalizer = weakref.finalize(self, _shut_down, self._loop, thread)
+            return self._loop
+
+    def submit(self, coroutine: Coroutine[Any, Any, T]) -> Future[T]:
+        """Start `coroutine` on the loop and return its future; cancelling that cancels the task."""
+        return asyncio.run_coroutine_threadsafe(coroutine, self.loop)
+
+    def run(self, coroutine: Coroutine[Any, Any, T]) -> T:
+        """Run `coroutine` on the loop and wait for its result; an interrupt of the wait cancels it.
+
+        Works inside a running event loop of the caller's, too, which waits meanwhile.
+        """
+        future = self.submit(coroutine)
+        try:
+            while True:
+                try:
+                    return future.result(timeout=0.2)  # a bare wait cannot be interrupted on Windows
+                except TimeoutError:
+                    if future.done():
+                        raise
+        except KeyboardInterrupt:
+            future.cancel()
+            raise
+
+    def close(self) -> None:
+        """Cancel what runs and end the thread; a later use starts a new one."""
+        with self._lock:
+            if self._finalizer is not None:
+                self._finalizer()
+            self._loop = self._finalizer = None
+
+
+def _shut_down(loop: asyncio.AbstractEventLoop, thread: threading.Thread) -> None:
+    """Cancel every task of `loop`, let them end, stop the loop and join its thread."""
+
+    async def drain() -> None:
+        tasks = asyncio.all_tasks() - {asyncio.current_task()}
+        for task in tasks:
+            task.cancel()
+        await asyncio.wait(tasks, timeout=2) if tasks else None
+        await loop.shutdown_asyncgens()
+        loop.stop()
+
+    if not loop.is_running():
+        return
+    asyncio.run_coroutine_threadsafe(drain(), loop)
+    if thread is not threading.current_thread():
+        thread.join(timeout=3)
+        if not thread.is_alive():
+            loop.close()
+
+
+Emit = Callable[[list[T]], Awaitable[None]]
+"""What a producer hands its batches to; awaiting it makes the producer wait for a slow consumer."""
+
+_AHEAD = 50_000  # items that a producer may be ahead of its consumer: bounds the memory, not the speed
+
+
+class Channel(Generic[T]):
+    """Batches of items on their way from a coroutine on the loop to a thread that waits for them.
+
+    Parameters
+    ----------
+    loop
+        Where `work` runs; it starts at once.
+    work
+        A coroutine function that takes an `Emit`.
+
+    """
+
+    def __init__(self, loop: BackgroundLoop, work: Callable[[Emit[T]], Coroutine[Any, Any, Any]]) -> None:
+        self._queue: SimpleQueue[list[T] | None] = SimpleQueue()
+        self._sent = self._received = 0
+        self._closed = False
+        self._future = loop.submit(self._produce(work))
+
+    async def _produce(self, work: Callable[[Emit[T]], Coroutine[Any, Any, Any]]) -> None:
+        try:
+            await work(self._emit)
+        finally:
+            self._queue.put(None)
+
+    async def _emit(self, batch: list[T]) -> None:
+        self._sent += len(batch)
+        self._queue.put(batch)
+        while self._sent - self._received > _AHEAD:
+            await asyncio.sleep(0.002)
+
+    def receive(self, timeout: float | None) -> list[T] | None:
+        """Return what has arrived, waiting for the first of it.
+
+        Returns
+        -------
+        list or None
+            `[]` after `timeout` seconds without an item, None at the end.
+
+        Raises
+        ------
+        Exception
+            What `work` raised, once all items before it were received.
+
+        """
+        items: list[T] = []
+        try:
+            batch = None if self._closed else self._queue.get(timeout=timeout)
+            while batch is not None:
+                items += batch
+                self._received += len(batch)
+                batch = self._queue.get_nowait()
+        except Empty:
+            return items
+        self._closed = True
+        if items:
+            return items
+        self._future.result()
+        return None
+
+    def stop(self) -> None:
+        """Cancel the work, from any thread, and do not wait: `receive` raises CancelledError when it has ended."""
+        self._future.cancel()
+
+    def cancel(self, timeout: float = 2.0) -> None:
+        """Cancel the work and wait until it has closed what it had open; what it still sends is dropped."""
+        self._future.cancel()
+        while not self._closed:
+            try:
+                self._closed = self._queue.get(timeout=timeout) is None
+            except Empty:
+                return

@@ -1,0 +1,120 @@
+"""`%%llm` and `%llm`: read the options, let the session do the work, bind what it gives back."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from functools import partial
+from typing import TYPE_CHECKING, Any
+
+from IPython.core.magic import Magics, line_cell_magic, magics_class, no_var_expand
+
+from llm_magic import arguments
+from llm_magic.errors import LLMError
+from llm_magic.options import Options
+from llm_magic.session.plan import Cell
+from llm_magic.settings import Settings
+
+if TYPE_CHECKING:
+    from IPython.core.interactiveshell import InteractiveShell
+
+    from llm_magic.response import Response
+    from llm_magic.session import Session
+    from llm_magic.session.job import Job
+
+
+class Interrupted(KeyboardInterrupt):
+    """The user interrupted a cell; shown as one line, and everything that stops on KeyboardInterrupt stops."""
+
+    def _render_traceback_(self) -> list[str]:
+        return ["KeyboardInterrupt: the request was stopped; _llm.text has what had arrived."]
+
+
+@magics_class
+class LLMMagics(Magics, Settings):
+    """Settings of every `%%llm` cell; `%llm_config` shows all that are in force."""
+
+    def __init__(self, shell: InteractiveShell, **traits: Any) -> None:
+        super().__init__(shell, **traits)
+        self.shell: InteractiveShell
+        self.session: Session
+        self._asked = ("", -1, 0)  # the cell that ran last, its execution count, its prompts so far
+
+    @no_var_expand
+    @line_cell_magic
+    def llm(self, line: str, cell: str | None = None) -> Response | Job | None:
+        """Send a prompt to a language model and show the answer as it arrives; `%%llm --help` lists the options."""
+        namespace: dict[str, Any] = self.shell.user_ns
+        magic = "%llm" if cell is None else "%%llm"
+        options, prompt = arguments.parse(line, magic=magic, prompt=cell is None, expand=_expander(namespace))
+        if options.help:
+            print(arguments.help_text())  # noqa: T201 - a page to read
+            return None
+        body = prompt if cell is None else cell.removesuffix("\n")
+        identifier = self._cell_id()
+        return self._answer(Cell(body, options, namespace, identifier, part=self._part(identifier)))
+
+    def _part(self, identifier: str | None) -> int:
+        """Return the number of this prompt within the run of its cell."""
+        run = (identifier or "", self.shell.execution_count)
+        part = self._asked[2] + 1 if self._asked[:2] == run else 0
+        self._asked = (*run, part)
+        return part
+
+    def _answer(self, cell: Cell) -> Response | Job | None:
+        from llm_magic import display
+
+        options = cell.options
+        if options.dry_run:
+            display.show_preview(self.session.preview(cell))
+            return None
+        run = self.session.start(cell)
+        view = display.choose(self.shell, self, self._show(options), background=bool(options.background))
+        if options.background:
+            from llm_magic.session.job import Job
+
+            return Job(self.session, cell, run, view, partial(self._bind, options.out))
+        try:
+            response = self.session.show(cell, run, view)
+        except LLMError as error:
+            if error.response is not None:
+                self._remember(error.response)
+            raise
+        except KeyboardInterrupt:
+            if run.response is not None:
+                self._remember(run.response)
+            raise Interrupted from None
+        self._bind(options.out, response)
+        return response
+
+    def _bind(self, name: str | None, response: Response) -> None:
+        self._remember(response)
+        if name:
+            self.shell.user_ns[name] = response.value
+
+    def _show(self, options: Options) -> str:
+        return options.show or self.show or "markdown"
+
+    def _remember(self, response: Response) -> None:
+        response._shown_in = self.shell.execution_count  # noqa: SLF001 - its own display asks for it
+        self.shell.user_ns["_llm"] = response
+
+    def _cell_id(self) -> str | None:
+        """Return the front end's id of the running cell (JupyterLab and Notebook send it with each execution)."""
+        kernel = getattr(self.shell, "kernel", None)
+        if kernel is None:
+            return None
+        identifier = kernel.get_parent().get("metadata", {}).get("cellId")
+        return identifier if isinstance(identifier, str) else None
+
+
+def _expander(namespace: Mapping[str, Any]) -> Callable[[str], str]:
+    """Return what expands IPython's `$name` and `{expression}` in an unquoted value."""
+
+    def expand(text: str) -> str:
+        if "$" not in text and "{" not in text:
+            return text
+        from llm_magic.prompt import expand_option
+
+        return expand_option(text, namespace)
+
+    return expand

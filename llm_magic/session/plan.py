@@ -1,0 +1,240 @@
+"""From a cell to a plan: everything is read, resolved and checked here, before anything is sent."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field, fields
+from fnmatch import fnmatchcase
+from typing import TYPE_CHECKING, Any
+
+from llm_magic.errors import OptionError, PromptError
+from llm_magic.messages import Message, Part, Text, system, user
+from llm_magic.options import Options, from_mapping
+from llm_magic.request import Parameters, Request
+
+if TYPE_CHECKING:
+    from llm_magic.conversation import Turn
+    from llm_magic.output.dialects import Structure
+    from llm_magic.output.spec import OutputSpec
+    from llm_magic.profile import Profile
+    from llm_magic.providers.registry import ProviderRegistry, Target
+    from llm_magic.settings import Settings
+    from llm_magic.tools import FunctionTool
+
+
+@dataclass(frozen=True, slots=True)
+class Cell:
+    """What a user asks: a body with options, and the variables that both may name.
+
+    `cell_id` is the front end's name of the cell, None where it has none. `template` is False where the body
+    stands as it is.
+    """
+
+    body: str
+    options: Options
+    namespace: Mapping[str, Any] = field(default_factory=dict)
+    cell_id: str | None = None
+    template: bool = True
+    part: int = 0
+    """Number of the prompt within one run of its cell, from 0."""
+
+
+@dataclass(frozen=True, slots=True)
+class Choice:
+    """A model that may answer, and the options as they are in force for it."""
+
+    target: Target
+    options: Options
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """A cell, resolved: what will be asked of whom. The first of `choices` is asked, the others are its fallbacks."""
+
+    choices: tuple[Choice, ...]
+    parts: tuple[Part, ...]
+    notes: tuple[str, ...] = ()
+    spec: OutputSpec | None = None
+    tools: Mapping[str, FunctionTool] = field(default_factory=dict)
+    turns: tuple[Turn, ...] = ()
+    tool_timeout: float = 60.0
+
+    @property
+    def options(self) -> Options:
+        """The options in force for the model asked first."""
+        return self.choices[0].options
+
+
+def plan(cell: Cell, settings: Settings, registry: ProviderRegistry, turns: tuple[Turn, ...] = ()) -> Plan:
+    """Resolve a cell.
+
+    Raises
+    ------
+    InputError
+        Whatever is wrong with the cell; nothing was sent.
+
+    """
+    choices = choose(cell.options, settings, registry)
+    options = choices[0].options
+    if not cell.body.strip() and not options.image:
+        raise PromptError("The cell is empty.", "Write the prompt on the lines below %%llm.")
+    parts, notes = _parts(cell, options, settings)
+    return Plan(
+        choices=choices,
+        parts=parts,
+        notes=notes,
+        spec=_output(options, cell.namespace),
+        tools=_tools(options, cell.namespace),
+        turns=() if options.once else turns,
+        tool_timeout=settings.tool_timeout,
+    )
+
+
+def choose(given: Options, settings: Settings, registry: ProviderRegistry) -> tuple[Choice, ...]:
+    """Return the model asked for and its fallbacks, each with its options."""
+    name = given.model or registry.default_model(settings.model)
+    target = registry.resolve(name)
+    choices = [_choice(given, target, settings)]
+    choices += [_choice(given, registry.resolve(fallback), settings) for fallback in target.fallbacks]
+    return tuple(choices)
+
+
+def _choice(given: Options, target: Target, settings: Settings) -> Choice:
+    """Put the options together: the line's, over the alias's, over the model's, over everybody's."""
+    options = given.over(from_mapping(target.defaults, f"alias {target.asked!r}"))
+    globs = [
+        glob
+        for glob in settings.model_params
+        if any(
+            fnmatchcase(name, glob) for name in (target.asked, target.model, f"{target.provider.name}:{target.model}")
+        )
+    ]
+    for glob in sorted(globs, key=len, reverse=True):
+        options = options.over(from_mapping(settings.model_params[glob], f"LLMMagics.model_params[{glob!r}]"))
+    options = options.over(from_mapping(settings.params, "LLMMagics.params")).over(_everybodys(settings))
+    if options.base_url:
+        target = target.at(options.base_url)
+    return Choice(target, options)
+
+
+def _everybodys(settings: Settings) -> Options:
+    """Return the options that have a trait of their own."""
+    return Options(
+        system=settings.system or None,
+        show=settings.show or None,
+        no_stream=not settings.stream,
+        retries_invalid=settings.retries_invalid,
+        max_tool_rounds=settings.max_tool_rounds,
+    )
+
+
+def _output(options: Options, namespace: Mapping[str, Any]) -> OutputSpec | None:
+    kinds = {
+        "--as": options.output_type,
+        "--schema": options.schema,
+        "--choices": options.choices,
+        "--regex": options.regex,
+        "--grammar": options.grammar,
+    }
+    given = [flag for flag, value in kinds.items() if value is not None]
+    if not given:
+        return None
+    if len(given) > 1:
+        raise OptionError(f"{' and '.join(given)} exclude each other.", "Keep one of them.")
+    from llm_magic.output.spec import spec_from
+
+    return spec_from(
+        as_=options.output_type,
+        schema=options.schema,
+        choices=options.choices,
+        regex=options.regex,
+        grammar=options.grammar,
+        namespace=namespace,
+    )
+
+
+def _tools(options: Options, namespace: Mapping[str, Any]) -> Mapping[str, FunctionTool]:
+    if options.tools is None:
+        for flag, value in (("--tool-choice", options.tool_choice), ("--confirm", options.confirm)):
+            if value is not None:
+                raise OptionError(f"{flag} needs --tools.", "--tools F,G names the Python functions.")
+        return {}
+    from llm_magic.tools import tools_from
+
+    tools = {tool.name: tool for tool in tools_from(options.tools, namespace)}
+    choice = options.tool_choice
+    if choice is not None and choice not in {"auto", "none", "required", *tools}:
+        raise OptionError(
+            f"--tool-choice {choice} is not one of the tools.",
+            f"Say auto, none, required or {', '.join(tools)}.",
+        )
+    return tools
+
+
+def _parts(cell: Cell, options: Options, settings: Settings) -> tuple[tuple[Part, ...], tuple[str, ...]]:
+    """Render the body and the images."""
+    notes: list[str] = []
+    if cell.template and not options.raw:
+        from llm_magic import prompt
+
+        rendered = prompt.render(cell.body, cell.namespace, settings=settings)
+        parts, notes = list(rendered.parts), list(rendered.notes)
+    else:
+        parts = [Text(cell.body)]
+    for image in options.image or ():
+        from llm_magic import images
+
+        value = _image_value(image, cell.namespace)
+        part, note = images.part(value, max_side=settings.max_image_pixels)
+        parts.append(part)
+        notes += [note] if note else []
+    return tuple(part for part in parts if part != Text("")), tuple(notes)
+
+
+def _image_value(image: Any, namespace: Mapping[str, Any]) -> Any:
+    """Return the variable of that name, else the path or URL itself."""
+    return namespace[image] if isinstance(image, str) and image in namespace else image
+
+
+def parameters(options: Options) -> Parameters:
+    """Return the request parameters among the options."""
+    names = {item.name for item in fields(Parameters)} - {"extra"}
+    return Parameters(**{name: getattr(options, name) for name in names}, extra=options.param)
+
+
+def fitting(
+    turns: tuple[Turn, ...], needed: tuple[Message, ...], max_tokens: int | None, context: int | None
+) -> tuple[Turn, ...]:
+    """Return the latest turns that leave room for the prompt and the answer, where the model's context is known."""
+    if context is None:
+        return turns
+    from llm_magic.conversation import estimate, window
+
+    answer = max_tokens if max_tokens is not None else context // 4
+    return window(turns, context - estimate(needed) - answer)
+
+
+def compose(plan: Plan, choice: Choice, model: str, profile: Profile, structure: Structure | None) -> Request:
+    """Write the request of the first round: system prompt, as much of the conversation as fits, prompt."""
+    options = choice.options
+    parts = plan.parts
+    if structure is not None and structure.instruction:
+        parts = (*parts, Text(f"\n\n{structure.instruction}"))
+    first = (system(options.system),) if options.system else ()
+    messages: list[Message] = [*first]
+    for turn in fitting(plan.turns, (*first, user(*parts)), options.max_tokens, profile.context):
+        messages += turn.messages
+    messages.append(user(*parts))
+    return Request(
+        model=model,
+        messages=tuple(messages),
+        parameters=parameters(options),
+        structure=structure.fields if structure is not None else {},
+        tools=(
+            *(tool.tool for tool in plan.tools.values()),
+            *(structure.tools if structure is not None else ()),
+        ),
+        tool_choice=structure.tools[0].name if structure is not None and structure.tools else options.tool_choice,
+        stream=not options.no_stream,
+        headers=options.header,
+    )

@@ -1,0 +1,60 @@
+"""What a user may set for all cells, as traits of `LLMMagics`: `%config LLMMagics.model = "…"`."""
+
+from __future__ import annotations
+
+from traitlets import Bool, Dict, Float, Int, List, Unicode
+from traitlets.config import Configurable
+
+
+class Settings(Configurable):
+    """Settings of every cell. The magics inherit them, so that their section in a configuration file is `LLMMagics`."""
+
+    model = Unicode(
+        "",
+        help='Model of cells without --model: an alias, "provider:model", or a name that a route sends to a provider. '
+        "Empty: the embedded local:smollm2 where the extra `local` is installed.",
+    ).tag(config=True)
+    params = Dict(
+        help="Request parameters of every cell, by the names of the long options: "
+        '{"temperature": 0, "max_tokens": 500}. Names that are no option go into the body as they are.',
+    ).tag(config=True)
+    model_params = Dict(
+        help='Request parameters by model: {"gpt-5*": {"reasoning_effort": "low"}}. Globs match the whole name asked '
+        "for; a longer glob wins over a shorter one, and all of these over `params`.",
+    ).tag(config=True)
+    system = Unicode("", help="System prompt of cells without --system.").tag(config=True)
+    show = Unicode("", help="How answers are shown without --show: markdown, text, code, json or none.").tag(
+        config=True
+    )
+    footer = Bool(True, help="Whether a quiet line with model, tokens, time and cost follows the answer.").tag(
+        config=True
+    )
+    stream = Bool(True, help="Whether answers are shown while they arrive; False is --no-stream for every cell.").tag(
+        config=True
+    )
+    retries_invalid = Int(
+        1, min=0, help="How often a value that does not validate is asked for again, with the reason."
+    ).tag(config=True)
+    max_rows = Int(20, min=1, help="Rows of a DataFrame or Series in a prompt; the true shape is said.").tag(
+        config=True
+    )
+    max_value_chars = Int(20_000, min=1, help="Characters that one value may take in a prompt; cutting is said.").tag(
+        config=True
+    )
+    max_image_pixels = Int(
+        2048, min=16, help="Longest side of an image in pixels; a larger one is scaled down, which is said."
+    ).tag(config=True)
+    chat = Unicode("main", help="Conversation that cells belong to without --chat.").tag(config=True)
+    history_turns = Int(
+        20, min=0, help="Turns of the conversation that are sent with a prompt at most; 0 sends none."
+    ).tag(config=True)
+    chat_file = Unicode(
+        "",
+        help="File in which conversations are kept across kernel restarts; empty keeps them in memory only.",
+    ).tag(config=True)
+    max_tool_rounds = Int(8, min=1, help="Rounds of tool calls that one cell may take.").tag(config=True)
+    tool_timeout = Float(60.0, min=0.0, help="Seconds that one tool call may take.").tag(config=True)
+    repaints = Float(20.0, min=0.5, max=60.0, help="Repaints a second of an answer that streams, at most.").tag(
+        config=True
+    )
+    model_names = List(Unicode(), help="Further model names that completion offers after --model.").tag(config=True)
