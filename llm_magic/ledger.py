@@ -5,7 +5,10 @@ from __future__ import annotations
 import threading
 from dataclasses import dataclass, replace
 
+from llm_magic.events import Usage
 from llm_magic.response import Response
+
+_FAILED = 400  # the least status of a failure (RFC 9110, 15)
 
 
 @dataclass(frozen=True, slots=True)
@@ -17,7 +20,7 @@ class Row:
     provider, model
         Whose usage it is.
     answers
-        Cells answered, interrupted ones included.
+        Responses of which something came, interrupted ones included.
     requests, failed
         HTTP requests made, and those of them that failed.
     input_tokens, output_tokens, cached_tokens, reasoning_tokens
@@ -54,7 +57,7 @@ class Ledger:
     >>> from llm_magic.events import Usage
     >>> ledger = Ledger()
     >>> ledger.add(Response(provider="local", model="smollm2", usage=Usage(12, 34), seconds=0.5))
-    >>> [(row.model, row.requests, row.input_tokens, row.cost) for row in ledger.rows()]
+    >>> [(row.model, row.answers, row.input_tokens, row.cost) for row in ledger.rows()]
     [('smollm2', 1, 12, None)]
 
     """
@@ -64,39 +67,35 @@ class Ledger:
         self._rows: dict[tuple[str, str], Row] = {}
 
     def add(self, response: Response) -> None:
-        """Enter an answer: its tokens, time and cost for the model that gave it, its requests for each model asked."""
+        """Enter a response: tokens, time and cost for the model that gave it, requests for each model asked."""
         attempts = response.attempts
+        succeeded = any(attempt.status is not None and attempt.status < _FAILED for attempt in attempts)
+        answered = succeeded or response.usage is not None or bool(response.text)
+        if not attempts and not answered:
+            return  # nothing was sent
         last = attempts[-1] if attempts else None
         key = (last.provider, last.model) if last is not None else (response.provider, response.model)
+        usage = response.usage or Usage()
         with self._lock:
             for attempt in attempts:
                 row = self._row(attempt.provider, attempt.model)
-                failed = attempt.status is None or attempt.status >= 400  # noqa: PLR2004 - RFC 9110, 15
+                failed = attempt.status is None or attempt.status >= _FAILED
                 self._rows[row.provider, row.model] = replace(
                     row, requests=row.requests + 1, failed=row.failed + failed
                 )
             row = self._row(*key)
-            row = replace(
+            self._rows[key] = replace(
                 row,
-                answers=row.answers + 1,
-                requests=row.requests + (last is None),
+                answers=row.answers + answered,
+                input_tokens=row.input_tokens + usage.input_tokens,
+                output_tokens=row.output_tokens + usage.output_tokens,
+                cached_tokens=row.cached_tokens + usage.cached_tokens,
+                reasoning_tokens=row.reasoning_tokens + usage.reasoning_tokens,
+                uncounted=row.uncounted + (answered and response.usage is None),
                 seconds=row.seconds + response.seconds,
+                cost=row.cost if response.cost is None else (row.cost or 0.0) + response.cost,
+                unpriced=row.unpriced + (answered and response.cost is None),
             )
-            if response.usage is None:
-                row = replace(row, uncounted=row.uncounted + 1)
-            else:
-                row = replace(
-                    row,
-                    input_tokens=row.input_tokens + response.usage.input_tokens,
-                    output_tokens=row.output_tokens + response.usage.output_tokens,
-                    cached_tokens=row.cached_tokens + response.usage.cached_tokens,
-                    reasoning_tokens=row.reasoning_tokens + response.usage.reasoning_tokens,
-                )
-            if response.cost is None:
-                row = replace(row, unpriced=row.unpriced + 1)
-            else:
-                row = replace(row, cost=(row.cost or 0.0) + response.cost)
-            self._rows[key] = row
 
     def _row(self, provider: str, model: str) -> Row:
         return self._rows.get((provider, model)) or Row(provider, model)

@@ -1,0 +1,201 @@
+"""A conversation as a file to read or to take elsewhere: JSON messages, Markdown, a notebook; and JSON back."""
+
+from __future__ import annotations
+
+import base64
+import json
+import os
+import re
+import tempfile
+from collections.abc import Callable, Sequence
+from contextlib import suppress
+from datetime import datetime
+from pathlib import Path
+from typing import Any
+
+from llm_magic.conversation.turns import Turn
+from llm_magic.conversation.wording import from_document, image_url, to_document
+from llm_magic.errors import HistoryError
+from llm_magic.messages import Image, Message, Text
+
+_MAX_IMPORT = 256 * 2**20  # bytes
+
+
+def write(path: Path, name: str, turns: Sequence[Turn]) -> Path:
+    """Write turns as the file's ending says; the file appears whole or not at all."""
+    writer = _WRITERS.get(path.suffix.lower())
+    if writer is None:
+        raise HistoryError(
+            f"Conversations are not written as {path.suffix or path.name!r}.", "End it in .json, .md or .ipynb."
+        )
+    text = writer(name, turns)
+    temporary = ""
+    try:
+        handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
+        with os.fdopen(handle, "w", encoding="utf-8", newline="\n") as opened:
+            opened.write(text)
+        os.chmod(temporary, 0o666 & ~_umask())  # noqa: PTH101 - as `open` would have made it
+        os.replace(temporary, path)  # noqa: PTH105 - one name for both
+    except OSError as error:
+        with suppress(OSError):
+            os.unlink(temporary)  # noqa: PTH108 - one name for both
+        raise HistoryError(
+            f"{path} cannot be written: {error.strerror}.", "Name a file in a folder of yours."
+        ) from None
+    return path
+
+
+def _umask() -> int:
+    mask = os.umask(0)
+    os.umask(mask)
+    return mask
+
+
+def read(path: Path) -> tuple[Turn, ...]:
+    """Read exported JSON, or messages of the chat API: a list of them, or an object with `messages`."""
+    try:
+        if path.stat().st_size > _MAX_IMPORT:
+            raise HistoryError(f"{path} is larger than {_MAX_IMPORT // 2**20} MB.", "Import a part of it.")
+        document = json.loads(path.read_bytes())
+    except OSError as error:
+        raise HistoryError(
+            f"{path} cannot be read: {error.strerror}.", "Name a .json file that was exported."
+        ) from None
+    except (ValueError, RecursionError):
+        raise HistoryError(f"{path} is not JSON.", "Name a .json file that was exported.") from None
+    documents = document.get("messages") if isinstance(document, dict) else document
+    if not isinstance(documents, list) or not documents:
+        raise HistoryError(f"{path} holds no messages.", "Name a .json file that was exported.")
+    messages = [from_document(item) for item in documents]
+    told = document.get("turns") if isinstance(document, dict) else None
+    return _turns(messages, told)
+
+
+def _turns(messages: list[Message], told: Any) -> tuple[Turn, ...]:
+    """Divide messages into turns: as the file tells, else a new one at each question that follows an answer."""
+    try:
+        counts = [int(turn["messages"]) for turn in told or ()]
+        if counts and sum(counts) == len(messages) and min(counts) > 0:
+            parts = iter(messages)
+            return tuple(
+                Turn(
+                    None if turn.get("cell_id") is None else str(turn["cell_id"]),
+                    tuple(next(parts) for _ in range(count)),
+                    str(turn.get("model", "")),
+                    float(turn.get("when", 0)),
+                    int(turn.get("part", 0)),
+                )
+                for turn, count in zip(told, counts, strict=True)
+            )
+    except (TypeError, KeyError, ValueError):
+        pass  # hand-made: the messages are what counts
+    groups: list[list[Message]] = []
+    for message in messages:
+        if not groups or (message.role == "user" and groups[-1][-1].role in {"assistant", "tool"}):
+            groups.append([])
+        groups[-1].append(message)
+    return tuple(Turn(None, tuple(group)) for group in groups)
+
+
+def _as_json(name: str, turns: Sequence[Turn]) -> str:
+    document = {
+        "name": name,
+        "messages": [to_document(message) for turn in turns for message in turn.messages],
+        "turns": [
+            {
+                "cell_id": turn.cell_id,
+                "part": turn.part,
+                "model": turn.model,
+                "when": turn.when,
+                "messages": len(turn.messages),
+            }
+            for turn in turns
+        ],
+    }
+    return json.dumps(document, indent=1, ensure_ascii=False).encode("utf-8", "backslashreplace").decode() + "\n"
+
+
+def _as_markdown(name: str, turns: Sequence[Turn]) -> str:
+    lines = [f"# {name}", ""]
+    for number, turn in enumerate(turns, 1):
+        lines += [f"## {number}. {turn.model}{_when(turn)}".rstrip(), ""]
+        for message in turn.messages:
+            lines += [f"**{_WHO[message.role]}**", "", _readable(message), ""]
+    return "\n".join(lines).encode("utf-8", "replace").decode()
+
+
+_WHO = {"user": "You", "assistant": "Model", "tool": "Tool", "system": "System"}
+
+
+def _when(turn: Turn) -> str:
+    return f", {datetime.fromtimestamp(turn.when).astimezone():%Y-%m-%d %H:%M}" if turn.when else ""
+
+
+def _readable(message: Message) -> str:
+    """Return a message as Markdown: images in place, calls and results as code."""
+    pieces = [part.text if isinstance(part, Text) else f"![image]({image_url(part)})" for part in message.parts]
+    text = "\n\n".join(piece for piece in pieces if piece)
+    if message.role == "tool":
+        return _fenced(text)
+    calls = [f"Calls\n\n{_fenced(f'{call.name}({call.arguments})')}" for call in message.tool_calls]
+    return "\n\n".join([*([text] if text else []), *calls])
+
+
+def _fenced(text: str) -> str:
+    """Return code in a fence that is longer than any in it (CommonMark 0.31, 4.5)."""
+    fence = "`" * max(3, 1 + max(map(len, re.findall(r"`+", text)), default=0))
+    return f"{fence}\n{text}\n{fence}"
+
+
+def _as_notebook(name: str, turns: Sequence[Turn]) -> str:
+    """Write a notebook (nbformat 4.5): a turn is a cell that asks again what was asked, the answer its output."""
+    cells: list[dict[str, Any]] = [_cell("markdown", "title", f"# {name}")]
+    used = {"title"}
+    for number, turn in enumerate(turns, 1):
+        wanted = turn.cell_id or ""
+        cell_id = wanted if re.fullmatch(r"[A-Za-z0-9_-]{1,64}", wanted) and wanted not in used else f"turn-{number}"
+        used.add(cell_id)
+        cells.append(_asking(cell_id, turn))
+    document = {
+        "cells": cells,
+        "metadata": {
+            "kernelspec": {"display_name": "Python 3", "language": "python", "name": "python3"},
+            "language_info": {"name": "python"},
+        },
+        "nbformat": 4,
+        "nbformat_minor": 5,
+    }
+    return json.dumps(document, indent=1, ensure_ascii=False).encode("utf-8", "replace").decode() + "\n"
+
+
+def _asking(cell_id: str, turn: Turn) -> dict[str, Any]:
+    prompt = next((message for message in turn.messages if message.role == "user"), None)
+    parts = prompt.parts if prompt is not None else ()
+    model = f"-m {turn.model} " if re.fullmatch(r"[^\s'\"{}$]+", turn.model) else ""
+    source = f"%%llm {model}--raw\n" + "".join(part.text for part in parts if isinstance(part, Text))
+    outputs = [
+        _output({part.media_type: base64.b64encode(part.data).decode()})
+        for part in parts
+        if isinstance(part, Image) and part.data is not None
+    ]
+    outputs += [
+        _output({"text/markdown": text, "text/plain": text})
+        for message in turn.messages
+        if message is not prompt and (text := _readable(message))
+    ]
+    return _cell("code", cell_id, source) | {"execution_count": None, "outputs": outputs}
+
+
+def _cell(kind: str, cell_id: str, source: str) -> dict[str, Any]:
+    return {"cell_type": kind, "id": cell_id, "metadata": {}, "source": source}
+
+
+def _output(data: dict[str, str]) -> dict[str, Any]:
+    return {"output_type": "display_data", "data": data, "metadata": {}}
+
+
+_WRITERS: dict[str, Callable[[str, Sequence[Turn]], str]] = {
+    ".json": _as_json,
+    ".md": _as_markdown,
+    ".ipynb": _as_notebook,
+}

@@ -1,0 +1,12 @@
+"""From a cell's body and the notebook's variables to the parts of a message; nothing is sent before all of it renders.
+
+A body is a Jinja2 template: `{{ expression }}`, filters, `{% for %}`, `{% if %}`. All else passes through byte
+for byte, single braces, `{#`, `$` and line ends included. Text that itself contains `{{` or `{%` (some LaTeX,
+other templates) goes between `{% raw %}` and `{% endraw %}`, or the cell takes `--raw`. A line that holds only
+`{% … %}` tags leaves nothing behind.
+"""
+
+from llm_magic.prompt.expand import expand_option
+from llm_magic.prompt.template import Limits, Rendered, render
+
+__all__ = ["Limits", "Rendered", "expand_option", "render"]
