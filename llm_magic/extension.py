@@ -24,15 +24,16 @@ class Loaded:
     def __init__(self, shell: InteractiveShell) -> None:
         self.shell = shell
         self.magics = LLMMagics(shell)
+        shelf: list[Any] = shell.configurables
         self.registry = ProviderRegistry(parent=self.magics)
-        self.registry.shelf = shell.configurables
+        self.registry.shelf = shelf
         apply_project(self.magics, self.registry)
         self.session = Session(self.magics, self.registry)
         self.magics.session = self.session
         self.commands = LLMCommands(shell, self.session)
         shell.register_magics(self.magics)
         shell.register_magics(self.commands)
-        self.registry.shelf.append(self.registry)
+        shelf.append(self.registry)
         shell.input_transformers_cleanup.append(syntax.rewrite)
         api.activate(self.session)
         threading.Thread(target=_import_ahead, name="llm_magic imports", daemon=True).start()

@@ -72,7 +72,7 @@ class LLMMagics(Magics, Settings):
         if options.background:
             from llm_magic.session.job import Job
 
-            return Job(self.session, cell, run, view, partial(self._bind, options.out))
+            return Job(self.session, cell, run, view, partial(self._finish, options, later=True))
         try:
             response = self.session.show(cell, run, view)
         except LLMError as error:
@@ -83,13 +83,25 @@ class LLMMagics(Magics, Settings):
             if run.response is not None:
                 self._remember(run.response)
             raise Interrupted from None
-        self._bind(options.out, response)
+        self._finish(options, response)
         return response
 
-    def _bind(self, name: str | None, response: Response) -> None:
+    def _finish(self, options: Options, response: Response, *, later: bool = False) -> None:
+        """Bind what the answer gives, and offer its code as the next cell; `later` the cell is over, so it is shown."""
         self._remember(response)
-        if name:
-            self.shell.user_ns[name] = response.value
+        if options.out:
+            self.shell.user_ns[options.out] = response.value
+        if not options.code:
+            return
+        from llm_magic.snippets import snippet
+
+        found = snippet(response.text)
+        for note in found.notes:
+            print(note)  # noqa: T201 - below the answer, where the user looks
+        if found.code and later:
+            print(found.code)  # noqa: T201 - to be copied
+        elif found.code:
+            self.shell.set_next_input(found.code)
 
     def _show(self, options: Options) -> str:
         return options.show or self.show or "markdown"

@@ -20,6 +20,7 @@ class Ran:
     error: str = ""
     error_name: str = ""
     seconds: float = 0.0
+    request: str = ""
 
     def check(self) -> Ran:
         """Fail where the cell failed."""
@@ -44,6 +45,9 @@ class Kernel:
         self.manager, self.client = start_new_kernel(
             kernel_name="python3", env={**os.environ, **environment}, startup_timeout=60
         )
+        self.heard: list[dict[str, Any]] = []
+        """All messages of the kernel, whichever cell they belong to."""
+        self.last_reply: dict[str, Any] = {}
 
     def __enter__(self) -> Self:
         return self
@@ -94,12 +98,13 @@ class Kernel:
         on_message: Callable[[dict[str, Any]], None] | None = None,
     ) -> Ran:
         """Fold the messages of a request until its cell is done."""
-        ran = Ran()
+        ran = Ran(request=request)
         displays: dict[str, dict[str, Any]] = {}
         clear_next = False
         deadline = time.monotonic() + timeout
         while True:
             message = self.client.get_iopub_msg(timeout=max(0.1, deadline - time.monotonic()))
+            self.heard.append(message)
             if message["parent_header"].get("msg_id") != request:
                 continue
             kind, content = message["msg_type"], message["content"]
@@ -138,8 +143,17 @@ class Kernel:
         reply = self.client.get_shell_msg(timeout=30)
         while reply["parent_header"].get("msg_id") != request:
             reply = self.client.get_shell_msg(timeout=30)
+        self.last_reply = reply["content"]
         ran.status = reply["content"]["status"]
         return ran
+
+    def outputs_of(self, request: str, mime: str) -> list[str]:
+        """Return what was published for a cell in one media type, updates and late outputs included."""
+        return [
+            message["content"]["data"][mime]
+            for message in self.heard
+            if message["parent_header"].get("msg_id") == request and mime in message["content"].get("data", {})
+        ]
 
     def value(self, expression: str) -> Any:
         """Return the value of an expression of plain data in the kernel."""

@@ -1,0 +1,96 @@
+"""The code of an answer, ready for the next cell: fences off, Python joined, other languages under their cell magic."""
+
+from __future__ import annotations
+
+import ast
+from dataclasses import dataclass
+
+PYTHON = frozenset({"", "python", "python3", "py", "py3", "ipython", "ipython3", "pycon"})
+MAGICS = {
+    "bash": "bash",
+    "sh": "sh",
+    "shell": "bash",
+    "console": "bash",
+    "html": "html",
+    "javascript": "javascript",
+    "js": "javascript",
+    "latex": "latex",
+    "tex": "latex",
+    "markdown": "markdown",
+    "md": "markdown",
+    "svg": "svg",
+    "perl": "perl",
+    "ruby": "ruby",
+}
+"""Languages for which IPython has a cell magic: https://ipython.readthedocs.io/en/stable/interactive/magics.html"""
+
+
+@dataclass(frozen=True, slots=True)
+class Snippet:
+    """Code for a cell, empty where there is none, and what the user should know about it."""
+
+    code: str
+    notes: tuple[str, ...] = ()
+
+
+def snippet(text: str) -> Snippet:
+    r"""Return the code of an answer in markdown.
+
+    Blocks of Python are joined, in their order, with a blank line between. Where there is none, the first block
+    of a language that has a cell magic goes under it. An answer with no block at all is taken whole if it is Python.
+
+    >>> snippet("Do this:\n```python\nx = 1\n```\nthen\n```py\nprint(x)\n```")
+    Snippet(code='x = 1\n\nprint(x)', notes=())
+    >>> snippet("```bash\nls\n```").code
+    '%%bash\nls'
+
+    """
+    blocks = _blocks(text)
+    if not blocks:
+        whole = text.strip()
+        if whole and _problem(whole) is None:
+            return Snippet(whole)
+        return Snippet("", ("The answer has no code.",))
+    python = [_without_prompts(code) for language, code in blocks if language in PYTHON]
+    others = [(language, code) for language, code in blocks if language not in PYTHON]
+    if python:
+        code = "\n\n".join(block.strip("\n") for block in python)
+        left = sorted({language for language, _ in others})
+        notes = [f"Left out: code in {', '.join(left)}."] if left else []
+        problem = _problem(code)
+        return Snippet(code, (*notes, *([f"The code is not valid Python: {problem}."] if problem else ())))
+    language, code = others[0]
+    if language not in MAGICS:
+        return Snippet("", (f"The answer's code is {language}, which a cell cannot run; copy it from above.",))
+    more = (f"Only the first of {len(others)} blocks is taken.",) if len(others) > 1 else ()
+    return Snippet(f"%%{MAGICS[language]}\n{code.strip(chr(10))}", more)
+
+
+def _blocks(text: str) -> list[tuple[str, str]]:
+    """Return language and text of each code block, by the CommonMark rules for fences."""
+    from markdown_it import MarkdownIt
+
+    return [
+        (token.info.split()[0].strip("{}.").lower() if token.info.strip() else "", token.content)
+        for token in MarkdownIt().parse(text)
+        if token.type == "fence" and token.content.strip()
+    ]
+
+
+def _without_prompts(code: str) -> str:
+    """Take off `>>> ` and `... `, and what was printed between them."""
+    lines = code.splitlines()
+    if not lines or not lines[0].startswith(">>>"):
+        return code
+    return "\n".join(line[4:] for line in lines if line.startswith((">>>", "...")))
+
+
+def _problem(code: str) -> str | None:
+    """Return what keeps `code` from being Python, IPython's own syntax allowed; None if nothing does."""
+    from IPython.core.inputtransformer2 import TransformerManager
+
+    try:
+        ast.parse(TransformerManager().transform_cell(code))
+    except SyntaxError as error:
+        return f"line {error.lineno}: {error.msg}"
+    return None
