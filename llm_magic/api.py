@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncIterator, Callable, Iterable, Sequence
 from contextlib import suppress
 from typing import TYPE_CHECKING, Any, Literal, TypedDict, Unpack
 
@@ -13,8 +13,10 @@ from llm_magic.session import Session
 from llm_magic.session.plan import Cell
 
 if TYPE_CHECKING:
+    from llm_magic.loop import Emit
     from llm_magic.response import Response
-    from llm_magic.session.run import Happening, Run
+    from llm_magic.session.calling import Happening
+    from llm_magic.session.run import Run
 
 _active: Session | None = None
 
@@ -71,6 +73,18 @@ class AskOptions(TypedDict, total=False):
     tools: Sequence[Callable[..., Any]]
     tool_choice: str
     max_tool_rounds: int
+
+
+class EmbedOptions(TypedDict, total=False):
+    """The options of `%%llm_embed`, as keyword arguments; `embed` describes them."""
+
+    dimensions: int
+    batch: int
+    param: dict[str, Any]
+    header: dict[str, str]
+    base_url: str
+    timeout: float
+    retries: int
 
 
 class LLM:
@@ -162,6 +176,56 @@ class LLM:
         finally:
             future.cancel()
 
+    def embed(self, texts: Iterable[str], **options: Unpack[EmbedOptions]) -> Vectors:
+        """Return the vectors of texts, in their order; works inside a running event loop, too.
+
+        Parameters
+        ----------
+        texts
+            A list, a column, an array, … of texts; none of them empty.
+        options
+            `dimensions` asks for shorter vectors, `batch` is the number of texts in one request (256, and several
+            requests run at once), `timeout` is in seconds; the others are as for `%%llm`.
+
+        Returns
+        -------
+        Vectors
+            A list of lists of float, with `usage`, `model`, `dimensions` and `to_numpy()`.
+
+        Raises
+        ------
+        LLMError
+            `errors.py` draws the tree. What came before a failure is kept for the next call with these texts.
+
+        Examples
+        --------
+        >>> LLM("local:smollm2").embed(["sea", "sky"]).to_numpy().shape  # doctest: +SKIP
+        (2, 576)
+
+        """
+        embedding, session = self._embedding(texts, options)
+        return session.loop.run(embedding.answer(_unheard))
+
+    async def aembed(self, texts: Iterable[str], **options: Unpack[EmbedOptions]) -> Vectors:
+        """Await the vectors of texts; as `embed`."""
+        embedding, session = self._embedding(texts, options)
+        future = session.loop.submit(embedding.answer(_unheard))
+        try:
+            return await asyncio.wrap_future(future)
+        except asyncio.CancelledError:
+            future.cancel()
+            raise
+
+    def _embedding(self, texts: Iterable[str], options: EmbedOptions) -> tuple[Embedding, Session]:
+        from llm_magic.session.embedding import Embedding, texts_of, wish_from
+
+        session = active_session()
+        known = {
+            name: self.defaults[name] for name in ("base_url", "timeout", "retries", "header") if name in self.defaults
+        }  # type: ignore[literal-required] # these are keys of it
+        wish = wish_from({**known, **options}, self.model)
+        return Embedding(session, texts_of(texts, "texts"), wish), session
+
     def _run(self, prompt: str, options: AskOptions) -> tuple[Run, Cell, Session]:
         from llm_magic.session.run import Run
 
@@ -180,7 +244,11 @@ async def _nowhere(_batch: list[Happening]) -> None:
     """Let events pass by."""
 
 
-async def _finished(session: Session, cell: Cell, run: Run, emit: Callable[[list[Happening]], Any]) -> Response:
+async def _unheard(_lines: list[str]) -> None:
+    """Let lines of progress pass by."""
+
+
+async def _finished(session: Session, cell: Cell, run: Run, emit: Emit[Happening]) -> Response:
     """Run to the end and keep what is to be kept."""
     try:
         response = await run.answer(emit)

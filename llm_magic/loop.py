@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import threading
 import weakref
-from collections.abc import Awaitable, Callable, Coroutine
+from collections.abc import Callable, Coroutine
 from concurrent.futures import Future
 from queue import Empty, SimpleQueue
 from typing import Any, Generic, TypeVar
@@ -81,7 +81,7 @@ def _shut_down(loop: asyncio.AbstractEventLoop, thread: threading.Thread) -> Non
             loop.close()
 
 
-Emit = Callable[[list[T]], Awaitable[None]]
+Emit = Callable[[list[T]], Coroutine[Any, Any, None]]
 """What a producer hands its batches to; awaiting it makes the producer wait for a slow consumer."""
 
 _AHEAD = 50_000  # items that a producer may be ahead of its consumer: bounds the memory, not the speed

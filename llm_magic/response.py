@@ -128,10 +128,12 @@ class Response:
         from IPython import get_ipython
         from IPython.display import display
 
+        from llm_magic.markdown import for_notebook
+
         shell = get_ipython()
         if shell is not None and self._shown_in == shell.execution_count:
             return
-        display({"text/plain": self.text, "text/markdown": self.text}, raw=True)
+        display({"text/plain": self.text, "text/markdown": for_notebook(self.text)}, raw=True)
 
 
 class Draft:
@@ -303,6 +305,11 @@ class Draft:
     def finish_reason(self) -> FinishReason | None:
         """Why the first answer ended; None while it has not."""
         return self._finished.get(0)
+
+    @property
+    def usage_of_request(self) -> Usage | None:
+        """The tokens of the request that runs now, as last reported."""
+        return self._usage
 
     @property
     def usage(self) -> Usage | None:

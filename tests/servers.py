@@ -157,6 +157,7 @@ class ScriptedServer:
             while True:
                 received = await self._receive(reader, pushed)
                 if received is None:
+                    writer.write(b"HTTP/1.1 400 Scripted\r\nconnection: close\r\n\r\n")
                     return
                 self.requests.append(received)
                 pushed_or_none = await self._answer(received, self._next(received), reader, writer)
@@ -175,6 +176,10 @@ class ScriptedServer:
 
     async def _receive(self, reader: asyncio.StreamReader, pushed: bytes) -> Received | None:
         try:
+            if not pushed:
+                pushed = await reader.readexactly(1)
+                if pushed == b"\x16":  # a TLS greeting
+                    return None
             head = pushed + await reader.readuntil(b"\r\n\r\n")
         except asyncio.IncompleteReadError:
             return None

@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import asyncio
 import time
+from collections.abc import Hashable
 from contextlib import suppress
 from typing import TYPE_CHECKING
 
@@ -27,6 +28,7 @@ if TYPE_CHECKING:
     from llm_magic.session.job import Job
     from llm_magic.session.run import Run
     from llm_magic.settings import Settings
+    from llm_magic.wire.embeddings import Embedded
     from llm_magic.wire.exchange import Preview
 
 
@@ -53,6 +55,8 @@ class Session:
         self._ledger: Ledger | None = None
         self.jobs: set[Job] = set()
         """Cells that go on in the background."""
+        self.unfinished: dict[Hashable, Embedded] = {}
+        """Batches of embeddings that came before a request for more of them failed."""
 
     @property
     def conversations(self) -> Conversations:
@@ -131,7 +135,7 @@ class Session:
 
     def preview(self, cell: Cell) -> Preview:
         """Return the request that a cell would send first; nothing is sent."""
-        from llm_magic.session.run import preview
+        from llm_magic.session.asked import preview
 
         return self.loop.run(preview(self.plan(cell)))
 

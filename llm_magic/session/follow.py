@@ -6,11 +6,12 @@ import time
 from concurrent.futures import CancelledError
 from typing import TYPE_CHECKING, Any
 
-from llm_magic.errors import InputError, LLMError
+from llm_magic.errors import InputError
 from llm_magic.events import Note, Progress, Restarted, TextDelta
 from llm_magic.loop import BackgroundLoop, Channel
 from llm_magic.response import Draft, Response
-from llm_magic.session.run import Happening, Question, Run
+from llm_magic.session.calling import Happening, Question
+from llm_magic.session.run import Run
 
 if TYPE_CHECKING:
     from llm_magic.display import View
@@ -43,7 +44,7 @@ def follow(run: Run, view: View, loop: BackgroundLoop) -> Response:
         channel.cancel()
         view.fail(run.response)
         raise
-    except LLMError as error:
+    except Exception as error:
         view.fail(None if isinstance(error, InputError) else run.response)
         raise
     assert run.response is not None  # noqa: S101 - set by every end of `answer`

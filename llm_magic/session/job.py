@@ -47,7 +47,7 @@ class Job:
             except BaseException as error:  # noqa: BLE001 - whatever it is belongs to whoever asks for the result
                 session.jobs.discard(self)
                 if isinstance(error, LLMError):
-                    view.error(error)
+                    view.note(f"{type(error).__name__}: {error}")
                 if not self._future.cancelled():
                     self._future.set_exception(error)
             else:

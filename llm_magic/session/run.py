@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable
 from contextlib import aclosing
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from llm_magic.errors import (
@@ -19,18 +19,20 @@ from llm_magic.errors import (
     TimedOutError,
     ToolLimitError,
 )
-from llm_magic.events import Event, Note, Progress, Restarted, TextDelta, ToolCallDelta, ToolResult
+from llm_magic.events import (
+    Note,
+    Restarted,
+    Usage,
+    UsageReport,
+)
 from llm_magic.loop import Emit
-from llm_magic.messages import Message, ToolCall, assistant, tool, user
-from llm_magic.response import Draft, Response
-from llm_magic.session.plan import Choice, Plan, compose
-from llm_magic.wire import exchange as wire
-from llm_magic.wire.exchange import Call, Preview
+from llm_magic.messages import Message, assistant, user
+from llm_magic.response import Alternative, Draft, Response
+from llm_magic.session.asked import Asked, prepare
+from llm_magic.session.calling import Caller, Happening, Question
+from llm_magic.session.plan import Choice, Plan
 
 if TYPE_CHECKING:
-    from llm_magic.output.dialects import Structure
-    from llm_magic.profile import Profile
-    from llm_magic.providers.base import Provider
     from llm_magic.request import Request
 
 FALLBACK_ON = (ConnectionFailedError, RateLimitedError, ServerFailedError, TimedOutError)
@@ -41,28 +43,6 @@ CUT = {
     "content_filter": ("was cut by the content filter", "Reword the prompt."),
     "truncated": ("ended before it was complete: the stream broke off", "Run the cell again."),
 }
-
-
-@dataclass(frozen=True, slots=True)
-class Question:
-    """Something that only the user can answer, in the cell's thread: may this call run? `reply` takes the answer."""
-
-    call: ToolCall
-    reply: Callable[[bool], None]
-
-
-Happening = Event | Question
-
-
-@dataclass(slots=True)
-class Asked:
-    """One model being asked: all that its rounds share."""
-
-    choice: Choice
-    provider: Provider
-    model: str
-    profile: Profile
-    structure: Structure | None
 
 
 class Run:
@@ -85,6 +65,7 @@ class Run:
         self._answered: list[Message] = []
         self._value: Any = None
         self._values: list[Any] = []
+        self._texts: list[str] = []
         self.stopped = False
         self.stop: Callable[[], object] = self._stop_early
         """Ends the run from any thread: the request is closed at the server."""
@@ -115,8 +96,10 @@ class Run:
         except asyncio.CancelledError:
             self.response = self.so_far(finish_reason="interrupted")
             raise
-        except LLMError as error:
-            self.response = error.response = self.so_far()
+        except Exception as error:
+            self.response = self.so_far()
+            if isinstance(error, LLMError):
+                error.response = self.response
             raise
         return self.response
 
@@ -142,14 +125,16 @@ class Run:
     async def _ask(self, choice: Choice) -> None:
         """Ask one model, in rounds, until there is a valid answer."""
         self._choice = choice
-        asked = self._asked = await self._prepare(choice)
-        request = compose(self.plan, choice, asked.model, asked.profile, asked.structure)
+        asked = self._asked = await prepare(self.plan, choice, self._emit)
+        request = asked.first_request(self.plan)
         options = choice.options
         re_asks, rounds = options.retries_invalid or 0, options.max_tool_rounds or 0
         self._answered = []
         while True:
             self._sent = request.messages
-            await self._exchange(asked, request)
+            async with aclosing(asked.exchange(request)) as stream:
+                async for batch in stream:
+                    await self._emit(batch)
             calls = self.draft.tool_calls
             if calls and self.plan.tools:
                 if rounds == 0:
@@ -157,48 +142,24 @@ class Run:
                         "The model still asks for tools after the last round.", "Raise --max-tool-rounds."
                     )
                 rounds -= 1
-                added = await self._call_tools(calls)
+                added = [assistant(self.draft.text, calls), *await self._caller(choice).carry_out(calls)]
                 self._answered += added
                 await self._emit([Restarted("tools")])
                 request = replace(request, messages=(*request.messages, *added), tool_choice=None)
                 continue
             try:
-                await self._validate(asked)
+                await self._validate(asked, request)
             except InvalidValueError as error:
-                if re_asks == 0:
+                if re_asks == 0 or len(self._texts) > 1:
                     raise
                 re_asks -= 1
+                request = _again(request, self._texts[0], error)
                 await self._emit([Note(f"Not valid: {error.message} Asking again."), Restarted("invalid")])
-                request = _again(request, self._invalid_text, error)
                 continue
             self._answered.append(assistant(self.draft.text))
             return
 
-    async def _prepare(self, choice: Choice) -> Asked:
-        """Get the provider ready and learn what the model can do."""
-        target, provider = choice.target, choice.target.provider
-        loop = asyncio.get_running_loop()
-
-        def report(text: str) -> None:  # from any thread
-            asyncio.run_coroutine_threadsafe(self._emit([Progress(text)]), loop)
-
-        await provider.prepare(report)
-        model = target.model or await provider.first_model()
-        asked = _asked(self.plan, choice, model)
-        if asked.structure is not None:
-            await self._emit([Note(note) for note in asked.structure.notes])
-        return asked
-
-    async def _exchange(self, asked: Asked, request: Request) -> None:
-        """Send one request and pass on what comes."""
-        await asked.provider.check(request, asked.profile)
-        call = await _call(asked, request)
-        forced = asked.structure is not None and asked.structure.dialect == "tool_call"
-        async with aclosing(wire.exchange(call)) as stream:
-            async for batch in stream:
-                await self._emit([_as_text(event) for event in batch] if forced else batch)
-
-    async def _validate(self, asked: Asked) -> None:
+    async def _validate(self, asked: Asked, request: Request) -> None:
         """Set the value from the text, or say why there is none.
 
         Raises
@@ -207,57 +168,61 @@ class Run:
             The answer is cut, refused or invalid.
 
         """
-        spec, draft = self.plan.spec, self.draft
-        self._values = [alternative.text for alternative in draft.alternatives()] if spec is None else []
-        for number, alternative in enumerate(draft.alternatives()):
-            if spec is None:
-                break
-            which = f"Answer {number + 1}" if len(draft.indexes) > 1 else "The answer"
-            if draft.refusal or alternative.finish_reason == "refusal":
-                said = f": {draft.refusal}" if draft.refusal else ""
-                raise RefusedError(f"{asked.choice.target.asked} refused to answer{said}.", "Reword the prompt.")
-            if alternative.finish_reason in CUT:
-                what, hint = CUT[alternative.finish_reason]
-                raise IncompleteAnswerError(
-                    f"{which} {what}, so it is no {spec.title}.", f"{hint} _llm.text has what came."
-                )
-            self._invalid_text = alternative.text
-            self._values.append(await asyncio.to_thread(spec.parse, alternative.text))
-        self._value = self._values if asked.choice.options.n is not None else self._values[0]
-
-    async def _call_tools(self, calls: tuple[ToolCall, ...]) -> list[Message]:
-        """Carry out the calls of one turn side by side, and return the messages that they add."""
-
-        async def one(call: ToolCall) -> Message:
-            result = await self._call_tool(call)
-            await self._emit([result])
-            return tool(call, result.result)
-
-        results = await asyncio.gather(*(one(call) for call in calls))
-        return [assistant(self.draft.text, calls), *results]
-
-    async def _call_tool(self, call: ToolCall) -> ToolResult:
-        bound = self.plan.tools.get(call.name)
-        if bound is None:
-            known = ", ".join(self.plan.tools)
-            return ToolResult(
-                call.id, call.name, call.arguments, f"There is no tool {call.name}; there are {known}.", True
+        spec, alternatives = self.plan.spec, self.draft.alternatives()
+        wanted = asked.choice.options.n
+        if wanted is not None and len(alternatives) < wanted:
+            raise IncompleteAnswerError(
+                f"{asked.choice.target.asked} gave {len(alternatives)} of {wanted} answers: it does not know --n.",
+                "Ask in a loop instead. _llm has what came.",
             )
-        if self._choice.options.confirm and not await self._confirmed(call):
-            return ToolResult(call.id, call.name, call.arguments, "The user declined this call.", failed=True)
-        from llm_magic import tools
+        self._texts = [alternative.text for alternative in alternatives]
+        self._values = [*self._texts]
+        for number, alternative in enumerate(alternatives if spec is not None else ()):
+            self._check_whole(number if len(alternatives) > 1 else None, alternative)
+            self._values[number] = await self._valid(asked, request, number)
+        self._value = self._values if wanted is not None else self._values[0]
 
-        return await tools.run(bound, call, timeout=self.plan.tool_timeout)
+    def _check_whole(self, number: int | None, alternative: Alternative) -> None:
+        """Raise where an answer is cut or refused, and can be no value."""
+        which = "The answer" if number is None else f"Answer {number + 1}"
+        if self.draft.refusal or alternative.finish_reason == "refusal":
+            said = f": {self.draft.refusal}" if self.draft.refusal else ""
+            raise RefusedError(f"{self._choice.target.asked} refused to answer{said}.", "Reword the prompt.")
+        if alternative.finish_reason in CUT:
+            what, hint = CUT[alternative.finish_reason]
+            wanted = self.plan.spec.title if self.plan.spec is not None else "text"
+            raise IncompleteAnswerError(f"{which} {what}, so it is no {wanted}.", f"{hint} _llm.text has what came.")
 
-    async def _confirmed(self, call: ToolCall) -> bool:
-        loop = asyncio.get_running_loop()
-        answer: asyncio.Future[bool] = loop.create_future()
+    async def _valid(self, asked: Asked, request: Request, number: int) -> Any:
+        """Return the value of one answer; of several, an invalid one is asked for again by itself."""
+        assert self.plan.spec is not None  # noqa: S101 - only with an output type is there something to check
+        re_asks = asked.choice.options.retries_invalid or 0
+        while True:
+            try:
+                return await asyncio.to_thread(self.plan.spec.parse, self._texts[number])
+            except InvalidValueError as error:
+                if len(self._texts) == 1 or re_asks == 0:
+                    raise
+                re_asks -= 1
+                await self._emit([Note(f"Answer {number + 1} is not valid: {error.message} Asking again for it.")])
+                alone = replace(request, parameters=replace(request.parameters, n=None))
+                self._texts[number] = await self._aside(asked, _again(alone, self._texts[number], error))
 
-        def reply(allowed: bool) -> None:
-            loop.call_soon_threadsafe(answer.set_result, allowed)
+    async def _aside(self, asked: Asked, request: Request) -> str:
+        """Ask without showing the answer, and return its text; what it used is added to the rest."""
+        aside, before = Draft(), self.draft.usage_of_request
+        async with aclosing(asked.exchange(request)) as stream:
+            async for batch in stream:
+                for event in batch:
+                    aside.add(event)
+        await self._emit([*aside.attempts])
+        if aside.usage is not None:
+            await self._emit([UsageReport(aside.usage + (before or Usage()))])
+        self._check_whole(None, aside.alternatives()[0])
+        return aside.text
 
-        await self._emit([Question(call, reply)])
-        return await answer
+    def _caller(self, choice: Choice) -> Caller:
+        return Caller(self.plan.tools, self.plan.tool_timeout, bool(choice.options.confirm), self._emit)
 
     def _history_turns(self) -> int:
         """Count the turns that were sent: those of the user's messages that are not this cell's own."""
@@ -278,55 +243,14 @@ class Run:
         )
         if len(response.alternatives) == len(self._values) > 1:
             response.alternatives = tuple(
-                replace(alternative, value=value)
-                for alternative, value in zip(response.alternatives, self._values, strict=True)
+                replace(alternative, text=text, value=value)
+                for alternative, text, value in zip(response.alternatives, self._texts, self._values, strict=True)
             )
+            response.text = self._texts[0]
         if response.cost is None and response.usage is not None and asked is not None:
             price = target.provider.price(asked.model)
             response.cost = price.of(response.usage) if price is not None else None
         return response
-
-
-async def preview(plan: Plan) -> Preview:
-    """Return the first request of a plan as it would be sent; nothing is sent, started or listed."""
-    choice = plan.choices[0]
-    target = choice.target
-    listed = target.provider.cached_models or ()
-    asked = _asked(plan, choice, target.model or (listed[0].id if listed else "(the first model listed)"))
-    request = compose(plan, choice, asked.model, asked.profile, asked.structure)
-    return await wire.preview(await _call(asked, request))
-
-
-def _asked(plan: Plan, choice: Choice, model: str) -> Asked:
-    """Put together what is known of one model."""
-    provider = choice.target.provider
-    profile = provider.profile(model)
-    if choice.options.api is not None:
-        profile = replace(profile, api=choice.options.api)
-    structure = None
-    if plan.spec is not None:
-        from llm_magic.output.dialects import apply
-
-        structure = apply(plan.spec, profile)
-    return Asked(choice, provider, model, profile, structure)
-
-
-async def _call(asked: Asked, request: Request) -> Call:
-    """Address a request."""
-    options = asked.choice.options
-    return Call(
-        client=asked.provider.client(),
-        origin=asked.provider.origin(asked.model),
-        profile=asked.profile,
-        request=await asked.provider.adapt(request, asked.profile),
-        timeout=options.timeout,
-        max_retries=options.retries,
-    )
-
-
-def _as_text(event: Event) -> Event:
-    """Turn the arguments of a forced tool call, which are the answer, into its text."""
-    return TextDelta(event.arguments, event.index) if isinstance(event, ToolCallDelta) else event
 
 
 def _again(request: Request, text: str, error: InvalidValueError) -> Request:

@@ -133,6 +133,26 @@ def test_several_answers(session: Session) -> None:
     assert [each.value for each in response.alternatives] == [1, 2]
 
 
+def test_of_several_answers_only_the_invalid_one_is_asked_for_again(session: Session) -> None:
+    two = [
+        {"choices": [{"index": index, "delta": {"content": text}, "finish_reason": "stop"}]}
+        for index, text in enumerate(["1", "many"])
+    ]
+    with ScriptedServer(stream(*two, USAGE), answer("2")) as server:
+        response = llm_at(session, server, structured="none").ask("Number?", output_type=int, n=2)
+    assert response.value == [1, 2]
+    assert [each.text for each in response.alternatives] == ["1", "2"]
+    assert response.usage is not None
+    assert response.usage.input_tokens == 20
+    assert "n" not in server.requests[1].json
+    assert server.requests[1].json["messages"][1] == {"role": "assistant", "content": "many"}
+
+
+def test_a_server_that_ignores_n_is_told_of(session: Session) -> None:
+    with ScriptedServer(answer("1")) as server, pytest.raises(IncompleteAnswerError, match="1 of 2 answers"):
+        llm_at(session, server).ask("Number?", n=2)
+
+
 def test_fallbacks_before_the_first_token(session: Session) -> None:
     with ScriptedServer(DOWN) as down, ScriptedServer(answer("Hello")) as up:
         llm_at(session, down, "a")

@@ -1,0 +1,98 @@
+"""One model being asked: who it is, what it can do, how a request reaches it."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncGenerator
+from contextlib import aclosing
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING
+
+from llm_magic.events import Event, Note, Progress, TextDelta, ToolCallDelta
+from llm_magic.session.plan import Choice, Plan, compose
+from llm_magic.wire import exchange as wire
+from llm_magic.wire.exchange import Call, Preview
+
+if TYPE_CHECKING:
+    from llm_magic.loop import Emit
+    from llm_magic.output.dialects import Structure
+    from llm_magic.profile import Profile
+    from llm_magic.providers.base import Provider
+    from llm_magic.request import Request
+
+
+@dataclass(frozen=True, slots=True)
+class Asked:
+    """A model and its endpoint: all that the rounds of one cell share."""
+
+    choice: Choice
+    provider: Provider
+    model: str
+    profile: Profile
+    structure: Structure | None
+
+    def first_request(self, plan: Plan) -> Request:
+        """Return the request that a plan begins with."""
+        return compose(plan, self.choice, self.model, self.profile, self.structure)
+
+    async def call(self, request: Request) -> Call:
+        """Address a request."""
+        options = self.choice.options
+        return Call(
+            client=self.provider.client(),
+            origin=self.provider.origin(self.model),
+            profile=self.profile,
+            request=await self.provider.adapt(request, self.profile),
+            timeout=options.timeout,
+            max_retries=options.retries,
+        )
+
+    async def exchange(self, request: Request) -> AsyncGenerator[list[Event], None]:
+        """Send a request and yield what comes; what a server would surely refuse is refused here, in better words."""
+        await self.provider.check(request, self.profile)
+        forced = self.structure is not None and self.structure.dialect == "tool_call"
+        async with aclosing(wire.exchange(await self.call(request))) as stream:
+            async for batch in stream:
+                yield [_as_text(event) for event in batch] if forced else batch
+
+
+def _as_text(event: Event) -> Event:
+    """Turn the arguments of a forced tool call, which are the answer, into its text."""
+    return TextDelta(event.arguments, event.index) if isinstance(event, ToolCallDelta) else event
+
+
+async def prepare(plan: Plan, choice: Choice, emit: Emit[Event]) -> Asked:
+    """Get a model ready and learn what it can do; `emit` gets the progress."""
+    target, provider = choice.target, choice.target.provider
+    loop = asyncio.get_running_loop()
+
+    def report(text: str) -> None:  # from any thread
+        asyncio.run_coroutine_threadsafe(emit([Progress(text)]), loop)
+
+    await provider.prepare(report)
+    asked = _asked(plan, choice, target.model or await provider.first_model())
+    if asked.structure is not None and asked.structure.notes:
+        await emit([Note(note) for note in asked.structure.notes])
+    return asked
+
+
+async def preview(plan: Plan) -> Preview:
+    """Return the first request of a plan as it would be sent; nothing is sent, started or listed."""
+    choice = plan.choices[0]
+    listed = choice.target.provider.cached_models or ()
+    asked = _asked(plan, choice, choice.target.model or (listed[0].id if listed else "(the first model listed)"))
+    return await wire.preview(await asked.call(asked.first_request(plan)))
+
+
+def _asked(plan: Plan, choice: Choice, model: str) -> Asked:
+    """Put together what is known of one model."""
+    provider = choice.target.provider
+    profile = provider.profile(model)
+    if choice.options.api is not None:
+        profile = replace(profile, api=choice.options.api)
+    structure = None
+    if plan.spec is not None:
+        from llm_magic.output.dialects import apply
+
+        structure = apply(plan.spec, profile)
+    return Asked(choice, provider, model, profile, structure)

@@ -1,0 +1,132 @@
+"""Models and embeddings: one document each, from servers that write it differently."""
+
+from __future__ import annotations
+
+import asyncio
+import base64
+import struct
+from typing import Any
+
+import pytest
+from asking import KEY, client
+from servers import Answer, ScriptedServer, document, page
+
+from llm_magic import errors
+from llm_magic.errors import Origin
+from llm_magic.events import Usage
+from llm_magic.wire.exchange import Embedded, embed, list_models
+
+
+def models(server: ScriptedServer, made: Any = None, **known: Any) -> list[dict[str, Any]]:
+    async def run() -> list[dict[str, Any]]:
+        asked = made or client(server.url)
+        try:
+            return await list_models(asked, Origin("there", "", server.url), **known)
+        finally:
+            closing = asked.close()
+            if closing is not None:
+                await closing
+
+    return asyncio.run(run())
+
+
+def vectors(server: ScriptedServer, inputs: list[str], made: Any = None, **known: Any) -> Embedded:
+    async def run() -> Embedded:
+        asked = made or client(server.url)
+        try:
+            return await embed(asked, Origin("there", "m", server.url), "m", inputs, **known)
+        finally:
+            closing = asked.close()
+            if closing is not None:
+                await closing
+
+    return asyncio.run(run())
+
+
+@pytest.mark.parametrize("sync", [False, True])
+def test_all_pages(sync: bool) -> None:
+    from openai import OpenAI
+
+    first = document({"object": "list", "data": [{"id": "a"}, {"id": "b"}], "has_more": True})
+    second = document({"object": "list", "data": [{"id": "c", "max_model_len": 4096}], "has_more": False})
+    with ScriptedServer(first, second) as server:
+        cards = models(server, OpenAI(base_url=server.url, api_key=KEY) if sync else None)
+    assert cards == [{"id": "a"}, {"id": "b"}, {"id": "c", "max_model_len": 4096}]
+    assert [received.path for received in server.requests] == ["/v1/models", "/v1/models?after=b"]
+
+
+def test_pages_that_never_end_are_left() -> None:
+    with ScriptedServer(document({"data": [{"id": "a"}], "has_more": True})) as server:
+        assert models(server) == [{"id": "a"}, {"id": "a"}]
+
+
+@pytest.mark.parametrize(
+    "answer", [document([{"id": "a"}]), document({"models": [{"id": "a"}]}), document({"data": ["a"]})]
+)
+def test_other_shapes(answer: Answer) -> None:
+    with ScriptedServer(answer) as server:
+        assert models(server) == [{"id": "a"}]
+
+
+@pytest.mark.parametrize(
+    ("answer", "kind"),
+    [
+        (page("<html>hello</html>"), errors.ProtocolError),
+        (document({"hello": 1}), errors.ProtocolError),
+        (document("text"), errors.ProtocolError),
+        (document({"error": {"message": "no"}}), errors.ServerFailedError),
+        (document({"error": "Unauthorized"}, 401), errors.AuthenticationError),
+        (document({"detail": "Not Found"}, 404), errors.EndpointNotFoundError),
+        (Answer([], 302, {"location": "https://elsewhere.example/"}), errors.EndpointNotFoundError),
+    ],
+)
+def test_no_list(answer: Answer, kind: type[Exception]) -> None:
+    with ScriptedServer(answer) as server, pytest.raises(kind):
+        models(server, max_retries=0)
+
+
+def row(index: int, *numbers: float) -> dict[str, Any]:
+    return {"index": index, "embedding": list(numbers)}
+
+
+@pytest.mark.parametrize("sync", [False, True])
+def test_embeddings_in_the_order_of_the_inputs(sync: bool) -> None:
+    from openai import OpenAI
+
+    answer = document({"data": [row(1, 3, 4), row(0, 1, 2)], "model": "em", "usage": {"prompt_tokens": 5}})
+    with ScriptedServer(answer) as server:
+        made = OpenAI(base_url=server.url, api_key=KEY) if sync else None
+        found = vectors(server, ["x", "y"], made, extra={"dimensions": 2}, headers={"X-A": "1"})
+    assert found == Embedded([[1.0, 2.0], [3.0, 4.0]], Usage(5), "em")
+    received = server.requests[0]
+    assert (received.path, received.headers["x-a"]) == ("/v1/embeddings", "1")
+    assert received.json == {"model": "m", "input": ["x", "y"], "dimensions": 2}
+
+
+def test_embeddings_in_base64() -> None:
+    packed = base64.b64encode(struct.pack("<2f", 0.5, -2.0)).decode()
+    with ScriptedServer(document({"data": [{"index": 0, "embedding": packed}]})) as server:
+        assert vectors(server, ["x"]) == Embedded([[0.5, -2.0]], None, "")
+
+
+@pytest.mark.parametrize(
+    ("answer", "words"),
+    [
+        (document({"data": [row(0, 1)]}), "1 vectors for 2 inputs"),
+        (document({"data": [row(0, 1), {"index": 1, "embedding": None}]}), "no answer of this API"),
+        (document({"data": [row(0, 1), {"index": 1, "embedding": [[1, 2], [3, 4]]}]}), "pools none"),
+        (document({"data": [row(0, 1), {"index": 1, "embedding": "%%"}]}), "no answer of this API"),
+        (document({"choices": []}), "no answer of this API"),
+        (page("<html>"), "HTML page"),
+    ],
+)
+def test_what_is_no_embedding(answer: Answer, words: str) -> None:
+    with ScriptedServer(answer) as server, pytest.raises(errors.ProtocolError, match=words):
+        vectors(server, ["x", "y"])
+
+
+def test_a_bad_header_is_refused_before_sending() -> None:
+    with ScriptedServer(document({})) as server:
+        with pytest.raises(errors.OptionError):
+            vectors(server, ["x"], headers={"a b": "c"})
+        assert server.connections == 0
