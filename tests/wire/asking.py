@@ -49,7 +49,7 @@ def call(
     return Call(made, origin, profile or Profile(), Request(**asked), timeout, retries)
 
 
-async def collect(asked: Call) -> Outcome:
+async def collect(asked: Call, *, close: bool = True) -> Outcome:
     outcome = Outcome()
     try:
         async for batch in exchange(asked):
@@ -60,7 +60,7 @@ async def collect(asked: Call) -> Outcome:
     except LLMError as error:
         outcome.error = error
     finally:
-        closing = asked.client.close()
+        closing = asked.client.close() if close else None
         if closing is not None:
             await closing
     return outcome

@@ -424,7 +424,9 @@ def test_a_clean_task_context() -> None:
 
     async def both(server: ScriptedServer) -> list[Any]:
         made = client(server.url)
-        return await asyncio.gather(*[collect(call(made, retries=0)) for _ in range(5)])
+        outcomes = await asyncio.gather(*[collect(call(made, retries=0), close=False) for _ in range(5)])
+        await made.close()
+        return outcomes
 
     with ScriptedServer(HELLO) as server:
         outcomes = asyncio.run(both(server))

@@ -1,0 +1,223 @@
+"""The Chat Completions API: a request as its body, its documents and stream chunks as events.
+
+Source of the fields: https://platform.openai.com/docs/api-reference/chat; of what servers send instead, the
+comments at each place.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from llm_magic.events import (
+    Event,
+    Finished,
+    Identified,
+    LogprobsDelta,
+    ReasoningDelta,
+    RefusalDelta,
+    TextDelta,
+)
+from llm_magic.messages import Message, Text
+from llm_magic.profile import Profile
+from llm_magic.request import Request
+from llm_magic.wire.documents import (
+    ErrorDocument,
+    error_in,
+    finish_reason,
+    read_filter,
+    read_parts,
+    read_usage,
+)
+from llm_magic.wire.fields import check, image_url, joined_text, merge
+from llm_magic.wire.thinking import Thinking
+from llm_magic.wire.toolcalls import ToolCalls
+
+PATH = "/chat/completions"
+
+
+def body(request: Request, profile: Profile) -> dict[str, Any]:
+    """Return the JSON body of `request`; raises UnsupportedError for what the endpoint does not take."""
+    check(request, profile, "chat")
+    fields: dict[str, Any] = {
+        "model": request.model,
+        "messages": [_message(message, profile) for message in request.messages],
+    }
+    if request.stream:
+        fields["stream"] = True
+        if profile.stream_usage:
+            fields["stream_options"] = {"include_usage": True}
+    given = request.parameters.given()
+    cap = given.pop("max_tokens", None)
+    if cap is not None:
+        fields[profile.max_tokens_field if profile.max_tokens_field != "max_output_tokens" else "max_tokens"] = cap
+    logprobs = given.pop("logprobs", None)
+    if logprobs is not None:
+        fields["logprobs"] = True
+        if logprobs:
+            fields["top_logprobs"] = logprobs
+    if "stop" in given:
+        given["stop"] = list(given["stop"])
+    fields.update(given)
+    if request.tools:
+        fields["tools"] = [
+            _tool(tool.name, tool.description, tool.parameters, tool.strict, profile) for tool in request.tools
+        ]
+        if request.tool_choice in ("auto", "none", "required"):
+            fields["tool_choice"] = request.tool_choice
+        elif request.tool_choice:
+            fields["tool_choice"] = {"type": "function", "function": {"name": request.tool_choice}}
+    return merge(fields, request.structure, request.parameters.extra)
+
+
+def _tool(name: str, description: str, parameters: Any, strict: bool, profile: Profile) -> dict[str, Any]:
+    function: dict[str, Any] = {"name": name, "description": description, "parameters": dict(parameters)}
+    if strict and profile.strict_tools:
+        function["strict"] = True
+    return {"type": "function", "function": function}
+
+
+def _message(message: Message, profile: Profile) -> dict[str, Any]:
+    fields: dict[str, Any] = {"role": profile.system_role if message.role == "system" else message.role}
+    text = joined_text(message.parts)
+    if text is None:
+        fields["content"] = [
+            {"type": "text", "text": part.text}
+            if isinstance(part, Text)
+            else {"type": "image_url", "image_url": {"url": image_url(part)}}
+            for part in message.parts
+        ]
+    elif text or not message.tool_calls:
+        fields["content"] = text
+    if message.tool_calls:
+        fields["tool_calls"] = [
+            {"id": call.id, "type": "function", "function": {"name": call.name, "arguments": call.arguments}}
+            for call in message.tool_calls
+        ]
+    if message.tool_call_id is not None:
+        fields["tool_call_id"] = message.tool_call_id
+    return fields
+
+
+class Reader:
+    """Documents of one answer in, events out; a stream's chunk and a whole completion are read alike."""
+
+    def __init__(self, request: Request) -> None:
+        self._expected = request.parameters.n or 1
+        self._model = ""
+        self._thinking: dict[int, Thinking] = {}
+        self._settled: set[int] = set()  # answers past their reasoning: their text passes straight through
+        self._calls: dict[int, ToolCalls] = {}
+        self._refused: set[int] = set()
+        self._finished: set[int] = set()
+        self.answered = False
+
+    @property
+    def complete(self) -> bool:
+        """Whether every answer asked for has ended."""
+        return len(self._finished) >= self._expected
+
+    def read(self, document: dict[str, Any], name: str, out: list[Event]) -> None:
+        """Add the events of `document` to `out`; raises ErrorDocument, after adding, for an error."""
+        choices = document.get("choices")
+        if document.get("error") or name == "error" or (choices is None and error_in(document)):
+            raise ErrorDocument(document)
+        model = document.get("model")
+        if model and model != self._model and isinstance(model, str):
+            self._model = model
+            out.append(Identified(model))
+        if choices:
+            for choice in choices:
+                self._choice(choice, out)
+        usage = document.get("usage")
+        if usage:
+            read_usage(usage, out)
+        prompt_filter = document.get("prompt_filter_results")  # Azure; `choices` is empty beside it
+        if prompt_filter:
+            for result in prompt_filter if isinstance(prompt_filter, list) else ():
+                if isinstance(result, dict):
+                    read_filter(result.get("content_filter_results"), out)
+        self.answered = self.answered or choices is not None or bool(usage)
+
+    def _choice(self, choice: Any, out: list[Event]) -> None:
+        if not isinstance(choice, dict):
+            return
+        index = choice.get("index") or 0
+        if type(index) is not int:
+            index = 0
+        delta = choice.get("delta") or choice.get("message")
+        if isinstance(delta, dict):
+            reasoning = delta.get("reasoning_content") or delta.get("reasoning")
+            if reasoning and isinstance(reasoning, str):
+                out.append(ReasoningDelta(reasoning, index))
+            content = delta.get("content")
+            if content:  # the first delta's is empty or null
+                if index in self._settled and type(content) is str:
+                    out.append(TextDelta(content, index))
+                else:
+                    self._content(content, index, out)
+            if len(delta) > 1 or not content:
+                self._rest(delta, index, out)
+        logprobs = choice.get("logprobs")
+        if logprobs:
+            _read_logprobs(logprobs, index, out)
+        if choice.get("content_filter_results"):
+            read_filter(choice["content_filter_results"], out, index)
+        reason = choice.get("finish_reason")
+        if reason and index not in self._finished:  # chunks may follow it, with another reason or none
+            if isinstance(choice.get("error"), dict):  # OpenRouter's error in mid-stream
+                raise ErrorDocument(choice)
+            self._finish(reason, index, out)
+
+    def _content(self, content: Any, index: int, out: list[Event]) -> None:
+        if not isinstance(content, str):
+            content = read_parts(content, index, out)
+        thinking = self._thinking.get(index)
+        if thinking is None:
+            thinking = self._thinking[index] = Thinking(index)
+        if content:
+            thinking.add(content, out)
+        if thinking.settled:
+            self._settled.add(index)
+
+    def _rest(self, delta: dict[str, Any], index: int, out: list[Event]) -> None:
+        refusal = delta.get("refusal")
+        if refusal and isinstance(refusal, str):
+            self._refused.add(index)
+            out.append(RefusalDelta(refusal, index))
+        calls = delta.get("tool_calls")
+        if calls and isinstance(calls, list):
+            self._tool_calls(index).read(calls, out)
+        legacy = delta.get("function_call")
+        if legacy and isinstance(legacy, dict):
+            self._tool_calls(index).read([{"index": 0, "function": legacy}], out)
+
+    def _tool_calls(self, index: int) -> ToolCalls:
+        if index not in self._calls:
+            self._calls[index] = ToolCalls(index)
+        return self._calls[index]
+
+    def _finish(self, reason: object, index: int, out: list[Event]) -> None:
+        self._finished.add(index)
+        self._flush(index, out)
+        ours = finish_reason(reason)
+        out.append(Finished("refusal" if ours == "stop" and index in self._refused else ours, index))
+
+    def _flush(self, index: int, out: list[Event]) -> None:
+        thinking = self._thinking.get(index)
+        if thinking is not None:
+            thinking.end(out)
+            self._settled.add(index)
+        if index in self._calls:
+            self._calls[index].end(out)
+
+    def end(self, out: list[Event]) -> None:
+        """Add what was held back, for an answer that the stream broke off."""
+        for index in sorted({*self._thinking, *self._calls} - self._finished):
+            self._flush(index, out)
+
+
+def _read_logprobs(logprobs: Any, index: int, out: list[Event]) -> None:
+    content = logprobs.get("content") if isinstance(logprobs, dict) else None
+    tokens = tuple(token for token in content if isinstance(token, dict)) if isinstance(content, list) else ()
+    if tokens:
+        out.append(LogprobsDelta(tokens, index))

@@ -1,0 +1,128 @@
+"""The Embeddings API: texts in, vectors out, in the order of the texts."""
+
+from __future__ import annotations
+
+import asyncio
+import struct
+from base64 import b64decode
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from llm_magic.errors import Origin
+from llm_magic.events import Attempt, Event, Usage, UsageReport
+from llm_magic.wire.documents import ErrorDocument, error_in, read_usage
+from llm_magic.wire.faults import translate
+from llm_magic.wire.headers import check_headers
+from llm_magic.wire.secrets import secrets_of
+from llm_magic.wire.transport import is_sync
+from llm_magic.wire.watched import watched
+
+if TYPE_CHECKING:
+    from openai import AsyncOpenAI
+
+
+@dataclass(frozen=True, slots=True)
+class Embedded:
+    """Vectors of floats, one for each input and in their order, and what the server counted."""
+
+    vectors: list[list[float]]
+    usage: Usage | None
+    model_reported: str
+
+
+async def embed(
+    client: AsyncOpenAI,
+    origin: Origin,
+    model: str,
+    inputs: Sequence[str],
+    *,
+    extra: Mapping[str, Any] | None = None,
+    headers: Mapping[str, str] | None = None,
+    timeout: float | None = None,  # noqa: ASYNC109 - handed to the SDK, which applies it to each attempt
+    max_retries: int | None = None,
+    announce: Callable[[Attempt], None] = lambda _: None,
+) -> Embedded:
+    """Return the embeddings of `inputs`, in one request.
+
+    Parameters
+    ----------
+    client, origin
+        As for `Call`.
+    model
+        The model's name at the endpoint.
+    inputs
+        Texts; not empty.
+    extra
+        Further fields of the body, such as `dimensions`.
+    headers
+        Further headers of this request.
+    timeout
+        Seconds; None takes the client's.
+    max_retries
+        Further attempts after a failure; None takes the client's.
+    announce
+        Called with each HTTP request when it has ended, failed ones included.
+
+    Raises
+    ------
+    LLMError
+        Of the classes in `llm_magic.errors` only.
+
+    """
+    check_headers(headers or {})
+    body = {"model": model, "input": list(inputs), **(extra or {})}
+    options: dict[str, Any] = {"headers": dict(headers or {}), "security": {"bearer_auth": True}}
+    if timeout is not None:
+        options["timeout"] = timeout
+    if max_retries is not None:
+        options["max_retries"] = max_retries
+
+    async def send() -> Any:
+        untyped: Any = client  # it may be a blocking one
+        if is_sync(client):
+            return await asyncio.to_thread(untyped.post, "/embeddings", cast_to=object, body=body, options=options)
+        return await untyped.post("/embeddings", cast_to=object, body=body, options=options)
+
+    document = await watched(client, origin, max_retries, send, body, announce=announce)
+    try:
+        return _read(document, len(inputs))
+    except ErrorDocument as fault:
+        raise translate(fault, origin, secrets_of(client), body) from None
+
+
+def _read(document: Any, expected: int) -> Embedded:
+    if not isinstance(document, dict):
+        raise ErrorDocument(document, malformed=True)
+    rows = document.get("data")
+    if not isinstance(rows, list):
+        raise ErrorDocument(document, malformed=not error_in(document))
+    if len(rows) != expected or not all(isinstance(row, dict) for row in rows):
+        raise ErrorDocument(f"{len(rows)} vectors for {expected} inputs", malformed=True)
+    ordered = sorted(enumerate(rows), key=lambda pair: _place(pair[1], pair[0]))
+    found: list[Event] = []
+    read_usage(document.get("usage"), found)
+    usage = next((event.usage for event in found if isinstance(event, UsageReport)), None)
+    model = document.get("model")
+    return Embedded(
+        [_vector(row.get("embedding")) for _, row in ordered], usage, model if isinstance(model, str) else ""
+    )
+
+
+def _place(row: dict[str, Any], place: int) -> int:
+    index = row.get("index")
+    return index if isinstance(index, int) else place
+
+
+def _vector(value: Any) -> list[float]:
+    if isinstance(value, str):  # base64 of little-endian 32-bit floats
+        try:
+            packed = b64decode(value, validate=True)
+            return list(struct.unpack(f"<{len(packed) // 4}f", packed))
+        except (ValueError, struct.error):
+            raise ErrorDocument(value, malformed=True) from None
+    if isinstance(value, list) and value and isinstance(value[0], list):  # llama.cpp without pooling: one per token
+        raise ErrorDocument("a vector for every token, not for the text: the server pools none", malformed=True)
+    if not isinstance(value, list) or not all(isinstance(number, int | float) for number in value):
+        raise ErrorDocument(value, malformed=True)
+    return [float(number) for number in value]

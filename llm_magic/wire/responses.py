@@ -1,0 +1,272 @@
+"""The Responses API: a request as its body, its documents and stream events as ours.
+
+Source of the fields: https://platform.openai.com/docs/api-reference/responses and …/responses-streaming.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+from llm_magic.events import (
+    Event,
+    Finished,
+    FinishReason,
+    Identified,
+    LogprobsDelta,
+    ReasoningDelta,
+    RefusalDelta,
+    TextDelta,
+    ToolCallDelta,
+)
+from llm_magic.messages import Message, Text
+from llm_magic.profile import Profile
+from llm_magic.request import Request
+from llm_magic.wire.documents import ErrorDocument, count, error_in, read_filter, read_usage
+from llm_magic.wire.fields import check, image_url, joined_text, merge
+from llm_magic.wire.thinking import Thinking
+
+PATH = "/responses"
+
+
+def body(request: Request, profile: Profile) -> dict[str, Any]:
+    """Return the JSON body of `request`; raises UnsupportedError for what the API has not."""
+    check(request, profile, "responses")
+    instructions = "\n\n".join(message.text for message in request.messages if message.role == "system")
+    fields: dict[str, Any] = {"model": request.model}
+    if instructions:
+        fields["instructions"] = instructions
+    fields["input"] = [item for message in request.messages if message.role != "system" for item in _items(message)]
+    if request.stream:
+        fields["stream"] = True
+    if profile.store is not None:
+        fields["store"] = profile.store
+    given = request.parameters.given()
+    for name in ("temperature", "top_p"):
+        if name in given:
+            fields[name] = given[name]
+    if "max_tokens" in given:
+        fields["max_output_tokens"] = given["max_tokens"]
+    if "reasoning_effort" in given:
+        fields["reasoning"] = {"effort": given["reasoning_effort"]}
+    if "logprobs" in given:
+        fields["include"] = ["message.output_text.logprobs"]
+        if given["logprobs"]:
+            fields["top_logprobs"] = given["logprobs"]
+    if request.tools:
+        fields["tools"] = [
+            {
+                "type": "function",
+                "name": tool.name,
+                "description": tool.description,
+                "parameters": dict(tool.parameters),
+                "strict": tool.strict and profile.strict_tools,  # left out it means true here
+            }
+            for tool in request.tools
+        ]
+        if request.tool_choice in ("auto", "none", "required"):
+            fields["tool_choice"] = request.tool_choice
+        elif request.tool_choice:
+            fields["tool_choice"] = {"type": "function", "name": request.tool_choice}
+    return merge(fields, request.structure, request.parameters.extra)
+
+
+def _items(message: Message) -> list[dict[str, Any]]:
+    """Return a message as items of the input: a tool's result and each tool call are items of their own."""
+    if message.role == "tool":
+        return [{"type": "function_call_output", "call_id": message.tool_call_id, "output": message.text}]
+    items: list[dict[str, Any]] = []
+    if message.parts or not message.tool_calls:
+        text = joined_text(message.parts)
+        content: Any = text
+        if text is None:
+            content = [
+                {"type": "input_text", "text": part.text}
+                if isinstance(part, Text)
+                else {"type": "input_image", "image_url": image_url(part), "detail": "auto"}
+                for part in message.parts
+            ]
+        items.append({"role": message.role, "content": content})
+    items.extend(
+        {"type": "function_call", "call_id": call.id, "name": call.name, "arguments": call.arguments}
+        for call in message.tool_calls
+    )
+    return items
+
+
+class Reader:
+    """Stream events or one document in, our events out: dispatch by the event's type, in a table."""
+
+    def __init__(self, request: Request) -> None:
+        self._cap = request.parameters.max_tokens
+        self._model = ""
+        self._thinking = Thinking(0)
+        self._positions: dict[object, int] = {}  # of function calls, by output index or item id
+        self._written: set[int] = set()  # positions whose arguments came in pieces
+        self._texts: set[object] = set()  # parts whose text came in pieces
+        self._summary: object = None
+        self._refused = False
+        self.complete = False
+        self.answered = False
+
+    def read(self, document: dict[str, Any], name: str, out: list[Event]) -> None:
+        """Add the events of `document` to `out`; raises ErrorDocument, after adding, for an error."""
+        kind = document.get("type") or name
+        if kind in ("error", "response.error") or (not kind and error_in(document)):
+            raise ErrorDocument(document)
+        if kind == "response.output_text.delta":  # by far the most frequent one
+            self._text(document, out)
+            return
+        reader = _READERS.get(kind)
+        if reader is not None:
+            self.answered = True
+            reader(self, document, out)
+        elif document.get("object") == "response" or "output" in document:
+            self._response(document, out)
+        elif not kind:
+            raise ErrorDocument(document, malformed=not error_in(document))
+
+    def _text(self, document: dict[str, Any], out: list[Event]) -> None:
+        self.answered = True
+        self._texts.add((document.get("output_index"), document.get("content_index")))
+        delta = document.get("delta")
+        if delta and isinstance(delta, str):
+            if self._thinking.settled:
+                out.append(TextDelta(delta))
+            else:
+                self._thinking.add(delta, out)
+        _add_logprobs(document.get("logprobs"), out)
+
+    def _text_done(self, document: dict[str, Any], out: list[Event]) -> None:
+        if (document.get("output_index"), document.get("content_index")) not in self._texts:
+            self._text({**document, "delta": document.get("text")}, out)
+
+    def _refusal(self, document: dict[str, Any], out: list[Event]) -> None:
+        self._refused = True
+        if document.get("delta"):
+            out.append(RefusalDelta(document["delta"]))
+
+    def _reasoning(self, document: dict[str, Any], out: list[Event]) -> None:
+        part = (document.get("output_index"), document.get("summary_index"), document.get("content_index"))
+        gap = "\n\n" if self._summary not in (None, part) else ""
+        self._summary = part
+        if document.get("delta"):
+            out.append(ReasoningDelta(gap + document["delta"]))
+
+    def _item(self, document: dict[str, Any], out: list[Event]) -> None:
+        item = document.get("item") or {}
+        if item.get("type") == "function_call":
+            self._call(document.get("output_index", item.get("id")), item, out)
+
+    def _call(self, key: object, item: dict[str, Any], out: list[Event]) -> None:
+        """Take a function call as an item: at its beginning, at its end, or both."""
+        arguments = item.get("arguments") or ""
+        if key not in self._positions:
+            position = self._positions[key] = len(self._positions)
+            identity = item.get("call_id") or item.get("id") or f"call_{position}"
+            out.append(ToolCallDelta(position, identity, item.get("name") or "", arguments))
+        elif arguments and self._positions[key] not in self._written:
+            position = self._positions[key]
+            out.append(ToolCallDelta(position, "", "", arguments))
+        else:
+            return
+        if arguments:
+            self._written.add(position)
+
+    def _arguments(self, document: dict[str, Any], out: list[Event]) -> None:
+        key = document.get("output_index", document.get("item_id"))
+        if key not in self._positions:  # the item was never announced
+            self._call(key, {"id": document.get("item_id"), "name": document.get("name")}, out)
+        position = self._positions[key]
+        if document.get("delta"):
+            self._written.add(position)
+            out.append(ToolCallDelta(position, "", "", document["delta"]))
+
+    def _arguments_done(self, document: dict[str, Any], out: list[Event]) -> None:
+        key = document.get("output_index", document.get("item_id"))
+        self._call(key, {**document, "id": document.get("item_id")}, out)
+
+    def _identify(self, document: dict[str, Any], out: list[Event]) -> None:
+        model = (document.get("response") or {}).get("model")
+        if model and model != self._model:
+            self._model = model
+            out.append(Identified(model))
+
+    def _ended(self, document: dict[str, Any], out: list[Event]) -> None:
+        self._response(document.get("response") or {}, out)
+
+    def _response(self, response: dict[str, Any], out: list[Event]) -> None:
+        """Take the whole response: what no delta brought, the usage, and why it ended."""
+        self._identify({"response": response}, out)
+        if response.get("error") or response.get("status") == "failed":
+            raise ErrorDocument(response)
+        self.answered = True
+        for place, item in enumerate(response.get("output") or []):
+            self._output(place, item, out)
+        self._thinking.end(out)
+        usage = response.get("usage")
+        read_usage(usage, out)
+        for result in response.get("content_filters") or []:  # Azure
+            read_filter(result.get("content_filter_results"), out)
+        self.complete = True
+        out.append(Finished(self._reason(response, usage or {})))
+
+    def _output(self, place: int, item: dict[str, Any], out: list[Event]) -> None:
+        kind = item.get("type")
+        if kind == "function_call":
+            self._call(place, item, out) if not self._named(item) else None
+        elif kind == "reasoning" and self._summary is None:
+            for part in [*(item.get("summary") or []), *(item.get("content") or [])]:
+                self._reasoning({"delta": part.get("text"), "output_index": (place, id(part))}, out)
+        elif kind == "message" and not self._texts and not self._refused:
+            for part in item.get("content") or []:
+                if part.get("type") == "refusal":
+                    self._refusal({"delta": part.get("refusal")}, out)
+                else:
+                    self._thinking.add(part.get("text") or "", out)
+                    _add_logprobs(part.get("logprobs"), out)
+
+    def _named(self, item: dict[str, Any]) -> bool:
+        return item.get("id") in self._positions
+
+    def _reason(self, response: dict[str, Any], usage: dict[str, Any]) -> FinishReason:
+        status = response.get("status")
+        if status == "incomplete":
+            why = (response.get("incomplete_details") or {}).get("reason")
+            reasons: dict[object, FinishReason] = {"max_output_tokens": "length", "content_filter": "content_filter"}
+            return reasons.get(why, "truncated")
+        if status in ("cancelled", "in_progress", "queued"):
+            return "truncated"
+        if self._cap and count(usage, "output_tokens") >= self._cap + ("incomplete_details" in response):
+            return "length"  # llama.cpp, also behind a proxy, calls that completed
+        if self._positions:
+            return "tool_calls"
+        return "refusal" if self._refused else "stop"
+
+    def end(self, out: list[Event]) -> None:
+        """Add what was held back, for an answer that the stream broke off."""
+        self._thinking.end(out)
+
+
+_READERS: dict[object, Callable[[Reader, dict[str, Any], list[Event]], None]] = {
+    "response.created": Reader._identify,  # noqa: SLF001 - the table of this very class
+    "response.in_progress": Reader._identify,  # noqa: SLF001
+    "response.output_text.done": Reader._text_done,  # noqa: SLF001
+    "response.refusal.delta": Reader._refusal,  # noqa: SLF001
+    "response.reasoning_text.delta": Reader._reasoning,  # noqa: SLF001
+    "response.reasoning.delta": Reader._reasoning,  # noqa: SLF001
+    "response.reasoning_summary_text.delta": Reader._reasoning,  # noqa: SLF001
+    "response.output_item.added": Reader._item,  # noqa: SLF001
+    "response.output_item.done": Reader._item,  # noqa: SLF001
+    "response.function_call_arguments.delta": Reader._arguments,  # noqa: SLF001
+    "response.function_call_arguments.done": Reader._arguments_done,  # noqa: SLF001
+    "response.completed": Reader._ended,  # noqa: SLF001
+    "response.incomplete": Reader._ended,  # noqa: SLF001
+    "response.failed": Reader._ended,  # noqa: SLF001
+    "response.cancelled": Reader._ended,  # noqa: SLF001
+}
+
+
+def _add_logprobs(logprobs: Any, out: list[Event]) -> None:
+    if isinstance(logprobs, list) and logprobs:
+        out.append(LogprobsDelta(tuple(token for token in logprobs if isinstance(token, dict))))
