@@ -98,13 +98,13 @@ class SlowHandler(BaseHTTPRequestHandler):
             return
         self.server.served += 1
         self.answer("application/octet-stream", len(self.server.content))
-        for start in range(0, len(self.server.content), 10_000):
+        for start in range(0, len(self.server.content), 30_000):
             try:
-                self.wfile.write(self.server.content[start : start + 10_000])
+                self.wfile.write(self.server.content[start : start + 30_000])
                 self.wfile.flush()
             except OSError:
                 return
-            self.server.go.wait(0.1)
+            self.server.go.wait(0.6)
 
     def answer(self, kind: str, length: int) -> None:
         self.send_response(200)
@@ -226,7 +226,7 @@ def test_killed_half_way(slow: SlowIndex, cache: Path) -> None:
     pip = psutil.Process(process.pid).children()
     process.send_signal(signal.SIGKILL)
     process.communicate(timeout=10)
-    assert len(psutil.wait_procs(pip, timeout=10)[0]) == 1  # it does not go on alone
+    assert len(psutil.wait_procs(pip, timeout=2)[0]) == 1  # it does not go on alone
     assert any(name.startswith("fetching-") for name in files(cache))
     assert present(TINY) is None
     slow.go.set()
