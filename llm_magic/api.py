@@ -7,16 +7,16 @@ from collections.abc import AsyncIterator, Callable, Iterable, Sequence
 from contextlib import suppress
 from typing import TYPE_CHECKING, Any, Literal, TypedDict, Unpack
 
-from llm_magic.events import Event
-from llm_magic.options import from_mapping
-from llm_magic.session import Session
-from llm_magic.session.plan import Cell
-
 if TYPE_CHECKING:
+    from llm_magic.events import Event
     from llm_magic.loop import Emit
     from llm_magic.response import Response
+    from llm_magic.session import Session
     from llm_magic.session.calling import Happening
+    from llm_magic.session.embedding import Embedding
+    from llm_magic.session.plan import Cell
     from llm_magic.session.run import Run
+    from llm_magic.session.vectors import Vectors
 
 _active: Session | None = None
 
@@ -32,6 +32,7 @@ def active_session() -> Session:
     if _active is None:
         from llm_magic.providers.registry import ProviderRegistry
         from llm_magic.providers.sources import apply_project
+        from llm_magic.session import Session
         from llm_magic.settings import Settings
 
         settings = Settings()
@@ -217,16 +218,18 @@ class LLM:
             raise
 
     def _embedding(self, texts: Iterable[str], options: EmbedOptions) -> tuple[Embedding, Session]:
-        from llm_magic.session.embedding import Embedding, texts_of, wish_from
+        from llm_magic.session.embedding import Embedding
+        from llm_magic.session.vectors import texts_of, wish_from
 
         session = active_session()
-        known = {
-            name: self.defaults[name] for name in ("base_url", "timeout", "retries", "header") if name in self.defaults
-        }  # type: ignore[literal-required] # these are keys of it
-        wish = wish_from({**known, **options}, self.model)
+        ours = ("base_url", "timeout", "retries", "header")
+        values: dict[str, Any] = {name: value for name, value in self.defaults.items() if name in ours}
+        wish = wish_from(values | {**options}, self.model)
         return Embedding(session, texts_of(texts, "texts"), wish), session
 
     def _run(self, prompt: str, options: AskOptions) -> tuple[Run, Cell, Session]:
+        from llm_magic.options import from_mapping
+        from llm_magic.session.plan import Cell
         from llm_magic.session.run import Run
 
         session = active_session()

@@ -8,18 +8,17 @@ from typing import TYPE_CHECKING, Any
 
 from IPython.core.magic import Magics, line_cell_magic, magics_class, no_var_expand
 
-from llm_magic import arguments
 from llm_magic.errors import LLMError
-from llm_magic.options import Options
-from llm_magic.session.plan import Cell
 from llm_magic.settings import Settings
 
 if TYPE_CHECKING:
     from IPython.core.interactiveshell import InteractiveShell
 
+    from llm_magic.options import Options
     from llm_magic.response import Response
     from llm_magic.session import Session
     from llm_magic.session.job import Job
+    from llm_magic.session.plan import Cell
 
 
 class Interrupted(KeyboardInterrupt):
@@ -43,6 +42,9 @@ class LLMMagics(Magics, Settings):
     @line_cell_magic
     def llm(self, line: str, cell: str | None = None) -> Response | Job | None:
         """Send a prompt to a language model and show the answer as it arrives; `%%llm --help` lists the options."""
+        from llm_magic import arguments
+        from llm_magic.session.plan import Cell
+
         namespace: dict[str, Any] = self.shell.user_ns
         magic = "%llm" if cell is None else "%%llm"
         options, prompt = arguments.parse(line, magic=magic, prompt=cell is None, expand=_expander(namespace))

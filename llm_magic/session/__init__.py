@@ -17,7 +17,6 @@ from contextlib import suppress
 from typing import TYPE_CHECKING
 
 from llm_magic.loop import BackgroundLoop
-from llm_magic.session.plan import Cell, Plan, plan
 
 if TYPE_CHECKING:
     from llm_magic.conversation import Conversations, Turn
@@ -26,6 +25,7 @@ if TYPE_CHECKING:
     from llm_magic.providers.registry import ProviderRegistry
     from llm_magic.response import Response
     from llm_magic.session.job import Job
+    from llm_magic.session.plan import Cell, Plan
     from llm_magic.session.run import Run
     from llm_magic.settings import Settings
     from llm_magic.wire.embeddings import Embedded
@@ -82,6 +82,8 @@ class Session:
         if not cell.options.once:
             chat = self.conversations.get(cell.options.chat or self.settings.chat)
             turns = chat.before(cell.cell_id, self.settings.history_turns, part=cell.part)
+        from llm_magic.session.plan import plan
+
         return plan(cell, self.settings, self.registry, turns)
 
     def start(self, cell: Cell) -> Run:

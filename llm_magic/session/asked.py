@@ -8,6 +8,7 @@ from contextlib import aclosing
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
+from llm_magic.errors import AuthenticationError
 from llm_magic.events import Event, Note, Progress, TextDelta, ToolCallDelta
 from llm_magic.session.plan import Choice, Plan, compose
 from llm_magic.wire import exchange as wire
@@ -51,9 +52,13 @@ class Asked:
         """Send a request and yield what comes; what a server would surely refuse is refused here, in better words."""
         await self.provider.check(request, self.profile)
         forced = self.structure is not None and self.structure.dialect == "tool_call"
-        async with aclosing(wire.exchange(await self.call(request))) as stream:
-            async for batch in stream:
-                yield [_as_text(event) for event in batch] if forced else batch
+        try:
+            async with aclosing(wire.exchange(await self.call(request))) as stream:
+                async for batch in stream:
+                    yield [_as_text(event) for event in batch] if forced else batch
+        except AuthenticationError as error:
+            error.hint = self.provider.key_hint() or error.hint
+            raise
 
 
 def _as_text(event: Event) -> Event:

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 from llm_magic.errors import OptionError, PromptError
 from llm_magic.messages import Message, Part, Text, system, user
 from llm_magic.options import Options, from_mapping
+from llm_magic.providers.credentials import read
 from llm_magic.request import Parameters, Request
 
 if TYPE_CHECKING:
@@ -220,6 +221,7 @@ def compose(plan: Plan, choice: Choice, model: str, profile: Profile, structure:
     parts = plan.parts
     if structure is not None and structure.instruction:
         parts = (*parts, Text(f"\n\n{structure.instruction}"))
+    headers = {name: str(read(value, f"--header {name}")) for name, value in options.header.items()}
     first = (system(options.system),) if options.system else ()
     messages: list[Message] = [*first]
     for turn in fitting(plan.turns, (*first, user(*parts)), options.max_tokens, profile.context):
@@ -236,5 +238,6 @@ def compose(plan: Plan, choice: Choice, model: str, profile: Profile, structure:
         ),
         tool_choice=structure.tools[0].name if structure is not None and structure.tools else options.tool_choice,
         stream=not options.no_stream,
-        headers=options.header,
+        headers=headers,
+        secrets=tuple(value for name, value in headers.items() if value != options.header[name]),
     )

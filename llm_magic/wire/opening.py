@@ -42,6 +42,7 @@ class Opening:
             timeout=call.seconds(),
             deadline=self._set_deadline,
         )
+        self.watch.secrets += call.request.secrets
 
     def _announce(self, attempt: Attempt) -> None:
         self._loop.call_soon_threadsafe(self._news.put_nowait, attempt)

@@ -42,7 +42,7 @@ async def preview(call: Call) -> Preview:
     """
     body = call.body()
     call.check_headers()
-    client, secrets = call.client, secrets_of(call.client)
+    client, secrets = call.client, (*secrets_of(call.client), *call.request.secrets)
     if not hook(client, sync=is_sync(client)):
         raise UnsupportedError(
             f"The client of {call.origin} cannot be stopped before it sends, so --dry-run cannot show its request.",

@@ -14,12 +14,15 @@ from llm_magic.errors import (
     InvalidValueError,
     OptionError,
     RefusedError,
+    RequestRefusedError,
     ServerFailedError,
     ToolLimitError,
 )
 from llm_magic.events import Finished, TextDelta
+from llm_magic.options import Options
 from llm_magic.providers.registry import ProviderRegistry
 from llm_magic.session import Session
+from llm_magic.session.plan import Cell
 from llm_magic.settings import Settings
 
 
@@ -151,6 +154,23 @@ def test_of_several_answers_only_the_invalid_one_is_asked_for_again(session: Ses
 def test_a_server_that_ignores_n_is_told_of(session: Session) -> None:
     with ScriptedServer(answer("1")) as server, pytest.raises(IncompleteAnswerError, match="1 of 2 answers"):
         llm_at(session, server).ask("Number?", n=2)
+
+
+def test_a_header_may_come_from_a_variable_and_is_never_shown(
+    session: Session, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("GATEWAY_KEY", "very-hidden-value")
+    cell = Cell("Hi", Options(header={"X-Gateway": "env:GATEWAY_KEY", "X-Plain": "seen"}))
+    with ScriptedServer(document({"error": {"message": "very-hidden-value is wrong"}}, status=400)) as server:
+        cell.options.model = llm_at(session, server).model
+        with pytest.raises(RequestRefusedError) as caught:
+            LLM("s:m").ask("Hi", header={"X-Gateway": "env:GATEWAY_KEY", "X-Plain": "seen"})
+        preview = session.preview(cell)
+    assert server.requests[0].headers["x-gateway"] == "very-hidden-value"
+    assert len(server.requests) == 1
+    assert "very-hidden-value" not in str(caught.value)
+    assert "very-hidden-value" not in repr(preview)
+    assert preview.headers["x-plain"] == "seen"
 
 
 def test_fallbacks_before_the_first_token(session: Session) -> None:
