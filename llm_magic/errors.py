@@ -31,6 +31,7 @@ LLMError
 
 from __future__ import annotations
 
+import sys
 import traceback
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
@@ -74,16 +75,14 @@ class LLMError(Exception):
         super().__init__(message, hint)
         self.message = message
         self.hint = hint
-        self._shown = False
 
     def __str__(self) -> str:
         return f"{self.message}\n{self.hint}" if self.hint else self.message
 
     def _render_traceback_(self) -> list[str]:
-        """Return what IPython shows: the message alone; asked again (`%tb`), the whole traceback."""
-        if self._shown:
+        """Return what IPython shows: the message alone; afterwards (`%tb`), the whole traceback."""
+        if sys.exception() is not self:  # it is not being handled now, so somebody asks for it once more
             return "".join(traceback.format_exception(self)).splitlines()
-        self._shown = True
         return [f"{type(self).__name__}: {self.message}", *([self.hint] if self.hint else [])]
 
 

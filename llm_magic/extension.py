@@ -5,11 +5,13 @@ from __future__ import annotations
 import threading
 from typing import TYPE_CHECKING, Any
 
-from llm_magic import api, syntax
+from llm_magic import api, completion, syntax
 from llm_magic.commands import LLMCommands
 from llm_magic.magics import LLMMagics
+from llm_magic.picking import LLMPicking
 from llm_magic.providers.registry import ProviderRegistry
 from llm_magic.providers.sources import apply_project
+from llm_magic.results import ResultHook
 from llm_magic.session import Session
 
 if TYPE_CHECKING:
@@ -33,8 +35,12 @@ class Loaded:
         self.commands = LLMCommands(shell, self.session)
         shell.register_magics(self.magics)
         shell.register_magics(self.commands)
+        self.picking = LLMPicking(shell, self.session)
+        shell.register_magics(self.picking)
+        completion.install(shell, self.session)
         shelf.append(self.registry)
         shell.input_transformers_cleanup.append(syntax.rewrite)
+        self.results = ResultHook(shell)
         api.activate(self.session)
         threading.Thread(target=_import_ahead, name="llm_magic imports", daemon=True).start()
 
@@ -42,10 +48,13 @@ class Loaded:
         """Take everything out again."""
         api.activate(None)
         shell = self.shell
+        self.results.remove()
+        completion.uninstall(shell)
+        self.picking.close()
         shell.input_transformers_cleanup[:] = [
             transform for transform in shell.input_transformers_cleanup if transform is not syntax.rewrite
         ]
-        ours = (self.magics, self.commands)
+        ours = (self.magics, self.commands, self.picking)
         for kind, names in shell.magics_manager.magics.items():
             mine = [name for name, function in names.items() if getattr(function, "__self__", None) in ours]
             for name in mine:

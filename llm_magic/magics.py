@@ -74,7 +74,9 @@ class LLMMagics(Magics, Settings):
         if options.background:
             from llm_magic.session.job import Job
 
-            return Job(self.session, cell, run, view, partial(self._finish, options, later=True))
+            job = Job(self.session, cell, run, view, partial(self._finish, options, later=True))
+            job._shown_in = self.shell.execution_count  # noqa: SLF001 - its answer is what the cell shows
+            return job
         try:
             response = self.session.show(cell, run, view)
         except LLMError as error:

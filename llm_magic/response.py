@@ -123,17 +123,8 @@ class Response:
     def __str__(self) -> str:
         return self.text
 
-    def _ipython_display_(self) -> None:
-        """Show the answer as markdown, but not in the cell that has shown it already."""
-        from IPython import get_ipython
-        from IPython.display import display
-
-        from llm_magic.markdown import for_notebook
-
-        shell = get_ipython()
-        if shell is not None and self._shown_in == shell.execution_count:
-            return
-        display({"text/plain": self.text, "text/markdown": for_notebook(self.text)}, raw=True)
+    def _repr_markdown_(self) -> str:
+        return self.text
 
 
 class Draft:

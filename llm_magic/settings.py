@@ -14,6 +14,9 @@ class Settings(Configurable):
         help='Model of cells without --model: an alias, "provider:model", or a name that a route sends to a provider. '
         "Empty: the embedded local:smollm2 where the extra `local` is installed.",
     ).tag(config=True)
+    embedding_model = Unicode(
+        "", help="Model of %%llm_embed and llm.embed where none is named, as for `model`; empty takes that one."
+    ).tag(config=True)
     params = Dict(
         help="Request parameters of every cell, by the names of the long options: "
         '{"temperature": 0, "max_tokens": 500}. Names that are no option go into the body as they are.',

@@ -18,6 +18,9 @@ def rewrite(lines: list[str]) -> list[str]:
     return _questions(lines)
 
 
+rewrite.has_side_effects = True  # type: ignore[attr-defined] # IPython leaves it out when it asks whether a cell is complete
+
+
 def _blank(line: str) -> bool:
     """Tell whether a line says nothing to Python."""
     stripped = line.strip()

@@ -52,6 +52,8 @@ def test_an_answer_is_bound_shown_once_and_kept(kernel: Kernel) -> None:
 def test_the_result_of_the_cell_is_the_response(kernel: Kernel) -> None:
     kernel.run("%%llm -t 0 --max-tokens 5 --once\nSay hi.").check()
     assert kernel.value("(_ is _llm, type(_).__name__)") == (True, "Response")
+    shown_again = kernel.run("_llm").check()
+    assert shown_again.of_type("text/markdown") == [kernel.value("_llm.text")]
 
 
 def test_usage_is_what_the_server_counts(kernel: Kernel) -> None:

@@ -35,9 +35,7 @@ def plain(value: Any, most: int) -> tuple[str, bool]:
     default one. A repr that raises, raises here.
     """
     sink = _Bounded(most)
-    printer: Any = RepresentationPrinter(  # type: ignore[no-untyped-call] # IPython's is not typed
-        sink, max_width=100, max_seq_length=0
-    )
+    printer: Any = RepresentationPrinter(sink, max_width=100, max_seq_length=0)
     try:
         printer.pretty(value)
         printer.flush()

@@ -9,7 +9,15 @@ from collections.abc import Callable, Hashable, Mapping, Sequence
 from dataclasses import fields, replace
 from typing import TYPE_CHECKING, Any
 
-from llm_magic.errors import LLMError, OptionError, ProtocolError, UnsupportedError
+from llm_magic.errors import (
+    AuthenticationError,
+    ContextOverflowError,
+    EndpointNotFoundError,
+    LLMError,
+    OptionError,
+    ProtocolError,
+    UnsupportedError,
+)
 from llm_magic.events import Attempt, Usage
 from llm_magic.loop import Emit
 from llm_magic.options import Options, from_mapping
@@ -51,11 +59,13 @@ class Embedding:
         settings = session.settings
         name = wish.model or settings.embedding_model
         self._target = session.registry.resolve(name or session.registry.default_model(settings.model))
-        header = {key: str(read(value, f"--header {key}")) for key, value in wish.header.items()}
-        given = Options(param=dict(wish.param), header=header, timeout=wish.timeout, retries=wish.retries)
+        given = Options(param=dict(wish.param), header=dict(wish.header), timeout=wish.timeout, retries=wish.retries)
         if wish.dimensions is not None:
             given.param["dimensions"] = wish.dimensions
         self._options = given.over(_of_alias(self._target.defaults, self._target.asked))
+        header = self._options.header
+        self._headers = {key: str(read(value, f"--header {key}")) for key, value in header.items()}
+        self._secrets = tuple(value for key, value in self._headers.items() if value != header[key])
         for field_name in ("model", "input"):
             if field_name in self._options.param:
                 raise OptionError(f"--param {field_name} is what the option and the texts are for.", "Leave it out.")
@@ -148,17 +158,32 @@ class Embedding:
 
         provider, options = self._target.provider, self._options
         origin = provider.origin(self._model)
-        found = await embed(
-            provider.client(),
-            origin,
-            model,
-            self._batches[number],
-            extra=options.param,
-            headers=options.header,
-            timeout=options.timeout,
-            max_retries=options.retries,
-            announce=announce,
-        )
+        try:
+            found = await embed(
+                provider.client(),
+                origin,
+                model,
+                self._batches[number],
+                extra=options.param,
+                headers=self._headers,
+                timeout=options.timeout,
+                max_retries=options.retries,
+                announce=announce,
+                secrets=self._secrets,
+            )
+        except AuthenticationError as error:
+            error.hint = provider.key_hint() or error.hint
+            raise
+        except ContextOverflowError as error:
+            longest = max(map(len, self._batches[number]))
+            error.hint = f"Split the long texts: the longest one here has {longest:,} characters."
+            if provider.kind == "local":
+                error.hint += " Or let it read more in one go: %config LocalProvider.n_batch = 4096"
+            raise
+        except EndpointNotFoundError as error:
+            if "model" not in error.hint:
+                error.hint = f"Ask a model that embeds (%llm_models {origin.provider}), and check base_url."
+            raise
         lengths = {len(vector) for item in (found, *self._found.values()) for vector in item.vectors[:1]}
         lengths |= {len(vector) for vector in found.vectors}
         if len(lengths) != 1 or not found.vectors[0]:

@@ -37,6 +37,7 @@ class Job:
         self, session: Session, cell: Cell, run: Run, view: View, remember: Callable[[Response], None]
     ) -> None:
         self._run = run
+        self._shown_in: int | None = None  # as of a Response
         self._future: Future[Response] = Future()
         self._model = run.plan.choices[0].target.asked
 
