@@ -22,7 +22,7 @@ async def call(
     api: Api | None = None,
     stream: bool = True,
     headers: dict[str, str] | None = None,
-    timeout: float | None = None,
+    timeout: float | None = None,  # noqa: ASYNC109 - an option of the call, not of this function
     max_retries: int | None = None,
     structure: dict[str, Any] | None = None,
     **parameters: Any,
@@ -34,8 +34,8 @@ async def call(
     request = Request(
         model, messages, Parameters(**parameters), structure=structure or {}, stream=stream, headers=headers or {}
     )
-    request = await provider.adapt(request, profile)
     await provider.check(request, profile)
+    request = await provider.adapt(request, profile)
     return Call(provider.client(), provider.origin(model), profile, request, timeout, max_retries)
 
 

@@ -127,16 +127,15 @@ def test_nobody_there() -> None:
 
 
 async def _through_all(provider: Provider, model: str, apis: tuple[str, ...]) -> list[Any]:
-    found = []
+    options = {"temperature": 0, "max_tokens": 6}
     try:
-        for api in apis:
-            for stream in (True, False):
-                found.append(
-                    await answer(provider, model, "Say hello.", api=api, stream=stream, temperature=0, max_tokens=6)
-                )
+        return [
+            await answer(provider, model, "Say hello.", api=api, stream=stream, **options)
+            for api in apis
+            for stream in (True, False)
+        ]
     finally:
         await provider.aclose()
-    return found
 
 
 def test_a_real_litellm_proxy(litellm_url: str, litellm_key: str, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -243,8 +243,8 @@ def test_retry_after_is_waited_for(monkeypatch: pytest.MonkeyPatch) -> None:
         response = ask(OpenAIProvider(), "m", stream=False)
         assert server.requests[1].at - server.requests[0].at >= 1
         assert response.attempts[0].retry_after == 1.0
+        server.script = [document({"error": {"message": "busy"}}, 429, {"retry-after": "300"})]
         with pytest.raises(RateLimitedError):
-            server.script = [document({"error": {"message": "busy"}}, 429, {"retry-after": "300"})]
             ask(OpenAIProvider(), "m", stream=False)
 
 
@@ -262,7 +262,7 @@ def test_a_number_may_come_from_the_environment(monkeypatch: pytest.MonkeyPatch,
     ask(OpenAIProvider(timeout="env:MY_TIMEOUT"), "m")
     assert home.last.headers["x-stainless-read-timeout"] == "7.5"
     monkeypatch.setenv("MY_TIMEOUT", "soon")
-    with pytest.raises(ConfigurationError, match="'soon' is no number|no number"):
+    with pytest.raises(ConfigurationError, match="is no number"):
         ask(OpenAIProvider(timeout="env:MY_TIMEOUT"), "m")
     for value in ("7", "soon", 0, -1):
         with pytest.raises(ConfigurationError, match="timeout"):

@@ -1,4 +1,4 @@
-"""Recorded answers of OpenAI and Azure, replayed to our providers: text, usage, tool calls and finish reason as recorded."""
+"""Recorded answers of OpenAI and Azure, replayed: text, usage, tool calls and finish reason come out as recorded."""
 
 from __future__ import annotations
 

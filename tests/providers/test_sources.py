@@ -101,7 +101,7 @@ def test_a_setting_of_all_providers(tmp_path: Path) -> None:
     assert house.registry.get("vllm").timeout == 8.0
 
 
-NAMED = "c.ProviderRegistry.providers = {'eu': {'class': 'azure', 'timeout': 11, 'api': 'chat'}, 'us': {'class': 'azure'}}\n"
+NAMED = "c.ProviderRegistry.providers = {'eu': {'class': 'azure', 'timeout': 11}, 'us': {'class': 'azure'}}\n"
 
 
 def test_named_providers_take_their_class_settings_and_their_own(write: Any) -> None:
@@ -118,6 +118,9 @@ def test_named_providers_take_their_class_settings_and_their_own(write: Any) -> 
     house.config("AzureProvider.timeout = 33")
     assert house.value("eu.timeout") == (33.0, "session")
     assert house.value("us.timeout") == (33.0, "session")
+    house.registry.add("late", "azure", max_retries=5)
+    assert house.value("late.timeout") == (33.0, "session")
+    assert house.value("late.max_retries") == (5, "session")
     house.registry.add("eu", "azure", timeout=44)
     assert house.value("eu.timeout") == (44.0, "session")
 

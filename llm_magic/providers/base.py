@@ -1,0 +1,297 @@
+"""A provider is settings plus an authenticated client, built at first use and anew when a setting changes."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from copy import deepcopy
+from typing import TYPE_CHECKING, Any
+
+from traitlets import TraitError
+
+from llm_magic.errors import ConfigurationError, ModelNotFoundError, Origin
+from llm_magic.profile import Profile
+from llm_magic.providers import credentials
+from llm_magic.providers.addresses import checked, same_host, without_secrets
+from llm_magic.providers.cards import ModelCard, Price, card, price_in
+from llm_magic.providers.traits import ProviderTraits
+
+if TYPE_CHECKING:
+    from openai import AsyncOpenAI
+
+    from llm_magic.providers.making import Made
+    from llm_magic.request import Request
+
+__all__ = ["ModelCard", "Price", "Provider"]
+
+_OF_ITS_HOST = {
+    "api_key_env",
+    "organization",
+    "project",
+    "default_headers",
+    "default_query",
+    "headers_env",
+    "http_client",
+    "models",
+    "prices",
+}
+"""Settings that stay behind when another host is asked."""
+
+
+class Provider(ProviderTraits):
+    """An endpoint of the OpenAI protocol, as one section of the configuration. Subclasses override defaults.
+
+    Parameters
+    ----------
+    name
+        The instance's name: what stands before the colon in `provider:model`.
+    parent, config
+        As for every `Configurable`.
+    traits
+        Values of the traits below.
+
+    Raises
+    ------
+    ConfigurationError
+        A value that a trait does not take, an unknown trait, or a key written out.
+
+    """
+
+    def __init__(self, *, name: str = "", **traits: Any) -> None:
+        given = {key: value for key, value in traits.items() if key not in {"parent", "config"}}
+        self.check_names(given, self.name or name)
+        self._recipe: dict[str, Any] = {}
+        self._retired: list[Made] = []
+        self._cards: tuple[ModelCard, ...] | None = None
+        self._elsewhere: dict[str, tuple[dict[str, Any], Provider]] = {}
+        self._replaced: list[Provider] = []
+        self._made: Made | None = None
+        try:
+            super().__init__(name=name or self.kind, **traits)
+        except TraitError as error:
+            raise ConfigurationError(f"{type(self).__name__}: {error}") from error
+
+    keyless = False
+    """Set for a copy that asks another host: no key is looked for."""
+    vouched = False
+    """Set for a copy at a host that the environment's values are for."""
+
+    @property
+    def at_home(self) -> bool:
+        """Whether the environment's `OPENAI_*` values may be sent: never, but for OpenAI's own class."""
+        return False
+
+    def __repr__(self) -> str:
+        return f"<{type(self).__name__} {self.name} {without_secrets(self.base_url or self.standard_url)}>"
+
+    def url(self) -> str:
+        """Return the base URL in force.
+
+        Raises
+        ------
+        ConfigurationError
+            There is none, or it is no URL.
+
+        """
+        url = str(self.read("base_url") or self.standard_url).strip()
+        if not url:
+            raise ConfigurationError(
+                f"{self.name} has no base_url.",
+                f'Set one: %config {type(self).__name__}.base_url = "http://host:port/v1"',
+            )
+        return checked(url, f"{type(self).__name__}.base_url")
+
+    def key(self) -> credentials.Secret | credentials.Asked | None:
+        """Return the key, or what asks for it; None where the endpoint needs none."""
+        source = self.api_key_env or self.standard_key
+        if self.keyless or not source:
+            return None
+        return credentials.key(source, f"{type(self).__name__}.api_key_env", openai=self.sends_openai_values)
+
+    def key_hint(self) -> str:
+        """Say what to do about a refused key, where the provider knows more than the server; else nothing."""
+        if self.keyless:
+            return (
+                "No key goes with --base-url to another host. Make that host a provider, with a key of its own: "
+                f"%llm_provider add NAME --class {self.kind} --base-url {without_secrets(self.url())} --api-key-env VAR"
+            )
+        if self.api_key_env or self.standard_key:
+            return ""
+        return (
+            f"No key was sent: set {type(self).__name__}.api_key_env to the name of the environment variable that "
+            f"holds the key of {self.name}."
+        )
+
+    def recipe(self) -> dict[str, Any]:
+        """Return all that the client is made from; one that differs from the last makes a new client."""
+        return {
+            "base_url": self.url(),
+            "api_key": self.key(),
+            "organization": self.read("organization"),
+            "project": self.read("project"),
+            "timeout": self.number("timeout", float),
+            "max_retries": self.number("max_retries", int),
+            "default_headers": self.headers(),
+            "default_query": dict(self.read("default_query")),
+            "http_client_kwargs": self.read("http_client_kwargs"),
+            "http_client": self.http_client,
+            "at_home": self.at_home,
+        }
+
+    def construct(self, arguments: dict[str, Any], recipe: Mapping[str, Any]) -> AsyncOpenAI:  # noqa: ARG002 - Azure's
+        """Return the SDK's client; `arguments` are those of `AsyncOpenAI`."""
+        from openai import AsyncOpenAI
+
+        return AsyncOpenAI(**arguments)
+
+    def client(self) -> AsyncOpenAI:
+        """Return the client, made at first use and made anew when a setting or a variable has changed.
+
+        It belongs to the event loop that uses it first. Clients that were replaced stay open until `aclose`:
+        cells in the background may still use them.
+
+        Raises
+        ------
+        ConfigurationError
+            A setting or a variable is missing or wrong.
+
+        """
+        recipe = self.recipe()
+        if self._made is None or recipe != self._recipe:
+            from llm_magic.providers.making import make
+
+            made = make(self, recipe)
+            if self._made is not None:
+                self._retired.append(self._made)
+                self._cards = None
+            self._made, self._recipe = made, recipe
+        client: AsyncOpenAI = self._made.client
+        return client
+
+    async def aclose(self) -> None:
+        """Close all clients that this provider made, on the loop that used them."""
+        made, self._retired = [*self._retired, self._made], []
+        self._made = self._cards = None
+        for item in made:
+            if item is not None:
+                await item.aclose()
+        copies = [*self._replaced, *(provider for _, provider in self._elsewhere.values())]
+        self._elsewhere, self._replaced = {}, []
+        for provider in copies:
+            await provider.aclose()
+
+    def close(self) -> None:
+        """Stop what the provider started besides clients; nothing here."""
+
+    def origin(self, model: str = "") -> Origin:
+        """Return where a request goes, for errors: no secrets, and of a model that is a file only its name."""
+        try:
+            url = without_secrets(self.url())
+        except ConfigurationError:
+            url = ""
+        shown = model.replace("\\", "/").rpartition("/")[2] if model.endswith(".gguf") else model
+        return Origin(self.name, shown, url)
+
+    def profile(self, model: str) -> Profile:
+        """Return what a model can do here."""
+        return Profile(api=self.api, store=False, context=self.context(model))
+
+    def context(self, model: str) -> int | None:
+        """Return the model's context in tokens, where the server's list told it."""
+        cards = {item.id: item for item in self._cards or ()}
+        found = cards.get(model)
+        if found is not None and found.context is None and found.parent:  # an adapter has its base model's
+            found = cards.get(found.parent)
+        return found.context if found is not None else None
+
+    async def prepare(self, report: Callable[[str], None]) -> None:
+        """Get ready to answer; `report` shows a line of progress."""
+
+    async def adapt(self, request: Request, profile: Profile) -> Request:  # noqa: ARG002 - for providers that need it
+        """Return the request as it goes to the wire; a dry run calls this, too: nothing may be sent."""
+        return request
+
+    async def check(self, request: Request, profile: Profile) -> None:
+        """Refuse, before `adapt`, what the server is sure to refuse, where that can be told better here."""
+
+    async def list_models(self, refresh: bool = False, *, patience: float | None = None) -> list[ModelCard]:
+        """Return the models there are, asked for once and then kept; raises ProviderError.
+
+        Parameters
+        ----------
+        refresh
+            Whether to ask, although they are known.
+        patience
+            Seconds for a list that must come at once or not at all: then no attempt is repeated. None takes the
+            provider's own timeout and retries.
+
+        """
+        if self.models:
+            return [ModelCard(name) for name in self.models]
+        client = self.client()
+        if self._cards is None or refresh:
+            from llm_magic.wire import listing
+
+            retries = None if patience is None else 0
+            cards = await listing.list_models(client, self.origin(), timeout=patience, max_retries=retries)
+            self.keep_cards(cards)
+        return list(self._cards or ())
+
+    def keep_cards(self, raw: list[dict[str, Any]]) -> None:
+        """Keep the models that the server has listed."""
+        self._cards = tuple(card(item) for item in raw)
+
+    @property
+    def cached_models(self) -> tuple[ModelCard, ...] | None:
+        """The models as last listed; None where they never were."""
+        return tuple(ModelCard(name) for name in self.models) if self.models else self._cards
+
+    async def first_model(self) -> str:
+        """Return the first model listed: that of `provider:`.
+
+        Raises
+        ------
+        ModelNotFoundError
+            The server lists none.
+
+        """
+        cards = await self.list_models()
+        if not cards:
+            raise ModelNotFoundError(f"{self.origin()} lists no model.", f"Name one: -m {self.name}:MODEL")
+        return cards[0].id
+
+    def at(self, base_url: str) -> Provider:
+        """Return this provider for another URL: with the key only where scheme, host and port are the same.
+
+        Elsewhere go no key, no headers, no query, no organization, no client certificate and no ready client.
+        """
+        values = {name: deepcopy(getattr(self, name)) for name in self.trait_names(config=True)}
+        known, there = self._elsewhere.get(base_url, ({}, None))
+        if there is None or known != values:
+            home = same_host(base_url, self.origin().url)
+            if there is not None:
+                self._replaced.append(there)
+            there = self.copy_at(base_url, values if home else self.anonymous(values))
+            there.keyless, there.vouched = self.keyless or not home, self.at_home and home
+            self._elsewhere[base_url] = (values, there)
+        return there
+
+    def anonymous(self, values: dict[str, Any]) -> dict[str, Any]:
+        """Return what of the settings may be used with a host that they were not made for."""
+        http = {name: value for name, value in self.http_client_kwargs.items() if name not in {"cert", "uds"}}
+        kept = {name: value for name, value in values.items() if name not in _OF_ITS_HOST}
+        return kept | {"http_client_kwargs": http}
+
+    def copy_at(self, base_url: str, values: dict[str, Any]) -> Provider:
+        """Return a provider like this one with these settings, for `base_url`."""
+        return type(self)(name=self.name, **(values | {"base_url": base_url}))
+
+    def price(self, model: str) -> Price | None:
+        """Return what a model costs, where `prices` says it.
+
+        Raises
+        ------
+        ConfigurationError
+            The entry is no price.
+
+        """
+        return price_in(self.prices, model, f"{type(self).__name__}.prices")

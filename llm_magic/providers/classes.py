@@ -1,0 +1,60 @@
+"""Which provider classes there are: those of the entry-point group `llm_magic.providers`, loaded when first used."""
+
+from __future__ import annotations
+
+import difflib
+from functools import cache
+from importlib.metadata import EntryPoint, entry_points
+
+from llm_magic.errors import ConfigurationError
+from llm_magic.providers.base import Provider
+from llm_magic.providers.credentials import imported
+
+GROUP = "llm_magic.providers"
+_OURS = "llm_magic.providers."
+
+
+@cache
+def entries() -> dict[str, EntryPoint]:
+    """Return the entry points by name; one of ours is not replaced by another of its name."""
+    found: dict[str, EntryPoint] = {}
+    for entry in entry_points(group=GROUP):
+        if entry.name not in found or entry.value.startswith(_OURS):
+            found[entry.name] = entry
+    return found
+
+
+def load(name: str) -> type[Provider]:
+    """Return the class of this name, or that an import string `module:Class` names.
+
+    Raises
+    ------
+    ConfigurationError
+        There is none, it cannot be imported, or it is no provider. A package that is broken only stops those
+        who ask for its class.
+
+    """
+    if ":" in name:
+        loaded, source = imported(name, "class"), name
+    elif name in entries():
+        entry = entries()[name]
+        source = entry.value
+        try:
+            loaded = entry.load()
+        except Exception as error:
+            package = entry.dist.name if entry.dist is not None else entry.module
+            raise ConfigurationError(
+                f"The provider class {name} of the package {package} cannot be loaded: {type(error).__name__}: {error}",
+                f"Update or remove {package}; the other providers still work.",
+            ) from error
+    else:
+        close = difflib.get_close_matches(name, entries(), 1)
+        raise ConfigurationError(
+            f"There is no provider class {name!r}.",
+            f"Did you mean {close[0]}?" if close else f"There are {', '.join(sorted(entries()))}.",
+        )
+    if not (isinstance(loaded, type) and issubclass(loaded, Provider)):
+        raise ConfigurationError(
+            f"{source} is no provider.", "A provider is a subclass of llm_magic.providers.base.Provider."
+        )
+    return loaded

@@ -1,0 +1,34 @@
+"""Any server that speaks the OpenAI protocol: proxies, gateways, llama.cpp, Ollama, OpenRouter and the like."""
+
+from __future__ import annotations
+
+from traitlets import Enum
+
+from llm_magic.profile import Profile
+from llm_magic.providers import capabilities
+from llm_magic.providers.base import Provider
+
+
+class CompatibleProvider(Provider):
+    """A server of the OpenAI protocol.
+
+    It needs a `base_url`; a key only where `api_key_env` or `headers_env` names one.
+    """
+
+    kind = "compatible"
+
+    structured = Enum(
+        list(capabilities.COMPATIBLE),
+        "json_schema",
+        help="How the server takes an output type: json_schema, json_object, grammar (llama.cpp's), or none: then it "
+        "is asked for in words. The answer is validated here in any case.",
+    ).tag(config=True)
+
+    def profile(self, model: str) -> Profile:
+        """Return what the server can do, as `structured` says."""
+        return Profile(
+            api=self.api,
+            dialects=dict(capabilities.COMPATIBLE[self.structured]),
+            store=False,
+            context=self.context(model),
+        )

@@ -1,0 +1,240 @@
+"""Secrets live outside the configuration, which only says where each one is; a secret never shows in a repr."""
+
+from __future__ import annotations
+
+import asyncio
+import importlib
+import inspect
+import os
+import re
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from llm_magic.errors import ConfigurationError
+
+KEYLESS = "EMPTY"
+"""Sent as the key to servers that want none: the SDK refuses an empty one."""
+
+_REFERENCE = re.compile(r"(?:env:|os\.environ/)(.*)", re.DOTALL)
+_VARIABLE = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
+_IMPORT = re.compile(r"[A-Za-z_][\w.]*:[A-Za-z_][\w.]*")
+_HEADER_NAME = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+")  # RFC 9110, section 5.6.2: token
+_SECRET_HEADER = re.compile(r"auth|cookie|token(?!izer)|secret|password|api-?key|subscription-key", re.IGNORECASE)
+_WORDS_FOR_A_KEY = 'the name of an environment variable, "keyring:service/name", or "module:function"'
+
+
+class Secret(str):
+    """A string that does not show itself: only what sends it sees the text."""
+
+    __slots__ = ()
+
+    def __repr__(self) -> str:
+        return "'***'"
+
+
+def variable_of(text: str) -> str | None:
+    """Return the variable that a reference names, or None for text that is no reference.
+
+    >>> variable_of("env:MY_KEY"), variable_of("os.environ/MY_KEY"), variable_of("https://example.org")
+    ('MY_KEY', 'MY_KEY', None)
+
+    """
+    found = _REFERENCE.fullmatch(text)
+    return found[1].strip() if found else None
+
+
+def read(value: Any, where: str, *, openai: bool = False) -> Any:
+    """Return a value with its references replaced, in lists and dicts too: `env:NAME` and `os.environ/NAME`.
+
+    Parameters
+    ----------
+    value
+        A value from the configuration.
+    where
+        The setting, for errors.
+    openai
+        Whether variables named `OPENAI_…` may be read for it.
+
+    Raises
+    ------
+    ConfigurationError
+        The variable is not set, or not for this provider.
+
+    """
+    if isinstance(value, str):
+        name = variable_of(value)
+        return value if name is None else variable(name, where, openai=openai)
+    if isinstance(value, Mapping):
+        return {key: read(item, f"{where}[{key!r}]", openai=openai) for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [read(item, where, openai=openai) for item in value]
+    return value
+
+
+def variable(name: str, where: str, *, openai: bool = False) -> Secret:
+    """Return the value of an environment variable, spaces around it removed.
+
+    Raises
+    ------
+    ConfigurationError
+        It is not set or empty, or an `OPENAI_…` one where only `openai` may send these.
+
+    """
+    if name.upper().startswith("OPENAI_") and name != "OPENAI_API_VERSION" and not openai:
+        raise ConfigurationError(
+            f"{where} names {name}, and only providers of class openai send OPENAI_* values.",
+            "Put the key of this server in a variable of its own and name that.",
+        )
+    value = os.environ.get(name, "").strip()
+    if not value:
+        raise ConfigurationError(
+            f"{where}: the environment variable {name} is not set.",
+            f"Set it before the kernel starts, or name another one in {where}.",
+        )
+    return Secret(value)
+
+
+@dataclass(frozen=True)
+class Asked:
+    """A key that is asked for at each request: `await` gives it. `source` says where, and is no secret."""
+
+    source: str
+    function: Callable[[], Any]
+
+    async def __call__(self) -> str:
+        """Ask; a function that is not async runs on a thread, so that it may block."""
+        if inspect.iscoroutinefunction(self.function):
+            value = await self.function()
+        else:
+            value = await asyncio.to_thread(self.function)
+            if inspect.isawaitable(value):
+                value = await value
+        if not isinstance(value, str) or not value.strip():
+            raise ConfigurationError(
+                f"{self.source} gave no key: a non-empty str is wanted, not {type(value).__name__}."
+            )
+        return sendable(value.strip(), self.source)
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, Asked) and other.source == self.source
+
+    def __hash__(self) -> int:
+        return hash(self.source)
+
+
+def check_key_source(source: str, where: str) -> str:
+    """Return `source` if it says where a key is; refuse what is a key itself, without repeating it."""
+    named = variable_of(source)
+    name = source if named is None else named
+    like_a_key = re.fullmatch(r"(?=.*\d)(?=.*[a-z]).{20,}", name)  # names of variables are no such mix
+    if source == "" or source.startswith("keyring:") or _IMPORT.fullmatch(source):
+        return source
+    if _VARIABLE.fullmatch(name) and not like_a_key:
+        return source
+    raise ConfigurationError(
+        f"{where} holds something that looks like a key itself; keys do not stand in configuration.",
+        f"Set it to {_WORDS_FOR_A_KEY}.",
+    )
+
+
+def key(source: str, where: str, *, openai: bool = False) -> Secret | Asked:
+    """Return the key that `source` leads to, or what asks for it at each request.
+
+    Parameters
+    ----------
+    source
+        The name of an environment variable (with or without `env:` or `os.environ/` before it),
+        `keyring:service/name`, or `module:function` of a function without arguments, async or not.
+    where
+        The setting, for errors.
+    openai
+        Whether variables named `OPENAI_…` may be read.
+
+    Raises
+    ------
+    ConfigurationError
+        There is none, or it cannot be sent.
+
+    """
+    check_key_source(source, where)
+    if source.startswith("keyring:"):
+        return Asked(source, _from_keyring(source, where))
+    name = variable_of(source)
+    if name is None and ":" in source:
+        function = imported(source, where)
+        if not callable(function):
+            raise ConfigurationError(f"{where}: {source} is not callable.", "Name a function that returns the key.")
+        return Asked(source, function)
+    name = name or source
+    return sendable(variable(name, where, openai=openai), name)
+
+
+def sendable(value: str, source: str) -> Secret:
+    """Return `value` as a secret, if it can stand in an HTTP header."""
+    if not value.isascii() or not value.isprintable():
+        raise ConfigurationError(
+            f"The value of {source} cannot be sent: it has a line break or a character outside ASCII.",
+            "Copy the key again, without what stands around it.",
+        )
+    return Secret(value)
+
+
+def is_import_string(text: str) -> bool:
+    """Whether a text has the form `module:name`."""
+    return _IMPORT.fullmatch(text) is not None
+
+
+def imported(path: str, where: str) -> Any:
+    """Return the object that an import string `module:name` names."""
+    module, _, name = path.partition(":")
+    if not _IMPORT.fullmatch(path):
+        raise ConfigurationError(f"{where}: {path!r} is no import string.", 'Write it as "module:name".')
+    try:
+        found: Any = importlib.import_module(module)
+        for part in name.split("."):
+            found = getattr(found, part)
+    except Exception as error:
+        raise ConfigurationError(
+            f"{where}: {path} cannot be imported: {type(error).__name__}: {error}.",
+            "Check the name, and that the module is on the path of this kernel.",
+        ) from error
+    return found
+
+
+def _from_keyring(source: str, where: str) -> Callable[[], str]:
+    service, _, name = source.removeprefix("keyring:").partition("/")
+
+    def ask() -> str:
+        try:
+            keyring = importlib.import_module("keyring")
+        except ImportError:
+            raise ConfigurationError(
+                f"{where} names a keyring entry, and the package keyring is not installed.",
+                'pip install "llm_magic[keyring]"',
+            ) from None
+        found = keyring.get_password(service, name)
+        if not found:
+            raise ConfigurationError(
+                f"{where}: the keyring has no entry {name!r} of service {service!r}.",
+                f"Make one with: python -m keyring set {service} {name}",
+            )
+        return str(found)
+
+    return ask
+
+
+def check_header(name: str, value: str, where: str) -> None:
+    """Refuse a header that HTTP does not allow, before the SDK fails on it in riddles."""
+    if not _HEADER_NAME.fullmatch(name):
+        raise ConfigurationError(f"{where}: {name!r} cannot be the name of a header.", "Use letters, digits and -.")
+    if not value.isascii() or any(character in value for character in "\r\n\0"):
+        raise ConfigurationError(
+            f"{where}: the value of header {name} has a line break or a character outside ASCII.",
+            "Remove it, or encode it as the server expects.",
+        )
+
+
+def is_secret_header(name: str) -> bool:
+    """Whether a header of this name carries a secret."""
+    return _SECRET_HEADER.search(name) is not None

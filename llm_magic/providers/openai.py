@@ -1,0 +1,85 @@
+"""OpenAI: the one provider that sends the environment's `OPENAI_*` values, and only where they are at home."""
+
+from __future__ import annotations
+
+import os
+from typing import Any
+from urllib.parse import urlsplit
+
+from llm_magic.profile import Profile
+from llm_magic.providers import capabilities, credentials
+from llm_magic.providers.addresses import checked
+from llm_magic.providers.base import Provider
+
+_HOST = "openai.com"
+
+
+class OpenAIProvider(Provider):
+    """OpenAI.
+
+    Empty settings are read from the environment: `OPENAI_API_KEY`, `OPENAI_BASE_URL` (or `OPENAI_API_BASE`),
+    `OPENAI_ORG_ID` (or `OPENAI_ORGANIZATION`), `OPENAI_PROJECT_ID`. With a `base_url` of another host in the
+    configuration none of these is sent, unless a setting names it: `api_key_env = "OPENAI_API_KEY"`.
+    """
+
+    kind = "openai"
+    standard_url = "https://api.openai.com/v1"
+    sends_openai_values = True
+
+    @property
+    def at_home(self) -> bool:
+        """Whether the base URL is one that the environment's key is for: OpenAI's own, or the environment's."""
+        if self.keyless or self.vouched:
+            return self.vouched
+        if not self.base_url:
+            return True
+        host = urlsplit(str(self.read("base_url"))).hostname or ""
+        return host == _HOST or host.endswith("." + _HOST)
+
+    def url(self) -> str:
+        """Return the base URL: the setting's, the environment's, or OpenAI's."""
+        if not self.base_url:
+            found = os.environ.get("OPENAI_BASE_URL") or os.environ.get("OPENAI_API_BASE")
+            if found:
+                return checked(found.strip(), "OPENAI_BASE_URL")
+        return super().url()
+
+    def key(self) -> credentials.Secret | credentials.Asked | None:
+        """Return the key that was named, or at home that of the environment."""
+        if self.api_key_env or self.keyless:
+            return super().key()
+        if not self.at_home:
+            return None
+        return credentials.key("OPENAI_API_KEY", f"{type(self).__name__}.api_key_env", openai=True)
+
+    def recipe(self) -> dict[str, Any]:
+        """Return all that the client is made from."""
+        recipe = super().recipe()
+        if self.at_home:
+            environment = os.environ.get
+            recipe["organization"] = (
+                recipe["organization"] or environment("OPENAI_ORG_ID") or environment("OPENAI_ORGANIZATION")
+            )
+            recipe["project"] = recipe["project"] or environment("OPENAI_PROJECT_ID")
+            recipe["ambient"] = credentials.Secret(environment("OPENAI_CUSTOM_HEADERS", ""))  # read by the SDK itself
+        return recipe
+
+    def key_hint(self) -> str:
+        """Say why no key was sent, where one is there."""
+        if self.key() is None and not self.keyless and os.environ.get("OPENAI_API_KEY"):
+            return (
+                f"OPENAI_API_KEY is not sent to {urlsplit(self.url()).hostname} by itself: name the key of this "
+                f'server, e.g. %config {type(self).__name__}.api_key_env = "OPENAI_API_KEY".'
+            )
+        return super().key_hint()
+
+    def profile(self, model: str) -> Profile:
+        """Return what a model of OpenAI's can do; what a proxy in its place takes is taken to be older."""
+        newer = self.at_home or capabilities.is_reasoning(model)
+        return Profile(
+            api=self.api,
+            max_tokens_field="max_completion_tokens" if newer else "max_tokens",
+            dialects=dict(capabilities.OPENAI),
+            store=False,
+            context=self.context(model),
+        )

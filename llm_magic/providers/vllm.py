@@ -1,0 +1,181 @@
+"""vLLM: constrained by `structured_outputs`; with a tokenizer, the chat template is applied on this side."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import replace
+from typing import Any
+
+from traitlets import Bool, Dict, Unicode, Union
+
+from llm_magic.errors import ContextOverflowError, LLMError, UnsupportedError
+from llm_magic.messages import Image, user
+from llm_magic.profile import Profile
+from llm_magic.providers import capabilities
+from llm_magic.providers.addresses import with_v1
+from llm_magic.providers.base import Provider
+from llm_magic.providers.templates import Template
+from llm_magic.request import Parameters, Request
+
+_LISTING_SECONDS = 5.0
+_TEMPLATE_TOKENS = 64  # of one message, more than any template adds
+
+
+class VLLMProvider(Provider):
+    """A vLLM server.
+
+    Adapters (LoRA) are models of their own names; `vllm:` is the first model that the server lists.
+    """
+
+    kind = "vllm"
+    standard_url = "http://localhost:8000/v1"
+
+    tokenizer = Unicode(
+        "",
+        help="Hugging Face name or path of a tokenizer: its chat template is then applied here, and the prompt goes "
+        'to /v1/completions. Needs pip install "llm_magic[tokenizer]".',
+    ).tag(config=True)
+    tokenizer_revision = Unicode("", help="Branch, tag or commit of the tokenizer.").tag(config=True)
+    chat_template_kwargs = Dict(
+        key_trait=Unicode(), help='Arguments of the chat template: {"enable_thinking": False}.'
+    ).tag(config=True)
+    structured_outputs = Union(
+        [Bool(), Dict()],
+        default_value=True,
+        help="Whether output types are sent as structured_outputs; a dict adds fields to them, such as "
+        '{"disable_any_whitespace": True}; False sends response_format, for servers that are older.',
+    ).tag(config=True)
+
+    def __init__(self, *, name: str = "", **traits: Any) -> None:
+        self._template: Template | None = None
+        super().__init__(name=name, **traits)
+
+    def url(self) -> str:
+        """Return the base URL, with `/v1` where it has no version."""
+        return with_v1(super().url())
+
+    def profile(self, model: str) -> Profile:
+        """Return what vLLM can do."""
+        dialects = capabilities.VLLM if self.structured_outputs is not False else capabilities.OPENAI
+        return Profile(
+            api="completions" if self.tokenizer else self.api,
+            dialects=dict(dialects),
+            tools=not self.tokenizer,
+            store=False,
+            context=self.context(model),
+        )
+
+    async def prepare(self, report: Callable[[str], None]) -> None:
+        """Learn the models' contexts, and load the tokenizer where there is one."""
+        if self.tokenizer:
+            await self.template().load(report)
+        if self._cards is None:
+            from llm_magic.wire import listing
+
+            try:  # the request itself will say what is wrong
+                raw = await listing.list_models(self.client(), self.origin(), timeout=_LISTING_SECONDS, max_retries=0)
+            except LLMError:
+                return
+            self.keep_cards(raw)
+
+    def template(self) -> Template:
+        """Return the chat template of the tokenizer."""
+        name, revision = self.read("tokenizer"), self.read("tokenizer_revision")
+        if self._template is None or self._template.names != (name, revision):
+            self._template = Template(str(name), str(revision))
+        return self._template
+
+    async def adapt(self, request: Request, profile: Profile) -> Request:
+        """Add the settings of the template and of constraints, or apply the template here.
+
+        Raises
+        ------
+        UnsupportedError
+            An image, which a template that is applied here cannot carry.
+
+        """
+        structure, extra = dict(request.structure), dict(request.parameters.extra)
+        constraint = structure.get("structured_outputs")
+        if isinstance(self.structured_outputs, dict) and isinstance(constraint, dict):
+            structure["structured_outputs"] = {**self.structured_outputs, **constraint}
+        if self._templates(profile):
+            extra.pop("chat_template_kwargs", None)
+            prompt, tokens = await self._templated(request)
+            extra.setdefault("add_special_tokens", False)  # the template has written them
+            parameters = replace(request.parameters, extra=extra)
+            if parameters.max_tokens is None and profile.context is not None and tokens < profile.context:
+                parameters = replace(parameters, max_tokens=profile.context - tokens)  # the server's default is 16
+            return replace(request, messages=(user(prompt),), structure=structure, parameters=parameters)
+        if profile.api == "chat" and self.chat_template_kwargs:
+            extra["chat_template_kwargs"] = self._template_arguments(request)
+        return replace(request, structure=structure, parameters=replace(request.parameters, extra=extra))
+
+    def _templates(self, profile: Profile) -> bool:
+        """Whether the conversation becomes a prompt on this side."""
+        return bool(self.tokenizer) and profile.api == "completions"
+
+    def _template_arguments(self, request: Request) -> dict[str, Any]:
+        return {**self.read("chat_template_kwargs"), **(request.parameters.extra.get("chat_template_kwargs") or {})}
+
+    async def _templated(self, request: Request) -> tuple[str, int]:
+        """Return the conversation as one prompt, and its number of tokens."""
+        if any(isinstance(part, Image) for message in request.messages for part in message.parts):
+            raise UnsupportedError(
+                "Images cannot go through a chat template that is applied here.",
+                f"Leave --image out, or unset {type(self).__name__}.tokenizer.",
+            )
+        return await self.template().apply(request.messages, self._template_arguments(request))
+
+    async def check(self, request: Request, profile: Profile) -> None:
+        """Refuse a prompt that does not fit, naming its tokens and the context.
+
+        It is counted, by the server or the tokenizer here, but only where the characters leave it open.
+
+        Raises
+        ------
+        ContextOverflowError
+            Prompt and answer are longer than the model's context.
+
+        """
+        context, wanted = profile.context, request.parameters.max_tokens or 1
+        length = sum(len(message.text.encode("utf-8", "replace")) for message in request.messages)
+        if context is None or length + _TEMPLATE_TOKENS * len(request.messages) + wanted <= context:
+            return
+        tokens = await self._count(request, profile)
+        if tokens is not None and tokens + wanted > context:
+            origin = self.origin(request.model)
+            asked = f" and --max-tokens asks for {wanted:,} more" if request.parameters.max_tokens else ""
+            raise ContextOverflowError(
+                f"The prompt has {tokens:,} tokens{asked}, but the context of {origin} is {context:,} tokens.",
+                "Shorten the prompt or --max-tokens." if asked else "Shorten the prompt, or send less history.",
+                origin=origin,
+            )
+
+    async def _count(self, request: Request, profile: Profile) -> int | None:
+        """Return the tokens of the prompt; None where the server does not tell."""
+        if self._templates(profile):
+            return (await self._templated(request))[1]
+        from llm_magic.wire import chat, completions
+        from llm_magic.wire.watched import watched
+
+        body: dict[str, Any] = {"model": request.model}
+        if profile.api == "completions":
+            body["prompt"] = completions.prompt(request.messages)
+        else:
+            plain = replace(request, parameters=Parameters(), structure={})
+            written = chat.body(plain, replace(profile, api="chat"))
+            body |= {name: written[name] for name in ("messages", "tools") if name in written}
+            arguments = self._template_arguments(request)
+            body |= {"chat_template_kwargs": arguments} if arguments else {}
+        client, url = self.client(), self.url().rstrip("/").removesuffix("/v1") + "/tokenize"
+
+        async def post() -> Any:
+            options: Any = {"max_retries": 0, "timeout": _LISTING_SECONDS}
+            return await client.post(url, cast_to=object, body=body, options=options)
+
+        try:
+            found = await watched(client, self.origin(request.model), 0, post)
+        except LLMError:
+            return None
+        count = found.get("count") if isinstance(found, dict) else None
+        return count if isinstance(count, int) else None
