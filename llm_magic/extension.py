@@ -66,18 +66,27 @@ class Loaded:
         self.session.close()
 
 
+_AHEAD = (
+    "openai",
+    "llm_magic.session.run",
+    "llm_magic.session.follow",
+    "llm_magic.providers.local",
+    "llm_magic.prompt",
+    "llm_magic.arguments",
+    "llm_magic.conversation",
+    "llm_magic.ledger",
+    "llm_magic.display.notebook",
+    "llm_magic.output.dialects",
+    "llm_magic.completion.candidates",
+)
+
+
 def _import_ahead() -> None:
     """Import what the first cell will need; whatever fails here says so when it is needed."""
     import importlib
     from contextlib import suppress
 
-    for name in (
-        "openai",
-        "llm_magic.session.run",
-        "llm_magic.prompt",
-        "llm_magic.output.spec",
-        "llm_magic.display",
-    ):
+    for name in _AHEAD:
         with suppress(Exception):
             importlib.import_module(name)
 

@@ -124,7 +124,9 @@ class Response:
         return self.text
 
     def _repr_markdown_(self) -> str:
-        return self.text
+        from llm_magic.markdown import for_notebook
+
+        return for_notebook(self.text)
 
 
 class Draft:

@@ -18,7 +18,7 @@ class ResultHook:
     def __init__(self, shell: InteractiveShell) -> None:
         self._shell = shell
         self._hook: Any = shell.display_trap.hook
-        shell.display_trap.hook = self  # type: ignore[assignment] # any callable will do
+        shell.display_trap.hook = self
 
     def __call__(self, result: Any = None) -> None:
         """Show a result, or only keep it."""

@@ -12,11 +12,11 @@ from traitlets.config import Config, Configurable
 
 from llm_magic.errors import ConfigurationError, LLMError
 from llm_magic.providers import classes
-from llm_magic.providers.base import Provider
 from llm_magic.providers.names import close_to
 from llm_magic.providers.sources import layers, sources_of
 
 if TYPE_CHECKING:
+    from llm_magic.providers.base import Provider
     from llm_magic.providers.sources import Project
 
 

@@ -4,11 +4,15 @@ from __future__ import annotations
 
 import difflib
 from functools import cache
-from importlib.metadata import EntryPoint, entry_points
+from typing import TYPE_CHECKING
 
 from llm_magic.errors import ConfigurationError
-from llm_magic.providers.base import Provider
 from llm_magic.providers.credentials import imported
+
+if TYPE_CHECKING:
+    from importlib.metadata import EntryPoint
+
+    from llm_magic.providers.base import Provider
 
 GROUP = "llm_magic.providers"
 _OURS = "llm_magic.providers."
@@ -17,6 +21,8 @@ _OURS = "llm_magic.providers."
 @cache
 def entries() -> dict[str, EntryPoint]:
     """Return the entry points by name; one of ours is not replaced by another of its name."""
+    from importlib.metadata import entry_points
+
     found: dict[str, EntryPoint] = {}
     for entry in entry_points(group=GROUP):
         if entry.name not in found or entry.value.startswith(_OURS):
@@ -34,6 +40,8 @@ def load(name: str) -> type[Provider]:
         who ask for its class.
 
     """
+    from llm_magic.providers.base import Provider
+
     if ":" in name:
         loaded, source = imported(name, "class"), name
     elif name in entries():

@@ -6,15 +6,17 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from importlib.util import find_spec
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from traitlets import Dict, Unicode
 
 from llm_magic.errors import ConfigurationError, LLMError, ModelNotFoundError
 from llm_magic.providers import classes, names
-from llm_magic.providers.base import Provider
 from llm_magic.providers.catalogue import Catalogue
 from llm_magic.providers.names import NOTHING, Imported
+
+if TYPE_CHECKING:
+    from llm_magic.providers.base import Provider
 
 
 @dataclass(frozen=True, slots=True)

@@ -42,6 +42,7 @@ async def embed(
     timeout: float | None = None,  # noqa: ASYNC109 - handed to the SDK, which applies it to each attempt
     max_retries: int | None = None,
     announce: Callable[[Attempt], None] = lambda _: None,
+    secrets: tuple[str, ...] = (),
 ) -> Embedded:
     """Return the embeddings of `inputs`, in one request.
 
@@ -63,6 +64,8 @@ async def embed(
         Further attempts after a failure; None takes the client's.
     announce
         Called with each HTTP request when it has ended, failed ones included.
+    secrets
+        What errors must not show, besides the client's own.
 
     Raises
     ------
@@ -84,11 +87,11 @@ async def embed(
             return await asyncio.to_thread(untyped.post, "/embeddings", cast_to=object, body=body, options=options)
         return await untyped.post("/embeddings", cast_to=object, body=body, options=options)
 
-    document = await watched(client, origin, max_retries, send, body, announce=announce)
+    document = await watched(client, origin, max_retries, send, body, announce=announce, secrets=secrets)
     try:
         return _read(document, len(inputs))
     except ErrorDocument as fault:
-        raise translate(fault, origin, secrets_of(client), body) from None
+        raise translate(fault, origin, (*secrets_of(client), *secrets), body) from None
 
 
 def _read(document: Any, expected: int) -> Embedded:

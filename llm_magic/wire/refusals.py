@@ -32,7 +32,7 @@ _FILTER = frozenset({"content_filter", "content_policy_violation", "responsiblea
 _OVERFLOW = frozenset({"context_length_exceeded", "exceed_context_size_error", "string_above_max_length"})
 _OVERFLOW_WORDS = re.compile(
     r"maximum context length|context (?:size|length|window)|exceeds? the (?:available|model'?s?) context"
-    r"|too many input tokens|prompt is too long|max_model_len",
+    r"|too many input tokens|prompt is too long|max_model_len|too large to process. increase the physical batch size",
     re.IGNORECASE,
 )
 _UNKNOWN_MODEL = re.compile(

@@ -45,7 +45,12 @@ _HOPELESS = (
 )
 """What a failure to connect says when the next attempt would fail alike. A refused one may be a server that starts."""
 
-_PERMANENT_WORDS = ("image input is not supported", "mmproj", "exceeds the available context size")
+_PERMANENT_WORDS = (
+    "image input is not supported",
+    "mmproj",
+    "exceeds the available context size",
+    "increase the physical batch size",
+)
 
 
 class Halt(BaseException):

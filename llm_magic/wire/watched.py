@@ -22,8 +22,11 @@ async def watched(
     body: Any = None,
     *,
     announce: Callable[[Attempt], None] = lambda _: None,
+    secrets: tuple[str, ...] = (),
 ) -> Any:
-    """Return what `work`, a call over `client`, returns; permanent failures are not repeated, `announce` hears of each.
+    """Return what `work`, a call over `client`, returns; permanent failures are not repeated.
+
+    `announce` hears of each attempt; `secrets` are masked in errors, besides those of the client.
 
     Raises
     ------
@@ -33,6 +36,7 @@ async def watched(
     """
     hook(client, sync=is_sync(client))
     seen = watch(client, origin, max_retries, announce)
+    seen.secrets += secrets
     token = WATCH.set(seen)
     try:
         return await work()

@@ -1,4 +1,4 @@
-"""Random texts of a grammar and random values of a schema in normal form: what a decoder under that constraint may write."""
+"""Random texts of a grammar and values of a schema in normal form: what a decoder so constrained may write."""
 
 from __future__ import annotations
 

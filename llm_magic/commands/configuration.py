@@ -1,0 +1,120 @@
+"""`%llm_config`: every setting in force, where its value comes from, and the change of one for this session."""
+
+from __future__ import annotations
+
+import re
+import shutil
+from collections.abc import Sequence
+
+from llm_magic.commands.line import Command, did_you_mean
+from llm_magic.display import markup, table
+from llm_magic.display.markup import Bundle
+from llm_magic.errors import ConfigurationError
+from llm_magic.providers.inventory import Setting, set_value, settings_in_force
+from llm_magic.providers.sources import DEFAULT
+
+_CHANGE = re.compile(r"\s*([\w.-]+)\s*=(.*)", re.DOTALL)
+_WIDEST_VALUE = 400
+_INDENT = 7
+_ALWAYS = {"LLMMagics", "ProviderRegistry"}
+
+
+def run(command: Command) -> None:
+    """Show all settings or one, or change one."""
+    session = command.session
+    change = _CHANGE.fullmatch(command.text)
+    if change is not None:
+        changed = set_value(session.settings, session.registry, change[1], command.expanded(change[2].strip()))
+        command.show(_plain(f"{changed.name} = {changed.shown} ({changed.source})"))
+        return
+    line = command.read(most=1, usage="[NAME[=VALUE]]")
+    settings = settings_in_force(session.settings, session.registry)
+    problem = session.registry.problem
+    bundles = [markup.mark(str(problem))] if problem is not None else []
+    if not line.words:
+        sections = dict.fromkeys(_section(item) for item in settings)
+        bundles += [_listed(name, [item for item in settings if _section(item) == name]) for name in sections]
+    else:
+        found = _named(line.words[0], settings, command)
+        bundles += [_one(found[0])] if len(found) == 1 else [_listed(line.words[0], found, folded=False)]
+    command.show(markup.joined(bundles))
+
+
+def _section(item: Setting) -> str:
+    return item.name.rpartition(".")[0]
+
+
+def _named(name: str, settings: Sequence[Setting], command: Command) -> list[Setting]:
+    """Return the setting of a name, all of a section, or all that share the name of a trait.
+
+    Raises
+    ------
+    ConfigurationError
+        There is none.
+
+    """
+    section, _, trait = name.rpartition(".")
+    registry = command.session.registry
+    if (section or name) in registry.names():  # a class's own provider stands under the class's name
+        provider = registry.get(section or name)
+        own = type(provider).__name__ if provider.name == provider.kind else provider.name
+        name = f"{own}.{trait}" if section else own
+    for matches in (
+        [item for item in settings if item.name == name],
+        [item for item in settings if _section(item) == name],
+        [item for item in settings if item.name.rpartition(".")[2] == name],
+    ):
+        if matches:
+            return matches
+    known = {item.name for item in settings}
+    known |= {item.name.rpartition(".")[2] for item in settings} | {_section(item) for item in settings}
+    raise ConfigurationError(
+        f"There is no setting {name}.", did_you_mean(name, sorted(known)) or "%llm_config lists all settings."
+    )
+
+
+def _one(item: Setting) -> Bundle:
+    """Return one setting with its whole help, and how to change it."""
+    facts = {item.name: item.shown, "from": item.source, "help": item.help}
+    section, _, trait = item.name.rpartition(".")
+    places = f"%llm_config {item.name}=VALUE sets it for this session"
+    if section.isidentifier() and section[0].isupper():
+        place = "tool.llm_magic" if section in _ALWAYS else f"tool.llm_magic.{section}"
+        places += (
+            f", {trait} under [{place}] in pyproject.toml for a project, c.{item.name} in ipython_config.py for all"
+        )
+    return markup.joined([table.shown(facts), markup.quiet(f"{places}.")])
+
+
+def _listed(title: str, items: Sequence[Setting], *, folded: bool = True) -> Bundle:
+    """Return settings as a table; among others, those of a provider that is as it comes are folded."""
+    rows = [{"setting": item.name, "value": item.shown, "from": item.source, "help": item.help} for item in items]
+    html = table.shown(rows)["text/html"]
+    if not folded:
+        return {"text/html": html, "text/plain": "\n".join(_lines(items))}
+    changed = sum(item.source != DEFAULT for item in items)
+    opened = changed > 0 or title in _ALWAYS
+    head = f"{title}: {changed} of {len(items)} set"
+    lines = _lines(items) if opened else [f"{item.name} = {item.shown}" for item in items]
+    hint = [] if opened else [f"%llm_config {title} tells what each is for."]
+    return {
+        "text/html": markup.unfolding(head, html, opened=opened),
+        "text/plain": "\n".join([f"{head}", *(f"  {line}" for line in [*lines, *hint]), ""]),
+    }
+
+
+def _lines(items: Sequence[Setting]) -> list[str]:
+    """Return two lines for each setting: name, value and source, and of the help what the terminal has room for."""
+    room = shutil.get_terminal_size().columns - _INDENT
+    lines = []
+    for item in items:
+        lines += [f"{item.name} = {_cut(item.shown, _WIDEST_VALUE)} ({item.source})", f"    {_cut(item.help, room)}"]
+    return lines
+
+
+def _cut(text: str, length: int) -> str:
+    return text if len(text) <= length else text[: length - 1] + "…"
+
+
+def _plain(text: str) -> Bundle:
+    return {"text/plain": text, "text/html": markup.prewrapped(text)}

@@ -1,0 +1,206 @@
+"""The line of a command: words and options, read by a table; whatever the table does not hold is an error."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Coroutine, Iterable, Mapping, Sequence
+from concurrent.futures import Future
+from dataclasses import dataclass
+from difflib import get_close_matches
+from typing import TYPE_CHECKING, Any, TypeVar
+
+from llm_magic.arguments import Word, words
+from llm_magic.errors import OptionError
+from llm_magic.options import Option
+
+if TYPE_CHECKING:
+    from IPython.core.interactiveshell import InteractiveShell
+
+    from llm_magic.display.markup import Bundle
+    from llm_magic.display.progress import ProgressLine
+    from llm_magic.session import Session
+
+T = TypeVar("T")
+
+HELP = ("-h", "--help")
+
+
+@dataclass(frozen=True, slots=True)
+class Line:
+    """What a line says: its words in order, and the values of its options by their names."""
+
+    words: tuple[str, ...]
+    values: Mapping[str, Any]
+
+
+@dataclass(slots=True)
+class Command:
+    """A command as it was typed: the magic's name, what stands behind it, and what it works on."""
+
+    magic: str
+    text: str
+    session: Session
+    shell: InteractiveShell
+    _progress: ProgressLine | None = None
+
+    def asks_for_help(self) -> bool:
+        """Tell whether the line asks for its help page."""
+        return any(word.text in HELP and not word.quoted for word in words(self.text))
+
+    def read(self, options: Sequence[Option] = (), *, most: int, usage: str, text: str | None = None) -> Line:
+        """Read the line.
+
+        Parameters
+        ----------
+        options
+            Those that the command takes.
+        most
+            Words that it takes at most, besides options.
+        usage
+            What to write behind the magic's name, for errors.
+        text
+            What to read instead of the whole line.
+
+        Raises
+        ------
+        OptionError
+            An unknown option, a wrong value, one given twice, or a word too many.
+
+        """
+        line = read(self.magic, self.text if text is None else text, options, self.expanded)
+        if len(line.words) > most:
+            what = f"{most} word{'s' * (most != 1)} besides options" if most else "no words besides options"
+            raise OptionError(
+                f"{self.magic} takes {what}, not {len(line.words)}.", f"{self.magic} {usage}".rstrip() + "."
+            )
+        return line
+
+    def expanded(self, text: str) -> str:
+        """Return a word with IPython's `$name` and `{expression}` replaced."""
+        if "$" not in text and "{" not in text:
+            return text
+        from llm_magic.prompt import expand_option
+
+        return expand_option(text, self.shell.user_ns)
+
+    def subject(self, subjects: Iterable[str]) -> tuple[str, str]:
+        """Return the sub-command that the line begins with, and what follows it; empty where there is none.
+
+        Raises
+        ------
+        OptionError
+            There is no such sub-command.
+
+        """
+        first = next(words(self.text), None)
+        if first is None:
+            return "", ""
+        known = tuple(subjects)
+        if first.text not in known:
+            raise OptionError(
+                f"{self.magic} has no {'option' if first.text.startswith('-') else 'command'} {first.text}.",
+                did_you_mean(first.text, known) or f"There are {', '.join(known)}; {self.magic} --help shows them all.",
+            )
+        return first.text, self.text[first.end :]
+
+    def wait(self, work: Coroutine[Any, Any, T], what: str) -> T:
+        """Run `work` on the loop and return its result; a wait of more than a second says what it is for."""
+        from llm_magic.display.progress import ProgressLine
+
+        future: Future[T] = self.session.loop.submit(work)
+        self._progress, seconds = ProgressLine(self.shell), 0
+        try:
+            while True:
+                try:
+                    return future.result(timeout=1)
+                except TimeoutError:
+                    if future.done():
+                        raise
+                seconds += 1
+                self._progress.say(f"{what}: {seconds} s")
+        except BaseException:
+            future.cancel()
+            self._progress.end()
+            raise
+
+    def show(self, bundle: Bundle) -> None:
+        """Show what the command gives, in the place of what was said of the wait for it."""
+        from llm_magic.display.progress import publish
+
+        if self._progress is None:
+            publish(bundle)
+        else:
+            self._progress.end(bundle)
+
+
+def read(magic: str, text: str, options: Sequence[Option], expand: Callable[[str], str] = str) -> Line:
+    """Read a line by a table of options.
+
+    `expand` is applied to each word that stands unquoted. Behind `--` there are only words.
+
+    >>> from llm_magic.options import BY_FLAG
+    >>> read("%llm_x", "add eu -m a", [BY_FLAG["--model"]])
+    Line(words=('add', 'eu'), values={'model': 'a'})
+
+    """
+    by_flag = {flag: option for option in options for flag in option.flags}
+    found: list[str] = []
+    values: dict[str, Any] = {}
+    stream = words(text)
+    for word in stream:
+        if word.text == "--" and not word.quoted:
+            found += [_text(rest, expand) for rest in stream]
+            break
+        if not word.text.startswith("-") or word.text == "-" or (word.quoted and not word.text.startswith("--")):
+            found.append(_text(word, expand))
+            continue
+        flag, equals, attached = word.text.partition("=")
+        option = by_flag.get(flag)
+        if option is None:
+            raise OptionError(
+                f"{magic} has no option {flag}.", did_you_mean(flag, by_flag) or f"{magic} --help lists the options."
+            )
+        if option.read is None:
+            if equals:
+                raise OptionError(f"{flag} takes no value.", f"Write {flag} alone.")
+            values[option.name] = True
+            continue
+        if equals:
+            value = attached if word.quoted else expand(attached)
+        else:
+            following = next(stream, None)
+            if following is None or (not following.quoted and following.text.partition("=")[0] in by_flag):
+                hint = f"{option.help[:1].upper()}{option.help[1:]}."
+                raise OptionError(f"{flag} needs a value: {flag} {option.metavar}.", hint)
+            value = _text(following, expand)
+        _put(values, option, flag, value)
+    return Line(tuple(found), values)
+
+
+def _text(word: Word, expand: Callable[[str], str]) -> str:
+    return word.text if word.quoted else expand(word.text)
+
+
+def _put(values: dict[str, Any], option: Option, flag: str, text: str) -> None:
+    """Read one value and put it with the others."""
+    assert option.read is not None  # noqa: S101 - switches were handled by the caller
+    try:
+        value = option.read(text)
+    except ValueError as error:
+        raise OptionError(f"{flag} takes {error}.", f"{option.flags[-1]} {option.metavar}: {option.help}.") from None
+    if option.pairs:
+        values.setdefault(option.name, {}).update([value])
+    elif option.name in values:
+        raise OptionError(f"{flag} is given twice.", "Keep one of them.")
+    else:
+        values[option.name] = value
+
+
+def did_you_mean(word: str, known: Iterable[str]) -> str:
+    """Return a question that names what is close to a word; empty where nothing is.
+
+    >>> did_you_mean("swich", ["switch", "show"])
+    'Did you mean switch?'
+
+    """
+    close = get_close_matches(word, list(known), n=3, cutoff=0.6)
+    return f"Did you mean {' or '.join(close)}?" if close else ""

@@ -1,0 +1,264 @@
+"""`%llm_provider`: the providers of this session; any setting of a class is an option, and a key itself is refused."""
+
+from __future__ import annotations
+
+import ast
+import json
+import re
+import time
+from collections.abc import Callable, Mapping
+from difflib import get_close_matches
+from importlib.util import find_spec
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from traitlets import TraitError, TraitType, Unicode
+
+from llm_magic.arguments import words
+from llm_magic.commands.line import Command
+from llm_magic.commands.models import PATIENCE, why
+from llm_magic.display import markup, table
+from llm_magic.display.markup import Bundle
+from llm_magic.errors import AuthenticationError, ConfigurationError, LLMError, OptionError
+from llm_magic.options import Option
+from llm_magic.providers import classes
+from llm_magic.providers.credentials import Asked, is_secret_header
+from llm_magic.providers.sources import sources_of
+
+if TYPE_CHECKING:
+    from llm_magic.providers.base import Provider
+
+_WIDEST = 80
+_SHOWN = 5  # names of models in the report of a test
+
+
+def run(command: Command) -> None:
+    """Carry out a sub-command."""
+    subject, rest = command.subject(_SUBJECTS)
+    command.show(_SUBJECTS[subject or "list"](command, rest))
+
+
+def _list(command: Command, rest: str) -> Bundle:
+    command.read(most=0, usage="list", text=rest)
+    registry = command.session.registry
+    rows, lines = [], []
+    for name in registry.names():
+        try:
+            provider = registry.get(name)
+        except LLMError as error:
+            rows.append({"provider": name, "class": "", "URL": "", "key": ""})
+            lines.append(why(name, error))
+            continue
+        rows.append(
+            {"provider": name, "class": provider.kind, "URL": _url(provider) or "not set", "key": _key(provider)}
+        )
+    return markup.joined([table.shown(rows, widest=_WIDEST), *map(markup.quiet, lines)])
+
+
+def _add(command: Command, rest: str) -> Bundle:
+    options = _add_options(rest, command)
+    line = command.read(tuple(options.values()), most=1, usage=_USAGE, text=rest)
+    values = dict(line.values)
+    registry = command.session.registry
+    file = values.pop("litellm", None)
+    if file is not None:
+        if line.words or values:
+            raise OptionError("--litellm stands alone: the file names the providers.", _LITELLM)
+        return _add_litellm(command, file)
+    if not line.words:
+        raise OptionError(f"{command.magic} add needs a NAME.", f"{command.magic} {_USAGE}.")
+    name = line.words[0]
+    if re.search(r"[\s:/]", name):
+        raise OptionError(f"{name!r} cannot be the name of a provider.", "Take letters, digits, - and _.")
+    cls = values.pop("class", None) or _class_of(name)
+    provider = registry.add(name, cls, **values)
+    return _said(
+        f"{name} is a provider of class {cls} now, at {_url(provider) or 'no URL yet'}. "
+        f"Ask it with -m {name}:MODEL; %llm_provider test {name} tries it."
+    )
+
+
+_USAGE = "add NAME --class C --base-url URL --api-key-env VAR"
+_LITELLM = "%llm_provider add --litellm config.yaml."
+
+
+def _class_of(name: str) -> str:
+    """Return the class of a provider added without --class."""
+    return name if name in classes.entries() else "compatible"
+
+
+def _add_options(rest: str, command: Command) -> dict[str, Option]:
+    """Return the options that adding takes: two of its own, and each setting of the class that the line names.
+
+    Raises
+    ------
+    OptionError
+        The line has one that would be a key.
+
+    """
+    found = [word.text for word in words(rest)]
+    name = next((text for text in found if not text.startswith("-")), "")
+    cls = next((found[at + 1] for at, text in enumerate(found[:-1]) if text == "--class"), "")
+    cls = cls or next((text.partition("=")[2] for text in found if text.startswith("--class=")), "")
+    traits = classes.load(command.expanded(cls) or _class_of(name)).class_traits(config=True)
+    for text in found:
+        _refuse_key(command, text.partition("=")[0], traits)
+    options = {
+        "class": Option("class", ("--class",), "", "the kind of provider", "CLASS", str),
+        "litellm": Option("litellm", ("--litellm",), "", "a LiteLLM config.yaml", "FILE", str),
+    }
+    for trait, kind in traits.items():
+        flag = f"--{trait.replace('_', '-')}"
+        options[trait] = Option(trait, (flag,), "", _first_sentence(kind.help), "VALUE", _reader(trait, kind))
+    return options
+
+
+def _refuse_key(command: Command, flag: str, traits: Mapping[str, Any]) -> None:
+    """Refuse an option that would be a key, without repeating its value."""
+    trait = flag.removeprefix("--").replace("-", "_")
+    if not flag.startswith("--") or trait in traits or not is_secret_header(trait.replace("_", "-")):
+        return
+    env = f"{trait}_env"
+    if env not in traits and get_close_matches(
+        trait, [name for name in traits if not name.endswith("_env")], cutoff=0.8
+    ):
+        return  # a slip of the pen
+    instead = (env if env in traits else "api_key_env").replace("_", "-")
+    raise OptionError(
+        f"{command.magic} add takes no {flag}: what stands in a cell is saved in the notebook.",
+        f"Put it into an environment variable: --{instead} VARIABLE.",
+    )
+
+
+def _first_sentence(text: str) -> str:
+    return " ".join(text.split()).partition(". ")[0].rstrip(".")
+
+
+def _reader(trait: str, kind: TraitType[Any, Any]) -> Callable[[str], Any]:
+    """Return what reads the text of an option for a trait: text as it stands, other values as JSON or Python."""
+
+    def read(text: str) -> Any:
+        if "://" in text and re.match(r"[a-z]+://[^/@]*@", text, re.IGNORECASE):
+            raise ValueError("a URL without user name or password: a cell is saved as it stands; env:NAME reads one")
+        if isinstance(kind, Unicode):
+            return text
+        for reads in (json.loads, ast.literal_eval):
+            try:
+                return reads(text)
+            except (ValueError, SyntaxError, TypeError, MemoryError, RecursionError):
+                continue
+        try:
+            return kind.from_string(text)
+        except (ValueError, TraitError):
+            raise ValueError(f"a value of {trait}, which {text!r} is not") from None
+
+    return read
+
+
+def _add_litellm(command: Command, file: str) -> Bundle:
+    """Take over a LiteLLM configuration; one that cannot be read leaves everything as it was."""
+    registry = command.session.registry
+    before, sources = registry.litellm_config, sources_of(registry)
+    source = sources.of("litellm_config")
+    known = set(registry.names()), set(registry.all_aliases())
+    registry.litellm_config = str(Path(file).expanduser().absolute())
+    try:
+        names, aliases = registry.names(), registry.all_aliases()
+    except LLMError:
+        with sources.loading(source):
+            registry.litellm_config = before
+        raise
+    lines = []
+    for what, new in (
+        ("Aliases", [name for name in aliases if name not in known[1]]),
+        ("Providers", [name for name in names if name not in known[0]]),
+    ):
+        lines.append(f"{what} from {Path(file).name}: {', '.join(new) or 'no new ones'}.")
+    for name, alias in aliases.items():
+        problem = alias.get("problem") if isinstance(alias, Mapping) else None
+        if isinstance(problem, LLMError):
+            lines.append(f"{name} cannot be used: {problem.message}")
+    return markup.joined([_said(line) for line in lines])
+
+
+def _remove(command: Command, rest: str) -> Bundle:
+    name = _name(command, "remove", rest)
+    command.session.registry.remove(name)
+    return _said(f"{name} is no provider of this session any more.")
+
+
+def _test(command: Command, rest: str) -> Bundle:
+    """Ask a provider for its models: address, key and answer are right, or the error says what is not."""
+    name = _name(command, "test", rest)
+    provider = command.session.registry.get(name)
+    if provider.kind == "local":
+        if find_spec("xllamacpp") is None:
+            raise ConfigurationError(f"{name} needs xllamacpp.", 'pip install "llm_magic[local]"')
+        model = provider.cached_models[0].id if provider.cached_models else ""
+        return _said(f"{name} serves {model} inside this kernel, from the first cell on that asks it.")
+    started = time.perf_counter()
+    try:
+        models = command.wait(_listed(provider), f"asking {name}")
+    except AuthenticationError as error:
+        error.hint = provider.key_hint() or error.hint
+        raise
+    seconds = time.perf_counter() - started
+    shown = ", ".join(models[:_SHOWN]) + (", …" if len(models) > _SHOWN else "")
+    count = f"{len(models):,} model{'s' * (len(models) != 1)}"
+    key = _key(provider)
+    return _said(
+        f"{name} answers: {_url(provider)} lists {count} in {seconds:.2f} s{': ' if models else ''}{shown}. "
+        f"Key: {key or 'none'}. No model was asked."
+    )
+
+
+async def _listed(provider: Provider) -> list[str]:
+    """Return the models that the server itself lists, whatever the configuration says."""
+    from llm_magic.wire import listing
+
+    await provider.prepare(lambda _: None)
+    raw = await listing.list_models(provider.client(), provider.origin(), timeout=PATIENCE, max_retries=0)
+    return [str(item.get("id") or item.get("name") or "") for item in raw]
+
+
+_SUBJECTS: dict[str, Callable[[Command, str], Bundle]] = {
+    "list": _list,
+    "add": _add,
+    "remove": _remove,
+    "test": _test,
+}
+
+
+def _name(command: Command, subject: str, rest: str) -> str:
+    line = command.read(most=1, usage=f"{subject} NAME", text=rest)
+    if not line.words:
+        raise OptionError(
+            f"{command.magic} {subject} needs a NAME.", f"There are {', '.join(command.session.registry.names())}."
+        )
+    return line.words[0]
+
+
+def _url(provider: Provider) -> str:
+    """Return a provider's address without secrets; empty where it has none yet."""
+    return "in this kernel" if provider.kind == "local" else provider.origin().url
+
+
+def _key(provider: Provider) -> str:
+    """Return where a provider's key comes from, and whether it is there; never the key."""
+    if provider.kind == "local":
+        return "none needed"
+    named = getattr(provider, "azure_ad_token_env", "") or getattr(provider, "azure_ad_token_provider", "")
+    source = named or provider.api_key_env or provider.standard_key
+    source = str(source or ("OPENAI_API_KEY" if provider.at_home else ""))
+    try:
+        recipe = provider.recipe()
+    except LLMError as error:
+        return f"{source} (not set)" if source and source in error.message else source or "none"
+    secret = recipe["api_key"] if recipe["api_key"] is not None else recipe.get("token")
+    if secret is None:
+        return "the client's own" if provider.kind == "ready" else "none"
+    return f"{source} (asked at each request)" if isinstance(secret, Asked) else source
+
+
+def _said(text: str) -> Bundle:
+    return {"text/plain": text, "text/html": markup.prewrapped(text)}

@@ -1,0 +1,121 @@
+"""`%llm_usage`: what was used so far, as the ledger has it; what is not known is said, and nothing is guessed."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import fields
+from typing import TYPE_CHECKING, Any
+
+from llm_magic.commands.line import Command
+from llm_magic.display import markup, table
+from llm_magic.display.bars import Bar, bars
+from llm_magic.options import Option
+
+if TYPE_CHECKING:
+    from llm_magic.ledger import Row
+
+_CENT = 0.01
+_OPTIONS = (Option("reset", ("--reset",), "", "count from zero from now on"),)
+
+
+def run(command: Command) -> None:
+    """Show the usage, and forget it where that is asked for."""
+    line = command.read(_OPTIONS, most=0, usage="[--reset]")
+    ledger = command.session.ledger
+    rows = ledger.rows()
+    if not rows:
+        text = "Nothing was used yet."
+        command.show({"text/plain": text, "text/html": markup.prewrapped(text)})
+        return
+    shown = _table(rows)
+    shown["text/html"] += _chart(rows)
+    command.show(markup.joined([shown, *map(markup.quiet, _remarks(rows))]))
+    if line.values.get("reset"):
+        ledger.reset()
+        command.show(markup.quiet("Forgotten: counting begins at zero."))
+
+
+def _table(rows: Sequence[Row]) -> dict[str, str]:
+    records = [_record(row.provider, row.model, row) for row in rows]
+    if len(rows) > 1:
+        records.append(_record("all", "", total(rows)))
+    kept = [name for name in records[0] if name in _ALWAYS or any(record[name] for record in records)]
+    return table.shown([{name: record[name] for name in kept} for record in records], widest=_WIDEST)
+
+
+_ALWAYS = {"provider", "model", "requests", "input", "output", "seconds"}
+_WIDEST = 80
+
+
+def total(rows: Sequence[Row]) -> Row:
+    """Return the sum of rows; the cost of those that have one."""
+    from llm_magic.ledger import Row
+
+    sums: dict[str, Any] = {}
+    for field in fields(Row):
+        values = [getattr(row, field.name) for row in rows]
+        if field.name not in {"provider", "model"}:
+            known = [value for value in values if value is not None]
+            sums[field.name] = sum(known) if known else None
+    return Row("all", "", **sums)
+
+
+def _record(provider: str, model: str, row: Row) -> dict[str, Any]:
+    return {
+        "provider": provider,
+        "model": model,
+        "answers": row.answers,
+        "requests": row.requests,
+        "failed": row.failed,
+        "input": row.input_tokens,
+        "cached": row.cached_tokens,
+        "output": row.output_tokens,
+        "reasoning": row.reasoning_tokens,
+        "seconds": round(row.seconds, 1),
+        "cost": money(row.cost),
+    }
+
+
+def money(dollars: float | None) -> str:
+    """Return an amount as it is read: two figures of less than a cent.
+
+    >>> money(0.00123), money(1.5), money(None)
+    ('$0.0012', '$1.50', '')
+
+    """
+    if dollars is None:
+        return ""
+    return f"${dollars:.2f}" if dollars >= _CENT or dollars == 0 else f"${dollars:.2g}"
+
+
+def _chart(rows: Sequence[Row]) -> str:
+    """Return the tokens of each model as bars, in HTML, where there is something to see."""
+    counted = [row for row in rows if row.input_tokens + row.output_tokens]
+    if not counted:
+        return ""
+    items = [
+        Bar(
+            f"{row.provider}:{row.model}",
+            (float(row.input_tokens), float(row.output_tokens)),
+            f"{row.input_tokens:,} → {row.output_tokens:,}",
+        )
+        for row in counted
+    ]
+    return bars("Tokens", ("input", "output"), items)
+
+
+def _remarks(rows: Sequence[Row]) -> list[str]:
+    sums, remarks = total(rows), []
+    if sums.uncounted:
+        remarks.append(f"Of {_answers(sums.uncounted)} the server told no tokens: they are not in the sums.")
+    if sums.cost is not None and sums.unpriced:
+        remarks.append(f"{_answers(sums.unpriced).capitalize()} without a price: not in the cost.")
+    if sums.cost is None:
+        remarks.append(
+            "No cost: no prices are configured (the setting `prices` of a provider), and no server told one."
+        )
+    return remarks
+
+
+def _answers(count: int) -> str:
+    return f"{count:,} answer{'s' * (count != 1)}"

@@ -1,0 +1,1 @@
+"""From an output type to a constraint that a server takes, and from its text to a value that validated here."""

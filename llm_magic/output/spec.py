@@ -1,0 +1,218 @@
+"""What a cell wants back, as data: one kind of constraint, and the check that makes the value of a text."""
+
+from __future__ import annotations
+
+import csv
+import re
+import warnings
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+from llm_magic.errors import OutputTypeError
+from llm_magic.output import validate
+from llm_magic.output.expression import evaluate_type, require_type
+from llm_magic.output.grammar import Grammar
+from llm_magic.output.schema import Schema, read_schema
+from llm_magic.output.shape import Shape, is_object, may_be_object, shape_of, type_name, words_of
+from llm_magic.profile import Kind
+
+WRAP = "value"
+"""The key of the object that holds a value where an endpoint takes nothing but objects."""
+
+
+@dataclass(frozen=True, eq=False)
+class OutputSpec:
+    """One output type.
+
+    Attributes
+    ----------
+    kind
+        `json`, `choices`, `regex` or `grammar`: the kind of constraint.
+    title
+        What to call it: `list[City]`, the schema's title, the pattern.
+    schema
+        The JSON Schema of the value (kind `json`), not yet in any server's dialect.
+    shape
+        The Python type behind it, where there is one; else the value is plain data.
+    choices
+        The strings to choose from (kind `choices`).
+    pattern
+        The regular expression, by Python's rules (kind `regex`).
+    grammar
+        The grammar, in GBNF (kind `grammar`).
+
+    """
+
+    kind: Kind
+    title: str
+    schema: Schema = field(default_factory=dict)
+    shape: Shape | None = None
+    choices: tuple[str, ...] = ()
+    pattern: str = ""
+    grammar: Grammar | None = None
+    made: dict[Any, Any] = field(default_factory=dict, repr=False)
+    """What the dialects made of it, kept for the next request."""
+
+    @cached_property
+    def object_root(self) -> bool:
+        """Whether the value is an object and nothing else, so that it needs no wrapping anywhere."""
+        return self.kind == "json" and is_object(self.schema, self.schema)
+
+    @cached_property
+    def always_wrapped(self) -> bool:
+        """Whether every dialect asks for `{"value": …}`: where an object is one of several possibilities.
+
+        Only so can `{"value": 3}` be told from a value that looks the same.
+        """
+        return self.kind == "json" and not self.object_root and may_be_object(self.schema, self.schema)
+
+    def parse(self, text: str) -> Any:
+        """Return the value of an answer, having validated it here.
+
+        Parameters
+        ----------
+        text
+            The whole text of the answer. White space around it, one code fence and the wrapping `{"value": …}` are
+            taken off.
+
+        Returns
+        -------
+        Any
+            A value of the Python type; plain data for `--schema`; `str` for choices, regex and grammar.
+
+        Raises
+        ------
+        InvalidValueError
+            The text is no such value; the message says where.
+
+        """
+        return validate.PARSERS[self.kind](self, text)
+
+    def unwrapped(self, partial: Any) -> Any:
+        """Return the value so far out of a partial document: without the wrapping, where there is one."""
+        if not self.object_root and isinstance(partial, dict) and list(partial) == [WRAP]:
+            return partial[WRAP]
+        return partial
+
+
+def spec_from(
+    as_: Any = None,
+    *,
+    schema: str | Mapping[str, Any] | None = None,
+    choices: str | Sequence[str] | None = None,
+    regex: str | None = None,
+    grammar: str | None = None,
+    namespace: Mapping[str, Any] | None = None,
+) -> OutputSpec | None:
+    r"""Return the output type that the options of a cell ask for; None for plain text.
+
+    Parameters
+    ----------
+    as_
+        A Python type, or an expression of one in `namespace`. `str` is plain text.
+    schema
+        A JSON Schema: see `llm_magic.output.schema.read_schema`.
+    choices
+        Quoted CSV, or a sequence of strings.
+    regex
+        A regular expression by Python's rules, to be matched as a whole.
+    grammar
+        A GBNF grammar: a variable that holds it, a file, or its text.
+    namespace
+        The user's variables; read only.
+
+    Raises
+    ------
+    OutputTypeError
+        More than one was given, or what was given cannot be one.
+
+    >>> spec_from(int).parse(" 42\n")
+    42
+    >>> spec_from(choices="yes,no").parse("Yes.")
+    'yes'
+
+    """
+    names = namespace if namespace is not None else {}
+    given = {
+        name: value
+        for name, value in {
+            "--as": as_, "--schema": schema, "--choices": choices, "--regex": regex, "--grammar": grammar,
+        }.items()
+        if value is not None
+    }  # fmt: skip
+    if len(given) > 1:
+        raise OutputTypeError(f"{' and '.join(given)} exclude each other.", "Keep one of them.")
+    if as_ is not None:
+        return _from_type(as_, names)
+    if schema is not None:
+        title, document = read_schema(schema, names)
+        return OutputSpec("json", title, schema=document)
+    if choices is not None:
+        return _from_choices(choices)
+    if regex is not None:
+        return _from_regex(regex)
+    return _from_grammar(grammar, names) if grammar is not None else None
+
+
+def _from_type(as_: Any, namespace: Mapping[str, Any]) -> OutputSpec | None:
+    if isinstance(as_, str):
+        kind = evaluate_type(as_, namespace)
+    else:
+        kind = as_
+        require_type(kind, repr(kind))
+    if kind is str:
+        return None
+    name = type_name(kind)
+    shape = shape_of(kind, name)
+    if shape.schema.get("type") == "null":
+        raise OutputTypeError(f"--as {name}: there is only one such value.", "Examples: int, list[City], date | None.")
+    spec: OutputSpec | None = shape.__dict__.get("spec")  # a type's spec is kept with its shape
+    if spec is None:
+        words = words_of(kind)
+        spec = OutputSpec("choices" if words else "json", name, schema=shape.schema, shape=shape, choices=words or ())
+        shape.__dict__["spec"] = spec
+    return spec
+
+
+def _from_choices(choices: str | Sequence[str]) -> OutputSpec:
+    words = next(csv.reader([choices], skipinitialspace=True), []) if isinstance(choices, str) else list(choices)
+    if any(not isinstance(word, str) for word in words):
+        raise OutputTypeError("--choices takes strings only.", "Say --as 'Literal[1, 2]' for other values.")
+    words = [word.strip() for word in words]
+    if not words or not all(words):
+        raise OutputTypeError("--choices has an empty choice.", "Example: --choices yes,no,'not sure'.")
+    twice = next((word for word in words if words.count(word) > 1), None)
+    if twice is not None:
+        raise OutputTypeError(f"--choices names {twice!r} twice.")
+    return OutputSpec("choices", "choices", choices=tuple(words))
+
+
+def _from_regex(regex: str) -> OutputSpec:
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # of what a later Python may read otherwise
+            re.compile(regex)
+    except (re.error, OverflowError, RecursionError) as error:
+        raise OutputTypeError(f"--regex {regex!r} is no regular expression: {error}.") from None
+    return OutputSpec("regex", regex, pattern=regex)
+
+
+def _from_grammar(grammar: str, namespace: Mapping[str, Any]) -> OutputSpec:
+    named = namespace.get(grammar.strip())
+    if isinstance(named, str):
+        return OutputSpec("grammar", grammar.strip(), grammar=Grammar(named))
+    if "::=" in grammar:
+        return OutputSpec("grammar", "grammar", grammar=Grammar(grammar))
+    path = Path(grammar.strip()).expanduser()
+    try:
+        text = path.read_text(encoding="utf-8-sig")
+    except (OSError, ValueError) as error:
+        reason = getattr(error, "strerror", None) or "it is not UTF-8 text"
+        raise OutputTypeError(
+            f"--grammar {grammar}: neither a variable that holds text nor a readable file ({reason}).",
+            'The grammar is written in GBNF: root ::= "yes" | "no".',
+        ) from None
+    return OutputSpec("grammar", path.name, grammar=Grammar(text))

@@ -1,0 +1,174 @@
+"""Nothing is a value before it passed here, whatever the server promised: one check for each kind of constraint."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Callable, Iterator, Mapping
+from typing import TYPE_CHECKING, Any
+
+import pydantic
+
+from llm_magic.errors import InvalidValueError
+from llm_magic.output import document
+from llm_magic.output.guard import guard
+from llm_magic.output.prune import pruned
+from llm_magic.output.schema import SHOWN_ERRORS, listed, path_text, validator
+
+if TYPE_CHECKING:
+    from llm_magic.output.spec import OutputSpec
+
+_WRAP = "value"
+
+
+def parse_json(spec: OutputSpec, text: str) -> Any:
+    """Return the value of a JSON answer; of several readings the first that validates counts."""
+    first: InvalidValueError | None = None
+    readings = _readings(spec, text)
+    while True:
+        try:
+            return _value(spec, next(readings))
+        except StopIteration:
+            break
+        except InvalidValueError as error:
+            first = first or error
+    assert first is not None  # noqa: S101 - there is at least one reading, or an error of reading
+    raise first
+
+
+def _readings(spec: OutputSpec, text: str) -> Iterator[Any]:
+    """Yield what an answer may say, as plain data: the wrapping undone first, then as it stands."""
+    bare = document.unfenced(text)
+    if spec.schema.get("type") == "string" and bare and not bare.startswith(('"', "{", "[")):
+        yield bare  # a date, a UUID, a decimal: models leave the quotes out
+    data = document.read(text, object_root=spec.object_root or spec.always_wrapped)
+    if not spec.object_root and isinstance(data, dict) and list(data) == [_WRAP]:
+        yield data[_WRAP]
+    yield data
+
+
+def _value(spec: OutputSpec, data: Any) -> Any:
+    """Return the validated value of plain data.
+
+    An optional property that came as null, as OpenAI's strict schemas make models write it, counts as absent.
+    """
+    try:
+        return _checked(spec, data)
+    except InvalidValueError:
+        smaller = pruned(data, spec.schema)
+        if smaller is data:
+            raise
+        return _checked(spec, smaller)
+
+
+def _checked(spec: OutputSpec, data: Any) -> Any:
+    if spec.shape is None:
+        validator(json.dumps(spec.schema))(data)
+        return data
+    if "guard" not in spec.made:
+        spec.made["guard"] = guard(spec.schema)
+    if spec.made["guard"] is not None:
+        validator(json.dumps(spec.made["guard"]))(data)
+    try:
+        return spec.shape.adapter.validate_json(json.dumps(data), strict=True)
+    except pydantic.ValidationError as error:
+        raise InvalidValueError(told(error)) from error
+    except Exception as error:  # a validator of the user's own type
+        raise InvalidValueError(f"A validator of {spec.title} raised {type(error).__name__}: {error}.") from error
+
+
+def told(error: pydantic.ValidationError) -> str:
+    """Return pydantic's findings as a line: where, what is wrong, and what was there."""
+    problems = []
+    for found in error.errors(include_url=False, include_context=False)[: SHOWN_ERRORS + 1]:
+        where = path_text([step for step in found["loc"] if not _is_tag(step)]) or "the value"
+        shown = "" if found["type"] == "missing" else f" (got {_short(found['input'])})"
+        problems.append(f"{where}: {found['msg'][:1].lower()}{found['msg'][1:].rstrip('.')}{shown}")
+    return listed(problems)
+
+
+def _is_tag(step: str | int) -> bool:
+    """Tell the names that pydantic gives to the branches of a union from keys of the document."""
+    return isinstance(step, str) and bool(re.search(r"[\[(]|^function-", step))
+
+
+def _short(value: Any) -> str:
+    text = json.dumps(value, ensure_ascii=False, default=str)
+    return text if len(text) <= 60 else f"{text[:57]}…"  # noqa: PLR2004 - a line's worth
+
+
+def parse_choice(spec: OutputSpec, text: str) -> Any:
+    """Return the choice that an answer names: exactly, or but for case, quotes and a full stop."""
+    for reading in _texts(text):
+        if reading in spec.choices:
+            return _member(spec, reading)
+    for reading in _texts(text):
+        loose = _loose(reading)
+        matches = [choice for choice in spec.choices if _loose(choice) == loose]
+        if len(matches) == 1:
+            return _member(spec, matches[0])
+    raise InvalidValueError(f"The answer {_short(text.strip())} is none of: {', '.join(spec.choices)}.")
+
+
+def _loose(text: str) -> str:
+    return text.strip().strip("\"'`*").strip().removesuffix(".").strip("\"'`*").strip().casefold()
+
+
+def _member(spec: OutputSpec, word: str) -> Any:
+    if spec.shape is None:
+        return word
+    try:
+        return spec.shape.adapter.validate_python(word)
+    except pydantic.ValidationError as error:
+        raise InvalidValueError(told(error)) from error
+
+
+def parse_regex(spec: OutputSpec, text: str) -> str:
+    """Return the reading of an answer that the pattern matches as a whole."""
+    pattern = re.compile(spec.pattern)
+    for reading in _texts(text):
+        if pattern.fullmatch(reading):
+            return reading
+    raise InvalidValueError(f"The answer {_short(text.strip())} does not match {spec.pattern!r} as a whole.")
+
+
+def parse_grammar(spec: OutputSpec, text: str) -> str:
+    """Return the reading of an answer that the grammar accepts."""
+    assert spec.grammar is not None  # noqa: S101 - the kind says so
+    for reading in _texts(text):
+        if spec.grammar.accepts(reading):
+            return reading
+    reached = spec.grammar.reach(text)
+    where = (
+        "it ends too early"
+        if reached == len(text)
+        else f"character {reached + 1}, {_short(text[reached : reached + 20])}"
+    )
+    raise InvalidValueError(f"The answer is not in the grammar: {where}.")
+
+
+def _texts(text: str) -> Iterator[str]:
+    """Yield the readings of an answer as one text, the most literal one first."""
+    yield text
+    stripped = text.strip()
+    if stripped != text:
+        yield stripped
+    inner = document.unfenced(text)
+    if inner != stripped:
+        yield inner
+    try:
+        data = document.loads(inner)
+    except ValueError:
+        return
+    if isinstance(data, dict) and list(data) == [_WRAP]:
+        data = data[_WRAP]
+    if isinstance(data, str):
+        yield data
+
+
+PARSERS: Mapping[str, Callable[[OutputSpec, str], Any]] = {
+    "json": parse_json,
+    "choices": parse_choice,
+    "regex": parse_regex,
+    "grammar": parse_grammar,
+}

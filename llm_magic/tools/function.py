@@ -1,0 +1,194 @@
+"""A Python function becomes a tool by its signature, hints and docstring, or is refused before anything is sent."""
+
+from __future__ import annotations
+
+import inspect
+import json
+import re
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from difflib import get_close_matches
+from typing import Annotated, Any
+
+import pydantic
+import typing_extensions
+
+from llm_magic.errors import InputError, ToolError
+from llm_magic.output.expression import evaluate
+from llm_magic.output.prune import pruned
+from llm_magic.output.shape import Shape, with_known_typed_dicts
+from llm_magic.output.strict import strict
+from llm_magic.output.validate import told
+from llm_magic.request import Tool
+from llm_magic.tools.docstring import parameter_descriptions, summary
+
+_NAME = re.compile(r"[A-Za-z0-9_-]{1,64}")
+
+
+@dataclass(frozen=True, slots=True)
+class FunctionTool:
+    """A function that a model may call.
+
+    Attributes
+    ----------
+    tool
+        What the model sees.
+    function
+        What is called, with keyword arguments.
+    shape
+        The type of the arguments, as a typed dict.
+
+    """
+
+    tool: Tool
+    function: Callable[..., Any]
+    shape: Shape
+
+    @property
+    def name(self) -> str:
+        """The name that the model calls it by."""
+        return self.tool.name
+
+    def arguments(self, text: str) -> dict[str, Any]:
+        """Return the validated keyword arguments of a call.
+
+        Raises
+        ------
+        ValueError
+            The text is no JSON object of these parameters; the message is written for the model.
+
+        """
+        try:
+            data = json.loads(text) if text.strip() else {}
+            if isinstance(data, str) and data.lstrip().startswith("{"):
+                data = json.loads(data)  # an object that was encoded twice
+        except ValueError as error:
+            raise ValueError(f"the arguments are not JSON: {error}") from None
+        if not isinstance(data, dict):
+            names = ", ".join(self.tool.parameters.get("properties", {})) or "no keys"
+            raise ValueError(  # noqa: TRY004 - one class for all that the model got wrong
+                f"the arguments must be a JSON object with {names}, not {json.dumps(data)[:80]}"
+            )
+        document = json.dumps(pruned(data, self.shape.schema))
+        try:
+            values: dict[str, Any] = self.shape.adapter.validate_json(document)
+        except pydantic.ValidationError as error:
+            raise ValueError(f"the arguments do not fit: {told(error)}") from None
+        return values
+
+
+def describe(function: Callable[..., Any]) -> FunctionTool:
+    """Return a function as a tool.
+
+    Parameters
+    ----------
+    function
+        A function, method, partial or callable object, plain or async. Each parameter needs a type hint and must be
+        one that can be passed by name; a parameter with a default may be left out by the model. Descriptions are taken
+        from the docstring (numpydoc, Google or Sphinx style) and from `Annotated[…, Field(description=…)]`.
+
+    Raises
+    ------
+    ToolError
+        It is not callable, has no usable name, a parameter without a hint or one that no JSON Schema can say.
+
+    """
+    if not callable(function) or isinstance(function, type):
+        raise ToolError(f"{function!r:.80} is no function.", "--tools takes the names of functions.")
+    inner = getattr(function, "func", function)
+    name = str(getattr(inner, "__name__", "") or type(function).__name__)
+    if not _NAME.fullmatch(name):
+        raise ToolError(
+            f"A function named {name!r} cannot be a tool.", "Define it with `def name(…)`: letters, digits and _."
+        )
+    documentation = inspect.getdoc(inner) or ""
+    try:
+        shape = Shape(_arguments_type(function, name, parameter_descriptions(documentation)), name)
+    except ToolError:
+        raise
+    except InputError as error:
+        reason = error.message.removeprefix(f"--as {name}: ")
+        raise ToolError(f"The tool {name}: a type of its parameters cannot be used: {reason}", error.hint) from error
+    schema = {key: value for key, value in shape.schema.items() if key not in ("title", "description")}
+    closed, _ = strict(schema)
+    return FunctionTool(
+        Tool(name, summary(documentation), closed or schema, strict=closed is not None), function, shape
+    )
+
+
+def _arguments_type(function: Callable[..., Any], name: str, descriptions: Mapping[str, str]) -> Any:
+    """Return a typed dict of the parameters of a function."""
+    try:
+        signature = inspect.signature(function, eval_str=True)
+    except (NameError, SyntaxError, TypeError, ValueError) as error:
+        raise ToolError(
+            f"The tool {name}: its signature cannot be read: {error}.", "Are all its type hints defined?"
+        ) from None
+    fields: dict[str, Any] = {}
+    for parameter in signature.parameters.values():
+        if parameter.kind not in (parameter.POSITIONAL_OR_KEYWORD, parameter.KEYWORD_ONLY):
+            raise ToolError(
+                f"The tool {name}: {parameter} cannot be passed by name.", "Give it parameters with names and types."
+            )
+        if parameter.annotation is parameter.empty:
+            raise ToolError(
+                f"The tool {name}: its parameter {parameter.name!r} has no type hint.",
+                f"Write def {name}({parameter.name}: str, …).",
+            )
+        hint = with_known_typed_dicts(parameter.annotation)
+        if parameter.name in descriptions:
+            hint = Annotated[hint, pydantic.Field(description=descriptions[parameter.name])]
+        optional = parameter.default is not parameter.empty
+        fields[parameter.name] = typing_extensions.NotRequired[hint] if optional else hint
+    made = typing_extensions.TypedDict(name, fields)  # type: ignore[misc]  # the functional form, with names known only now
+    made.__pydantic_config__ = pydantic.ConfigDict(extra="forbid")  # type: ignore[attr-defined]  # where pydantic looks for it
+    return made
+
+
+def tools_from(
+    names: str | Sequence[str | Callable[..., Any]], namespace: Mapping[str, Any]
+) -> tuple[FunctionTool, ...]:
+    """Return the tools that `--tools` names.
+
+    Parameters
+    ----------
+    names
+        Names separated by commas, or a sequence of names and functions; `object.method` is a name, too.
+    namespace
+        The user's variables.
+
+    Raises
+    ------
+    ToolError
+        A name that is unknown (close ones are named), not callable or given twice, or a function that cannot be a tool.
+
+    """
+    wanted: Sequence[Any] = names.split(",") if isinstance(names, str) else names
+    tools: dict[str, FunctionTool] = {}
+    for each in wanted:
+        tool = describe(_function(each.strip(), namespace) if isinstance(each, str) else each)
+        if tool.name in tools:
+            raise ToolError(f"--tools has two functions named {tool.name!r}.", "Keep one, or rename one.")
+        tools[tool.name] = tool
+    if not tools:
+        raise ToolError("--tools is empty.", "Name functions: --tools weather,add.")
+    return tuple(tools.values())
+
+
+def _function(name: str, namespace: Mapping[str, Any]) -> Any:
+    if not re.fullmatch(r"[^\W\d]\w*(\.[^\W\d]\w*)*", name):
+        raise ToolError(f"--tools: {name!r} is no name of a function.", "Name functions: --tools weather,add.")
+    if name.partition(".")[0] not in namespace:
+        functions = [key for key, value in namespace.items() if callable(value) and not key.startswith("_")]
+        close = get_close_matches(name, functions, n=3)
+        hint = f"Did you mean {' or '.join(close)}?" if close else "Define it in a cell before this one."
+        raise ToolError(f"--tools: no function {name!r} in this notebook.", hint)
+    try:
+        found = evaluate(name, namespace, "--tools")
+    except InputError as error:
+        raise ToolError(error.message, error.hint) from None
+    if not callable(found):
+        raise ToolError(
+            f"--tools: {name} is a {type(found).__name__}, not a function.", "--tools takes the names of functions."
+        )
+    return found
