@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
-from typing import Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar
 
 from llm_magic.events import (
     Attempt,
@@ -27,7 +27,11 @@ from llm_magic.events import (
     Usage,
     UsageReport,
 )
+from llm_magic.frame import Frame, frame_of
 from llm_magic.messages import Message, ToolCall
+
+if TYPE_CHECKING:
+    import pandas as pd  # type: ignore[import-untyped]  # pandas is no dependency, its stubs even less
 
 
 @dataclass(frozen=True, slots=True)
@@ -122,6 +126,24 @@ class Response:
 
     def __str__(self) -> str:
         return self.text
+
+    def frame(self) -> Frame:
+        """Return a value that is a list of records as columns and rows.
+
+        Raises
+        ------
+        TypeError
+            The value is no list of records.
+
+        """
+        found = frame_of(self.value)
+        if found is None:
+            raise TypeError(f"The value is no list of records but {type(self.value).__name__}.")
+        return found
+
+    def to_frame(self) -> pd.DataFrame:
+        """Return a value that is a list of records as a pandas `DataFrame`; pandas has to be installed."""
+        return self.frame().to_frame()
 
     def _repr_markdown_(self) -> str:
         from llm_magic.markdown import for_notebook

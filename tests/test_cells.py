@@ -60,7 +60,8 @@ def test_usage_is_what_the_server_counts(kernel: Kernel) -> None:
     kernel.run("%%llm -m local -t 0 --max-tokens 12 --once\nCount to twenty.").check()
     counted = kernel.value(
         "(lambda client: (lambda u: (u.prompt_tokens, u.completion_tokens))(client.chat.completions.create("
-        "model='smollm2', messages=[{'role': 'user', 'content': 'Count to twenty.'}], temperature=0, max_tokens=12).usage))"
+        "model='smollm2', messages=[{'role': 'user', 'content': 'Count to twenty.'}], "
+        "temperature=0, max_tokens=12).usage))"
         "(__import__('openai').OpenAI(base_url=str(get_ipython()._llm_magic.registry.get('local').client().base_url), "
         "api_key=get_ipython()._llm_magic.registry.get('local').client().api_key))"
     )

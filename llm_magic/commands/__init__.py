@@ -8,11 +8,10 @@ from typing import TYPE_CHECKING, Any
 
 from IPython.core.magic import Magics, line_cell_magic, line_magic, magics_class, no_var_expand
 
-from llm_magic.commands.line import Command
-
 if TYPE_CHECKING:
     from IPython.core.interactiveshell import InteractiveShell
 
+    from llm_magic.commands.line import Command
     from llm_magic.session import Session
 
 
@@ -27,6 +26,8 @@ class LLMCommands(Magics):
 
     def _do(self, name: str, line: str, work: Callable[[Command], Any], *, cell: bool = False) -> Any:
         """Run a command, or print the help page that is its docstring."""
+        from llm_magic.commands.line import Command
+
         command = Command(("%%" if cell else "%") + name, line.strip(), self.session, self.shell)
         if command.asks_for_help():
             print(inspect.getdoc(getattr(self, name)))  # noqa: T201 - a page to read

@@ -52,6 +52,7 @@ class Session:
         self.registry = registry
         self.loop = BackgroundLoop()
         self._conversations: Conversations | None = None
+        self._kept_in = ""
         self._ledger: Ledger | None = None
         self.jobs: set[Job] = set()
         """Cells that go on in the background."""
@@ -61,10 +62,11 @@ class Session:
     @property
     def conversations(self) -> Conversations:
         """The conversations, in memory or in `settings.chat_file`."""
-        if self._conversations is None:
+        file = self.settings.chat_file
+        if self._conversations is None or self._kept_in != file:
             from llm_magic.conversation import Conversations
 
-            self._conversations = Conversations(self.settings.chat_file or None, say=print)
+            self._conversations, self._kept_in = Conversations(file or None, say=print), file
         return self._conversations
 
     @property

@@ -4,6 +4,7 @@ import asyncio
 import json
 import time
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 from servers import HANG, Answer, ScriptedServer, chunk, document, stream
@@ -154,6 +155,25 @@ def test_of_several_answers_only_the_invalid_one_is_asked_for_again(session: Ses
 def test_a_server_that_ignores_n_is_told_of(session: Session) -> None:
     with ScriptedServer(answer("1")) as server, pytest.raises(IncompleteAnswerError, match="1 of 2 answers"):
         llm_at(session, server).ask("Number?", n=2)
+
+
+def test_a_list_of_records_is_a_table(session: Session) -> None:
+    with ScriptedServer(answer('[{"a": 1}, {"a": 2, "b": "x"}]')) as server:
+        response = llm_at(session, server, structured="none").ask("Rows", output_type="list[dict[str, int | str]]")
+    assert response.frame().columns == ("a", "b")
+    assert response.to_frame().to_dict("list") == {"a": [1, 2], "b": [None, "x"]}
+    response.value = 3
+    with pytest.raises(TypeError, match="no list of records but int"):
+        response.frame()
+
+
+def test_conversations_follow_the_file_that_is_set(session: Session, tmp_path: Path) -> None:
+    with ScriptedServer(answer("one")) as server:
+        llm_at(session, server).ask("a", chat="main")
+        session.settings.chat_file = str(tmp_path / "chats.sqlite")
+        llm_at(session, server, "t").ask("b", chat="main")
+    assert [message["content"] for message in server.requests[1].json["messages"]] == ["b"]
+    assert (tmp_path / "chats.sqlite").exists()
 
 
 def test_a_header_may_come_from_a_variable_and_is_never_shown(

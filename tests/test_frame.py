@@ -10,7 +10,7 @@ import pydantic
 import pytest
 
 from llm_magic.errors import ConfigurationError
-from llm_magic.output.frame import Frame, frame_of
+from llm_magic.frame import Frame, frame_of
 
 
 class Model(pydantic.BaseModel):
