@@ -215,4 +215,5 @@ _EXAMPLES = (
     '  %%llm --as "list[City]" -o cities         bind a validated list of your pydantic model',
     "  %%llm --choices yes,no -t 0 -o verdict    one of these words",
     "  %%llm --dry-run                           see the request, send nothing",
+    "  %llm_picker                               pick model and parameters for all cells",
 )

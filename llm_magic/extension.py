@@ -9,6 +9,7 @@ from llm_magic import api, completion, syntax
 from llm_magic.commands import LLMCommands
 from llm_magic.magics import LLMMagics
 from llm_magic.picking import LLMPicking
+from llm_magic.providers import classes
 from llm_magic.providers.registry import ProviderRegistry
 from llm_magic.providers.sources import apply_project
 from llm_magic.results import ResultHook
@@ -89,6 +90,8 @@ def _import_ahead() -> None:
     for name in _AHEAD:
         with suppress(Exception):
             importlib.import_module(name)
+    with suppress(Exception):
+        classes.entries()  # looks through all installed packages: the first completion need not wait for it
 
 
 def load(shell: InteractiveShell) -> None:

@@ -41,7 +41,27 @@ class LLMMagics(Magics, Settings):
     @no_var_expand
     @line_cell_magic
     def llm(self, line: str, cell: str | None = None) -> Response | Job | None:
-        """Send a prompt to a language model and show the answer as it arrives; `%%llm --help` lists the options."""
+        """Send a prompt to a language model, show the answer as it arrives, and bind a value to a variable.
+
+        %%llm [options]        the lines below are the prompt, with {{ expressions }} of your variables
+        %llm [options] prompt  the same on one line; x = %llm … works
+
+        -m NAME     which model: an alias, provider:model, or a routed name; %llm_models lists them
+        -o NAME     bind the value;  --as TYPE  a validated value: int, list[City], Literal["a", "b"]
+        -t 0        temperature;  -s TEXT  system prompt;  -i IMAGE  an image;  --tools f,g  functions
+        -c NAME     conversation;  --once  none;  -b  in the background;  --dry-run  see the request
+
+        %%llm --help lists all options; Tab completes them. %llm_picker picks the model for all cells.
+        _llm is the last response: .text, .value, .usage, .cost, .messages.
+
+        Examples
+        --------
+        %%llm -m local:smollm2 -o summary
+        Summarize {{ text }} in one sentence.
+
+        %%llm --as "list[City]" -o cities
+        Extract all cities: {{ text }}
+        """
         from llm_magic import arguments
         from llm_magic.session.plan import Cell
 

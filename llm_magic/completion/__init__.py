@@ -1,0 +1,89 @@
+"""Tab completion of the magics, by IPython's matcher API: in terminals and in kernels, from what is already known."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from contextlib import suppress
+from functools import cache
+from typing import TYPE_CHECKING, Any
+
+from llm_magic.errors import LLMError
+
+if TYPE_CHECKING:
+    from IPython.core.completer import CompletionContext, SimpleMatcherResult
+    from IPython.core.interactiveshell import InteractiveShell
+
+    from llm_magic.completion.candidates import Candidate, Candidates
+    from llm_magic.session import Session
+
+IDENTIFIER = "llm_magic"
+"""What `IPCompleter.disable_matchers` knows it by."""
+
+
+class Matcher:
+    """Completes options, their values, and names in templates; where it has an answer, the other matchers rest.
+
+    Parameters
+    ----------
+    candidates
+        Returns what may be offered; called at the first completion, so that loading does not wait for it.
+
+    """
+
+    matcher_api_version = 2
+    matcher_identifier = IDENTIFIER
+    matcher_priority = 200.0  # before all of IPython's: those that are suppressed do not even run
+
+    def __init__(self, candidates: Callable[[], Candidates]) -> None:
+        self._candidates = cache(candidates)
+        self.__qualname__ = IDENTIFIER  # IPython asks for it, though it then takes the identifier
+
+    def __call__(self, context: CompletionContext) -> SimpleMatcherResult:
+        """Return what completes the text before the cursor."""
+        from IPython.core.completer import SimpleCompletion
+
+        from llm_magic.completion.place import place_of
+
+        lines = context.full_text.split("\n")[: context.cursor_line]
+        place = place_of("\n".join([*lines, context.text_until_cursor]))
+        typed = ""
+        found: list[Candidate] = []
+        if place is not None:
+            with suppress(LLMError):  # a configuration that is wrong says so when a cell runs
+                typed, found = self._candidates().at(place)
+        result: Any = {
+            "completions": [SimpleCompletion(text=candidate.text, type=candidate.kind) for candidate in found],
+            "suppress": bool(found),
+            "ordered": True,
+        }
+        if found:
+            result["matched_fragment"] = typed
+        return result  # type: ignore[no-any-return] # a TypedDict of IPython's, which demands keys that are optional
+
+
+def install(shell: InteractiveShell, session: Session) -> None:
+    """Begin to complete in a shell; a matcher of an earlier load is replaced."""
+    uninstall(shell)
+
+    def candidates() -> Candidates:
+        from llm_magic.completion.candidates import Candidates
+
+        return Candidates(session, shell.user_ns, shell.user_ns_hidden)
+
+    completer = _completer(shell)
+    if completer is not None:
+        completer.custom_matchers.append(Matcher(candidates))
+
+
+def uninstall(shell: InteractiveShell) -> None:
+    """Complete no more."""
+    completer = _completer(shell)
+    if completer is not None:
+        completer.custom_matchers[:] = [
+            matcher for matcher in completer.custom_matchers if not isinstance(matcher, Matcher)
+        ]
+
+
+def _completer(shell: InteractiveShell) -> Any:
+    """Return the shell's completer; None for a shell without one."""
+    return getattr(shell, "Completer", None)

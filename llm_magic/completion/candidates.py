@@ -1,0 +1,286 @@
+"""What may stand at a place: from the option table, the namespace and what is cached; never from the network."""
+
+from __future__ import annotations
+
+import inspect
+import re
+import types
+import typing
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from llm_magic.completion.place import Place, flags_of
+
+if TYPE_CHECKING:
+    from llm_magic.session import Session
+
+WORDS: Mapping[str, tuple[str, ...]] = {
+    "api": ("chat", "responses", "completions"),
+    "embed_as": ("list", "ndarray"),
+    "show": ("markdown", "text", "code", "json", "none"),
+    "tool_choice": ("auto", "none", "required"),
+    "reasoning_effort": ("minimal", "low", "medium", "high"),
+}
+"""Words that an option takes."""
+
+COMMANDS: Mapping[str, tuple[str, ...]] = {
+    "llm_provider": ("list", "add", "remove", "test", "--help"),
+    "llm_chat": ("list", "show", "reset", "fork", "switch", "export", "import", "--help"),
+    "llm_models": ("--refresh", "--help"),
+    "llm_usage": ("--reset", "--help"),
+    "llm_picker": ("--list", "--help"),
+    "llm_config": ("--help",),
+}
+"""First words of the line magics."""
+
+_BUILTIN_TYPES = ("bool", "dict", "float", "int", "list", "set", "str", "tuple")
+_OFFERED_TYPES = ("Literal", "Optional", "Union", "date", "datetime", "time", "timedelta", "Decimal", "UUID")
+_IMAGE_FILES = {".png", ".jpg", ".jpeg", ".gif", ".webp", ".bmp", ".tif", ".tiff"}
+_MOST_FILES = 500
+
+
+class Candidate(typing.NamedTuple):
+    """One completion: its text, and the word that a front end shows for its kind."""
+
+    text: str
+    kind: str
+
+
+class Candidates:
+    """All that completion may offer.
+
+    Parameters
+    ----------
+    session
+        Knows models, providers and conversations.
+    namespace
+        The user's variables.
+    hidden
+        Names in it that the user did not make (`In`, `exit`, …).
+
+    """
+
+    def __init__(self, session: Session, namespace: Mapping[str, Any], hidden: Iterable[str] = ()) -> None:
+        self._session = session
+        self._namespace = namespace
+        self._hidden = hidden
+
+    def at(self, place: Place) -> tuple[str, list[Candidate]]:
+        """Return the end of what was typed that a completion replaces, and the completions."""
+        if place.kind == "flag":
+            return place.text, self._flags(place)
+        if place.kind == "word":
+            return place.text, _starting(place.text, self._words(place))
+        if place.kind == "name":
+            return self._name(place.text, place.names)
+        if place.kind == "filter":
+            return place.text, _starting(place.text, _filters())
+        return self._value(place)
+
+    def _flags(self, place: Place) -> list[Candidate]:
+        """Return the options that have not been given; short ones where one dash was typed."""
+        flags = flags_of(place.magic)
+        given = {flags[flag].name for flag in place.given if flag in flags}
+        found = [
+            Candidate(flag, "option")
+            for flag, option in flags.items()
+            if (option.repeats or option.pairs or option.name not in given)
+            and flag.startswith(place.text)
+            and (place.text == "-" or flag.startswith("--"))
+        ]
+        return sorted(found, key=lambda candidate: candidate.text) if place.text else found
+
+    def _value(self, place: Place) -> tuple[str, list[Candidate]]:
+        assert place.option is not None  # noqa: S101 - a value is that of an option
+        name, text = place.option.name, place.text
+        if name == "model":
+            return text, self._models(text)
+        if name == "output_type":
+            typed = _last_name(text)
+            if typed != text and _in_quotes(text):
+                return text, []
+            return self._dotted(typed, self._types, _is_type)
+        if name == "each":
+            return self._name(_last_name(text), ())
+        if name == "tools":
+            typed = text.rpartition(",")[2].lstrip()
+            return typed, _starting(typed, self._variables(_is_function))
+        if name in {"schema", "grammar", "image"}:
+            return text, [*_starting(text, self._variables(_FITS[name])), *_files(text, _ENDINGS[name])]
+        return text, _starting(text, self._of_option(name))
+
+    def _of_option(self, name: str) -> Iterator[Candidate]:
+        yield from (Candidate(word, "keyword") for word in WORDS.get(name, ()))
+        if name == "tool_choice":
+            yield from self._variables(_is_function)
+        elif name == "out":
+            yield from self._variables(_is_data)
+        elif name == "chat":
+            yield from (Candidate(chat, "chat") for chat in self._session.conversations.names())
+
+    def _models(self, text: str) -> list[Candidate]:
+        """Return the models that begin with the text; else those whose name without the provider does, or holds it."""
+        settings, registry = self._session.settings, self._session.registry
+        names = dict.fromkeys([*registry.model_names(), *settings.model_names, settings.model])
+        known = [Candidate(name, "model") for name in names if name]
+        typed = text.lower()
+        return (
+            _starting(text, known)
+            or [candidate for candidate in known if candidate.text.partition(":")[2].lower().startswith(typed)]
+            or [candidate for candidate in known if typed in candidate.text.lower()]
+        )
+
+    def _words(self, place: Place) -> Iterator[Candidate]:
+        """Return what a `%llm_…` line takes next."""
+        action = place.given[0] if place.given else ""
+        if not action:
+            yield from (Candidate(word, "keyword") for word in COMMANDS.get(place.magic, ()))
+        if place.magic == "llm_models" or action in {"remove", "test"}:
+            yield from (Candidate(name, "provider") for name in self._session.registry.names())
+        elif place.magic == "llm_chat" and action in {"show", "reset", "switch"}:
+            yield from self._of_option("chat")
+        elif place.magic == "llm_picker":
+            yield from self._models(place.text)
+        elif place.magic == "llm_config" and not action:
+            for section, owner in (
+                ("LLMMagics", self._session.settings),
+                ("ProviderRegistry", self._session.registry),
+            ):
+                traits = sorted(owner.traits(config=True))
+                yield from (Candidate(f"{section}.{name}", "setting") for name in traits)
+                if section == "LLMMagics":
+                    yield from (Candidate(name, "setting") for name in traits)
+
+    # Names of the notebook
+
+    def _variables(self, fits: Callable[[Any], bool]) -> Iterator[Candidate]:
+        for name, value in list(self._namespace.items()):
+            if not name.startswith("_") and name not in self._hidden and fits(value):
+                yield Candidate(name, _kind(value))
+
+    def _types(self) -> Iterator[Candidate]:
+        yield from self._variables(lambda value: _is_type(value) or isinstance(value, types.ModuleType))
+        yield from (Candidate(name, "class") for name in (*_BUILTIN_TYPES, *_OFFERED_TYPES))
+
+    def _name(self, text: str, own: tuple[str, ...]) -> tuple[str, list[Candidate]]:
+        """Complete a name of a template, or an attribute of one."""
+
+        def names() -> Iterator[Candidate]:
+            yield from (Candidate(name, "instance") for name in own)
+            yield from self._variables(lambda _: True)
+            if text.startswith("_"):
+                yield from (Candidate(name, "instance") for name in list(self._namespace) if name.startswith("_"))
+
+        return self._dotted(text, names, lambda _: True)
+
+    def _dotted(
+        self, text: str, names: Callable[[], Iterable[Candidate]], fits: Callable[[Any], bool]
+    ) -> tuple[str, list[Candidate]]:
+        """Complete the last part of a dotted name; no property is run to get there."""
+        path, dot, last = text.rpartition(".")
+        if not dot:
+            return text, _starting(text, names())
+        first, *between = path.split(".")
+        value = self._namespace.get(first)
+        for name in between:
+            value = value.get(name) if isinstance(value, dict) else inspect.getattr_static(value, name, None)
+            if isinstance(value, property):
+                return last, []
+        if value is None:
+            return last, []
+        return last, [
+            candidate
+            for candidate in _starting(last, _attributes(value, hidden=last.startswith("_")))
+            if fits is not _is_type or _is_type(inspect.getattr_static(value, candidate.text, None))
+        ]
+
+
+def _starting(text: str, candidates: Iterable[Candidate]) -> list[Candidate]:
+    """Return the candidates that begin with what was typed, each once."""
+    found = {candidate.text: candidate for candidate in candidates if candidate.text.startswith(text)}
+    return list(found.values())
+
+
+def _attributes(value: Any, *, hidden: bool) -> Iterator[Candidate]:
+    if isinstance(value, dict):  # as in a template, where `d.key` is an item, too
+        yield from (Candidate(key, "item") for key in list(value)[:200] if isinstance(key, str) and key.isidentifier())
+    try:
+        names = dir(value)
+    except Exception:  # noqa: BLE001 - the user's own `__dir__`
+        return
+    yield from (Candidate(name, "attribute") for name in names if hidden or not name.startswith("_"))
+
+
+def _filters() -> Iterator[Candidate]:
+    from jinja2.filters import FILTERS
+
+    return (Candidate(name, "function") for name in sorted(FILTERS))
+
+
+def _files(text: str, endings: Iterable[str]) -> list[Candidate]:
+    """Return the folders, and the files of some endings, that a path may go on with."""
+    folder, slash, last = text.rpartition("/")
+    try:
+        entries = sorted(Path(folder + slash if slash else ".").expanduser().iterdir())[:_MOST_FILES]
+    except (OSError, RuntimeError):
+        return []
+    return [
+        Candidate(f"{folder}{slash}{entry.name}{'/' * entry.is_dir()}", "path")
+        for entry in entries
+        if entry.name.startswith(last)
+        and (last or not entry.name.startswith("."))
+        and (entry.suffix.lower() in endings or entry.is_dir())
+    ]
+
+
+def _last_name(text: str) -> str:
+    """Return the dotted name that an expression ends with, as far as it has been typed."""
+    found = re.search(r"[\w.]*$", text)
+    return found[0] if found else ""
+
+
+def _in_quotes(text: str) -> bool:
+    return text.count("'") % 2 == 1 or text.count('"') % 2 == 1
+
+
+def _is_type(value: Any) -> bool:
+    return isinstance(value, type) or typing.get_origin(value) is not None or type(value).__module__ == "typing"
+
+
+def _is_function(value: Any) -> bool:
+    return isinstance(value, types.FunctionType | types.MethodType)
+
+
+def _is_data(value: Any) -> bool:
+    return not isinstance(value, type | types.ModuleType | types.FunctionType)
+
+
+def _is_image(value: Any) -> bool:
+    if isinstance(value, bytes | Path):
+        return True
+    if any(base.__name__ == "ndarray" for base in type(value).__mro__):
+        return getattr(value, "ndim", 0) in {2, 3}
+    from llm_magic.images import is_picture
+
+    return is_picture(value)
+
+
+def _kind(value: Any) -> str:
+    if isinstance(value, type):
+        return "class"
+    if isinstance(value, types.ModuleType):
+        return "module"
+    return "function" if _is_function(value) else "instance"
+
+
+_FITS: Mapping[str, Callable[[Any], bool]] = {
+    "schema": lambda value: isinstance(value, dict),
+    "grammar": lambda value: isinstance(value, str),
+    "image": _is_image,
+}
+_ENDINGS: Mapping[str, Iterable[str]] = {
+    "schema": {".json"},
+    "grammar": {".gbnf", ".lark", ".ebnf"},
+    "image": _IMAGE_FILES,
+}

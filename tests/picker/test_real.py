@@ -1,0 +1,44 @@
+"""The panel over real servers: what they list, and what they answer."""
+
+from picker.desks import text, until
+
+from llm_magic.display.picker.panel import Panel
+from llm_magic.picking.desk import SessionDesk
+from llm_magic.providers.registry import ProviderRegistry
+from llm_magic.session import Session
+from llm_magic.settings import Settings
+
+
+def trial(kind: str, url: str) -> None:
+    settings = Settings(params={"temperature": 0, "max_tokens": 12})
+    registry = ProviderRegistry(parent=settings)
+    session = Session(settings, registry)
+    registry.add("real", kind, base_url=url)
+    settings.model = "real:"
+    desk = SessionDesk(session)
+    panel = Panel(desk)
+    try:
+        until(lambda: "Loading" not in text(panel.status))
+        (row,) = panel.models.options
+        assert "tokens" in row[0]
+        panel.models.value = row[1]
+        seen: list[str] = []
+        panel.answer.observe(lambda _: seen.append(text(panel.answer)), "value")
+        panel.prompt.value = "Count from one to twenty."
+        panel.try_it.click()
+        until(lambda: not panel.try_it.disabled, 60)
+        assert seen[-1].startswith(next(filter(None, seen)))
+        assert "→ 12 tokens" in text(panel.said)
+        assert "Cut off" in text(panel.said)
+    finally:
+        panel.end("")
+        desk.close()
+        session.close()
+
+
+def test_vllm(vllm_url: str) -> None:
+    trial("vllm", vllm_url)
+
+
+def test_llamacpp(llamacpp_url: str) -> None:
+    trial("compatible", llamacpp_url)
