@@ -1,4 +1,4 @@
-"""JupyterLab and Notebook 7 in a real browser: one server for both, pages to run cells in, axe-core to check them."""
+"""JupyterLab or Notebook on a free port with a notebook of given cells, driven in Chromium through Playwright."""
 
 from __future__ import annotations
 
@@ -9,18 +9,16 @@ import socket
 import subprocess
 import sys
 import time
+import urllib.error
 import urllib.request
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Self
+from typing import Any, Self
 
 import nbformat
-import pytest
 
-if TYPE_CHECKING:
-    from playwright.sync_api import Browser, Locator, Page
-
+CHROMIUM = os.environ.get("LLM_MAGIC_TEST_CHROMIUM") or shutil.which("chromium") or shutil.which("chromium-browser")
 ARGUMENTS = [
     "--no-sandbox",
     "--disable-gpu",
@@ -30,147 +28,197 @@ ARGUMENTS = [
     "--disable-component-update",
     "--disable-sync",
 ]
-THEMES = {"light": "JupyterLab Light", "dark": "JupyterLab Dark"}
-AXE = "4.13"
-CACHE = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "llm_magic-tests"
-
-
-class Jupyter:
-    """A server of JupyterLab and Notebook 7 over a folder; use it as a context manager."""
-
-    def __init__(self, folder: Path) -> None:
-        self.folder = folder
-        self.settings = folder / ".settings"
-        with socket.socket() as free:
-            free.bind(("127.0.0.1", 0))
-            self.port = free.getsockname()[1]
-        self.url = f"http://127.0.0.1:{self.port}"
-        self._process: subprocess.Popen[bytes] | None = None
-
-    def __enter__(self) -> Self:
-        self._write("@jupyterlab/apputils-extension/notification", {"fetchNews": "false", "checkForUpdates": False})
-        self.theme("light")
-        command = [sys.executable, "-m", "jupyterlab", "--no-browser", "--allow-root", f"--port={self.port}"]
-        command += [f"--ServerApp.root_dir={self.folder}", "--IdentityProvider.token=", "--ServerApp.log_level=ERROR"]
-        home = self.folder / ".home"
-        environment = {
-            **{name: value for name, value in os.environ.items() if not name.startswith(("OPENAI_", "AZURE_"))},
-            "JUPYTERLAB_SETTINGS_DIR": str(self.settings),
-            "JUPYTER_CONFIG_DIR": str(home / "jupyter"),
-            "IPYTHONDIR": str(home / "ipython"),
-        }
-        self._log = (self.folder / "server.log").open("wb")
-        self._process = subprocess.Popen(command, env=environment, stdout=self._log, stderr=subprocess.STDOUT)
-        self._wait()
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        assert self._process is not None
-        self._process.terminate()
-        try:
-            self._process.wait(20)
-        except subprocess.TimeoutExpired:
-            self._process.kill()
-            self._process.wait(5)
-        self._log.close()
-
-    def _wait(self) -> None:
-        deadline = time.monotonic() + 60
-        while True:
-            try:
-                with urllib.request.urlopen(f"{self.url}/api", timeout=5):
-                    return
-            except OSError:
-                if time.monotonic() > deadline:
-                    raise
-                time.sleep(0.2)
-
-    def _write(self, plugin: str, values: dict[str, Any]) -> None:
-        file = self.settings / f"{plugin}.jupyterlab-settings"
-        file.parent.mkdir(parents=True, exist_ok=True)
-        file.write_text(json.dumps(values))
-
-    def theme(self, name: str) -> None:
-        """Take a theme, for pages that are opened from now on."""
-        self._write("@jupyterlab/apputils-extension/themes", {"theme": THEMES[name]})
-
-    def write(self, name: str, *cells: str) -> None:
-        """Write a notebook of code cells."""
-        notebook = nbformat.v4.new_notebook(cells=[nbformat.v4.new_code_cell(cell) for cell in cells])
-        notebook.metadata["kernelspec"] = {"name": "python3", "display_name": "Python 3", "language": "python"}
-        nbformat.write(notebook, self.folder / name)
-
-
-class Notebook:
-    """A notebook that is open in a page, of JupyterLab (`lab`) or Notebook 7 (`notebook`)."""
-
-    def __init__(self, page: Page, jupyter: Jupyter, name: str, app: str) -> None:
-        self.page = page
-        page.goto(f"{jupyter.url}/{'lab/tree' if app == 'lab' else 'notebooks'}/{name}")
-        self.cells = page.locator(".jp-Notebook .jp-CodeCell")
-        self.cells.first.wait_for(timeout=60_000)
-        page.locator(".jp-Notebook-ExecutionIndicator[data-status=idle]").first.wait_for(timeout=60_000)
-
-    def run(self, number: int, *, wait: bool = True, timeout: float = 60) -> Locator:
-        """Run a cell and return it."""
-        cell = self.cells.nth(number)
-        cell.locator(".cm-content").click()
-        self.page.keyboard.press("Control+Enter")
-        if wait:
-            prompt = cell.locator(".jp-InputPrompt")
-            until(lambda: prompt.inner_text().strip(" []:").isdigit(), timeout)
-        return cell
-
-
-def until(holds: Callable[[], Any], timeout: float = 20) -> Any:
-    """Wait until something holds, and return it."""
-    deadline = time.monotonic() + timeout
-    while not (value := holds()):
-        assert time.monotonic() < deadline, "it did not happen in time"
-        time.sleep(0.05)
-    return value
+HERE = Path(__file__).parent
 
 
 @contextmanager
-def browser(executable: str) -> Iterator[Browser]:
-    """Start a Chromium."""
-    from playwright.sync_api import sync_playwright
-
-    with sync_playwright() as playwright:
-        started = playwright.chromium.launch(executable_path=executable, args=ARGUMENTS)
-        try:
-            yield started
-        finally:
-            started.close()
-
-
-def axe() -> str:
-    """Return the source of axe-core, fetched once by npm."""
-    folder = CACHE / f"axe-core-{AXE}"
-    file = folder / "package" / "axe.min.js"
-    if not file.exists():
-        if shutil.which("npm") is None:
-            pytest.skip("needs axe-core, and npm to fetch it")
-        folder.mkdir(parents=True, exist_ok=True)
-        packed = subprocess.run(
-            ["npm", "pack", f"axe-core@{AXE}", "--silent"], cwd=folder, capture_output=True, text=True, timeout=120
+def server(root: Path, app: str = "lab") -> Iterator[str]:
+    """Run JupyterLab (`lab`) or Notebook 7 (`notebook`) on the folder `root`; yields its URL."""
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    private = {
+        name: str(root / ".home" / name.lower())
+        for name in (
+            "JUPYTER_CONFIG_DIR",
+            "JUPYTERLAB_SETTINGS_DIR",
+            "JUPYTERLAB_WORKSPACES_DIR",
+            "IPYTHONDIR",
+            "JUPYTER_RUNTIME_DIR",
         )
-        if packed.returncode:
-            pytest.skip(f"needs axe-core, which npm cannot fetch: {packed.stderr.strip()[:200]}")
-        shutil.unpack_archive(folder / packed.stdout.strip(), folder)
-    return file.read_text(encoding="utf-8")
-
-
-def violations(page: Page, selector: str) -> list[str]:
-    """Return what axe-core finds wrong, of serious or critical impact, in a part of a page."""
-    page.evaluate(axe())
-    found = page.evaluate(
-        "selector => axe.run({include: [[selector]]}, {resultTypes: ['violations']}).then(result => result.violations)",
-        selector,
+    }
+    news = (
+        root
+        / ".home"
+        / "jupyterlab_settings_dir"
+        / "@jupyterlab"
+        / "apputils-extension"
+        / "notification.jupyterlab-settings"
     )
+    news.parent.mkdir(parents=True, exist_ok=True)
+    news.write_text(json.dumps({"fetchNews": "false", "checkForUpdates": False}), encoding="utf-8")
+    command = [
+        sys.executable, "-m", "jupyterlab" if app == "lab" else "notebook", "--no-browser", "--allow-root",
+        f"--port={port}", "--IdentityProvider.token=", f"--ServerApp.root_dir={root}", "--expose-app-in-browser",
+    ]  # fmt: skip
+    path = os.pathsep.join([str(HERE), os.environ.get("PYTHONPATH", "")])
+    with (root / ".home" / "log").open("w", encoding="utf-8") as log:
+        process = subprocess.Popen(  # noqa: S603 - our own command
+            command, env={**os.environ, **private, "PYTHONPATH": path}, stdout=log, stderr=subprocess.STDOUT
+        )
+    url = f"http://127.0.0.1:{port}"
+    try:
+        _wait_for(url + "/api", process)
+        yield url
+    finally:
+        process.terminate()
+        process.wait(timeout=30)
+
+
+def _wait_for(url: str, process: subprocess.Popen[bytes]) -> None:
+    deadline = time.monotonic() + 60
+    while time.monotonic() < deadline and process.poll() is None:
+        try:
+            with urllib.request.urlopen(url, timeout=5):  # noqa: S310 - our own server
+                return
+        except (urllib.error.URLError, OSError):
+            time.sleep(0.2)
+    raise RuntimeError(f"the server at {url} does not answer")
+
+
+class Page:
+    """A notebook open in a page: its cells are run and read by number."""
+
+    def __init__(
+        self, browser: Any, url: str, root: Path, cells: Sequence[str], *, app: str = "lab", dark: bool = False
+    ) -> None:
+        stamp = time.monotonic_ns()
+        name = f"{stamp}.ipynb"
+        self.path = root / name
+        metadata = {"kernelspec": {"name": "python3", "display_name": "Python 3", "language": "python"}}
+        sources = ["%load_ext replay", *cells]
+        notebook = nbformat.v4.new_notebook(
+            cells=[nbformat.v4.new_code_cell(each) for each in sources], metadata=metadata
+        )
+        nbformat.write(notebook, self.path)
+        self.context = browser.new_context(viewport={"width": 1200, "height": 900})
+        self.page = self.context.new_page()
+        self.faults: list[str] = []
+        self.page.on("pageerror", lambda error: self.faults.append(str(error)))
+        self.page.on("dialog", lambda dialog: dialog.accept())
+        self.page.goto(url + (f"/lab/workspaces/{stamp}/tree/{name}" if app == "lab" else f"/notebooks/{name}"))
+        self.ready()
+        if dark:
+            self.command("apputils:change-theme", {"theme": "JupyterLab Dark"})
+        self.run(0)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.page.evaluate("jupyterapp.shell.currentWidget.sessionContext.shutdown()")
+        self.context.close()
+
+    def ready(self) -> None:
+        """Wait until the kernel answers."""
+        self.page.wait_for_function("window.jupyterapp?.shell?.currentWidget?.sessionContext", timeout=90_000)
+        self.page.evaluate(
+            """async () => {
+                const widget = jupyterapp.shell.currentWidget;
+                await widget.context.ready;
+                await widget.sessionContext.ready;
+                const kernel = widget.sessionContext.session.kernel;
+                await kernel.info;
+                await kernel.requestExecute({code: '1', silent: true}).done;
+                window.ran = {};
+            }"""
+        )
+
+    def command(self, name: str, arguments: dict[str, Any] | None = None) -> None:
+        """Execute a command of the front end."""
+        self.page.evaluate("([name, given]) => jupyterapp.commands.execute(name, given)", [name, arguments or {}])
+
+    def start(self, number: int) -> None:
+        """Run a cell and do not wait for it."""
+        self.page.evaluate(
+            """number => {
+                const notebook = jupyterapp.shell.currentWidget.content;
+                notebook.activeCellIndex = number;
+                notebook.deselectAll();
+                window.ran[number] = false;
+                jupyterapp.commands.execute('notebook:run-cell').then(() => { window.ran[number] = true; });
+            }""",
+            number,
+        )
+
+    def wait(self, number: int, seconds: float = 90) -> None:
+        """Wait until a cell that was started has run."""
+        self.page.wait_for_function("number => window.ran[number]", arg=number, timeout=seconds * 1000)
+
+    def run(self, number: int, seconds: float = 90) -> None:
+        """Run a cell to its end."""
+        self.start(number)
+        self.wait(number, seconds)
+
+    def saved(self) -> Any:
+        """Save the notebook, and return what is in the file."""
+        self.page.evaluate("jupyterapp.shell.currentWidget.context.save()")
+        return nbformat.read(self.path, as_version=4)
+
+    def printed(self, number: int) -> str:
+        """Run a cell and return what it printed."""
+        self.run(number)
+        return "".join(each.get("text", "") for each in self.saved().cells[number].outputs)
+
+    def cell(self, number: int) -> Any:
+        """Return the locator of a cell's outputs."""
+        return self.page.locator(".jp-Notebook .jp-Cell").nth(number).locator(".jp-OutputArea").first
+
+    def watch(self, number: int) -> None:
+        """Begin to note when the outputs of a cell change, when that was painted, and how high they are."""
+        self.page.evaluate(
+            """number => {
+                const cell = document.querySelectorAll('.jp-Notebook .jp-Cell')[number];
+                const seen = window.seen = {painted: [], heights: [], tasks: [], outputs: 0};
+                let waiting = false;
+                new MutationObserver(() => {
+                    const outputs = cell.querySelectorAll('.jp-OutputArea-child').length;
+                    seen.outputs = Math.max(seen.outputs, outputs);
+                    if (waiting) return;
+                    waiting = true;
+                    const painted = () => { waiting = false; seen.painted.push(performance.now()); };
+                    requestAnimationFrame(() => setTimeout(painted));
+                }).observe(cell, {subtree: true, childList: true, characterData: true});
+                const resized = entries => seen.heights.push(Math.round(entries[0].contentRect.height));
+                new ResizeObserver(resized).observe(cell);
+                new PerformanceObserver(list => list.getEntries().forEach(
+                    entry => seen.tasks.push([entry.startTime, entry.duration])
+                )).observe({entryTypes: ['longtask']});
+            }""",
+            number,
+        )
+
+    def seen(self) -> dict[str, Any]:
+        """Return what was noted since `watch`; times are in seconds since the epoch."""
+        noted: dict[str, Any] = self.page.evaluate("({...window.seen, origin: performance.timeOrigin})")
+        origin = noted["origin"]
+        noted["painted"] = [(origin + at) / 1000 for at in noted["painted"]]
+        noted["tasks"] = [((origin + at) / 1000, lasted / 1000) for at, lasted in noted["tasks"]]
+        return noted
+
+
+def main_thread_tasks(trace: bytes) -> list[tuple[float, float, float]]:
+    """Return the tasks of a page's main thread from a trace: begin, wall and processor time, in seconds.
+
+    The trace holds a mark `zero`, to which the begins are relative. Processor time is what a task would take on a
+    machine with nothing else to do.
+    """
+    events = json.loads(trace)["traceEvents"]
+    zero = next(event for event in events if event["name"] == "zero")
     return [
-        f"{item['id']} ({item['impact']}): {item['help']}: {node['html'][:160]} {node['any'][:1]}"
-        for item in found
-        if item["impact"] in {"serious", "critical"}
-        for node in item["nodes"]
+        ((event["ts"] - zero["ts"]) / 1e6, event["dur"] / 1e6, event.get("tdur", event["dur"]) / 1e6)
+        for event in events
+        if event["name"] == "ThreadControllerImpl::RunTask"
+        and (event["pid"], event["tid"]) == (zero["pid"], zero["tid"])
+        and "dur" in event
     ]

@@ -56,7 +56,8 @@ def test_code_at_the_margin_ends_a_list() -> None:
 
 
 @pytest.mark.parametrize(
-    "line", ["It costs $$ a lot", "price: 5$", "`$$`", "a < b", "<b>bold</b>", "<br>", "\\\\[2pt]", "x[0] \\] y", "1.5 is it"]
+    "line",
+    ["It costs $$ a lot", "price: 5$", "`$$`", "a < b", "<b>bold</b>", "<br>", "\\\\[2pt]", "x[0] \\] y", "1.5 is it"],
 )
 def test_what_only_looks_like_an_opening_holds_nothing_up(line: str) -> None:
     assert split(f"{line}\n\nNext\n\n") == ([f"{line}\n\n", "Next\n\n"], "")
@@ -69,8 +70,36 @@ def test_maths_that_never_ends_is_given_up() -> None:
 
 
 PIECES = st.sampled_from(
-    [*WHOLE.values(), "Text\n", "\n", "- a\n", "  b\n", "    c\n", "1. x\n", "```\n", "~~~\n", "$$\n", "\\[\n", "\\]\n", "> q\n"]
-    + ["<div>\n", "</div>\n", "# T\n", "---\n", "|a|\n", "\t", " ", "x", "`", "$", "\r\n", "<!--", "-->", "[^1]: n\n", "é漢🙂"]
+    [
+        *WHOLE.values(),
+        "Text\n",
+        "\n",
+        "- a\n",
+        "  b\n",
+        "    c\n",
+        "1. x\n",
+        "```\n",
+        "~~~\n",
+        "$$\n",
+        "\\[\n",
+        "\\]\n",
+        "> q\n",
+        "<div>\n",
+        "</div>\n",
+        "# T\n",
+        "---\n",
+        "|a|\n",
+        "\t",
+        " ",
+        "x",
+        "`",
+        "$",
+        "\r\n",
+        "<!--",
+        "-->",
+        "[^1]: n\n",
+        "é漢🙂",
+    ]
 )
 TEXTS = st.lists(PIECES, max_size=25).map("".join)
 
@@ -90,8 +119,30 @@ def test_blocks_do_not_depend_on_the_pieces(text: str, data: st.DataObject) -> N
 
 MARKDOWN = st.lists(
     st.sampled_from(
-        ["Text *a*\n", "\n", "\n", "- a\n", "- b\n", "  in\n", "    deep\n", "1. x\n", "   y\n", "```\n", "   ```\n", "> q\n"]
-        + ["# T\n", "===\n", "---\n", "|a|b|\n|-|-|\n|1|2|\n", "~~~\n", "* * *\n", "+ c\n", "10) z\n", "     code\n", "> - l\n"]
+        [
+            "Text *a*\n",
+            "\n",
+            "\n",
+            "- a\n",
+            "- b\n",
+            "  in\n",
+            "    deep\n",
+            "1. x\n",
+            "   y\n",
+            "```\n",
+            "   ```\n",
+            "> q\n",
+            "# T\n",
+            "===\n",
+            "---\n",
+            "|a|b|\n|-|-|\n|1|2|\n",
+            "~~~\n",
+            "* * *\n",
+            "+ c\n",
+            "10) z\n",
+            "     code\n",
+            "> - l\n",
+        ]
     ),
     max_size=30,
 ).map("".join)

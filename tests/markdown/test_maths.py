@@ -41,7 +41,7 @@ def test_conversion(text: str, expected: str) -> None:
     assert with_dollars(text) == expected
 
 
-@given(st.text(alphabet="a`\n~ \\$<>-") .filter(lambda text: "\\(" not in text))
+@given(st.text(alphabet="a`\n~ \\$<>-").filter(lambda text: "\\(" not in text))
 @settings(max_examples=200)
 def test_text_without_such_maths_is_untouched(text: str) -> None:
     assert with_dollars(text) == text

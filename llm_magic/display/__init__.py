@@ -1,0 +1,74 @@
+"""What is seen: a view repaints the state of an answer; it knows nothing of providers and asks nothing."""
+
+from __future__ import annotations
+
+import os
+import sys
+from typing import TYPE_CHECKING, Any, Protocol
+
+if TYPE_CHECKING:
+    from llm_magic.response import Draft, Response
+    from llm_magic.settings import Settings
+    from llm_magic.wire.exchange import Preview
+
+
+class View(Protocol):
+    """Shows one answer in one cell. Calls come from one thread, which need not be the cell's own."""
+
+    @property
+    def wait(self) -> float:
+        """Seconds after which `update` should be called again, with or without news."""
+
+    def begin(self, title: str) -> None:
+        """Begin; `title` is the model as asked for."""
+
+    def progress(self, text: str) -> None:
+        """Show one line that what follows will replace."""
+
+    def note(self, text: str) -> None:
+        """Show one line that stays."""
+
+    def update(self, draft: Draft, value: Any = None) -> None:
+        """Show what is new; `value` is the typed value as far as it can be read, None where there is none."""
+
+    def finish(self, response: Response, footer: str) -> None:
+        """Show the final outputs; `footer` is the quiet line below them, or empty."""
+
+    def fail(self, response: Response | None) -> None:
+        """Keep what had arrived, marked; an error follows."""
+
+
+def choose(shell: Any, settings: Settings, show: str = "markdown", *, background: bool = False) -> View:
+    """Return the view for where the cell runs, bound to that cell.
+
+    Parameters
+    ----------
+    shell
+        The IPython shell, or None.
+    settings
+        `repaints` counts.
+    show
+        `markdown`, `text`, `code`, `json` or `none`.
+    background
+        Whether other cells will run meanwhile: a terminal then shows the answer when it is complete.
+
+    """
+    if getattr(shell, "kernel", None) is not None:
+        from llm_magic.display.cell import Cell
+        from llm_magic.display.notebook import NotebookView
+
+        return NotebookView(Cell(shell), show, settings.repaints)
+    if sys.stdout.isatty() and os.environ.get("TERM") != "dumb":
+        from llm_magic.display.terminal import TerminalView
+
+        return TerminalView(show, settings.repaints, streams=not background)
+    from llm_magic.display.plain import PlainView
+
+    return PlainView(show, streams=not background)
+
+
+def show_preview(preview: Preview) -> None:
+    """Show a request that is not sent: the method and URL, the headers, the body."""
+    from llm_magic.display.preview import show
+
+    show(preview)

@@ -1,0 +1,146 @@
+"""Quiet lines, marks and folded texts as HTML and as plain text; whatever a model wrote is escaped."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from html import escape
+
+from llm_magic.response import Response, ToolRun
+
+Bundle = dict[str, str]
+
+_QUIET = "color: var(--jp-ui-font-color2, gray); font-size: var(--jp-ui-font-size1, 0.85em)"
+_MARK = "border-left: 3px solid var(--jp-warn-color1, orange); padding-left: 0.6em"
+_PRE = (
+    "white-space: pre-wrap; overflow-wrap: anywhere; margin: 0.4em 0 0.4em 1.2em; "
+    "font-size: var(--jp-code-font-size, 0.9em); color: var(--jp-ui-font-color2, gray)"
+)
+
+MARKS = {
+    "length": "Cut off: the answer reached its token limit.",
+    "content_filter": "Cut off by a content filter.",
+    "refusal": "The model refused to answer.",
+    "interrupted": "Interrupted.",
+    "truncated": "Cut off: the connection ended before the answer did.",
+}
+"""What is said below an answer that is not whole, by its finish reason."""
+
+
+def quiet(text: str) -> Bundle:
+    """Return a line that does not ask for attention."""
+    return {"text/plain": text, "text/html": f'<div style="{_QUIET}">{escape(text)}</div>'}
+
+
+def mark(text: str) -> Bundle:
+    """Return a line that is to be seen."""
+    return {"text/plain": text, "text/html": f'<div style="{_MARK}">{escape(text)}</div>'}
+
+
+def folded(title: str, text: str) -> Bundle:
+    """Return a text of which only the title is seen until it is unfolded."""
+    html = (
+        f'<details style="{_QUIET}"><summary style="cursor: pointer">{escape(title)}</summary>'
+        f'<pre style="{_PRE}">{escape(text)}</pre></details>'
+    )
+    return {"text/plain": f"{title}\n{_indented(text)}", "text/html": html}
+
+
+def unfolding(title: str, html: str, *, opened: bool) -> str:
+    """Return HTML of which only the title is seen until it is unfolded; `opened` it is from the start."""
+    return (
+        f'<details{" open" if opened else ""}><summary style="cursor: pointer; {_QUIET}">{escape(title)}</summary>'
+        f"{html}</details>"
+    )
+
+
+def joined(bundles: Sequence[Bundle]) -> Bundle:
+    """Return one output that shows several, one below the other."""
+    return {
+        kind: ("\n" if kind == "text/plain" else "").join(bundle[kind] for bundle in bundles)
+        for kind in ("text/plain", "text/html")
+    }
+
+
+def reasoning(text: str) -> Bundle:
+    """Return the model's reasoning, folded."""
+    return folded(reasoning_line(text), text.strip())
+
+
+def reasoning_line(text: str) -> str:
+    """Return what is seen of reasoning that is folded."""
+    return f"Reasoning ({_size(text)})"
+
+
+def tool_run(run: ToolRun) -> Bundle:
+    """Return a tool call with its result, folded."""
+    call = f"{run.name}({_arguments(run.arguments)})"
+    outcome = "failed" if run.failed else "not run" if run.result is None else _short(run.result, 60)
+    arguments = _pretty(run.arguments)
+    result = "" if run.result is None else f"\n→ {run.result}"
+    return folded(f"{_short(call, 100)} → {outcome}", f"{run.name} {arguments}{result}")
+
+
+def marks(response: Response) -> Bundle | None:
+    """Return what is to be said of an answer that is not whole, None where it is."""
+    said = MARKS.get(response.finish_reason)
+    if said is None:
+        return None
+    if response.finish_reason == "refusal" and response.refusal and not response.text:
+        said = f"{said[:-1]}: {response.refusal}"
+    return mark(said)
+
+
+def preformatted(text: str) -> str:
+    """Return text as HTML that shows it as it stands."""
+    return f'<pre style="white-space: pre-wrap; overflow-wrap: anywhere">{escape(text)}</pre>'
+
+
+def prewrapped(text: str) -> str:
+    """Return text as HTML that keeps its lines, in the font of text."""
+    return f'<div style="white-space: pre-wrap; overflow-wrap: anywhere">{escape(text)}</div>'
+
+
+def side_by_side(answers: Sequence[str], titles: Sequence[str]) -> Bundle:
+    """Return several answers, given as HTML, next to each other."""
+    cell = (
+        "flex: 1 1 18em; min-width: 0; overflow: auto; padding: 0.4em 0.6em; "
+        "border: 1px solid var(--jp-border-color2, lightgray); border-radius: 3px"
+    )
+    cells = "".join(
+        f'<div style="{cell}"><div style="{_QUIET}">{escape(title)}</div>{answer}</div>'
+        for title, answer in zip(titles, answers, strict=True)
+    )
+    return {"text/html": f'<div style="display: flex; flex-wrap: wrap; gap: 0.6em">{cells}</div>'}
+
+
+def _arguments(document: str) -> str:
+    """Return a tool's arguments as Python writes them in a call."""
+    try:
+        values = json.loads(document or "{}")
+    except ValueError:
+        return document
+    if not isinstance(values, dict):
+        return document
+    return ", ".join(f"{name}={value!r}" for name, value in values.items())
+
+
+def _pretty(document: str) -> str:
+    try:
+        return json.dumps(json.loads(document), indent=2, ensure_ascii=False)
+    except ValueError:
+        return document
+
+
+def _short(text: str, length: int) -> str:
+    line = " ".join(text.split())
+    return line if len(line) <= length else line[: length - 1] + "…"
+
+
+def _size(text: str) -> str:
+    words = len(text.split())
+    return f"{words:,} word{'s' * (words != 1)}"
+
+
+def _indented(text: str) -> str:
+    return "\n".join(f"    {line}" for line in text.splitlines())

@@ -1,0 +1,213 @@
+"""An answer in a notebook: finished blocks are outputs that stay, the tail is repainted, at the end all is one output.
+
+While it streams the cell has: what is folded (reasoning, tool calls), finished blocks, the tail. When it ends these are
+cleared as the final outputs come: what is folded, the answer, marks and notes, the footer. Where the cell holds
+outputs of other code, too (`%llm` among other lines), nothing is cleared: the answer is one output, repainted whole.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from typing import Any
+
+from llm_magic.display import answer, markup
+from llm_magic.display.cell import Bundle, Cell
+from llm_magic.display.flow import Flow
+from llm_magic.display.outputs import Outputs
+from llm_magic.display.pace import Pace
+from llm_magic.display.reader import Reader
+from llm_magic.markdown import for_notebook
+from llm_magic.response import Draft, Response
+
+IDLE = 1.0
+"""Seconds after which an update is welcome even with nothing new: elapsed times go on."""
+LINE_PAUSE = 0.1
+"""Seconds between two lines of progress, at least."""
+
+
+class NotebookView:
+    """Shows one answer in one cell.
+
+    Parameters
+    ----------
+    cell
+        The cell.
+    show
+        `markdown`, `text`, `code`, `json` or `none`.
+    repaints
+        Repaints a second, at most.
+    clock
+        Returns seconds.
+
+    """
+
+    def __init__(self, cell: Cell, show: str, repaints: float, clock: Callable[[], float] = time.perf_counter) -> None:
+        self._show = show
+        self._clock = clock
+        self._pace = Pace(repaints)
+        self._in_widget = cell.in_widget
+        self._outputs = Outputs(cell, repaints=not self._in_widget)
+        self._streams = show != "none" and not cell.captured
+        self._clears = cell.alone and not self._in_widget and not cell.captured
+        self._by_block = show == "markdown" and (self._clears or self._in_widget)
+        self._folded: list[Bundle] = []
+        self._notes: list[Bundle] = []
+        self._runs = 0
+        self._typed = False
+        self._line = ""
+        self._line_at = float("-inf")
+        self._begin_answer(0)
+
+    def _begin_answer(self, generation: int) -> None:
+        self._generation = generation
+        self._reader = Reader()
+        self._flow = Flow()
+        self._reasoned = False
+        self._dirty = False
+
+    @property
+    def wait(self) -> float:
+        """Seconds after which `update` should be called again, with or without news."""
+        if not self._dirty:
+            return IDLE
+        return max(0.005, self._pace.delay(self._clock(), self._size, self._reader.length))
+
+    @property
+    def _size(self) -> int:
+        return self._flow.length if self._by_block else self._reader.length
+
+    def begin(self, title: str) -> None:
+        """Begin; nothing is shown before there is something to say."""
+
+    def progress(self, text: str) -> None:
+        """Show a line that what follows will replace."""
+        now = self._clock()
+        if not self._streams or now - self._line_at < LINE_PAUSE:
+            return
+        self._line, self._line_at = text, now
+        if not self._reader.length:
+            self._outputs.paint(markup.quiet(text), line=True)
+        elif self._by_block:
+            self._paint_blocks(now)
+
+    def note(self, text: str) -> None:
+        """Show a line that stays."""
+        self._notes.append(markup.mark(text))
+        if self._streams or self._show == "none":
+            self._outputs.add(self._notes[-1])
+
+    def update(self, draft: Draft, value: Any = None) -> None:
+        """Show what is new, unless it is too early for that."""
+        if not self._streams:
+            return
+        if draft.generation != self._generation:
+            self._put_aside(draft.generation)
+        for run in draft.tool_runs[self._runs :]:
+            self._fold(markup.tool_run(run))
+        self._runs = len(draft.tool_runs)
+        fresh = self._reader.read(draft)
+        if self._by_block and fresh:
+            self._flow.feed(fresh)
+        if not self._reader.length:
+            self._show_thinking(draft)
+            return
+        self._dirty = self._dirty or self._reader.grew
+        now = self._clock()
+        if self._dirty and self._pace.delay(now, self._size, self._reader.length) <= 0:
+            self._line = ""
+            self._fold_reasoning(draft.reasoning)
+            self._paint(draft, value, now)
+
+    def finish(self, response: Response, footer: str) -> None:
+        """Show the final outputs."""
+        self._end(response)
+        if footer and self._show != "none":
+            self._outputs.add(markup.quiet(footer))
+
+    def fail(self, response: Response | None) -> None:
+        """Keep what had arrived, marked; an error follows."""
+        something = response is not None and (response.text or response.reasoning or response.tool_calls)
+        self._end(response if something else None)
+
+    # Before and beside the answer
+
+    def _put_aside(self, generation: int) -> None:
+        """Fold what an earlier round said: another one begins."""
+        if text := self._reader.text.strip():
+            self._folded.append(markup.folded("Said before", text))
+            if self._by_block:
+                self._paint_blocks(self._clock())
+                self._outputs.leave()
+            elif self._outputs.answers:
+                self._outputs.settle(self._folded[-1])
+        self._begin_answer(generation)
+
+    def _show_thinking(self, draft: Draft) -> None:
+        """Say that the model reasons, or what it is about to call."""
+        calls = ", ".join(call.name for call in draft.tool_calls if call.name)
+        if calls:
+            self.progress(f"calling {calls} …")
+        elif reasoning := draft.reasoning:
+            self.progress(f"reasoning, {draft.seconds:.0f} s: … {' '.join(reasoning[-120:].split())}")
+
+    def _fold_reasoning(self, reasoning: str) -> None:
+        if reasoning and not self._reasoned:
+            self._reasoned = True
+            self._fold(markup.reasoning(reasoning))
+
+    def _fold(self, bundle: Bundle) -> None:
+        self._folded.append(bundle)
+        self._outputs.add(bundle)
+
+    # The answer while it grows
+
+    def _paint(self, draft: Draft, value: Any, now: float) -> None:
+        if value is not None or len(draft.indexes) > 1:
+            self._by_block = False
+            self._typed = self._typed or value is not None
+        if self._by_block:
+            self._paint_blocks(now)
+            return
+        self._outputs.paint(answer.growing(draft, self._reader.text, value, self._show))
+        self._pace.painted(now, self._reader.length)
+        self._dirty = False
+
+    def _paint_blocks(self, now: float) -> None:
+        """Turn finished blocks into outputs, and repaint the tail."""
+        for text in self._flow.settled(self._outputs.count):
+            self._outputs.settle({"text/markdown": for_notebook(text)})
+        tail = self._flow.tail
+        if tail.strip() or self._line:
+            waits = for_notebook(f"\n\n*{self._line}*") if self._line else ""
+            self._outputs.paint({"text/markdown": for_notebook(tail) + waits})
+        self._pace.painted(now, len(tail))
+        self._dirty = False
+
+    # The end
+
+    def _end(self, response: Response | None) -> None:
+        """Replace what was painted by the final outputs."""
+        if self._clears:
+            self._outputs.clear()
+            if response is not None and response.reasoning and not self._reasoned:
+                self._folded.append(markup.reasoning(response.reasoning))
+            if self._folded and self._show != "none":
+                self._outputs.add(markup.joined(self._folded))
+        elif response is not None and self._show != "none":
+            self._fold_reasoning(response.reasoning)
+        if response is not None and self._show != "none":
+            self._settle_answer(response)
+        self._outputs.drop_line()
+        below = self._notes if self._clears else []
+        marked = markup.marks(response) if response is not None else None
+        if below or marked is not None:
+            self._outputs.add(markup.joined([*below, *([marked] if marked is not None else [])]))
+
+    def _settle_answer(self, response: Response) -> None:
+        bundle = answer.finished(response, self._show, typed=self._typed)
+        if self._in_widget and self._by_block and self._streams:
+            self._flow.feed(self._reader.rest(response.text))
+            bundle = {"text/markdown": for_notebook(self._flow.tail)}
+        if any(bundle.values()):
+            self._outputs.settle(bundle, answer.metadata(response))

@@ -1,0 +1,92 @@
+"""An answer where nobody looks at a terminal: its text on stdout as it arrives, everything else on stderr."""
+
+from __future__ import annotations
+
+import sys
+from typing import Any
+
+from llm_magic.display import answer, markup, table
+from llm_magic.response import Draft, Response
+
+
+class PlainView:
+    """Writes text without any control codes.
+
+    Parameters
+    ----------
+    show
+        `markdown`, `text`, `code`, `json` or `none`; only `markdown` and `text` are written as they arrive.
+    streams
+        False: the answer is written when it is complete.
+
+    """
+
+    wait = 1.0
+
+    def __init__(self, show: str, *, streams: bool = True) -> None:
+        self._show = show
+        self._streams = streams and show in {"markdown", "text"}
+        self._written = 0
+        self._generation = 0
+        self._ends_line = True
+
+    def begin(self, title: str) -> None:
+        """Begin; the name of the model is in the footer."""
+
+    def progress(self, text: str) -> None:
+        """Nobody watches: a line that is replaced by the next is not written."""
+
+    def note(self, text: str) -> None:
+        """Write a line to stderr."""
+        sys.stderr.write(f"{text}\n")
+
+    def update(self, draft: Draft, value: Any = None) -> None:
+        """Write what is new, unless it will be a value or one of several answers."""
+        self._streams = self._streams and value is None and len(draft.indexes) <= 1
+        if not self._streams:
+            return
+        if draft.generation != self._generation:
+            self._end_line()
+            self._generation, self._written = draft.generation, 0
+        self._write(draft.text)
+
+    def finish(self, response: Response, footer: str) -> None:
+        """Write what is missing of the answer, or its value."""
+        self._answer(response)
+        if footer:
+            self.note(footer)
+
+    def fail(self, response: Response | None) -> None:
+        """Write what had arrived."""
+        if response is not None:
+            self._answer(response)
+
+    def _answer(self, response: Response) -> None:
+        if self._show != "none":
+            self._write_answer(response)
+        marked = markup.marks(response)
+        if marked is not None:
+            self.note(marked["text/plain"])
+
+    def _write_answer(self, response: Response) -> None:
+        if self._streams and not response.alternatives and not table.is_structured(response.value):
+            self._write(response.text)
+        else:
+            self._end_line()
+            self._written = 0
+            self._write(answer.as_text(response, self._show))
+        self._end_line()
+
+    def _write(self, text: str) -> None:
+        fresh = text[self._written :]
+        if fresh:
+            sys.stdout.write(fresh)
+            sys.stdout.flush()
+            self._written = len(text)
+            self._ends_line = fresh.endswith("\n")
+
+    def _end_line(self) -> None:
+        if not self._ends_line:
+            sys.stdout.write("\n")
+            sys.stdout.flush()
+        self._ends_line = True

@@ -1,0 +1,245 @@
+"""An answer in a terminal: finished blocks are printed once, only the tail below them is repainted."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any
+
+from llm_magic.display import answer, markup, table
+from llm_magic.display.blocks import Splitter
+from llm_magic.response import Draft, Response
+
+if TYPE_CHECKING:
+    from rich.console import Console, ConsoleOptions, RenderableType, RenderResult
+    from rich.live import Live
+
+BREATH = 0.08
+"""Seconds between repaints, at least; a long tail is repainted less often."""
+
+
+class TerminalView:
+    """Shows one answer in a terminal.
+
+    Parameters
+    ----------
+    show
+        `markdown`, `text`, `code`, `json` or `none`.
+    repaints
+        Repaints a second, at most.
+    streams
+        False: the answer is printed when it is complete.
+    console
+        Where to print; by default what rich finds out about stdout (it honours `NO_COLOR`).
+
+    """
+
+    def __init__(
+        self,
+        show: str,
+        repaints: float,
+        *,
+        streams: bool = True,
+        console: Console | None = None,
+        clock: Callable[[], float] = time.perf_counter,
+    ) -> None:
+        from rich.console import Console
+
+        self._console = console or Console(highlight=False)
+        self._show = show
+        self._streams = streams
+        self._clock = clock
+        self._shortest = max(BREATH, 1.0 / repaints)
+        self._live: Live | None = None
+        self._line = ""
+        self._runs = 0
+        self._painted_at = float("-inf")
+        self._took = 0.0
+        self._begin_answer(0)
+
+    def _begin_answer(self, generation: int) -> None:
+        self._generation = generation
+        self._splitter = Splitter()
+        self._read = 0
+        self._printed = False
+        self._reasoned = False
+        self._dirty = False
+        self._value: Any = None
+        self._several = False
+
+    @property
+    def wait(self) -> float:
+        """Seconds after which `update` should be called again."""
+        return max(0.005, self._painted_at + self._interval - self._clock()) if self._dirty else 1.0
+
+    @property
+    def _interval(self) -> float:
+        return max(self._shortest, 4 * self._took)
+
+    def begin(self, title: str) -> None:
+        """Begin; nothing is shown before there is something to say."""
+
+    def progress(self, text: str) -> None:
+        """Show a line that what follows will replace."""
+        self._line = text
+        if self._streams:
+            self._paint()
+
+    def note(self, text: str) -> None:
+        """Print a line that stays."""
+        self._print(_styled(text, "yellow"))
+
+    def update(self, draft: Draft, value: Any = None) -> None:
+        """Show what is new."""
+        if not self._streams:
+            return
+        if draft.generation != self._generation:
+            self._print_tail()
+            self._begin_answer(draft.generation)
+        for run in draft.tool_runs[self._runs :]:
+            self._print(_styled(markup.tool_run(run)["text/plain"], "dim"))
+        self._runs = len(draft.tool_runs)
+        self._line = self._waits_for(draft)
+        text = draft.text
+        if self._show == "none" or (not text and not self._line):
+            return
+        self._dirty = self._dirty or len(text) > self._read or bool(self._line)
+        if text and draft.reasoning and not self._reasoned:
+            self._reasoned = True
+            self._print(_styled(markup.reasoning_line(draft.reasoning), "dim"))
+        self._value, self._several = value, len(draft.indexes) > 1
+        if self._flows:
+            for block in self._splitter.feed(text[self._read :]):
+                self._print_block(block)
+        self._read = len(text)
+        if self._clock() >= self._painted_at + self._interval:
+            self._paint()
+
+    @property
+    def _flows(self) -> bool:
+        """Whether the answer is printed block by block."""
+        return self._value is None and not self._several and self._show in {"markdown", "text"}
+
+    def finish(self, response: Response, footer: str) -> None:
+        """Print the rest of the answer, and the footer."""
+        self._end(response)
+        if footer and self._show != "none":
+            self._console.print(_styled(footer, "dim"))
+
+    def fail(self, response: Response | None) -> None:
+        """Print what had arrived."""
+        self._end(response)
+
+    def _waits_for(self, draft: Draft) -> str:
+        if draft.text:
+            return ""
+        calls = ", ".join(call.name for call in draft.tool_calls if call.name)
+        if calls:
+            return f"calling {calls} …"
+        return f"reasoning, {draft.seconds:.0f} s …" if draft.reasoning else ""
+
+    # Printing
+
+    def _end(self, response: Response | None) -> None:
+        self._line = ""
+        if response is not None and self._show != "none":
+            if self._flows and self._read and not response.alternatives and not table.is_structured(response.value):
+                for block in self._splitter.feed(response.text[self._read :]):
+                    self._print_block(block)
+                self._print_tail()
+            else:
+                self._stop()
+                self._console.print(self._final(response))
+        self._stop()
+        marked = markup.marks(response) if response is not None else None
+        if marked is not None:
+            self._console.print(_styled(marked["text/plain"], "yellow"))
+
+    def _final(self, response: Response) -> RenderableType:
+        """Return an answer that was not printed block by block."""
+        text = answer.as_text(response, self._show)
+        whole = self._show == "markdown" and not response.alternatives and not table.is_structured(response.value)
+        return self._rendered(text) if whole else _styled(text.removesuffix("\n"), "")
+
+    def _print_block(self, block: str) -> None:
+        if not block.strip():
+            return
+        if self._show == "text":
+            self._print(_styled(block.removesuffix("\n"), ""))
+            return
+        if self._printed:
+            self._print("")
+        self._printed = True
+        self._print(self._rendered(block))
+
+    def _print_tail(self) -> None:
+        tail = self._splitter.tail
+        self._splitter = Splitter()
+        self._stop()
+        self._print_block(tail)
+
+    def _print(self, what: RenderableType) -> None:
+        """Print above what is live."""
+        if self._live is not None:
+            self._live.update("")  # or the old tail would be repainted below its own block
+        self._console.print(what)
+
+    def _paint(self) -> None:
+        """Repaint the tail, or the line that says what the wait is for."""
+        from rich.live import Live
+
+        begun = self._clock()
+        if self._live is None:
+            self._live = Live(console=self._console, auto_refresh=False, transient=True, vertical_overflow="crop")
+            self._live.start()
+        self._live.update(_Window(self._tail()), refresh=True)
+        self._painted_at = self._clock()
+        self._took = self._painted_at - begun
+        self._dirty = False
+
+    def _tail(self) -> RenderableType:
+        if self._line:
+            return _styled(self._line, "dim")
+        if self._value is not None:
+            return _styled(table.shown(self._value)["text/plain"], "")
+        if not self._flows:
+            return _styled(f"{self._read:,} characters …", "dim")
+        tail = self._splitter.tail
+        if self._show == "text":
+            return _styled(tail, "")
+        from rich.console import Group
+
+        return Group("", self._rendered(tail)) if self._printed else self._rendered(tail)
+
+    def _stop(self) -> None:
+        if self._live is not None:
+            self._live.update("")
+            self._live.stop()
+            self._live = None
+
+    def _rendered(self, text: str) -> RenderableType:
+        from rich.markdown import Markdown
+
+        return Markdown(text)
+
+
+class _Window:
+    """The last lines of something, as many as the screen has: what is live must never be longer."""
+
+    def __init__(self, inner: RenderableType) -> None:
+        self._inner = inner
+
+    def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
+        from rich.segment import Segment
+
+        lines = console.render_lines(self._inner, options, pad=False)
+        for number, line in enumerate(lines[-max(1, console.height - 2) :]):
+            if number:
+                yield Segment.line()
+            yield from line
+
+
+def _styled(text: str, style: str) -> RenderableType:
+    from rich.text import Text
+
+    return Text(text, style=style)

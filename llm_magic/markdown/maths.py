@@ -1,0 +1,128 @@
+r"""Maths written `\(…\)` and `\[…\]` becomes `$…$` and `$$…$$`, which notebooks render; code stays as it is."""
+
+from __future__ import annotations
+
+import re
+
+_FENCED = re.compile(r"^(?:[ >]|[-+*][ ]|\d{1,9}[.)][ ])*(?P<mark>`{3,}(?=[^`\n]*$)|~{3,})", re.MULTILINE)
+_TOKEN = re.compile(
+    r"(?P<ticks>`+)"
+    r"|(?P<escape>\\[\\`$])"
+    r"|(?P<open>\\[(\[])"
+    r"|(?P<raw><(?P<element>pre|code|script|style|textarea)(?=[\s>]))"
+    r"|(?P<dollars>\$\$)",
+    re.IGNORECASE,
+)
+_ENDS = {"\\(": "\\)", "\\[": "\\]"}
+_LONGEST_CODE = 500
+"""Lines of indented code that are looked at; a longer block is not taken for code."""
+_LONGEST_SPAN = 10_000
+_BLANK_LINES = re.compile(r"\n(?:[ \t]*\n)+")
+_LONGEST = {"\\(": 2_000, "\\[": 20_000}
+"""Characters that a formula may have; a search for an end that is nowhere must not be long."""
+
+
+def with_dollars(text: str) -> str:
+    r"""Return markdown with its maths as notebooks want it.
+
+    >>> print(with_dollars(r"Let \( a \) be \[ b \] but `\(c\)`"))
+    Let $a$ be $$ b $$ but `\(c\)`
+
+    """
+    if "\\(" not in text and "\\[" not in text:
+        return text
+    pieces: list[str] = []
+    at = 0
+    for begin, end in _code_blocks(text):
+        pieces += [_converted(text[at:begin]), text[begin:end]]
+        at = end
+    pieces.append(_converted(text[at:]))
+    return "".join(pieces)
+
+
+def _code_blocks(text: str) -> list[tuple[int, int]]:
+    """Return where the fenced and the indented code of a text begins and ends."""
+    found: list[tuple[int, int]] = []
+    at = 0
+    while opened := _FENCED.search(text, at):
+        mark = opened["mark"]
+        close = re.compile(rf"^[ >]*{re.escape(mark[0])}{{{len(mark)},}}[ \t]*$", re.MULTILINE)
+        line_end = text.find("\n", opened.end())
+        closed = close.search(text, line_end + 1) if line_end >= 0 else None
+        end = closed.end() if closed else len(text)
+        found.append((opened.start(), end))
+        at = end
+    return found
+
+
+def _converted(text: str) -> str:
+    """Convert the maths of a text without fenced code; code spans and literal elements stay as they are."""
+    pieces: list[str] = []
+    barren = dict.fromkeys(_ENDS, 0)  # up to where no end of a formula is
+    at = copied = 0
+    while token := _TOKEN.search(text, at):
+        at = token.end()
+        if token["ticks"]:
+            at = _end_of_span(text, token["ticks"], at)
+        elif token["raw"]:
+            close = re.compile(rf"</{token['element']}\s*>", re.IGNORECASE).search(text, at)
+            at = close.end() if close else at
+        elif token["dollars"]:
+            end = text.find("$$", at)
+            at = end + 2 if end >= 0 else at
+        elif token["open"] and not _in_indented_code(text, token.start()):
+            formula = _formula(text, token["open"], at, barren)
+            if formula is not None:
+                written, end = formula
+                pieces += [text[copied : token.start()], written]
+                at = copied = end
+    pieces.append(text[copied:])
+    return "".join(pieces)
+
+
+def _end_of_span(text: str, ticks: str, at: int) -> int:
+    """Return where the code span ends that these ticks open; where none does, they are text."""
+    close = re.compile(rf"(?<!`){ticks}(?!`)").search(text, at, at + _LONGEST_SPAN)
+    if close is None or _BLANK_LINES.search(text, at, close.start()):
+        return at
+    return close.end()
+
+
+def _in_indented_code(text: str, at: int) -> bool:
+    """Tell whether a line is indented code: four columns, after a blank line or another such line, outside of lists."""
+    begin = text.rfind("\n", max(0, at - _LONGEST_SPAN), at) + 1  # 0 also on a line too long to be code
+    if not text.startswith(("    ", "\t"), begin, at):
+        return False
+    for _ in range(_LONGEST_CODE):
+        if begin == 0:
+            break
+        end = begin - 1
+        begin = text.rfind("\n", 0, end) + 1
+        line = text[begin:end]
+        if line.strip() and not line.startswith(("    ", "\t")):
+            return (
+                not re.match(r"\s*(?:[-+*]|\d{1,9}[.)]|\[\^[^\]]+\]:)(?:\s|$)", line) and text[end : end + 2] == "\n\n"
+            )
+    return begin == 0
+
+
+def _formula(text: str, opened: str, at: int, barren: dict[str, int]) -> tuple[str, int] | None:
+    """Return a formula as notebooks write it, and where it ends; None where it does not end, or is no formula."""
+    end_mark = _ENDS[opened]
+    end = max(at, barren[opened])
+    while True:
+        end = text.find(end_mark, end, at + _LONGEST[opened])
+        if end < 0:
+            barren[opened] = at + _LONGEST[opened] - 1
+            return None
+        before = len(text[at:end]) - len(text[at:end].rstrip("\\"))
+        if before % 2 == 0:
+            break
+        end += 1
+    inner = text[at:end]
+    after = end + len(end_mark)
+    if not inner.strip() or (text[after : after + 1] == "(" and opened == "\\[" and "\n" not in inner):
+        return None  # `\[text\](url)` is a link, escaped
+    if opened == "\\(":
+        return None if "\n\n" in inner else (f"${inner.strip()}$", after)
+    return f"$${_BLANK_LINES.sub(chr(10), inner)}$$", after
