@@ -147,7 +147,11 @@ def main(chunks: int, rounds: int) -> None:
     kernel.run(SETUP)
     kernel.run("%%llm -m fast:m --once --show none\nHi")
     kernel.value("bare(PORTS['fast'])[2]")
-    sdk, cell, sent, sdk_first, first, typed, plain = ([] for _ in range(7))
+    before = kernel.value("peak()")
+    kernel.run("%%llm -m big:m --once\nHi")
+    size = kernel.value("len(_llm.text)")
+    after = kernel.value("peak()")
+    sdk, cell, sent, sdk_first, first, typed = ([] for _ in range(6))
     for _ in range(rounds):
         sdk.append(kernel.value("bare(PORTS['fast'])[2]"))
         sent.append(kernel.run("%%llm -m fast:m --once\nHi")[1])
@@ -155,15 +159,9 @@ def main(chunks: int, rounds: int) -> None:
         sdk_first.append(kernel.value("bare(PORTS['short'])[1]"))
         kernel.run("%%llm -m short:m --once\nHi")
         first.append(kernel.value("_llm.first_token_seconds"))
-        kernel.run("%%llm -m records:m --once\nHi")
-        plain.append(kernel.value("_llm.seconds"))
         typed.append(kernel.run('%%llm -m records:m --as "list[dict[str, str | int]]" --once\nHi')[2])
     characters = kernel.value("(bare(PORTS['fast'])[0].__len__())")
     untyped = [kernel.run("%%llm -m records:m --once\nHi")[2] for _ in range(rounds)]
-    before = kernel.value("peak()")
-    kernel.run("%%llm -m big:m --once\nHi")
-    size = kernel.value("len(_llm.text)")
-    after = kernel.value("peak()")
     closed = interrupted(rounds, kernel)
     print(about("llm_magic", "openai", "ipykernel", "ipython"))
     print(f"{rounds} rounds, medians\n")
@@ -177,16 +175,15 @@ def main(chunks: int, rounds: int) -> None:
         f"| time to first token, ms | {median(sdk_first) * 1000:.1f} | {median(first) * 1000:.1f} "
         f"| +{(median(first) - median(sdk_first)) * 1000:.1f} ms |"
     )
+    ratio, slower = median(sent) / characters, median(typed) / median(untyped)
+    print(f"| bytes sent to the front end, against the text | | {median(sent):,.0f} of {characters:,} | {ratio:.1f}x |")
+    plain_seconds, typed_seconds = median(untyped), median(typed)
     print(
-        f"| bytes sent to the front end, against the text | | {median(sent):,.0f} of {characters:,} | {median(sent) / characters:.1f}x |"
+        f"| {length / 1e6:.1f} MB of JSON: plain, typed cell, s | {plain_seconds:.2f} | {typed_seconds:.2f} | {slower:.2f}x |"
     )
-    print(
-        f"| {length:,} characters of JSON, typed against plain cell, s | {median(untyped):.2f} (plain) | {median(typed):.2f} | {median(typed) / median(untyped):.2f}x |"
-    )
-    print(f"| peak memory grown while {size / 1e6:.1f} MB streamed, MB | | {after - before:.0f} | |")
-    print(
-        f"| interrupt to closed connection, ms (median, worst) | | {median(closed) * 1000:.0f}, {max(closed) * 1000:.0f} | |"
-    )
+    print(f"| memory grown while {size / 1e6:.1f} MB streamed, MB | | {after - before:.0f} | |")
+    best, worst = median(closed) * 1000, max(closed) * 1000
+    print(f"| interrupt to closed connection, ms: median, worst | | {best:.0f}, {worst:.0f} | |")
     kernel.client.stop_channels()
     kernel.manager.shutdown_kernel(now=True)
     for server in servers:

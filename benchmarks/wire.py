@@ -14,8 +14,10 @@ import multiprocessing
 import platform
 import socket
 import sys
+import threading
 import time
 from collections.abc import Awaitable, Callable
+from contextlib import suppress
 from importlib.metadata import version
 from typing import Any
 
@@ -46,20 +48,22 @@ def serve(answer: bytes, ports: Any) -> None:
         ports.put(listener.getsockname()[1])
         while True:
             connection, _ = listener.accept()
-            with connection:
+            threading.Thread(target=reply, args=(connection, answer), daemon=True).start()
+
+
+def reply(connection: socket.socket, answer: bytes) -> None:
+    """Answer the requests of one connection."""
+    data = b""
+    with connection, suppress(ConnectionError):
+        while received := connection.recv(65_536):
+            data += received
+            head, found, rest = data.partition(b"\r\n\r\n")
+            if not found:
+                continue
+            lengths = [line for line in head.lower().split(b"\r\n") if line.startswith(b"content-length:")]
+            if len(rest) >= int(lengths[0].split(b":")[1]):
                 data = b""
-                while True:
-                    received = connection.recv(65_536)
-                    if not received:
-                        break
-                    data += received
-                    head, found, rest = data.partition(b"\r\n\r\n")
-                    if not found:
-                        continue
-                    lengths = [line for line in head.lower().split(b"\r\n") if line.startswith(b"content-length:")]
-                    if len(rest) >= int(lengths[0].split(b":")[1]):
-                        data = b""
-                        connection.sendall(answer)
+                connection.sendall(answer)
 
 
 def client(url: str) -> Any:

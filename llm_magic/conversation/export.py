@@ -16,6 +16,7 @@ from typing import Any
 from llm_magic.conversation.turns import Turn
 from llm_magic.conversation.wording import from_document, image_url, to_document
 from llm_magic.errors import HistoryError
+from llm_magic.markdown import for_notebook
 from llm_magic.messages import Image, Message, Text
 
 _MAX_IMPORT = 256 * 2**20  # bytes
@@ -179,7 +180,7 @@ def _asking(cell_id: str, turn: Turn) -> dict[str, Any]:
         if isinstance(part, Image) and part.data is not None
     ]
     outputs += [
-        _output({"text/markdown": text, "text/plain": text})
+        _output({"text/markdown": for_notebook(text), "text/plain": text})
         for message in turn.messages
         if message is not prompt and (text := _readable(message))
     ]
