@@ -176,10 +176,11 @@ def main(chunks: int, rounds: int) -> None:
         f"| +{(median(first) - median(sdk_first)) * 1000:.1f} ms |"
     )
     ratio, slower = median(sent) / characters, median(typed) / median(untyped)
-    print(f"| bytes sent to the front end, against the text | | {median(sent):,.0f} of {characters:,} | {ratio:.1f}x |")
+    print(f"| bytes sent to the front end | | {median(sent):,.0f} for {characters:,} characters | {ratio:.1f}x |")
     plain_seconds, typed_seconds = median(untyped), median(typed)
     print(
-        f"| {length / 1e6:.1f} MB of JSON: plain, typed cell, s | {plain_seconds:.2f} | {typed_seconds:.2f} | {slower:.2f}x |"
+        f"| {length / 1e6:.1f} MB of JSON: plain, typed cell, s | {plain_seconds:.2f} | {typed_seconds:.2f} "
+        f"| {slower:.2f}x |"
     )
     print(f"| memory grown while {size / 1e6:.1f} MB streamed, MB | | {after - before:.0f} | |")
     best, worst = median(closed) * 1000, max(closed) * 1000
