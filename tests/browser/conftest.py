@@ -12,9 +12,9 @@ import pytest
 sys.path.insert(0, str(Path(__file__).parent))  # for `lab` and `replay`
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 def browser() -> Iterator[Any]:
-    """Return Chromium, started."""
+    """Return Chromium, started; ended with the module, for Playwright keeps an event loop running in this thread."""
     api = pytest.importorskip("playwright.sync_api", reason="needs Playwright: pip install playwright")
     pytest.importorskip("jupyterlab", reason="needs JupyterLab: the extra `demo`")
     import lab
@@ -33,7 +33,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return tmp_path_factory.mktemp("notebooks")
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 def jupyterlab(browser: Any, folder: Path) -> Iterator[str]:
     """Return the URL of a JupyterLab."""
     import lab
@@ -42,7 +42,7 @@ def jupyterlab(browser: Any, folder: Path) -> Iterator[str]:
         yield url
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 def notebook7(browser: Any, folder: Path) -> Iterator[str]:
     """Return the URL of a Notebook 7."""
     pytest.importorskip("notebook", reason="needs Notebook 7: the extra `demo`")
