@@ -20,7 +20,7 @@ from llm_magic.errors import (
 from llm_magic.wire.complaint import one_line, read_complaint
 from llm_magic.wire.documents import ErrorDocument
 from llm_magic.wire.refusals import refused
-from llm_magic.wire.secrets import hide
+from llm_magic.wire.secrets import hide, scrub
 
 _DEEPEST = 12
 _LAST_STATUS = 599
@@ -43,6 +43,13 @@ def translate(error: BaseException, origin: Origin, secrets: Iterable[str] = (),
     if isinstance(error, LLMError):
         return error
     known = tuple(secrets)
+    translated = _translated(error, origin, known, body)
+    for link in (translated, *_chain(error)):  # `%tb` prints the whole chain
+        scrub(link, known)
+    return translated
+
+
+def _translated(error: BaseException, origin: Origin, known: tuple[str, ...], body: Any) -> LLMError:
     if isinstance(error, ErrorDocument):
         return _document(error, origin, known, body)
     response = getattr(error, "response", None)

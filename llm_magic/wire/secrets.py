@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Mapping
+from contextlib import suppress
 from typing import Any
 from urllib.parse import parse_qsl, urlencode, urlsplit, urlunsplit
 
@@ -28,6 +29,27 @@ def hide(text: str, known: Iterable[str] = ()) -> str:
     for secret in sorted({secret for secret in known if len(secret) >= _SHORTEST}, key=len, reverse=True):
         text = text.replace(secret, MASK)
     return _SECRET_VALUE.sub(MASK, text)
+
+
+def hidden(value: Any, known: Iterable[str] = ()) -> Any:
+    """Return a JSON document with `hide` applied to each of its strings."""
+    if isinstance(value, str):
+        return hide(value, known)
+    if isinstance(value, Mapping):
+        return {key: hidden(item, known) for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return type(value)(hidden(item, known) for item in value)
+    return value
+
+
+def scrub(error: BaseException, known: Iterable[str] = ()) -> None:
+    """Mask secrets in what an exception shows: its arguments, and the message and body that the SDK's have."""
+    with suppress(Exception):  # an exception that cannot be changed keeps what it says
+        error.args = hidden(error.args, known)
+    for name in ("message", "hint", "body", "param", "code"):
+        if isinstance(getattr(error, name, None), str | Mapping | list):
+            with suppress(Exception):
+                setattr(error, name, hidden(getattr(error, name), known))
 
 
 def is_secret(name: str) -> bool:

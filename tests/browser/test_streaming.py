@@ -9,14 +9,9 @@ from typing import Any
 
 import pytest
 
-FAST = 0.1
-"""Seconds that the longest task of the page's main thread may take while an answer streams."""
-LATE = 0.5
-"""Seconds that the page may need to be finished after the last token."""
 
-
-def test_the_page_keeps_up_with_400_tokens_a_second(browser: Any, jupyterlab: str, folder: Path) -> None:
-    """Figures are processor time of the main thread: what the machine does besides is not ours."""
+def test_the_answer_grows_steadily_at_400_tokens_a_second(browser: Any, jupyterlab: str, folder: Path) -> None:
+    """How smooth it is, `benchmarks/display.py` measures."""
     import lab
     import replay
 
@@ -24,24 +19,15 @@ def test_the_page_keeps_up_with_400_tokens_a_second(browser: Any, jupyterlab: st
     with lab.Page(browser, jupyterlab, folder, cells) as page:
         page.run(1)
         page.command("notebook:clear-all-cell-outputs")
-        browser.start_tracing(page=page.page, categories=["toplevel", "blink.user_timing"])
-        zero = page.page.evaluate("performance.mark('zero').startTime + performance.timeOrigin") / 1000
         page.watch(2)
         page.run(2)
         page.page.wait_for_timeout(3000)
-        tasks = lab.main_thread_tasks(browser.stop_tracing())
         seen = page.seen()
-        painted = max(seen["painted"])
-        ended = float(page.printed(3))
-        longest = max(took for begun, lasted, took in tasks if zero + begun + lasted < ended)
-        late = sum(took for begun, lasted, took in tasks if zero + begun + lasted >= ended and zero + begun < painted)
         outputs = page.saved().cells[2].outputs
         assert outputs[0]["data"]["text/plain"] == replay.TEXTS["maths"]
         assert len(outputs) == 2
         assert page.faults == []
         assert 5 < seen["outputs"] < 50  # JupyterLab folds more than 50 away
-        assert longest < FAST
-        assert late < LATE
         # it grew steadily: never by more than a rounding of margins did it shrink
         heights = seen["heights"]
         assert max((before - after for before, after in pairwise(heights)), default=0) < 80

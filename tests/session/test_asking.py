@@ -3,14 +3,16 @@
 import asyncio
 import json
 import time
+import traceback
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from servers import HANG, Answer, ScriptedServer, chunk, document, stream
+from servers import HANG, Answer, Received, ScriptedServer, chunk, document, stream
 
 from llm_magic import LLM, api
 from llm_magic.errors import (
+    AuthenticationError,
     IncompleteAnswerError,
     InvalidValueError,
     OptionError,
@@ -372,3 +374,21 @@ def test_cancelling_aask_closes_the_request(session: Session) -> None:
             asyncio.run(give_up())
         assert server.requests[0].left.wait(1)
     assert time.perf_counter() - started < 2
+
+
+def test_a_key_that_the_server_repeats_is_in_no_part_of_the_error(
+    session: Session, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    key = "a-key-of-no-known-form-0123456789"
+    monkeypatch.setenv("THE_KEY", key)
+
+    def repeat(request: Received) -> Answer:
+        said = f"wrong: {request.headers['authorization']}"
+        return document({"error": {"message": said, "param": said, "code": said}}, status=401)
+
+    with ScriptedServer(repeat) as server, pytest.raises(AuthenticationError) as caught:
+        llm_at(session, server, api_key_env="THE_KEY").ask("Hi")
+    assert server.requests[0].headers["authorization"] == f"Bearer {key}"
+    shown = "".join(traceback.format_exception(caught.value)) + repr(vars(caught.value)) + repr(caught.value.response)
+    assert key not in shown
+    assert key not in repr(vars(caught.value.__cause__ or caught.value).get("body"))
