@@ -35,6 +35,7 @@ _BLOCK_TAG = re.compile(  # the elements of CommonMark's HTML blocks that have a
 _LONE_END = re.compile(  # elements that need no end tag: nothing waits for it
     r"area|base|br|col|embed|hr|img|input|link|meta|param|source|track|wbr|p|li|d[dt]|t[drh]|option|optgroup"
 )
+_TABLE_RULE = re.compile(r"[\s|:-]*-[\s|:-]*")
 _CODE_INDENT = 4  # columns
 _MATHS_LINES = 200
 """Lines after which maths without an end was no maths."""
@@ -75,6 +76,8 @@ class Splitter:
         self._after_blank = False
         self._doubtful = False  # whether the list is one
         self._offsets: list[int] = []  # columns in which the content of open list items begins
+        self._ruled = False  # whether the text has a line that may be the rule of a table
+        self._code_below = False  # whether an indented line follows in it: code below a table, else more text
         self._fence: _Fence | None = None
         self._maths = ""  # what ends the maths that is open
         self._maths_lines = 0
@@ -171,7 +174,7 @@ class Splitter:
     def _take_blank(self, line: str) -> None:
         self._lines.append(line)
         self._after_blank = True
-        if self._kind == "text":
+        if self._kind == "text" and not self._code_below:
             self._finish()
 
     def _take_content(self, line: str, stripped: str, indent: int) -> None:
@@ -180,6 +183,9 @@ class Splitter:
             self._finish()
         self._after_blank = False
         self._lines.append(line)
+        if self._kind == "text":
+            self._code_below = self._code_below or (self._ruled and indent >= _CODE_INDENT)
+            self._ruled = self._ruled or _TABLE_RULE.fullmatch(stripped) is not None
         if not self._kind and indent >= _CODE_INDENT:
             self._kind = "indented"
             return
@@ -207,6 +213,8 @@ class Splitter:
             return ended and not _MARKER.match(stripped)
         if self._kind == "indented":
             return indent < _CODE_INDENT
+        if self._code_below and self._after_blank and indent < _CODE_INDENT:
+            return True
         return self._kind == "text" and opens_code and indent < _CODE_INDENT
 
     def _open_inside(self, stripped: str, indent: int) -> None:

@@ -25,7 +25,8 @@ class RequestPage:
         return self._text
 
     def _repr_html_(self) -> str:
-        return f'<pre style="white-space: pre-wrap; overflow-wrap: anywhere">{escape(self._text)}</pre>'
+        style = "white-space: pre-wrap; overflow-wrap: anywhere; font-family: var(--jp-code-font-family, monospace)"
+        return f'<pre style="{style}">{escape(self._text)}</pre>'
 
 
 def show(preview: Preview) -> None:

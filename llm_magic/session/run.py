@@ -116,7 +116,8 @@ class Run:
             except FALLBACK_ON as error:
                 if self.draft.first_token_seconds is not None:
                     raise
-                note = f"{choice.target.asked} failed ({error.message}); asking the next model."
+                why = error.message.rstrip(".")
+                note = f"{choice.target.asked} failed ({why}); asking the next model."
                 await self._emit([Restarted("fallback"), Note(note)])
             else:
                 return
@@ -151,6 +152,7 @@ class Run:
                 await self._validate(asked, request)
             except InvalidValueError as error:
                 if re_asks == 0 or len(self._texts) > 1:
+                    error.hint = error.hint or "Raise --retries-invalid, or reword the prompt. _llm.text has what came."
                     raise
                 re_asks -= 1
                 request = _again(request, self._texts[0], error)

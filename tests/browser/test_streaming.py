@@ -15,7 +15,7 @@ def test_the_answer_grows_steadily_at_400_tokens_a_second(browser: Any, jupyterl
     import lab
     import replay
 
-    cells = ["%%llm text=warm speed=4000\nx", "%%llm text=maths speed=400\nx", "print(ended)"]
+    cells = ["%%llm text=warm speed=4000\nx", "%%llm text=maths speed=400\nx"]
     with lab.Page(browser, jupyterlab, folder, cells) as page:
         page.run(1)
         page.command("notebook:clear-all-cell-outputs")
@@ -67,7 +67,7 @@ def test_reloading_the_page_in_mid_stream_keeps_what_was_saved(browser: Any, jup
         assert page.saved().cells[1].outputs == kept
         text = "".join(output["data"]["text/markdown"] for output in kept)
         assert len(text) > 1000
-        assert for_notebook(replay.TEXTS["maths"]).startswith(text)
+        assert for_notebook(replay.TEXTS["maths"]).startswith(text[:-300])  # maths that was still open is not yet made
         assert page.printed(2) == "next\n"
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from markdown_it import MarkdownIt
 
@@ -149,6 +149,7 @@ MARKDOWN = st.lists(
 
 
 @given(MARKDOWN)
+@example("|a|b|\n|-|-|\n|1|2|\n     code\n\n     code\n")
 @settings(max_examples=1500, deadline=None)
 def test_the_blocks_read_one_by_one_are_the_text_read_as_a_whole(text: str) -> None:
     reader = MarkdownIt("commonmark").enable("table")

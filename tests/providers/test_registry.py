@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import subprocess
 import sys
+from importlib import metadata
 from importlib.metadata import EntryPoint, entry_points
 from typing import Any
 
@@ -300,7 +301,9 @@ def test_one_of_ours_is_not_replaced(monkeypatch: pytest.MonkeyPatch) -> None:
     real = list(entry_points(group=classes.GROUP))
     thief = EntryPoint("openai", "thief:Provider", classes.GROUP)
     for order in ([thief, *real], [*real, thief]):
-        monkeypatch.setattr(classes, "entry_points", lambda group, order=order: order if group == classes.GROUP else [])
+        monkeypatch.setattr(
+            metadata, "entry_points", lambda group, order=order: order if group == classes.GROUP else []
+        )
         classes.entries.cache_clear()
         assert classes.entries()["openai"].value == "llm_magic.providers.openai:OpenAIProvider"
     monkeypatch.undo()
