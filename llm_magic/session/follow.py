@@ -59,6 +59,7 @@ class _Screen:
         self._view = view
         self._draft = Draft()
         self._growing = self._new_growing()
+        self._fresh: list[str] = []  # text that it has not read yet
         self._silent_since = time.perf_counter()
         self._said = 0
 
@@ -77,7 +78,7 @@ class _Screen:
             if kind is TextDelta:
                 self._draft.add(event)  # type: ignore[arg-type] # narrowed by `type`, which is faster than isinstance
                 if self._growing is not None and event.index == 0:  # type: ignore[union-attr] # likewise
-                    self._growing.feed(event.text)  # type: ignore[union-attr] # likewise
+                    self._fresh.append(event.text)  # type: ignore[union-attr] # likewise
             elif isinstance(event, Question):
                 event.reply(_ask_user(event))
             else:
@@ -94,11 +95,16 @@ class _Screen:
         elif isinstance(event, Progress):
             self._view.progress(event.text)
         elif isinstance(event, Restarted):
-            self._growing = self._new_growing()
+            self._growing, self._fresh = self._new_growing(), []
 
     def _partial(self) -> Any:
+        """Return the value as far as it can be read."""
         spec = self._run.plan.spec
-        return spec.unwrapped(self._growing.value) if self._growing is not None and spec is not None else None
+        if self._growing is None or spec is None:
+            return None
+        self._growing.feed("".join(self._fresh))
+        self._fresh.clear()
+        return spec.unwrapped(self._growing.value)
 
     def _show_waiting(self, batch: list[Happening]) -> None:
         """Say what the wait is for, once a second."""
