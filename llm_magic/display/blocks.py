@@ -35,7 +35,6 @@ _BLOCK_TAG = re.compile(  # the elements of CommonMark's HTML blocks that have a
 _LONE_END = re.compile(  # elements that need no end tag: nothing waits for it
     r"area|base|br|col|embed|hr|img|input|link|meta|param|source|track|wbr|p|li|d[dt]|t[drh]|option|optgroup"
 )
-_TABLE_RULE = re.compile(r"[\s|:-]*-[\s|:-]*")
 _CODE_INDENT = 4  # columns
 _MATHS_LINES = 200
 """Lines after which maths without an end was no maths."""
@@ -76,8 +75,7 @@ class Splitter:
         self._after_blank = False
         self._doubtful = False  # whether the list is one
         self._offsets: list[int] = []  # columns in which the content of open list items begins
-        self._ruled = False  # whether the text has a line that may be the rule of a table
-        self._code_below = False  # whether an indented line follows in it: code below a table, else more text
+        self._code_below = False  # whether the text has an indented line: code below a table or a heading, else more text
         self._fence: _Fence | None = None
         self._maths = ""  # what ends the maths that is open
         self._maths_lines = 0
@@ -142,6 +140,7 @@ class Splitter:
         self._lines.append(line)
         if self._fence.closed_by(stripped):
             self._fence = None
+            self._after_blank = True  # no text goes on
             if self._kind == "fence":
                 self._finish()
 
@@ -184,8 +183,7 @@ class Splitter:
         self._after_blank = False
         self._lines.append(line)
         if self._kind == "text":
-            self._code_below = self._code_below or (self._ruled and indent >= _CODE_INDENT)
-            self._ruled = self._ruled or _TABLE_RULE.fullmatch(stripped) is not None
+            self._code_below = self._code_below or indent >= _CODE_INDENT
         if not self._kind and indent >= _CODE_INDENT:
             self._kind = "indented"
             return
@@ -233,6 +231,8 @@ class Splitter:
             self._offsets.append(column if content else column + 1)
         if not self._kind:
             self._kind = "list" if _FOOTNOTE.match(content) else "text"
+        if self._kind == "list" and (_HEADING.match(content) or _RULE.match(content)):
+            self._after_blank = True  # no text goes on
         if fence := _FENCE.match(content):
             if self._kind == "list":
                 inside = max((offset for offset in self._offsets if offset <= column), default=0)

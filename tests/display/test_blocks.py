@@ -150,6 +150,8 @@ MARKDOWN = st.lists(
 
 @given(MARKDOWN)
 @example("|a|b|\n|-|-|\n|1|2|\n     code\n\n     code\n")
+@example("Text *a*\n# T\n     code\n\n     code\n")
+@example("Text *a*\n===\n     code\n\n     code\n")
 @settings(max_examples=1500, deadline=None)
 def test_the_blocks_read_one_by_one_are_the_text_read_as_a_whole(text: str) -> None:
     reader = MarkdownIt("commonmark").enable("table")

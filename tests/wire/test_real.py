@@ -92,14 +92,16 @@ def test_logprobs(server: tuple[str, Any, str], api: Api) -> None:
         model=model,
         messages=TALK,
         profile=Profile(api=api),
-        parameters=Parameters(max_tokens=4, logprobs=1),
+        parameters=Parameters(max_tokens=4, logprobs=1, temperature=0),
     )
     if (name, api) == ("llamacpp", "responses"):
         assert type(outcome.error) is errors.RequestRefusedError
         assert "--logprobs" in outcome.error.hint
         return
     assert outcome.error is None
-    assert outcome.draft.response().logprobs[0]["token"]
+    tokens = outcome.draft.response().logprobs
+    assert tokens[0]["token"]
+    assert all(token["logprob"] <= 0 for token in tokens)
 
 
 def test_an_over_long_prompt_says_both_numbers(server: tuple[str, Any, str]) -> None:
