@@ -40,14 +40,18 @@ class Caller:
     emit: Emit[Happening]
 
     async def carry_out(self, calls: tuple[ToolCall, ...]) -> list[Message]:
-        """Carry the calls out, and return a tool's message for each, in their order."""
-
-        async def one(call: ToolCall) -> Message:
-            result = await self._result(call)
-            await self.emit([result])
-            return tool(call, result.result)
-
-        return list(await asyncio.gather(*(one(call) for call in calls)))
+        """Carry the calls out side by side; tell the results, and return a tool's message for each, in their order."""
+        running = [asyncio.ensure_future(self._result(call)) for call in calls]
+        messages = []
+        try:
+            for call, task in zip(calls, running, strict=True):
+                result = await task
+                await self.emit([result])
+                messages.append(tool(call, result.result))
+        finally:
+            for task in running:
+                task.cancel()
+        return messages
 
     async def _result(self, call: ToolCall) -> ToolResult:
         bound = self.tools.get(call.name)

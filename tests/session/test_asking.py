@@ -229,6 +229,7 @@ def call_of(name: str, arguments: str, identifier: str = "c1", index: int = 0) -
 def test_tools_run_side_by_side_and_every_call_is_answered(session: Session) -> None:
     async def area(width: int, height: int) -> int:
         """Multiply."""
+        await asyncio.sleep(0.05)  # so that others end before
         return width * height
 
     def broken(text: str) -> str:
@@ -246,6 +247,7 @@ def test_tools_run_side_by_side_and_every_call_is_answered(session: Session) -> 
     ) as server:
         response = llm_at(session, server).ask("Area?", tools=[area, broken])
     assert response.value == "Twelve."
+    assert [run.id for run in response.tool_calls] == ["a", "b", "c", "d"]
     results = {run.id: (run.result, run.failed) for run in response.tool_calls}
     assert results["a"] == ("12", False)
     assert results["b"][1] is results["c"][1] is results["d"][1] is True
