@@ -15,12 +15,12 @@ from typing import Any
 import pydantic
 from pydantic_core import from_json
 
+from llm_magic.draft import Draft
 from llm_magic.events import TextDelta
 from llm_magic.output.dialects import apply
 from llm_magic.output.partial import Growing
 from llm_magic.output.spec import spec_from
 from llm_magic.profile import Profile
-from llm_magic.response import Draft
 
 RECORDS = [{"name": f"city {n} é", "people": n, "tags": ["a", None, True], "geo": {"lat": 1.5}} for n in range(14_000)]
 TEXT = json.dumps(RECORDS)

@@ -87,11 +87,11 @@ async def with_the_sdk(url: str) -> int:
 
 async def with_the_wire(url: str) -> int:
     """Our exchange, its events folded into a response as a cell does."""
+    from llm_magic.draft import Draft
     from llm_magic.errors import Origin
     from llm_magic.messages import user
     from llm_magic.profile import Profile
     from llm_magic.request import Request
-    from llm_magic.response import Draft
     from llm_magic.wire.exchange import Call, exchange
 
     draft = Draft()

@@ -4,12 +4,18 @@ from __future__ import annotations
 
 import os
 import sys
+from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, Protocol
 
 if TYPE_CHECKING:
-    from llm_magic.response import Draft, Response
+    from llm_magic.draft import Draft
+    from llm_magic.response import Response
     from llm_magic.settings import Settings
     from llm_magic.wire.exchange import Preview
+
+
+Reading = Callable[[], Any]
+"""Returns the typed value as far as it can be read, None before it begins; costs something, so ask when you paint."""
 
 
 class View(Protocol):
@@ -28,8 +34,8 @@ class View(Protocol):
     def note(self, text: str) -> None:
         """Show one line that stays."""
 
-    def update(self, draft: Draft, value: Any = None) -> None:
-        """Show what is new; `value` is the typed value as far as it can be read, None where there is none."""
+    def update(self, draft: Draft, value: Reading | None = None) -> None:
+        """Show what is new; `value` reads the typed value so far, None where the answer is text."""
 
     def finish(self, response: Response, footer: str) -> None:
         """Show the final outputs; `footer` is the quiet line below them, or empty."""

@@ -8,8 +8,9 @@ from dataclasses import asdict
 from typing import Any
 
 from llm_magic.display import markup, table
+from llm_magic.draft import Draft
 from llm_magic.markdown import for_notebook
-from llm_magic.response import Draft, Response
+from llm_magic.response import Response
 
 Bundle = dict[str, Any]
 
@@ -49,18 +50,18 @@ def finished(response: Response, show: str, *, typed: bool = False) -> Bundle:
     return bundle if html is None else {**bundle, "text/html": html}
 
 
-def growing(draft: Draft, text: str, value: Any, show: str) -> Bundle:
+def growing(draft: Draft, value: Any, show: str) -> Bundle:
     """Return the output of an answer that is not complete, where it is painted as a whole."""
     if show == "text":
-        return {"text/plain": text}
+        return {"text/plain": draft.text}
     if show in {"code", "json"}:
-        return {"text/markdown": fenced(text, show)}
+        return {"text/markdown": fenced(draft.text, show)}
     if len(draft.indexes) > 1:
-        texts = ["".join(draft.parts(index)) for index in draft.indexes]
+        texts = [str(draft.buffer(index)) for index in draft.indexes]
         return {**markup.side_by_side([markup.prewrapped(each) for each in texts], _titles(len(texts)))}
     if value is not None:
         return {**table.shown(value)}
-    return {"text/markdown": for_notebook(text)}
+    return {"text/markdown": for_notebook(draft.text)}
 
 
 def code_of(text: str) -> str:

@@ -10,6 +10,8 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass
 
+from llm_magic.buffer import TextBuffer
+
 _FENCE = re.compile(r"(`{3,}(?=[^`]*$)|~{3,})")
 _MARKER = re.compile(r"(?:[-+*]|\d{1,9}[.)])(?:[ \t]+|$)")
 _INTERRUPTS = re.compile(r"(?:[-+*]|1[.)])[ \t]+\S")  # a list may begin so right after a line of text
@@ -64,7 +66,7 @@ class Splitter:
 
     def __init__(self) -> None:
         self._finished: list[str] = []
-        self._partial: list[str] = []  # the line that has no end yet
+        self._partial = TextBuffer()  # the line that has no end yet
         self.length = 0
         """Characters of the tail."""
         self._begin()
@@ -75,7 +77,9 @@ class Splitter:
         self._after_blank = False
         self._doubtful = False  # whether the list is one
         self._offsets: list[int] = []  # columns in which the content of open list items begins
-        self._code_below = False  # whether the text has an indented line: code below a table or a heading, else more text
+        self._code_below = (
+            False  # whether the text has an indented line: code below a table or a heading, else more text
+        )
         self._fence: _Fence | None = None
         self._maths = ""  # what ends the maths that is open
         self._maths_lines = 0
@@ -92,18 +96,19 @@ class Splitter:
         """The text after the last finished block."""
         if len(self._lines) > 1:
             self._lines[:] = ["".join(self._lines)]
-        if len(self._partial) > 1:
-            self._partial[:] = ["".join(self._partial)]
-        return "".join(self._lines + self._partial)
+        return "".join(self._lines) + str(self._partial)
 
     def feed(self, text: str) -> list[str]:
         """Take more text and return the blocks that it finished, each with the line ends that belong to it."""
         self.length += len(text)
         *ended, rest = text.split("\n")
-        for end in ended:
-            self._partial.append(end)
-            self._take("".join(self._partial) + "\n")
-            self._partial.clear()
+        for number, end in enumerate(ended):
+            line = end
+            if number == 0 and len(self._partial):
+                self._partial.append(end)
+                line = str(self._partial)
+                self._partial.clear()
+            self._take(line + "\n")
         if rest:
             self._partial.append(rest)
         finished, self._finished = self._finished, []

@@ -9,16 +9,16 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
-from typing import Any
 
-from llm_magic.display import answer, markup
+from llm_magic.display import Reading, answer, markup
 from llm_magic.display.cell import Bundle, Cell
 from llm_magic.display.flow import Flow
 from llm_magic.display.outputs import Outputs
 from llm_magic.display.pace import Pace
 from llm_magic.display.reader import Reader
+from llm_magic.draft import Draft
 from llm_magic.markdown import for_notebook
-from llm_magic.response import Draft, Response
+from llm_magic.response import Response
 
 IDLE = 1.0
 """Seconds after which an update is welcome even with nothing new: elapsed times go on."""
@@ -97,7 +97,7 @@ class NotebookView:
         if self._streams or self._show == "none":
             self._outputs.add(self._notes[-1])
 
-    def update(self, draft: Draft, value: Any = None) -> None:
+    def update(self, draft: Draft, value: Reading | None = None) -> None:
         """Show what is new, unless it is too early for that."""
         if not self._streams:
             return
@@ -162,14 +162,15 @@ class NotebookView:
 
     # The answer while it grows
 
-    def _paint(self, draft: Draft, value: Any, now: float) -> None:
+    def _paint(self, draft: Draft, read: Reading | None, now: float) -> None:
+        value = read() if read is not None else None
         if value is not None or len(draft.indexes) > 1:
             self._by_block = False
             self._typed = self._typed or value is not None
         if self._by_block:
             self._paint_blocks(now)
             return
-        self._outputs.paint(answer.growing(draft, self._reader.text, value, self._show))
+        self._outputs.paint(answer.growing(draft, value, self._show))
         self._pace.painted(now, self._reader.length)
         self._dirty = False
 
@@ -209,5 +210,6 @@ class NotebookView:
         if self._in_widget and self._by_block and self._streams:
             self._flow.feed(self._reader.rest(response.text))
             bundle = {"text/markdown": for_notebook(self._flow.tail)}
+        self._begin_answer(self._generation)  # a long text is not kept three times while it is sent
         if any(bundle.values()):
             self._outputs.settle(bundle, answer.metadata(response))

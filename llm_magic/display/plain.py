@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import sys
-from typing import Any
 
-from llm_magic.display import answer, markup, table
-from llm_magic.response import Draft, Response
+from llm_magic.display import Reading, answer, markup, table
+from llm_magic.display.reader import Reader
+from llm_magic.draft import Draft
+from llm_magic.response import Response
 
 
 class PlainView:
@@ -26,7 +27,7 @@ class PlainView:
     def __init__(self, show: str, *, streams: bool = True) -> None:
         self._show = show
         self._streams = streams and show in {"markdown", "text"}
-        self._written = 0
+        self._reader = Reader()
         self._generation = 0
         self._ends_line = True
 
@@ -40,15 +41,15 @@ class PlainView:
         """Write a line to stderr."""
         sys.stderr.write(f"{text}\n")
 
-    def update(self, draft: Draft, value: Any = None) -> None:
+    def update(self, draft: Draft, value: Reading | None = None) -> None:
         """Write what is new, unless it will be a value or one of several answers."""
         self._streams = self._streams and value is None and len(draft.indexes) <= 1
         if not self._streams:
             return
         if draft.generation != self._generation:
             self._end_line()
-            self._generation, self._written = draft.generation, 0
-        self._write(draft.text)
+            self._generation, self._reader = draft.generation, Reader()
+        self._write(self._reader.read(draft))
 
     def finish(self, response: Response, footer: str) -> None:
         """Write what is missing of the answer, or its value."""
@@ -70,20 +71,17 @@ class PlainView:
 
     def _write_answer(self, response: Response) -> None:
         if self._streams and not response.alternatives and not table.is_structured(response.value):
-            self._write(response.text)
+            self._write(self._reader.rest(response.text))
         else:
             self._end_line()
-            self._written = 0
             self._write(answer.as_text(response, self._show))
         self._end_line()
 
     def _write(self, text: str) -> None:
-        fresh = text[self._written :]
-        if fresh:
-            sys.stdout.write(fresh)
+        if text:
+            sys.stdout.write(text)
             sys.stdout.flush()
-            self._written = len(text)
-            self._ends_line = fresh.endswith("\n")
+            self._ends_line = text.endswith("\n")
 
     def _end_line(self) -> None:
         if not self._ends_line:

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
-from llm_magic.display import answer, markup, table
+from llm_magic.display import Reading, answer, markup, table
 from llm_magic.display.blocks import Splitter
-from llm_magic.response import Draft, Response
+from llm_magic.display.reader import Reader
+from llm_magic.draft import Draft
+from llm_magic.response import Response
 
 if TYPE_CHECKING:
     from rich.console import Console, ConsoleOptions, RenderableType, RenderResult
@@ -60,11 +62,11 @@ class TerminalView:
     def _begin_answer(self, generation: int) -> None:
         self._generation = generation
         self._splitter = Splitter()
-        self._read = 0
+        self._reader = Reader()
         self._printed = False
         self._reasoned = False
         self._dirty = False
-        self._value: Any = None
+        self._reading: Reading | None = None
         self._several = False
 
     @property
@@ -89,7 +91,7 @@ class TerminalView:
         """Print a line that stays."""
         self._print(_styled(text, "yellow"))
 
-    def update(self, draft: Draft, value: Any = None) -> None:
+    def update(self, draft: Draft, value: Reading | None = None) -> None:
         """Show what is new."""
         if not self._streams:
             return
@@ -100,25 +102,24 @@ class TerminalView:
             self._print(_styled(markup.tool_run(run)["text/plain"], "dim"))
         self._runs = len(draft.tool_runs)
         self._line = self._waits_for(draft)
-        text = draft.text
-        if self._show == "none" or (not text and not self._line):
+        fresh = self._reader.read(draft)
+        if self._show == "none" or (not self._reader.length and not self._line):
             return
-        self._dirty = self._dirty or len(text) > self._read or bool(self._line)
-        if text and draft.reasoning and not self._reasoned:
+        self._dirty = self._dirty or self._reader.grew or bool(self._line)
+        if self._reader.length and draft.reasoning and not self._reasoned:
             self._reasoned = True
             self._print(_styled(markup.reasoning_line(draft.reasoning), "dim"))
-        self._value, self._several = value, len(draft.indexes) > 1
+        self._reading, self._several = value, len(draft.indexes) > 1
         if self._flows:
-            for block in self._splitter.feed(text[self._read :]):
+            for block in self._splitter.feed(fresh):
                 self._print_block(block)
-        self._read = len(text)
         if self._clock() >= self._painted_at + self._interval:
             self._paint()
 
     @property
     def _flows(self) -> bool:
         """Whether the answer is printed block by block."""
-        return self._value is None and not self._several and self._show in {"markdown", "text"}
+        return self._reading is None and not self._several and self._show in {"markdown", "text"}
 
     def finish(self, response: Response, footer: str) -> None:
         """Print the rest of the answer, and the footer."""
@@ -131,7 +132,7 @@ class TerminalView:
         self._end(response)
 
     def _waits_for(self, draft: Draft) -> str:
-        if draft.text:
+        if draft.length:
             return ""
         calls = ", ".join(call.name for call in draft.tool_calls if call.name)
         if calls:
@@ -143,8 +144,9 @@ class TerminalView:
     def _end(self, response: Response | None) -> None:
         self._line = ""
         if response is not None and self._show != "none":
-            if self._flows and self._read and not response.alternatives and not table.is_structured(response.value):
-                for block in self._splitter.feed(response.text[self._read :]):
+            typed = response.alternatives or table.is_structured(response.value)
+            if self._flows and self._reader.length and not typed:
+                for block in self._splitter.feed(self._reader.rest(response.text)):
                     self._print_block(block)
                 self._print_tail()
             else:
@@ -200,10 +202,11 @@ class TerminalView:
     def _tail(self) -> RenderableType:
         if self._line:
             return _styled(self._line, "dim")
-        if self._value is not None:
-            return _styled(table.shown(self._value)["text/plain"], "")
+        value = self._reading() if self._reading is not None else None
+        if value is not None:
+            return _styled(table.shown(value)["text/plain"], "")
         if not self._flows:
-            return _styled(f"{self._read:,} characters …", "dim")
+            return _styled(f"{self._reader.length:,} characters …", "dim")
         tail = self._splitter.tail
         if self._show == "text":
             return _styled(tail, "")

@@ -6,10 +6,11 @@ import time
 from concurrent.futures import CancelledError
 from typing import TYPE_CHECKING, Any
 
+from llm_magic.draft import Draft
 from llm_magic.errors import InputError
-from llm_magic.events import Note, Progress, Restarted, TextDelta
+from llm_magic.events import Attempt, Note, Progress, Restarted, TextDelta
 from llm_magic.loop import BackgroundLoop, Channel
-from llm_magic.response import Draft, Response
+from llm_magic.response import Response
 from llm_magic.session.calling import Happening, Question
 from llm_magic.session.run import Run
 
@@ -59,9 +60,10 @@ class _Screen:
         self._view = view
         self._draft = Draft()
         self._growing = self._new_growing()
-        self._fresh: list[str] = []  # text that it has not read yet
+        self._grown = 0  # the position up to which it knows the text
         self._silent_since = time.perf_counter()
         self._said = 0
+        self._failed = ""  # why the attempt before this one did
 
     def _new_growing(self) -> Growing | None:
         spec = self._run.plan.spec
@@ -74,11 +76,8 @@ class _Screen:
     def show(self, batch: list[Happening]) -> None:
         """Fold a batch in and bring the view up to date; an empty batch is the passing of time."""
         for event in batch:
-            kind = type(event)
-            if kind is TextDelta:
-                self._draft.add(event)  # type: ignore[arg-type] # narrowed by `type`, which is faster than isinstance
-                if self._growing is not None and event.index == 0:  # type: ignore[union-attr] # likewise
-                    self._fresh.append(event.text)  # type: ignore[union-attr] # likewise
+            if type(event) is TextDelta:  # which is faster than isinstance
+                self._draft.add(event)
             elif isinstance(event, Question):
                 event.reply(_ask_user(event))
             else:
@@ -86,7 +85,7 @@ class _Screen:
         if self._draft.first_token_seconds is None:
             self._show_waiting(batch)
         else:
-            self._view.update(self._draft, self._partial())
+            self._view.update(self._draft, self._value_so_far if self._growing is not None else None)
 
     def _show_other(self, event: Any) -> None:
         self._draft.add(event)
@@ -94,16 +93,28 @@ class _Screen:
             self._view.note(event.text)
         elif isinstance(event, Progress):
             self._view.progress(event.text)
+        elif isinstance(event, Attempt):
+            self._show_attempt(event)
         elif isinstance(event, Restarted):
-            self._growing, self._fresh = self._new_growing(), []
+            self._growing, self._grown = self._new_growing(), 0
 
-    def _partial(self) -> Any:
-        """Return the value as far as it can be read."""
+    def _show_attempt(self, attempt: Attempt) -> None:
+        """Say that a request failed and is repeated, and when."""
+        if attempt.final:
+            return
+        self._failed = str(attempt.status or attempt.reason)
+        seconds = round(attempt.retry_after or 0.0)
+        wait = f" in {seconds} s" if seconds else ""
+        self._view.progress(f"{attempt.provider}: {self._failed}, trying again{wait}")
+        self._silent_since, self._said = time.perf_counter() + seconds, 0
+
+    def _value_so_far(self) -> Any:
+        """Return the typed value as far as it can be read."""
         spec = self._run.plan.spec
-        if self._growing is None or spec is None:
-            return None
-        self._growing.feed("".join(self._fresh))
-        self._fresh.clear()
+        assert self._growing is not None  # noqa: S101 - only then is this handed out
+        assert spec is not None  # noqa: S101 - likewise
+        fresh, self._grown = self._draft.buffer().read(self._grown)
+        self._growing.feed(fresh)
         return spec.unwrapped(self._growing.value)
 
     def _show_waiting(self, batch: list[Happening]) -> None:
@@ -114,7 +125,8 @@ class _Screen:
         waited = int(now - self._silent_since)
         if waited > self._said and waited >= PATIENCE:
             self._said = waited
-            self._view.progress(f"waiting for {self._run.plan.choices[0].target.asked}: {waited} s")
+            again = f" (trying again after {self._failed})" if self._failed else ""
+            self._view.progress(f"waiting for {self._run.plan.choices[0].target.asked}: {waited} s{again}")
 
 
 def _ask_user(question: Question) -> bool:

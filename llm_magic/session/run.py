@@ -8,6 +8,7 @@ from contextlib import aclosing
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
+from llm_magic.draft import Draft
 from llm_magic.errors import (
     ConnectionFailedError,
     IncompleteAnswerError,
@@ -27,7 +28,7 @@ from llm_magic.events import (
 )
 from llm_magic.loop import Emit
 from llm_magic.messages import Message, assistant, user
-from llm_magic.response import Alternative, Draft, Response
+from llm_magic.response import Alternative, Response
 from llm_magic.session.asked import Asked, prepare
 from llm_magic.session.calling import Caller, Happening, Question
 from llm_magic.session.plan import Choice, Plan

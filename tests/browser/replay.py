@@ -8,9 +8,9 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 from llm_magic import display
+from llm_magic.draft import Draft
 from llm_magic.events import Finished, ReasoningDelta, TextDelta, Usage, UsageReport
 from llm_magic.markdown.maths import with_dollars
-from llm_magic.response import Draft
 from llm_magic.settings import Settings
 
 TEXTS: dict[str, str] = {}

@@ -5,8 +5,9 @@ from __future__ import annotations
 import pytest
 
 from llm_magic.display import answer
+from llm_magic.draft import Draft
 from llm_magic.events import Usage
-from llm_magic.response import Alternative, Draft, Response
+from llm_magic.response import Alternative, Response
 
 TEXT = "Use \\(a\\):\n\n```python\nx = 1\n```\n\nor <script>y</script>\n"
 
@@ -88,7 +89,7 @@ def test_metadata() -> None:
 
 
 def test_a_partial_value_is_shown_as_far_as_it_goes() -> None:
-    assert answer.growing(Draft(), '{"a": "x', {"a": "x"}, "markdown")["text/plain"] == "a  x"
+    assert answer.growing(Draft(), {"a": "x"}, "markdown")["text/plain"] == "a  x"
 
 
 @pytest.mark.parametrize(

@@ -126,7 +126,7 @@ x""".replace("x", "job")
 import threading, time
 from llm_magic import display
 from llm_magic.events import TextDelta, Finished
-from llm_magic.response import Draft
+from llm_magic.draft import Draft
 from llm_magic.settings import Settings
 def background(line, cell=None):
     view = display.choose(get_ipython(), Settings(), background=True)

@@ -5,8 +5,9 @@ from __future__ import annotations
 import pytest
 
 from llm_magic.display.plain import PlainView
+from llm_magic.draft import Draft
 from llm_magic.events import Finished, Restarted, TextDelta
-from llm_magic.response import Alternative, Draft, Response
+from llm_magic.response import Alternative, Response
 
 
 def test_text_is_written_as_it_comes(capsys: pytest.CaptureFixture[str]) -> None:
@@ -54,7 +55,7 @@ def test_another_round_begins_on_a_line_of_its_own(capsys: pytest.CaptureFixture
 def test_values(show: str, response: Response, written: str, capsys: pytest.CaptureFixture[str]) -> None:
     view, draft = PlainView(show), Draft()
     draft.add(TextDelta(response.text))
-    view.update(draft, response.value)
+    view.update(draft, None if response.value is None else lambda: response.value)
     view.finish(response, "")
     if response.alternatives:
         written = "a" + "\n" + written  # it could not know that more were to come

@@ -9,8 +9,9 @@ import pytest
 from rich.console import Console
 
 from llm_magic.display.terminal import TerminalView
+from llm_magic.draft import Draft
 from llm_magic.events import Finished, ReasoningDelta, TextDelta, ToolResult
-from llm_magic.response import Draft, Response
+from llm_magic.response import Response
 
 CODES = re.compile(r"\x1b\[([0-9;?]*)([A-Za-z])|\r\n|\r|\n|[^\x1b\r\n]")
 
@@ -61,7 +62,7 @@ class Stage:
         for at in range(0, len(text), size):
             self.draft.add(TextDelta(text[at : at + size]))
             self.now += 0.02
-            self.view.update(self.draft, value)
+            self.view.update(self.draft, None if value is None else lambda: value)
 
     @property
     def shown(self) -> str:

@@ -6,11 +6,12 @@ import asyncio
 from dataclasses import replace
 from typing import Any
 
+from llm_magic.draft import Draft
 from llm_magic.messages import Message, user
 from llm_magic.profile import Api
 from llm_magic.providers.base import Provider
 from llm_magic.request import Parameters, Request
-from llm_magic.response import Draft, Response
+from llm_magic.response import Response
 from llm_magic.wire.exchange import Call, Preview, exchange, preview
 
 

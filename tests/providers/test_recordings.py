@@ -12,13 +12,13 @@ import pytest
 from asked import answer
 from recorder import Recorder
 
+from llm_magic.draft import Draft
 from llm_magic.errors import LLMError, RequestRefusedError
 from llm_magic.events import Usage
 from llm_magic.messages import ToolCall
 from llm_magic.providers.azure import AzureProvider
 from llm_magic.providers.base import Provider
 from llm_magic.providers.openai import OpenAIProvider
-from llm_magic.response import Draft
 from llm_magic.wire.exchange import exchange
 
 APIS = {"/chat/completions": "chat", "/responses": "responses"}

@@ -6,12 +6,12 @@ import asyncio
 from dataclasses import dataclass, field
 from typing import Any
 
+from llm_magic.draft import Draft
 from llm_magic.errors import LLMError, Origin
 from llm_magic.events import Attempt, Event, Opened
 from llm_magic.messages import user
 from llm_magic.profile import Profile
 from llm_magic.request import Parameters, Request
-from llm_magic.response import Draft
 from llm_magic.wire.exchange import Call, exchange
 
 KEY = "sk-test-0123456789abcdefghij"

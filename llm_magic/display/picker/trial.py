@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from llm_magic.display.markup import MARKS
 from llm_magic.display.picker import sheet
 
 if TYPE_CHECKING:
-    from llm_magic.response import Draft, Response
+    from llm_magic.display import Reading
+    from llm_magic.draft import Draft
+    from llm_magic.response import Response
 
 PAUSE = 0.12
 """Seconds between two repaints."""
@@ -57,7 +59,7 @@ class Trial:
         """Keep a line for the end."""
         self._notes.append(text)
 
-    def update(self, draft: Draft, value: Any = None) -> None:  # noqa: ARG002 - a trial has no typed value
+    def update(self, draft: Draft, value: Reading | None = None) -> None:  # noqa: ARG002 - a trial has no typed value
         """Show what has arrived, unless it is too early for that."""
         now = time.perf_counter()
         if now - self._painted < PAUSE:

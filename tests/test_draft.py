@@ -1,6 +1,9 @@
+"""Events are folded into what a cell gives back."""
+
 from hypothesis import given
 from hypothesis import strategies as st
 
+from llm_magic.draft import Draft
 from llm_magic.events import (
     Attempt,
     Finished,
@@ -18,7 +21,7 @@ from llm_magic.events import (
     UsageReport,
 )
 from llm_magic.messages import ToolCall
-from llm_magic.response import Draft, ToolRun
+from llm_magic.response import ToolRun
 
 
 def folded(*events: object) -> Draft:

@@ -1,0 +1,255 @@
+"""A `Response` so far: events are folded in while they arrive."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import replace
+from typing import Any, ClassVar
+
+from llm_magic.buffer import TextBuffer
+from llm_magic.events import (
+    Attempt,
+    Event,
+    FilterReport,
+    Finished,
+    FinishReason,
+    Identified,
+    LogprobsDelta,
+    Note,
+    Opened,
+    Progress,
+    ReasoningDelta,
+    RefusalDelta,
+    Restarted,
+    TextDelta,
+    ToolCallDelta,
+    ToolResult,
+    Usage,
+    UsageReport,
+)
+from llm_magic.messages import ToolCall
+from llm_magic.response import Alternative, Response, ToolRun
+
+
+class Draft:
+    """A `Response` so far: `add` events, read the fields, `finish` it.
+
+    Adding costs the same for the first and the millionth delta.
+
+    >>> draft = Draft()
+    >>> draft.add(TextDelta("Hel")); draft.add(TextDelta("lo")); draft.add(Finished("stop"))
+    >>> draft.text, draft.finish_reason
+    ('Hello', 'stop')
+    """
+
+    def __init__(self, clock: Callable[[], float] = time.perf_counter) -> None:
+        self._clock = clock
+        self.started = clock()
+        self.first_token_seconds: float | None = None
+        self.attempts: list[Attempt] = []
+        self.tool_runs: list[ToolRun] = []
+        self.headers: Mapping[str, str] = {}
+        self.request_id: str | None = None
+        self.model_reported = ""
+        self.filters: list[Mapping[str, Any]] = []
+        self.notes: list[str] = []
+        self.cost: float | None = None
+        self._spent: Usage | None = None  # of earlier requests of this cell
+        self._usage: Usage | None = None  # of the request that runs now
+        self._clear_answer()
+
+    def _clear_answer(self) -> None:
+        self._text: dict[int, TextBuffer] = {0: TextBuffer()}
+        self._reasoning = TextBuffer()
+        self._refusal: list[str] = []
+        self._calls: dict[int, ToolCallDelta] = {}
+        self._call_arguments: dict[int, list[str]] = {}
+        self._logprobs: list[Mapping[str, Any]] = []
+        self._finished: dict[int, FinishReason] = {}
+        self.generation = getattr(self, "generation", -1) + 1
+        """Counts the restarts: a display that sees it change begins anew."""
+
+    def add(self, event: Event) -> None:
+        """Fold one event in."""
+        if type(event) is TextDelta:  # by far the most frequent one
+            if self.first_token_seconds is None:
+                self.first_token_seconds = self._clock() - self.started
+            if event.index not in self._text:
+                self._text[event.index] = TextBuffer()
+            self._text[event.index].append(event.text)
+            return
+        self._FOLDS[type(event)](self, event)
+
+    def _add_reasoning(self, event: ReasoningDelta) -> None:
+        if self.first_token_seconds is None:
+            self.first_token_seconds = self._clock() - self.started
+        if event.index == 0:
+            self._reasoning.append(event.text)
+
+    def _add_refusal(self, event: RefusalDelta) -> None:
+        self._refusal.append(event.text)
+
+    def _add_tool_call(self, event: ToolCallDelta) -> None:
+        if event.index != 0:
+            return
+        if self.first_token_seconds is None:
+            self.first_token_seconds = self._clock() - self.started
+        known = self._calls.get(event.position)
+        if known is None:
+            self._calls[event.position] = event
+            self._call_arguments[event.position] = [event.arguments]
+            return
+        self._calls[event.position] = replace(known, id=known.id or event.id, name=known.name or event.name)
+        self._call_arguments[event.position].append(event.arguments)
+
+    def _add_tool_result(self, event: ToolResult) -> None:
+        self.tool_runs.append(ToolRun(event.id, event.name, event.arguments, event.result, event.failed))
+
+    def _add_logprobs(self, event: LogprobsDelta) -> None:
+        if event.index == 0:
+            self._logprobs.extend(event.tokens)
+
+    def _add_filter(self, event: FilterReport) -> None:
+        self.filters.append(event.details)
+
+    def _add_usage(self, event: UsageReport) -> None:
+        self._usage = event.usage
+        if event.cost is not None:
+            self.cost = event.cost + (self.cost or 0.0)
+
+    def _add_finished(self, event: Finished) -> None:
+        self._finished.setdefault(event.index, event.reason)
+
+    def _add_opened(self, event: Opened) -> None:
+        self.headers = event.headers
+        self.request_id = event.request_id
+
+    def _add_identified(self, event: Identified) -> None:
+        self.model_reported = event.model or self.model_reported
+
+    def _add_attempt(self, event: Attempt) -> None:
+        self.attempts.append(event)
+
+    def _restart(self, _event: Restarted) -> None:
+        if self._usage is not None:
+            self._spent = self._usage + (self._spent or Usage())
+            self._usage = None
+        self._clear_answer()
+
+    def _add_note(self, event: Note) -> None:
+        self.notes.append(event.text)
+
+    def _pass(self, _event: Progress) -> None:
+        """Progress is of the moment only."""
+
+    _FOLDS: ClassVar[dict[type, Callable[[Draft, Any], None]]] = {
+        ReasoningDelta: _add_reasoning,
+        RefusalDelta: _add_refusal,
+        ToolCallDelta: _add_tool_call,
+        ToolResult: _add_tool_result,
+        LogprobsDelta: _add_logprobs,
+        FilterReport: _add_filter,
+        UsageReport: _add_usage,
+        Finished: _add_finished,
+        Opened: _add_opened,
+        Identified: _add_identified,
+        Attempt: _add_attempt,
+        Restarted: _restart,
+        Note: _add_note,
+        Progress: _pass,
+    }
+
+    def buffer(self, index: int = 0) -> TextBuffer:
+        """Return the text of one answer, to be followed; after a restart it is another one."""
+        return self._text[index]
+
+    @property
+    def length(self) -> int:
+        """Characters of all answers so far."""
+        return sum(len(text) for text in self._text.values())
+
+    @property
+    def text(self) -> str:
+        """The text of the first answer so far."""
+        return str(self._text[0])
+
+    @property
+    def reasoning(self) -> str:
+        """The reasoning so far."""
+        return str(self._reasoning)
+
+    @property
+    def refusal(self) -> str:
+        """The refusal so far."""
+        return "".join(self._refusal)
+
+    @property
+    def indexes(self) -> list[int]:
+        """The numbers of the answers that have begun."""
+        return sorted(self._text)
+
+    @property
+    def tool_calls(self) -> tuple[ToolCall, ...]:
+        """The tool calls of this round so far, in the model's order."""
+        return tuple(
+            ToolCall(call.id, call.name, "".join(self._call_arguments[position]))
+            for position, call in sorted(self._calls.items())
+        )
+
+    @property
+    def finish_reason(self) -> FinishReason | None:
+        """Why the first answer ended; None while it has not."""
+        return self._finished.get(0)
+
+    @property
+    def usage_of_request(self) -> Usage | None:
+        """The tokens of the request that runs now, as last reported."""
+        return self._usage
+
+    @property
+    def usage(self) -> Usage | None:
+        """The tokens of all requests of this cell so far."""
+        if self._usage is None or self._spent is None:
+            return self._usage or self._spent
+        return self._usage + self._spent
+
+    @property
+    def seconds(self) -> float:
+        """Seconds since the cell began to send."""
+        return self._clock() - self.started
+
+    def alternatives(self) -> tuple[Alternative, ...]:
+        """Return all answers so far, by their number."""
+        return tuple(
+            Alternative(str(self._text[index]), self._finished.get(index, "truncated")) for index in self.indexes
+        )
+
+    def response(self, **known: Any) -> Response:
+        """Return the `Response` so far; `known` sets the fields that no event carries (model, provider, messages…)."""
+        alternatives = self.alternatives()
+        fields: dict[str, Any] = {
+            "text": self.text,
+            "reasoning": self.reasoning,
+            "refusal": self.refusal,
+            "tool_calls": tuple(self.tool_runs),
+            "model_reported": self.model_reported,
+            "finish_reason": self.finish_reason or "truncated",
+            "usage": self.usage,
+            "cost": self.cost,
+            "first_token_seconds": self.first_token_seconds,
+            "seconds": self.seconds,
+            "request_id": self.request_id,
+            "headers": dict(self.headers),
+            "rate_limits": {
+                name.removeprefix("x-ratelimit-"): value
+                for name, value in self.headers.items()
+                if name.startswith("x-ratelimit-")
+            },
+            "logprobs": tuple(self._logprobs),
+            "alternatives": alternatives if len(alternatives) > 1 else (),
+            "attempts": tuple(self.attempts),
+            "filters": tuple(self.filters),
+            "notes": tuple(self.notes),
+        }
+        return Response(**(fields | known))
