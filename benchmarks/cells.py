@@ -2,7 +2,8 @@
 
 A fast server in another process sends the same stream to both in turn. All figures are of one run; medians of several
 rounds. Prints chunks a second, time to the first token, bytes sent to the front end, memory, typed against plain, and
-how soon an interrupted request is closed at the server.
+how soon an interrupted request is closed at the server. `--arriving 50` prints what showing a typed answer costs while
+it arrives over 50 seconds.
 """
 
 from __future__ import annotations
@@ -11,9 +12,13 @@ import argparse
 import ast
 import json
 import multiprocessing
+import socket
 import statistics
 import sys
 import time
+from collections.abc import Callable
+from contextlib import suppress
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -54,16 +59,31 @@ def resident():
 
 def peak():
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
+
+import pydantic
+class Record(pydantic.BaseModel):
+    name: str
+    number: int
+    note: str
 """
+PLAIN = "%%llm -m records:m --once\nHi"
+TYPES = ("list[dict[str, str | int]]", "list[Record]")
+"""Of the 1.1 MB of JSON records."""
 
 
-def plain_json(rows: int) -> tuple[bytes, int]:
-    """Return an HTTP answer that streams about 1 MB of JSON records in 20,000 chunks, and its length in characters."""
-    records = [
-        {"name": f"name {row}", "number": row, "note": f"a note of some length, the one of row {row}"}
-        for row in range(rows)
-    ]
-    text = json.dumps(records)
+def json_text(rows: int = 12_000) -> str:
+    """Return about 1 MB of JSON records."""
+    return json.dumps(
+        [
+            {"name": f"name {row}", "number": row, "note": f"a note of some length, the one of row {row}"}
+            for row in range(rows)
+        ]
+    )
+
+
+def plain_json() -> bytes:
+    """Return an HTTP answer that streams these records in 20,000 chunks."""
+    text = json_text()
     step = max(1, len(text) // 20_000)
     chunks = [
         {"choices": [{"index": 0, "delta": {"content": text[at : at + step]}, "finish_reason": None}]}
@@ -71,10 +91,7 @@ def plain_json(rows: int) -> tuple[bytes, int]:
     ]
     chunks.append({"choices": [{"index": 0, "delta": {}, "finish_reason": "stop"}]})
     body = b"".join(b"data: " + json.dumps(chunk).encode() + b"\n\n" for chunk in chunks) + b"data: [DONE]\n\n"
-    return b"HTTP/1.1 200 OK\r\ncontent-type: text/event-stream\r\ncontent-length: %d\r\n\r\n%b" % (
-        len(body),
-        body,
-    ), len(text)
+    return b"HTTP/1.1 200 OK\r\ncontent-type: text/event-stream\r\ncontent-length: %d\r\n\r\n%b" % (len(body), body)
 
 
 class Kernel:
@@ -110,8 +127,55 @@ class Kernel:
         return ast.literal_eval(self.run(f"print(repr({expression}))")[0])
 
 
+def serving(answer: Callable[[], bytes], ports: Any) -> None:
+    """Make an answer and serve it, in a process of its own: the peak memory of a process counts for its children."""
+    serve(answer(), ports)
+
+
 def median(values: list[float]) -> float:
     return statistics.median(values)
+
+
+def serve_slowly(answer: Callable[[], bytes], seconds: float, ports: Any) -> None:
+    """Serve one answer after the other, each event on its own and all of them in so many seconds."""
+    head, _, body = answer().partition(b"\r\n\r\n")
+    events = [event + b"\n\n" for event in body.split(b"\n\n")[:-1]]
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        ports.put(listener.getsockname()[1])
+        while True:
+            connection, _ = listener.accept()
+            connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+            with connection, suppress(ConnectionError):
+                connection.recv(65_536)
+                connection.sendall(head + b"\r\n\r\n")
+                begun = time.perf_counter()
+                for number, event in enumerate(events):
+                    time.sleep(max(0.0, begun + seconds * number / len(events) - time.perf_counter()))
+                    connection.sendall(event)
+
+
+def arriving(seconds: float) -> None:
+    """Print what it costs to show records that arrive slowly, as they grow, against showing their text."""
+    queue: Any = multiprocessing.Queue()
+    server = multiprocessing.Process(target=serve_slowly, args=(plain_json, seconds, queue), daemon=True)
+    server.start()
+    kernel = Kernel()
+    kernel.run(f"PORTS = {{'records': {queue.get()}}}")
+    kernel.run(SETUP)
+    used = {}
+    for name, line in {
+        "plain": PLAIN,
+        **{kind: PLAIN.replace("--once", f'--as "{kind}" --once') for kind in TYPES},
+    }.items():
+        before = kernel.value("time.process_time()")
+        took = kernel.run(line)[2]
+        used[name] = (kernel.value("time.process_time()") - before) / took
+    print(f"1.1 MB of JSON in 20,000 chunks over {seconds:g} s: processor time of the kernel, of one core")
+    for name, share in used.items():
+        print(f"| {name} | {share:.1%} | {share - used['plain']:+.1%} |")
+    kernel.client.stop_channels()
+    kernel.manager.shutdown_kernel(now=True)
+    server.terminate()
 
 
 def interrupted(rounds: int, kernel: Kernel) -> list[float]:
@@ -136,13 +200,18 @@ def interrupted(rounds: int, kernel: Kernel) -> list[float]:
 
 
 def main(chunks: int, rounds: int) -> None:
-    text, length = plain_json(12_000)
-    answers = {"fast": payload(chunks), "short": payload(1), "big": payload(1_000_000), "records": text}
+    length = len(json_text())
+    answers: dict[str, Callable[[], bytes]] = {
+        "fast": partial(payload, chunks),
+        "short": partial(payload, 1),
+        "big": partial(payload, 1_000_000),
+        "records": plain_json,
+    }
     ports: dict[str, int] = {}
     servers = []
     for name, answer in answers.items():
         queue: Any = multiprocessing.Queue()
-        server = multiprocessing.Process(target=serve, args=(answer, queue), daemon=True)
+        server = multiprocessing.Process(target=serving, args=(answer, queue), daemon=True)
         server.start()
         servers.append(server)
         ports[name] = queue.get()
@@ -156,7 +225,8 @@ def main(chunks: int, rounds: int) -> None:
     after = kernel.value("peak()")
     kernel.run("%%llm -m fast:m --once --show none\nHi")
     kernel.value("bare(PORTS['fast'])[2]")
-    sdk, cell, sent, sdk_first, first, typed = ([] for _ in range(6))
+    sdk, cell, sent, sdk_first, first, untyped = ([] for _ in range(6))
+    typed: dict[str, list[float]] = {kind: [] for kind in TYPES}
     for _ in range(rounds):
         sdk.append(kernel.value("bare(PORTS['fast'])[2]"))
         sent.append(kernel.run("%%llm -m fast:m --once\nHi")[1])
@@ -164,9 +234,10 @@ def main(chunks: int, rounds: int) -> None:
         sdk_first.append(kernel.value("bare(PORTS['short'])[1]"))
         kernel.run("%%llm -m short:m --once\nHi")
         first.append(kernel.value("_llm.first_token_seconds"))
-        typed.append(kernel.run('%%llm -m records:m --as "list[dict[str, str | int]]" --once\nHi')[2])
+        untyped.append(kernel.run(PLAIN)[2])
+        for kind, took in typed.items():
+            took.append(kernel.run(PLAIN.replace("--once", f'--as "{kind}" --once'))[2])
     characters = kernel.value("(bare(PORTS['fast'])[0].__len__())")
-    untyped = [kernel.run("%%llm -m records:m --once\nHi")[2] for _ in range(rounds)]
     closed = interrupted(rounds, kernel)
     print(about("llm_magic", "openai", "ipykernel", "ipython"))
     print(f"{rounds} rounds, medians\n")
@@ -180,13 +251,13 @@ def main(chunks: int, rounds: int) -> None:
         f"| time to first token, ms | {median(sdk_first) * 1000:.1f} | {median(first) * 1000:.1f} "
         f"| +{(median(first) - median(sdk_first)) * 1000:.1f} ms |"
     )
-    ratio, slower = median(sent) / characters, median(typed) / median(untyped)
+    ratio = median(sent) / characters
     print(f"| bytes sent to the front end | | {median(sent):,.0f} for {characters:,} characters | {ratio:.1f}x |")
-    plain_seconds, typed_seconds = median(untyped), median(typed)
-    print(
-        f"| {length / 1e6:.1f} MB of JSON: plain, typed cell, s | {plain_seconds:.2f} | {typed_seconds:.2f} "
-        f"| {slower:.2f}x |"
-    )
+    for kind, took in typed.items():
+        print(
+            f"| {length / 1e6:.1f} MB of JSON: plain cell, and as `{kind}`, s | {median(untyped):.2f} "
+            f"| {median(took):.2f} | {median(took) / median(untyped):.2f}x |"
+        )
     print(f"| peak over the memory before, while {size / 1e6:.1f} MB streamed, MB | | {after - before:.0f} | |")
     best, worst = median(closed) * 1000, max(closed) * 1000
     print(f"| interrupt to closed connection, ms: median, worst | | {best:.0f}, {worst:.0f} | |")
@@ -200,5 +271,9 @@ if __name__ == "__main__":
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--chunks", type=int, default=20_000)
     parser.add_argument("--rounds", type=int, default=5)
+    parser.add_argument("--arriving", type=float, help="instead: seconds over which typed records arrive")
     given = parser.parse_args()
-    main(given.chunks, given.rounds)
+    if given.arriving is None:
+        main(given.chunks, given.rounds)
+    else:
+        arriving(given.arriving)

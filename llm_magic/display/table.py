@@ -7,6 +7,7 @@ import enum
 import json
 from collections.abc import Mapping, Sequence
 from html import escape
+from itertools import islice
 from typing import Any
 
 MAX_ROWS = 200
@@ -27,7 +28,7 @@ def shown(value: Any, *, widest: int = _WIDEST) -> dict[str, str]:
     """
     records = _records(value)
     if records is not None:
-        return _table(records, widest)
+        return _table(records, len(value), widest)
     fields = as_fields(value)
     if fields is not None:
         return _fields(fields)
@@ -54,20 +55,21 @@ def as_fields(value: Any) -> Mapping[str, Any] | None:
 
 
 def _records(value: Any) -> list[Mapping[str, Any]] | None:
-    """Return a sequence of records or of scalars as rows; None where the value is no sequence."""
+    """Return a sequence of records or of scalars as the rows that are shown; None where the value is no sequence."""
     if not isinstance(value, _SEQUENCES) or hasattr(value, "_asdict") or not value:
         return None
-    rows = [as_fields(item) for item in value]
+    items = list(islice(value, MAX_ROWS))
+    rows = [as_fields(item) for item in items]
     if all(row is not None for row in rows):
         return [row for row in rows if row is not None]
-    return [{"value": item} for item in value]
+    return [{"value": item} for item in items]
 
 
-def _table(rows: Sequence[Mapping[str, Any]], widest: int = _WIDEST) -> dict[str, str]:
+def _table(rows: Sequence[Mapping[str, Any]], count: int, widest: int = _WIDEST) -> dict[str, str]:
     columns = list(dict.fromkeys(name for row in rows for name in row))
-    cells = [[_text(row[name]) if name in row else "" for name in columns] for row in rows[:MAX_ROWS]]
+    cells = [[_text(row[name]) if name in row else "" for name in columns] for row in rows]
     numeric = [all(_is_number(row.get(name)) for row in rows) for name in columns]
-    more = f"… {len(rows):,} rows in all" if len(rows) > MAX_ROWS else ""
+    more = f"… {count:,} rows in all" if count > len(rows) else ""
     head = "".join(
         f'<th scope="col" style="{_align(right)}">{escape(name)}</th>' for name, right in _pairs(columns, numeric)
     )
@@ -105,7 +107,7 @@ def _nested(value: Any) -> str:
     """Return the HTML of a value inside of another: records in it are tables of their own."""
     records = _records(value)
     if records is not None and "value" not in records[0]:
-        return _table(records)["text/html"]
+        return _table(records, len(value))["text/html"]
     inner = as_fields(value)
     return _fields(inner)["text/html"] if inner else escape(_text(value)).replace("\n", "<br>")
 

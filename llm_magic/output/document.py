@@ -10,6 +10,7 @@ from typing import Any
 
 from llm_magic.errors import InvalidValueError
 
+_SURROGATE = re.compile(r"\\u[dD][89abABcdefCDEF]")
 _FENCE = re.compile(r"^[ \t]*(`{3,}|~{3,})[^\n`]*\n(.*?)\n?^[ \t]*\1[ \t]*$", re.MULTILINE | re.DOTALL)
 
 
@@ -31,7 +32,7 @@ def loads(text: str) -> Any:
         raise ValueError(f"{error.msg} at line {error.lineno}, column {error.colno}") from None
     except RecursionError:
         raise ValueError("it is nested too deeply") from None
-    if "\\u" in text:
+    if _SURROGATE.search(text):
         try:
             json.dumps(value, ensure_ascii=False).encode()
         except UnicodeEncodeError:
@@ -101,8 +102,8 @@ def candidates(text: str, *, object_root: bool) -> Iterator[str]:
             yield found
 
 
-def read(text: str, *, object_root: bool) -> Any:
-    """Return the JSON document in an answer.
+def read(text: str, *, object_root: bool) -> tuple[Any, str]:
+    """Return the JSON document in an answer, as plain data and as it is written there.
 
     White space, one code fence around it, and, where an object is expected, prose around the only object are allowed.
 
@@ -117,7 +118,7 @@ def read(text: str, *, object_root: bool) -> Any:
     first: ValueError | None = None
     for candidate in candidates(text, object_root=object_root):
         try:
-            return loads(candidate)
+            return loads(candidate), candidate
         except ValueError as error:
             first = first or error
     raise InvalidValueError(f"The answer is not JSON: {first}.")

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import gc
 import json
 import re
 from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager, nullcontext
 from typing import TYPE_CHECKING, Any
 
 import pydantic
@@ -19,15 +21,37 @@ if TYPE_CHECKING:
     from llm_magic.output.spec import OutputSpec
 
 _WRAP = "value"
+_LONG = 50_000
+"""Characters from which on an answer makes so many objects that collecting garbage meanwhile is felt."""
 
 
 def parse_json(spec: OutputSpec, text: str) -> Any:
     """Return the value of a JSON answer; of several readings the first that validates counts."""
+    with _no_collection() if len(text) > _LONG else nullcontext():
+        return _first_valid(spec, text)
+
+
+@contextmanager
+def _no_collection() -> Iterator[None]:
+    """Put off the collection of garbage: it goes through all that is being made, again and again.
+
+    Of a list of 14,000 records it took more time than reading and validating them.
+    """
+    enabled = gc.isenabled()
+    gc.disable()
+    try:
+        yield
+    finally:
+        if enabled:
+            gc.enable()
+
+
+def _first_valid(spec: OutputSpec, text: str) -> Any:
     first: InvalidValueError | None = None
     readings = _readings(spec, text)
     while True:
         try:
-            return _value(spec, next(readings))
+            return _value(spec, *next(readings))
         except StopIteration:
             break
         except InvalidValueError as error:
@@ -36,32 +60,35 @@ def parse_json(spec: OutputSpec, text: str) -> Any:
     raise first
 
 
-def _readings(spec: OutputSpec, text: str) -> Iterator[Any]:
-    """Yield what an answer may say, as plain data: the wrapping undone first, then as it stands."""
+def _readings(spec: OutputSpec, text: str) -> Iterator[tuple[Any, str | None]]:
+    """Yield what an answer may say, as plain data and as it is written: the wrapping undone first, then as it stands.
+
+    How it is written is None for what is a part of the document only.
+    """
     bare = document.unfenced(text)
     if spec.schema.get("type") == "string" and bare and not bare.startswith(('"', "{", "[")):
-        yield bare  # a date, a UUID, a decimal: models leave the quotes out
-    data = document.read(text, object_root=spec.object_root or spec.always_wrapped)
+        yield bare, None  # a date, a UUID, a decimal: models leave the quotes out
+    data, written = document.read(text, object_root=spec.object_root or spec.always_wrapped)
     if not spec.object_root and isinstance(data, dict) and list(data) == [_WRAP]:
-        yield data[_WRAP]
-    yield data
+        yield data[_WRAP], None
+    yield data, written
 
 
-def _value(spec: OutputSpec, data: Any) -> Any:
+def _value(spec: OutputSpec, data: Any, written: str | None) -> Any:
     """Return the validated value of plain data.
 
     An optional property that came as null, as OpenAI's strict schemas make models write it, counts as absent.
     """
     try:
-        return _checked(spec, data)
+        return _checked(spec, data, written)
     except InvalidValueError:
         smaller = pruned(data, spec.schema)
         if smaller is data:
             raise
-        return _checked(spec, smaller)
+        return _checked(spec, smaller, None)
 
 
-def _checked(spec: OutputSpec, data: Any) -> Any:
+def _checked(spec: OutputSpec, data: Any, written: str | None) -> Any:
     if spec.shape is None:
         validator(json.dumps(spec.schema))(data)
         return data
@@ -70,7 +97,7 @@ def _checked(spec: OutputSpec, data: Any) -> Any:
     if spec.made["guard"] is not None:
         validator(json.dumps(spec.made["guard"]))(data)
     try:
-        return spec.shape.adapter.validate_json(json.dumps(data), strict=True)
+        return spec.shape.adapter.validate_json(json.dumps(data) if written is None else written, strict=True)
     except pydantic.ValidationError as error:
         raise InvalidValueError(told(error)) from error
     except Exception as error:  # a validator of the user's own type

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import datetime as dt
 import decimal
 import enum
+import gc
 import time
 import uuid
 from typing import Annotated, Any, NamedTuple, NotRequired, TypedDict
@@ -231,3 +233,13 @@ def test_the_constraint_of_fifty_fields_takes_five_milliseconds_and_is_kept() ->
         seconds.append(time.perf_counter() - started)
         assert spec_from(kind) is first
     assert min(seconds) < 0.005
+
+
+@pytest.mark.parametrize("last", ["1", '"no number"'])
+def test_garbage_is_collected_again_after_a_long_answer(last: str) -> None:
+    spec = spec_from(list[int])
+    assert spec is not None
+    assert gc.isenabled()
+    with contextlib.suppress(InvalidValueError):
+        spec.parse(f"[{'1, ' * 30_000}{last}]")
+    assert gc.isenabled()
