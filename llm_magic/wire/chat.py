@@ -11,7 +11,6 @@ from typing import Any
 from llm_magic.events import (
     Event,
     Finished,
-    Identified,
     LogprobsDelta,
     ReasoningDelta,
     RefusalDelta,
@@ -20,14 +19,8 @@ from llm_magic.events import (
 from llm_magic.messages import Message, Text
 from llm_magic.profile import Profile
 from llm_magic.request import Request
-from llm_magic.wire.documents import (
-    ErrorDocument,
-    error_in,
-    finish_reason,
-    read_filter,
-    read_parts,
-    read_usage,
-)
+from llm_magic.wire.choices import ChoicesReader
+from llm_magic.wire.documents import ErrorDocument, finish_reason, read_filter, read_parts
 from llm_magic.wire.fields import check, image_url, joined_text, merge
 from llm_magic.wire.thinking import Thinking
 from llm_magic.wire.toolcalls import ToolCalls
@@ -98,52 +91,17 @@ def _message(message: Message, profile: Profile) -> dict[str, Any]:
     return fields
 
 
-class Reader:
+class Reader(ChoicesReader):
     """Documents of one answer in, events out; a stream's chunk and a whole completion are read alike."""
 
     def __init__(self, request: Request) -> None:
-        self._expected = request.parameters.n or 1
-        self._model = ""
-        self._thinking: dict[int, Thinking] = {}
+        super().__init__(request)
         self._settled: set[int] = set()  # answers past their reasoning: their text passes straight through
         self._calls: dict[int, ToolCalls] = {}
         self._refused: set[int] = set()
-        self._finished: set[int] = set()
-        self.answered = False
 
-    @property
-    def complete(self) -> bool:
-        """Whether every answer asked for has ended."""
-        return len(self._finished) >= self._expected
-
-    def read(self, document: dict[str, Any], name: str, out: list[Event]) -> None:
-        """Add the events of `document` to `out`; raises ErrorDocument, after adding, for an error."""
-        choices = document.get("choices")
-        if document.get("error") or name == "error" or (choices is None and error_in(document)):
-            raise ErrorDocument(document)
-        model = document.get("model")
-        if model and model != self._model and isinstance(model, str):
-            self._model = model
-            out.append(Identified(model))
-        if choices:
-            for choice in choices:
-                self._choice(choice, out)
-        usage = document.get("usage")
-        if usage:
-            read_usage(usage, out)
-        prompt_filter = document.get("prompt_filter_results")  # Azure; `choices` is empty beside it
-        if prompt_filter:
-            for result in prompt_filter if isinstance(prompt_filter, list) else ():
-                if isinstance(result, dict):
-                    read_filter(result.get("content_filter_results"), out)
-        self.answered = self.answered or choices is not None or bool(usage)
-
-    def _choice(self, choice: Any, out: list[Event]) -> None:
-        if not isinstance(choice, dict):
-            return
-        index = choice.get("index") or 0
-        if type(index) is not int:
-            index = 0
+    def read_choice(self, choice: dict[str, Any], index: int, out: list[Event]) -> None:
+        """Add the events of a delta, or of a whole message."""
         delta = choice.get("delta") or choice.get("message")
         if isinstance(delta, dict):
             reasoning = delta.get("reasoning_content") or delta.get("reasoning")

@@ -9,11 +9,12 @@ from collections.abc import Mapping
 from typing import Any
 
 from llm_magic.errors import UnsupportedError
-from llm_magic.events import Event, Finished, Identified, LogprobsDelta, ReasoningDelta, TextDelta
+from llm_magic.events import Event, Finished, LogprobsDelta, ReasoningDelta, TextDelta
 from llm_magic.messages import Image, Message
 from llm_magic.profile import Profile
 from llm_magic.request import Request
-from llm_magic.wire.documents import ErrorDocument, error_in, finish_reason, read_filter, read_usage
+from llm_magic.wire.choices import ChoicesReader
+from llm_magic.wire.documents import finish_reason, read_filter
 from llm_magic.wire.fields import check, merge
 from llm_magic.wire.thinking import Thinking
 
@@ -60,37 +61,11 @@ def prompt(messages: tuple[Message, ...]) -> str:
     return "\n\n".join([*turns, "Assistant:"])
 
 
-class Reader:
+class Reader(ChoicesReader):
     """Documents of one answer in, events out; a stream's chunk and a whole completion are read alike."""
 
-    def __init__(self, request: Request) -> None:
-        self._expected = request.parameters.n or 1
-        self._model = ""
-        self._thinking: dict[int, Thinking] = {}
-        self._finished: set[int] = set()
-        self.answered = False
-
-    @property
-    def complete(self) -> bool:
-        """Whether every answer asked for has ended."""
-        return len(self._finished) >= self._expected
-
-    def read(self, document: dict[str, Any], name: str, out: list[Event]) -> None:
-        """Add the events of `document` to `out`; raises ErrorDocument, after adding, for an error."""
-        choices = document.get("choices")
-        if document.get("error") or name == "error" or (choices is None and error_in(document)):
-            raise ErrorDocument(document)
-        model = document.get("model")
-        if model and model != self._model and isinstance(model, str):
-            self._model = model
-            out.append(Identified(model))
-        for choice in choices or ():
-            self._choice(choice, out)
-        read_usage(document.get("usage"), out)
-        self.answered = self.answered or choices is not None
-
-    def _choice(self, choice: dict[str, Any], out: list[Event]) -> None:
-        index = choice.get("index") or 0
+    def read_choice(self, choice: dict[str, Any], index: int, out: list[Event]) -> None:
+        """Add the events of a piece of text."""
         reasoning = choice.get("reasoning_content") or choice.get("reasoning")
         if reasoning and isinstance(reasoning, str):
             out.append(ReasoningDelta(reasoning, index))
