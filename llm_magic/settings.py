@@ -12,7 +12,7 @@ class Settings(Configurable):
     model = Unicode(
         "",
         help='Model of cells without --model: an alias, "provider:model", or a name that a route sends to a provider. '
-        "Empty: the embedded local:smollm2 where the extra `local` is installed.",
+        "Empty: the embedded local:smollm2 where the extra named local is installed.",
     ).tag(config=True)
     embedding_model = Unicode(
         "", help="Model of %%llm_embed and llm.embed where none is named, as for `model`; empty takes that one."

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ast
 import json
+import os
 import re
 import time
 from collections.abc import Callable, Mapping
@@ -252,8 +253,9 @@ def _key(provider: Provider) -> str:
     source = str(source or ("OPENAI_API_KEY" if provider.at_home else ""))
     try:
         recipe = provider.recipe()
-    except LLMError as error:
-        return f"{source} (not set)" if source and source in error.message else source or "none"
+    except LLMError as error:  # which may be about something else than the key
+        missing = source in error.message or (source.isidentifier() and not os.environ.get(source))
+        return f"{source} (not set)" if source and missing else source or "none"
     secret = recipe["api_key"] if recipe["api_key"] is not None else recipe.get("token")
     if secret is None:
         return "the client's own" if provider.kind == "ready" else "none"

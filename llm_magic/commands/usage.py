@@ -111,9 +111,7 @@ def _remarks(rows: Sequence[Row]) -> list[str]:
     if sums.cost is not None and sums.unpriced:
         remarks.append(f"{_answers(sums.unpriced).capitalize()} without a price: not in the cost.")
     if sums.cost is None:
-        remarks.append(
-            "No cost: no prices are configured (the setting `prices` of a provider), and no server told one."
-        )
+        remarks.append("No cost: no prices are configured (the trait prices of a provider), and no server told one.")
     return remarks
 
 

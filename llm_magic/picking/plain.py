@@ -64,7 +64,8 @@ def chosen(number: int, names: tuple[str, ...]) -> str:
 
     """
     if not 1 <= number <= len(names):
-        shown = f"The list has 1 to {len(names)}." if names else "No list was shown yet."
+        numbers = f"1 to {len(names)}" if len(names) > 1 else "1 alone"
+        shown = f"The list has {numbers}." if names else "No list was shown yet."
         raise OptionError(f"There is no model number {number}.", f"{shown} %llm_picker --list shows it.")
     return names[number - 1]
 

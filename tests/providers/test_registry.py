@@ -263,6 +263,8 @@ def test_the_default_model(monkeypatch: pytest.MonkeyPatch) -> None:
     assert registry.default_model("vllm:m") == "vllm:m"
     monkeypatch.setattr("llm_magic.providers.registry.find_spec", lambda _: object())
     assert registry.default_model("") == "local:smollm2"
+    registry.get("local").model_path = "/models/qwen.gguf"
+    assert registry.default_model("") == "local:qwen"
     monkeypatch.setattr("llm_magic.providers.registry.find_spec", lambda _: None)
     with pytest.raises(ConfigurationError, match="No model is set") as caught:
         registry.default_model("")
