@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import builtins
 import inspect
 import json
 import re
@@ -175,11 +176,16 @@ def tools_from(
     return tuple(tools.values())
 
 
+def _may_be_meant(key: str, value: Any) -> bool:
+    """Tell whether a name is a function of the user's, and none that is always there, such as `open`."""
+    return callable(value) and not key.startswith("_") and not hasattr(builtins, key)
+
+
 def _function(name: str, namespace: Mapping[str, Any]) -> Any:
     if not re.fullmatch(r"[^\W\d]\w*(\.[^\W\d]\w*)*", name):
         raise ToolError(f"--tools: {name!r} is no name of a function.", "Name functions: --tools weather,add.")
     if name.partition(".")[0] not in namespace:
-        functions = [key for key, value in namespace.items() if callable(value) and not key.startswith("_")]
+        functions = [key for key, value in namespace.items() if _may_be_meant(key, value)]
         close = get_close_matches(name, functions, n=3)
         hint = f"Did you mean {' or '.join(close)}?" if close else "Define it in a cell before this one."
         raise ToolError(f"--tools: no function {name!r} in this notebook.", hint)

@@ -148,3 +148,6 @@ def test_names_are_resolved() -> None:
     with pytest.raises(ToolError) as caught:
         tools_from("wether", namespace)
     assert "weather" in caught.value.hint
+    with pytest.raises(ToolError) as caught:
+        tools_from("opn", {**namespace, "open": open})  # IPython puts one of its own there
+    assert "open" not in caught.value.hint
