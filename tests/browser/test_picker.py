@@ -152,27 +152,27 @@ def test_real_servers_behind_the_picker(
     browser: Any, jupyterlab: str, folder: Path, pictures: Path, vllm_url: str
 ) -> None:
     """A vLLM server and the model inside the kernel: listed, tried, and used by the next cell."""
-    cells = [REAL.format(url=vllm_url), "%%llm -o said\nSay hello.", "print(_llm.model, _llm.usage.output_tokens, said)"]
-    with lab.Page(browser, jupyterlab, folder, cells) as notebook:
+    ask, tell = "%%llm -o said\nSay hello.", "print(_llm.model, _llm.usage.output_tokens, said)"
+    with lab.Page(browser, jupyterlab, folder, [REAL.format(url=vllm_url), ask, tell]) as notebook:
         notebook.run(1)
         picker = notebook.page.locator(".llm-picker")
         picker.wait_for()
-        for provider, model, tokens in (("vllm", "smollm2", 7), ("local", "smollm2", 5)):
+        models = field(picker, "Models")
+        for provider, length, tokens in (("vllm", "4,096", 7), ("local", "8,192", 5)):
             field(picker, "Provider").select_option(provider)
-            until(lambda: field(picker, "Models").locator("option").count() == 1)
-            assert "tokens" in field(picker, "Models").locator("option").first.inner_text()
-            field(picker, "Models").select_option(index=0)
-            until(lambda name=f"{provider}:{model}": name in picker.locator(".llm-title").inner_text())
+            until(lambda length=length: models.inner_text().split() == ["smollm2", "·", length, "tokens"])
+            models.select_option(index=0)
+            until(lambda name=f"{provider}:smollm2": name in picker.locator(".llm-title").inner_text())
             type_into(picker, "Temperature", "0")
             type_into(picker, "Max tokens", str(tokens))
-            until(lambda tokens=tokens: f'"max_tokens": {tokens}' in picker.locator("pre").inner_text())
+            until(lambda tokens=tokens: f"'max_tokens': {tokens}" in picker.locator("pre").inner_text())
             picker.get_by_role("button", name="Try it").click()
             until(lambda tokens=tokens: f"→ {tokens} tokens" in picker.inner_text(), 90)
             assert picker.locator(".llm-answer").inner_text().strip()
             picker.screenshot(path=pictures / f"picker-{provider}.png")
             notebook.run(2)
             name, used, *said = notebook.printed(3).split()
-            assert (name, used) == (f"{provider}:{model}", str(tokens))
+            assert (name, used) == (f"{provider}:smollm2", str(tokens))
             assert said
 
 
