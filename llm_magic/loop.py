@@ -12,6 +12,9 @@ from typing import Any, Generic, TypeVar
 
 T = TypeVar("T")
 
+_LAST_TURNS = 5
+"""Turns of a loop before it stops: a connection that was closed gives its socket back a turn later."""
+
 
 class BackgroundLoop:
     """An event loop on a daemon thread, started at first use; `close` cancels what runs and ends the thread."""
@@ -53,6 +56,11 @@ class BackgroundLoop:
             future.cancel()
             raise
 
+    def cancel(self) -> None:
+        """Cancel what runs, and wait until it has ended, two seconds at most."""
+        if self._loop is not None:
+            self.run(_cancel_all())
+
     def close(self) -> None:
         """Cancel what runs and end the thread; a later use starts a new one."""
         with self._lock:
@@ -65,11 +73,10 @@ def _shut_down(loop: asyncio.AbstractEventLoop, thread: threading.Thread) -> Non
     """Cancel every task of `loop`, let them end, stop the loop and join its thread."""
 
     async def drain() -> None:
-        tasks = asyncio.all_tasks() - {asyncio.current_task()}
-        for task in tasks:
-            task.cancel()
-        await asyncio.wait(tasks, timeout=2) if tasks else None
+        await _cancel_all()
         await loop.shutdown_asyncgens()
+        for _ in range(_LAST_TURNS):
+            await asyncio.sleep(0)
         loop.stop()
 
     if not loop.is_running():
@@ -79,6 +86,14 @@ def _shut_down(loop: asyncio.AbstractEventLoop, thread: threading.Thread) -> Non
         thread.join(timeout=3)
         if not thread.is_alive():
             loop.close()
+
+
+async def _cancel_all() -> None:
+    tasks = asyncio.all_tasks() - {asyncio.current_task()}
+    for task in tasks:
+        task.cancel()
+    if tasks:
+        await asyncio.wait(tasks, timeout=2)
 
 
 Emit = Callable[[list[T]], Coroutine[Any, Any, None]]

@@ -107,7 +107,6 @@ class ScriptedServer:
         self._loop = asyncio.new_event_loop()
         self._ready = threading.Event()
         self._thread = threading.Thread(target=self._run, name="scripted server", daemon=True)
-        self._tasks: set[asyncio.Task[None]] = set()
 
     @property
     def host(self) -> str:
@@ -123,7 +122,7 @@ class ScriptedServer:
         return self
 
     def __exit__(self, *_: object) -> None:
-        self._loop.call_soon_threadsafe(self._stop)
+        self._loop.call_soon_threadsafe(self._loop.stop)
         self._thread.join(5)
 
     def _run(self) -> None:
@@ -135,22 +134,10 @@ class ScriptedServer:
             self._loop.run_forever()
         finally:
             server.close()
-            self._loop.run_until_complete(asyncio.sleep(0))
+            self._loop.run_until_complete(_end_all())
             self._loop.close()
 
-    def _stop(self) -> None:
-        async def drain() -> None:
-            for task in self._tasks:
-                task.cancel()
-            await asyncio.gather(*self._tasks, return_exceptions=True)
-            self._loop.stop()
-
-        self._ending = self._loop.create_task(drain())
-
     async def _connection(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        task = asyncio.current_task()
-        assert task is not None
-        self._tasks.add(task)
         self.connections += 1
         try:
             pushed = b""
@@ -167,7 +154,6 @@ class ScriptedServer:
         except (ConnectionError, asyncio.IncompleteReadError, asyncio.CancelledError):
             pass
         finally:
-            self._tasks.discard(task)
             writer.close()
 
     def _next(self, received: Received) -> Answer:
@@ -238,3 +224,19 @@ class ScriptedServer:
             writer.write(b"0\r\n\r\n")
             await writer.drain()
         return True
+
+
+async def _end_all() -> None:
+    """End all connections, those that came in the last moment, too, and let them close."""
+    await _turns()
+    while tasks := asyncio.all_tasks() - {asyncio.current_task()}:
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+    await _turns()
+
+
+async def _turns() -> None:
+    """Let what is ready run: an accepted connection takes a few turns of the loop to become a task."""
+    for _ in range(5):
+        await asyncio.sleep(0)

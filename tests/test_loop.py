@@ -121,3 +121,27 @@ def test_the_thread_ends_with_close_and_with_the_object() -> None:
     del loop
     gc.collect()
     assert threads() == []
+
+
+def test_what_runs_is_cancelled_and_has_ended_and_the_loop_goes_on(loop: BackgroundLoop) -> None:
+    ended = []
+
+    async def work() -> None:
+        try:
+            await asyncio.sleep(60)
+        finally:
+            await asyncio.sleep(0.01)
+            ended.append(True)
+
+    running = loop.submit(work())
+    loop.run(asyncio.sleep(0.01))
+    loop.cancel()
+    assert (ended, running.cancelled()) == ([True], True)
+    assert loop.run(asyncio.sleep(0, "on")) == "on"
+
+
+def test_a_loop_that_was_never_used_is_not_started_to_cancel() -> None:
+    loop = BackgroundLoop()
+    before = threading.active_count()
+    loop.cancel()
+    assert threading.active_count() == before

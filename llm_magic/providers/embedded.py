@@ -44,6 +44,30 @@ class ServerSettings:
     n_batch: int = 512
 
 
+def bindings() -> Any:
+    """Import xllamacpp, whose threads then wait for each other in moderation.
+
+    OpenMP's threads spin before they sleep. By default they spin so long that with one more busy program on the machine
+    an answer takes ten times as long. The runtime reads the variable once, as it is loaded, so it is set just for that.
+    Source: https://gcc.gnu.org/onlinedocs/libgomp/GOMP_005fSPINCOUNT.html
+
+    Raises
+    ------
+    ConfigurationError
+        The extra is missing, or a library of the system that it needs.
+
+    """
+    settled = "GOMP_SPINCOUNT" in os.environ or "OMP_WAIT_POLICY" in os.environ
+    if not settled:
+        os.environ["GOMP_SPINCOUNT"] = "1000"
+    try:
+        with needs("xllamacpp"):
+            return importlib.import_module("xllamacpp")  # it has no types
+    finally:
+        if not settled:
+            os.environ.pop("GOMP_SPINCOUNT", None)
+
+
 class EmbeddedServer:
     """One llama.cpp server on a loopback port of the system's choice, with a random key.
 
@@ -85,8 +109,7 @@ class EmbeddedServer:
 
         """
         settings = self.settings
-        with needs("xllamacpp"):
-            xllamacpp: Any = importlib.import_module("xllamacpp")  # it has no types
+        xllamacpp = bindings()
         head = check_file(settings.path)
         read_ahead(settings.path, settings.alias, report, stop or threading.Event())
         params = xllamacpp.CommonParams()

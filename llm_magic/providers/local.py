@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import atexit
-import importlib
 import threading
 import time
 import weakref
@@ -19,8 +18,8 @@ from llm_magic.profile import ALL_PARAMETERS, Profile
 from llm_magic.providers import capabilities
 from llm_magic.providers.base import ModelCard, Provider
 from llm_magic.providers.credentials import Secret
-from llm_magic.providers.embedded import EmbeddedServer, ServerSettings, check_file
-from llm_magic.providers.weights import SMOLLM2, Stopped, fetch, needs
+from llm_magic.providers.embedded import EmbeddedServer, ServerSettings, bindings, check_file
+from llm_magic.providers.weights import SMOLLM2, Stopped, fetch
 from llm_magic.request import Request
 
 T = TypeVar("T")
@@ -188,8 +187,7 @@ class LocalProvider(Provider):
             if path is not None:
                 check_file(path)
             else:
-                with needs("xllamacpp"):  # said before megabytes are fetched for it
-                    importlib.import_module("xllamacpp")
+                bindings()  # what it lacks is said before megabytes are fetched for it
                 path = fetch(SMOLLM2, report, stop)
             fresh = EmbeddedServer(self._settings(path))
             fresh.start(report, stop)

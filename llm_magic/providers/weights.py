@@ -100,7 +100,8 @@ def needs(package: str) -> Iterator[None]:
         yield
     except ImportError as error:
         what = "is not installed" if isinstance(error, ModuleNotFoundError) else f"cannot be imported ({error})"
-        raise ConfigurationError(f"The embedded model needs {package}, which {what}.", f"Run {INSTALL}") from error
+        hint = f"Run {INSTALL}" if "libgomp" not in str(error) else "Install OpenMP's library: apt-get install libgomp1"
+        raise ConfigurationError(f"The embedded model needs {package}, which {what}.", hint) from error
 
 
 def present(weights: Weights) -> Path | None:

@@ -148,6 +148,7 @@ class Session:
         for job in list(self.jobs):
             job.cancel()
         with suppress(Exception):  # a server that does not let go must not keep the kernel
+            self.loop.cancel()  # a request that is about to connect would leave its connection open
             self.loop.run(asyncio.wait_for(self.registry.aclose(), 2))
         self.loop.close()
         self.registry.close()

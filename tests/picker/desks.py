@@ -53,6 +53,9 @@ class Opened:
         self.panel = Panel(self.desk)
 
     def close(self) -> None:
+        until(
+            lambda: "Loading" not in text(self.panel.status)
+        )  # anyio drops a connection that is cancelled as it opens
         self.panel.end("closed")
         self.desk.close()
         self.session.close()

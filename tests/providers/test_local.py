@@ -20,6 +20,7 @@ from llm_magic.errors import ConfigurationError, ModelNotFoundError, Unsupported
 from llm_magic.loop import BackgroundLoop
 from llm_magic.messages import user
 from llm_magic.profile import ALL_PARAMETERS
+from llm_magic.providers.embedded import bindings
 from llm_magic.providers.local import LocalProvider
 from llm_magic.providers.weights import SMOLLM2, fetch
 from llm_magic.request import Parameters, Request
@@ -312,6 +313,7 @@ def test_closing_stops_it_also_while_it_answers(weights: Path) -> None:
 START = """
 import asyncio, os, sys, threading
 from llm_magic.loop import BackgroundLoop
+from llm_magic.providers.embedded import bindings
 from llm_magic.providers.local import LocalProvider
 loop, provider = BackgroundLoop(), LocalProvider()
 loop.run(provider.prepare(lambda line: None))
@@ -410,3 +412,27 @@ def test_loading_the_module_imports_nothing_heavy() -> None:
         print([name for name in heavy if name in sys.modules])
     """)
     assert ran.stdout == "[]\n"
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="elsewhere xllamacpp comes without GNU's OpenMP")
+@pytest.mark.parametrize(("set_by_the_user", "counts"), [({}, "1000"), ({"GOMP_SPINCOUNT": "77"}, "77")])
+def test_threads_that_wait_leave_the_processor_to_others(set_by_the_user: dict[str, str], counts: str) -> None:
+    code = (
+        "import os; from llm_magic.providers.embedded import bindings; before = dict(os.environ); bindings();"
+        "assert dict(os.environ) == before"
+    )
+    environment = {**os.environ, "OMP_DISPLAY_ENV": "VERBOSE", **set_by_the_user}
+    command = [sys.executable, "-c", code]
+    done = subprocess.run(command, env=environment, capture_output=True, text=True, check=True)  # noqa: S603 - our own
+    assert f"GOMP_SPINCOUNT = '{counts}'" in done.stderr
+
+
+def test_a_library_of_the_system_that_is_missing_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    def fail(_name: str) -> None:
+        raise ImportError("libgomp.so.1: cannot open shared object file: No such file or directory")
+
+    monkeypatch.setattr("importlib.import_module", fail)
+    with pytest.raises(ConfigurationError) as caught:
+        bindings()
+    assert "libgomp.so.1" in caught.value.message
+    assert caught.value.hint == "Install OpenMP's library: apt-get install libgomp1"
