@@ -36,7 +36,8 @@ def test_a_retry_is_announced_with_the_time_that_the_server_asked_for(kernel: Ke
 
 
 def test_a_slow_answer_after_a_failed_attempt_says_both(kernel: Kernel) -> None:
-    slow = Answer([2.5, *ANSWER.steps])
+    head = b"HTTP/1.1 200 OK\r\ncontent-type: text/event-stream\r\nconnection: close\r\n\r\n"
+    slow = Answer([2.5, head, *ANSWER.steps], raw=True)
     with ScriptedServer(document({"error": {"message": "busy"}}, 503, {"retry-after-ms": "1"}), slow) as server:
         add(kernel, "slow", server, 1)
         lines = said(kernel.run("%%llm -m slow:m --once\nHi").check())
@@ -49,3 +50,16 @@ def test_no_retry_is_announced_where_none_follows(kernel: Kernel) -> None:
         add(kernel, "down", server, 0)
         ran = kernel.run("%%llm -m down:m --once\nHi")
     assert (ran.error_name, said(ran)) == ("ServerFailedError", [])
+
+
+def test_a_fallback_is_what_is_waited_for(kernel: Kernel) -> None:
+    down = document({"error": {"message": "busy"}}, 503)
+    with ScriptedServer(down) as first, ScriptedServer(Answer([2.5, *ANSWER.steps])) as second:
+        add(kernel, "first", first, 0)
+        add(kernel, "second", second, 0)
+        kernel.run(
+            "%config ProviderRegistry.aliases = {'both': {'model': 'first:m', 'fallbacks': ['second:m']}}"
+        ).check()
+        lines = said(kernel.run("%%llm -m both --once\nHi").check())
+    assert re.fullmatch(r"both failed \(first:m .* answered 503: busy\); asking the next model\.", lines[0])
+    assert re.fullmatch(r"waiting for second:m: [12] s", lines[1])

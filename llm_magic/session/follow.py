@@ -101,6 +101,7 @@ class _Screen:
     def _show_attempt(self, attempt: Attempt) -> None:
         """Say that a request failed and is repeated, and when."""
         if attempt.final:
+            self._failed = ""
             return
         self._failed = str(attempt.status or attempt.reason)
         seconds = round(attempt.retry_after or 0.0)
@@ -126,7 +127,7 @@ class _Screen:
         if waited > self._said and waited >= PATIENCE:
             self._said = waited
             again = f" (trying again after {self._failed})" if self._failed else ""
-            self._view.progress(f"waiting for {self._run.plan.choices[0].target.asked}: {waited} s{again}")
+            self._view.progress(f"waiting for {self._run.asks}: {waited} s{again}")
 
 
 def _ask_user(question: Question) -> bool:

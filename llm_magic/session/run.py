@@ -75,6 +75,11 @@ class Run:
         self.stopped = True
 
     @property
+    def asks(self) -> str:
+        """The model that is asked now, as it was asked for."""
+        return self._choice.target.asked
+
+    @property
     def transcript(self) -> tuple[Message, ...]:
         """The messages that this cell adds to its conversation: the prompt, calls and results, the answer."""
         return (user(*self.plan.parts), *self._answered)
