@@ -33,7 +33,7 @@ from llm_magic.response import Alternative, Response, ToolRun
 
 
 class Draft:
-    """A `Response` so far: `add` events, read the fields, `finish` it.
+    """A `Response` so far: `add` events, read the fields, take the `response`. It belongs to one thread.
 
     Adding costs the same for the first and the millionth delta.
 

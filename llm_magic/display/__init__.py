@@ -34,8 +34,8 @@ class View(Protocol):
     def note(self, text: str) -> None:
         """Show one line that stays."""
 
-    def update(self, draft: Draft, value: Reading | None = None) -> None:
-        """Show what is new; `value` reads the typed value so far, None where the answer is text."""
+    def update(self, draft: Draft, reading: Reading | None = None) -> None:
+        """Show what is new; `reading` gives the typed value so far, None where the answer is text."""
 
     def finish(self, response: Response, footer: str) -> None:
         """Show the final outputs; `footer` is the quiet line below them, or empty."""

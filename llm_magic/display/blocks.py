@@ -77,9 +77,7 @@ class Splitter:
         self._after_blank = False
         self._doubtful = False  # whether the list is one
         self._offsets: list[int] = []  # columns in which the content of open list items begins
-        self._code_below = (
-            False  # whether the text has an indented line: code below a table or a heading, else more text
-        )
+        self._code_below = False  # whether the text has an indented line: code, or else more text
         self._fence: _Fence | None = None
         self._maths = ""  # what ends the maths that is open
         self._maths_lines = 0
@@ -102,12 +100,11 @@ class Splitter:
         """Take more text and return the blocks that it finished, each with the line ends that belong to it."""
         self.length += len(text)
         *ended, rest = text.split("\n")
-        for number, end in enumerate(ended):
-            line = end
-            if number == 0 and len(self._partial):
-                self._partial.append(end)
-                line = str(self._partial)
-                self._partial.clear()
+        if ended and len(self._partial):
+            self._partial.append(ended[0])
+            ended[0] = str(self._partial)
+            self._partial.clear()
+        for line in ended:
             self._take(line + "\n")
         if rest:
             self._partial.append(rest)

@@ -97,7 +97,7 @@ class NotebookView:
         if self._streams or self._show == "none":
             self._outputs.add(self._notes[-1])
 
-    def update(self, draft: Draft, value: Reading | None = None) -> None:
+    def update(self, draft: Draft, reading: Reading | None = None) -> None:
         """Show what is new, unless it is too early for that."""
         if not self._streams:
             return
@@ -117,7 +117,7 @@ class NotebookView:
         if self._dirty and self._pace.delay(now, self._size, self._reader.length) <= 0:
             self._line = ""
             self._fold_reasoning(draft.reasoning)
-            self._paint(draft, value, now)
+            self._paint(draft, reading, now)
 
     def finish(self, response: Response, footer: str) -> None:
         """Show the final outputs."""
@@ -162,8 +162,8 @@ class NotebookView:
 
     # The answer while it grows
 
-    def _paint(self, draft: Draft, read: Reading | None, now: float) -> None:
-        value = read() if read is not None else None
+    def _paint(self, draft: Draft, reading: Reading | None, now: float) -> None:
+        value = reading() if reading is not None else None
         if value is not None or len(draft.indexes) > 1:
             self._by_block = False
             self._typed = self._typed or value is not None

@@ -41,9 +41,9 @@ class PlainView:
         """Write a line to stderr."""
         sys.stderr.write(f"{text}\n")
 
-    def update(self, draft: Draft, value: Reading | None = None) -> None:
+    def update(self, draft: Draft, reading: Reading | None = None) -> None:
         """Write what is new, unless it will be a value or one of several answers."""
-        self._streams = self._streams and value is None and len(draft.indexes) <= 1
+        self._streams = self._streams and reading is None and len(draft.indexes) <= 1
         if not self._streams:
             return
         if draft.generation != self._generation:

@@ -28,8 +28,8 @@ class Reader:
         self._buffer = draft.buffer()
         fresh, self._position = self._buffer.read(self._position)
         self._read += len(fresh)
-        self.grew = draft.length != self.length
-        self.length = draft.length
+        length = draft.length
+        self.grew, self.length = length != self.length, length
         return fresh
 
     def rest(self, text: str) -> str:

@@ -91,7 +91,7 @@ class TerminalView:
         """Print a line that stays."""
         self._print(_styled(text, "yellow"))
 
-    def update(self, draft: Draft, value: Reading | None = None) -> None:
+    def update(self, draft: Draft, reading: Reading | None = None) -> None:
         """Show what is new."""
         if not self._streams:
             return
@@ -109,7 +109,7 @@ class TerminalView:
         if self._reader.length and draft.reasoning and not self._reasoned:
             self._reasoned = True
             self._print(_styled(markup.reasoning_line(draft.reasoning), "dim"))
-        self._reading, self._several = value, len(draft.indexes) > 1
+        self._reading, self._several = reading, len(draft.indexes) > 1
         if self._flows:
             for block in self._splitter.feed(fresh):
                 self._print_block(block)

@@ -156,7 +156,8 @@ class ProviderRegistry(Catalogue):
         if settings_model:
             return settings_model
         if "local" in classes.entries() and find_spec("xllamacpp") is not None:
-            return f"local:{getattr(self.get('local'), 'model', '')}"
+            served = getattr(self.get("local"), "model", "")  # an instance of another class may have that name
+            return f"local:{served}"
         raise ConfigurationError(
             "No model is set.",
             '%config LLMMagics.model = "provider:model" sets one; pip install "llm_magic[local]" brings one along.',

@@ -59,7 +59,7 @@ class Trial:
         """Keep a line for the end."""
         self._notes.append(text)
 
-    def update(self, draft: Draft, value: Reading | None = None) -> None:  # noqa: ARG002 - a trial has no typed value
+    def update(self, draft: Draft, reading: Reading | None = None) -> None:  # noqa: ARG002 - a trial has no typed value
         """Show what has arrived, unless it is too early for that."""
         now = time.perf_counter()
         if now - self._painted < PAUSE:
