@@ -91,7 +91,7 @@ def main() -> None:
     plain = seconds(fold)
     print(f"folding the deltas       {1000 * plain:8.1f} ms")
     for every, name in ((1, "each delta"), (20, "1,000 looks"), (1000, "20 looks")):
-        print(f"growing, {name:<15} {1000 * seconds(lambda every=every: grow(every), 3):8.1f} ms")  # type: ignore[misc]
+        print(f"growing, {name:<15} {1000 * seconds(lambda every=every: grow(every), 3):8.1f} ms")  # type: ignore[misc]  # a default binds the loop variable
     print(f"rereading, 1,000 looks   {1000 * seconds(lambda: reread(20), 1):8.1f} ms")
     spec = spec_from(list[City])
     assert spec is not None

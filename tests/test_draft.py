@@ -27,7 +27,7 @@ from llm_magic.response import ToolRun
 def folded(*events: object) -> Draft:
     draft = Draft()
     for event in events:
-        draft.add(event)  # type: ignore[arg-type]
+        draft.add(event)  # type: ignore[arg-type]  # events, as objects
     return draft
 
 

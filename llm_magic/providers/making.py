@@ -98,7 +98,7 @@ def without_environment(provider: Provider, arguments: dict[str, Any], recipe: M
     client = provider.construct(arguments | {"default_headers": ours}, recipe)
     if asked:  # its value comes with each request, and the environment's would stand before it
         custom = client._custom_headers  # noqa: SLF001 - the SDK has no other way to take one back
-        client._custom_headers = {name: value for name, value in custom.items() if name not in asked}  # noqa: SLF001
+        client._custom_headers = {name: value for name, value in custom.items() if name not in asked}  # noqa: SLF001 - as above
     return client
 
 

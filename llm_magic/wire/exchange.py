@@ -121,7 +121,7 @@ async def exchange(call: Call) -> AsyncGenerator[list[Event], None]:
         if answer.fault is not None:
             raise answer.fault  # noqa: TRY301 - translated below, with everything else
         if not answer.answered:
-            raise ProtocolError(  # noqa: TRY301
+            raise ProtocolError(  # noqa: TRY301 - likewise
                 f"{call.origin} answered with nothing.", "Check base_url and --api.", origin=call.origin
             )
     except Exception as error:

@@ -99,7 +99,7 @@ class Opening:
             raise error
 
     def _failure(self) -> Exception | None:
-        assert self._task is not None  # noqa: S101
+        assert self._task is not None  # noqa: S101 - set on entering
         if self._task.cancelled():
             return TimedOutError(
                 f"{self._call.origin} did not answer in time.",
@@ -116,7 +116,7 @@ class Opening:
     @property
     def connection(self) -> Connection:
         """The open connection."""
-        assert self._task is not None  # noqa: S101
+        assert self._task is not None  # noqa: S101 - set on entering
         return self._task.result()
 
     async def __aexit__(self, *_: object) -> None:

@@ -6,7 +6,7 @@ Source of the fields: https://platform.openai.com/docs/api-reference/responses a
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any
+from typing import Any, ClassVar
 
 from llm_magic.events import (
     Event,
@@ -117,7 +117,7 @@ class Reader:
         if kind == "response.output_text.delta":  # by far the most frequent one
             self._text(document, out)
             return
-        reader = _READERS.get(kind)
+        reader = self._READERS.get(kind)
         if reader is not None:
             self.answered = True
             reader(self, document, out)
@@ -247,24 +247,23 @@ class Reader:
         """Add what was held back, for an answer that the stream broke off."""
         self._thinking.end(out)
 
-
-_READERS: dict[object, Callable[[Reader, dict[str, Any], list[Event]], None]] = {
-    "response.created": Reader._identify,  # noqa: SLF001 - the table of this very class
-    "response.in_progress": Reader._identify,  # noqa: SLF001
-    "response.output_text.done": Reader._text_done,  # noqa: SLF001
-    "response.refusal.delta": Reader._refusal,  # noqa: SLF001
-    "response.reasoning_text.delta": Reader._reasoning,  # noqa: SLF001
-    "response.reasoning.delta": Reader._reasoning,  # noqa: SLF001
-    "response.reasoning_summary_text.delta": Reader._reasoning,  # noqa: SLF001
-    "response.output_item.added": Reader._item,  # noqa: SLF001
-    "response.output_item.done": Reader._item,  # noqa: SLF001
-    "response.function_call_arguments.delta": Reader._arguments,  # noqa: SLF001
-    "response.function_call_arguments.done": Reader._arguments_done,  # noqa: SLF001
-    "response.completed": Reader._ended,  # noqa: SLF001
-    "response.incomplete": Reader._ended,  # noqa: SLF001
-    "response.failed": Reader._ended,  # noqa: SLF001
-    "response.cancelled": Reader._ended,  # noqa: SLF001
-}
+    _READERS: ClassVar[dict[object, Callable[[Reader, dict[str, Any], list[Event]], None]]] = {
+        "response.created": _identify,
+        "response.in_progress": _identify,
+        "response.output_text.done": _text_done,
+        "response.refusal.delta": _refusal,
+        "response.reasoning_text.delta": _reasoning,
+        "response.reasoning.delta": _reasoning,
+        "response.reasoning_summary_text.delta": _reasoning,
+        "response.output_item.added": _item,
+        "response.output_item.done": _item,
+        "response.function_call_arguments.delta": _arguments,
+        "response.function_call_arguments.done": _arguments_done,
+        "response.completed": _ended,
+        "response.incomplete": _ended,
+        "response.failed": _ended,
+        "response.cancelled": _ended,
+    }
 
 
 def _add_logprobs(logprobs: Any, out: list[Event]) -> None:

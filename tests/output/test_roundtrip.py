@@ -69,7 +69,7 @@ def containers(inner: st.SearchStrategy[Leaf]) -> st.SearchStrategy[Leaf]:
             made = dataclasses.make_dataclass("Data", [(name, part[0]) for name, part in fields])
             return made, st.builds(made, **keys)
         if shape == "named":
-            named = NamedTuple("Named", [(name, part[0]) for name, part in fields])  # type: ignore[misc]
+            named = NamedTuple("Named", [(name, part[0]) for name, part in fields])  # type: ignore[misc]  # made while it runs
             return named, st.builds(named, **keys)
         typed = typing_extensions.TypedDict("Typed", {name: part[0] for name, part in fields})
         return typed, st.fixed_dictionaries(keys)

@@ -111,7 +111,7 @@ def test_a_token_provider_is_asked_at_each_request(
     async def ask_entra() -> str:
         return f"token-{next(count)}"
 
-    module.ask_entra = ask_entra  # type: ignore[attr-defined]
+    module.ask_entra = ask_entra  # type: ignore[attr-defined]  # a module made here
     monkeypatch.setitem(sys.modules, "my_tokens", module)
     place = {"azure_endpoint": recorder.root, "api_version": version}
 
@@ -130,7 +130,7 @@ def test_a_token_provider_is_asked_at_each_request(
 
 def test_a_key_from_a_function_for_the_classic_api(monkeypatch: pytest.MonkeyPatch, recorder: Recorder) -> None:
     module = types.ModuleType("my_keys")
-    module.key = lambda: "asked-key"  # type: ignore[attr-defined]
+    module.key = lambda: "asked-key"  # type: ignore[attr-defined]  # a module made here
     monkeypatch.setitem(sys.modules, "my_keys", module)
     ask(AzureProvider(azure_endpoint=recorder.root, api_version=VERSION, api_key_env="my_keys:key"), "d")
     assert recorder.last.headers["api-key"] == "asked-key"

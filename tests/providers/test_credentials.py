@@ -98,8 +98,8 @@ def key_module(monkeypatch: pytest.MonkeyPatch) -> types.ModuleType:
         await asyncio.sleep(0)
         return f"async-{next(count)}"
 
-    module.plain, module.awaited, module.nothing = plain, awaited, lambda: None  # type: ignore[attr-defined]
-    module.text = "no function"  # type: ignore[attr-defined]
+    module.plain, module.awaited, module.nothing = plain, awaited, lambda: None  # type: ignore[attr-defined]  # a module made here
+    module.text = "no function"  # type: ignore[attr-defined]  # a module made here
     monkeypatch.setitem(sys.modules, "my_keys", module)
     return module
 

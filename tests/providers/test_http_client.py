@@ -60,7 +60,7 @@ def test_a_private_ca_is_trusted_by_its_file(tls_server: Recorder, ca_file: Path
 def test_a_private_ca_is_trusted_by_a_folder(tls_server: Recorder, ca_file: Path) -> None:
     if not shutil.which("openssl"):
         pytest.skip("needs the openssl command, which names files by their hashes")
-    subprocess.run(["openssl", "rehash", str(ca_file.parent)], check=True, capture_output=True)  # noqa: S603, S607
+    subprocess.run(["openssl", "rehash", str(ca_file.parent)], check=True, capture_output=True)  # noqa: S603, S607 - the system's own
     assert ask(provider(tls_server.url, http_client_kwargs={"verify": str(ca_file.parent)}), "m").text == "Hello"
 
 
@@ -192,7 +192,7 @@ def test_a_client_of_the_users_making(monkeypatch: pytest.MonkeyPatch, recorder:
         return openai.DefaultAsyncHttpxClient(headers={"X-Made-Here": "yes"}, **arguments)
 
     module = types.ModuleType("my_clients")
-    module.make = make  # type: ignore[attr-defined]
+    module.make = make  # type: ignore[attr-defined]  # a module made here
     monkeypatch.setitem(sys.modules, "my_clients", module)
     one = provider(recorder.url, http_client="my_clients:make", http_client_kwargs={"trust_env": False})
     response = ask(one, "m")
@@ -206,7 +206,7 @@ def test_a_ready_client_is_used_and_left_open(monkeypatch: pytest.MonkeyPatch, r
     async def work() -> None:
         mine = openai.DefaultAsyncHttpxClient(headers={"X-Mine": "yes"})
         module = types.ModuleType("my_clients")
-        module.client = mine  # type: ignore[attr-defined]
+        module.client = mine  # type: ignore[attr-defined]  # a module made here
         monkeypatch.setitem(sys.modules, "my_clients", module)
         one = provider(recorder.url, http_client="my_clients:client")
         response = await answer(one, "m")

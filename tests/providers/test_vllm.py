@@ -226,7 +226,7 @@ def test_a_tokenizer_of_the_hub_at_a_revision(hub: str, tmp_path: Path) -> None:
     for revision in ("", "v2"):
         environment = {**os.environ, "HF_ENDPOINT": hub, "HF_HOME": str(tmp_path), "HF_HUB_DISABLE_XET": "1"}
         environment.pop("HF_HUB_OFFLINE", None)
-        run = subprocess.run(  # noqa: S603
+        run = subprocess.run(  # noqa: S603 - our own command
             [sys.executable, "-c", code, revision], capture_output=True, text=True, env=environment, check=False
         )
         assert run.returncode == 0, run.stderr
@@ -258,7 +258,7 @@ def test_a_short_prompt_is_not_counted(recorder: Recorder) -> None:
 def test_a_server_that_does_not_count_is_simply_asked(recorder: Recorder) -> None:
     recorder.models = [{"id": "m", "max_model_len": 30}]
     answered = recorder.answer
-    recorder.answer = lambda path, body: (  # type: ignore[method-assign]
+    recorder.answer = lambda path, body: (  # type: ignore[method-assign]  # another answer
         (404, "application/json", b"{}") if path == "/tokenize" else answered(path, body)
     )
     assert ask(VLLMProvider(base_url=recorder.url), "m", "word " * 100).text == "Hello"

@@ -103,7 +103,7 @@ def test_what_is_no_tool(function: Any, message: str) -> None:
 
 
 def test_parameters_that_cannot_be_described() -> None:
-    def bare(x) -> None:  # type: ignore[no-untyped-def]
+    def bare(x) -> None:  # type: ignore[no-untyped-def]  # which is the point
         pass
 
     def many(*items: int) -> None:

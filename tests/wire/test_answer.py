@@ -356,7 +356,7 @@ def test_content_in_parts() -> None:
         ReasoningDelta("hm"),
         TextDelta("a"),
         Finished("stop"),
-    ]  # type: ignore[arg-type]
+    ]  # type: ignore[arg-type]  # documents of any shape
 
 
 LEGACY = [
@@ -455,7 +455,7 @@ def test_responses_arguments_that_come_only_whole() -> None:
 def test_responses_that_were_cut(last: bytes, reason: str) -> None:
     delta = named("response.output_text.delta", delta="a", output_index=0, content_index=0)
     assert events(delta, last, api="responses", asked=request(max_tokens=4)) == [
-        TextDelta("a"), NAMED, TOLD, Finished(reason),  # type: ignore[arg-type]
+        TextDelta("a"), NAMED, TOLD, Finished(reason),  # type: ignore[arg-type]  # documents of any shape
     ]  # fmt: skip
 
 

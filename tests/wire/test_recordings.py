@@ -19,7 +19,7 @@ from llm_magic.profile import Api, Profile
 def interactions(folder: Path, name: str) -> list[dict[str, Any]]:
     yaml = pytest.importorskip("yaml")
     content: dict[str, Any] = yaml.safe_load((folder / f"{name}.yaml").read_text("utf-8"))
-    return content["interactions"]  # type: ignore[no-any-return]
+    return content["interactions"]  # type: ignore[no-any-return]  # YAML
 
 
 def api_of(interaction: dict[str, Any]) -> Api:
