@@ -69,7 +69,7 @@ def measured(code: str, *arguments: str) -> list[list[float]]:
 
 def main() -> None:
     runs = int(sys.argv[1]) if len(sys.argv) > 1 else 20
-    from llm_magic.providers.weights import SMOLLM2, fetch
+    from llm_magic.providers.local.weights import SMOLLM2, fetch
 
     fetch(SMOLLM2, print)
     measured(FIRST_CELL)  # writes the bytecode, warms the disk's cache

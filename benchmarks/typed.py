@@ -15,12 +15,12 @@ from typing import Any
 import pydantic
 from pydantic_core import from_json
 
+from llm_magic.capabilities import Capabilities
 from llm_magic.draft import Draft
 from llm_magic.events import TextDelta
 from llm_magic.output.dialects import apply
-from llm_magic.output.partial import Growing
+from llm_magic.output.partial import PartialJSON
 from llm_magic.output.spec import spec_from
-from llm_magic.profile import Profile
 
 RECORDS = [{"name": f"city {n} é", "people": n, "tags": ["a", None, True], "geo": {"lat": 1.5}} for n in range(14_000)]
 TEXT = json.dumps(RECORDS)
@@ -56,7 +56,7 @@ def constraint() -> float:
     assert spec is not None
     middle = time.process_time()
     for dialect in ("json_schema", "structured_outputs", "llama_json_schema"):
-        apply(spec, Profile(dialects={"json": dialect}))  # type: ignore[dict-item]  # the names are of the Literal
+        apply(spec, Capabilities(dialects={"json": dialect}))  # type: ignore[dict-item]  # the names are of the Literal
     print(f"  three dialects of it   {1000 * (time.process_time() - middle):8.2f} ms")
     return middle - started
 
@@ -69,7 +69,7 @@ def fold() -> None:
 
 
 def grow(every: int) -> None:
-    growing = Growing()
+    growing = PartialJSON()
     for number, chunk in enumerate(CHUNKS):
         growing.feed(chunk)
         if number % every == 0:

@@ -87,16 +87,16 @@ async def with_the_sdk(url: str) -> int:
 
 async def with_the_wire(url: str) -> int:
     """Our exchange, its events folded into a response as a cell does."""
+    from llm_magic.capabilities import Capabilities
     from llm_magic.draft import Draft
     from llm_magic.errors import Origin
     from llm_magic.messages import user
-    from llm_magic.profile import Profile
     from llm_magic.request import Request
-    from llm_magic.wire.exchange import Call, exchange
+    from llm_magic.wire.call import Call, exchange
 
     draft = Draft()
     async with client(url) as made:
-        call = Call(made, Origin("bench", "bench", url), Profile(), Request("bench", (user("go"),)))
+        call = Call(made, Origin("bench", "bench", url), Capabilities(), Request("bench", (user("go"),)))
         async for batch in exchange(call):
             for event in batch:
                 draft.add(event)
@@ -130,7 +130,7 @@ def alone(chunks: int, rounds: int) -> float:
     """Return the seconds from bytes to events with no network at all, in reads of 64 KiB."""
     from llm_magic.messages import user
     from llm_magic.request import Request
-    from llm_magic.wire.answer import Answer
+    from llm_magic.wire.stream import Answer
 
     framed = payload(chunks).partition(b"\r\n\r\n")[2]
     body = b"".join(part for part in framed.split(b"\r\n") if part.startswith(b"data:") or b"\n\n" in part)

@@ -8,15 +8,15 @@ from contextlib import suppress
 from typing import TYPE_CHECKING, Any, Literal, TypedDict, Unpack
 
 if TYPE_CHECKING:
+    from llm_magic.background_loop import Emit
+    from llm_magic.embeddings import Vectors
+    from llm_magic.embeddings.run import Embedding
     from llm_magic.events import Event
-    from llm_magic.loop import Emit
     from llm_magic.response import Response
     from llm_magic.session import Session
-    from llm_magic.session.calling import Happening
-    from llm_magic.session.embedding import Embedding
     from llm_magic.session.plan import Cell
     from llm_magic.session.run import Run
-    from llm_magic.session.vectors import Vectors
+    from llm_magic.session.tool_runner import RunEvent
 
 _active: Session | None = None
 
@@ -30,10 +30,10 @@ def activate(session: Session | None) -> None:
 def active_session() -> Session:
     """Return the session of the loaded extension, else one of its own, configured by the project's file."""
     if _active is None:
+        from llm_magic.config.precedence import apply_project
+        from llm_magic.config.settings import Settings
         from llm_magic.providers.registry import ProviderRegistry
-        from llm_magic.providers.sources import apply_project
         from llm_magic.session import Session
-        from llm_magic.settings import Settings
 
         settings = Settings()
         registry = ProviderRegistry(parent=settings)
@@ -156,9 +156,9 @@ class LLM:
         """
         run, cell, session = self._run(prompt, options)
         here = asyncio.get_running_loop()
-        arrived: asyncio.Queue[list[Happening] | None] = asyncio.Queue()
+        arrived: asyncio.Queue[list[RunEvent] | None] = asyncio.Queue()
 
-        async def emit(batch: list[Happening]) -> None:
+        async def emit(batch: list[RunEvent]) -> None:
             here.call_soon_threadsafe(arrived.put_nowait, batch)
 
         async def work() -> None:
@@ -218,8 +218,8 @@ class LLM:
             raise
 
     def _embedding(self, texts: Iterable[str], options: EmbedOptions) -> tuple[Embedding, Session]:
-        from llm_magic.session.embedding import Embedding
-        from llm_magic.session.vectors import texts_of, wish_from
+        from llm_magic.embeddings import texts_of, wish_from
+        from llm_magic.embeddings.run import Embedding
 
         session = active_session()
         ours = ("base_url", "timeout", "retries", "header")
@@ -243,7 +243,7 @@ class LLM:
         return Run(session.plan(cell)), cell, session
 
 
-async def _nowhere(_batch: list[Happening]) -> None:
+async def _nowhere(_batch: list[RunEvent]) -> None:
     """Let events pass by."""
 
 
@@ -251,7 +251,7 @@ async def _unheard(_lines: list[str]) -> None:
     """Let lines of progress pass by."""
 
 
-async def _finished(session: Session, cell: Cell, run: Run, emit: Emit[Happening]) -> Response:
+async def _finished(session: Session, cell: Cell, run: Run, emit: Emit[RunEvent]) -> Response:
     """Run to the end and keep what is to be kept."""
     try:
         response = await run.answer(emit)

@@ -7,7 +7,6 @@ from collections.abc import Callable, Mapping
 from dataclasses import replace
 from typing import Any, ClassVar
 
-from llm_magic.buffer import TextBuffer
 from llm_magic.events import (
     Attempt,
     Event,
@@ -30,6 +29,7 @@ from llm_magic.events import (
 )
 from llm_magic.messages import ToolCall
 from llm_magic.response import Alternative, Response, ToolRun
+from llm_magic.text_buffer import TextBuffer
 
 
 class Draft:

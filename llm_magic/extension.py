@@ -5,14 +5,13 @@ from __future__ import annotations
 import threading
 from typing import TYPE_CHECKING, Any
 
-from llm_magic import api, completion, syntax
+from llm_magic import api, completion, input_transformer
 from llm_magic.commands import LLMCommands
+from llm_magic.config.precedence import apply_project
 from llm_magic.magics import LLMMagics
-from llm_magic.picking import LLMPicking
-from llm_magic.providers import classes
+from llm_magic.picker import LLMPicking
+from llm_magic.providers import plugins
 from llm_magic.providers.registry import ProviderRegistry
-from llm_magic.providers.sources import apply_project
-from llm_magic.results import ResultHook
 from llm_magic.session import Session
 
 if TYPE_CHECKING:
@@ -40,7 +39,7 @@ class Loaded:
         shell.register_magics(self.picking)
         completion.install(shell, self.session)
         shelf.append(self.registry)
-        shell.input_transformers_cleanup.append(syntax.rewrite)
+        shell.input_transformers_cleanup.append(input_transformer.rewrite)
         self.results = ResultHook(shell)
         api.activate(self.session)
         threading.Thread(target=_import_ahead, name="llm_magic imports", daemon=True).start()
@@ -53,7 +52,7 @@ class Loaded:
         completion.uninstall(shell)
         self.picking.close()
         shell.input_transformers_cleanup[:] = [
-            transform for transform in shell.input_transformers_cleanup if transform is not syntax.rewrite
+            transform for transform in shell.input_transformers_cleanup if transform is not input_transformer.rewrite
         ]
         ours = (self.magics, self.commands, self.picking)
         for kind, names in shell.magics_manager.magics.items():
@@ -70,12 +69,12 @@ class Loaded:
 _AHEAD = (
     "openai",
     "llm_magic.session.run",
-    "llm_magic.session.follow",
+    "llm_magic.session.screen",
     "llm_magic.providers.local",
     "llm_magic.prompt",
-    "llm_magic.arguments",
+    "llm_magic.options.reader",
     "llm_magic.conversation",
-    "llm_magic.ledger",
+    "llm_magic.usage",
     "llm_magic.display.notebook",
     "llm_magic.output.dialects",
     "llm_magic.completion.candidates",
@@ -91,7 +90,7 @@ def _import_ahead() -> None:
         with suppress(Exception):
             importlib.import_module(name)
     with suppress(Exception):
-        classes.entries()  # looks through all installed packages: the first completion need not wait for it
+        plugins.entries()  # looks through all installed packages: the first completion need not wait for it
 
 
 def load(shell: InteractiveShell) -> None:
@@ -106,3 +105,28 @@ def unload(shell: InteractiveShell) -> None:
     if loaded is not None:
         delattr(shell, _ATTRIBUTE)
         loaded.unload()
+
+
+class ResultHook:
+    """Stands before IPython's display hook while the extension is loaded.
+
+    A result is passed over where its `_shown_in` is the execution count of the cell that returns it; a later cell
+    shows it as any other object.
+    """
+
+    def __init__(self, shell: InteractiveShell) -> None:
+        self._shell = shell
+        self._hook: Any = shell.display_trap.hook
+        shell.display_trap.hook = self
+
+    def __call__(self, result: Any = None) -> None:
+        """Show a result, or only keep it."""
+        if result is None or getattr(result, "_shown_in", None) != self._shell.execution_count:
+            self._hook(result)
+            return
+        self._hook.update_user_ns(result)
+        self._hook.fill_exec_result(result)
+
+    def remove(self) -> None:
+        """Give IPython's own hook its place back."""
+        self._shell.display_trap.hook = self._hook

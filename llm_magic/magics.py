@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, Any
 
 from IPython.core.magic import Magics, line_cell_magic, magics_class, no_var_expand
 
+from llm_magic.config.settings import Settings
 from llm_magic.errors import LLMError
-from llm_magic.settings import Settings
 
 if TYPE_CHECKING:
     from IPython.core.interactiveshell import InteractiveShell
@@ -62,14 +62,14 @@ class LLMMagics(Magics, Settings):
         %%llm --as "list[City]" -o cities
         Extract all cities: {{ text }}
         """
-        from llm_magic import arguments
+        from llm_magic.options import reader
         from llm_magic.session.plan import Cell
 
         namespace: dict[str, Any] = self.shell.user_ns
         magic = "%llm" if cell is None else "%%llm"
-        options, prompt = arguments.parse(line, magic=magic, prompt=cell is None, expand=_expander(namespace))
+        options, prompt = reader.parse(line, magic=magic, prompt=cell is None, expand=_expander(namespace))
         if options.help:
-            print(arguments.help_text())  # noqa: T201 - a page to read
+            print(reader.help_text())  # noqa: T201 - a page to read
             return None
         body = prompt if cell is None else cell.removesuffix("\n")
         identifier = self._cell_id()
@@ -117,7 +117,7 @@ class LLMMagics(Magics, Settings):
             self.shell.user_ns[options.out] = response.value
         if not options.code:
             return
-        from llm_magic.snippets import snippet
+        from llm_magic.code_blocks import snippet
 
         found = snippet(response.text)
         for note in found.notes:

@@ -7,8 +7,8 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from llm_magic.events import Attempt, FinishReason, Usage
-from llm_magic.frame import Frame, frame_of
 from llm_magic.messages import Message
+from llm_magic.records import Records, records_of
 
 if TYPE_CHECKING:
     import pandas as pd  # type: ignore[import-untyped]  # pandas is no dependency, its stubs even less
@@ -107,7 +107,7 @@ class Response:
     def __str__(self) -> str:
         return self.text
 
-    def frame(self) -> Frame:
+    def frame(self) -> Records:
         """Return a value that is a list of records as columns and rows.
 
         Raises
@@ -116,7 +116,7 @@ class Response:
             The value is no list of records.
 
         """
-        found = frame_of(self.value)
+        found = records_of(self.value)
         if found is None:
             raise TypeError(f"The value is no list of records but {type(self.value).__name__}.")
         return found

@@ -82,3 +82,10 @@ def kernel() -> Iterator[Kernel]:
     with Kernel() as kernel:
         kernel.run("%load_ext llm_magic").check()
         yield kernel
+
+
+@pytest.fixture
+def folder(kernel: Kernel, tmp_path: Path) -> Path:
+    """A folder of its own, in which the kernel works meanwhile."""
+    kernel.run(f"import os; os.chdir({str(tmp_path)!r})").check()
+    return tmp_path

@@ -115,7 +115,7 @@ def test_what_is_wrong_fails_the_cell_in_a_line_or_two(kernel: Kernel, cell: str
 def test_the_whole_traceback_is_there_for_who_asks(kernel: Kernel) -> None:
     kernel.run("%%llm --modle x\nHi")
     shown = kernel.run("%tb")
-    assert "arguments.py" in str(shown.outputs)
+    assert "reader.py" in str(shown.outputs)
 
 
 def test_what_was_cut_is_kept(kernel: Kernel) -> None:

@@ -7,11 +7,11 @@ import shutil
 from collections.abc import Sequence
 
 from llm_magic.commands.line import Command, did_you_mean
+from llm_magic.config.effective import Setting, set_value, settings_in_force
+from llm_magic.config.precedence import DEFAULT
 from llm_magic.display import markup, table
 from llm_magic.display.markup import Bundle
 from llm_magic.errors import ConfigurationError
-from llm_magic.providers.inventory import Setting, set_value, settings_in_force
-from llm_magic.providers.sources import DEFAULT
 
 _CHANGE = re.compile(r"\s*([\w.-]+)\s*=(.*)", re.DOTALL)
 _WIDEST_VALUE = 400

@@ -6,18 +6,18 @@ from collections.abc import Mapping
 from concurrent.futures import CancelledError
 from typing import Any
 
+from llm_magic.background_loop import Channel
 from llm_magic.commands.line import Command
 from llm_magic.commands.usage import money
 from llm_magic.display import markup
-from llm_magic.display.progress import ProgressLine
+from llm_magic.display.outputs import ProgressLine
+from llm_magic.embeddings import BATCH, EmbeddingOptions, Vectors, need_numpy, texts_of
+from llm_magic.embeddings.run import Embedding
 from llm_magic.errors import OptionError, PromptError
-from llm_magic.loop import Channel
 from llm_magic.options import BY_FLAG, Option
-from llm_magic.session.embedding import Embedding
-from llm_magic.session.vectors import BATCH, Vectors, Wish, need_numpy, texts_of
 
 
-class Stopped(KeyboardInterrupt):
+class EmbeddingInterrupted(KeyboardInterrupt):
     """The user interrupted; shown as one line, and everything that stops on KeyboardInterrupt stops."""
 
     def _render_traceback_(self) -> list[str]:
@@ -52,7 +52,7 @@ def run(command: Command, cell: str | None) -> Any:
     if kind == "ndarray":
         need_numpy()
     texts = _texts(command, each, cell)
-    wish = Wish(**{"batch": BATCH, "model": "", **values})
+    wish = EmbeddingOptions(**{"batch": BATCH, "model": "", **values})
     vectors = _follow(command, Embedding(command.session, texts, wish))
     value = vectors.to_numpy() if kind == "ndarray" else vectors
     if out is None:
@@ -108,7 +108,7 @@ def _follow(command: Command, embedding: Embedding) -> Vectors:
     except (KeyboardInterrupt, CancelledError):
         channel.cancel()
         progress.end()
-        raise Stopped from None
+        raise EmbeddingInterrupted from None
     except BaseException:
         progress.end()
         raise

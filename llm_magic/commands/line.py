@@ -8,15 +8,15 @@ from dataclasses import dataclass
 from difflib import get_close_matches
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from llm_magic.arguments import Word, words
 from llm_magic.errors import OptionError
 from llm_magic.options import Option
+from llm_magic.options.reader import Word, words
 
 if TYPE_CHECKING:
     from IPython.core.interactiveshell import InteractiveShell
 
     from llm_magic.display.markup import Bundle
-    from llm_magic.display.progress import ProgressLine
+    from llm_magic.display.outputs import ProgressLine
     from llm_magic.session import Session
 
 T = TypeVar("T")
@@ -104,7 +104,7 @@ class Command:
 
     def wait(self, work: Coroutine[Any, Any, T], what: str) -> T:
         """Run `work` on the loop and return its result; a wait of more than a second says what it is for."""
-        from llm_magic.display.progress import ProgressLine
+        from llm_magic.display.outputs import ProgressLine
 
         future: Future[T] = self.session.loop.submit(work)
         self._progress, seconds = ProgressLine(self.shell), 0
@@ -124,7 +124,7 @@ class Command:
 
     def show(self, bundle: Bundle) -> None:
         """Show what the command gives, in the place of what was said of the wait for it."""
-        from llm_magic.display.progress import publish
+        from llm_magic.display.outputs import publish
 
         if self._progress is None:
             publish(bundle)

@@ -15,16 +15,16 @@ from typing import TYPE_CHECKING, Any
 
 from traitlets import TraitError, TraitType, Unicode
 
-from llm_magic.arguments import words
 from llm_magic.commands.line import Command
 from llm_magic.commands.models import PATIENCE, why
+from llm_magic.config.precedence import sources_of
 from llm_magic.display import markup, table
 from llm_magic.display.markup import Bundle
 from llm_magic.errors import AuthenticationError, ConfigurationError, LLMError, OptionError
 from llm_magic.options import Option
-from llm_magic.providers import classes
-from llm_magic.providers.credentials import Asked, is_secret_header
-from llm_magic.providers.sources import sources_of
+from llm_magic.options.reader import words
+from llm_magic.providers import plugins
+from llm_magic.providers.credentials import SecretCallable, is_secret_header
 
 if TYPE_CHECKING:
     from llm_magic.providers.base import Provider
@@ -85,7 +85,7 @@ _LITELLM = "%llm_provider add --litellm config.yaml."
 
 def _class_of(name: str) -> str:
     """Return the class of a provider added without --class."""
-    return name if name in classes.entries() else "compatible"
+    return name if name in plugins.entries() else "compatible"
 
 
 def _add_options(rest: str, command: Command) -> dict[str, Option]:
@@ -101,7 +101,7 @@ def _add_options(rest: str, command: Command) -> dict[str, Option]:
     name = next((text for text in found if not text.startswith("-")), "")
     cls = next((found[at + 1] for at, text in enumerate(found[:-1]) if text == "--class"), "")
     cls = cls or next((text.partition("=")[2] for text in found if text.startswith("--class=")), "")
-    traits = classes.load(command.expanded(cls) or _class_of(name)).class_traits(config=True)
+    traits = plugins.load(command.expanded(cls) or _class_of(name)).class_traits(config=True)
     for text in found:
         _refuse_key(command, text.partition("=")[0], traits)
     options = {
@@ -215,10 +215,10 @@ def _test(command: Command, rest: str) -> Bundle:
 
 async def _listed(provider: Provider) -> list[str]:
     """Return the models that the server itself lists, whatever the configuration says."""
-    from llm_magic.wire import listing
+    from llm_magic.wire import models
 
     await provider.prepare(lambda _: None)
-    raw = await listing.list_models(provider.client(), provider.origin(), timeout=PATIENCE, max_retries=0)
+    raw = await models.list_models(provider.client(), provider.origin(), timeout=PATIENCE, max_retries=0)
     return [str(item.get("id") or item.get("name") or "") for item in raw]
 
 
@@ -259,7 +259,7 @@ def _key(provider: Provider) -> str:
     secret = recipe["api_key"] if recipe["api_key"] is not None else recipe.get("token")
     if secret is None:
         return "the client's own" if provider.kind == "ready" else "none"
-    return f"{source} (asked at each request)" if isinstance(secret, Asked) else source
+    return f"{source} (asked at each request)" if isinstance(secret, SecretCallable) else source
 
 
 def _said(text: str) -> Bundle:

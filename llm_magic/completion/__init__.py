@@ -42,10 +42,10 @@ class Matcher:
         """Return what completes the text before the cursor."""
         from IPython.core.completer import SimpleCompletion
 
-        from llm_magic.completion.place import place_of
+        from llm_magic.completion.context import context_of
 
         lines = context.full_text.split("\n")[: context.cursor_line]
-        place = place_of("\n".join([*lines, context.text_until_cursor]))
+        place = context_of("\n".join([*lines, context.text_until_cursor]))
         typed = ""
         found: list[Candidate] = []
         if place is not None:

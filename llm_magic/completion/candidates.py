@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from llm_magic.completion.place import Place, flags_of
+from llm_magic.completion.context import CompletionContext, flags_of
 
 if TYPE_CHECKING:
     from llm_magic.session import Session
@@ -66,7 +66,7 @@ class Candidates:
         self._namespace = namespace
         self._hidden = hidden
 
-    def at(self, place: Place) -> tuple[str, list[Candidate]]:
+    def at(self, place: CompletionContext) -> tuple[str, list[Candidate]]:
         """Return the end of what was typed that a completion replaces, and the completions."""
         if place.kind == "flag":
             return place.text, self._flags(place)
@@ -78,7 +78,7 @@ class Candidates:
             return place.text, _starting(place.text, _filters())
         return self._value(place)
 
-    def _flags(self, place: Place) -> list[Candidate]:
+    def _flags(self, place: CompletionContext) -> list[Candidate]:
         """Return the options that have not been given; short ones where one dash was typed."""
         flags = flags_of(place.magic)
         given = {flags[flag].name for flag in place.given if flag in flags}
@@ -91,7 +91,7 @@ class Candidates:
         ]
         return sorted(found, key=lambda candidate: candidate.text) if place.text else found
 
-    def _value(self, place: Place) -> tuple[str, list[Candidate]]:
+    def _value(self, place: CompletionContext) -> tuple[str, list[Candidate]]:
         assert place.option is not None  # noqa: S101 - a value is that of an option
         name, text = place.option.name, place.text
         if name == "model":
@@ -131,7 +131,7 @@ class Candidates:
             or [candidate for candidate in known if typed in candidate.text.lower()]
         )
 
-    def _words(self, place: Place) -> Iterator[Candidate]:
+    def _words(self, place: CompletionContext) -> Iterator[Candidate]:
         """Return what a `%llm_…` line takes next."""
         action = place.given[0] if place.given else ""
         if not action:

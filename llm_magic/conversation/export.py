@@ -13,8 +13,8 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any
 
+from llm_magic.conversation.serialization import from_document, image_url, to_document
 from llm_magic.conversation.turns import Turn
-from llm_magic.conversation.wording import from_document, image_url, to_document
 from llm_magic.errors import HistoryError
 from llm_magic.markdown import for_notebook
 from llm_magic.messages import Image, Message, Text

@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 import json
+import os
 import sqlite3
+import threading
+import time
 import warnings
-from collections.abc import Callable, Sequence
+import weakref
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import closing, contextmanager, suppress
 from pathlib import Path
 
-from llm_magic.conversation.database import Database
+from llm_magic.conversation.serialization import from_document, to_document
 from llm_magic.conversation.turns import Turn
-from llm_magic.conversation.wording import from_document, to_document
 from llm_magic.errors import HistoryError
 
 
@@ -122,3 +126,174 @@ def _read(database: sqlite3.Connection, condition: str, values: tuple[object, ..
         )
     except ValueError as error:
         raise HistoryError(f"A turn in the file of conversations is damaged: {error}.", "%llm_chat reset") from error
+
+
+APPLICATION_ID = 0x6C6C6D63  # "llmc": tells our files from other databases
+VERSION = 1
+_MAGIC = b"SQLite format 3\0"
+_WRITTEN_BY_HAND = {".ipynb", ".py", ".md", ".txt", ".csv", ".toml", ".yaml", ".yml", ".json"}
+_WAIT = 10.0  # seconds for another kernel's change to end
+
+_SCHEMA = f"""
+BEGIN IMMEDIATE;
+CREATE TABLE IF NOT EXISTS turns (
+    id INTEGER PRIMARY KEY,
+    chat TEXT NOT NULL,
+    place INTEGER NOT NULL,
+    part INTEGER NOT NULL,
+    cell_id TEXT,
+    model TEXT NOT NULL,
+    at REAL NOT NULL,
+    messages TEXT NOT NULL,
+    UNIQUE (chat, place, part)
+);
+CREATE INDEX IF NOT EXISTS cells ON turns (chat, cell_id);
+PRAGMA application_id = {APPLICATION_ID};
+PRAGMA user_version = {VERSION};
+COMMIT;
+"""
+
+
+class Database:
+    """A table of turns, see `_SCHEMA`: `place` is a cell's place in its conversation, `part` counts within a cell.
+
+    Parameters
+    ----------
+    file
+        The file; None for memory. It is made when it is first written to.
+    say
+        Takes a sentence that the user should see: that a damaged file was put aside, and where it is now.
+
+    """
+
+    def __init__(self, file: str | Path | None, say: Callable[[str], None]) -> None:
+        self.file = Path(os.path.expanduser(file)).absolute() if file else None  # noqa: PTH111 - Path's one may raise
+        self._say = say
+        self._lock = threading.RLock()
+        self._seen: tuple[int, int] | None = None  # the file that was looked at, should another take its name
+        self._memory: sqlite3.Connection | None = None
+        if self.file is None:
+            self._memory = _connect(":memory:")
+            self._memory.executescript(_SCHEMA)
+            weakref.finalize(self, self._memory.close)
+
+    @contextmanager
+    def reading(self) -> Iterator[sqlite3.Connection | None]:
+        """Give a connection to read from; None where there is no file yet.
+
+        Raises
+        ------
+        HistoryError
+            The file cannot be read, is locked for long, or is not ours.
+
+        """
+        with self._lock, self._errors("read"):
+            if self.file is None:
+                yield self._memory
+            elif not self._look(self.file):
+                yield None
+            else:
+                with closing(_connect(self.file)) as database:
+                    yield database
+
+    @contextmanager
+    def writing(self) -> Iterator[sqlite3.Connection]:
+        """Give a connection within a transaction, which an exception undoes.
+
+        Raises
+        ------
+        HistoryError
+            The file cannot be written, is locked for long, or is not ours.
+
+        """
+        with self._lock, self._errors("written"):
+            if self._memory is not None:
+                with _transaction(self._memory):
+                    yield self._memory
+            elif self.file is not None:
+                known = self._look(self.file)
+                with closing(_connect(self.file)) as database:
+                    if not known:
+                        database.executescript(_SCHEMA)
+                    with _transaction(database):
+                        yield database
+
+    @contextmanager
+    def _errors(self, done: str) -> Iterator[None]:
+        try:
+            yield
+        except (sqlite3.Error, OSError) as error:
+            hint = "Check the file and its folder, or set LLMMagics.chat_file to another one."
+            if "locked" in str(error):
+                hint = "Another kernel is writing to it; try again."
+            raise HistoryError(f"The conversations in {self.file} cannot be {done}: {error}.", hint) from error
+
+    def _look(self, file: Path) -> bool:
+        """Return whether there is a file of ours; a damaged one is put aside, a foreign one refused."""
+        if not file.exists() or not file.stat().st_size:
+            return False
+        stat = file.stat()
+        if self._seen == (stat.st_dev, stat.st_ino):
+            return True
+        with file.open("rb") as opened:
+            is_database = opened.read(len(_MAGIC)) == _MAGIC
+        if not is_database and file.suffix.lower() in _WRITTEN_BY_HAND:
+            raise HistoryError(
+                f"{file} is no file of conversations.", "Name a new file: LLMMagics.chat_file = 'chats.sqlite'."
+            )
+        damage = _damage(file) if is_database else "it is no SQLite database"
+        if damage:
+            self._put_aside(file, damage)
+            return False
+        self._seen = (stat.st_dev, stat.st_ino)
+        return True
+
+    def _put_aside(self, file: Path, damage: str) -> None:
+        """Rename a damaged file, with the journal that belongs to it, so that nothing of it is lost."""
+        stamp = time.strftime("%Y%m%d-%H%M%S")
+        aside = file.with_name(f"{file.name}.damaged-{stamp}")
+        number = 1
+        while aside.exists():
+            number += 1
+            aside = file.with_name(f"{file.name}.damaged-{stamp}-{number}")
+        file.rename(aside)
+        with suppress(FileNotFoundError):
+            file.with_name(f"{file.name}-journal").rename(f"{aside}-journal")
+        self._say(
+            f"The conversations in {file} are damaged ({damage}): the file is kept as {aside.name}, "
+            "and a new one is begun."
+        )
+
+
+def _damage(file: Path) -> str:
+    """Return what is wrong with a database, empty where nothing is."""
+    try:
+        with closing(_connect(file)) as database:
+            (application,) = database.execute("PRAGMA application_id").fetchone()
+            (version,) = database.execute("PRAGMA user_version").fetchone()
+            (tables,) = database.execute("SELECT count(*) FROM sqlite_master").fetchone()
+            if application != APPLICATION_ID and tables:
+                raise HistoryError(f"{file} is a database of another program.", "Name a new file.")
+            if version > VERSION:
+                raise HistoryError(f"{file} was written by a newer llm_magic.", "Upgrade llm_magic.")
+            (found,) = database.execute("PRAGMA quick_check(1)").fetchone()
+            return "" if found == "ok" else str(found)
+    except sqlite3.OperationalError:
+        raise  # locked, or not to be read: that says nothing of its content
+    except sqlite3.DatabaseError as error:
+        return str(error)
+
+
+def _connect(name: str | Path) -> sqlite3.Connection:
+    return sqlite3.connect(name, timeout=_WAIT, isolation_level=None, check_same_thread=False)
+
+
+@contextmanager
+def _transaction(database: sqlite3.Connection) -> Iterator[None]:
+    database.execute("BEGIN IMMEDIATE")
+    try:
+        yield
+    except BaseException:
+        database.execute("ROLLBACK")
+        raise
+    database.execute("COMMIT")

@@ -8,10 +8,10 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, Protocol
 
 if TYPE_CHECKING:
+    from llm_magic.config.settings import Settings
     from llm_magic.draft import Draft
     from llm_magic.response import Response
-    from llm_magic.settings import Settings
-    from llm_magic.wire.exchange import Preview
+    from llm_magic.wire.call import Preview
 
 
 Reading = Callable[[], Any]
@@ -60,8 +60,8 @@ def choose(shell: Any, settings: Settings, show: str = "markdown", *, background
 
     """
     if getattr(shell, "kernel", None) is not None:
-        from llm_magic.display.cell import Cell
         from llm_magic.display.notebook import NotebookView
+        from llm_magic.display.outputs import Cell
 
         return NotebookView(Cell(shell), show, settings.repaints)
     if sys.stdout.isatty() and os.environ.get("TERM") != "dumb":

@@ -11,11 +11,9 @@ import time
 from collections.abc import Callable
 
 from llm_magic.display import Reading, answer, markup
-from llm_magic.display.cell import Bundle, Cell
-from llm_magic.display.flow import Flow
-from llm_magic.display.outputs import Outputs
-from llm_magic.display.pace import Pace
-from llm_magic.display.reader import Reader
+from llm_magic.display.answer import Reader
+from llm_magic.display.outputs import Bundle, Cell, Outputs
+from llm_magic.display.streaming_outputs import Pace, StreamingOutputs
 from llm_magic.draft import Draft
 from llm_magic.markdown import for_notebook
 from llm_magic.response import Response
@@ -62,7 +60,7 @@ class NotebookView:
     def _begin_answer(self, generation: int) -> None:
         self._generation = generation
         self._reader = Reader()
-        self._flow = Flow()
+        self._flow = StreamingOutputs()
         self._reasoned = False
         self._dirty = False
 

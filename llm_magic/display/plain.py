@@ -5,7 +5,7 @@ from __future__ import annotations
 import sys
 
 from llm_magic.display import Reading, answer, markup, table
-from llm_magic.display.reader import Reader
+from llm_magic.display.answer import Reader
 from llm_magic.draft import Draft
 from llm_magic.response import Response
 

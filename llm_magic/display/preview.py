@@ -7,7 +7,7 @@ from html import escape
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from llm_magic.wire.exchange import Preview
+    from llm_magic.wire.call import Preview
 
 _LONGEST = 400
 """Characters of one text in the body that are shown: an image would fill the page."""

@@ -7,8 +7,8 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 from llm_magic.display import Reading, answer, markup, table
+from llm_magic.display.answer import Reader
 from llm_magic.display.blocks import Splitter
-from llm_magic.display.reader import Reader
 from llm_magic.draft import Draft
 from llm_magic.response import Response
 

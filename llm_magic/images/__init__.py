@@ -1,5 +1,286 @@
-"""Anything that is an image becomes one part of a message: encoded once, sniffed, and small enough."""
+"""What users call an image, to bytes that a model takes; each kind of source has its reader, in one table."""
 
-from llm_magic.images.reading import is_picture, own_picture, part
+from __future__ import annotations
 
-__all__ = ["is_picture", "own_picture", "part"]
+import base64
+import binascii
+import os
+import re
+from collections.abc import Callable
+from difflib import get_close_matches
+from io import BytesIO
+from pathlib import Path
+from typing import Any
+from urllib.parse import unquote_to_bytes
+
+from llm_magic.errors import PromptError
+from llm_magic.images.formats import header, media_type, png
+from llm_magic.images.scaling import MAX_PIXELS, converted, encoded, scaled
+from llm_magic.messages import Image
+
+MAX_SOURCE = 64 * 2**20  # bytes of a file that is read at all
+MAX_SENT = 20 * 2**20  # bytes of an image in a request; OpenAI and Azure take no more for one
+
+_TAKEN = "PNG, JPEG, GIF and WebP are taken."
+
+
+def part(value: Any, *, max_side: int) -> tuple[Image, str]:
+    """Return an image as a part of a message, and what was done to it.
+
+    Parameters
+    ----------
+    value
+        A path, a URL (`http:`, `https:`, `data:`), the bytes of a file, a PIL image, a matplotlib figure or axes,
+        an `IPython.display.Image`, or an array: H×W, H×W×3 or H×W×4, of uint8, of bool, or of floats from 0 to 1.
+    max_side
+        Pixels that its longest side may have; a larger one is scaled down. An image at an `http(s)` URL is fetched by
+        the server, and is not.
+
+    Returns
+    -------
+    tuple
+        The part, and a sentence for the user where the image was changed, else an empty one.
+
+    Raises
+    ------
+    PromptError
+        There is no such file, the bytes are no image or too many, or `pillow` is needed and missing.
+
+    """
+    for applies, read in _SOURCES:
+        if applies(value):
+            return read(value, max_side)
+    drawn = own_picture(value, max_side=max_side)
+    if drawn is not None:
+        return drawn
+    raise PromptError(
+        f"A {type(value).__name__} is no image.",
+        "Give a path, a URL, bytes, an array, a PIL image, a matplotlib figure or an IPython.display.Image.",
+    )
+
+
+def is_picture(value: Any) -> bool:
+    """Whether `{{ value }}` means an image: objects that are nothing else, not paths, text or arrays."""
+    return any(applies(value) for applies in _PICTURES)
+
+
+def _is(value: object, module: str, name: str) -> bool:
+    """Whether `value` is of a class of a library, which is not imported for the question."""
+    return any(base.__name__ == name and base.__module__.split(".")[0] == module for base in type(value).__mro__)
+
+
+def _is_pil(value: object) -> bool:
+    return _is(value, "PIL", "Image")
+
+
+def _figure(value: Any) -> Any:
+    """Return the matplotlib figure that this is, or that it belongs to; else None."""
+    seen = value
+    if _is(seen, "numpy", "ndarray") and seen.dtype.hasobject and seen.size:
+        seen = seen.flat[0]  # plt.subplots(2, 2) gives an array of axes
+    for _ in range(4):  # axes belong to a subfigure at most, which belongs to a figure
+        if _is(seen, "matplotlib", "Figure"):
+            return seen
+        if not (_is(seen, "matplotlib", "Artist") or type(seen).__module__.startswith("seaborn.")):
+            return None
+        seen = getattr(seen, "figure", None)
+    return None
+
+
+def _is_figure(value: object) -> bool:
+    return _figure(value) is not None
+
+
+def _is_displayed(value: object) -> bool:
+    return _is(value, "IPython", "Image")
+
+
+def _from_part(value: Image, max_side: int) -> tuple[Image, str]:
+    return (value, "") if value.data is None else _fitted(value.data, "The image", max_side)
+
+
+def _from_bytes(value: Any, max_side: int) -> tuple[Image, str]:
+    return _fitted(bytes(value), "The image", max_side)
+
+
+def _from_text(value: str, max_side: int) -> tuple[Image, str]:
+    """Read a URL or a path."""
+    if re.match(r"(?i)https?://", value):
+        return Image(url=value), ""
+    if re.match(r"(?i)data:", value):
+        return _fitted(_data_url(value), "The data: URL", max_side)
+    if re.match(r"(?i)[a-z][a-z0-9+.-]+://", value):
+        raise PromptError(
+            f"{value.partition(':')[0]}: URLs of images are not read.", "Give an http(s) or data: URL, or a path."
+        )
+    return _from_path(Path(value), max_side)
+
+
+def _data_url(url: str) -> bytes:
+    """Decode a data: URL (RFC 2397)."""
+    described, comma, data = url.partition(",")
+    try:
+        if not comma:
+            raise ValueError("no comma")  # noqa: TRY301 - one message for all that is wrong with it
+        if described.lower().endswith(";base64"):
+            return base64.b64decode(re.sub(r"\s", "", unquote_to_bytes(data).decode("ascii")), validate=True)
+        return unquote_to_bytes(data)
+    except (ValueError, binascii.Error):
+        raise PromptError("The data: URL of the image cannot be decoded.", "data:image/png;base64,…") from None
+
+
+def _from_path(value: Any, max_side: int) -> tuple[Image, str]:
+    path = Path(os.fspath(value)).expanduser()
+    try:
+        size = path.stat().st_size
+        if not path.is_file():
+            raise PromptError(f"The image {path} is no file.", "Name an image file.")
+        if size > MAX_SOURCE:
+            raise PromptError(
+                f"The image {path} has {size / 2**20:,.0f} MB; {MAX_SOURCE // 2**20} MB are read at most.",
+                "Scale it down first.",
+            )
+        data = path.read_bytes()
+    except FileNotFoundError:
+        raise PromptError(f"There is no image {path}.", _close_files(path)) from None
+    except (OSError, ValueError) as error:
+        reason = error.strerror if isinstance(error, OSError) else str(error)
+        raise PromptError(f"The image {path} cannot be read: {reason}.", "Check the path.") from None
+    return _fitted(data, f"The image {path}", max_side)
+
+
+def _close_files(path: Path) -> str:
+    try:
+        names = [entry.name for entry in os.scandir(path.parent)]
+    except (OSError, ValueError):
+        return f"The folder {path.parent} does not exist." if not path.parent.exists() else ""
+    close = get_close_matches(path.name, names, n=3, cutoff=0.6)
+    return f"Did you mean {' or '.join(close)}?" if close else f"The path is relative to {Path.cwd()}."
+
+
+def _from_displayed(value: Any, max_side: int) -> tuple[Image, str]:
+    if value.data is None:
+        return _from_text(value.url or value.filename or "", max_side)
+    if isinstance(value.data, str):
+        try:
+            return _fitted(base64.b64decode(value.data, validate=True), "The displayed image", max_side)
+        except (ValueError, binascii.Error):
+            raise PromptError("The displayed image holds no image bytes.", _TAKEN) from None
+    return _fitted(value.data, "The displayed image", max_side)
+
+
+def _from_figure(value: Any, max_side: int) -> tuple[Image, str]:
+    """Draw a figure; one that is too large at fewer dots an inch, so that it stays sharp."""
+    figure = _figure(value)
+    inches = max(figure.get_size_inches())
+    dpi = float(figure.dpi)
+    most = max_side / inches
+    note = f"The figure was drawn at {most:.0f} instead of {dpi:.0f} dots an inch." if dpi > most else ""
+    sink = BytesIO()
+    figure.savefig(sink, format="png", dpi=min(dpi, most))
+    image, further = _fitted(sink.getvalue(), "The figure", max_side)
+    return image, " ".join(filter(None, (note, further)))
+
+
+def _from_pil(value: Any, max_side: int) -> tuple[Image, str]:
+    data, kind, note = encoded(value, max_side)
+    return _checked(Image(data, kind)), note
+
+
+def _from_array(value: Any, max_side: int) -> tuple[Image, str]:
+    """Write an array as PNG, which needs no library where it is small enough."""
+    shape = " × ".join(map(str, value.shape))
+    channels = value.shape[2] if value.ndim == 3 else 1  # noqa: PLR2004 - height, width, channels
+    if value.ndim not in {2, 3} or channels not in {1, 3, 4} or not value.size:
+        raise PromptError(f"An array of shape {shape or '()'} is no image.", "Images are H×W, H×W×3 or H×W×4.")
+    height, width = value.shape[:2]
+    if height * width > MAX_PIXELS:
+        raise PromptError(f"An array of {shape} is too large for an image.", "Take every nth pixel: a[::4, ::4].")
+    kind = value.dtype.kind
+    if kind == "b":
+        value = value.astype("uint8") * 255
+    elif kind == "f":
+        if not (value.min() >= 0 and value.max() <= 1):  # NaN fails both
+            raise PromptError(
+                f"The array goes from {value.min():g} to {value.max():g}; floats of an image are from 0 to 1.",
+                "Scale it: (a - a.min()) / (a.max() - a.min()).",
+            )
+        value = (value * 255).round().astype("uint8")
+    elif value.dtype.name != "uint8":
+        raise PromptError(f"An array of {value.dtype} is no image.", "Make it uint8 (0 to 255) or float (0 to 1).")
+    return _fitted(png(value.tobytes(), width, height, channels), "The array", max_side)
+
+
+def own_picture(value: Any, *, max_side: int) -> tuple[Image, str] | None:
+    """Return the picture that an object draws of itself, as `part` does; None where it draws none."""
+    kind = type(value)
+    if hasattr(kind, "_repr_markdown_"):  # which it would rather have read
+        return None
+    for name in ("_repr_png_", "_repr_jpeg_"):
+        shown = getattr(value, name)() if callable(getattr(kind, name, None)) else None
+        shown = shown[0] if isinstance(shown, tuple) and shown else shown
+        if shown is not None:
+            data = base64.b64decode(shown) if isinstance(shown, str) else bytes(shown)
+            return _fitted(data, f"The {kind.__name__}", max_side)
+    return None
+
+
+def _fitted(data: bytes, what: str, max_side: int) -> tuple[Image, str]:
+    """Return bytes as they are where they can be sent so, else converted or scaled down."""
+    if len(data) > MAX_SOURCE:
+        raise PromptError(f"{what} has {len(data) / 2**20:,.0f} MB.", f"{MAX_SOURCE // 2**20} MB are read at most.")
+    if media_type(data) is None:
+        return _converted(data, what, max_side)
+    known = header(data)
+    if known is None or not known.whole:
+        raise PromptError(f"{what} is damaged or cut off.", "Open it in a viewer, or load it anew.")
+    if known.width * known.height > MAX_PIXELS:
+        raise PromptError(
+            f"{what} has {known.width:,} × {known.height:,} pixels.", f"{MAX_PIXELS:,} are read at most: scale it down."
+        )
+    if max(known.width, known.height) <= max_side:
+        return _checked(Image(data, known.media_type)), ""
+    smaller, kind, note = scaled(data, what, max_side)
+    return _checked(Image(smaller, kind)), note
+
+
+def _converted(data: bytes, what: str, max_side: int) -> tuple[Image, str]:
+    """Convert another format, where Pillow knows it."""
+    if not data:
+        raise PromptError(f"{what} is empty.", _TAKEN)
+    if re.match(rb"\s*(<\?xml[^>]*>\s*)?(<!--.*?-->\s*)*(<!DOCTYPE svg[^>]*>\s*)?<svg", data[:2000], re.DOTALL):
+        raise PromptError(f"{what} is an SVG, which models do not take.", f"Convert it. {_TAKEN}")
+    found = converted(data, max_side)
+    if found is None:
+        raise PromptError(f"{what} is no image that can be read; it begins with {data[:12]!r}.", _TAKEN)
+    image, kind, note = found
+    return _checked(Image(image, kind)), f"{what} {note}"
+
+
+def _checked(image: Image) -> Image:
+    if image.data is not None and len(image.data) > MAX_SENT:
+        raise PromptError(
+            f"The image has {len(image.data) / 2**20:,.0f} MB; {MAX_SENT // 2**20} MB can be sent.",
+            "Lower LLMMagics.max_image_pixels, or save it as JPEG.",
+        )
+    return image
+
+
+_PICTURES: tuple[Callable[[Any], bool], ...] = (
+    lambda value: isinstance(value, Image),
+    lambda value: isinstance(value, (bytes, bytearray)) and media_type(bytes(value[:16])) is not None,
+    _is_pil,
+    _is_figure,
+    _is_displayed,
+)
+
+_SOURCES: tuple[tuple[Callable[[Any], bool], Callable[[Any, int], tuple[Image, str]]], ...] = (
+    (lambda value: isinstance(value, str), _from_text),
+    (lambda value: isinstance(value, os.PathLike), _from_path),
+    (lambda value: isinstance(value, (bytes, bytearray, memoryview)), _from_bytes),
+    (lambda value: isinstance(value, Image), _from_part),
+    (_is_pil, _from_pil),
+    (_is_figure, _from_figure),
+    (_is_displayed, _from_displayed),
+    (lambda value: _is(value, "numpy", "ndarray"), _from_array),
+)

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from llm_magic.markdown.harmless import harmless
 from llm_magic.markdown.maths import with_dollars
+from llm_magic.markdown.sanitize import sanitize
 
 
 def for_notebook(text: str) -> str:
@@ -13,4 +13,4 @@ def for_notebook(text: str) -> str:
     '$a$ &lt;img src=x onerror=alert(1)>'
 
     """
-    return harmless(with_dollars(text))
+    return sanitize(with_dollars(text))

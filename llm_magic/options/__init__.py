@@ -6,9 +6,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field, fields
 from typing import Any
 
+from llm_magic.capabilities import Api
 from llm_magic.errors import OptionError
 from llm_magic.options.table import BY_FLAG, BY_NAME, OPTIONS, Option
-from llm_magic.profile import Api
 
 __all__ = ["BY_FLAG", "BY_NAME", "NOT_A_DEFAULT", "OPTIONS", "Option", "Options", "from_mapping"]
 

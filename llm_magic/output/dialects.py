@@ -8,15 +8,14 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
+from llm_magic.capabilities import Capabilities, Dialect, Kind
 from llm_magic.errors import UnsupportedError
-from llm_magic.output.normal import Normal, normal
-from llm_magic.output.notation import to_gbnf, to_regex
-from llm_magic.output.regex import read_regex
-from llm_magic.output.scalars import Target
+from llm_magic.output.grammar.regex import read_regex
+from llm_magic.output.grammar.regex_to_gbnf import to_gbnf, to_regex
+from llm_magic.output.schema.normalize import Normal, Target, normal
+from llm_magic.output.schema.strict import TARGET as OPENAI
+from llm_magic.output.schema.strict import strict
 from llm_magic.output.spec import WRAP, OutputSpec
-from llm_magic.output.strict import TARGET as OPENAI
-from llm_magic.output.strict import strict
-from llm_magic.profile import Dialect, Kind, Profile
 from llm_magic.request import Tool
 
 LLAMA = Target(formats=frozenset({"uuid"}), escapes=True)
@@ -52,14 +51,14 @@ class Structure:
     notes: tuple[str, ...] = ()
 
 
-def apply(spec: OutputSpec, profile: Profile) -> Structure:
+def apply(spec: OutputSpec, capabilities: Capabilities) -> Structure:
     """Return the constraint of an output type as an endpoint takes it.
 
     Parameters
     ----------
     spec
         The output type.
-    profile
+    capabilities
         The endpoint: `dialects` and `api` are read.
 
     Raises
@@ -68,11 +67,11 @@ def apply(spec: OutputSpec, profile: Profile) -> Structure:
         The endpoint has no way to take this kind of constraint.
 
     >>> from llm_magic.output.spec import spec_from
-    >>> apply(spec_from(bool), Profile(dialects={"json": "structured_outputs"})).fields
+    >>> apply(spec_from(bool), Capabilities(dialects={"json": "structured_outputs"})).fields
     {'structured_outputs': {'json': {'type': 'boolean'}}}
 
     """
-    dialect = profile.dialects.get(spec.kind)
+    dialect = capabilities.dialects.get(spec.kind)
     write = WRITERS.get((dialect, spec.kind)) if dialect is not None else None
     if dialect is None or write is None:
         raise UnsupportedError(
@@ -81,10 +80,10 @@ def apply(spec: OutputSpec, profile: Profile) -> Structure:
             if spec.kind in ("regex", "grammar")
             else "Leave the output type out, and read the text.",
         )
-    key = (dialect, profile.api, profile.strict_tools)
+    key = (dialect, capabilities.api, capabilities.strict_tools)
     made: Structure | None = spec.made.get(key)
     if made is None:
-        made = spec.made[key] = write(spec, profile)
+        made = spec.made[key] = write(spec, capabilities)
     return made
 
 
@@ -119,15 +118,15 @@ def _objects_only(spec: OutputSpec) -> dict[str, Any]:
     return spec.schema if spec.object_root else wrapped(normal(spec.schema, OPENAI).schema)
 
 
-def _openai(spec: OutputSpec, profile: Profile) -> Structure:
+def _openai(spec: OutputSpec, capabilities: Capabilities) -> Structure:
     schema, reason = strict(_objects_only(spec))
     notes: tuple[str, ...] = ()
     if schema is None:
         notes = (f"The schema was sent non-strict, because {reason}; the answer is checked here.",)
     named = {"name": schema_name(spec.title), "schema": schema or _objects_only(spec), "strict": schema is not None}
-    if profile.api == "completions":
+    if capabilities.api == "completions":
         raise UnsupportedError("The completions API takes no JSON Schema.", "Say --api chat.")
-    if profile.api == "responses":
+    if capabilities.api == "responses":
         return Structure("json_schema", {"text": {"format": {"type": "json_schema", **named}}}, notes=notes)
     return Structure("json_schema", {"response_format": {"type": "json_schema", "json_schema": named}}, notes=notes)
 
@@ -150,7 +149,7 @@ def _unsaid(spec: OutputSpec, plain: Normal) -> tuple[str, ...]:
     return (f"The server is not told about {', '.join(unsaid)} in the schema; the answer is checked here.",)
 
 
-def _vllm(spec: OutputSpec, _profile: Profile) -> Structure:
+def _vllm(spec: OutputSpec, _capabilities: Capabilities) -> Structure:
     notes: tuple[str, ...] = ()
     constraint: dict[str, Any]
     if spec.kind == "json":
@@ -165,12 +164,12 @@ def _vllm(spec: OutputSpec, _profile: Profile) -> Structure:
     return Structure("structured_outputs", {"structured_outputs": constraint}, _told_fields(spec), notes=notes)
 
 
-def _llama_schema(spec: OutputSpec, profile: Profile) -> Structure:
+def _llama_schema(spec: OutputSpec, capabilities: Capabilities) -> Structure:
     schema, notes = _decoder_schema(spec, LLAMA)
     fields: dict[str, Any]
-    if profile.api == "completions":
+    if capabilities.api == "completions":
         fields = {"json_schema": schema}  # a field of llama.cpp's own, which its other APIs do not read
-    elif profile.api == "responses":
+    elif capabilities.api == "responses":
         fields = {"text": {"format": {"type": "json_schema", "name": schema_name(spec.title), "schema": schema}}}
     else:
         named = {"name": schema_name(spec.title), "schema": schema}
@@ -178,7 +177,7 @@ def _llama_schema(spec: OutputSpec, profile: Profile) -> Structure:
     return Structure("llama_json_schema", fields, _told_fields(spec), notes=notes)
 
 
-def _llama_grammar(spec: OutputSpec, _profile: Profile) -> Structure:
+def _llama_grammar(spec: OutputSpec, _capabilities: Capabilities) -> Structure:
     return Structure("llama_grammar", {"grammar": _grammar_text(spec)}, _told_fields(spec))
 
 
@@ -192,23 +191,23 @@ def _grammar_text(spec: OutputSpec) -> str:
     return f"root ::= {to_gbnf(read_regex(spec.pattern))}"
 
 
-def _json_object(spec: OutputSpec, profile: Profile) -> Structure:
-    if profile.api == "completions":
+def _json_object(spec: OutputSpec, capabilities: Capabilities) -> Structure:
+    if capabilities.api == "completions":
         raise UnsupportedError("The completions API takes no response format.", "Say --api chat.")
     asked = "Answer with a JSON object that fits this JSON Schema, and nothing else:\n" + _compact(_objects_only(spec))
-    if profile.api == "responses":
+    if capabilities.api == "responses":
         return Structure("json_object", {"text": {"format": {"type": "json_object"}}}, asked)
     return Structure("json_object", {"response_format": {"type": "json_object"}}, asked)
 
 
-def _tool_call(spec: OutputSpec, profile: Profile) -> Structure:
-    plain, reason = strict(_objects_only(spec)) if profile.strict_tools else (None, "")
+def _tool_call(spec: OutputSpec, capabilities: Capabilities) -> Structure:
+    plain, reason = strict(_objects_only(spec)) if capabilities.strict_tools else (None, "")
     notes = (f"The schema was sent non-strict, because {reason}; the answer is checked here.",) if reason else ()
     tool = Tool(schema_name(spec.title), "Give the answer.", plain or _objects_only(spec), strict=plain is not None)
     return Structure("tool_call", tools=(tool,), notes=notes)
 
 
-def _prompt(spec: OutputSpec, _profile: Profile) -> Structure:
+def _prompt(spec: OutputSpec, _capabilities: Capabilities) -> Structure:
     if spec.kind == "choices":
         return Structure("prompt", instruction=_told_fields(spec))
     schema = wrapped(normal(spec.schema, OPENAI).schema) if spec.always_wrapped else spec.schema
@@ -244,7 +243,7 @@ def _descriptions(node: Any) -> Iterator[str]:
             yield from _descriptions(value)
 
 
-WRITERS: Mapping[tuple[Dialect, Kind], Callable[[OutputSpec, Profile], Structure]] = {
+WRITERS: Mapping[tuple[Dialect, Kind], Callable[[OutputSpec, Capabilities], Structure]] = {
     ("json_schema", "json"): _openai,
     ("json_schema", "choices"): _openai,
     ("json_schema", "regex"): _openai,

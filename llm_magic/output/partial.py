@@ -24,10 +24,10 @@ _scan: Callable[[str, int], tuple[Any, int]] = json.JSONDecoder(strict=False).sc
 """Reads one value at a place; `raw_decode` would count all lines before an error."""
 
 
-class Growing:
+class PartialJSON:
     """The value of a JSON text of which more may come.
 
-    >>> growing = Growing()
+    >>> growing = PartialJSON()
     >>> growing.feed('[{"name": "Ul')
     >>> growing.value
     [{'name': 'Ul'}]

@@ -11,13 +11,13 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
+from llm_magic.capabilities import Kind
 from llm_magic.errors import OutputTypeError
 from llm_magic.output import validate
-from llm_magic.output.expression import evaluate_type, require_type
 from llm_magic.output.grammar import Grammar
 from llm_magic.output.schema import Schema, read_schema
-from llm_magic.output.shape import Shape, is_object, may_be_object, shape_of, type_name, words_of
-from llm_magic.profile import Kind
+from llm_magic.output.schema.shape import Shape, is_object, may_be_object, shape_of, type_name, words_of
+from llm_magic.output.type_expression import evaluate_type, require_type
 
 WRAP = "value"
 """The key of the object that holds a value where an endpoint takes nothing but objects."""

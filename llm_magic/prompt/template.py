@@ -16,9 +16,8 @@ from jinja2.parser import Parser
 from jinja2.utils import missing
 
 from llm_magic.messages import Part, Text
-from llm_magic.prompt import complaints, failures
-from llm_magic.prompt.language import Names, UnknownError, environment
-from llm_magic.prompt.syntax import tags
+from llm_magic.prompt import errors
+from llm_magic.prompt.language import Names, UnknownError, environment, tags
 from llm_magic.prompt.values import Rendering, to_prompt
 
 _FILE = "<prompt>"
@@ -76,12 +75,12 @@ def render(template: str, namespace: Mapping[str, Any], *, settings: Limits, raw
 
     Examples
     --------
-    >>> from llm_magic.settings import Settings
+    >>> from llm_magic.config.settings import Settings
     >>> render("{{ n + 1 }} of {\"n\": 1}", {"n": 1}, settings=Settings()).parts
     (Text(text='2 of {"n": 1}'),)
 
     """
-    failures.note_last_error()
+    errors.note_last_error()
     if raw or ("{{" not in template and "{%" not in template):
         return Rendered((Text(template),))
     return _Run(template, namespace, settings).render()
@@ -118,7 +117,7 @@ class _Run:
             self._refuse_bare_builtins(tree)
             code = compile(str(generate(tree, self.language, None, _FILE)), _FILE, "exec")
         except TemplateSyntaxError as error:
-            raise complaints.syntax_error(self.source, error) from None
+            raise errors.syntax_error(self.source, error) from None
         return Template.from_code(self.language, code, {})
 
     def _refuse(self, other: nodes.Node | None) -> None:
@@ -132,7 +131,7 @@ class _Run:
             for child in output.nodes:
                 name = child.name if isinstance(child, nodes.Name) else ""
                 if name in undeclared and name not in self.namespace and hasattr(builtins, name):
-                    raise complaints.unknown_name(self.source, child.lineno - 1, name, self.namespace)
+                    raise errors.unknown_name(self.source, child.lineno - 1, name, self.namespace)
 
     def find(self, name: str) -> Any:
         """Return what a name stands for that the template itself did not set."""
@@ -143,7 +142,7 @@ class _Run:
         if name in self.language.globals:
             return self.language.globals[name]
         if name == "error":
-            error = failures.last_error()
+            error = errors.last_error()
             return missing if error is None else error
         return getattr(builtins, name, missing)
 
@@ -198,7 +197,7 @@ class _Run:
             step = step.tb_next
         tag, offset = self._tag(line)
         if not isinstance(error, UnknownError):
-            raise complaints.failed(self.source, offset, tag, error) from error
+            raise errors.failed(self.source, offset, tag, error) from error
         if error.obj is missing:
-            raise complaints.unknown_name(self.source, offset, error.name, self.namespace) from None
-        raise complaints.unknown_member(self.source, offset, tag, error) from None
+            raise errors.unknown_name(self.source, offset, error.name, self.namespace) from None
+        raise errors.unknown_member(self.source, offset, tag, error) from None

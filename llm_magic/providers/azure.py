@@ -14,11 +14,11 @@ from urllib.parse import urlsplit, urlunsplit
 from traitlets import Any as AnyTrait
 from traitlets import Dict, Unicode, validate
 
+from llm_magic.capabilities import Capabilities
 from llm_magic.errors import ConfigurationError
-from llm_magic.profile import Profile
-from llm_magic.providers import capabilities, credentials
+from llm_magic.providers import credentials, model_info
 from llm_magic.providers.base import Provider
-from llm_magic.providers.cards import ModelCard
+from llm_magic.providers.model_info import ModelCard
 
 if TYPE_CHECKING:
     from openai import AsyncOpenAI
@@ -111,7 +111,7 @@ class AzureProvider(Provider):
             return endpoint + "/"
         return f"{endpoint}/openai" if self.version else f"{endpoint}/openai/v1/"
 
-    def token(self) -> credentials.Secret | credentials.Asked | None:
+    def token(self) -> credentials.Secret | credentials.SecretCallable | None:
         """Return the Entra token, or what asks for it; None where a key is to be used."""
         where = f"{type(self).__name__}.azure_ad_token"
         if self.keyless:
@@ -119,7 +119,7 @@ class AzureProvider(Provider):
         provider = self.azure_ad_token_provider
         if provider is not None:
             if callable(provider):
-                return credentials.Asked(f"{where}_provider of {self.name} ({id(provider)})", provider)
+                return credentials.SecretCallable(f"{where}_provider of {self.name} ({id(provider)})", provider)
             return credentials.key(provider, f"{where}_provider")
         if self.azure_ad_token_env:
             return credentials.key(self.azure_ad_token_env, f"{where}_env")
@@ -132,7 +132,7 @@ class AzureProvider(Provider):
         token = self.token()
         recipe = super().recipe() if token is None else self._without_key()
         classic = bool(self.version)
-        if classic and isinstance(recipe["api_key"], credentials.Asked):
+        if classic and isinstance(recipe["api_key"], credentials.SecretCallable):
             recipe["api_key"] = self._asked  # the classic client of 2.x asks no callable for a key: `prepare` does
         if not classic and token is not None:
             recipe["api_key"], token = token, None
@@ -158,7 +158,7 @@ class AzureProvider(Provider):
         if unused.lower() not in {name.lower() for name in headers}:
             headers[unused] = omit
         arguments = arguments | {"api_version": recipe["api_version"], "default_headers": headers}
-        if isinstance(token, credentials.Asked):
+        if isinstance(token, credentials.SecretCallable):
             arguments |= {"azure_ad_token_provider": token, "api_key": None}
         elif token is not None:
             arguments |= {"azure_ad_token": token, "api_key": None}
@@ -171,7 +171,7 @@ class AzureProvider(Provider):
         """Ask for the key of the classic API, where it has to be asked for."""
         if self.version and self.token() is None:
             key = self.key()
-            if isinstance(key, credentials.Asked):
+            if isinstance(key, credentials.SecretCallable):
                 self._asked = credentials.Secret(await key())
 
     def key_hint(self) -> str:
@@ -183,20 +183,20 @@ class AzureProvider(Provider):
         """Return the model behind a deployment, as far as the configuration tells."""
         return str(self.deployments.get(deployment, deployment))
 
-    def profile(self, model: str) -> Profile:
+    def capabilities(self, model: str) -> Capabilities:
         """Return what a model can do, by its own name and the API's version."""
         newer = self.version == "" or self.version >= _SINCE
-        reasoning = capabilities.is_reasoning(self.model_of(model))
-        return Profile(
+        reasoning = model_info.is_reasoning(self.model_of(model))
+        return Capabilities(
             api=self.api,
             max_tokens_field="max_completion_tokens" if newer or reasoning else "max_tokens",
-            dialects=dict(capabilities.OPENAI),
+            dialects=dict(model_info.OPENAI),
             stream_usage=newer,
             store=False,
             context=self.context(model),
         )
 
-    async def adapt(self, request: Request, profile: Profile) -> Request:  # noqa: ARG002 - the base's signature
+    async def adapt(self, request: Request, capabilities: Capabilities) -> Request:  # noqa: ARG002 - the base's signature
         """Name the deployment where the model was named."""
         if request.model in self.deployments:
             return request

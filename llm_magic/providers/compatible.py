@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from traitlets import Enum
 
-from llm_magic.profile import Profile
-from llm_magic.providers import capabilities
+from llm_magic.capabilities import Capabilities
+from llm_magic.providers import model_info
 from llm_magic.providers.base import Provider
 
 
@@ -18,17 +18,17 @@ class CompatibleProvider(Provider):
     kind = "compatible"
 
     structured = Enum(
-        list(capabilities.COMPATIBLE),
+        list(model_info.COMPATIBLE),
         "json_schema",
         help="How the server takes an output type: json_schema, json_object, grammar (llama.cpp's), or none: then it "
         "is asked for in words. The answer is validated here in any case.",
     ).tag(config=True)
 
-    def profile(self, model: str) -> Profile:
+    def capabilities(self, model: str) -> Capabilities:
         """Return what the server can do, as `structured` says."""
-        return Profile(
+        return Capabilities(
             api=self.api,
-            dialects=dict(capabilities.COMPATIBLE[self.structured]),
+            dialects=dict(model_info.COMPATIBLE[self.structured]),
             store=False,
             context=self.context(model),
         )

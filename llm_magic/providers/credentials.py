@@ -96,7 +96,7 @@ def variable(name: str, where: str, *, openai: bool = False) -> Secret:
 
 
 @dataclass(frozen=True)
-class Asked:
+class SecretCallable:
     """A key that is asked for at each request: `await` gives it. `source` says where, and is no secret."""
 
     source: str
@@ -117,7 +117,7 @@ class Asked:
         return sendable(value.strip(), self.source)
 
     def __eq__(self, other: object) -> bool:
-        return isinstance(other, Asked) and other.source == self.source
+        return isinstance(other, SecretCallable) and other.source == self.source
 
     def __hash__(self) -> int:
         return hash(self.source)
@@ -138,7 +138,7 @@ def check_key_source(source: str, where: str) -> str:
     )
 
 
-def key(source: str, where: str, *, openai: bool = False) -> Secret | Asked:
+def key(source: str, where: str, *, openai: bool = False) -> Secret | SecretCallable:
     """Return the key that `source` leads to, or what asks for it at each request.
 
     Parameters
@@ -159,13 +159,13 @@ def key(source: str, where: str, *, openai: bool = False) -> Secret | Asked:
     """
     check_key_source(source, where)
     if source.startswith("keyring:"):
-        return Asked(source, _from_keyring(source, where))
+        return SecretCallable(source, _from_keyring(source, where))
     name = variable_of(source)
     if name is None and ":" in source:
         function = imported(source, where)
         if not callable(function):
             raise ConfigurationError(f"{where}: {source} is not callable.", "Name a function that returns the key.")
-        return Asked(source, function)
+        return SecretCallable(source, function)
     name = name or source
     return sendable(variable(name, where, openai=openai), name)
 

@@ -6,10 +6,10 @@ import os
 from typing import Any
 from urllib.parse import urlsplit
 
-from llm_magic.profile import Profile
-from llm_magic.providers import capabilities, credentials
-from llm_magic.providers.addresses import checked
+from llm_magic.capabilities import Capabilities
+from llm_magic.providers import credentials, model_info
 from llm_magic.providers.base import Provider
+from llm_magic.urls import checked
 
 _HOST = "openai.com"
 
@@ -44,7 +44,7 @@ class OpenAIProvider(Provider):
                 return checked(found.strip(), "OPENAI_BASE_URL")
         return super().url()
 
-    def key(self) -> credentials.Secret | credentials.Asked | None:
+    def key(self) -> credentials.Secret | credentials.SecretCallable | None:
         """Return the key that was named, or at home that of the environment."""
         if self.api_key_env or self.keyless:
             return super().key()
@@ -73,13 +73,13 @@ class OpenAIProvider(Provider):
             )
         return super().key_hint()
 
-    def profile(self, model: str) -> Profile:
+    def capabilities(self, model: str) -> Capabilities:
         """Return what a model of OpenAI's can do; what a proxy in its place takes is taken to be older."""
-        newer = self.at_home or capabilities.is_reasoning(model)
-        return Profile(
+        newer = self.at_home or model_info.is_reasoning(model)
+        return Capabilities(
             api=self.api,
             max_tokens_field="max_completion_tokens" if newer else "max_tokens",
-            dialects=dict(capabilities.OPENAI),
+            dialects=dict(model_info.OPENAI),
             store=False,
             context=self.context(model),
         )

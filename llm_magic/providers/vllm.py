@@ -8,14 +8,14 @@ from typing import Any
 
 from traitlets import Bool, Dict, Unicode, Union
 
+from llm_magic.capabilities import Capabilities
 from llm_magic.errors import ContextOverflowError, LLMError, UnsupportedError
 from llm_magic.messages import Image, user
-from llm_magic.profile import Profile
-from llm_magic.providers import capabilities
-from llm_magic.providers.addresses import with_v1
+from llm_magic.providers import model_info
 from llm_magic.providers.base import Provider
-from llm_magic.providers.templates import Template
+from llm_magic.providers.chat_template import Template
 from llm_magic.request import Parameters, Request
+from llm_magic.urls import with_v1
 
 _LISTING_SECONDS = 5.0
 _TEMPLATE_TOKENS = 64  # of one message, more than any template adds
@@ -54,10 +54,10 @@ class VLLMProvider(Provider):
         """Return the base URL, with `/v1` where it has no version."""
         return with_v1(super().url())
 
-    def profile(self, model: str) -> Profile:
+    def capabilities(self, model: str) -> Capabilities:
         """Return what vLLM can do."""
-        dialects = capabilities.VLLM if self.structured_outputs is not False else capabilities.OPENAI
-        return Profile(
+        dialects = model_info.VLLM if self.structured_outputs is not False else model_info.OPENAI
+        return Capabilities(
             api="completions" if self.tokenizer else self.api,
             dialects=dict(dialects),
             tools=not self.tokenizer,
@@ -70,10 +70,10 @@ class VLLMProvider(Provider):
         if self.tokenizer:
             await self.template().load(report)
         if self._cards is None:
-            from llm_magic.wire import listing
+            from llm_magic.wire import models
 
             try:  # the request itself will say what is wrong
-                raw = await listing.list_models(self.client(), self.origin(), timeout=_LISTING_SECONDS, max_retries=0)
+                raw = await models.list_models(self.client(), self.origin(), timeout=_LISTING_SECONDS, max_retries=0)
             except LLMError:
                 return
             self.keep_cards(raw)
@@ -85,7 +85,7 @@ class VLLMProvider(Provider):
             self._template = Template(str(name), str(revision))
         return self._template
 
-    async def adapt(self, request: Request, profile: Profile) -> Request:
+    async def adapt(self, request: Request, capabilities: Capabilities) -> Request:
         """Add the settings of the template and of constraints, or apply the template here.
 
         Raises
@@ -98,21 +98,21 @@ class VLLMProvider(Provider):
         constraint = structure.get("structured_outputs")
         if isinstance(self.structured_outputs, dict) and isinstance(constraint, dict):
             structure["structured_outputs"] = {**self.structured_outputs, **constraint}
-        if self._templates(profile):
+        if self._templates(capabilities):
             extra.pop("chat_template_kwargs", None)
             prompt, tokens = await self._templated(request)
             extra.setdefault("add_special_tokens", False)  # the template has written them
             parameters = replace(request.parameters, extra=extra)
-            if parameters.max_tokens is None and profile.context is not None and tokens < profile.context:
-                parameters = replace(parameters, max_tokens=profile.context - tokens)  # the server's default is 16
+            if parameters.max_tokens is None and capabilities.context is not None and tokens < capabilities.context:
+                parameters = replace(parameters, max_tokens=capabilities.context - tokens)  # the server's default is 16
             return replace(request, messages=(user(prompt),), structure=structure, parameters=parameters)
-        if profile.api == "chat" and self.chat_template_kwargs:
+        if capabilities.api == "chat" and self.chat_template_kwargs:
             extra["chat_template_kwargs"] = self._template_arguments(request)
         return replace(request, structure=structure, parameters=replace(request.parameters, extra=extra))
 
-    def _templates(self, profile: Profile) -> bool:
+    def _templates(self, capabilities: Capabilities) -> bool:
         """Whether the conversation becomes a prompt on this side."""
-        return bool(self.tokenizer) and profile.api == "completions"
+        return bool(self.tokenizer) and capabilities.api == "completions"
 
     def _template_arguments(self, request: Request) -> dict[str, Any]:
         return {**self.read("chat_template_kwargs"), **(request.parameters.extra.get("chat_template_kwargs") or {})}
@@ -126,7 +126,7 @@ class VLLMProvider(Provider):
             )
         return await self.template().apply(request.messages, self._template_arguments(request))
 
-    async def check(self, request: Request, profile: Profile) -> None:
+    async def check(self, request: Request, capabilities: Capabilities) -> None:
         """Refuse a prompt that does not fit, naming its tokens and the context.
 
         It is counted, by the server or the tokenizer here, but only where the characters leave it open.
@@ -137,11 +137,11 @@ class VLLMProvider(Provider):
             Prompt and answer are longer than the model's context.
 
         """
-        context, wanted = profile.context, request.parameters.max_tokens or 1
+        context, wanted = capabilities.context, request.parameters.max_tokens or 1
         length = sum(len(message.text.encode("utf-8", "replace")) for message in request.messages)
         if context is None or length + _TEMPLATE_TOKENS * len(request.messages) + wanted <= context:
             return
-        tokens = await self._count(request, profile)
+        tokens = await self._count(request, capabilities)
         if tokens is not None and tokens + wanted > context:
             origin = self.origin(request.model)
             asked = f" and --max-tokens asks for {wanted:,} more" if request.parameters.max_tokens else ""
@@ -151,19 +151,19 @@ class VLLMProvider(Provider):
                 origin=origin,
             )
 
-    async def _count(self, request: Request, profile: Profile) -> int | None:
+    async def _count(self, request: Request, capabilities: Capabilities) -> int | None:
         """Return the tokens of the prompt; None where the server does not tell."""
-        if self._templates(profile):
+        if self._templates(capabilities):
             return (await self._templated(request))[1]
         from llm_magic.wire import chat, completions
         from llm_magic.wire.watched import watched
 
         body: dict[str, Any] = {"model": request.model}
-        if profile.api == "completions":
+        if capabilities.api == "completions":
             body["prompt"] = completions.prompt(request.messages)
         else:
             plain = replace(request, parameters=Parameters(), structure={})
-            written = chat.body(plain, replace(profile, api="chat"))
+            written = chat.body(plain, replace(capabilities, api="chat"))
             body |= {name: written[name] for name in ("messages", "tools") if name in written}
             arguments = self._template_arguments(request)
             body |= {"chat_template_kwargs": arguments} if arguments else {}

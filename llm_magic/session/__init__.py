@@ -3,7 +3,7 @@
 ```
 line, body ─arguments→ options     body + namespace ─prompt→ parts     type ─output→ constraint
 name ─registry→ provider, model    conversation + parts ─messages→ turns
-(turns, options, constraint, profile) ─compose→ request ─wire, on the loop→ events
+(turns, options, constraint, capabilities) ─compose→ request ─wire, on the loop→ events
 events ─fold→ response so far ─display→ screen     response ─output→ value ─conversation, ledger→ kept
 ```
 """
@@ -16,20 +16,20 @@ from collections.abc import Hashable
 from contextlib import suppress
 from typing import TYPE_CHECKING
 
-from llm_magic.loop import BackgroundLoop
+from llm_magic.background_loop import BackgroundLoop
 
 if TYPE_CHECKING:
+    from llm_magic.config.settings import Settings
     from llm_magic.conversation import Conversations, Turn
     from llm_magic.display import View
-    from llm_magic.ledger import Ledger
     from llm_magic.providers.registry import ProviderRegistry
     from llm_magic.response import Response
     from llm_magic.session.job import Job
     from llm_magic.session.plan import Cell, Plan
     from llm_magic.session.run import Run
-    from llm_magic.settings import Settings
+    from llm_magic.usage import Ledger
+    from llm_magic.wire.call import Preview
     from llm_magic.wire.embeddings import Embedded
-    from llm_magic.wire.exchange import Preview
 
 
 _CENT = 0.01
@@ -73,7 +73,7 @@ class Session:
     def ledger(self) -> Ledger:
         """What was used so far."""
         if self._ledger is None:
-            from llm_magic.ledger import Ledger
+            from llm_magic.usage import Ledger
 
             self._ledger = Ledger()
         return self._ledger
@@ -112,7 +112,7 @@ class Session:
             The user interrupted; `run.response` holds what came.
 
         """
-        from llm_magic.session.follow import follow
+        from llm_magic.session.screen import follow
 
         view.begin(run.plan.choices[0].target.asked)
         try:
@@ -139,7 +139,7 @@ class Session:
 
     def preview(self, cell: Cell) -> Preview:
         """Return the request that a cell would send first; nothing is sent."""
-        from llm_magic.session.asked import preview
+        from llm_magic.session.bound_model import preview
 
         return self.loop.run(preview(self.plan(cell)))
 

@@ -14,12 +14,12 @@ from llm_magic.providers.credentials import read
 from llm_magic.request import Parameters, Request
 
 if TYPE_CHECKING:
+    from llm_magic.capabilities import Capabilities
+    from llm_magic.config.settings import Settings
     from llm_magic.conversation import Turn
     from llm_magic.output.dialects import Structure
     from llm_magic.output.spec import OutputSpec
-    from llm_magic.profile import Profile
     from llm_magic.providers.registry import ProviderRegistry, Target
-    from llm_magic.settings import Settings
     from llm_magic.tools import FunctionTool
 
 
@@ -41,7 +41,7 @@ class Cell:
 
 
 @dataclass(frozen=True, slots=True)
-class Choice:
+class PlannedModel:
     """A model that may answer, and the options as they are in force for it."""
 
     target: Target
@@ -52,7 +52,7 @@ class Choice:
 class Plan:
     """A cell, resolved: what will be asked of whom. The first of `choices` is asked, the others are its fallbacks."""
 
-    choices: tuple[Choice, ...]
+    choices: tuple[PlannedModel, ...]
     parts: tuple[Part, ...]
     notes: tuple[str, ...] = ()
     spec: OutputSpec | None = None
@@ -91,7 +91,7 @@ def plan(cell: Cell, settings: Settings, registry: ProviderRegistry, turns: tupl
     )
 
 
-def choose(given: Options, settings: Settings, registry: ProviderRegistry) -> tuple[Choice, ...]:
+def choose(given: Options, settings: Settings, registry: ProviderRegistry) -> tuple[PlannedModel, ...]:
     """Return the model asked for and its fallbacks, each with its options."""
     name = given.model or registry.default_model(settings.model)
     target = registry.resolve(name)
@@ -100,7 +100,7 @@ def choose(given: Options, settings: Settings, registry: ProviderRegistry) -> tu
     return tuple(choices)
 
 
-def _choice(given: Options, target: Target, settings: Settings) -> Choice:
+def _choice(given: Options, target: Target, settings: Settings) -> PlannedModel:
     """Put the options together: the line's, over the alias's, over the model's, over everybody's."""
     options = given.over(from_mapping(target.defaults, f"alias {target.asked!r}"))
     globs = [
@@ -115,7 +115,7 @@ def _choice(given: Options, target: Target, settings: Settings) -> Choice:
     options = options.over(from_mapping(settings.params, "LLMMagics.params")).over(_everybodys(settings))
     if options.base_url:
         target = target.at(options.base_url)
-    return Choice(target, options)
+    return PlannedModel(target, options)
 
 
 def _everybodys(settings: Settings) -> Options:
@@ -215,7 +215,9 @@ def fitting(
     return window(turns, context - estimate(needed) - answer)
 
 
-def compose(plan: Plan, choice: Choice, model: str, profile: Profile, structure: Structure | None) -> Request:
+def compose(
+    plan: Plan, choice: PlannedModel, model: str, capabilities: Capabilities, structure: Structure | None
+) -> Request:
     """Write the request of the first round: system prompt, as much of the conversation as fits, prompt."""
     options = choice.options
     parts = plan.parts
@@ -224,7 +226,7 @@ def compose(plan: Plan, choice: Choice, model: str, profile: Profile, structure:
     headers = {name: str(read(value, f"--header {name}")) for name, value in options.header.items()}
     first = (system(options.system),) if options.system else ()
     messages: list[Message] = [*first]
-    for turn in fitting(plan.turns, (*first, user(*parts)), options.max_tokens, profile.context):
+    for turn in fitting(plan.turns, (*first, user(*parts)), options.max_tokens, capabilities.context):
         messages += turn.messages
     messages.append(user(*parts))
     return Request(

@@ -8,6 +8,7 @@ from contextlib import aclosing
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
+from llm_magic.background_loop import Emit
 from llm_magic.draft import Draft
 from llm_magic.errors import (
     ConnectionFailedError,
@@ -20,18 +21,12 @@ from llm_magic.errors import (
     TimedOutError,
     ToolLimitError,
 )
-from llm_magic.events import (
-    Note,
-    Restarted,
-    Usage,
-    UsageReport,
-)
-from llm_magic.loop import Emit
+from llm_magic.events import Note, Restarted, Usage, UsageReport
 from llm_magic.messages import Message, assistant, user
 from llm_magic.response import Alternative, Response
-from llm_magic.session.asked import Asked, prepare
-from llm_magic.session.calling import Caller, Happening, Question
-from llm_magic.session.plan import Choice, Plan
+from llm_magic.session.bound_model import BoundModel, prepare
+from llm_magic.session.plan import Plan, PlannedModel
+from llm_magic.session.tool_runner import Question, RunEvent, ToolRunner
 
 if TYPE_CHECKING:
     from llm_magic.request import Request
@@ -61,7 +56,7 @@ class Run:
         self.draft = Draft()
         self.response: Response | None = None
         self._choice = plan.choices[0]
-        self._asked: Asked | None = None
+        self._asked: BoundModel | None = None
         self._sent: tuple[Message, ...] = ()
         self._answered: list[Message] = []
         self._value: Any = None
@@ -84,7 +79,7 @@ class Run:
         """The messages that this cell adds to its conversation: the prompt, calls and results, the answer."""
         return (user(*self.plan.parts), *self._answered)
 
-    async def answer(self, emit: Emit[Happening]) -> Response:
+    async def answer(self, emit: Emit[RunEvent]) -> Response:
         """Ask, and emit what happens.
 
         Raises
@@ -129,7 +124,7 @@ class Run:
                 return
         await self._ask(self.plan.choices[-1])
 
-    async def _ask(self, choice: Choice) -> None:
+    async def _ask(self, choice: PlannedModel) -> None:
         """Ask one model, in rounds, until there is a valid answer."""
         self._choice = choice
         asked = self._asked = await prepare(self.plan, choice, self._emit)
@@ -167,7 +162,7 @@ class Run:
             self._answered.append(assistant(self.draft.text))
             return
 
-    async def _validate(self, asked: Asked, request: Request) -> None:
+    async def _validate(self, asked: BoundModel, request: Request) -> None:
         """Set the value from the text, or say why there is none.
 
         Raises
@@ -201,7 +196,7 @@ class Run:
             wanted = self.plan.spec.title if self.plan.spec is not None else "text"
             raise IncompleteAnswerError(f"{which} {what}, so it is no {wanted}.", f"{hint} _llm.text has what came.")
 
-    async def _valid(self, asked: Asked, request: Request, number: int) -> Any:
+    async def _valid(self, asked: BoundModel, request: Request, number: int) -> Any:
         """Return the value of one answer; of several, an invalid one is asked for again by itself."""
         assert self.plan.spec is not None  # noqa: S101 - only with an output type is there something to check
         re_asks = asked.choice.options.retries_invalid or 0
@@ -216,7 +211,7 @@ class Run:
                 alone = replace(request, parameters=replace(request.parameters, n=None))
                 self._texts[number] = await self._aside(asked, _again(alone, self._texts[number], error))
 
-    async def _aside(self, asked: Asked, request: Request) -> str:
+    async def _aside(self, asked: BoundModel, request: Request) -> str:
         """Ask without showing the answer, and return its text; what it used is added to the rest."""
         aside, before = Draft(), self.draft.usage_of_request
         async with aclosing(asked.exchange(request)) as stream:
@@ -229,8 +224,8 @@ class Run:
         self._check_whole(None, aside.alternatives()[0])
         return aside.text
 
-    def _caller(self, choice: Choice) -> Caller:
-        return Caller(self.plan.tools, self.plan.tool_timeout, bool(choice.options.confirm), self._emit)
+    def _caller(self, choice: PlannedModel) -> ToolRunner:
+        return ToolRunner(self.plan.tools, self.plan.tool_timeout, bool(choice.options.confirm), self._emit)
 
     def _history_turns(self) -> int:
         """Count the turns that were sent: those of the user's messages that are not this cell's own."""

@@ -1,48 +1,115 @@
-"""The Chat Completions API: a request as its body, its documents and stream chunks as events.
-
-Source of the fields: https://platform.openai.com/docs/api-reference/chat; of what servers send instead, the
-comments at each place.
-"""
+"""The tool calls of one answer, put together from deltas by position, whatever a server leaves out or repeats."""
 
 from __future__ import annotations
 
+import json
 from typing import Any
 
-from llm_magic.events import (
-    Event,
-    Finished,
-    LogprobsDelta,
-    ReasoningDelta,
-    RefusalDelta,
-    TextDelta,
-)
+from llm_magic.capabilities import Capabilities
+from llm_magic.events import Event, Finished, LogprobsDelta, ReasoningDelta, RefusalDelta, TextDelta, ToolCallDelta
 from llm_magic.messages import Message, Text
-from llm_magic.profile import Profile
 from llm_magic.request import Request
-from llm_magic.wire.choices import ChoicesReader
-from llm_magic.wire.documents import ErrorDocument, finish_reason, read_filter, read_parts
-from llm_magic.wire.fields import check, image_url, joined_text, merge
-from llm_magic.wire.thinking import Thinking
-from llm_magic.wire.toolcalls import ToolCalls
+from llm_magic.wire.documents import (
+    ChoicesReader,
+    ErrorDocument,
+    check,
+    finish_reason,
+    image_url,
+    joined_text,
+    merge,
+    read_filter,
+    read_parts,
+)
+from llm_magic.wire.reasoning import Thinking
+
+
+class ToolCalls:
+    """Deltas of the Chat Completions API in, `ToolCallDelta` out: id and name once, arguments in pieces.
+
+    A call is known by its `index`. Servers that send none, or 0 for every call, begin a new call with a new id
+    beside a name. A call that never got an id is given one at the end, for its result to refer to.
+    """
+
+    def __init__(self, answer: int) -> None:
+        self._answer = answer
+        self._positions: dict[int, int] = {}  # the server's index → position
+        self._ids: list[str] = []
+        self._names: list[str] = []
+        self._begun: list[bool] = []  # whether arguments have come
+
+    def read(self, deltas: list[Any], out: list[Event]) -> None:
+        """Take the `tool_calls` of one delta or message."""
+        for delta in deltas:
+            if not isinstance(delta, dict):
+                continue
+            function = delta.get("function")
+            function = function if isinstance(function, dict) else {}
+            identity, name = _word(delta.get("id")), _word(function.get("name"))
+            arguments = function.get("arguments")
+            if isinstance(arguments, dict | list):  # some servers send the object itself
+                arguments = json.dumps(arguments, ensure_ascii=False)
+            arguments = arguments if isinstance(arguments, str) else ""
+            position = self._position(delta.get("index"), identity, name)
+            new_id = identity if identity and not self._ids[position] else ""
+            new_name = name if name and not self._names[position] else ""
+            self._ids[position] = self._ids[position] or identity
+            self._names[position] = self._names[position] or name
+            self._begun[position] = self._begun[position] or bool(arguments)
+            if new_id or new_name or arguments:
+                out.append(ToolCallDelta(position, new_id, new_name, arguments, self._answer))
+
+    def _position(self, index: object, identity: str, name: str) -> int:
+        if isinstance(index, int) and not isinstance(index, bool):
+            known = self._positions.get(index)
+            if known is not None and not (name and identity and self._ids[known] not in ("", identity)):
+                return known
+            position = self._positions[index] = self._new()
+            return position
+        if identity:
+            return self._ids.index(identity) if identity in self._ids else self._new()
+        last = len(self._ids) - 1
+        if last < 0 or (name and self._begun[last] and name != self._names[last]):
+            return self._new()
+        return last
+
+    def _new(self) -> int:
+        self._ids.append("")
+        self._names.append("")
+        self._begun.append(False)
+        return len(self._ids) - 1
+
+    def end(self, out: list[Event]) -> None:
+        """Name the calls that the server left without an id."""
+        for position, identity in enumerate(self._ids):
+            if not identity:
+                self._ids[position] = f"call_{position}"
+                out.append(ToolCallDelta(position, self._ids[position], "", "", self._answer))
+
+
+def _word(value: object) -> str:
+    return value if isinstance(value, str) else ""
+
 
 PATH = "/chat/completions"
 
 
-def body(request: Request, profile: Profile) -> dict[str, Any]:
+def body(request: Request, capabilities: Capabilities) -> dict[str, Any]:
     """Return the JSON body of `request`; raises UnsupportedError for what the endpoint does not take."""
-    check(request, profile, "chat")
+    check(request, capabilities, "chat")
     fields: dict[str, Any] = {
         "model": request.model,
-        "messages": [_message(message, profile) for message in request.messages],
+        "messages": [_message(message, capabilities) for message in request.messages],
     }
     if request.stream:
         fields["stream"] = True
-        if profile.stream_usage:
+        if capabilities.stream_usage:
             fields["stream_options"] = {"include_usage": True}
     given = request.parameters.given()
     cap = given.pop("max_tokens", None)
     if cap is not None:
-        fields[profile.max_tokens_field if profile.max_tokens_field != "max_output_tokens" else "max_tokens"] = cap
+        fields[
+            capabilities.max_tokens_field if capabilities.max_tokens_field != "max_output_tokens" else "max_tokens"
+        ] = cap
     logprobs = given.pop("logprobs", None)
     if logprobs is not None:
         fields["logprobs"] = True
@@ -53,7 +120,7 @@ def body(request: Request, profile: Profile) -> dict[str, Any]:
     fields.update(given)
     if request.tools:
         fields["tools"] = [
-            _tool(tool.name, tool.description, tool.parameters, tool.strict, profile) for tool in request.tools
+            _tool(tool.name, tool.description, tool.parameters, tool.strict, capabilities) for tool in request.tools
         ]
         if request.tool_choice in ("auto", "none", "required"):
             fields["tool_choice"] = request.tool_choice
@@ -62,15 +129,15 @@ def body(request: Request, profile: Profile) -> dict[str, Any]:
     return merge(fields, request.structure, request.parameters.extra)
 
 
-def _tool(name: str, description: str, parameters: Any, strict: bool, profile: Profile) -> dict[str, Any]:
+def _tool(name: str, description: str, parameters: Any, strict: bool, capabilities: Capabilities) -> dict[str, Any]:
     function: dict[str, Any] = {"name": name, "description": description, "parameters": dict(parameters)}
-    if strict and profile.strict_tools:
+    if strict and capabilities.strict_tools:
         function["strict"] = True
     return {"type": "function", "function": function}
 
 
-def _message(message: Message, profile: Profile) -> dict[str, Any]:
-    fields: dict[str, Any] = {"role": profile.system_role if message.role == "system" else message.role}
+def _message(message: Message, capabilities: Capabilities) -> dict[str, Any]:
+    fields: dict[str, Any] = {"role": capabilities.system_role if message.role == "system" else message.role}
     text = joined_text(message.parts)
     if text is None:
         fields["content"] = [
@@ -91,7 +158,7 @@ def _message(message: Message, profile: Profile) -> dict[str, Any]:
     return fields
 
 
-class Reader(ChoicesReader):
+class ChatReader(ChoicesReader):
     """Documents of one answer in, events out; a stream's chunk and a whole completion are read alike."""
 
     def __init__(self, request: Request) -> None:

@@ -8,29 +8,27 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+from llm_magic.capabilities import Capabilities
 from llm_magic.errors import UnsupportedError
 from llm_magic.events import Event, Finished, LogprobsDelta, ReasoningDelta, TextDelta
 from llm_magic.messages import Image, Message
-from llm_magic.profile import Profile
 from llm_magic.request import Request
-from llm_magic.wire.choices import ChoicesReader
-from llm_magic.wire.documents import finish_reason, read_filter
-from llm_magic.wire.fields import check, merge
-from llm_magic.wire.thinking import Thinking
+from llm_magic.wire.documents import ChoicesReader, check, finish_reason, merge, read_filter
+from llm_magic.wire.reasoning import Thinking
 
 PATH = "/completions"
 _LABELS = {"user": "User", "assistant": "Assistant"}
 
 
-def body(request: Request, profile: Profile) -> dict[str, Any]:
+def body(request: Request, capabilities: Capabilities) -> dict[str, Any]:
     """Return the JSON body of `request`; raises UnsupportedError for what the API has not."""
-    check(request, profile, "completions")
+    check(request, capabilities, "completions")
     if request.tools:
         raise UnsupportedError("The Completions API knows no tools.", "Leave --tools out, or use --api chat.")
     fields: dict[str, Any] = {"model": request.model, "prompt": prompt(request.messages)}
     if request.stream:
         fields["stream"] = True
-        if profile.stream_usage:
+        if capabilities.stream_usage:
             fields["stream_options"] = {"include_usage": True}
     given = request.parameters.given()
     if "stop" in given:
@@ -61,7 +59,7 @@ def prompt(messages: tuple[Message, ...]) -> str:
     return "\n\n".join([*turns, "Assistant:"])
 
 
-class Reader(ChoicesReader):
+class CompletionsReader(ChoicesReader):
     """Documents of one answer in, events out; a stream's chunk and a whole completion are read alike."""
 
     def read_choice(self, choice: dict[str, Any], index: int, out: list[Event]) -> None:

@@ -1,14 +1,99 @@
-"""JSON from the wire as plain Python, and the pieces of it that all APIs share."""
+"""The parameters of a request under the names of each API; what an endpoint does not take is refused before sending."""
 
 from __future__ import annotations
 
+import base64
 import json
+from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from typing import Any
 
 from pydantic_core import from_json
 
-from llm_magic.events import Event, FilterReport, FinishReason, ReasoningDelta, TextDelta, Usage, UsageReport
+from llm_magic.capabilities import ALL_PARAMETERS, Api, Capabilities
+from llm_magic.errors import UnsupportedError
+from llm_magic.events import (
+    Event,
+    FilterReport,
+    FinishReason,
+    Identified,
+    ReasoningDelta,
+    TextDelta,
+    Usage,
+    UsageReport,
+)
+from llm_magic.messages import Image, Text
+from llm_magic.request import Request
+from llm_magic.wire.reasoning import Thinking
+
+API_NAMES: dict[Api, str] = {
+    "chat": "the Chat Completions API",
+    "responses": "the Responses API",
+    "completions": "the Completions API",
+}
+
+TAKEN: dict[Api, frozenset[str]] = {
+    "chat": ALL_PARAMETERS,
+    "responses": frozenset({"temperature", "top_p", "max_tokens", "logprobs", "reasoning_effort"}),
+    "completions": ALL_PARAMETERS - {"reasoning_effort"},
+}
+"""The parameters that each API has.
+
+Sources: https://platform.openai.com/docs/api-reference/chat/create, …/responses/create, …/completions/create
+"""
+
+
+def option(parameter: str) -> str:
+    """Return the option of a cell that sets a parameter."""
+    return "--" + parameter.replace("_", "-")
+
+
+def check(request: Request, capabilities: Capabilities, api: Api) -> None:
+    """Raise UnsupportedError for the first thing asked for that the endpoint cannot honour."""
+    for name in request.parameters.given():
+        if name not in TAKEN[api]:
+            raise UnsupportedError(
+                f"{option(name)} does not exist in {API_NAMES[api]}, by which {request.model} is asked.",
+                f"Leave {option(name)} out, or choose another API with --api.",
+            )
+        if name not in capabilities.parameters:
+            raise UnsupportedError(
+                f"{request.model or 'This model'} does not take {option(name)}.", f"Leave {option(name)} out."
+            )
+    if request.tools and not capabilities.tools:
+        raise UnsupportedError(
+            f"{request.model or 'This model'} cannot call tools at this endpoint.", "Leave --tools out."
+        )
+    if request.tool_choice not in (None, "auto", "none") and not request.tools:
+        raise UnsupportedError("--tool-choice needs tools to choose from.", "Give functions with --tools.")
+    if capabilities.images is False and any(isinstance(part, Image) for m in request.messages for part in m.parts):
+        raise UnsupportedError(
+            f"{request.model or 'This model'} does not take images.", "Leave --image out, or choose another --model."
+        )
+
+
+def merge(body: dict[str, Any], *others: Mapping[str, Any]) -> dict[str, Any]:
+    """Return `body` with the fields of `others` over it; two objects of one name are joined, not replaced."""
+    for other in others:
+        for name, value in other.items():
+            ours = body.get(name)
+            both = isinstance(ours, dict) and isinstance(value, Mapping)
+            body[name] = {**ours, **value} if both and ours else value
+    return body
+
+
+def image_url(image: Image) -> str:
+    """Return the URL of an image: its own, or a data URL of its bytes."""
+    if image.url is not None:
+        return image.url
+    return f"data:{image.media_type};base64,{base64.b64encode(image.data or b'').decode('ascii')}"
+
+
+def joined_text(parts: tuple[Text | Image, ...]) -> str | None:
+    """Return the text of the parts, or None where an image is among them."""
+    texts = [part.text for part in parts if isinstance(part, Text)]
+    return "".join(texts) if len(texts) == len(parts) else None
+
 
 FINISH: dict[str, FinishReason] = {
     "stop": "stop",
@@ -151,3 +236,47 @@ def add_text(text: object, index: int, out: list[Event]) -> None:
     """Add a delta of the answer's text, where there is any."""
     if isinstance(text, str) and text:
         out.append(TextDelta(text, index))
+
+
+class ChoicesReader(ABC):
+    """Documents of one answer in, events out; a stream's chunk and a whole completion are read alike."""
+
+    def __init__(self, request: Request) -> None:
+        self._expected = request.parameters.n or 1
+        self._model = ""
+        self._thinking: dict[int, Thinking] = {}
+        self._finished: set[int] = set()
+        self.answered = False
+
+    @property
+    def complete(self) -> bool:
+        """Whether every answer asked for has ended."""
+        return len(self._finished) >= self._expected
+
+    def read(self, document: dict[str, Any], name: str, out: list[Event]) -> None:
+        """Add the events of `document` to `out`; raises ErrorDocument, after adding, for an error."""
+        choices = document.get("choices")
+        if document.get("error") or name == "error" or (choices is None and error_in(document)):
+            raise ErrorDocument(document)
+        model = document.get("model")
+        if model and model != self._model and isinstance(model, str):
+            self._model = model
+            out.append(Identified(model))
+        if choices:
+            for choice in choices:
+                if isinstance(choice, dict):
+                    index = choice.get("index") or 0
+                    self.read_choice(choice, index if type(index) is int else 0, out)
+        usage = document.get("usage")
+        if usage:
+            read_usage(usage, out)
+        prompt_filter = document.get("prompt_filter_results")  # Azure; `choices` is empty beside it
+        if prompt_filter:
+            for result in prompt_filter if isinstance(prompt_filter, list) else ():
+                if isinstance(result, dict):
+                    read_filter(result.get("content_filter_results"), out)
+        self.answered = self.answered or choices is not None or bool(usage)
+
+    @abstractmethod
+    def read_choice(self, choice: dict[str, Any], index: int, out: list[Event]) -> None:
+        """Add the events of one answer's part."""

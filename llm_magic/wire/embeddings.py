@@ -12,9 +12,8 @@ from typing import TYPE_CHECKING, Any
 from llm_magic.errors import Origin
 from llm_magic.events import Attempt, Event, Usage, UsageReport
 from llm_magic.wire.documents import ErrorDocument, error_in, read_usage
-from llm_magic.wire.faults import translate
-from llm_magic.wire.headers import check_headers
-from llm_magic.wire.secrets import secrets_of
+from llm_magic.wire.errors import translate
+from llm_magic.wire.secrets import check_headers, secrets_of
 from llm_magic.wire.transport import is_sync
 from llm_magic.wire.watched import watched
 

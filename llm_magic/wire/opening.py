@@ -15,7 +15,7 @@ from llm_magic.wire.watch import Halt
 from llm_magic.wire.watched import halted
 
 if TYPE_CHECKING:
-    from llm_magic.wire.exchange import Call
+    from llm_magic.wire.call import Call
 
 
 SLACK = 10.0

@@ -10,13 +10,13 @@ from typing import TYPE_CHECKING, Any
 from llm_magic.errors import UnsupportedError
 from llm_magic.wire.attempts import WATCH, hook, watch
 from llm_magic.wire.documents import parse
-from llm_magic.wire.faults import translate
+from llm_magic.wire.errors import translate
 from llm_magic.wire.secrets import masked_headers, masked_url, secrets_of
 from llm_magic.wire.transport import is_sync, post
 from llm_magic.wire.watch import Halt
 
 if TYPE_CHECKING:
-    from llm_magic.wire.exchange import Call
+    from llm_magic.wire.call import Call
 
 _HIDDEN = "hidden-in-a-dry-run"
 

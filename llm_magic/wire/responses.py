@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any, ClassVar
 
+from llm_magic.capabilities import Capabilities
 from llm_magic.events import (
     Event,
     Finished,
@@ -20,18 +21,26 @@ from llm_magic.events import (
     ToolCallDelta,
 )
 from llm_magic.messages import Message, Text
-from llm_magic.profile import Profile
 from llm_magic.request import Request
-from llm_magic.wire.documents import ErrorDocument, count, error_in, read_filter, read_usage
-from llm_magic.wire.fields import check, image_url, joined_text, merge
-from llm_magic.wire.thinking import Thinking
+from llm_magic.wire.documents import (
+    ErrorDocument,
+    check,
+    count,
+    error_in,
+    image_url,
+    joined_text,
+    merge,
+    read_filter,
+    read_usage,
+)
+from llm_magic.wire.reasoning import Thinking
 
 PATH = "/responses"
 
 
-def body(request: Request, profile: Profile) -> dict[str, Any]:
+def body(request: Request, capabilities: Capabilities) -> dict[str, Any]:
     """Return the JSON body of `request`; raises UnsupportedError for what the API has not."""
-    check(request, profile, "responses")
+    check(request, capabilities, "responses")
     instructions = "\n\n".join(message.text for message in request.messages if message.role == "system")
     fields: dict[str, Any] = {"model": request.model}
     if instructions:
@@ -39,8 +48,8 @@ def body(request: Request, profile: Profile) -> dict[str, Any]:
     fields["input"] = [item for message in request.messages if message.role != "system" for item in _items(message)]
     if request.stream:
         fields["stream"] = True
-    if profile.store is not None:
-        fields["store"] = profile.store
+    if capabilities.store is not None:
+        fields["store"] = capabilities.store
     given = request.parameters.given()
     for name in ("temperature", "top_p"):
         if name in given:
@@ -60,7 +69,7 @@ def body(request: Request, profile: Profile) -> dict[str, Any]:
                 "name": tool.name,
                 "description": tool.description,
                 "parameters": dict(tool.parameters),
-                "strict": tool.strict and profile.strict_tools,  # left out it means true here
+                "strict": tool.strict and capabilities.strict_tools,  # left out it means true here
             }
             for tool in request.tools
         ]
@@ -94,7 +103,7 @@ def _items(message: Message) -> list[dict[str, Any]]:
     return items
 
 
-class Reader:
+class ResponsesReader:
     """Stream events or one document in, our events out: dispatch by the event's type, in a table."""
 
     def __init__(self, request: Request) -> None:
@@ -247,7 +256,7 @@ class Reader:
         """Add what was held back, for an answer that the stream broke off."""
         self._thinking.end(out)
 
-    _READERS: ClassVar[dict[object, Callable[[Reader, dict[str, Any], list[Event]], None]]] = {
+    _READERS: ClassVar[dict[object, Callable[[ResponsesReader, dict[str, Any], list[Event]], None]]] = {
         "response.created": _identify,
         "response.in_progress": _identify,
         "response.output_text.done": _text_done,

@@ -9,7 +9,7 @@ from contextlib import suppress
 from typing import TYPE_CHECKING, Any, Protocol
 
 if TYPE_CHECKING:
-    from llm_magic.wire.exchange import Call
+    from llm_magic.wire.call import Call
 
 
 class Connection(Protocol):

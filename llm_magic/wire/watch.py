@@ -11,10 +11,9 @@ from urllib.parse import urljoin, urlsplit
 
 from llm_magic.errors import Origin
 from llm_magic.events import Attempt
-from llm_magic.wire.complaint import Complaint, one_line, read_complaint
 from llm_magic.wire.documents import parse
-from llm_magic.wire.headers import illegal_header, request_id, retry_after
-from llm_magic.wire.secrets import hide, is_secret
+from llm_magic.wire.error_body import ErrorBody, one_line, read_error_body
+from llm_magic.wire.secrets import hide, illegal_header, is_secret, request_id, retry_after
 
 MAX_RETRY_AFTER = 120.0
 """Seconds; asked to wait longer, a request is given up. openai 3 does so itself, openai 2 would not wait."""
@@ -141,7 +140,7 @@ class Watch:
         if status < HTTPStatus.BAD_REQUEST:
             self._note(status, "", request_id(response.headers), None, final=True)
             return
-        complaint = read_complaint(_document(body))
+        complaint = read_error_body(_document(body))
         wait = retry_after(response.headers)
         if is_permanent(status, complaint) or (wait is not None and wait > MAX_RETRY_AFTER):
             response.headers["x-should-retry"] = "false"
@@ -169,7 +168,7 @@ class Watch:
         self.announce(attempt)
 
 
-def is_permanent(status: int, complaint: Complaint) -> bool:
+def is_permanent(status: int, complaint: ErrorBody) -> bool:
     """Return whether sending the same request again cannot help, though the status says that it might."""
     if status == HTTPStatus.NOT_IMPLEMENTED:  # llama.cpp: not switched on
         return True

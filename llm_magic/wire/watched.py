@@ -8,7 +8,7 @@ from typing import Any
 from llm_magic.errors import EndpointNotFoundError, LLMError, Origin
 from llm_magic.events import Attempt
 from llm_magic.wire.attempts import WATCH, hook, watch
-from llm_magic.wire.faults import Unconnected, translate
+from llm_magic.wire.errors import Unconnected, translate
 from llm_magic.wire.secrets import masked_url
 from llm_magic.wire.transport import is_sync
 from llm_magic.wire.watch import Halt, Watch

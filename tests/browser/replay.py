@@ -8,10 +8,10 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 from llm_magic import display
+from llm_magic.config.settings import Settings
 from llm_magic.draft import Draft
 from llm_magic.events import Finished, ReasoningDelta, TextDelta, Usage, UsageReport
 from llm_magic.markdown.maths import with_dollars
-from llm_magic.settings import Settings
 
 TEXTS: dict[str, str] = {}
 

@@ -6,7 +6,7 @@ from servers import ScriptedServer, chunk, stream
 from shown import failed, html, plain
 
 from llm_magic.commands.usage import money, total
-from llm_magic.ledger import Row
+from llm_magic.usage import Row
 
 PRICES = '{"dear*": {"input": 1000, "output": 10000}}'
 

@@ -10,15 +10,14 @@ import pytest
 from IPython.core.completer import IPCompleter, provisionalcompleter
 from kernels import Kernel
 
-from llm_magic import completion
-from llm_magic.commands import embeddings
+from llm_magic import completion, embeddings
 from llm_magic.completion.candidates import COMMANDS, WORDS
-from llm_magic.completion.place import EMBED, place_of
+from llm_magic.completion.context import EMBED, context_of
+from llm_magic.config.settings import Settings
 from llm_magic.options import BY_NAME, OPTIONS
-from llm_magic.providers.cards import ModelCard
+from llm_magic.providers.model_info import ModelCard
 from llm_magic.providers.registry import ProviderRegistry
 from llm_magic.session import Session
-from llm_magic.settings import Settings
 
 PIXEL = bytes.fromhex("89504e470d0a1a0a")
 
@@ -216,7 +215,7 @@ def test_it_is_quick_with_much_to_choose_from() -> None:
         taken = []
         for _ in range(3):
             started = time.perf_counter()
-            place = place_of(before)
+            place = context_of(before)
             assert place is not None
             typing.completer.custom_matchers[0]._candidates().at(place)
             taken.append(time.perf_counter() - started)

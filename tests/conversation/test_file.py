@@ -226,7 +226,7 @@ def test_a_file_deleted_meanwhile(tmp_path: Path) -> None:
 
 
 def test_a_locked_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("llm_magic.conversation.database._WAIT", 0.1)
+    monkeypatch.setattr("llm_magic.conversation.store._WAIT", 0.1)
     chats = Conversations(tmp_path / "c.db")
     put(chats, "a")
     with closing(sqlite3.connect(tmp_path / "c.db", isolation_level=None)) as other:

@@ -7,8 +7,7 @@ import sys
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from llm_magic.display.flow import LARGEST, LONG_CODE, Flow
-from llm_magic.display.pace import EAGER, MOST, enough
+from llm_magic.display.streaming_outputs import EAGER, LARGEST, LONG_CODE, MOST, StreamingOutputs, enough
 
 PIECES = st.lists(
     st.sampled_from(
@@ -19,7 +18,7 @@ PIECES = st.lists(
 
 
 def run(pieces: list[str], *, every: int = 1) -> tuple[list[str], str]:
-    flow = Flow()
+    flow = StreamingOutputs()
     texts: list[str] = []
     for number, piece in enumerate(pieces):
         flow.feed(piece)

@@ -127,7 +127,7 @@ import threading, time
 from llm_magic import display
 from llm_magic.events import TextDelta, Finished
 from llm_magic.draft import Draft
-from llm_magic.settings import Settings
+from llm_magic.config.settings import Settings
 def background(line, cell=None):
     view = display.choose(get_ipython(), Settings(), background=True)
     def work():

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from llm_magic.display.pace import ALLOWANCE, ENVELOPE, SECONDS_PER_BYTE, SHARE, SLOWEST, Pace
+from llm_magic.display.streaming_outputs import ALLOWANCE, ENVELOPE, SECONDS_PER_BYTE, SHARE, SLOWEST, Pace
 
 
 def test_a_short_answer_is_repainted_as_often_as_asked_for() -> None:

@@ -14,11 +14,11 @@ import pytest
 from corpus import REFUSED, corpus
 from sampling import value_of
 
+from llm_magic.capabilities import Capabilities
 from llm_magic.errors import InvalidValueError, OutputTypeError
 from llm_magic.output.dialects import LLAMA, VLLM, apply
-from llm_magic.output.normal import normal
+from llm_magic.output.schema.normalize import normal
 from llm_magic.output.spec import spec_from
-from llm_magic.profile import Profile
 
 SCHEMAS = dict(corpus())
 DIALECTS = ("json_schema", "structured_outputs", "llama_json_schema", "json_object", "tool_call", "prompt")
@@ -36,7 +36,7 @@ def test_there_are_two_hundred() -> None:
 @pytest.mark.parametrize("name", SCHEMAS)
 @pytest.mark.parametrize("dialect", DIALECTS)
 def test_each_schema_is_said_in_each_dialect(name: str, dialect: Any) -> None:
-    structure = apply(spec_from(schema=SCHEMAS[name]), Profile(dialects={"json": dialect}))
+    structure = apply(spec_from(schema=SCHEMAS[name]), Capabilities(dialects={"json": dialect}))
     assert structure.dialect == dialect
     for schema in _schemas(structure.fields):
         jsonschema_rs.validator_for(schema)
@@ -105,7 +105,7 @@ def test_a_real_small_model_gives_a_valid_value_or_a_clear_error(llamacpp_url: s
     outcomes: Counter[str] = Counter()
     for name in list(SCHEMAS)[::step]:
         spec = spec_from(schema=SCHEMAS[name])
-        structure = apply(spec, Profile(dialects={"json": "llama_json_schema"}))
+        structure = apply(spec, Capabilities(dialects={"json": "llama_json_schema"}))
         try:
             completion = client.chat.completions.create(
                 model="smollm2",

@@ -7,11 +7,11 @@ from typing import Any, Literal
 import pydantic
 import pytest
 
+from llm_magic.capabilities import Capabilities
 from llm_magic.errors import UnsupportedError
 from llm_magic.output.dialects import WRITERS, Structure, apply, schema_name
+from llm_magic.output.schema.strict import strict
 from llm_magic.output.spec import spec_from
-from llm_magic.output.strict import strict
-from llm_magic.profile import Profile
 
 
 class City(pydantic.BaseModel):
@@ -49,7 +49,7 @@ TOLD = "The fields of the answer:\n- name: as its people call it"
 def write(dialect: Any, api: Any = "chat", **output: Any) -> Structure:
     spec = spec_from(output.pop("as_", None), **output)
     assert spec is not None
-    return apply(spec, Profile(api=api, dialects={spec.kind: dialect}))
+    return apply(spec, Capabilities(api=api, dialects={spec.kind: dialect}))
 
 
 def test_openai_chat() -> None:
@@ -185,7 +185,7 @@ def test_what_an_endpoint_cannot_take_is_refused_before_sending(dialect: str, ou
 
 def test_a_kind_that_the_profile_does_not_have_is_refused() -> None:
     with pytest.raises(UnsupportedError, match="takes no regular expression"):
-        apply(spec_from(regex="a"), Profile())
+        apply(spec_from(regex="a"), Capabilities())
 
 
 def test_the_completions_api_takes_no_response_format() -> None:
@@ -208,8 +208,8 @@ def test_a_set_of_few_words_ends() -> None:
 
 def test_a_constraint_is_made_once() -> None:
     spec = spec_from(City)
-    profile = Profile(dialects={"json": "json_schema"})
-    assert apply(spec, profile) is apply(spec, profile)
+    capabilities = Capabilities(dialects={"json": "json_schema"})
+    assert apply(spec, capabilities) is apply(spec, capabilities)
 
 
 @pytest.mark.parametrize(

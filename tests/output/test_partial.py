@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from llm_magic.output.partial import Growing
+from llm_magic.output.partial import PartialJSON
 
 JSON = st.recursive(
     st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False, allow_infinity=False) | st.text(max_size=8),
@@ -26,7 +26,7 @@ JSON = st.recursive(
 @settings(max_examples=300, deadline=None)
 def test_the_whole_document_arrives_however_it_is_cut(document: Any, ascii_only: bool, rng: random.Random) -> None:
     text = json.dumps(document, ensure_ascii=ascii_only, indent=rng.choice([None, 1]))
-    growing = Growing()
+    growing = PartialJSON()
     at = 0
     while at < len(text):
         step = rng.randint(1, 7)
@@ -63,7 +63,7 @@ def test_the_whole_document_arrives_however_it_is_cut(document: Any, ascii_only:
     ],
 )
 def test_the_value_so_far(text: str, value: Any) -> None:
-    whole, single = Growing(), Growing()
+    whole, single = PartialJSON(), PartialJSON()
     whole.feed(text)
     for character in text:
         single.feed(character)
@@ -73,7 +73,7 @@ def test_the_value_so_far(text: str, value: Any) -> None:
 
 
 def test_deep_nesting_ends_quietly() -> None:
-    growing = Growing()
+    growing = PartialJSON()
     for _ in range(100):
         growing.feed("[" * 1000)
         growing.value  # noqa: B018 - reading is what advances it
@@ -87,7 +87,7 @@ def test_a_megabyte_is_not_read_again_and_again() -> None:
     ]
     text = json.dumps(records)
     assert len(text) > 1_000_000
-    growing = Growing()
+    growing = PartialJSON()
     started = time.process_time()
     step = len(text) // 20_000
     for number, at in enumerate(range(0, len(text), step)):

@@ -14,8 +14,8 @@ from sampling import text_of
 
 from llm_magic.errors import UnsupportedError
 from llm_magic.output.grammar import Grammar
-from llm_magic.output.notation import in_json, to_gbnf, to_regex
-from llm_magic.output.regex import read_regex
+from llm_magic.output.grammar.regex import read_regex
+from llm_magic.output.grammar.regex_to_gbnf import in_json, to_gbnf, to_regex
 
 EXACT = [
     r"[\^\-]+",

@@ -16,10 +16,10 @@ import typing_extensions
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from llm_magic.capabilities import Capabilities
 from llm_magic.output.dialects import apply
+from llm_magic.output.schema.strict import strict
 from llm_magic.output.spec import spec_from
-from llm_magic.output.strict import strict
-from llm_magic.profile import Profile
 
 
 class Mood(enum.Enum):
@@ -120,7 +120,7 @@ def test_every_dialect_allows_the_value(typed: tuple[Any, Any]) -> None:
         return
     document = json.loads(pydantic.TypeAdapter(kind).dump_json(value))
     for dialect in ("json_schema", "structured_outputs", "llama_json_schema", "tool_call", "prompt"):
-        apply(spec, Profile(dialects={spec.kind: dialect}))
+        apply(spec, Capabilities(dialects={spec.kind: dialect}))
     closed, _ = strict(spec.schema)
     if closed is not None and spec.object_root and not _has_named_tuple(kind):
         errors = [error.message for error in jsonschema_rs.validator_for(closed).iter_errors(document)]

@@ -13,10 +13,10 @@ import openai
 import pydantic
 import pytest
 
+from llm_magic.capabilities import Api, Capabilities
 from llm_magic.errors import InvalidValueError
 from llm_magic.output.dialects import apply
 from llm_magic.output.spec import OutputSpec, spec_from
-from llm_magic.profile import Api, Profile
 
 
 class Colour(enum.Enum):
@@ -94,29 +94,29 @@ OUTPUTS: dict[str, dict[str, Any]] = {
 }
 
 
-def ask(url: str, profile: Profile, spec: OutputSpec, seed: int = 7) -> tuple[str, str]:
+def ask(url: str, capabilities: Capabilities, spec: OutputSpec, seed: int = 7) -> tuple[str, str]:
     """The text of an answer under the constraint, and why it ended."""
-    structure = apply(spec, profile)
+    structure = apply(spec, capabilities)
     client = openai.OpenAI(base_url=url, api_key="none", max_retries=0, timeout=300)
     prompt = f"Invent one: {spec.title}. {structure.instruction}"
     body = dict(structure.fields)
-    limits: dict[str, Any] = {"temperature": 0.7, "seed": seed} if profile.api != "responses" else {}
-    if profile.api == "chat":
+    limits: dict[str, Any] = {"temperature": 0.7, "seed": seed} if capabilities.api != "responses" else {}
+    if capabilities.api == "chat":
         chat = client.chat.completions.create(
             model="smollm2", messages=[{"role": "user", "content": prompt}], max_tokens=150, extra_body=body, **limits
         )
         return chat.choices[0].message.content or "", chat.choices[0].finish_reason
-    if profile.api == "completions":
+    if capabilities.api == "completions":
         plain = client.completions.create(model="smollm2", prompt=prompt, max_tokens=150, extra_body=body, **limits)
         return plain.choices[0].text, plain.choices[0].finish_reason
     answer = client.responses.create(model="smollm2", input=prompt, max_output_tokens=150, extra_body=body)
     return answer.output_text, "stop" if answer.status == "completed" else "length"
 
 
-def check(url: str, profile: Profile, spec: OutputSpec) -> None:
+def check(url: str, capabilities: Capabilities, spec: OutputSpec) -> None:
     """Ask until an answer ends by itself, for the model likes to go on, and expect its value; a cut one has none."""
     for seed in range(7, 15):
-        text, finish = ask(url, profile, spec, seed)
+        text, finish = ask(url, capabilities, spec, seed)
         try:
             value = spec.parse(text)
         except InvalidValueError as error:
@@ -129,8 +129,8 @@ def check(url: str, profile: Profile, spec: OutputSpec) -> None:
     raise AssertionError("every answer ran into the token limit")
 
 
-VLLM = Profile(dialects=dict.fromkeys(("json", "choices", "regex", "grammar"), "structured_outputs"))
-LLAMA = Profile(
+VLLM = Capabilities(dialects=dict.fromkeys(("json", "choices", "regex", "grammar"), "structured_outputs"))
+LLAMA = Capabilities(
     dialects={"json": "llama_json_schema"} | dict.fromkeys(("choices", "regex", "grammar"), "llama_grammar")
 )
 
@@ -151,13 +151,13 @@ def test_llamacpp(llamacpp_url: str, name: str) -> None:
 @pytest.mark.parametrize("name", ["dataclass", "choices", "regex", "grammar"])
 def test_vllm_on_its_other_apis(vllm_url: str, name: str, api: Api) -> None:
     spec = spec_from(**OUTPUTS[name])
-    check(vllm_url, Profile(api=api, dialects=VLLM.dialects), spec)
+    check(vllm_url, Capabilities(api=api, dialects=VLLM.dialects), spec)
 
 
 @pytest.mark.parametrize("name", ["dataclass", "choices", "regex", "grammar"])
 def test_llamacpp_completions(llamacpp_url: str, name: str) -> None:
     spec = spec_from(**OUTPUTS[name])
-    check(llamacpp_url, Profile(api="completions", dialects=LLAMA.dialects), spec)
+    check(llamacpp_url, Capabilities(api="completions", dialects=LLAMA.dialects), spec)
 
 
 def test_a_server_that_ignores_the_constraint_binds_nothing_unvalidated(llamacpp_url: str) -> None:

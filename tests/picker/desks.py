@@ -11,11 +11,11 @@ from typing import Any
 
 from servers import Answer, Received, ScriptedServer, chunk, document, stream
 
-from llm_magic.display.picker.panel import Panel
-from llm_magic.picking.desk import SessionDesk
+from llm_magic.config.settings import Settings
+from llm_magic.picker.backend import SessionDesk
+from llm_magic.picker.panel import Panel
 from llm_magic.providers.registry import ProviderRegistry
 from llm_magic.session import Session
-from llm_magic.settings import Settings
 
 MODELS = [
     {"id": "small", "max_model_len": 8192},

@@ -27,7 +27,7 @@ def test_the_panel_is_one_output(kernel: Kernel, box: str) -> None:
     assert output["data"]["text/plain"] == (
         "Model picker: box:small. It works in JupyterLab and Notebook while the kernel runs."
     )
-    panels = "get_ipython()._llm_magic.picking._panels"
+    panels = "get_ipython()._llm_magic.picker._panels"
     assert kernel.value(f"{panels}[-1].provider.value") == "box"
     kernel.run("%config LLMMagics.model = 'box:large'").check()
     assert kernel.value(f"{panels}[-1]._force.asked") == "box:large"
@@ -35,7 +35,7 @@ def test_the_panel_is_one_output(kernel: Kernel, box: str) -> None:
 
 def test_words_search_the_list(kernel: Kernel, box: str) -> None:
     kernel.run("%llm_picker lar").check()
-    assert kernel.value("get_ipython()._llm_magic.picking._panels[-1].search.value") == "lar"
+    assert kernel.value("get_ipython()._llm_magic.picker._panels[-1].search.value") == "lar"
 
 
 def test_the_plain_list(kernel: Kernel, box: str) -> None:
@@ -72,7 +72,7 @@ def test_help(kernel: Kernel) -> None:
 
 def test_loading_again_ends_the_panels_of_before(kernel: Kernel, box: str) -> None:
     kernel.run("%llm_picker").check()
-    kernel.run("old = get_ipython()._llm_magic.picking._panels[-1]").check()
+    kernel.run("old = get_ipython()._llm_magic.picker._panels[-1]").check()
     kernel.run("%reload_ext llm_magic").check()
     assert kernel.value("old.try_it.disabled")
     assert "run %llm_picker again" in kernel.value("old.trouble.value")

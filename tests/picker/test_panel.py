@@ -8,7 +8,7 @@ import pytest
 from picker.desks import ANSWER, MODELS, Opened, answering, text, until
 from servers import HANG, Answer, Received, ScriptedServer, document, page
 
-from llm_magic.display.picker.desk import ALIASES
+from llm_magic.picker.backend import ALIASES
 from llm_magic.session.plan import Cell
 
 pytest.importorskip("ipywidgets", reason="needs ipywidgets")

@@ -2,11 +2,11 @@
 
 from picker.desks import text, until
 
-from llm_magic.display.picker.panel import Panel
-from llm_magic.picking.desk import SessionDesk
+from llm_magic.config.settings import Settings
+from llm_magic.picker.backend import SessionDesk
+from llm_magic.picker.panel import Panel
 from llm_magic.providers.registry import ProviderRegistry
 from llm_magic.session import Session
-from llm_magic.settings import Settings
 
 
 def trial(kind: str, url: str) -> None:

@@ -6,9 +6,9 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from llm_magic.config.settings import Settings
 from llm_magic.messages import Text
 from llm_magic.prompt import render
-from llm_magic.settings import Settings
 
 SETTINGS = Settings(max_value_chars=10**6)
 

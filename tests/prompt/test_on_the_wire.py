@@ -10,11 +10,11 @@ import pytest
 from matplotlib.figure import Figure
 from PIL import Image
 
+from llm_magic.capabilities import Capabilities
+from llm_magic.config.settings import Settings
 from llm_magic.messages import user
-from llm_magic.profile import Profile
 from llm_magic.prompt import render
 from llm_magic.request import Request
-from llm_magic.settings import Settings
 from llm_magic.wire import chat, responses
 
 
@@ -23,7 +23,7 @@ def content(api: Any, name: str) -> list[dict[str, Any]]:
     figure = Figure(figsize=(4, 3), dpi=50)
     figure.subplots().plot([1, 2])
     parts = render('See {{ fig }}: {"a": 1}', {"fig": figure}, settings=Settings()).parts
-    body = api.body(Request("m", (user(*parts),)), Profile(api=name, images=True))  # type: ignore[arg-type] # a literal
+    body = api.body(Request("m", (user(*parts),)), Capabilities(api=name, images=True))  # type: ignore[arg-type] # a literal
     (message,) = body["messages"] if name == "chat" else body["input"]
     assert isinstance(message["content"], list)
     return message["content"]

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from llm_magic.prompt.sources import source_of
+from llm_magic.prompt.values import source_of
 
 
 def double(x: int) -> int:
@@ -52,7 +52,7 @@ CELLS = [
 ]
 ASK = """
 from llm_magic.prompt import render
-from llm_magic.settings import Settings
+from llm_magic.config.settings import Settings
 import json
 names = ("first", "old", "City", "square", "error", "_", "Out[1]")
 parts = [render("{{ %s }}" % name, get_ipython().user_ns, settings=Settings()).parts[0].text for name in names]

@@ -12,10 +12,10 @@ import pandas as pd
 import polars as pl
 import pytest
 
+from llm_magic.config.settings import Settings
 from llm_magic.messages import Text
 from llm_magic.prompt import Rendered, render
 from llm_magic.prompt.tables import is_table
-from llm_magic.settings import Settings
 
 
 def shown(value: Any, template: str = "{{ df }}", **limits: int) -> Rendered:
@@ -148,11 +148,11 @@ if not sys.platform.startswith("linux"):
 
 
 def test_subclasses_are_tables_and_lookalikes_are_not() -> None:
-    class Frame(pd.DataFrame):
+    class Records(pd.DataFrame):
         """As geopandas has it."""
 
     lookalike = types.new_class("DataFrame")
-    assert is_table(Frame({"a": [1]}))
+    assert is_table(Records({"a": [1]}))
     assert not is_table(lookalike())
     assert not is_table(pd.DataFrame)
 

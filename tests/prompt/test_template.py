@@ -8,10 +8,10 @@ from typing import Any
 
 import pytest
 
+from llm_magic.config.settings import Settings
 from llm_magic.errors import PromptError
 from llm_magic.messages import Text
 from llm_magic.prompt import render
-from llm_magic.settings import Settings
 
 LITERALLY = "Braces that are meant literally: --raw, or {% raw %}…{% endraw %} around them."
 NO_SUCH = "but the notebook has no such variable."

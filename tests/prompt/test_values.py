@@ -12,11 +12,11 @@ import numpy as np
 import pydantic
 import pytest
 
+from llm_magic.config.settings import Settings
 from llm_magic.errors import PromptError
 from llm_magic.messages import Image, Text
 from llm_magic.prompt import Rendered, render
 from llm_magic.response import Response
-from llm_magic.settings import Settings
 
 
 def shown(value: Any, **limits: int) -> Rendered:

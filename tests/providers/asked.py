@@ -1,4 +1,4 @@
-"""Asks a provider as a cell does: prepare, profile, adapt, check, send; and folds what comes."""
+"""Asks a provider as a cell does: prepare, capabilities, adapt, check, send; and folds what comes."""
 
 from __future__ import annotations
 
@@ -6,13 +6,13 @@ import asyncio
 from dataclasses import replace
 from typing import Any
 
+from llm_magic.capabilities import Api
 from llm_magic.draft import Draft
 from llm_magic.messages import Message, user
-from llm_magic.profile import Api
 from llm_magic.providers.base import Provider
 from llm_magic.request import Parameters, Request
 from llm_magic.response import Response
-from llm_magic.wire.exchange import Call, Preview, exchange, preview
+from llm_magic.wire.call import Call, Preview, exchange, preview
 
 
 async def call(
@@ -28,16 +28,16 @@ async def call(
     structure: dict[str, Any] | None = None,
     **parameters: Any,
 ) -> Call:
-    profile = provider.profile(model)
+    capabilities = provider.capabilities(model)
     if api is not None:
-        profile = replace(profile, api=api)
+        capabilities = replace(capabilities, api=api)
     messages = (user(prompt),) if isinstance(prompt, str) else prompt
     request = Request(
         model, messages, Parameters(**parameters), structure=structure or {}, stream=stream, headers=headers or {}
     )
-    await provider.check(request, profile)
-    request = await provider.adapt(request, profile)
-    return Call(provider.client(), provider.origin(model), profile, request, timeout, max_retries)
+    await provider.check(request, capabilities)
+    request = await provider.adapt(request, capabilities)
+    return Call(provider.client(), provider.origin(model), capabilities, request, timeout, max_retries)
 
 
 async def answer(provider: Provider, model: str = "", *args: Any, **options: Any) -> Response:

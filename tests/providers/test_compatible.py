@@ -12,8 +12,8 @@ from recorder import Recorder
 
 from llm_magic.errors import ConfigurationError, ConnectionFailedError, LLMError, ProtocolError
 from llm_magic.providers.base import Provider
-from llm_magic.providers.cards import ModelCard
 from llm_magic.providers.compatible import CompatibleProvider
+from llm_magic.providers.model_info import ModelCard
 from llm_magic.providers.registry import ProviderRegistry
 
 
@@ -27,7 +27,7 @@ from llm_magic.providers.registry import ProviderRegistry
     ],
 )
 def test_how_a_server_is_constrained(structured: str, json_by: str, choices_by: str, regex_by: str | None) -> None:
-    dialects = CompatibleProvider(base_url="http://h/v1", structured=structured).profile("m").dialects
+    dialects = CompatibleProvider(base_url="http://h/v1", structured=structured).capabilities("m").dialects
     assert (dialects["json"], dialects["choices"], dialects.get("regex")) == (json_by, choices_by, regex_by)
 
 

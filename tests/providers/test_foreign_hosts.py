@@ -16,8 +16,8 @@ from llm_magic.errors import ConfigurationError
 from llm_magic.providers.azure import AzureProvider
 from llm_magic.providers.base import Provider
 from llm_magic.providers.compatible import CompatibleProvider
+from llm_magic.providers.existing_client import ExistingClientProvider
 from llm_magic.providers.openai import OpenAIProvider
-from llm_magic.providers.ready import ReadyProvider
 from llm_magic.providers.vllm import VLLMProvider
 
 SECRETS = {
@@ -165,7 +165,7 @@ def test_the_same_host_keeps_the_key(monkeypatch: pytest.MonkeyPatch, recorder: 
 
 def test_a_registered_client_leaves_its_key_behind(recorder: Recorder) -> None:
     client = openai.AsyncOpenAI(api_key="READYMARK", base_url="http://elsewhere.invalid/v1", organization="org-READY")
-    ask(ReadyProvider(client, name="mine").at(recorder.url), "m")
+    ask(ExistingClientProvider(client, name="mine").at(recorder.url), "m")
     assert b"READY" not in recorder.received
     asyncio.run(client.close())
 

@@ -167,8 +167,8 @@ def test_no_file(tmp_path: Path) -> None:
 
 
 def test_a_path_in_a_project_is_relative_to_it(tmp_path: Path) -> None:
-    from llm_magic.providers.sources import apply_project
-    from llm_magic.settings import Settings
+    from llm_magic.config.precedence import apply_project
+    from llm_magic.config.settings import Settings
 
     (tmp_path / "config.yaml").write_text(
         "model_list: [{model_name: added, litellm_params: {model: openai/x, api_base: 'http://h/v1'}}]"

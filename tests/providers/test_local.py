@@ -16,13 +16,13 @@ from typing import Any
 
 import pytest
 
+from llm_magic.background_loop import BackgroundLoop
+from llm_magic.capabilities import ALL_PARAMETERS
 from llm_magic.errors import ConfigurationError, ModelNotFoundError, UnsupportedError
-from llm_magic.loop import BackgroundLoop
 from llm_magic.messages import user
-from llm_magic.profile import ALL_PARAMETERS
-from llm_magic.providers.embedded import bindings
 from llm_magic.providers.local import LocalProvider
-from llm_magic.providers.weights import SMOLLM2, fetch
+from llm_magic.providers.local.server import bindings
+from llm_magic.providers.local.weights import SMOLLM2, fetch
 from llm_magic.request import Parameters, Request
 
 QUESTION = [{"role": "user", "content": "Write a long story about a ship."}]
@@ -174,15 +174,15 @@ def test_embeddings(served: Served) -> None:
 
 
 def test_profile(served: Served) -> None:
-    profile = served.provider.profile("smollm2")
-    assert profile.dialects == {
+    capabilities = served.provider.capabilities("smollm2")
+    assert capabilities.dialects == {
         "json": "llama_json_schema",
         "choices": "llama_grammar",
         "regex": "llama_grammar",
         "grammar": "llama_grammar",
     }
-    assert profile.parameters == ALL_PARAMETERS - {"reasoning_effort"}
-    assert (profile.images, profile.tools, profile.context) == (False, False, 8192)
+    assert capabilities.parameters == ALL_PARAMETERS - {"reasoning_effort"}
+    assert (capabilities.images, capabilities.tools, capabilities.context) == (False, False, 8192)
 
 
 def test_models(served: Served) -> None:
@@ -193,7 +193,7 @@ def test_models(served: Served) -> None:
 
 def test_another_model_is_refused(served: Served) -> None:
     with pytest.raises(ModelNotFoundError, match="local serves smollm2, not 'gpt-4o'"):
-        served.provider.profile("gpt-4o")
+        served.provider.capabilities("gpt-4o")
 
 
 def test_only_the_key_opens_it(served: Served) -> None:
@@ -223,7 +223,7 @@ def test_more_answers_than_places_are_refused() -> None:
     provider = LocalProvider(n_parallel=2)
     request = Request("smollm2", (user("x"),), Parameters(n=3))
     with pytest.raises(UnsupportedError, match="local gives 2 answers at once, not 3"):
-        asyncio.run(provider.check(request, provider.profile("smollm2")))
+        asyncio.run(provider.check(request, provider.capabilities("smollm2")))
 
 
 @pytest.mark.parametrize("trait", ["base_url", "api_key_env", "organization", "models"])
@@ -251,12 +251,12 @@ def test_any_gguf_and_new_settings(weights: Path, tmp_path: Path) -> None:
     try:
         served.prepare()
         assert served.ask(max_tokens=2).model == "my-model"
-        assert served.provider.profile("my-model").context == 1024
+        assert served.provider.capabilities("my-model").context == 1024
         first = served.provider.url()
         served.provider.n_ctx = 2048
         served.prepare()
         assert served.provider.url() != first
-        assert served.provider.profile("my-model").context == 2048
+        assert served.provider.capabilities("my-model").context == 2048
         assert served.ask(max_tokens=2).usage.completion_tokens == 2
     finally:
         served.close()
@@ -312,8 +312,8 @@ def test_closing_stops_it_also_while_it_answers(weights: Path) -> None:
 
 START = """
 import asyncio, os, sys, threading
-from llm_magic.loop import BackgroundLoop
-from llm_magic.providers.embedded import bindings
+from llm_magic.background_loop import BackgroundLoop
+from llm_magic.providers.local.server import bindings
 from llm_magic.providers.local import LocalProvider
 loop, provider = BackgroundLoop(), LocalProvider()
 loop.run(provider.prepare(lambda line: None))
@@ -418,7 +418,7 @@ def test_loading_the_module_imports_nothing_heavy() -> None:
 @pytest.mark.parametrize(("set_by_the_user", "counts"), [({}, "1000"), ({"GOMP_SPINCOUNT": "77"}, "77")])
 def test_threads_that_wait_leave_the_processor_to_others(set_by_the_user: dict[str, str], counts: str) -> None:
     code = (
-        "import os; from llm_magic.providers.embedded import bindings; before = dict(os.environ); bindings();"
+        "import os; from llm_magic.providers.local.server import bindings; before = dict(os.environ); bindings();"
         "assert dict(os.environ) == before"
     )
     environment = {**os.environ, "OMP_DISPLAY_ENV": "VERBOSE", **set_by_the_user}

@@ -19,7 +19,7 @@ from llm_magic.messages import ToolCall
 from llm_magic.providers.azure import AzureProvider
 from llm_magic.providers.base import Provider
 from llm_magic.providers.openai import OpenAIProvider
-from llm_magic.wire.exchange import exchange
+from llm_magic.wire.call import exchange
 
 APIS = {"/chat/completions": "chat", "/responses": "responses"}
 

@@ -15,11 +15,10 @@ from asked import answer, ask
 from recorder import Recorder
 
 from llm_magic.errors import ConfigurationError, ModelNotFoundError
-from llm_magic.providers import classes
+from llm_magic.providers import plugins
 from llm_magic.providers.base import Provider
 from llm_magic.providers.compatible import CompatibleProvider
-from llm_magic.providers.names import SHIPPED, route
-from llm_magic.providers.registry import ProviderRegistry
+from llm_magic.providers.registry import SHIPPED, ProviderRegistry, route
 
 
 @pytest.fixture
@@ -272,7 +271,7 @@ def test_the_default_model(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_our_classes_are_entry_points_like_any_other() -> None:
-    ours = {entry.name: entry.value for entry in entry_points(group=classes.GROUP) if "llm_magic." in entry.value}
+    ours = {entry.name: entry.value for entry in entry_points(group=plugins.GROUP) if "llm_magic." in entry.value}
     assert ours == {
         "openai": "llm_magic.providers.openai:OpenAIProvider",
         "azure": "llm_magic.providers.azure:AzureProvider",
@@ -281,35 +280,35 @@ def test_our_classes_are_entry_points_like_any_other() -> None:
         "local": "llm_magic.providers.local:LocalProvider",
     }
     for name in ours:
-        assert classes.load(name).kind == name
+        assert plugins.load(name).kind == name
 
 
 def test_another_packages_class_is_found_and_a_broken_one_harms_nobody(monkeypatch: pytest.MonkeyPatch) -> None:
     entries = {
-        **classes.entries(),
-        "theirs": EntryPoint("theirs", "llm_magic.providers.ready:ReadyProvider", classes.GROUP),
-        "broken": EntryPoint("broken", "package_that_is_broken:Provider", classes.GROUP),
+        **plugins.entries(),
+        "theirs": EntryPoint("theirs", "llm_magic.providers.existing_client:ExistingClientProvider", plugins.GROUP),
+        "broken": EntryPoint("broken", "package_that_is_broken:Provider", plugins.GROUP),
     }
-    monkeypatch.setattr(classes, "entries", lambda: entries)
+    monkeypatch.setattr(plugins, "entries", lambda: entries)
     registry = ProviderRegistry()
     assert registry.names()[-2:] == ["theirs", "broken"]
-    assert issubclass(classes.load("theirs"), Provider)
+    assert issubclass(plugins.load("theirs"), Provider)
     assert registry.resolve("vllm:m").model == "m"
     with pytest.raises(ConfigurationError, match="package_that_is_broken cannot be loaded: ModuleNotFoundError"):
         registry.resolve("broken:m")
 
 
 def test_one_of_ours_is_not_replaced(monkeypatch: pytest.MonkeyPatch) -> None:
-    real = list(entry_points(group=classes.GROUP))
-    thief = EntryPoint("openai", "thief:Provider", classes.GROUP)
+    real = list(entry_points(group=plugins.GROUP))
+    thief = EntryPoint("openai", "thief:Provider", plugins.GROUP)
     for order in ([thief, *real], [*real, thief]):
         monkeypatch.setattr(
-            metadata, "entry_points", lambda group, order=order: order if group == classes.GROUP else []
+            metadata, "entry_points", lambda group, order=order: order if group == plugins.GROUP else []
         )
-        classes.entries.cache_clear()
-        assert classes.entries()["openai"].value == "llm_magic.providers.openai:OpenAIProvider"
+        plugins.entries.cache_clear()
+        assert plugins.entries()["openai"].value == "llm_magic.providers.openai:OpenAIProvider"
     monkeypatch.undo()
-    classes.entries.cache_clear()
+    plugins.entries.cache_clear()
 
 
 def test_loading_imports_nothing_but_traitlets() -> None:

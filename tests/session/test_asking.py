@@ -11,6 +11,7 @@ import pytest
 from servers import HANG, Answer, Received, ScriptedServer, chunk, document, stream
 
 from llm_magic import LLM, api
+from llm_magic.config.settings import Settings
 from llm_magic.errors import (
     AuthenticationError,
     IncompleteAnswerError,
@@ -26,7 +27,6 @@ from llm_magic.options import Options
 from llm_magic.providers.registry import ProviderRegistry
 from llm_magic.session import Session
 from llm_magic.session.plan import Cell
-from llm_magic.settings import Settings
 
 
 def answer(text: str, finish: str = "stop") -> Answer:

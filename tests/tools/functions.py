@@ -11,10 +11,11 @@ import pydantic
 
 from llm_magic.events import ToolResult
 from llm_magic.messages import ToolCall
-from llm_magic.tools import describe, run
+from llm_magic.session.tool_runner import run
+from llm_magic.tools import describe
 
 
-class Place(pydantic.BaseModel):
+class CompletionContext(pydantic.BaseModel):
     city: str
     country: str = "DE"
 

@@ -9,11 +9,12 @@ from typing import Annotated, Any
 
 import pydantic
 import pytest
-from functions import Place, call, google, sphinx, weather
+from functions import CompletionContext, call, google, sphinx, weather
 
 from llm_magic.errors import ToolError
 from llm_magic.messages import ToolCall
-from llm_magic.tools import describe, run, tools_from
+from llm_magic.session.tool_runner import run
+from llm_magic.tools import describe, tools_from
 
 
 def test_a_function_is_described_strictly() -> None:
@@ -44,7 +45,7 @@ def test_docstrings_of_other_styles() -> None:
 
 
 def test_models_annotations_and_nothing_at_all() -> None:
-    def here(place: Place, note: Annotated[str, pydantic.Field(description="any")] = "") -> str:
+    def here(place: CompletionContext, note: Annotated[str, pydantic.Field(description="any")] = "") -> str:
         return f"{type(place).__name__} {place.country} {note!r}"
 
     def nothing() -> None:
@@ -92,7 +93,7 @@ def test_methods_partials_and_callables() -> None:
     ("function", "message"),
     [
         (3, "is no function"),
-        (Place, "is no function"),
+        (CompletionContext, "is no function"),
         (lambda x: x, "cannot be a tool"),
         (lambda: None, "cannot be a tool"),
     ],

@@ -6,13 +6,13 @@ import asyncio
 from dataclasses import dataclass, field
 from typing import Any
 
+from llm_magic.capabilities import Capabilities
 from llm_magic.draft import Draft
 from llm_magic.errors import LLMError, Origin
 from llm_magic.events import Attempt, Event, Opened
 from llm_magic.messages import user
-from llm_magic.profile import Profile
 from llm_magic.request import Parameters, Request
-from llm_magic.wire.exchange import Call, exchange
+from llm_magic.wire.call import Call, exchange
 
 KEY = "sk-test-0123456789abcdefghij"
 
@@ -42,11 +42,16 @@ def client(url: str, **known: Any) -> Any:
 
 
 def call(
-    made: Any, *, profile: Profile | None = None, timeout: float | None = None, retries: int | None = None, **asked: Any
+    made: Any,
+    *,
+    capabilities: Capabilities | None = None,
+    timeout: float | None = None,
+    retries: int | None = None,
+    **asked: Any,
 ) -> Call:
     asked = {"model": "m", "messages": (user("hello"),), "parameters": Parameters(), **asked}
     origin = Origin("there", asked["model"], str(made.base_url).rstrip("/"))
-    return Call(made, origin, profile or Profile(), Request(**asked), timeout, retries)
+    return Call(made, origin, capabilities or Capabilities(), Request(**asked), timeout, retries)
 
 
 async def collect(asked: Call, *, close: bool = True) -> Outcome:

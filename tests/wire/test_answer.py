@@ -13,6 +13,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from servers import chunk
 
+from llm_magic.capabilities import Api
 from llm_magic.events import (
     Event,
     FilterReport,
@@ -27,9 +28,8 @@ from llm_magic.events import (
     UsageReport,
 )
 from llm_magic.messages import user
-from llm_magic.profile import Api
 from llm_magic.request import Parameters, Request
-from llm_magic.wire.answer import Answer
+from llm_magic.wire.stream import Answer
 
 
 def request(**parameters: Any) -> Request:

@@ -7,9 +7,9 @@ from typing import Any
 
 import pytest
 
+from llm_magic.capabilities import ALL_PARAMETERS, Api, Capabilities
 from llm_magic.errors import UnsupportedError
 from llm_magic.messages import Image, Message, Text, ToolCall, assistant, system, tool, user
-from llm_magic.profile import ALL_PARAMETERS, Api, Profile
 from llm_magic.request import Parameters, Request, Tool
 from llm_magic.wire import chat, completions, responses
 
@@ -33,7 +33,7 @@ BODIES: dict[Api, Any] = {"chat": chat.body, "responses": responses.body, "compl
 
 def test_chat() -> None:
     request = Request("m", TALK, FULL, {"response_format": {"type": "json_object"}}, (ADD,), "add")
-    assert chat.body(request, Profile(max_tokens_field="max_completion_tokens", system_role="developer")) == {
+    assert chat.body(request, Capabilities(max_tokens_field="max_completion_tokens", system_role="developer")) == {
         "model": "m",
         "messages": [
             {"role": "developer", "content": "Be brief."},
@@ -96,7 +96,7 @@ def test_responses() -> None:
         extra={"text": {"verbosity": "low"}, "reasoning": {"summary": "auto"}},
     )
     request = Request("m", TALK, parameters, {"text": {"format": {"type": "json_object"}}}, (ADD,), "required")
-    assert responses.body(request, Profile(api="responses", store=False)) == {
+    assert responses.body(request, Capabilities(api="responses", store=False)) == {
         "model": "m",
         "instructions": "Be brief.",
         "input": [
@@ -140,7 +140,7 @@ def test_responses() -> None:
 def test_completions() -> None:
     parameters = replace(FULL, reasoning_effort=None)
     request = Request("m", (user("Once"),), parameters, {"structured_outputs": {"regex": "a+"}}, stream=False)
-    assert completions.body(request, Profile(api="completions", max_tokens_field="max_completion_tokens")) == {
+    assert completions.body(request, Capabilities(api="completions", max_tokens_field="max_completion_tokens")) == {
         "model": "m",
         "prompt": "Once",
         "temperature": 0.0,
@@ -166,7 +166,7 @@ def test_a_dialogue_for_completions() -> None:
 
 @pytest.mark.parametrize("api", ["chat", "responses", "completions"])
 def test_nothing_is_sent_that_was_not_given(api: Api) -> None:
-    body = BODIES[api](Request("m", (user("hi"),), stream=False), Profile(api=api))
+    body = BODIES[api](Request("m", (user("hi"),), stream=False), Capabilities(api=api))
     asked = {
         "chat": {"messages": [{"role": "user", "content": "hi"}]},
         "responses": {"input": [{"role": "user", "content": "hi"}]},
@@ -177,36 +177,41 @@ def test_nothing_is_sent_that_was_not_given(api: Api) -> None:
 
 def test_usage_is_asked_for_only_in_streams_and_only_where_it_may_be() -> None:
     request = Request("m", (user("hi"),))
-    assert "stream_options" not in chat.body(request, Profile(stream_usage=False))
-    assert "stream_options" not in chat.body(replace(request, stream=False), Profile())
-    assert "stream_options" not in responses.body(request, Profile(api="responses"))
-    assert completions.body(request, Profile())["stream_options"] == {"include_usage": True}
+    assert "stream_options" not in chat.body(request, Capabilities(stream_usage=False))
+    assert "stream_options" not in chat.body(replace(request, stream=False), Capabilities())
+    assert "stream_options" not in responses.body(request, Capabilities(api="responses"))
+    assert completions.body(request, Capabilities())["stream_options"] == {"include_usage": True}
 
 
 def test_logprobs_of_the_token_alone() -> None:
     request = Request("m", (user("hi"),), Parameters(logprobs=0))
-    assert chat.body(request, Profile())["logprobs"] is True
-    assert "top_logprobs" not in chat.body(request, Profile())
-    assert completions.body(request, Profile())["logprobs"] == 0
-    body = responses.body(request, Profile())
+    assert chat.body(request, Capabilities())["logprobs"] is True
+    assert "top_logprobs" not in chat.body(request, Capabilities())
+    assert completions.body(request, Capabilities())["logprobs"] == 0
+    body = responses.body(request, Capabilities())
     assert (body["include"], "top_logprobs" in body) == (["message.output_text.logprobs"], False)
 
 
 def test_strict_tools_only_where_they_may_be() -> None:
     request = Request("m", (user("hi"),), tools=(ADD, replace(ADD, name="loose", strict=False)))
-    strict, loose = (item["function"] for item in chat.body(request, Profile())["tools"])
+    strict, loose = (item["function"] for item in chat.body(request, Capabilities())["tools"])
     assert (strict.get("strict"), loose.get("strict")) == (True, None)
-    assert all("strict" not in item["function"] for item in chat.body(request, Profile(strict_tools=False))["tools"])
-    assert [item["strict"] for item in responses.body(request, Profile())["tools"]] == [True, False]
-    assert [item["strict"] for item in responses.body(request, Profile(strict_tools=False))["tools"]] == [False, False]
+    assert all(
+        "strict" not in item["function"] for item in chat.body(request, Capabilities(strict_tools=False))["tools"]
+    )
+    assert [item["strict"] for item in responses.body(request, Capabilities())["tools"]] == [True, False]
+    assert [item["strict"] for item in responses.body(request, Capabilities(strict_tools=False))["tools"]] == [
+        False,
+        False,
+    ]
 
 
 def test_a_message_of_tool_calls_alone_has_no_content() -> None:
     talk = (user("hi"), Message("assistant", (), (CALL,)), tool(CALL, ""))
-    _, said, result = chat.body(Request("m", talk), Profile())["messages"]
+    _, said, result = chat.body(Request("m", talk), Capabilities())["messages"]
     assert "content" not in said
     assert result["content"] == ""
-    assert [item.get("type") for item in responses.body(Request("m", talk), Profile())["input"]] == [
+    assert [item.get("type") for item in responses.body(Request("m", talk), Capabilities())["input"]] == [
         None, "function_call", "function_call_output",
     ]  # fmt: skip
 
@@ -214,7 +219,7 @@ def test_a_message_of_tool_calls_alone_has_no_content() -> None:
 def test_extra_fields_win_and_the_request_is_left_alone() -> None:
     extra = {"temperature": 1, "stream_options": {"continuous_usage_stats": True}}
     request = Request("m", (user("hi"),), Parameters(temperature=0.0, extra=extra))
-    body = chat.body(request, Profile())
+    body = chat.body(request, Capabilities())
     assert body["temperature"] == 1
     assert body["stream_options"] == {"include_usage": True, "continuous_usage_stats": True}
     assert extra == {"temperature": 1, "stream_options": {"continuous_usage_stats": True}}
@@ -235,28 +240,28 @@ def test_what_an_api_has_not_is_refused_by_our_name(api: Api, names: set[str]) -
         request = Request("m", (user("hi"),), Parameters(**{name: value}))
         if name in names:
             with pytest.raises(UnsupportedError, match="--" + name.replace("_", "-")):
-                BODIES[api](request, Profile(api=api))
+                BODIES[api](request, Capabilities(api=api))
         else:
-            BODIES[api](request, Profile(api=api))
+            BODIES[api](request, Capabilities(api=api))
 
 
 def test_what_the_model_does_not_take_is_refused() -> None:
     request = Request("m", (user("hi"),), Parameters(temperature=0.0))
     with pytest.raises(UnsupportedError, match="m does not take --temperature"):
-        chat.body(request, Profile(parameters=ALL_PARAMETERS - {"temperature"}))
+        chat.body(request, Capabilities(parameters=ALL_PARAMETERS - {"temperature"}))
     with pytest.raises(UnsupportedError, match="images"):
-        chat.body(Request("m", (user(IMAGE),)), Profile(images=False))
+        chat.body(Request("m", (user(IMAGE),)), Capabilities(images=False))
     with pytest.raises(UnsupportedError, match="tools"):
-        chat.body(Request("m", (user("hi"),), tools=(ADD,)), Profile(tools=False))
+        chat.body(Request("m", (user("hi"),), tools=(ADD,)), Capabilities(tools=False))
     with pytest.raises(UnsupportedError, match="--tool-choice"):
-        chat.body(Request("m", (user("hi"),), tool_choice="required"), Profile())
+        chat.body(Request("m", (user("hi"),), tool_choice="required"), Capabilities())
     for talk in ((user(IMAGE),), (user("a"), tool(CALL, "b"))):
         with pytest.raises(UnsupportedError):
-            completions.body(Request("m", talk), Profile())
+            completions.body(Request("m", talk), Capabilities())
     with pytest.raises(UnsupportedError, match="tools"):
-        completions.body(Request("m", (user("hi"),), tools=(ADD,)), Profile())
+        completions.body(Request("m", (user("hi"),), tools=(ADD,)), Capabilities())
 
 
 def test_texts_without_an_image_are_one_string() -> None:
     message = Message("user", (Text("a"), Text("b")))
-    assert chat.body(Request("m", (message,)), Profile())["messages"] == [{"role": "user", "content": "ab"}]
+    assert chat.body(Request("m", (message,)), Capabilities())["messages"] == [{"role": "user", "content": "ab"}]

@@ -12,11 +12,11 @@ from asking import KEY, ask, call, client, collect
 from servers import HANG, RESET, Answer, Received, ScriptedServer, chunk, document, page, stream
 
 from llm_magic import errors
+from llm_magic.capabilities import Capabilities
 from llm_magic.events import Attempt, Finished, Opened, TextDelta, Usage, UsageReport
 from llm_magic.messages import user
-from llm_magic.profile import Profile
 from llm_magic.request import Parameters
-from llm_magic.wire.exchange import exchange, preview
+from llm_magic.wire.call import exchange, preview
 
 HELLO = stream(
     chunk("", role="assistant"),
@@ -68,7 +68,7 @@ def test_what_is_sent_is_what_the_body_says() -> None:
 )
 def test_the_paths_of_the_apis(api: Any, path: str) -> None:
     with ScriptedServer(document({"error": "no"}, 400)) as server:
-        ask(server.url, profile=Profile(api=api))
+        ask(server.url, capabilities=Capabilities(api=api))
     assert server.requests[0].path == "/v1" + path
 
 
@@ -134,7 +134,7 @@ def test_a_server_that_never_ends_after_the_end_mark_does_not_hold_the_answer() 
 
 
 def test_a_server_that_never_ends_after_the_finish_reason(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("llm_magic.wire.exchange.LINGER", 0.2)
+    monkeypatch.setattr("llm_magic.wire.call.LINGER", 0.2)
     with ScriptedServer(stream(chunk("Hello"), chunk(finish="stop"), HANG, done=False)) as server:
         started = time.perf_counter()
         outcome = ask(server.url)
@@ -515,7 +515,7 @@ def test_a_client_that_cannot_be_watched_still_answers_but_shows_no_preview(monk
 
 def test_unsupported_options_are_refused_before_anything_is_sent() -> None:
     with ScriptedServer(HELLO) as server:
-        outcome = ask(server.url, parameters=Parameters(seed=1), profile=Profile(api="responses"))
+        outcome = ask(server.url, parameters=Parameters(seed=1), capabilities=Capabilities(api="responses"))
         assert server.connections == 0
     assert isinstance(outcome.error, errors.UnsupportedError)
     assert "--seed" in outcome.error.message

@@ -16,8 +16,8 @@ from servers import Answer, ScriptedServer, document, page, stream
 from llm_magic import errors
 from llm_magic.messages import Image, user
 from llm_magic.request import Parameters
-from llm_magic.wire.complaint import read_complaint
-from llm_magic.wire.filters import filter_words
+from llm_magic.wire.error_body import read_error_body
+from llm_magic.wire.errors import filter_words
 from llm_magic.wire.secrets import hide, masked_headers, masked_url
 
 AZURE_BLOCKED = {
@@ -261,7 +261,7 @@ def test_a_secret_that_the_server_repeats_is_masked_everywhere() -> None:
     ],
 )
 def test_shapes_of_error_documents(document_: object, message: str, code: str) -> None:
-    complaint = read_complaint(document_)
+    complaint = read_error_body(document_)
     assert (complaint.message, complaint.code) == (message, code)
 
 

@@ -12,11 +12,11 @@ import pytest
 from asking import ask, call, client
 
 from llm_magic import errors
+from llm_magic.capabilities import Api, Capabilities
 from llm_magic.events import TextDelta
 from llm_magic.messages import Image, system, user
-from llm_magic.profile import Api, Profile
 from llm_magic.request import Parameters
-from llm_magic.wire.exchange import embed, exchange, list_models
+from llm_magic.wire.call import embed, exchange, list_models
 
 APIS: list[Api] = ["chat", "responses", "completions"]
 TALK = (system("Be brief."), user("Say hello."))
@@ -46,7 +46,7 @@ def test_an_answer(server: tuple[str, Any, str], api: Api, stream: bool) -> None
         made=made,
         model=model,
         messages=TALK,
-        profile=Profile(api=api),
+        capabilities=Capabilities(api=api),
         stream=stream,
         parameters=Parameters(max_tokens=cap, temperature=0.0),
     )
@@ -91,7 +91,7 @@ def test_logprobs(server: tuple[str, Any, str], api: Api) -> None:
         made=made,
         model=model,
         messages=TALK,
-        profile=Profile(api=api),
+        capabilities=Capabilities(api=api),
         parameters=Parameters(max_tokens=4, logprobs=1, temperature=0),
     )
     if (name, api) == ("llamacpp", "responses"):

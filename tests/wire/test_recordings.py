@@ -11,9 +11,9 @@ from asking import ask
 from servers import Answer, ScriptedServer, document
 
 from llm_magic import errors
+from llm_magic.capabilities import Api, Capabilities
 from llm_magic.events import Usage
 from llm_magic.messages import ToolCall
-from llm_magic.profile import Api, Profile
 
 
 def interactions(folder: Path, name: str) -> list[dict[str, Any]]:
@@ -43,7 +43,7 @@ def replay(interaction: dict[str, Any], pieces: int = 1) -> Any:
     }
     with ScriptedServer(answer) as server:
         stream = bool(interaction["request"]["parsed_body"].get("stream"))
-        return ask(server.url, profile=Profile(api=api_of(interaction)), stream=stream)
+        return ask(server.url, capabilities=Capabilities(api=api_of(interaction)), stream=stream)
 
 
 def expected_usage(usage: dict[str, Any]) -> Usage:

@@ -7,8 +7,8 @@ import random
 from typing import Any
 
 from llm_magic.output.grammar import Grammar
-from llm_magic.output.notation import to_gbnf
-from llm_magic.output.regex import read_regex
+from llm_magic.output.grammar.regex import read_regex
+from llm_magic.output.grammar.regex_to_gbnf import to_gbnf
 
 
 def text_of(grammar: Grammar, rng: random.Random, budget: int = 60) -> str:

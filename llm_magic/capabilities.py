@@ -1,0 +1,63 @@
+"""What an endpoint can do, as data: the wire, the output dialects and the checks read it, nobody asks a class."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Literal
+
+Api = Literal["chat", "responses", "completions"]
+
+Kind = Literal["json", "choices", "regex", "grammar"]
+"""Kinds of constraint on an answer."""
+
+Dialect = Literal[
+    "json_schema",  # response_format / text.format of OpenAI
+    "structured_outputs",  # vLLM
+    "llama_json_schema",  # llama.cpp: response_format json_schema, never strict
+    "llama_grammar",  # llama.cpp: grammar (GBNF)
+    "json_object",  # response_format json_object, the schema in the prompt
+    "tool_call",  # a forced call of one function whose parameters are the schema
+    "prompt",  # asked for in words only
+]
+"""Ways in which a server takes a constraint."""
+
+ALL_PARAMETERS = frozenset(
+    {
+        "temperature",
+        "top_p",
+        "max_tokens",
+        "seed",
+        "stop",
+        "presence_penalty",
+        "frequency_penalty",
+        "n",
+        "logprobs",
+        "reasoning_effort",
+    }
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Capabilities:
+    """Capabilities of one model at one endpoint.
+
+    `dialects` says, for each kind of constraint, which dialect is used; a kind that is absent is refused before
+    sending. `parameters` are the request parameters (by our names) that the API takes. `context` is the model's
+    context in tokens where the server told it.
+    """
+
+    api: Api = "chat"
+    max_tokens_field: Literal["max_tokens", "max_completion_tokens", "max_output_tokens"] = "max_tokens"
+    dialects: dict[Kind, Dialect] = field(default_factory=lambda: {"json": "prompt", "choices": "prompt"})
+    parameters: frozenset[str] = ALL_PARAMETERS
+    stream_usage: bool = True
+    """Whether `stream_options.include_usage` may be sent."""
+    images: bool | None = None
+    """Whether the model takes images; None where nobody told."""
+    tools: bool = True
+    strict_tools: bool = True
+    """Whether `strict: true` may be sent with a tool."""
+    store: bool | None = None
+    """What to send as `store` on the Responses API; None sends nothing."""
+    context: int | None = None
+    system_role: Literal["system", "developer"] = "system"

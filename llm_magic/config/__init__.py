@@ -1,0 +1,1 @@
+"""Configuration: the settings, which source of them wins, and what is in effect."""

@@ -1,0 +1,275 @@
+"""Embeddings in batches, a few at once: a vector for each text, in their order; what came before a failure is kept."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import time
+from collections.abc import Callable, Hashable, Mapping, Sequence
+from dataclasses import fields, replace
+from typing import TYPE_CHECKING, Any
+
+from llm_magic.background_loop import Emit
+from llm_magic.embeddings import EmbeddingOptions, Vectors
+from llm_magic.errors import (
+    AuthenticationError,
+    ContextOverflowError,
+    EndpointNotFoundError,
+    LLMError,
+    OptionError,
+    ProtocolError,
+    UnsupportedError,
+)
+from llm_magic.events import Attempt, Usage
+from llm_magic.options import Options, from_mapping
+from llm_magic.providers.credentials import read
+from llm_magic.request import Request
+from llm_magic.response import Response
+
+if TYPE_CHECKING:
+    from llm_magic.providers.base import Price, Provider
+    from llm_magic.session import Session
+    from llm_magic.wire.embeddings import Embedded
+
+AT_ONCE = 4
+"""Requests at the same time."""
+_OURS = {"model", "base_url", "timeout", "retries", "header", "param"}
+
+
+class Embedding:
+    """Texts that are to be embedded, resolved: await `answer` for the vectors.
+
+    Parameters
+    ----------
+    session
+        Whose registry, settings and ledger are used.
+    texts
+        The texts; none gives no vectors, and nothing is sent.
+    wish
+        How.
+
+    Raises
+    ------
+    InputError
+        The model, an option or the alias is wrong; nothing was sent.
+
+    """
+
+    def __init__(self, session: Session, texts: Sequence[str], wish: EmbeddingOptions) -> None:
+        settings = session.settings
+        name = wish.model or settings.embedding_model
+        self._target = session.registry.resolve(name or session.registry.default_model(settings.model))
+        given = Options(param=dict(wish.param), header=dict(wish.header), timeout=wish.timeout, retries=wish.retries)
+        if wish.dimensions is not None:
+            given.param["dimensions"] = wish.dimensions
+        self._options = given.over(_of_alias(self._target.defaults, self._target.asked))
+        header = self._options.header
+        self._headers = {key: str(read(value, f"--header {key}")) for key, value in header.items()}
+        self._secrets = tuple(value for key, value in self._headers.items() if value != header[key])
+        for field_name in ("model", "input"):
+            if field_name in self._options.param:
+                raise OptionError(f"--param {field_name} is what the option and the texts are for.", "Leave it out.")
+        if wish.base_url:
+            self._target = self._target.at(wish.base_url)
+        self._session = session
+        self._texts = texts
+        self._batches = [tuple(texts[at : at + wish.batch]) for at in range(0, len(texts), wish.batch)]
+        self._model = self._target.model
+        self._price: Price | None = None
+        self._found: dict[int, Embedded] = {}
+        self._kept: set[int] = set()
+        self._attempts: list[Attempt] = []
+
+    @property
+    def name(self) -> str:
+        """The model, as asked for."""
+        return self._target.asked
+
+    async def answer(self, emit: Emit[str]) -> Vectors:
+        """Ask for all vectors; `emit` gets lines of progress.
+
+        Raises
+        ------
+        LLMError
+            What came before is kept: the same texts asked for again begin behind it.
+
+        """
+        started = time.perf_counter()
+        try:
+            await self._all(emit)
+        except LLMError as error:
+            self._keep()
+            if self._found:
+                done = sum(len(self._batches[number]) for number in self._found)
+                kept = f"{done:,} of {len(self._texts):,} vectors came before and are kept for the next run."
+                error.hint = f"{error.hint} {kept}".strip()
+            raise
+        except asyncio.CancelledError:
+            self._keep()
+            raise
+        finally:
+            self._account(time.perf_counter() - started)
+        self._session.unfinished.clear()
+        return self._vectors(time.perf_counter() - started)
+
+    async def _all(self, emit: Emit[str]) -> None:
+        if not self._batches:
+            return
+        loop, provider = asyncio.get_running_loop(), self._target.provider
+
+        def say(text: str) -> None:  # from any thread
+            asyncio.run_coroutine_threadsafe(emit([text]), loop)
+
+        def announce(attempt: Attempt) -> None:
+            self._attempts.append(attempt)
+            if not attempt.final:
+                wait = f" in {attempt.retry_after:.0f} s" if attempt.retry_after else ""
+                say(f"{attempt.status or attempt.reason}, trying again{wait}")
+
+        await provider.prepare(say)
+        self._model = self._model or await provider.first_model()
+        self._price = provider.price(self._model)
+        deployed = await _deployed(provider, self._model)
+        for number in range(len(self._batches)):
+            kept = self._session.unfinished.get(self._key(number))
+            if kept is not None:
+                self._found[number] = kept
+                self._kept.add(number)
+        numbers = iter([number for number in range(len(self._batches)) if number not in self._found])
+
+        async def work() -> None:
+            for number in numbers:  # shared by the workers: each takes the next one
+                self._found[number] = await self._ask(deployed, number, announce)
+                if len(self._batches) > 1:
+                    done = sum(len(self._batches[number]) for number in self._found)
+                    await emit([f"{done:,} of {len(self._texts):,} texts"])
+
+        workers = [loop.create_task(work()) for _ in range(min(AT_ONCE, len(self._batches)))]
+        try:
+            await asyncio.gather(*workers)
+        finally:
+            for worker in workers:
+                worker.cancel()
+            await asyncio.gather(*workers, return_exceptions=True)
+
+    async def _ask(self, model: str, number: int, announce: Callable[[Attempt], None]) -> Embedded:
+        """Ask for one batch, and check what came."""
+        from llm_magic.wire.embeddings import embed
+
+        provider, options = self._target.provider, self._options
+        origin = provider.origin(self._model)
+        try:
+            found = await embed(
+                provider.client(),
+                origin,
+                model,
+                self._batches[number],
+                extra=options.param,
+                headers=self._headers,
+                timeout=options.timeout,
+                max_retries=options.retries,
+                announce=announce,
+                secrets=self._secrets,
+            )
+        except AuthenticationError as error:
+            error.hint = provider.key_hint() or error.hint
+            raise
+        except ContextOverflowError as error:
+            longest = max(map(len, self._batches[number]))
+            error.hint = f"Split the long texts: the longest one here has {longest:,} characters."
+            if provider.kind == "local":
+                error.hint += " Or let it read more in one go: %config LocalProvider.n_batch = 4096"
+            raise
+        except EndpointNotFoundError as error:
+            if "model" not in error.hint:
+                error.hint = f"Ask a model that embeds (%llm_models {origin.provider}), and check base_url."
+            raise
+        lengths = {len(vector) for item in (found, *self._found.values()) for vector in item.vectors[:1]}
+        lengths |= {len(vector) for vector in found.vectors}
+        if len(lengths) != 1 or not found.vectors[0]:
+            raise ProtocolError(
+                f"{origin} gave vectors of different lengths: {', '.join(map(str, sorted(lengths)))}.",
+                "Its vectors cannot be compared; ask another model.",
+                origin=origin,
+            )
+        wanted = options.param.get("dimensions")
+        if wanted is not None and lengths != {wanted}:
+            raise UnsupportedError(
+                f"{origin} gave vectors of {lengths.pop():,} dimensions, not of the {wanted:,} asked for.",
+                "Leave --dimensions out: this model does not shorten its vectors.",
+            )
+        return found
+
+    def _key(self, number: int) -> Hashable:
+        """Return what makes a batch of another run the same as one of this."""
+        origin = self._target.provider.origin(self._model)
+        extra = json.dumps(self._options.param, sort_keys=True, default=str)
+        return origin.provider, origin.url, self._model, extra, self._batches[number]
+
+    def _keep(self) -> None:
+        """Keep what has come for the next run; of an earlier one nothing else."""
+        if self._found:
+            self._session.unfinished = {self._key(number): item for number, item in self._found.items()}
+
+    def _account(self, seconds: float) -> None:
+        """Enter what this run used, whatever its end was."""
+        usage = _sum([item for number, item in self._found.items() if number not in self._kept])
+        self._session.ledger.add(
+            Response(
+                model=self._target.asked,
+                provider=self._target.provider.name,
+                usage=usage,
+                cost=self._cost(usage),
+                seconds=seconds,
+                attempts=tuple(self._attempts),
+            )
+        )
+
+    def _cost(self, usage: Usage | None) -> float | None:
+        return None if usage is None or self._price is None else self._price.of(usage)
+
+    def _vectors(self, seconds: float) -> Vectors:
+        ordered = [self._found[number] for number in range(len(self._batches))]
+        vectors = Vectors(vector for item in ordered for vector in item.vectors)
+        vectors.model, vectors.provider = self._target.asked, self._target.provider.name
+        vectors.model_reported = ordered[0].model_reported if ordered else ""
+        vectors.usage, vectors.seconds = _sum(ordered), seconds
+        vectors.cost = self._cost(vectors.usage)
+        return vectors
+
+
+def _of_alias(defaults: Mapping[str, Any], alias: str) -> Options:
+    """Return the defaults of an alias, as options.
+
+    Raises
+    ------
+    OptionError
+        One of them is for answers in words only.
+
+    """
+    options = from_mapping(defaults, f"alias {alias!r}")
+    empty = Options()
+    for item in fields(Options):
+        if item.name not in _OURS and getattr(options, item.name) != getattr(empty, item.name):
+            raise OptionError(
+                f"The alias {alias} sets {item.name}, which embeddings do not take.",
+                "Name the model itself, or make an alias for embeddings.",
+            )
+    return options
+
+
+async def _deployed(provider: Provider, model: str) -> str:
+    """Return the name that the endpoint has for a model: on Azure its deployment."""
+    capabilities = replace(provider.capabilities(model), api="chat")  # no chat template is applied to texts
+    return (await provider.adapt(Request(model, ()), capabilities)).model
+
+
+def _sum(items: Sequence[Embedded]) -> Usage | None:
+    """Return the tokens of several requests; None where one of them was not counted."""
+    counted = [item.usage for item in items if item.usage is not None]
+    if not counted or len(counted) != len(items):
+        return None
+    usage = counted[0]
+    for further in counted[1:]:
+        usage = usage + further
+    return usage

@@ -1,0 +1,259 @@
+"""The short form of a schema: `name, age int, bio: one sentence` is an object of these fields, all required."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Callable, Mapping
+from difflib import get_close_matches
+from functools import lru_cache
+from pathlib import Path
+from typing import Any
+
+import jsonschema_rs
+
+from llm_magic.errors import InvalidValueError, OutputTypeError
+from llm_magic.output.type_expression import evaluate
+
+FIELD_NAME = re.compile(r"[A-Za-z_][\w-]*")
+
+_TYPES: dict[str, dict[str, Any]] = {
+    "str": {"type": "string"},
+    "int": {"type": "integer"},
+    "float": {"type": "number"},
+    "bool": {"type": "boolean"},
+    "date": {"type": "string", "format": "date"},
+    "datetime": {"type": "string", "format": "date-time"},
+    "time": {"type": "string", "format": "time"},
+    "uuid": {"type": "string", "format": "uuid"},
+    "email": {"type": "string", "format": "email"},
+    "url": {"type": "string", "format": "uri"},
+    "list": {"type": "array", "items": {"type": "string"}},
+    "dict": {"type": "object"},
+}
+
+
+def short_form(text: str) -> dict[str, Any]:
+    """Return the JSON Schema that a short form stands for.
+
+    Fields are separated by commas, or by line ends where there are any (descriptions may hold commas then). A field is
+    `name` or `name type`, and `: description` behind it. A type is one of str, int, float, bool, date, datetime, time,
+    uuid, email, url, list, dict, or `list[…]` of one; a `?` behind it allows null. Brackets around it all ask for a
+    list of such objects. After the short form of schemas in the `llm` command-line tool.
+
+    Raises
+    ------
+    OutputTypeError
+        A name or type that is none, or a field given twice.
+
+    >>> short_form("[city, people int]")["items"]["required"]
+    ['city', 'people']
+
+    """
+    body = text.strip()
+    if body.startswith("[") and body.endswith("]"):
+        return {"type": "array", "items": short_form(body[1:-1])}
+    separator = r"\n" if "\n" in body else r","
+    properties: dict[str, Any] = {}
+    for field in re.split(separator, body):
+        if not field.strip():
+            continue
+        name, schema = _field(field.strip().rstrip(","))
+        if name in properties:
+            raise OutputTypeError(f"--schema names the field {name!r} twice.")
+        properties[name] = schema
+    if not properties:
+        raise OutputTypeError(f"--schema {text!r} names no field.", "Example: --schema 'name, age int'.")
+    return {
+        "type": "object",
+        "properties": properties,
+        "required": list(properties),
+        "additionalProperties": False,
+    }
+
+
+def _field(text: str) -> tuple[str, dict[str, Any]]:
+    head, colon, description = text.partition(":")
+    name, _, kind = head.strip().partition(" ")
+    if not FIELD_NAME.fullmatch(name):
+        raise OutputTypeError(
+            f"--schema: {name!r} is no name of a field.", "The short form is: name, age int, bio: one sentence."
+        )
+    schema = _type(kind.strip() or "str")
+    if colon and description.strip():
+        schema["description"] = description.strip()
+    return name, schema
+
+
+def _type(kind: str) -> dict[str, Any]:
+    if kind.endswith("?"):
+        return {"anyOf": [_type(kind[:-1].strip()), {"type": "null"}]}
+    if kind.startswith("list[") and kind.endswith("]"):
+        return {"type": "array", "items": _type(kind[5:-1].strip())}
+    if kind not in _TYPES:
+        close = get_close_matches(kind, _TYPES, n=2)
+        known = ", ".join(_TYPES)
+        raise OutputTypeError(
+            f"--schema: {kind!r} is no type of the short form.",
+            f"Did you mean {' or '.join(close)}?" if close else f"There are {known}; a description follows a colon.",
+        )
+    return dict(_TYPES[kind])
+
+
+Schema = dict[str, Any]
+
+SHOWN_ERRORS = 3
+
+
+def read_schema(source: str | Mapping[str, Any], namespace: Mapping[str, Any]) -> tuple[str, Schema]:
+    """Return the title and the schema that `--schema` means.
+
+    Parameters
+    ----------
+    source
+        A mapping; or text: a path that ends in `.json`, a variable or expression that is a dict, JSON text that
+        begins with `{`, or the short form `name, age int, bio: one sentence`.
+    namespace
+        The user's variables.
+
+    Raises
+    ------
+    OutputTypeError
+        An unreadable file, text that is none of these, or a schema that is not one (with the path in it).
+
+    >>> read_schema("name, age int", {})[1]["properties"]["age"]
+    {'type': 'integer'}
+
+    """
+    if not isinstance(source, str):
+        return _checked("schema", source)
+    text = source.strip()
+    if not text:
+        raise OutputTypeError("--schema is empty.", "Example: --schema 'name, age int, bio: one sentence'.")
+    if text.endswith(".json"):
+        return _from_file(Path(text).expanduser())
+    if text.startswith("{"):
+        return _checked("schema", _from_json(text, "--schema"))
+    if FIELD_NAME.fullmatch(text) and isinstance(namespace.get(text), (Mapping, type)):
+        return _from_variable(text, namespace[text])
+    if re.fullmatch(r"[A-Za-z_]\w*\s*[.\[(].*", text, re.DOTALL):
+        return _from_variable(text, evaluate(text, namespace, "--schema"))
+    return _checked("answer", short_form(text))
+
+
+def _from_variable(name: str, value: Any) -> tuple[str, Schema]:
+    if isinstance(value, Mapping):
+        return _checked(name, value)
+    if isinstance(value, type):
+        raise OutputTypeError(
+            f"--schema {name}: this is a type, not a JSON Schema.", f"Say --as {name} to get values of it."
+        )
+    raise OutputTypeError(f"--schema {name}: a dict is needed, this is a {type(value).__name__}.")
+
+
+def _from_file(path: Path) -> tuple[str, Schema]:
+    try:
+        text = path.read_text(encoding="utf-8-sig")
+    except (OSError, ValueError) as error:
+        reason = getattr(error, "strerror", None) or "it is not UTF-8 text"
+        raise OutputTypeError(f"--schema {path}: {reason}.", f"Looked for it in {Path.cwd()}.") from None
+    return _checked(path.stem, _from_json(text, f"--schema {path}"))
+
+
+def _from_json(text: str, where: str) -> Any:
+    try:
+        return json.loads(text)
+    except (ValueError, RecursionError) as error:
+        raise OutputTypeError(f"{where} is not JSON: {error}.") from None
+
+
+def _checked(name: str, schema: Any) -> tuple[str, Schema]:
+    """Return a private copy of `schema`, having made sure that it is one."""
+    if not isinstance(schema, Mapping):
+        raise OutputTypeError(f"{name} is not a JSON Schema: an object is needed, not {type(schema).__name__}.")
+    try:
+        copied: Schema = json.loads(json.dumps(dict(schema), allow_nan=False))
+    except (TypeError, ValueError, RecursionError) as error:
+        raise OutputTypeError(f"{name} is not a JSON Schema: {error}.", "Its values must be plain JSON data.") from None
+    try:
+        validator(json.dumps(copied))
+    except OutputTypeError as error:
+        raise OutputTypeError(f"{name} is not a usable JSON Schema{error.message}", error.hint) from None
+    title = copied.get("title")
+    return (title if isinstance(title, str) and title.strip() else name), copied
+
+
+Validator = Callable[[Any], None]
+
+
+@lru_cache(maxsize=64)
+def validator(schema_text: str) -> Validator:
+    """Return the check of a schema, given as JSON text: it raises `InvalidValueError` for data that does not fit.
+
+    The draft is the one that `$schema` names, else 2020-12. Formats are asserted. No `$ref` is fetched from anywhere.
+    """
+    schema = json.loads(schema_text)
+    try:
+        check = jsonschema_rs.validator_for(schema, validate_formats=True, retriever=_fetch_nothing)
+    except jsonschema_rs.ValidationError as error:
+        path = path_text(error.instance_path)
+        hint = _REFERENCE_HINT if "etriev" in error.message else ""
+        raise OutputTypeError(f"{f' at {path}' if path else ''}: {_brief(error.message)}", hint) from None
+    except (ValueError, jsonschema_rs.ReferencingError) as error:
+        raise OutputTypeError(f": {_brief(str(error))}", _REFERENCE_HINT) from None
+
+    def validate(data: Any) -> None:
+        problems = []
+        for problem in check.iter_errors(data):
+            problems.append(f"{path_text(problem.instance_path) or 'the value'}: {_brief(_innermost(problem))}")
+            if len(problems) > SHOWN_ERRORS:
+                break
+        if problems:
+            raise InvalidValueError(listed(problems))
+
+    return validate
+
+
+_REFERENCE_HINT = "References to other documents are not fetched: put what they name under $defs."
+
+
+def _fetch_nothing(uri: str) -> Any:
+    raise ValueError(f"retrieving {uri} is not allowed")
+
+
+def _innermost(problem: jsonschema_rs.ValidationError) -> str:
+    """Return the message of a problem; of alternatives, the one that came nearest."""
+    context = getattr(problem.kind, "context", None)
+    if not context:
+        return problem.message
+    branches = [branch for branch in context if branch]
+    if not branches:
+        return problem.message
+    nearest = max(branches, key=lambda branch: max(len(error.instance_path) for error in branch))
+    deepest = max(nearest, key=lambda error: len(error.instance_path))
+    where = path_text(deepest.instance_path[len(problem.instance_path) :])
+    return f"fits no alternative; nearest: {f'{where}: ' if where else ''}{deepest.message}"
+
+
+def listed(problems: list[str]) -> str:
+    """Return problems as a line or two: the first three, and that there are more."""
+    more = "; and more" if len(problems) > SHOWN_ERRORS else ""
+    return "; ".join(problems[:SHOWN_ERRORS]) + more + "."
+
+
+def path_text(path: list[str | int]) -> str:
+    """Write a path as a reader would: `cities[0].name`.
+
+    >>> path_text(["cities", 0, "name"])
+    'cities[0].name'
+
+    """
+    text = ""
+    for step in path:
+        text += f"[{step}]" if isinstance(step, int) else f".{step}" if text else str(step)
+    return text
+
+
+def _brief(message: str, limit: int = 160) -> str:
+    line = message.split("\n", 1)[0].strip().rstrip(".")
+    return line if len(line) <= limit else f"{line[: limit // 2]} … {line[-limit // 3 :]}"

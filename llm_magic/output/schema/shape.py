@@ -1,0 +1,210 @@
+"""The JSON Schema of a Python type: made for models to write, so exact where pydantic's own is loose."""
+
+from __future__ import annotations
+
+import enum
+import functools
+import json
+import operator
+import sys
+import types
+import typing
+from collections.abc import Mapping
+from typing import Any
+
+import pydantic
+import typing_extensions
+from pydantic.json_schema import GenerateJsonSchema
+from pydantic_core import core_schema
+
+from llm_magic.errors import OutputTypeError
+from llm_magic.output.schema.formats import NAIVE_DATETIME, NAIVE_TIME
+from llm_magic.output.schema.references import resolve
+
+
+class _ForModels(GenerateJsonSchema):
+    """Decimals are strings, so that no digit is lost; named tuples are objects, so that the names are told."""
+
+    def decimal_schema(self, schema: core_schema.DecimalSchema) -> dict[str, Any]:
+        places = schema.get("decimal_places")
+        digits = schema.get("max_digits")
+        whole = max(digits - (places or 0), 1) if digits is not None else 15
+        sign = "" if (schema.get("ge") or 0) > 0 or (schema.get("gt") or -1) >= 0 else "-?"
+        fraction = "" if places == 0 else rf"(\.[0-9]{{1,{places or 15}}})?"
+        return {"type": "string", "pattern": f"^{sign}(0|[1-9][0-9]{{0,{whole - 1}}}){fraction}$"}
+
+    def named_tuple_schema(self, schema: Any) -> dict[str, Any]:
+        fields: dict[str, Any] = {}
+        required = []
+        for part in schema["fields"]:
+            fields[part["name"]] = self.generate_inner(part["schema"])
+            if part["schema"]["type"] != "default":
+                required.append(part["name"])
+        return {"type": "object", "properties": fields, "required": required, "additionalProperties": False}
+
+    def call_schema(self, schema: core_schema.CallSchema) -> dict[str, Any]:
+        arguments = schema["arguments_schema"]  # of a named tuple, before pydantic 2.13 or so
+        if arguments["type"] != "arguments":
+            return super().call_schema(schema)
+        return self.kw_arguments_schema(arguments["arguments_schema"], None)
+
+    def datetime_schema(self, schema: core_schema.DatetimeSchema) -> dict[str, Any]:
+        if schema.get("tz_constraint") == "naive":
+            return {"type": "string", "pattern": NAIVE_DATETIME}
+        return super().datetime_schema(schema)
+
+    def time_schema(self, schema: core_schema.TimeSchema) -> dict[str, Any]:
+        if schema.get("tz_constraint") == "aware":
+            return super().time_schema(schema)
+        return {"type": "string", "pattern": NAIVE_TIME}  # the format `time` has a zone, a time of day has none
+
+    def literal_schema(self, schema: core_schema.LiteralSchema) -> dict[str, Any]:
+        return _plain_enum(super().literal_schema(schema))
+
+    def enum_schema(self, schema: core_schema.EnumSchema) -> dict[str, Any]:
+        return _plain_enum(super().enum_schema(schema))
+
+
+def _plain_enum(schema: dict[str, Any]) -> dict[str, Any]:
+    """Write `const` as an enumeration of one, which every server knows."""
+    if "const" in schema:
+        value = schema.pop("const")
+        schema["enum"] = [value]
+    return schema
+
+
+class Shape:
+    """A Python type, its JSON Schema, and the check that makes a value of it."""
+
+    def __init__(self, kind: Any, name: str) -> None:
+        try:
+            self.adapter: pydantic.TypeAdapter[Any] = pydantic.TypeAdapter(with_known_typed_dicts(kind))
+            self.schema: dict[str, Any] = self.adapter.json_schema(schema_generator=_ForModels)
+            json.dumps(self.schema, allow_nan=False)
+        except pydantic.errors.PydanticUndefinedAnnotation as error:
+            raise OutputTypeError(
+                f"--as {name}: it refers to {error.name!r}, which is not defined.",
+                "Define that type first, then this one again.",
+            ) from error
+        except pydantic.errors.PydanticInvalidForJsonSchema as error:
+            raise OutputTypeError(
+                f"--as {name}: no JSON Schema can say this type: {_first_line(error)}", "Use types that JSON can hold."
+            ) from error
+        except pydantic.errors.PydanticUserError as error:
+            raise OutputTypeError(f"--as {name}: this type cannot be used: {_first_line(error)}") from error
+        except Exception as error:  # whatever a type's own hooks raise
+            raise OutputTypeError(
+                f"--as {name}: this type cannot be used: {type(error).__name__}: {_first_line(error)}"
+            ) from error
+
+
+def with_known_typed_dicts(kind: Any) -> Any:
+    """Return the type with `typing.TypedDict` classes replaced by equal ones that pydantic takes before Python 3.12.
+
+    Values of both are plain dicts.
+    """
+    if sys.version_info >= (3, 12):
+        return kind
+    if typing.is_typeddict(kind) and type(kind).__module__ == "typing":
+        hints = typing.get_type_hints(kind, include_extras=True)
+        fields = {}
+        for name, hint in hints.items():
+            said = typing.get_origin(hint)  # `__required_keys__` does not know those that are written as strings
+            listed = name in kind.__required_keys__
+            optional = said is typing.NotRequired or (said is not typing.Required and not listed)
+            if said in (typing.Required, typing.NotRequired):
+                hint = typing.get_args(hint)[0]  # noqa: PLW2901 - its wrapper is written anew below
+            wrapper = typing_extensions.NotRequired if optional else typing_extensions.Required
+            fields[name] = wrapper[with_known_typed_dicts(hint)]
+        made = typing_extensions.TypedDict(kind.__name__, fields)  # type: ignore[misc]  # the functional form, with names known only now
+        made.__doc__ = kind.__doc__
+        return made
+    arguments = typing.get_args(kind)
+    if not arguments or typing.get_origin(kind) is typing.Literal:
+        return kind
+    known = tuple(with_known_typed_dicts(argument) for argument in arguments)
+    if all(new is old for new, old in zip(known, arguments, strict=True)):
+        return kind
+    origin = typing.get_origin(kind)
+    if origin is types.UnionType:
+        return functools.reduce(operator.or_, known)
+    remade: Any = origin  # a class such as `list`, which mypy does not know to be generic
+    return remade[known] if isinstance(origin, type) else kind.copy_with(known)
+
+
+def _first_line(error: Exception) -> str:
+    text = str(error).split("\n", 1)[0].strip()
+    if "Unable to generate pydantic-core schema for" in text:
+        return "it is, or holds, a class without fields; make it a dataclass or a pydantic model."
+    return text if text.endswith(".") else f"{text}."
+
+
+def shape_of(kind: Any, name: str) -> Shape:
+    """Return the shape of a type, kept for the next time where the type can be a key."""
+    try:
+        hash(kind)
+    except TypeError:
+        return Shape(kind, name)
+    return _kept(kind, name)
+
+
+_kept = functools.lru_cache(maxsize=128)(Shape)
+
+
+def words_of(kind: Any) -> tuple[str, ...] | None:
+    """Return the strings that a type allows, where it is an enumeration of strings and nothing else."""
+    if typing.get_origin(kind) is typing.Literal:
+        values: tuple[Any, ...] = _flat_literal(kind)
+    elif isinstance(kind, type) and issubclass(kind, enum.Enum) and not issubclass(kind, enum.Flag):
+        values = tuple(member.value for member in kind)
+    else:
+        return None
+    return values if values and all(type(value) is str and value.strip() == value != "" for value in values) else None
+
+
+def _flat_literal(kind: Any) -> tuple[Any, ...]:
+    return tuple(dict.fromkeys(typing.get_args(kind)))
+
+
+def type_name(kind: Any) -> str:
+    """Return a type as a user would write it: `list[City]`.
+
+    >>> type_name(list[int])
+    'list[int]'
+
+    """
+    if isinstance(kind, type) and not typing.get_args(kind):
+        return kind.__name__
+    origin = typing.get_origin(kind)
+    if isinstance(origin, type) and origin.__module__ == "builtins":
+        inner = ", ".join("..." if part is Ellipsis else type_name(part) for part in typing.get_args(kind))
+        return f"{origin.__name__}[{inner}]"
+    return repr(kind).replace("typing.", "").replace("__main__.", "").replace("NoneType", "None")
+
+
+def is_object(schema: Mapping[str, Any], root: Mapping[str, Any]) -> bool:
+    """Tell whether a schema says, without alternatives, that the value is an object."""
+    schema = resolve(schema, root)
+    if schema.get("type") == "object":
+        return not ({"anyOf", "oneOf"} & schema.keys())
+    return "type" not in schema and any(
+        is_object(part, root) for part in schema.get("allOf", ()) if isinstance(part, dict)
+    )
+
+
+def may_be_object(schema: Any, root: Mapping[str, Any], depth: int = 0) -> bool:
+    """Tell whether an object may be a value of the schema, in doubt yes."""
+    if not isinstance(schema, Mapping) or depth > 20:  # noqa: PLR2004 - a chain of references longer than that is a loop
+        return schema is not False
+    schema = resolve(schema, root)
+    if "const" in schema:
+        return isinstance(schema["const"], Mapping)
+    if "enum" in schema:
+        return any(isinstance(value, Mapping) for value in schema["enum"])
+    kinds = schema.get("type")
+    if kinds is not None and kinds != "object" and "object" not in kinds:
+        return False
+    for key in ("anyOf", "oneOf"):
+        if key in schema:
+            return any(may_be_object(part, root, depth + 1) for part in schema[key])
+    return all(may_be_object(part, root, depth + 1) for part in schema.get("allOf", ()))

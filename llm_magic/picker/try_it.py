@@ -1,0 +1,96 @@
+"""One answer streams into the panel: a `View` that paints escaped text a few times a second."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from typing import TYPE_CHECKING
+
+from llm_magic.display.markup import MARKS
+from llm_magic.picker import panel
+
+if TYPE_CHECKING:
+    from llm_magic.display import Reading
+    from llm_magic.draft import Draft
+    from llm_magic.response import Response
+
+PAUSE = 0.12
+"""Seconds between two repaints."""
+
+
+class TryIt:
+    """Shows one answer in two lines of the panel.
+
+    Parameters
+    ----------
+    say
+        Paints the status line, given HTML.
+    paint
+        Paints the answer, given HTML.
+    ended
+        Called once when all is over, whatever the end was.
+
+    """
+
+    def __init__(self, say: Callable[[str], None], paint: Callable[[str], None], ended: Callable[[], None]) -> None:
+        self._say = say
+        self._paint = paint
+        self._ended = ended
+        self._painted = float("-inf")
+        self._text = ""
+        self._model = ""
+        self._notes: list[str] = []
+
+    @property
+    def wait(self) -> float:
+        """Seconds after which `update` should be called again."""
+        return PAUSE
+
+    def begin(self, title: str) -> None:
+        """Say who is asked."""
+        self._model = title
+        self._say(panel.quiet(f"Asking {title} …", busy=True))
+
+    def progress(self, text: str) -> None:
+        """Say what is waited for."""
+        self._say(panel.quiet(text, busy=True))
+
+    def note(self, text: str) -> None:
+        """Keep a line for the end."""
+        self._notes.append(text)
+
+    def update(self, draft: Draft, reading: Reading | None = None) -> None:  # noqa: ARG002 - a trial has no typed value
+        """Show what has arrived, unless it is too early for that."""
+        now = time.perf_counter()
+        if now - self._painted < PAUSE:
+            return
+        text = draft.text
+        if text == self._text:
+            return
+        if not self._text:
+            self._say(panel.quiet(f"{self._model} answers …", busy=True))
+        self._painted, self._text = now, text
+        self._paint(panel.answer(text))
+
+    def finish(self, response: Response, footer: str) -> None:
+        """Show the whole answer, and what it took."""
+        self._show(response)
+        marked = MARKS.get(response.finish_reason)
+        said = " ".join([*self._notes, *([marked] if marked else []), footer or "Done."])
+        self._say(panel.quiet(said))
+        self._ended()
+
+    def fail(self, response: Response | None) -> None:
+        """Keep what had arrived."""
+        if response is not None:
+            self._show(response)
+        self._say(panel.quiet("Stopped."))
+        self._ended()
+
+    def error(self, error: BaseException) -> None:
+        """Say what went wrong."""
+        self._say(panel.problem(str(error)))
+        self._ended()
+
+    def _show(self, response: Response) -> None:
+        self._paint(panel.answer(response.text))

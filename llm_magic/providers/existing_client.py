@@ -1,0 +1,87 @@
+"""A client that was made elsewhere, under a name: used as it is, and never closed here."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from traitlets import Enum
+
+from llm_magic.capabilities import Capabilities
+from llm_magic.errors import ConfigurationError
+from llm_magic.providers import model_info
+from llm_magic.providers.base import Provider
+from llm_magic.providers.compatible import CompatibleProvider
+from llm_magic.urls import without_secrets
+
+
+class ExistingClientProvider(Provider):
+    """A ready client of the SDK: `AsyncOpenAI`, `OpenAI`, or their Azure kin.
+
+    Parameters
+    ----------
+    client
+        The client; its key, URL, headers, timeouts and retries hold.
+    name
+        The instance's name.
+    traits
+        `api`, `models`, `prices` and `structured`; the rest is the client's own.
+
+    Raises
+    ------
+    ConfigurationError
+        `client` is none of the SDK's.
+
+    """
+
+    kind = "ready"
+
+    structured = Enum(
+        list(model_info.COMPATIBLE), "json_schema", help="As for compatible servers: how an output type is asked for."
+    ).tag(config=True)
+
+    def __init__(self, client: Any, *, name: str = "", **traits: Any) -> None:
+        import openai
+
+        if not isinstance(client, openai.AsyncOpenAI | openai.OpenAI):
+            raise ConfigurationError(
+                f"A {type(client).__name__} is no client of the openai package.", "Give an openai.AsyncOpenAI."
+            )
+        self._ready = client
+        super().__init__(name=name, **traits)
+
+    def client(self) -> Any:
+        """Return the client."""
+        from openai import OpenAI
+
+        from llm_magic.wire.attempts import hook
+
+        hook(self._ready, sync=isinstance(self._ready, OpenAI))
+        return self._ready
+
+    def url(self) -> str:
+        """Return the client's base URL."""
+        return str(self._ready.base_url)
+
+    def __repr__(self) -> str:
+        return f"<{type(self).__name__} {self.name} {without_secrets(self.url())}>"
+
+    def key_hint(self) -> str:
+        """Say whose the key is."""
+        return "The key is that of the registered client."
+
+    def capabilities(self, model: str) -> Capabilities:
+        """Return what the endpoint can do: newer models of OpenAI by their names, others as `structured` says."""
+        host = self._ready.base_url.host
+        newer = host.endswith(("openai.com", "azure.com")) or model_info.is_reasoning(model)
+        return Capabilities(
+            api=self.api,
+            max_tokens_field="max_completion_tokens" if newer else "max_tokens",
+            dialects=dict(model_info.COMPATIBLE[self.structured]),
+            store=False,
+            context=self.context(model),
+        )
+
+    def copy_at(self, base_url: str, values: dict[str, Any]) -> Provider:
+        """Return a provider for another URL; the client, with its key, stays behind on every host."""
+        kept = {name: values[name] for name in ("api", "structured")}
+        return CompatibleProvider(name=self.name, base_url=base_url, **kept)

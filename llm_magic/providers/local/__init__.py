@@ -1,0 +1,270 @@
+"""The embedded default: a llama.cpp server inside the kernel, started by the first cell that needs it."""
+
+from __future__ import annotations
+
+import asyncio
+import atexit
+import threading
+import time
+import weakref
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, TypeVar
+
+from traitlets import Int, Unicode
+
+from llm_magic.capabilities import ALL_PARAMETERS, Capabilities
+from llm_magic.errors import ConfigurationError, ModelNotFoundError, UnsupportedError
+from llm_magic.providers import model_info
+from llm_magic.providers.base import ModelCard, Provider
+from llm_magic.providers.credentials import Secret
+from llm_magic.providers.local.server import EmbeddedServer, ServerSettings, bindings, check_file
+from llm_magic.providers.local.weights import SMOLLM2, FetchCancelled, fetch
+from llm_magic.request import Request
+
+T = TypeVar("T")
+
+_NOT_STARTED = "http://127.0.0.1:0/v1"  # what a dry run shows: the port is the system's choice
+_SECONDS = 2.0  # for open connections to be closed before the server is stopped
+_NOT_OURS = ("base_url", "api_key_env", "organization", "project", "headers_env", "http_client", "models")
+"""Common settings that say where a server is and who asks it, which is settled here."""
+
+
+class LocalProvider(Provider):
+    """The llama.cpp server of `xllamacpp`, in the kernel's own process, on a loopback port with a random key.
+
+    It serves one model: `smollm2`, whose weights are fetched once into the user's cache, or the GGUF file of
+    `model_path`, named by its stem. Chats and embeddings both.
+    """
+
+    kind = "local"
+
+    model_path = Unicode("", help="A GGUF file to serve; empty serves smollm2, which is fetched once.").tag(config=True)
+    n_ctx = Int(
+        8192,
+        min=0,
+        help="Context in tokens, shared by the answers in progress; 0 takes what the model was trained for.",
+    ).tag(config=True)
+    n_threads = Int(0, min=0, help="Threads that compute; 0 leaves the number to llama.cpp.").tag(config=True)
+    n_parallel = Int(8, min=1, help="Answers at once, and the most that --n can ask for; further cells wait.").tag(
+        config=True
+    )
+    n_batch = Int(
+        512,
+        min=32,
+        help="Tokens of a prompt that are read in one go. It bounds the text that can be embedded, and how long an "
+        "interrupted prompt still occupies the server.",
+    ).tag(config=True)
+
+    def __init__(self, *, name: str = "", **traits: Any) -> None:
+        self._server: EmbeddedServer | None = None
+        self._turn = threading.Lock()  # one thread at a time starts or stops the server
+        self._loop: asyncio.AbstractEventLoop | None = None
+        super().__init__(name=name, **traits)
+
+    @property
+    def model(self) -> str:
+        """The name of the model it serves."""
+        return Path(self.model_path).stem if self.model_path else SMOLLM2.name
+
+    def url(self) -> str:
+        """Return the server's URL; with port 0 while there is none."""
+        for trait in _NOT_OURS:
+            if getattr(self, trait):
+                raise ConfigurationError(
+                    f"LocalProvider.{trait} is set, but the embedded server settles that itself.",
+                    "Servers elsewhere are providers of class compatible, vllm, openai or azure.",
+                )
+        server = self._server
+        return server.base_url if server is not None and server.running else _NOT_STARTED
+
+    def key(self) -> Secret | None:
+        """Return the server's random key."""
+        return self._server.key if self._server is not None else None
+
+    def recipe(self) -> dict[str, Any]:
+        """Return what the client is made from: no proxy of the environment stands before this machine itself."""
+        recipe = super().recipe()
+        return recipe | {"http_client_kwargs": {"trust_env": False} | recipe["http_client_kwargs"]}
+
+    def at(self, base_url: str) -> Provider:
+        """Refuse: the model is here."""
+        raise UnsupportedError(
+            f"{self.name} is served inside this kernel, so --base-url {base_url} cannot apply to it.",
+            "Ask a provider of class compatible for a server elsewhere.",
+        )
+
+    def capabilities(self, model: str) -> Capabilities:
+        """Return what llama.cpp can do with this model.
+
+        Raises
+        ------
+        ModelNotFoundError
+            It serves another model: llama.cpp itself would take any name.
+
+        """
+        if model != self.model:
+            raise ModelNotFoundError(
+                f"{self.name} serves {self.model}, not {model!r}.",
+                f'Ask -m {self.name}:{self.model}, or serve a file: %config LocalProvider.model_path = "…"',
+            )
+        able = self._properties().get("chat_template_caps", {})
+        thinks = able.get("supports_reasoning_effort", False)
+        return Capabilities(
+            api=self.api,
+            dialects=dict(model_info.LLAMA),
+            parameters=ALL_PARAMETERS if thinks else ALL_PARAMETERS - {"reasoning_effort"},
+            images=False,
+            tools=able.get("supports_tools", bool(self.model_path)),  # llama.cpp drops them without a word
+            store=False,
+            context=self.context(model),
+        )
+
+    def context(self, model: str) -> int | None:  # noqa: ARG002 - it serves one
+        """Return the context in tokens: what the server says, else what was asked for."""
+        return self._properties().get("default_generation_settings", {}).get("n_ctx") or self.n_ctx or None
+
+    def _properties(self) -> dict[str, Any]:
+        server = self._server
+        return server.properties if server is not None and server.running else {}
+
+    async def check(self, request: Request, capabilities: Capabilities) -> None:
+        """Refuse more answers at once than the server has room for."""
+        await super().check(request, capabilities)
+        if (request.parameters.n or 1) > self.n_parallel:
+            raise UnsupportedError(
+                f"{self.name} gives {self.n_parallel} answers at once, not {request.parameters.n}.",
+                f"%config LocalProvider.n_parallel = {request.parameters.n}",
+            )
+
+    async def list_models(
+        self,
+        refresh: bool = False,  # noqa: ARG002 - it never changes
+        *,
+        patience: float | None = None,  # noqa: ARG002 - nothing is waited for
+    ) -> list[ModelCard]:
+        """Return the one model; nothing is started."""
+        return list(self.cached_models)
+
+    @property
+    def cached_models(self) -> tuple[ModelCard, ...]:
+        """The one model."""
+        return (ModelCard(self.model, self.context(self.model), owned_by="llama.cpp"),)
+
+    async def prepare(self, report: Callable[[str], None]) -> None:
+        """Have the server running: fetch the weights where they are missing, start it, or start it again.
+
+        Raises
+        ------
+        ConfigurationError
+            The extra is missing, or the file is missing, damaged or no model.
+        ConnectionFailedError
+            The weights cannot be fetched.
+
+        """
+        self._loop = asyncio.get_running_loop()
+        stop = threading.Event()
+        try:
+            await _on_thread(lambda: self._start(report, stop))
+        finally:
+            stop.set()
+
+    def _start(self, report: Callable[[str], None], stop: threading.Event) -> None:
+        """Do the work of `prepare`; blocks."""
+        while not self._turn.acquire(timeout=0.1):
+            if stop.is_set():
+                raise FetchCancelled
+        try:
+            server = self._server
+            path = Path(self.model_path).expanduser() if self.model_path else None
+            if server is not None and server.alive():
+                if server.settings == self._settings(path or server.settings.path):
+                    return
+                self._wait_for_others(server, report, stop)
+            if server is not None:
+                server.stop()
+            report(f"loading {self.model}…")
+            if path is not None:
+                check_file(path)
+            else:
+                bindings()  # what it lacks is said before megabytes are fetched for it
+                path = fetch(SMOLLM2, report, stop)
+            fresh = EmbeddedServer(self._settings(path))
+            fresh.start(report, stop)
+            self._server = fresh
+            _keep_for_exit(self)
+        finally:
+            self._turn.release()
+
+    def _settings(self, path: Path) -> ServerSettings:
+        return ServerSettings(path, self.model, self.n_ctx, self.n_threads, self.n_parallel, self.n_batch)
+
+    def _wait_for_others(self, server: EmbeddedServer, report: Callable[[str], None], stop: threading.Event) -> None:
+        """Wait until no answer is in progress: a restart with other settings would cut it."""
+        while server.alive() and server.busy():
+            report("waiting for the answers in progress, before the model is loaded with the new settings…")
+            if stop.is_set():
+                raise FetchCancelled
+            time.sleep(0.2)
+
+    def close(self) -> None:
+        """Stop the server, and before that whatever is still being asked of it; blocks for a moment."""
+        loop = self._loop
+        if loop is not None and loop.is_running():
+            closing = asyncio.run_coroutine_threadsafe(self.aclose(), loop)
+            try:
+                closing.result(_SECONDS)
+            except Exception:  # noqa: BLE001 - a connection that does not close well is closed all the same
+                closing.cancel()
+        mine = self._turn.acquire(timeout=_SECONDS)  # a start in progress ends first
+        try:
+            server, self._server = self._server, None
+            if server is not None:
+                server.stop()
+        finally:
+            if mine:
+                self._turn.release()
+
+
+async def _on_thread(work: Callable[[], T]) -> T:
+    """Run `work` on a daemon thread of its own: the end of the process does not wait for it, as for one of a pool."""
+    loop = asyncio.get_running_loop()
+    done: asyncio.Future[T] = loop.create_future()
+
+    def finish(result: T | None, error: BaseException | None) -> None:
+        if done.done():  # nobody waits any more
+            return
+        if error is not None:
+            done.set_exception(error)
+        else:
+            done.set_result(result)  # type: ignore[arg-type] # None only where T is
+
+    def run() -> None:
+        result, error = None, None
+        try:
+            result = work()
+        except BaseException as raised:  # noqa: BLE001 - handed to who waits
+            error = raised
+        try:
+            loop.call_soon_threadsafe(finish, result, error)
+        except RuntimeError:  # the loop was closed meanwhile
+            return
+
+    threading.Thread(target=run, name="llm_magic local", daemon=True).start()
+    return await done
+
+
+_open: weakref.WeakSet[LocalProvider] = weakref.WeakSet()
+
+
+def _keep_for_exit(provider: LocalProvider) -> None:
+    """Have the provider's server stopped when the interpreter ends: its threads must not outlive that."""
+    if not _open:
+        atexit.unregister(_close_all)
+        atexit.register(_close_all)
+    _open.add(provider)
+
+
+def _close_all() -> None:
+    for provider in list(_open):
+        provider.close()

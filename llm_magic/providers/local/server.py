@@ -1,0 +1,237 @@
+"""A llama.cpp server inside this process: started and stopped by blocking calls, reached only with its own key.
+
+xllamacpp's constructor holds the interpreter's lock while llama.cpp loads the model, so all that can be done before
+it is done before it: the file is read ahead, without the lock. Its destructor waits, with the lock, for requests in
+flight; who stops a server closes the connections to it first.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import http.client
+import importlib
+import json
+import os
+import secrets
+import threading
+import weakref
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from llm_magic.errors import ConfigurationError
+from llm_magic.providers.credentials import Secret
+from llm_magic.providers.local.weights import FetchCancelled, needs
+
+_PIECE = 8 << 20
+_SECONDS = 10.0  # to wait for an answer of a server on this machine that only reports its state
+
+
+@dataclass(frozen=True, slots=True)
+class ServerSettings:
+    """What a server is started with: the file, the model's public name, and llama.cpp's own figures.
+
+    `n_ctx` in tokens, shared by all answers in progress; `n_threads` 0 leaves it to llama.cpp; `n_parallel` answers at
+    once; `n_batch` tokens of a prompt between two looks at who has hung up.
+    """
+
+    path: Path
+    alias: str
+    n_ctx: int = 8192
+    n_threads: int = 0
+    n_parallel: int = 8
+    n_batch: int = 512
+
+
+def bindings() -> Any:
+    """Import xllamacpp, whose threads then wait for each other in moderation.
+
+    OpenMP's threads spin before they sleep. By default they spin so long that with one more busy program on the machine
+    an answer takes ten times as long. The runtime reads the variable once, as it is loaded, so it is set just for that.
+    Source: https://gcc.gnu.org/onlinedocs/libgomp/GOMP_005fSPINCOUNT.html
+
+    Raises
+    ------
+    ConfigurationError
+        The extra is missing, or a library of the system that it needs.
+
+    """
+    settled = "GOMP_SPINCOUNT" in os.environ or "OMP_WAIT_POLICY" in os.environ
+    if not settled:
+        os.environ["GOMP_SPINCOUNT"] = "1000"
+    try:
+        with needs("xllamacpp"):
+            return importlib.import_module("xllamacpp")  # it has no types
+    finally:
+        if not settled:
+            os.environ.pop("GOMP_SPINCOUNT", None)
+
+
+class EmbeddedServer:
+    """One llama.cpp server on a loopback port of the system's choice, with a random key.
+
+    Parameters
+    ----------
+    settings
+        What to start it with.
+
+    """
+
+    def __init__(self, settings: ServerSettings) -> None:
+        self.settings = settings
+        self.key = Secret(secrets.token_urlsafe(32))
+        self.address = ""
+        self.properties: dict[str, Any] = {}
+        """What the server says of itself (`GET /props`) once it runs."""
+        self._held: list[Any] = []
+        self._finalizer: weakref.finalize[..., Any] | None = None
+
+    @property
+    def base_url(self) -> str:
+        """The URL of the API, with `/v1`."""
+        return f"{self.address}/v1"
+
+    @property
+    def running(self) -> bool:
+        """Whether it was started and not stopped."""
+        return bool(self._held)
+
+    def start(self, report: Callable[[str], None] = lambda _: None, stop: threading.Event | None = None) -> None:
+        """Load the model and listen; blocks, so call it on a thread.
+
+        Raises
+        ------
+        ConfigurationError
+            The extra is missing, the file is missing or no GGUF, or llama.cpp cannot load it.
+        FetchCancelled
+            `stop` was set while the file was read.
+
+        """
+        settings = self.settings
+        xllamacpp = bindings()
+        head = check_file(settings.path)
+        read_ahead(settings.path, settings.alias, report, stop or threading.Event())
+        params = xllamacpp.CommonParams()
+        params.model.path = str(settings.path)
+        params.model_alias = {settings.alias}
+        params.hostnames, params.port, params.api_keys = ["127.0.0.1"], 0, [str(self.key)]
+        params.ui = params.cors_credentials = False
+        params.cors_origins = ""  # no page in a browser has business here
+        params.n_ctx, params.n_parallel, params.kv_unified = settings.n_ctx, settings.n_parallel, True
+        params.n_batch = params.n_ubatch = settings.n_batch
+        if settings.n_threads:
+            params.cpuparams.n_threads = params.cpuparams_batch.n_threads = settings.n_threads
+        params.embedding = True  # answers chats all the same, at the same speed
+        if b".pooling_type" not in head:
+            params.pooling_type = xllamacpp.llama_pooling_type.LLAMA_POOLING_TYPE_MEAN
+        params.sse_ping_interval = 1  # seconds: a hang-up while a prompt is read is noticed by the ping that fails
+        params.cache_ram_mib = 0  # not gigabytes of prompts of the past
+        params.warmup = params.fit_params = False  # each would load the model once more
+        params.verbosity = -1  # llama.cpp writes to the process's stderr, which the notebook shows
+        try:
+            server = xllamacpp.Server(params)
+        except RuntimeError as error:
+            raise ConfigurationError(
+                f"llama.cpp cannot load {settings.path.name}.",
+                "The file may be incomplete, too large for the memory, or of a kind that this version does not know: "
+                "pip install -U xllamacpp",
+            ) from error
+        self.address = server.listening_address
+        self._held.append(server)
+        self._finalizer = weakref.finalize(self, _drop, self._held, os.getpid())
+        del server
+        self.properties = self.ask("/props")
+
+    def ask(self, path: str) -> Any:
+        """Return a document of the server's; blocks for a moment.
+
+        Raises
+        ------
+        OSError
+            It does not answer.
+
+        """
+        connection = http.client.HTTPConnection(self.address.removeprefix("http://"), timeout=_SECONDS)
+        try:
+            connection.request("GET", path, headers={"Authorization": f"Bearer {self.key}"})
+            return json.loads(connection.getresponse().read())
+        except (http.client.HTTPException, ValueError) as error:
+            raise OSError(str(error)) from error
+        finally:
+            connection.close()
+
+    def alive(self) -> bool:
+        """Return whether it answers; a millisecond, also while it is at work."""
+        try:
+            return self.running and self.ask("/health") == {"status": "ok"}
+        except OSError:
+            return False
+
+    def busy(self) -> int:
+        """Return the number of answers in progress.
+
+        Raises
+        ------
+        OSError
+            It does not answer.
+
+        """
+        return sum(slot["is_processing"] for slot in self.ask("/slots"))
+
+    def stop(self) -> None:
+        """Stop it; at most a second or so where its connections were closed before."""
+        if self._finalizer is not None:
+            self._finalizer()
+
+
+def _drop(held: list[Any], process: int) -> None:
+    """Let go of the server: the last reference gone, its destructor stops it."""
+    if os.getpid() != process:  # forked: the server's threads are not here, and waiting for them has no end
+        for server in held:
+            ctypes.pythonapi.Py_IncRef(ctypes.py_object(server))
+    held.clear()
+
+
+def check_file(path: Path) -> bytes:
+    """Return the beginning of a GGUF file.
+
+    Raises
+    ------
+    ConfigurationError
+        There is no such file, it cannot be read, or it is something else.
+
+    """
+    hint = 'Name a GGUF file: %config LocalProvider.model_path = "…"'
+    try:
+        with path.open("rb") as file:
+            head = file.read(1 << 20)
+    except FileNotFoundError as error:
+        raise ConfigurationError(f"There is no file {path}.", hint) from error
+    except OSError as error:
+        raise ConfigurationError(f"{path} cannot be read: {error.strerror}.", hint) from error
+    if not head.startswith(b"GGUF"):  # https://github.com/ggml-org/ggml/blob/master/docs/gguf.md
+        raise ConfigurationError(f"{path} is not a GGUF file.", hint)
+    return head
+
+
+def read_ahead(path: Path, name: str, report: Callable[[str], None], stop: threading.Event) -> None:
+    """Read a file so that the system has it at hand; of a file not used for long this is most of the wait.
+
+    Raises
+    ------
+    FetchCancelled
+        `stop` was set.
+
+    """
+    size, done, shown = path.stat().st_size, 0, 0
+    piece = bytearray(_PIECE)
+    with path.open("rb", buffering=0) as file:
+        while read := file.readinto(piece):
+            done += read
+            percent = 100 * done // size
+            if percent >= shown + 10:
+                report(f"loading {name}… {percent} %")
+                shown = percent
+            if stop.is_set():
+                raise FetchCancelled

