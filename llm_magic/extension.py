@@ -41,6 +41,7 @@ class Loaded:
         shelf.append(self.registry)
         shell.input_transformers_cleanup.append(input_transformer.rewrite)
         self.results = ResultHook(shell)
+        self.magics.shown = self.results.shown
         api.activate(self.session)
         threading.Thread(target=_import_ahead, name="llm_magic imports", daemon=True).start()
 
@@ -110,18 +111,26 @@ def unload(shell: InteractiveShell) -> None:
 class ResultHook:
     """Stands before IPython's display hook while the extension is loaded.
 
-    A result is passed over where its `_shown_in` is the execution count of the cell that returns it; a later cell
-    shows it as any other object.
+    A result that its own cell has shown already is passed over; a later cell shows it as any other object.
     """
 
     def __init__(self, shell: InteractiveShell) -> None:
         self._shell = shell
         self._hook: Any = shell.display_trap.hook
         shell.display_trap.hook = self
+        self._shown: list[object] = []
+        self._shown_in = -1  # the execution count of the cell that showed them
+
+    def shown(self, result: object) -> None:
+        """Take note that the running cell has shown a result."""
+        if self._shown_in != self._shell.execution_count:
+            self._shown, self._shown_in = [], self._shell.execution_count
+        self._shown.append(result)
 
     def __call__(self, result: Any = None) -> None:
         """Show a result, or only keep it."""
-        if result is None or getattr(result, "_shown_in", None) != self._shell.execution_count:
+        here = self._shown_in == self._shell.execution_count
+        if not (here and any(result is known for known in self._shown)):
             self._hook(result)
             return
         self._hook.update_user_ns(result)

@@ -18,7 +18,7 @@ class Reader:
     """Follows the text of the first answer of a draft, and counts the characters of all its answers."""
 
     def __init__(self) -> None:
-        self._buffer = TextBuffer()  # that of the draft
+        self._buffer: TextBuffer | None = None  # that of the draft, once it is read
         self._position = 0  # in it
         self._read = 0  # characters of it
         self.length = 0
@@ -29,12 +29,15 @@ class Reader:
     @property
     def text(self) -> str:
         """The text of the first answer, after a restart still the one that was read."""
-        return str(self._buffer)
+        return str(self._buffer or "")
 
     def read(self, draft: Draft) -> str:
         """Return what the first answer has more than at the last reading."""
-        self._buffer = draft.buffer()
-        fresh, self._position = self._buffer.read(self._position)
+        buffer = draft.buffer()
+        if self._buffer is not None and buffer is not self._buffer:
+            return ""  # another round has begun meanwhile: the view begins anew at its next update
+        self._buffer = buffer
+        fresh, self._position = buffer.read(self._position)
         self._read += len(fresh)
         length = draft.length
         self.grew, self.length = length != self.length, length

@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-import threading
 from collections.abc import Callable, Mapping
-from concurrent.futures import CancelledError, Future
+from concurrent.futures import Future
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Protocol
 
@@ -300,18 +299,7 @@ class SessionDesk:
         """Send one prompt, outside of any conversation; a thread of its own follows the answer."""
         session = self._session
         cell = Cell(prompt, Options(once=True), template=False)
-        run = session.start(cell)
-
-        def work() -> None:
-            try:
-                session.show(cell, run, view)
-            except CancelledError:
-                pass  # the view was told
-            except Exception as error:  # noqa: BLE001 - there is no cell to fail: the panel says it
-                view.error(error)  # type: ignore[attr-defined] # the panel's own view has it
-
-        threading.Thread(target=work, name="llm_magic picker", daemon=True).start()
-        return lambda: run.stop()  # noqa: PLW0108 - `stop` is another one once the request is on its way
+        return session.ask_in_background(cell, view, lambda _: None, view.error).cancel  # type: ignore[attr-defined] # the panel's own view has it
 
     def usage(self) -> str:
         """Return one line on what has been used so far."""

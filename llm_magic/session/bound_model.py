@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 class BoundModel:
     """A model and its endpoint: all that the rounds of one cell share."""
 
-    choice: PlannedModel
+    planned: PlannedModel
     provider: Provider
     model: str
     capabilities: Capabilities
@@ -34,11 +34,11 @@ class BoundModel:
 
     def first_request(self, plan: Plan) -> Request:
         """Return the request that a plan begins with."""
-        return compose(plan, self.choice, self.model, self.capabilities, self.structure)
+        return compose(plan, self.planned, self.model, self.capabilities, self.structure)
 
     async def call(self, request: Request) -> Call:
         """Address a request."""
-        options = self.choice.options
+        options = self.planned.options
         return Call(
             client=self.provider.client(),
             origin=self.provider.origin(self.model),
@@ -66,38 +66,38 @@ def _as_text(event: Event) -> Event:
     return TextDelta(event.arguments, event.index) if isinstance(event, ToolCallDelta) else event
 
 
-async def prepare(plan: Plan, choice: PlannedModel, emit: Emit[Event]) -> BoundModel:
+async def prepare(plan: Plan, planned: PlannedModel, emit: Emit[Event]) -> BoundModel:
     """Get a model ready and learn what it can do; `emit` gets the progress."""
-    target, provider = choice.target, choice.target.provider
+    target, provider = planned.target, planned.target.provider
     loop = asyncio.get_running_loop()
 
     def report(text: str) -> None:  # from any thread
         asyncio.run_coroutine_threadsafe(emit([Progress(text)]), loop)
 
     await provider.prepare(report)
-    asked = _asked(plan, choice, target.model or await provider.first_model())
-    if asked.structure is not None and asked.structure.notes:
-        await emit([Note(note) for note in asked.structure.notes])
-    return asked
+    bound = _bind(plan, planned, target.model or await provider.first_model())
+    if bound.structure is not None and bound.structure.notes:
+        await emit([Note(note) for note in bound.structure.notes])
+    return bound
 
 
 async def preview(plan: Plan) -> Preview:
     """Return the first request of a plan as it would be sent; nothing is sent, started or listed."""
-    choice = plan.choices[0]
-    listed = choice.target.provider.cached_models or ()
-    asked = _asked(plan, choice, choice.target.model or (listed[0].id if listed else "(the first model listed)"))
-    return await wire.preview(await asked.call(asked.first_request(plan)))
+    planned = plan.models[0]
+    listed = planned.target.provider.cached_models or ()
+    bound = _bind(plan, planned, planned.target.model or (listed[0].id if listed else "(the first model listed)"))
+    return await wire.preview(await bound.call(bound.first_request(plan)))
 
 
-def _asked(plan: Plan, choice: PlannedModel, model: str) -> BoundModel:
+def _bind(plan: Plan, planned: PlannedModel, model: str) -> BoundModel:
     """Put together what is known of one model."""
-    provider = choice.target.provider
+    provider = planned.target.provider
     capabilities = provider.capabilities(model)
-    if choice.options.api is not None:
-        capabilities = replace(capabilities, api=choice.options.api)
+    if planned.options.api is not None:
+        capabilities = replace(capabilities, api=planned.options.api)
     structure = None
     if plan.spec is not None:
         from llm_magic.output.dialects import apply
 
         structure = apply(plan.spec, capabilities)
-    return BoundModel(choice, provider, model, capabilities, structure)
+    return BoundModel(planned, provider, model, capabilities, structure)
