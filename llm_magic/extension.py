@@ -35,8 +35,8 @@ class Loaded:
         self.commands = LLMCommands(shell, self.session)
         shell.register_magics(self.magics)
         shell.register_magics(self.commands)
-        self.picking = LLMPicking(shell, self.session)
-        shell.register_magics(self.picking)
+        self.picker = LLMPicking(shell, self.session)
+        shell.register_magics(self.picker)
         completion.install(shell, self.session)
         shelf.append(self.registry)
         shell.input_transformers_cleanup.append(input_transformer.rewrite)
@@ -51,11 +51,11 @@ class Loaded:
         shell = self.shell
         self.results.remove()
         completion.uninstall(shell)
-        self.picking.close()
+        self.picker.close()
         shell.input_transformers_cleanup[:] = [
             transform for transform in shell.input_transformers_cleanup if transform is not input_transformer.rewrite
         ]
-        ours = (self.magics, self.commands, self.picking)
+        ours = (self.magics, self.commands, self.picker)
         for kind, names in shell.magics_manager.magics.items():
             mine = [name for name, function in names.items() if getattr(function, "__self__", None) in ours]
             for name in mine:
