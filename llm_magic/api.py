@@ -12,6 +12,8 @@ if TYPE_CHECKING:
     from llm_magic.embeddings import Vectors
     from llm_magic.embeddings.run import Embedding
     from llm_magic.events import Event
+    from llm_magic.ledger import UsageRow
+    from llm_magic.providers.registry import ProviderRegistry
     from llm_magic.response import Response
     from llm_magic.session import Session
     from llm_magic.session.run import Run
@@ -42,6 +44,24 @@ def active_session() -> Session:
         activate(Session(settings, registry))
     assert _active is not None  # noqa: S101 - just activated
     return _active
+
+
+def registry() -> ProviderRegistry:
+    """Return the providers that the magics and every `LLM` ask.
+
+    >>> "openai" in registry().names()
+    True
+
+    """
+    return active_session().registry
+
+
+def usage() -> tuple[UsageRow, ...]:
+    """Return what was used so far: a row for each provider and model, in the order of their first use.
+
+    Each has `requests`, `failed`, `answers`, tokens, `seconds` and `cost` (US dollars, None where no price is known).
+    """
+    return active_session().ledger.rows()
 
 
 class AskOptions(TypedDict, total=False):

@@ -75,7 +75,7 @@ _AHEAD = (
     "llm_magic.prompt",
     "llm_magic.options.reader",
     "llm_magic.conversation",
-    "llm_magic.usage",
+    "llm_magic.ledger",
     "llm_magic.display.notebook",
     "llm_magic.output.dialects",
     "llm_magic.completion.candidates",

@@ -12,7 +12,7 @@ from llm_magic.display import markup, table
 from llm_magic.options import Option
 
 if TYPE_CHECKING:
-    from llm_magic.usage import Row
+    from llm_magic.ledger import UsageRow
 
 _CENT = 0.01
 _OPTIONS = (Option("reset", ("--reset",), "", "count from zero from now on"),)
@@ -35,7 +35,7 @@ def run(command: Command) -> None:
         command.show(markup.quiet("Forgotten: counting begins at zero."))
 
 
-def _table(rows: Sequence[Row]) -> dict[str, str]:
+def _table(rows: Sequence[UsageRow]) -> dict[str, str]:
     records = [_record(row.provider, row.model, row) for row in rows]
     if len(rows) > 1:
         records.append(_record("all", "", total(rows)))
@@ -47,20 +47,20 @@ _ALWAYS = {"provider", "model", "requests", "input", "output", "seconds"}
 _WIDEST = 80
 
 
-def total(rows: Sequence[Row]) -> Row:
+def total(rows: Sequence[UsageRow]) -> UsageRow:
     """Return the sum of rows; the cost of those that have one."""
-    from llm_magic.usage import Row
+    from llm_magic.ledger import UsageRow
 
     sums: dict[str, Any] = {}
-    for field in fields(Row):
+    for field in fields(UsageRow):
         values = [getattr(row, field.name) for row in rows]
         if field.name not in {"provider", "model"}:
             known = [value for value in values if value is not None]
             sums[field.name] = sum(known) if known else None
-    return Row("all", "", **sums)
+    return UsageRow("all", "", **sums)
 
 
-def _record(provider: str, model: str, row: Row) -> dict[str, Any]:
+def _record(provider: str, model: str, row: UsageRow) -> dict[str, Any]:
     return {
         "provider": provider,
         "model": model,
@@ -88,7 +88,7 @@ def money(dollars: float | None) -> str:
     return f"${dollars:.2f}" if dollars >= _CENT or dollars == 0 else f"${dollars:.2g}"
 
 
-def _chart(rows: Sequence[Row]) -> str:
+def _chart(rows: Sequence[UsageRow]) -> str:
     """Return the tokens of each model as bars, in HTML, where there is something to see."""
     counted = [row for row in rows if row.input_tokens + row.output_tokens]
     if not counted:
@@ -104,7 +104,7 @@ def _chart(rows: Sequence[Row]) -> str:
     return bars("Tokens", ("input", "output"), items)
 
 
-def _remarks(rows: Sequence[Row]) -> list[str]:
+def _remarks(rows: Sequence[UsageRow]) -> list[str]:
     sums, remarks = total(rows), []
     if sums.uncounted:
         remarks.append(f"Of {_answers(sums.uncounted)} the server told no tokens: they are not in the sums.")

@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from llm_magic.config.settings import Settings
     from llm_magic.conversation import Conversation, Conversations, Turn
     from llm_magic.display import View
+    from llm_magic.ledger import Ledger
     from llm_magic.providers.registry import ProviderRegistry
     from llm_magic.response import Response
     from llm_magic.session.job import Job
@@ -31,7 +32,6 @@ if TYPE_CHECKING:
     from llm_magic.session.run import Run
     from llm_magic.session.screen import Screen
     from llm_magic.session.tool_runner import RunEvent
-    from llm_magic.usage import Ledger
     from llm_magic.wire.call import Preview
     from llm_magic.wire.embeddings import Embedded
 
@@ -74,7 +74,7 @@ class Session:
     def ledger(self) -> Ledger:
         """What was used so far."""
         if self._ledger is None:
-            from llm_magic.usage import Ledger
+            from llm_magic.ledger import Ledger
 
             self._ledger = Ledger()
         return self._ledger

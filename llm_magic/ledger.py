@@ -12,7 +12,7 @@ _FAILED = 400  # the least status of a failure (RFC 9110, 15)
 
 
 @dataclass(frozen=True, slots=True)
-class Row:
+class UsageRow:
     """The usage of one model at one provider.
 
     Attributes
@@ -64,7 +64,7 @@ class Ledger:
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
-        self._rows: dict[tuple[str, str], Row] = {}
+        self._rows: dict[tuple[str, str], UsageRow] = {}
 
     def add(self, response: Response) -> None:
         """Enter a response: tokens, time and cost for the model that gave it, requests for each model asked."""
@@ -97,10 +97,10 @@ class Ledger:
                 unpriced=row.unpriced + (answered and response.cost is None),
             )
 
-    def _row(self, provider: str, model: str) -> Row:
-        return self._rows.get((provider, model)) or Row(provider, model)
+    def _row(self, provider: str, model: str) -> UsageRow:
+        return self._rows.get((provider, model)) or UsageRow(provider, model)
 
-    def rows(self) -> tuple[Row, ...]:
+    def rows(self) -> tuple[UsageRow, ...]:
         """Return one row for each provider and model, in the order of their first use."""
         with self._lock:
             return tuple(self._rows.values())
