@@ -11,10 +11,8 @@ import re
 import warnings
 from dataclasses import dataclass
 from functools import reduce
-from re import (
-    _constants as codes,  # type: ignore[attr-defined]  # not in typeshed
-    _parser,  # type: ignore[attr-defined]  # not in typeshed; 3.11's name of sre_parse, the same in 3.14
-)
+from re import _constants as codes  # type: ignore[attr-defined]  # not in typeshed
+from re import _parser  # type: ignore[attr-defined]  # not in typeshed; 3.11's name of sre_parse, the same in 3.14
 from typing import Any
 
 from llm_magic.errors import UnsupportedError
