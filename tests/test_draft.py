@@ -1,6 +1,7 @@
 """Events are folded into what a cell gives back."""
 
-from hypothesis import given, strategies as st
+from hypothesis import given
+from hypothesis import strategies as st
 
 from llm_magic.draft import Draft
 from llm_magic.events import (

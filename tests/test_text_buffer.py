@@ -2,7 +2,8 @@
 
 import tracemalloc
 
-from hypothesis import given, strategies as st
+from hypothesis import given
+from hypothesis import strategies as st
 
 from llm_magic.text_buffer import TextBuffer
 

@@ -13,7 +13,8 @@ from llm_magic.errors import UnsupportedError
 from llm_magic.output.grammar.regex import read_regex
 from llm_magic.output.grammar.regex_to_gbnf import to_gbnf, to_regex
 from llm_magic.output.schema.normalize import Normal, Target, normal
-from llm_magic.output.schema.strict import TARGET as OPENAI, strict
+from llm_magic.output.schema.strict import TARGET as OPENAI
+from llm_magic.output.schema.strict import strict
 from llm_magic.output.spec import WRAP, OutputSpec
 from llm_magic.request import Tool
 

@@ -11,7 +11,8 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit, urlunsplit
 
-from traitlets import Any as AnyTrait, Dict, Unicode, validate
+from traitlets import Any as AnyTrait
+from traitlets import Dict, Unicode, validate
 
 from llm_magic.capabilities import Capabilities
 from llm_magic.errors import ConfigurationError

@@ -88,7 +88,8 @@ def replay(text: str, speed: float, show: str, *, reasoning: str = "", value: An
 
 def repaint_whole(text: str, speed: float, repaints: float) -> float:
     """Do what most extensions do: update one output with the whole text, so many times a second."""
-    from IPython.display import Markdown, display as show
+    from IPython.display import Markdown
+    from IPython.display import display as show
 
     handle = show(Markdown(""), display_id=True)
     arrived = ""

@@ -1,7 +1,8 @@
 """What the text before the cursor is taken for."""
 
 import pytest
-from hypothesis import given, strategies as st
+from hypothesis import given
+from hypothesis import strategies as st
 
 from llm_magic.completion.context import CompletionContext, context_of
 

@@ -7,7 +7,8 @@ from pathlib import Path
 
 import nbformat
 import pytest
-from hypothesis import given, strategies as st
+from hypothesis import given
+from hypothesis import strategies as st
 
 from llm_magic.conversation import Conversations, Turn
 from llm_magic.conversation.serialization import from_document, to_document

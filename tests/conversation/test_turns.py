@@ -5,11 +5,13 @@ from __future__ import annotations
 import itertools
 
 import pytest
-from hypothesis import given, strategies as st
+from hypothesis import given
+from hypothesis import strategies as st
 
 from llm_magic.conversation import Conversation, Conversations, Turn, estimate, window
 from llm_magic.errors import HistoryError
-from llm_magic.messages import Image, ToolCall as Call, assistant, tool, user
+from llm_magic.messages import Image, assistant, tool, user
+from llm_magic.messages import ToolCall as Call
 
 
 def turn(cell: str | None, text: str, part: int = 0) -> Turn:

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import sys
 
-from hypothesis import given, settings, strategies as st
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from llm_magic.display.streaming_outputs import EAGER, LARGEST, LONG_CODE, MOST, StreamingOutputs, enough
 

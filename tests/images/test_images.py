@@ -16,7 +16,8 @@ from typing import Any
 import matplotlib as mpl
 import numpy as np
 import pytest
-from hypothesis import given, strategies as st
+from hypothesis import given
+from hypothesis import strategies as st
 from IPython.display import Image as Displayed
 from matplotlib.figure import Figure
 from PIL import Image as Pillow

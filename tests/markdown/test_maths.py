@@ -3,7 +3,8 @@ r"""Maths in `\(…\)` and `\[…\]` becomes maths in dollars, and nothing else 
 from __future__ import annotations
 
 import pytest
-from hypothesis import given, settings, strategies as st
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from llm_magic.markdown.maths import with_dollars
 

@@ -8,7 +8,8 @@ import random
 import re
 
 import pytest
-from hypothesis import given, settings, strategies as st
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from sampling import text_of
 
 from llm_magic.errors import UnsupportedError

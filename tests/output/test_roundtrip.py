@@ -13,7 +13,8 @@ from typing import Any, Literal, NamedTuple
 import jsonschema_rs
 import pydantic
 import typing_extensions
-from hypothesis import HealthCheck, given, settings, strategies as st
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
 
 from llm_magic.capabilities import Capabilities
 from llm_magic.output.dialects import apply

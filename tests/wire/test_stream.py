@@ -5,7 +5,8 @@ import tracemalloc
 from itertools import pairwise
 
 import pytest
-from hypothesis import given, settings, strategies as st
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from llm_magic.wire import stream
 from llm_magic.wire.stream import Decoder, EventTooLargeError
