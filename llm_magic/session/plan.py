@@ -209,7 +209,7 @@ def fitting(
     turns: tuple[Turn, ...], needed: tuple[Message, ...], max_tokens: int | None, context: int | None
 ) -> tuple[Turn, ...]:
     """Return the latest turns that leave room for the prompt and the answer, where the model's context is known."""
-    if context is None:
+    if context is None or not turns:
         return turns
     from llm_magic.conversation import estimate, window
 
