@@ -1,4 +1,4 @@
-"""A Python function becomes a tool by its signature, hints and docstring, or is refused before anything is sent."""
+"""A Python function as a tool: described by its signature, hints and docstring, or refused before anything is sent."""
 
 from __future__ import annotations
 
@@ -9,18 +9,18 @@ import re
 import textwrap
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from difflib import get_close_matches
 from typing import Annotated, Any
 
 import pydantic
 import typing_extensions
 
+from llm_magic.close_matches import did_you_mean
 from llm_magic.errors import InputError, ToolError
-from llm_magic.output.schema.references import pruned
+from llm_magic.output.schema.references import without_nulls
 from llm_magic.output.schema.shape import Shape, with_known_typed_dicts
 from llm_magic.output.schema.strict import strict
 from llm_magic.output.type_expression import evaluate
-from llm_magic.output.validate import told
+from llm_magic.output.validate import validation_message
 from llm_magic.request import Tool
 
 _NAME = re.compile(r"[A-Za-z0-9_-]{1,64}")
@@ -70,11 +70,12 @@ class FunctionTool:
             raise ValueError(  # noqa: TRY004 - one class for all that the model got wrong
                 f"the arguments must be a JSON object with {names}, not {json.dumps(data)[:80]}"
             )
-        document = json.dumps(pruned(data, self.shape.schema))
         try:
-            values: dict[str, Any] = self.shape.adapter.validate_json(document)
+            values: dict[str, Any] = self.shape.adapter.validate_json(
+                json.dumps(without_nulls(data, self.shape.schema))
+            )
         except pydantic.ValidationError as error:
-            raise ValueError(f"the arguments do not fit: {told(error)}") from None
+            raise ValueError(f"the arguments do not fit: {validation_message(error)}") from None
         return values
 
 
@@ -99,9 +100,8 @@ def describe(function: Callable[..., Any]) -> FunctionTool:
     inner = getattr(function, "func", function)
     name = str(getattr(inner, "__name__", "") or type(function).__name__)
     if not _NAME.fullmatch(name):
-        raise ToolError(
-            f"A function named {name!r} cannot be a tool.", "Define it with `def name(…)`: letters, digits and _."
-        )
+        hint = "Define it with `def name(…)`: letters, digits and _."
+        raise ToolError(f"A function named {name!r} cannot be a tool.", hint)
     documentation = inspect.getdoc(inner) or ""
     try:
         shape = Shape(_arguments_type(function, name, parameter_descriptions(documentation)), name)
@@ -112,9 +112,8 @@ def describe(function: Callable[..., Any]) -> FunctionTool:
         raise ToolError(f"The tool {name}: a type of its parameters cannot be used: {reason}", error.hint) from error
     schema = {key: value for key, value in shape.schema.items() if key not in ("title", "description")}
     closed, _ = strict(schema)
-    return FunctionTool(
-        Tool(name, summary(documentation), closed or schema, strict=closed is not None), function, shape
-    )
+    tool = Tool(name, summary(documentation), closed or schema, strict=closed is not None)
+    return FunctionTool(tool, function, shape)
 
 
 def _arguments_type(function: Callable[..., Any], name: str, descriptions: Mapping[str, str]) -> Any:
@@ -122,28 +121,23 @@ def _arguments_type(function: Callable[..., Any], name: str, descriptions: Mappi
     try:
         signature = inspect.signature(function, eval_str=True)
     except (NameError, SyntaxError, TypeError, ValueError) as error:
-        raise ToolError(
-            f"The tool {name}: its signature cannot be read: {error}.", "Are all its type hints defined?"
-        ) from None
+        reason = f"its signature cannot be read: {error}."
+        raise ToolError(f"The tool {name}: {reason}", "Are all its type hints defined?") from None
     fields: dict[str, Any] = {}
-    for parameter in signature.parameters.values():
+    for key, parameter in signature.parameters.items():
         if parameter.kind not in (parameter.POSITIONAL_OR_KEYWORD, parameter.KEYWORD_ONLY):
-            raise ToolError(
-                f"The tool {name}: {parameter} cannot be passed by name.", "Give it parameters with names and types."
-            )
+            reason = f"{parameter} cannot be passed by name."
+            raise ToolError(f"The tool {name}: {reason}", "Give it parameters with names and types.")
         if parameter.annotation is parameter.empty:
-            raise ToolError(
-                f"The tool {name}: its parameter {parameter.name!r} has no type hint.",
-                f"Write def {name}({parameter.name}: str, …).",
-            )
+            reason = f"its parameter {key!r} has no type hint."
+            raise ToolError(f"The tool {name}: {reason}", f"Write def {name}({key}: str, …).")
         hint = with_known_typed_dicts(parameter.annotation)
-        if parameter.name in descriptions:
-            hint = Annotated[hint, pydantic.Field(description=descriptions[parameter.name])]
-        optional = parameter.default is not parameter.empty
-        fields[parameter.name] = typing_extensions.NotRequired[hint] if optional else hint
-    made = typing_extensions.TypedDict(name, fields)  # type: ignore[misc]  # the functional form, with names known only now
-    made.__pydantic_config__ = pydantic.ConfigDict(extra="forbid")  # type: ignore[attr-defined]  # where pydantic looks for it
-    return made
+        if key in descriptions:
+            hint = Annotated[hint, pydantic.Field(description=descriptions[key])]
+        fields[key] = hint if parameter.default is parameter.empty else typing_extensions.NotRequired[hint]
+    arguments = typing_extensions.TypedDict(name, fields)  # type: ignore[misc]  # the functional form, with names known only now
+    arguments.__pydantic_config__ = pydantic.ConfigDict(extra="forbid")  # type: ignore[attr-defined]  # where pydantic looks for it
+    return arguments
 
 
 def tools_from(
@@ -176,27 +170,23 @@ def tools_from(
     return tuple(tools.values())
 
 
-def _may_be_meant(key: str, value: Any) -> bool:
-    """Tell whether a name is a function of the user's, and none that is always there, such as `open`."""
-    return callable(value) and not key.startswith("_") and not hasattr(builtins, key)
-
-
 def _function(name: str, namespace: Mapping[str, Any]) -> Any:
     if not re.fullmatch(r"[^\W\d]\w*(\.[^\W\d]\w*)*", name):
         raise ToolError(f"--tools: {name!r} is no name of a function.", "Name functions: --tools weather,add.")
     if name.partition(".")[0] not in namespace:
-        functions = [key for key, value in namespace.items() if _may_be_meant(key, value)]
-        close = get_close_matches(name, functions, n=3)
-        hint = f"Did you mean {' or '.join(close)}?" if close else "Define it in a cell before this one."
+        users = (
+            key for key in namespace if not key.startswith("_") and not hasattr(builtins, key)
+        )  # `open` is IPython's
+        known = [key for key in users if callable(namespace[key])]
+        hint = did_you_mean(name, known, "Define it in a cell before this one.")
         raise ToolError(f"--tools: no function {name!r} in this notebook.", hint)
     try:
         found = evaluate(name, namespace, "--tools")
     except InputError as error:
         raise ToolError(error.message, error.hint) from None
     if not callable(found):
-        raise ToolError(
-            f"--tools: {name} is a {type(found).__name__}, not a function.", "--tools takes the names of functions."
-        )
+        kind = type(found).__name__
+        raise ToolError(f"--tools: {name} is a {kind}, not a function.", "--tools takes the names of functions.")
     return found
 
 
@@ -231,13 +221,12 @@ def parameter_descriptions(docstring: str) -> dict[str, str]:
     """
     found = {name: " ".join(text.split()) for name, text in _SPHINX.findall(docstring)}
     headings = list(_HEADING.finditer(docstring))
-    for place, heading in enumerate(headings):
-        if heading[1] not in ("Parameters", "Other Parameters", "Args", "Arguments", "Keyword Args"):
-            continue
-        end = headings[place + 1].start() if place + 1 < len(headings) else len(docstring)
-        body = docstring[heading.end() : end].strip("\n")
-        first, _, rest = body.partition("\n")
-        found.update(_numpydoc(rest) if set(first.strip()) == {"-"} else _google(body))
+    ends = [*(heading.start() for heading in headings[1:]), len(docstring)]
+    for heading, end in zip(headings, ends, strict=False):
+        if heading[1] in ("Parameters", "Other Parameters", "Args", "Arguments", "Keyword Args"):
+            body = docstring[heading.end() : end].strip("\n")
+            first, _, rest = body.partition("\n")
+            found.update(_numpydoc(rest) if set(first.strip()) == {"-"} else _google(body))
     return {name: text for name, text in found.items() if text}
 
 

@@ -6,18 +6,17 @@ what the subset has not (maps with free keys, tuples, values of any kind) is no 
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from typing import Any
 
-from llm_magic.output.schema.normalize import Target, normal
+from llm_magic.output.schema import Schema
+from llm_magic.output.schema.normalize import SchemaSupport, normalize
 
 _FORMATS = frozenset({"date-time", "time", "date", "duration", "email", "hostname", "ipv4", "ipv6", "uuid"})
-TARGET = Target(formats=_FORMATS, number_bounds=True, descriptions=True)
+SUPPORT = SchemaSupport(formats=_FORMATS, number_bounds=True, descriptions=True)
 
 MAX_DEPTH = 10
 MAX_PROPERTIES = 5000
 MAX_ENUM_VALUES = 1000
-
 
 _ROOT = "the value"
 
@@ -31,13 +30,12 @@ class _StrictWriter:
         self.properties = 0
         self.values = 0
 
-    def node(self, schema: Mapping[str, Any], path: str, depth: int) -> dict[str, Any]:
+    def node(self, schema: Schema, path: str, depth: int) -> Schema:
         if depth > MAX_DEPTH:
             raise _NotStrictError(f"{path or _ROOT} is nested deeper than {MAX_DEPTH} levels")
-        written: dict[str, Any] = dict(schema)
-        for key in ("minLength", "maxLength"):
+        written: Schema = dict(schema)
+        for key, limit in (("minLength", "at least"), ("maxLength", "at most")):
             if key in written:
-                limit = {"minLength": "at least", "maxLength": "at most"}[key]
                 note = f"({limit} {written.pop(key)} characters)"
                 written["description"] = f"{written.get('description', '')} {note}".strip()
         if "anyOf" in written:
@@ -62,25 +60,24 @@ class _StrictWriter:
         if any(isinstance(value, (dict, list)) for value in values):
             raise _NotStrictError(f"{path or _ROOT} lists values that are no scalars")
 
-    def _object(self, written: dict[str, Any], path: str, depth: int) -> dict[str, Any]:
+    def _object(self, written: Schema, path: str, depth: int) -> Schema:
         if "properties" not in written or written.get("additionalProperties", True) is not False:
             raise _NotStrictError(f"{path or _ROOT} is an object with free keys")
-        required = written.get("required", [])
         self.properties += len(written["properties"])
         if self.properties > MAX_PROPERTIES:
             raise _NotStrictError(f"it has more than {MAX_PROPERTIES} properties")
-        properties = {}
-        for key, value in written["properties"].items():
-            inner = self.node(value, f"{path}.{key}" if path else key, depth + 1)
-            properties[key] = inner if key in required else _nullable(inner)
+        inner = {
+            key: self.node(value, f"{path}.{key}" if path else key, depth + 1)
+            for key, value in written["properties"].items()
+        }
+        required = written.get("required", ())
+        properties = {key: value if key in required else _nullable(value) for key, value in inner.items()}
         return {**written, "properties": properties, "required": list(properties)}
 
 
-def _nullable(schema: dict[str, Any]) -> dict[str, Any]:
+def _nullable(schema: Schema) -> Schema:
     """Return the schema with null as one more possibility: how an absent property is written."""
-    if schema.get("type") == "null" or any(way.get("type") == "null" for way in schema.get("anyOf", ())):
-        return schema
-    if None in schema.get("enum", ()):
+    if any(way.get("type") == "null" or None in way.get("enum", ()) for way in (schema, *schema.get("anyOf", ()))):
         return schema
     described = {key: schema[key] for key in ("description",) if key in schema}
     bare = {key: value for key, value in schema.items() if key not in described}
@@ -88,7 +85,7 @@ def _nullable(schema: dict[str, Any]) -> dict[str, Any]:
     return {**described, "anyOf": [*ways, {"type": "null"}]}
 
 
-def strict(schema: Mapping[str, Any]) -> tuple[dict[str, Any] | None, str]:
+def strict(schema: Schema) -> tuple[Schema | None, str]:
     """Return the schema in the strict subset, or None and the reason why it cannot be.
 
     Values that fit the result fit `schema`, but for what only the check here knows, and nulls in optional properties.
@@ -97,7 +94,7 @@ def strict(schema: Mapping[str, Any]) -> tuple[dict[str, Any] | None, str]:
     ['a']
 
     """
-    plain = normal(schema, TARGET).schema
+    plain = normalize(schema, SUPPORT).schema
     writer = _StrictWriter()
     definitions = plain.pop("$defs", {})
     try:
