@@ -131,7 +131,8 @@ def _strict_or_not(spec: OutputSpec) -> tuple[Schema, bool, tuple[str, ...]]:
 def _response_format(kind: str, capabilities: Capabilities, schema: Mapping[str, Any]) -> Schema:
     """Return the field of the request's body that asks for JSON; `schema` is empty for any object."""
     if capabilities.api == "completions":
-        raise UnsupportedError("The completions API takes no response format.", "Say --api chat.")
+        what = "JSON Schema" if schema else "response format"
+        raise UnsupportedError(f"The completions API takes no {what}.", "Say --api chat.")
     if capabilities.api == "responses":
         return {"text": {"format": {"type": kind, **schema}}}
     return {"response_format": {"type": kind, **({kind: schema} if schema else {})}}

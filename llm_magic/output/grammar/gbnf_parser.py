@@ -53,10 +53,11 @@ class GBNFParser:
     def _rule(self) -> None:
         number = self._number()
         self._skip(_SPACE)
-        if not self._take("::="):
+        if not self._text.startswith("::=", self._at):
             raise self._error("`::=`")
         if self.rules[number].defined:
             raise self._error("a rule that is not defined yet")
+        self._take("::=")
         self._skip(_SPACE_AND_LINES)
         self.rules[number] = Rule(self._alternatives(_SPACE), defined=True)
         if self._at < len(self._text) and self._text[self._at] not in "\r\n":
