@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -15,6 +15,7 @@ from llm_magic.output.grammar.regex_to_gbnf import to_gbnf, to_regex
 from llm_magic.output.json_text import WRAP
 from llm_magic.output.schema import Schema
 from llm_magic.output.schema.normalize import SchemaSupport, normalize
+from llm_magic.output.schema.references import subschemas
 from llm_magic.output.schema.strict import SUPPORT as OPENAI
 from llm_magic.output.schema.strict import strict
 from llm_magic.output.spec import OutputSpec
@@ -224,23 +225,15 @@ def _told_fields(spec: OutputSpec) -> str:
     """Return what a constraint alone does not tell the model: the choices, and the descriptions of fields."""
     if spec.kind == "choices":
         return f"Answer with exactly one of: {', '.join(spec.choices)}"
-    lines = list(dict.fromkeys(_descriptions(spec.schema)))
+    fields = [
+        (name, field["description"])
+        for node in subschemas(spec.schema)
+        if isinstance(node.get("properties"), dict)
+        for name, field in node["properties"].items()
+        if isinstance(field, dict) and isinstance(field.get("description"), str)
+    ]
+    lines = dict.fromkeys(f"- {name}: {' '.join(description.split())}" for name, description in fields)
     return "\n".join(["The fields of the answer:", *lines]) if lines else ""
-
-
-def _descriptions(node: Any) -> Iterator[str]:
-    if isinstance(node, Mapping):
-        properties = node.get("properties")
-        if isinstance(properties, Mapping):
-            for name, value in properties.items():
-                if isinstance(value, Mapping) and isinstance(value.get("description"), str):
-                    yield f"- {name}: {' '.join(value['description'].split())}"
-        for key, value in node.items():
-            if key not in ("default", "examples", "enum", "const"):
-                yield from _descriptions(value)
-    elif isinstance(node, list):
-        for value in node:
-            yield from _descriptions(value)
 
 
 WRITERS: Mapping[tuple[Dialect, Kind], Callable[[OutputSpec, Capabilities], Structure]] = {

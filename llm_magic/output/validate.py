@@ -6,7 +6,6 @@ import gc
 import json
 import re
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager, nullcontext
 from functools import lru_cache
 from typing import Any
 
@@ -17,7 +16,7 @@ from llm_magic.output import json_text
 from llm_magic.output.grammar import Grammar
 from llm_magic.output.schema import SHOWN_ERRORS, Schema, Validator, listed, path_text, validator
 from llm_magic.output.schema.formats import NAIVE_DATETIME, NAIVE_TIME
-from llm_magic.output.schema.references import without_nulls
+from llm_magic.output.schema.references import subschemas, without_nulls
 from llm_magic.output.schema.shape import Shape
 
 _STRUCTURE = frozenset(
@@ -31,7 +30,8 @@ _LOOKS: Mapping[str, Schema] = {
 }  # fmt: skip
 """What strings of a format, or of our own pattern for one, have to look like at the least."""
 _LONG = 50_000
-"""Characters from which on an answer makes so many objects that collecting garbage meanwhile is felt."""
+"""Characters from which on no garbage is collected while an answer is read: for a list of 14,000 records, going
+through all that is being made, again and again, took longer than reading and validating it."""
 
 
 def parse_json(text: str, schema: Schema, shape: Shape | None, *, object_root: bool, always_wrapped: bool) -> Any:
@@ -56,7 +56,10 @@ def parse_json(text: str, schema: Schema, shape: Shape | None, *, object_root: b
         The answer is not JSON, or not of this schema and type.
 
     """
-    with _no_collection() if len(text) > _LONG else nullcontext():
+    collects = gc.isenabled() and len(text) > _LONG
+    if collects:
+        gc.disable()
+    try:
         refused: list[InvalidValueError] = []
         for data, written in _documents(text, schema, object_root=object_root, always_wrapped=always_wrapped):
             try:
@@ -64,6 +67,9 @@ def parse_json(text: str, schema: Schema, shape: Shape | None, *, object_root: b
             except InvalidValueError as error:
                 refused.append(error)
         raise refused[0]
+    finally:
+        if collects:
+            gc.enable()
 
 
 def _documents(
@@ -87,21 +93,6 @@ def _documents(
     if inner is not data:
         yield inner, None
     yield data, written
-
-
-@contextmanager
-def _no_collection() -> Iterator[None]:
-    """Put off the collection of garbage: it goes through all that is being made, again and again.
-
-    Of a list of 14,000 records it took more time than reading and validating them.
-    """
-    enabled = gc.isenabled()
-    gc.disable()
-    try:
-        yield
-    finally:
-        if enabled:
-            gc.enable()
 
 
 def _value(data: Any, schema: Schema, shape: Shape | None, written: str | None) -> Any:
@@ -150,18 +141,16 @@ def reject_coercions(schema: Schema) -> Schema | None:
     {'items': {'enum': [0, 1]}}
 
     """
+    if not any(_is_coerced(node) for node in subschemas(schema)):
+        return None
     kept: Schema = _structure(schema, named=False)
-    return kept if _is_coerced(schema) else None
+    return kept
 
 
-def _is_coerced(node: Any) -> bool:
-    if isinstance(node, list):
-        return any(_is_coerced(value) for value in node)
-    if not isinstance(node, dict):
-        return False
+def _is_coerced(node: Schema) -> bool:
     values = node.get("enum")
     zero_or_one = isinstance(values, list) and any(type(value) in (int, float) and value in (0, 1) for value in values)
-    return zero_or_one or _look(node) is not None or any(_is_coerced(value) for value in node.values())
+    return zero_or_one or _look(node) is not None
 
 
 def _look(node: Schema) -> Schema | None:

@@ -226,32 +226,19 @@ def parameter_descriptions(docstring: str) -> dict[str, str]:
         if heading[1] in ("Parameters", "Other Parameters", "Args", "Arguments", "Keyword Args"):
             body = docstring[heading.end() : end].strip("\n")
             first, _, rest = body.partition("\n")
-            found.update(_numpydoc(rest) if set(first.strip()) == {"-"} else _google(body))
+            found.update(_described(rest, typed=True) if set(first.strip()) == {"-"} else _described(body))
     return {name: text for name, text in found.items() if text}
 
 
-def _numpydoc(body: str) -> dict[str, str]:
-    """Read `name, other : type` with the description indented below."""
+def _described(body: str, *, typed: bool = False) -> dict[str, str]:
+    """Read `name (type): description`, or if `typed` `name, other : type`, with more of the description indented."""
     found: dict[str, str] = {}
     names: list[str] = []
     for line in textwrap.dedent(body).splitlines():
-        if line and not line[0].isspace():
-            names = [name.strip().lstrip("*") for name in line.split(":", 1)[0].split(",")]
+        head = re.match(r"([\w*, ]+)(?:\([^)]*\))?\s*:?\s*(.*)", line)
+        if head and not line[0].isspace():
+            names = [name.strip().lstrip("*") for name in head[1].split(",")]
+            found.update(dict.fromkeys(names, "" if typed else head[2].strip()))
         elif line.strip():
-            for name in names:
-                found[name] = f"{found.get(name, '')} {line.strip()}".strip()
-    return found
-
-
-def _google(body: str) -> dict[str, str]:
-    """Read `name (type): description`, further lines indented deeper."""
-    found: dict[str, str] = {}
-    name = ""
-    for line in textwrap.dedent(body).splitlines():
-        match = re.match(r"\*{0,2}(\w+)\s*(?:\([^)]*\))?\s*:\s*(.*)", line)
-        if match:
-            name = match[1]
-            found[name] = match[2].strip()
-        elif name and line.strip() and line[0].isspace():
-            found[name] = f"{found[name]} {line.strip()}".strip()
+            found.update({name: f"{found[name]} {line.strip()}".strip() for name in names})
     return found

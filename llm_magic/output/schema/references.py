@@ -36,7 +36,9 @@ def target_of(reference: str, root: Schema) -> Any:
         return root
     if reference.startswith("#/"):
         return _pointed(reference[2:], root)
-    return _anchored(root, reference[1:]) if reference.startswith("#") else None
+    marks = (("$anchor", reference[1:]), ("$id", reference), ("id", reference))
+    found = (each for each in subschemas(root) for key, name in marks if each.get(key) == name)
+    return next(found, None) if reference.startswith("#") else None
 
 
 def _pointed(pointer: str, root: Schema) -> Any:
@@ -53,12 +55,13 @@ def _pointed(pointer: str, root: Schema) -> Any:
     return target
 
 
-def _anchored(node: Any, name: str) -> Any:
-    """Return the subschema that carries an anchor."""
-    if isinstance(node, dict) and (node.get("$anchor") == name or f"#{name}" in (node.get("$id"), node.get("id"))):
-        return node
-    children = node.values() if isinstance(node, dict) else node if isinstance(node, list) else ()
-    return next((found for child in children if (found := _anchored(child, name)) is not None), None)
+def subschemas(node: Any) -> Iterator[Schema]:
+    """Yield a schema and all objects within it, the outermost first."""
+    if isinstance(node, dict):
+        yield node
+        node = list(node.values())
+    for child in node if isinstance(node, list) else ():
+        yield from subschemas(child)
 
 
 def is_object(schema: Schema, root: Schema) -> bool:

@@ -6,10 +6,9 @@ what the subset has not (maps with free keys, tuples, values of any kind) is no 
 
 from __future__ import annotations
 
-from typing import Any
-
 from llm_magic.output.schema import Schema
 from llm_magic.output.schema.normalize import SchemaSupport, normalize
+from llm_magic.output.schema.references import subschemas
 
 _FORMATS = frozenset({"date-time", "time", "date", "duration", "email", "hostname", "ipv4", "ipv6", "uuid"})
 SUPPORT = SchemaSupport(formats=_FORMATS, number_bounds=True, descriptions=True)
@@ -25,54 +24,43 @@ class _NotStrictError(Exception):
     """The schema leaves the subset; the text says where."""
 
 
-class _StrictWriter:
-    def __init__(self) -> None:
-        self.properties = 0
-        self.values = 0
-
-    def node(self, schema: Schema, path: str, depth: int) -> Schema:
-        if depth > MAX_DEPTH:
-            raise _NotStrictError(f"{path or _ROOT} is nested deeper than {MAX_DEPTH} levels")
-        written: Schema = dict(schema)
-        for key, limit in (("minLength", "at least"), ("maxLength", "at most")):
-            if key in written:
-                note = f"({limit} {written.pop(key)} characters)"
-                written["description"] = f"{written.get('description', '')} {note}".strip()
-        if "anyOf" in written:
-            written["anyOf"] = [self.node(way, path, depth) for way in written["anyOf"]]
-        if "enum" in written:
-            self._count(written["enum"], path)
-        kind = written.get("type")
-        if kind == "object":
-            return self._object(written, path, depth)
-        if kind == "array":
-            if "prefixItems" in written:
-                raise _NotStrictError(f"{path or _ROOT} is an array of fixed places")
-            if "items" not in written:
-                raise _NotStrictError(f"{path or _ROOT} is an array of anything")
-            written["items"] = self.node(written["items"], f"{path}[]", depth + 1)
-        return written
-
-    def _count(self, values: list[Any], path: str) -> None:
-        self.values += len(values)
-        if self.values > MAX_ENUM_VALUES:
-            raise _NotStrictError(f"it lists more than {MAX_ENUM_VALUES} values")
-        if any(isinstance(value, (dict, list)) for value in values):
-            raise _NotStrictError(f"{path or _ROOT} lists values that are no scalars")
-
-    def _object(self, written: Schema, path: str, depth: int) -> Schema:
+def _closed(schema: Schema, path: str, depth: int) -> Schema:
+    """Write one schema; `path` is where it stands, for reasons."""
+    where = path or _ROOT
+    if depth > MAX_DEPTH:
+        raise _NotStrictError(f"{where} is nested deeper than {MAX_DEPTH} levels")
+    written: Schema = dict(schema)
+    for key, limit in (("minLength", "at least"), ("maxLength", "at most")):
+        if key in written:
+            note = f"({limit} {written.pop(key)} characters)"
+            written["description"] = f"{written.get('description', '')} {note}".strip()
+    if "anyOf" in written:
+        written["anyOf"] = [_closed(way, path, depth) for way in written["anyOf"]]
+    if any(isinstance(value, (dict, list)) for value in written.get("enum", ())):
+        raise _NotStrictError(f"{where} lists values that are no scalars")
+    if written.get("type") == "object":
         if "properties" not in written or written.get("additionalProperties", True) is not False:
-            raise _NotStrictError(f"{path or _ROOT} is an object with free keys")
-        self.properties += len(written["properties"])
-        if self.properties > MAX_PROPERTIES:
-            raise _NotStrictError(f"it has more than {MAX_PROPERTIES} properties")
-        inner = {
-            key: self.node(value, f"{path}.{key}" if path else key, depth + 1)
-            for key, value in written["properties"].items()
-        }
-        required = written.get("required", ())
-        properties = {key: value if key in required else _nullable(value) for key, value in inner.items()}
-        return {**written, "properties": properties, "required": list(properties)}
+            raise _NotStrictError(f"{where} is an object with free keys")
+        required, properties = written.get("required", ()), {}
+        for key, value in written["properties"].items():
+            inner = _closed(value, f"{path}.{key}" if path else key, depth + 1)
+            properties[key] = inner if key in required else _nullable(inner)
+        written |= {"properties": properties, "required": list(properties)}
+    if written.get("type") == "array":
+        if "prefixItems" in written:
+            raise _NotStrictError(f"{where} is an array of fixed places")
+        if "items" not in written:
+            raise _NotStrictError(f"{where} is an array of anything")
+        written["items"] = _closed(written["items"], f"{path}[]", depth + 1)
+    return written
+
+
+def _check_size(root: Schema) -> None:
+    nodes = list(subschemas(root))
+    if sum(len(node["properties"]) for node in nodes if node.get("type") == "object") > MAX_PROPERTIES:
+        raise _NotStrictError(f"it has more than {MAX_PROPERTIES} properties")
+    if sum(len(node["enum"]) for node in nodes if isinstance(node.get("enum"), list)) > MAX_ENUM_VALUES:
+        raise _NotStrictError(f"it lists more than {MAX_ENUM_VALUES} values")
 
 
 def _nullable(schema: Schema) -> Schema:
@@ -95,12 +83,12 @@ def strict(schema: Schema) -> tuple[Schema | None, str]:
 
     """
     plain = normalize(schema, SUPPORT).schema
-    writer = _StrictWriter()
     definitions = plain.pop("$defs", {})
     try:
-        root = writer.node(plain, "", 0)
+        root = _closed(plain, "", 0)
         if definitions:
-            root["$defs"] = {name: writer.node(value, name, 1) for name, value in definitions.items()}
+            root["$defs"] = {name: _closed(value, name, 1) for name, value in definitions.items()}
+        _check_size(root)
     except _NotStrictError as reason:
         return None, str(reason)
     if root.get("type") != "object":
