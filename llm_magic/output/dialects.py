@@ -1,4 +1,4 @@
-"""How each kind of constraint is put to each kind of server: one table, `{(dialect, kind): function}`."""
+"""Dialects: how each kind of server takes each constraint, `{(dialect, kind): function}`."""
 
 from __future__ import annotations
 
@@ -40,8 +40,8 @@ class Structure:
     instruction
         Text to append to the prompt; empty where the server tells the model itself.
     tools
-        For the dialect `tool_call` the one tool that has to be called (`tool_choice` is its name); the answer is then
-        the arguments of that call, not the text.
+        For the dialect `tool_call` the one tool that has to be called (`tool_choice` is its name);
+        the answer is then the arguments of that call, not the text.
     notes
         What the user should know.
 
@@ -106,7 +106,7 @@ def schema_name(title: str) -> str:
 
 
 def _wrapped(schema: Schema) -> Schema:
-    """Return the schema of `{"value": …}` around a schema in normal form, whose references all lead to `$defs`."""
+    """Return the schema of `{"value": …}`, of a schema whose references all lead to `$defs`."""
     inner = {key: value for key, value in schema.items() if key != "$defs"}
     root = {"type": "object", "properties": {WRAP: inner}, "required": [WRAP], "additionalProperties": False}
     return root | ({"$defs": schema["$defs"]} if "$defs" in schema else {})
@@ -122,7 +122,7 @@ def _objects_only(spec: OutputSpec) -> Schema:
 
 
 def _strict_or_not(spec: OutputSpec) -> tuple[Schema, bool, tuple[str, ...]]:
-    """Return the schema in the strict subset if it can be, whether it is, and what the user should know."""
+    """Return the schema, strict if it can be, whether it is, and the note that it is not."""
     loose = _objects_only(spec)
     schema, reason = strict(loose)
     notes = (f"The schema was sent non-strict, because {reason}; the answer is checked here.",) if reason else ()
@@ -130,7 +130,7 @@ def _strict_or_not(spec: OutputSpec) -> tuple[Schema, bool, tuple[str, ...]]:
 
 
 def _response_format(kind: str, capabilities: Capabilities, schema: Mapping[str, Any]) -> Schema:
-    """Return the field of the request's body that asks for JSON; `schema` is empty for any object."""
+    """Return the field of the body that asks for JSON; `schema` is empty for any object."""
     if capabilities.api == "completions":
         what = "JSON Schema" if schema else "response format"
         raise UnsupportedError(f"The completions API takes no {what}.", "Say --api chat.")
@@ -146,10 +146,10 @@ def _openai(spec: OutputSpec, capabilities: Capabilities) -> Structure:
 
 
 def _decoder_schema(spec: OutputSpec, support: SchemaSupport) -> tuple[Schema, tuple[str, ...]]:
-    """Return the schema for a decoder that takes any root, and the note that names what it is not told.
+    """Return the schema for a decoder that takes any root, and a note of what it is not told.
 
-    A list goes into an object all the same: small models close a bare `[` at once, and fill one that has a name.
-    Items of a Python set may well come twice.
+    A list goes into an object all the same: small models close a bare `[` at once, and fill one
+    that has a name. Items of a Python set may well come twice.
     """
     plain = normalize(spec.schema, support)
     schema = plain.schema
@@ -177,7 +177,7 @@ def _vllm(spec: OutputSpec, _capabilities: Capabilities) -> Structure:
 
 def _llama_schema(spec: OutputSpec, capabilities: Capabilities) -> Structure:
     schema, notes = _decoder_schema(spec, LLAMA)
-    if capabilities.api == "completions":  # a field of llama.cpp's own, which its other APIs do not read
+    if capabilities.api == "completions":  # its own field, which its other APIs do not read
         fields = {"json_schema": schema}
     else:
         fields = _response_format("json_schema", capabilities, {"name": schema_name(spec.title), "schema": schema})
@@ -222,7 +222,7 @@ def _told_schema(what: str, schema: Schema) -> str:
 
 
 def _told_fields(spec: OutputSpec) -> str:
-    """Return what a constraint alone does not tell the model: the choices, and the descriptions of fields."""
+    """Return what a constraint does not tell the model: the choices, descriptions of fields."""
     if spec.kind == "choices":
         return f"Answer with exactly one of: {', '.join(spec.choices)}"
     fields = [

@@ -23,7 +23,7 @@ def loads(text: str) -> Any:
     Raises
     ------
     ValueError
-        Not JSON, `NaN` or an infinite number, a key that appears twice, or half of a surrogate pair.
+        Not JSON, `NaN` or an infinite number, a key that appears twice, or half a surrogate pair.
 
     >>> loads('{"a": [1, 2.5]}')
     {'a': [1, 2.5]}
@@ -64,7 +64,7 @@ def _finite(digits: str) -> float:
 
 
 def unfenced(text: str) -> str:
-    r"""Return the text without the code fence around it: the content of its only fenced block, or all of it, stripped.
+    r"""Return the content of the only fenced block of a text, or all of it, stripped.
 
     >>> unfenced('Here it is:\n```json\n[1]\n```\n')
     '[1]'
@@ -78,14 +78,15 @@ def unfenced(text: str) -> str:
 
 
 def unwrapped(data: Any) -> Any:
-    """Return the value in a document: what the wrapping `{"value": …}` holds, where there is one; else all of it."""
+    """Return the value in a document: what `{"value": …}` holds, or the document itself."""
     return data[WRAP] if isinstance(data, dict) and list(data) == [WRAP] else data
 
 
 def read(text: str, *, object_root: bool) -> tuple[Any, str]:
     """Return the JSON document in an answer, as plain data and as it is written there.
 
-    White space, one code fence around it, and, where an object is expected, prose around the only object are allowed.
+    White space, one code fence around it, and, where an object is expected, prose around the only
+    object are allowed.
 
     Raises
     ------
@@ -109,7 +110,7 @@ def read(text: str, *, object_root: bool) -> tuple[Any, str]:
 
 
 def _only_object(text: str) -> str | None:
-    """Return the only JSON object that stands in running text, as it is written there; None for none or several."""
+    """Return the text of the only JSON object in running text; None for none or several."""
     decoder = json.JSONDecoder()
     found: list[str] = []
     position = 0
@@ -117,7 +118,7 @@ def _only_object(text: str) -> str | None:
         try:
             _, end = decoder.raw_decode(text, position)
         except (ValueError, RecursionError):
-            return None  # an object that is broken, or another use of braces: taking a later one would be a guess
+            return None  # broken, or another use of braces: to take a later one would be a guess
         found.append(text[position:end])
         position = end
     return found[0] if len(found) == 1 else None

@@ -43,8 +43,9 @@ class PartialJSON:
     def value(self) -> Any:
         """The value so far; None before it begins.
 
-        A number appears when it is complete, a string as it arrives; what is no JSON, and all behind it, does not. The
-        text is read from its beginning, so a long one may be known as it was a moment ago, until it ends.
+        A number appears when it is complete, a string as it arrives; what is no JSON, and all
+        behind it, does not. The text is read from its beginning, so a long one may be known as it
+        was a moment ago, until it ends.
         """
         if not self._new:
             return self._value
@@ -73,7 +74,7 @@ class PartialJSON:
 
 
 def _beginning(text: str) -> int | None:
-    """Return where the document begins: behind a fence or prose, where there is any; None: not to be told yet."""
+    """Return where the document begins, behind a fence or prose; None: not to be told yet."""
     fence = _FENCE.match(text)
     if fence:
         return fence.end()

@@ -1,4 +1,4 @@
-"""The output type of a cell, as data: one kind of constraint, and the check that makes the value of a text."""
+"""The output type of a cell, as data: one kind of constraint, and what parses its answer."""
 
 from __future__ import annotations
 
@@ -56,12 +56,12 @@ class OutputSpec:
 
     @cached_property
     def object_root(self) -> bool:
-        """Whether the value is an object and nothing else, so that it needs no wrapping anywhere."""
+        """Whether the value is an object and nothing else, so that nothing is to be wrapped."""
         return self.kind == "json" and is_object(self.schema, self.schema)
 
     @cached_property
     def always_wrapped(self) -> bool:
-        """Whether every dialect asks for `{"value": …}`: where an object is one of several possibilities.
+        """Whether every dialect asks for `{"value": …}`: an object is one of several possibilities.
 
         Only so can `{"value": 3}` be told from a value that looks the same.
         """
@@ -73,13 +73,14 @@ class OutputSpec:
         Parameters
         ----------
         text
-            The whole text of the answer. White space around it, one code fence and the wrapping `{"value": …}` are
-            taken off.
+            The whole text of the answer. White space around it, one code fence and the wrapping
+            `{"value": …}` are taken off.
 
         Returns
         -------
         Any
-            A value of the Python type; plain data for `--schema`; `str` for choices, regex and grammar.
+            A value of the Python type; plain data for `--schema`; `str` for choices, regex and
+            grammar.
 
         Raises
         ------
@@ -98,7 +99,7 @@ class OutputSpec:
         )
 
     def unwrapped(self, partial: Any) -> Any:
-        """Return the value so far out of a partial document: without the wrapping, where there is one."""
+        """Return the value so far of a partial document, without the wrapping."""
         return partial if self.object_root else json_text.unwrapped(partial)
 
 

@@ -1,4 +1,4 @@
-"""The expression of a type, evaluated over the user's own namespace: nothing is copied or written there."""
+"""Type expressions, evaluated over the user's namespace, which is neither copied nor written."""
 
 from __future__ import annotations
 
@@ -39,14 +39,15 @@ _NOT_TYPES: Mapping[type, str] = {
 def _names_for(tree: ast.Expression, namespace: Mapping[str, Any]) -> ChainMap[str, Any]:
     """Return the names that an expression sees: the user's first, then the offered ones.
 
-    `datetime` is the class where it stands alone and the module in `datetime.date`, whichever the user imported.
+    `datetime` is the class where it stands alone and the module in `datetime.date`, whichever the
+    user imported.
     """
     dotted = {
         node.value.id for node in ast.walk(tree) if isinstance(node, ast.Attribute) and isinstance(node.value, ast.Name)
     }
     stray = {name for name in _OFFERED if name not in dotted and isinstance(namespace.get(name), types.ModuleType)}
     modules = {name: module for name, module in _MODULES.items() if name in dotted}
-    user: Any = namespace  # which is only read: what an expression assigns goes into the first of the maps
+    user: Any = namespace  # only read: what an expression assigns goes into the first map
     return ChainMap({name: _OFFERED[name] for name in stray}, user, modules, _OFFERED)
 
 
@@ -88,7 +89,7 @@ def evaluate(expression: str, namespace: Mapping[str, Any], option: str = "--as"
 
 
 def evaluate_type(expression: str, namespace: Mapping[str, Any]) -> Any:
-    """Return the type that an expression names, or raise `OutputTypeError` where it is something else."""
+    """Return the type that an expression names, or raise `OutputTypeError`."""
     return require_type(evaluate(expression, namespace), expression)
 
 

@@ -1,4 +1,4 @@
-"""The validation of an answer: its text becomes a value of the output type, or an error that says where it is none."""
+"""Validation: the text of an answer becomes a value of the output type, or an error."""
 
 from __future__ import annotations
 
@@ -30,8 +30,9 @@ _LOOKS: Mapping[str, Schema] = {
 }  # fmt: skip
 """What strings of a format, or of our own pattern for one, have to look like at the least."""
 _LONG = 50_000
-"""Characters from which on no garbage is collected while an answer is read: for a list of 14,000 records, going
-through all that is being made, again and again, took longer than reading and validating it."""
+"""Characters from which on no garbage is collected while an answer is read: for a list of 14,000
+records, going through all that is being made, again and again, took longer than reading and
+validating it."""
 
 
 def parse_json(text: str, schema: Schema, shape: Shape | None, *, object_root: bool, always_wrapped: bool) -> Any:
@@ -75,7 +76,7 @@ def parse_json(text: str, schema: Schema, shape: Shape | None, *, object_root: b
 def _documents(
     text: str, schema: Schema, *, object_root: bool, always_wrapped: bool
 ) -> Iterator[tuple[Any, str | None]]:
-    """Yield what an answer may say, as plain data and as it is written: the wrapping undone first, then as it stands.
+    """Yield what an answer may say, as data and as text: unwrapped first, then as it stands.
 
     How it is written is None for what is a part of the document only.
     """
@@ -98,7 +99,8 @@ def _documents(
 def _value(data: Any, schema: Schema, shape: Shape | None, written: str | None) -> Any:
     """Return the validated value of plain data.
 
-    An optional property that came as null, as OpenAI's strict schemas make models write it, counts as absent.
+    An optional property that came as null, as OpenAI's strict schemas make models write it, counts
+    as absent.
     """
     try:
         return _checked(data, schema, shape, written)
@@ -131,11 +133,11 @@ def _coercion_check(schema_text: str) -> Validator | None:
 
 
 def reject_coercions(schema: Schema) -> Schema | None:
-    """Return a schema that refuses what pydantic lets through even in strict mode; None where there is no such thing.
+    """Return a schema that refuses what even strict pydantic coerces; None: it coerces nothing.
 
-    Python holds `True` and `1` for equal, and pydantic with it: `Literal[1]` would take `true`. And a string of digits
-    passes for a date, as seconds since 1970. Everywhere else it is looser than `schema`: pydantic knows better what its
-    types take.
+    Python holds `True` and `1` for equal, and pydantic with it: `Literal[1]` would take `true`. And
+    a string of digits passes for a date, as seconds since 1970. Everywhere else it is looser than
+    `schema`: pydantic knows better what its types take.
 
     >>> reject_coercions({"type": "array", "items": {"enum": [0, 1]}})
     {'items': {'enum': [0, 1]}}
@@ -159,7 +161,7 @@ def _look(node: Schema) -> Schema | None:
 
 
 def _structure(node: Any, *, named: bool) -> Any:
-    """Keep the keywords that lead to what is refused; `named`: the keys of `node` are names, not keywords."""
+    """Keep what leads to what is refused; `named`: the keys of `node` are no keywords."""
     if isinstance(node, list):
         return [_structure(value, named=False) for value in node]
     if not isinstance(node, dict):

@@ -1,4 +1,4 @@
-"""A Python function as a tool: described by its signature, hints and docstring, or refused before anything is sent."""
+"""Function tools: Python functions, described by their signatures, hints and docstrings."""
 
 from __future__ import annotations
 
@@ -85,14 +85,16 @@ def describe(function: Callable[..., Any]) -> FunctionTool:
     Parameters
     ----------
     function
-        A function, method, partial or callable object, plain or async. Each parameter needs a type hint and must be
-        one that can be passed by name; a parameter with a default may be left out by the model. Descriptions are taken
-        from the docstring (numpydoc, Google or Sphinx style) and from `Annotated[…, Field(description=…)]`.
+        A function, method, partial or callable object, plain or async. Each parameter needs a type
+        hint and must be one that can be passed by name; a parameter with a default may be left out
+        by the model. Descriptions are taken from the docstring (numpydoc, Google or Sphinx style)
+        and from `Annotated[…, Field(description=…)]`.
 
     Raises
     ------
     ToolError
-        It is not callable, has no usable name, a parameter without a hint or one that no JSON Schema can say.
+        It is not callable, has no usable name, a parameter without a hint or one that no JSON
+        Schema can say.
 
     """
     if not callable(function) or isinstance(function, type):
@@ -148,14 +150,16 @@ def tools_from(
     Parameters
     ----------
     names
-        Names separated by commas, or a sequence of names and functions; `object.method` is a name, too.
+        Names separated by commas, or a sequence of names and functions; `object.method` is a name,
+        too.
     namespace
         The user's variables.
 
     Raises
     ------
     ToolError
-        A name that is unknown (close ones are named), not callable or given twice, or a function that cannot be a tool.
+        A name that is unknown (close ones are named), not callable or given twice, or a function
+        that cannot be a tool.
 
     """
     wanted: Sequence[Any] = names.split(",") if isinstance(names, str) else names
@@ -231,7 +235,7 @@ def parameter_descriptions(docstring: str) -> dict[str, str]:
 
 
 def _described(body: str, *, typed: bool = False) -> dict[str, str]:
-    """Read `name (type): description`, or if `typed` `name, other : type`, with more of the description indented."""
+    """Read `name (type): description`, or `name : type` if `typed`, and indented lines."""
     found: dict[str, str] = {}
     names: list[str] = []
     for line in textwrap.dedent(body).splitlines():

@@ -1,7 +1,8 @@
-r"""A grammar in GBNF, the notation of llama.cpp: loaded from what `--grammar` says, and matched here.
+r"""Grammars in GBNF, the notation of llama.cpp: loaded by `--grammar`, and matched here.
 
-The notation: https://github.com/ggml-org/llama.cpp/blob/master/grammars/README.md. It is parsed before it is sent, so
-that a broken one is not. The matcher is Earley's, with the nullable symbols handled as Aycock and Horspool do.
+The notation: https://github.com/ggml-org/llama.cpp/blob/master/grammars/README.md. It is parsed
+before it is sent, so that a broken one is not. The matcher is Earley's, with the nullable symbols
+handled as Aycock and Horspool do.
 """
 
 from __future__ import annotations
@@ -68,7 +69,7 @@ class Grammar:
         """Return how far the text fits, and whether all of it is a `root`."""
         root = self._numbers["root"]
         states: list[_State] = [(root, way, 0, 0) for way in self._rules[root].alternatives]
-        waiting: list[dict[int, list[_State]]] = []  # at each position, by the rule that they wait for
+        waiting: list[dict[int, list[_State]]] = []  # at each position, by the rule waited for
         position = 0
         for position in range(len(text) + 1):
             code = ord(text[position]) if position < len(text) else -1
@@ -81,7 +82,7 @@ class Grammar:
     def _step(
         self, states: list[_State], code: int, position: int, waiting: list[dict[int, list[_State]]]
     ) -> tuple[list[_State], bool]:
-        """Complete the states of a position; return those behind its character, and whether a `root` ends here."""
+        """Complete the states of a position; return the next ones, and whether a `root` ends."""
         root = self._numbers["root"]
         seen = set(states)
         here: dict[int, list[_State]] = {}
@@ -110,7 +111,7 @@ class Grammar:
 
 
 def load_grammar(source: str, namespace: Mapping[str, Any]) -> tuple[str, Grammar]:
-    """Return the title and the grammar that `--grammar` means: of a variable that holds it, as text, or in a file.
+    """Return the title and the grammar that `--grammar` means: a variable, text or a file.
 
     Raises
     ------

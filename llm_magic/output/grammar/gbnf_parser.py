@@ -1,4 +1,4 @@
-"""The parser of GBNF: the text of a grammar as rules whose items are sets of characters and other rules."""
+"""The parser of GBNF: from the text of a grammar to rules of characters and other rules."""
 
 from __future__ import annotations
 
@@ -129,7 +129,7 @@ class GBNFParser:
         tail: list[Item] = []
         if high is None:
             again = self._new_rule(())
-            self.rules[again].alternatives.append((again, *unit))  # left recursion is what Earley's matcher likes
+            self.rules[again].alternatives.append((again, *unit))  # Earley likes left recursion
             tail = [again]
         elif high > low:
             optional = self._new_rule((), unit)

@@ -1,8 +1,8 @@
 r"""A regular expression as a tree of sets of characters, sequences, alternatives and repetitions.
 
-Python's own parser reads the pattern; what no grammar can say (look-around, references back, word boundaries) is
-refused. A character class becomes a set that Python agrees with: `\w` in a constraint is narrower than Python's, never
-wider.
+Python's own parser reads the pattern; what no grammar can say (look-around, references back, word
+boundaries) is refused. A character class becomes a set that Python agrees with: `\w` in a
+constraint is narrower than Python's, never wider.
 """
 
 from __future__ import annotations
@@ -146,8 +146,8 @@ def read_regex(pattern: str, *, search: bool = False) -> Node:
     pattern
         A regular expression by Python's rules.
     search
-        Whether it may match anywhere in the text, with ASCII classes, as a JSON Schema's `pattern` does: text may then
-        stand before it where `^` does not, and behind it where `$` does not.
+        Whether it may match anywhere in the text, with ASCII classes, as a JSON Schema's `pattern`
+        does: text may then stand before it where `^` does not, and behind it where `$` does not.
 
     Raises
     ------
@@ -160,7 +160,7 @@ def read_regex(pattern: str, *, search: bool = False) -> Node:
     """
     try:
         with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # of possible nested sets: they mean what Python makes of them
+            warnings.simplefilter("ignore")  # of nested sets: they mean what Python makes of them
             tree = _parser.parse(pattern)
     except (re.error, OverflowError, RecursionError) as error:
         raise UnsupportedError(f"The pattern {pattern!r} is no regular expression: {error}.") from None
@@ -173,7 +173,7 @@ class _RegexParser:
         self._pattern, self._flags, self._open = pattern, flags, open_ended
 
     def sequence(self, items: list[Any], *, first: bool, last: bool) -> Node:
-        """Read items in a row; `first` and `last`: nothing precedes or follows them in the pattern."""
+        """Read items in a row; `first` and `last`: nothing precedes or follows them."""
         start, end = 0, len(items)
         while first and start < end and self._is_edge(items[start], codes.AT_BEGINNING, codes.AT_BEGINNING_STRING):
             start += 1

@@ -1,4 +1,4 @@
-"""From the tree of a regular expression to text: GBNF, a plain pattern, or what stands in a JSON string."""
+"""From a regular expression's tree to GBNF, a plain pattern, or what a JSON string holds."""
 
 from __future__ import annotations
 
@@ -27,8 +27,8 @@ _JSON_ESCAPES = {8: "b", 9: "t", 10: "n", 12: "f", 13: "r", 34: '"', 92: "\\"}
 def in_json(node: Node, *, escapes: bool = True) -> Node:
     """Return the tree of the same text as it stands between the quotes of a JSON string.
 
-    A set loses the characters that JSON has to escape. Where it has no others, the escape sequences stand for them, if
-    `escapes`; else the set is empty, and writing it is refused.
+    A set loses the characters that JSON has to escape. Where it has no others, the escape sequences
+    stand for them, if `escapes`; else the set is empty, and writing it is refused.
     """
     if isinstance(node, Chars):
         safe = intersection(node.ranges, complement(_JSON_UNSAFE))
@@ -55,7 +55,7 @@ def to_gbnf(node: Node) -> str:
 
 
 def to_regex(node: Node) -> str:
-    r"""Return the tree as a plain regular expression: literals, classes of ranges, groups, `|`, `*`, `+`, `?`, `{m,n}`.
+    r"""Return the tree as a plain regular expression: literals, ranges, groups, `|`, repetitions.
 
     >>> from llm_magic.output.grammar.regex import read_regex
     >>> to_regex(read_regex(r"(?i:v)\d+"))
@@ -136,7 +136,7 @@ def _class(ranges: Ranges, syntax: _Syntax) -> str:
 
 
 def _members(ranges: Ranges, syntax: _Syntax) -> str:
-    """Write what stands between the brackets of a class; `^` and `-` go to the end, where they need no escape."""
+    """Write the inside of a class; `^` and `-` go to the end, where they need no escape."""
     last = ""
     text = ""
     for low, high in ranges:
@@ -174,5 +174,5 @@ def _character(code: int, syntax: _Syntax, *, in_class: bool) -> str:
         return f"\\{character}" if character in "\\[]" else character
     if in_class or character not in _REGEX_SPECIAL:
         return character
-    # llama.cpp would let what repeats an escaped character repeat what stands before it, too; not so with a class
+    # llama.cpp lets what repeats an escaped character repeat what stands before it, but not a class
     return {"^": r"[\x5E]", "]": r"[\]]", "\\": r"[\\]"}.get(character, f"[{character}]")

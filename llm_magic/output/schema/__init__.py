@@ -1,4 +1,4 @@
-"""A JSON Schema: loaded from what `--schema` says, the short form included, and the check of data against it."""
+"""JSON Schemas: loaded from what `--schema` says, or its short form, and as checks of data."""
 
 from __future__ import annotations
 
@@ -43,15 +43,16 @@ def read_schema(source: str | Mapping[str, Any], namespace: Mapping[str, Any]) -
     Parameters
     ----------
     source
-        A mapping; or text: a path that ends in `.json`, a variable or expression that is a dict, JSON text that
-        begins with `{`, or the short form `name, age int, bio: one sentence`.
+        A mapping; or text: a path that ends in `.json`, a variable or expression that is a dict,
+        JSON text that begins with `{`, or the short form `name, age int, bio: one sentence`.
     namespace
         The user's variables.
 
     Raises
     ------
     OutputTypeError
-        An unreadable file, text that is none of these, or a schema that is not one (with the path in it).
+        An unreadable file, text that is none of these, or a schema that is not one (with the path
+        in it).
 
     >>> read_schema("name, age int", {})[1]["properties"]["age"]
     {'type': 'integer'}
@@ -115,10 +116,11 @@ def _checked(name: str, schema: Any) -> tuple[str, Schema]:
 def short_form(text: str) -> Schema:
     """Return the JSON Schema that a short form stands for.
 
-    Fields are separated by commas, or by line ends where there are any (descriptions may hold commas then). A field is
-    `name` or `name type`, and `: description` behind it. A type is one of str, int, float, bool, date, datetime, time,
-    uuid, email, url, list, dict, or `list[…]` of one; a `?` behind it allows null. Brackets around it all ask for a
-    list of such objects. After the short form of schemas in the `llm` command-line tool.
+    Fields are separated by commas, or by line ends where there are any (descriptions may hold
+    commas then). A field is `name` or `name type`, and `: description` behind it. A type is one of
+    str, int, float, bool, date, datetime, time, uuid, email, url, list, dict, or `list[…]` of one;
+    a `?` behind it allows null. Brackets around it all ask for a list of such objects. After the
+    short form of schemas in the `llm` command-line tool.
 
     Raises
     ------
@@ -169,9 +171,10 @@ def _type(kind: str) -> Schema:
 
 @lru_cache(maxsize=64)
 def validator(schema_text: str) -> Validator:
-    """Return the check of a schema, given as JSON text: it raises `InvalidValueError` for data that does not fit.
+    """Return the check of a schema's text, which raises `InvalidValueError` for other data.
 
-    The draft is the one that `$schema` names, else 2020-12. Formats are asserted. No `$ref` is fetched from anywhere.
+    The draft is the one that `$schema` names, else 2020-12. Formats are asserted. No `$ref` is
+    fetched from anywhere.
     """
     schema = json.loads(schema_text)
     try:

@@ -34,5 +34,5 @@ PATTERNS: Mapping[str, str] = {
     "idn-hostname": _PATTERNS["hostname"],
     **dict.fromkeys(("uri-reference", "iri", "iri-reference"), _PATTERNS["uri"]),
 }
-"""Narrower than the formats in corners that no model needs (quoted e-mail names, `::` in addresses), and never wider,
-but for 29 February."""
+"""Narrower than the formats in corners that no model needs (quoted e-mail names, `::` in
+addresses), and never wider, but for 29 February."""

@@ -15,7 +15,7 @@ ANNOTATIONS = frozenset(
 
 
 def merge(one: Schema, other: Schema) -> Schema:
-    """Return a schema for what fits both; of two keywords that cannot be joined, the first one stays.
+    """Return a schema for what fits both; of keywords that cannot be joined the first stays.
 
     >>> merge({"type": "integer", "minimum": 1}, {"minimum": 3, "maximum": 5})
     {'type': 'integer', 'minimum': 3, 'maximum': 5}

@@ -1,4 +1,4 @@
-"""The normal form of a JSON Schema: what every constrained decoder understands, and no keyword beyond that."""
+"""Normalization: a JSON Schema with only those keywords that constrained decoders know."""
 
 from __future__ import annotations
 
@@ -47,7 +47,7 @@ class SchemaSupport:
     number_bounds: bool = False
     """Whether `minimum` and its like work on numbers that are not whole."""
     integer_limit: int = 0
-    """Bound of integers without bounds, so that a weak model does not write digits for ever; 0: none is needed."""
+    """Bound of integers without bounds, against endless digits of a weak model; 0: none."""
     descriptions: bool = False
     """Whether it reads descriptions (the model sees the schema)."""
     escapes: bool = False
@@ -109,7 +109,7 @@ class _Normalizer:
         return {"$ref": f"#/$defs/{self._names[reference]}"}
 
     def _flat(self, schema: Schema, depth: int) -> Schema:
-        """Return a schema without `$ref`, `allOf` and `if` of its own: what they name is merged in."""
+        """Return a schema with what its own `$ref`, `allOf` and `if` name merged in."""
         flat = {key: value for key, value in schema.items() if key not in ANNOTATIONS}
         for _ in range(_MAX_DEPTH - min(depth, _MAX_DEPTH - 1)):
             parts: list[Any] = list(flat.pop("allOf", ()))
@@ -130,7 +130,7 @@ class _Normalizer:
         return flat
 
     def _opposite(self, condition: Schema, flat: Schema) -> Schema:
-        """Return what does not meet a condition on one property whose values are listed; else anything."""
+        """Return what does not meet a condition on one property with listed values; or anything."""
         tested = condition.get("properties")
         if not isinstance(tested, dict) or len(tested) != 1:
             return {}
@@ -143,7 +143,7 @@ class _Normalizer:
         return {"properties": {name: {"enum": rest}}, "required": [name]} if rest and met else {}
 
     def _merged(self, one: Schema, other: Schema) -> Schema:
-        """Merge two schemas; where both have alternatives, the pairs of these are the alternatives."""
+        """Merge two schemas; where both have alternatives, the pairs are the alternatives."""
         result = merge(one, other)
         for key in ("anyOf", "oneOf"):
             if key in one and key in other:
@@ -291,7 +291,7 @@ def _type_of(value: Any) -> str:
 
 
 def _integer_bounds(schema: Schema, limit: int) -> Schema:
-    """Return `minimum` and `maximum` of whole numbers for the bounds of a schema, whatever draft wrote them.
+    """Return `minimum` and `maximum` of whole numbers for bounds in the words of any draft.
 
     >>> _integer_bounds({"exclusiveMinimum": 0, "maximum": 9.5}, 0)
     {'minimum': 1, 'maximum': 9}

@@ -16,7 +16,7 @@ _MAX_DEPTH = 20
 
 
 def resolve(schema: Schema, root: Schema) -> Schema:
-    """Follow `$ref` within the document; a reference that leads elsewhere is returned as it stands."""
+    """Follow `$ref` within the document; one that leads elsewhere is returned as it stands."""
     for _ in range(50):
         reference = schema.get("$ref")
         target = target_of(reference, root) if isinstance(reference, str) else None
@@ -27,7 +27,7 @@ def resolve(schema: Schema, root: Schema) -> Schema:
 
 
 def target_of(reference: str, root: Schema) -> Any:
-    """Return what a reference names in `root`, by pointer, by anchor, or behind the document's own `$id`; else None."""
+    """Return what a reference names, by pointer, by anchor, or behind the own `$id`; or None."""
     for key in ("$id", "id"):
         base = root.get(key)
         if isinstance(base, str) and base.rstrip("#") and reference.startswith(base.rstrip("#") + "#"):
@@ -42,7 +42,7 @@ def target_of(reference: str, root: Schema) -> Any:
 
 
 def _pointed(pointer: str, root: Schema) -> Any:
-    """Return what a JSON Pointer (RFC 6901) without its first slash names; None where it names nothing."""
+    """Return what a JSON Pointer (RFC 6901) without its first slash names; or None."""
     target: Any = root
     for step in unquote(pointer).split("/"):
         key = step.replace("~1", "/").replace("~0", "~")

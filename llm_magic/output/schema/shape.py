@@ -1,4 +1,4 @@
-"""The JSON Schema of a Python type: made for models to write, so exact where pydantic's own is loose."""
+"""The JSON Schema of a Python type: for models to write, so more exact than pydantic's."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from llm_magic.output.schema.formats import NAIVE_DATETIME, NAIVE_TIME
 
 
 class _SchemaGenerator(GenerateJsonSchema):
-    """Decimals are strings, so that no digit is lost; named tuples are objects, so that the names are told."""
+    """Decimals are strings, to lose no digit; named tuples are objects, to tell the names."""
 
     def decimal_schema(self, schema: core_schema.DecimalSchema) -> Schema:
         places = schema.get("decimal_places")
@@ -51,7 +51,7 @@ class _SchemaGenerator(GenerateJsonSchema):
     def time_schema(self, schema: core_schema.TimeSchema) -> Schema:
         if schema.get("tz_constraint") == "aware":
             return super().time_schema(schema)
-        return {"type": "string", "pattern": NAIVE_TIME}  # the format `time` has a zone, a time of day has none
+        return {"type": "string", "pattern": NAIVE_TIME}  # the format `time` has a zone
 
     def literal_schema(self, schema: core_schema.LiteralSchema) -> Schema:
         return _plain_enum(super().literal_schema(schema))
@@ -86,7 +86,7 @@ class Shape:
 
 
 def with_known_typed_dicts(kind: Any) -> Any:
-    """Return the type with `typing.TypedDict` classes replaced by equal ones that pydantic takes before Python 3.12.
+    """Return the type with `TypedDict` classes that pydantic takes before Python 3.12.
 
     Values of both are plain dicts.
     """
@@ -96,7 +96,7 @@ def with_known_typed_dicts(kind: Any) -> Any:
         hints = typing.get_type_hints(kind, include_extras=True)
         fields = {}
         for name, hint in hints.items():
-            said = typing.get_origin(hint)  # `__required_keys__` does not know those that are written as strings
+            said = typing.get_origin(hint)  # `__required_keys__` knows none that is a string
             listed = name in kind.__required_keys__
             optional = said is typing.NotRequired or (said is not typing.Required and not listed)
             if said in (typing.Required, typing.NotRequired):
@@ -127,7 +127,7 @@ def _first_line(error: Exception) -> str:
 
 
 def words_of(kind: Any) -> tuple[str, ...] | None:
-    """Return the strings that a type allows, where it is an enumeration of strings and nothing else."""
+    """Return the strings that a type allows, if it is an enumeration of only strings."""
     values: tuple[Any, ...] = ()
     if typing.get_origin(kind) is typing.Literal:
         values = typing.get_args(kind)

@@ -1,7 +1,8 @@
-"""OpenAI's strict subset of JSON Schema: every object closed, every property required, an optional one nullable.
+"""OpenAI's strict subset of JSON Schema: closed objects, all properties required or nullable.
 
-The rules are those of https://platform.openai.com/docs/guides/structured-outputs#supported-schemas. A schema that needs
-what the subset has not (maps with free keys, tuples, values of any kind) is no strict schema, and the reason is told.
+The rules are those of https://platform.openai.com/docs/guides/structured-outputs#supported-schemas.
+A schema that needs what the subset has not (maps with free keys, tuples, values of any kind) is no
+strict schema, and the reason is told.
 """
 
 from __future__ import annotations
@@ -76,7 +77,8 @@ def _nullable(schema: Schema) -> Schema:
 def strict(schema: Schema) -> tuple[Schema | None, str]:
     """Return the schema in the strict subset, or None and the reason why it cannot be.
 
-    Values that fit the result fit `schema`, but for what only the check here knows, and nulls in optional properties.
+    Values that fit the result fit `schema`, but for what only the check here knows, and nulls in
+    optional properties.
 
     >>> strict({"type": "object", "properties": {"a": {"type": "integer"}}})[0]["required"]
     ['a']
