@@ -178,10 +178,7 @@ def _function(name: str, namespace: Mapping[str, Any]) -> Any:
     if not re.fullmatch(r"[^\W\d]\w*(\.[^\W\d]\w*)*", name):
         raise ToolError(f"--tools: {name!r} is no name of a function.", "Name functions: --tools weather,add.")
     if name.partition(".")[0] not in namespace:
-        users = (
-            key for key in namespace if not key.startswith("_") and not hasattr(builtins, key)
-        )  # `open` is IPython's
-        known = [key for key in users if callable(namespace[key])]
+        known = [key for key, value in namespace.items() if callable(value) and _is_users(key)]
         hint = did_you_mean(name, known, "Define it in a cell before this one.")
         raise ToolError(f"--tools: no function {name!r} in this notebook.", hint)
     try:
@@ -192,6 +189,11 @@ def _function(name: str, namespace: Mapping[str, Any]) -> Any:
         kind = type(found).__name__
         raise ToolError(f"--tools: {name} is a {kind}, not a function.", "--tools takes the names of functions.")
     return found
+
+
+def _is_users(name: str) -> bool:
+    """Tell a name of the user's from private ones, and those that are always there, as `open`."""
+    return not name.startswith("_") and not hasattr(builtins, name)
 
 
 _SECTIONS = (

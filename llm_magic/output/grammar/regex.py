@@ -66,21 +66,17 @@ _SPACES: Ranges = (
     (9, 13), (28, 32), (0x85, 0x85), (0xA0, 0xA0), (0x1680, 0x1680), (0x2000, 0x200A), (0x2028, 0x2029),
     (0x202F, 0x202F), (0x205F, 0x205F), (0x3000, 0x3000),
 )  # fmt: skip
-_ASCII_SPACES: Ranges = ((9, 13), (32, 32))
-_NO_WORDS: Ranges = (*complement((*_ASCII_WORDS, (0x80, MAX_CODE_POINT))), (0x2010, 0x2027), (0x2030, 0x203E))
-_NO_DIGITS: Ranges = ((0, 47), (58, 0x65F), *_LETTERS[-4:], (0x1F300, 0x1F64F))
 SURROGATES: Ranges = ((0xD800, 0xDFFF),)
 
 _CATEGORIES: dict[Any, Ranges] = {
     codes.CATEGORY_DIGIT: _ASCII_DIGITS,
-    codes.CATEGORY_NOT_DIGIT: _NO_DIGITS,
-    codes.CATEGORY_SPACE: _ASCII_SPACES,
+    codes.CATEGORY_NOT_DIGIT: ((0, 47), (58, 0x65F), *_LETTERS[-4:], (0x1F300, 0x1F64F)),
+    codes.CATEGORY_SPACE: ((9, 13), (32, 32)),
     codes.CATEGORY_NOT_SPACE: complement((*_SPACES, *SURROGATES)),
     codes.CATEGORY_WORD: (*_ASCII_WORDS, *_LETTERS),
-    codes.CATEGORY_NOT_WORD: _NO_WORDS,
+    codes.CATEGORY_NOT_WORD: (*complement((*_ASCII_WORDS, (0x80, MAX_CODE_POINT))), (0x2010, 0x2027), (0x2030, 0x203E)),
 }
-_ASCII_CATEGORIES: dict[Any, Ranges] = {
-    **_CATEGORIES,
+_ASCII_CATEGORIES = _CATEGORIES | {
     codes.CATEGORY_NOT_DIGIT: complement((*_ASCII_DIGITS, *SURROGATES)),
     codes.CATEGORY_WORD: _ASCII_WORDS,
     codes.CATEGORY_NOT_WORD: complement((*_ASCII_WORDS, *SURROGATES)),

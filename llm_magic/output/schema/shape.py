@@ -103,9 +103,9 @@ def with_known_typed_dicts(kind: Any) -> Any:
                 hint = typing.get_args(hint)[0]  # noqa: PLW2901 - its wrapper is written anew below
             wrapper = typing_extensions.NotRequired if optional else typing_extensions.Required
             fields[name] = wrapper[with_known_typed_dicts(hint)]
-        made = typing_extensions.TypedDict(kind.__name__, fields)  # type: ignore[misc]  # the functional form, with names known only now
-        made.__doc__ = kind.__doc__
-        return made
+        replaced = typing_extensions.TypedDict(kind.__name__, fields)  # type: ignore[misc]  # the functional form, with names known only now
+        replaced.__doc__ = kind.__doc__
+        return replaced
     arguments = typing.get_args(kind)
     if not arguments or typing.get_origin(kind) is typing.Literal:
         return kind
