@@ -66,10 +66,10 @@ class PartialJSON:
             self._start = _beginning(self._text)
         if self._start is None:
             return None
-        text = self._text[self._start :]
-        value = _parsed(text)
-        before_number = text.rstrip("+-.0123456789eE")
-        unfinished = len(before_number) < len(text) and isinstance(_last(value), (int, float))
+        document = self._text[self._start :].encode(errors="replace")
+        value = _parsed(document)
+        before_number = document.rstrip(b"+-.0123456789eE")
+        unfinished = len(before_number) < len(document) and isinstance(_last(value), (int, float))
         return _parsed(before_number) if unfinished else value
 
 
@@ -87,15 +87,14 @@ def _beginning(text: str) -> int | None:
     return found.start() if found else None
 
 
-def _parsed(text: str) -> Any:
+def _parsed(document: bytes) -> Any:
     """Return the value of the beginning of a document, as far as it is JSON."""
     try:
-        return from_json(text, allow_partial="trailing-strings", cache_strings="keys")
+        return from_json(document, allow_partial="trailing-strings", cache_strings="keys")
     except ValueError as error:
-        line, column = map(int, re.findall(r"\d+", str(error))[-2:])  # counted in bytes
-    document = text.encode()
+        line, column = map(int, re.findall(r"\d+", str(error))[-2:])
     end = sum(len(before) + 1 for before in document.split(b"\n")[: line - 1]) + column - 1
-    return _parsed(document[:end].decode(errors="ignore")) if 0 < end < len(document) else None
+    return _parsed(document[:end]) if 0 < end < len(document) else None
 
 
 def _last(value: Any) -> Any:

@@ -59,6 +59,8 @@ def test_the_whole_document_arrives_however_it_is_cut(document: Any, ascii_only:
         ('{"a": 1} and more {"b": 2}', {"a": 1}),
         ('{"a": oops, "b": 1}', {}),
         ('"text', "text"),
+        ('{"a": 1, "b\ud800": 2, "c', {"a": 1, "b?": 2}),
+        ('{"a": "b",\n"c": d', {"a": "b"}),
     ],
 )
 def test_the_value_so_far(text: str, value: Any) -> None:
