@@ -51,9 +51,7 @@ def test_results() -> None:
     def give(what: int) -> Any:
         loop: list[Any] = []
         loop.append(loop)
-        return ["text", {"a": [1, None]}, Place(city="Ulm"), {"x": Odd()}, loop, b"\xff", float("nan")][
-            what
-        ]
+        return ["text", {"a": [1, None]}, Place(city="Ulm"), {"x": Odd()}, loop, b"\xff", float("nan")][what]
 
     results = [call(give, {"what": what}) for what in range(7)]
     assert not any(result.failed for result in results)
