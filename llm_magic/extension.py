@@ -9,7 +9,7 @@ from llm_magic import api, completion, input_transformer
 from llm_magic.commands import LLMCommands
 from llm_magic.config.precedence import apply_project
 from llm_magic.magics import LLMMagics
-from llm_magic.picker import LLMPicking
+from llm_magic.picker import LLMPicker
 from llm_magic.providers import plugins
 from llm_magic.providers.registry import ProviderRegistry
 from llm_magic.session import Session
@@ -35,8 +35,8 @@ class Loaded:
         self.commands = LLMCommands(shell, self.session)
         shell.register_magics(self.magics)
         shell.register_magics(self.commands)
-        self.picking = LLMPicking(shell, self.session)
-        shell.register_magics(self.picking)
+        self.picker = LLMPicker(shell, self.session)
+        shell.register_magics(self.picker)
         completion.install(shell, self.session)
         shelf.append(self.registry)
         shell.input_transformers_cleanup.append(input_transformer.rewrite)
@@ -50,11 +50,11 @@ class Loaded:
         shell = self.shell
         self.results.remove()
         completion.uninstall(shell)
-        self.picking.close()
+        self.picker.close()
         shell.input_transformers_cleanup[:] = [
             transform for transform in shell.input_transformers_cleanup if transform is not input_transformer.rewrite
         ]
-        ours = (self.magics, self.commands, self.picking)
+        ours = (self.magics, self.commands, self.picker)
         for kind, names in shell.magics_manager.magics.items():
             mine = [name for name, function in names.items() if getattr(function, "__self__", None) in ours]
             for name in mine:

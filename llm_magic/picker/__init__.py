@@ -12,7 +12,7 @@ from llm_magic.errors import OptionError
 if TYPE_CHECKING:
     from IPython.core.interactiveshell import InteractiveShell
 
-    from llm_magic.picker.backend import SessionDesk
+    from llm_magic.picker.backend import PickerBackend
     from llm_magic.picker.panel import Panel
     from llm_magic.session import Session
 
@@ -24,7 +24,7 @@ _CELL_ENDED = "post_run_cell"
 
 
 @magics_class
-class LLMPicking(Magics):
+class LLMPicker(Magics):
     """The model picker.
 
     Parameters
@@ -38,7 +38,7 @@ class LLMPicking(Magics):
         super().__init__(shell)
         self.shell: InteractiveShell
         self.session = session
-        self._desk: SessionDesk | None = None
+        self._backend: PickerBackend | None = None
         self._panels: list[Panel] = []
         self._numbered: tuple[str, ...] = ()
 
@@ -61,7 +61,7 @@ class LLMPicking(Magics):
                 f"%llm_picker has no option {unknown[0]}.", "It takes --list, words to search, or a number."
             )
         if "-h" in words or "--help" in words:
-            print(inspect.getdoc(LLMPicking.llm_picker))  # noqa: T201 - a page to read
+            print(inspect.getdoc(LLMPicker.llm_picker))  # noqa: T201 - a page to read
         elif len(words) == 1 and words[0].isdigit():
             from llm_magic.picker import terminal
 
@@ -82,27 +82,27 @@ class LLMPicking(Magics):
         """Show a panel."""
         from IPython.display import display
 
-        from llm_magic.picker.backend import SessionDesk
+        from llm_magic.picker.backend import PickerBackend
         from llm_magic.picker.panel import Panel
 
-        if self._desk is None:
-            self._desk = SessionDesk(self.session)
+        if self._backend is None:
+            self._backend = PickerBackend(self.session)
             self.shell.events.register(_CELL_ENDED, self._cell_ended)
-        panel = Panel(self._desk, search)
+        panel = Panel(self._backend, search)
         self._panels.append(panel)
         if len(self._panels) > _MOST_PANELS:
             self._panels.pop(0).end(_OLD)
         display(panel.bundle(), raw=True)
 
     def _cell_ended(self, _result: object = None) -> None:
-        if self._desk is not None:
-            self._desk.cell_ended()
+        if self._backend is not None:
+            self._backend.cell_ended()
 
     def close(self) -> None:
         """Let go of the shell and the settings; panels that are still to be seen say so."""
-        if self._desk is not None:
+        if self._backend is not None:
             self.shell.events.unregister(_CELL_ENDED, self._cell_ended)
             for panel in self._panels:
                 panel.end(_UNLOADED)
-            self._desk.close()
-        self._desk, self._panels = None, []
+            self._backend.close()
+        self._backend, self._panels = None, []

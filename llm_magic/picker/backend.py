@@ -149,7 +149,7 @@ _SETTINGS = ("model", "params", "system")
 _WATCHED = (*_SETTINGS, "model_params")
 
 
-class SessionDesk:
+class PickerBackend:
     """Shows and changes the settings of one session.
 
     Parameters

@@ -151,15 +151,15 @@ class Panel(Controls):
 
     Parameters
     ----------
-    desk
+    backend
         Everything that it shows and changes.
     search
         What the list is searched for at first.
 
     """
 
-    def __init__(self, desk: Desk, search: str = "") -> None:
-        self._desk = desk
+    def __init__(self, backend: Desk, search: str = "") -> None:
+        self._backend = backend
         self._lock = threading.RLock()
         self._painter: int | None = None  # the thread that paints: what changes on it, the user did not change
         self._force = InForce()
@@ -174,7 +174,7 @@ class Panel(Controls):
             self._paint(first=True)
             self.search.value = search
             self._paint_models()
-        desk.watch(self.refresh)
+        backend.watch(self.refresh)
 
     def _connect(self) -> None:
         def on(widget: Any, act: Callable[[Any], None]) -> None:
@@ -187,7 +187,7 @@ class Panel(Controls):
         on(self.provider, self._provider_picked)
         on(self.search, lambda _: self._searched())
         on(self.models, self._model_picked)
-        on(self.system, lambda text: self._desk.set_system(text.strip()))
+        on(self.system, lambda text: self._backend.set_system(text.strip()))
         for name, field in self.fields.items():
             on(field, partial(self._parameter_typed, name))
         self.reload.on_click(lambda _: self._reload())
@@ -212,11 +212,11 @@ class Panel(Controls):
 
     def _model_picked(self, name: str | None) -> None:
         if name and name != self._force.asked:
-            self._desk.choose(name)
+            self._backend.choose(name)
 
     def _parameter_typed(self, name: str, text: str) -> None:
         try:
-            self._desk.set_parameter(name, text.strip())
+            self._backend.set_parameter(name, text.strip())
             self._wrong.pop(name, None)
         except LLMError as error:
             self._wrong[name] = error.message
@@ -224,7 +224,7 @@ class Panel(Controls):
 
     def _unset_all(self) -> None:
         self._wrong.clear()
-        self._desk.unset_parameters(tuple(FIELDS))
+        self._backend.unset_parameters(tuple(FIELDS))
         self.refresh()
 
     def _ask(self) -> None:
@@ -236,7 +236,7 @@ class Panel(Controls):
         self._show_stop(True)
         trial = TryIt(partial(setattr, self.said, "value"), partial(setattr, self.answer, "value"), self._answered)
         try:
-            stop = self._desk.ask(self.prompt.value, trial)
+            stop = self._backend.ask(self.prompt.value, trial)
         except LLMError as error:
             trial.error(error)
             return
@@ -252,7 +252,7 @@ class Panel(Controls):
         with self._lock:
             self._stop = None
         self._show_stop(False)
-        self.usage.value = quiet(self._desk.usage())
+        self.usage.value = quiet(self._backend.usage())
 
     def _show_stop(self, running: bool) -> None:
         (self.stop.remove_class if running else self.stop.add_class)("llm-hidden")
@@ -266,8 +266,8 @@ class Panel(Controls):
             self._paint()
 
     def end(self, reason: str) -> None:
-        """Let go of the desk: nothing has an effect any more, and the panel says so."""
-        self._desk.forget(self.refresh)
+        """Let go of the backend: nothing has an effect any more, and the panel says so."""
+        self._backend.forget(self.refresh)
         self._stop_answer()
         with self._painting():
             self._turn += 1
@@ -294,7 +294,7 @@ class Panel(Controls):
                 self._painter = before
 
     def _paint(self, *, first: bool = False) -> None:
-        force, before = self._desk.in_force(), self._force
+        force, before = self._backend.in_force(), self._force
         self._force = force
         leads_to = f"{force.provider}:{force.model}" if force.model else force.provider
         self.head.value = title(force.asked, leads_to, force.source)
@@ -302,9 +302,9 @@ class Panel(Controls):
         self._paint_fields(force)
         self.system.value = force.system
         self.code.value = code(force.code)
-        self.usage.value = quiet(self._desk.usage())
-        aliases = self._desk.aliases()
-        names = self._desk.providers()
+        self.usage.value = quiet(self._backend.usage())
+        aliases = self._backend.aliases()
+        names = self._backend.providers()
         options = [(name, name) for name in names] + ([("Aliases", ALIASES)] if aliases else [])
         if list(self.provider.options) != options:
             self.provider.options = options
@@ -344,7 +344,7 @@ class Panel(Controls):
         self.provider.value = provider
         self._paint_models()
         self.status.value = quiet("Loading the models …", busy=True)
-        self._desk.list_models(provider, partial(self._listed, self._turn), refresh=refresh)
+        self._backend.list_models(provider, partial(self._listed, self._turn), refresh=refresh)
 
     def _listed(self, turn: int, listing: Listing) -> None:
         with self._painting():

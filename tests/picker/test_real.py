@@ -1,9 +1,9 @@
 """The panel over real servers: what they list, and what they answer."""
 
-from picker.desks import text, until
+from picker.backends import text, until
 
 from llm_magic.config.settings import Settings
-from llm_magic.picker.backend import SessionDesk
+from llm_magic.picker.backend import PickerBackend
 from llm_magic.picker.panel import Panel
 from llm_magic.providers.registry import ProviderRegistry
 from llm_magic.session import Session
@@ -15,8 +15,8 @@ def trial(kind: str, url: str) -> None:
     session = Session(settings, registry)
     registry.add("real", kind, base_url=url)
     settings.model = "real:"
-    desk = SessionDesk(session)
-    panel = Panel(desk)
+    backend = PickerBackend(session)
+    panel = Panel(backend)
     try:
         until(lambda: "Loading" not in text(panel.status))
         (row,) = panel.models.options
@@ -32,7 +32,7 @@ def trial(kind: str, url: str) -> None:
         assert "Cut off" in text(panel.said)
     finally:
         panel.end("")
-        desk.close()
+        backend.close()
         session.close()
 
 
