@@ -45,12 +45,12 @@ class Matcher:
         from llm_magic.completion.context import context_of
 
         lines = context.full_text.split("\n")[: context.cursor_line]
-        place = context_of("\n".join([*lines, context.text_until_cursor]))
+        here = context_of("\n".join([*lines, context.text_until_cursor]))
         typed = ""
         found: list[Candidate] = []
-        if place is not None:
+        if here is not None:
             with suppress(LLMError):  # a configuration that is wrong says so when a cell runs
-                typed, found = self._candidates().at(place)
+                typed, found = self._candidates().at(here)
         result: Any = {
             "completions": [SimpleCompletion(text=candidate.text, type=candidate.kind) for candidate in found],
             "suppress": bool(found),

@@ -1,4 +1,4 @@
-"""What the panel asks for and may change: facts as frozen data, and one protocol for whoever has them."""
+"""The picker's backend: what is in force for cells, what providers list, and what a panel changes in one session."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import threading
 from collections.abc import Callable, Mapping
 from concurrent.futures import CancelledError, Future
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any
 
 from llm_magic.config.effective import masked
 from llm_magic.config.precedence import DEFAULT, sources_of
@@ -17,14 +17,11 @@ from llm_magic.providers.model_info import ModelCard
 from llm_magic.session.plan import Cell, choose
 
 if TYPE_CHECKING:
-    from llm_magic.display import View
-    from llm_magic.providers.base import Provider
-    from llm_magic.providers.model_info import ModelCard
+    from llm_magic.picker.try_it import TryIt
     from llm_magic.session import Session
 
 ALIASES = ":aliases"
 """What is browsed in place of a provider (whose name has no colon) to see the aliases."""
-
 FIELDS = {
     "temperature": "Temperature",
     "max_tokens": "Max tokens",
@@ -35,14 +32,11 @@ FIELDS = {
     "reasoning_effort": "Reasoning effort",
 }
 """The parameters of the panel, by the name of their option; empty is unset, and nothing is sent then."""
-
-
-@dataclass(frozen=True, slots=True)
-class Fact:
-    """A request parameter as it is in force for the model, where something wins over what is set for all."""
-
-    name: str
-    value: Any
+PATIENCE = 20.0
+"""Seconds that an endpoint may take to list its models."""
+_SETTINGS = ("model", "params", "system")
+_WATCHED = [*_SETTINGS, "model_params"]
+_WATCHED_IN_REGISTRY = ["providers", "aliases", "routes", "litellm_config"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,10 +65,10 @@ class InForce:
     asked: str = ""
     provider: str = ""
     model: str = ""
-    source: str = "default"
+    source: str = DEFAULT
     params: Mapping[str, Any] = field(default_factory=dict)
     system: str = ""
-    overriding: tuple[Fact, ...] = ()
+    overriding: Mapping[str, Any] = field(default_factory=dict)
     problem: str = ""
     code: str = ""
 
@@ -89,68 +83,8 @@ class Listing:
     problem: str = ""
 
 
-class Desk(Protocol):
-    """Where the panel gets everything from; the magic makes one over its session."""
-
-    def providers(self) -> list[str]:
-        """Return the names of all providers."""
-
-    def aliases(self) -> list[str]:
-        """Return the names that stand for models."""
-
-    def in_force(self) -> InForce:
-        """Return what cells without options ask for now; nothing is sent for it."""
-
-    def list_models(self, provider: str, tell: Callable[[Listing], None], *, refresh: bool) -> None:
-        """Call `tell` with the provider's models: at once where they are known, else later, from another thread."""
-
-    def choose(self, model: str) -> None:
-        """Make a model the one of all cells that name none."""
-
-    def set_parameter(self, name: str, text: str) -> None:
-        """Set a request parameter of all cells, or unset it with an empty text.
-
-        Raises
-        ------
-        OptionError
-            The parameter does not take it; nothing is changed.
-
-        """
-
-    def unset_parameters(self, names: tuple[str, ...]) -> None:
-        """Unset several."""
-
-    def set_system(self, text: str) -> None:
-        """Set the system prompt of all cells."""
-
-    def ask(self, prompt: str, view: View) -> Callable[[], object]:
-        """Send one prompt outside of any conversation and show the answer in `view`; the result stops it.
-
-        Raises
-        ------
-        InputError
-            Nothing can be sent.
-
-        """
-
-    def usage(self) -> str:
-        """Return one line on what has been used so far."""
-
-    def watch(self, changed: Callable[[], None]) -> None:
-        """Call `changed` whenever something of the above may be different, until `forget`."""
-
-    def forget(self, changed: Callable[[], None]) -> None:
-        """End `watch`."""
-
-
-PATIENCE = 20.0
-"""Seconds that an endpoint may take to list its models."""
-_SETTINGS = ("model", "params", "system")
-_WATCHED = (*_SETTINGS, "model_params")
-
-
 class PickerBackend:
-    """Shows and changes the settings of one session.
+    """Shows and changes the settings of one session, and tells panels when they have changed.
 
     Parameters
     ----------
@@ -164,17 +98,17 @@ class PickerBackend:
         self._watching: list[Callable[[], None]] = []
         self._told = self.usage()
         sources_of(session.settings)  # it watches, too, and has to know of a change before we show it
-        session.settings.observe(self._changed, list(_WATCHED))
-        session.registry.observe(self._changed, ["providers", "aliases", "routes", "litellm_config"])
+        session.settings.observe(self._changed, _WATCHED)
+        session.registry.observe(self._changed, _WATCHED_IN_REGISTRY)
 
     def close(self) -> None:
         """Let go of the settings."""
-        self._session.settings.unobserve(self._changed, list(_WATCHED))
-        self._session.registry.unobserve(self._changed, ["providers", "aliases", "routes", "litellm_config"])
+        self._session.settings.unobserve(self._changed, _WATCHED)
+        self._session.registry.unobserve(self._changed, _WATCHED_IN_REGISTRY)
         self._watching.clear()
 
     def watch(self, changed: Callable[[], None]) -> None:
-        """Call `changed` whenever a setting has changed."""
+        """Call `changed` whenever something of what is shown may be different, until `forget`."""
         self._watching.append(changed)
 
     def forget(self, changed: Callable[[], None]) -> None:
@@ -197,28 +131,26 @@ class PickerBackend:
         return self._session.registry.names()
 
     def aliases(self) -> list[str]:
-        """Return the aliases."""
+        """Return the names that stand for models."""
         try:
             return list(self._session.registry.all_aliases())
         except LLMError:  # a LiteLLM configuration that cannot be read; `in_force` says so
             return []
 
     def in_force(self) -> InForce:
-        """Return what cells without options ask for now."""
+        """Return what cells without options ask for now; nothing is sent for it."""
         settings, registry = self._session.settings, self._session.registry
-        params = _by_option(settings.params)
         asked = provider = model = problem = ""
-        overriding: tuple[Fact, ...] = ()
+        overriding: dict[str, Any] = {}
         try:
             asked = registry.default_model(settings.model)
             choice = choose(Options(), settings, registry)[0]
             provider, model = choice.target.provider.name, choice.target.model
             own = from_mapping(settings.params, "LLMMagics.params")
-            overriding = tuple(
-                Fact(name, getattr(choice.options, name))
-                for name in FIELDS
-                if getattr(choice.options, name) != getattr(own, name)
-            )
+            for name in FIELDS:
+                value = getattr(choice.options, name)
+                if value != getattr(own, name):
+                    overriding[name] = value
         except LLMError as error:
             problem = str(error)
         return InForce(
@@ -226,7 +158,7 @@ class PickerBackend:
             provider=provider,
             model=model,
             source=sources_of(settings).of("model"),
-            params=params,
+            params={key.replace("-", "_"): value for key, value in settings.params.items()},
             system=settings.system,
             overriding=overriding,
             problem=problem,
@@ -244,17 +176,18 @@ class PickerBackend:
         )
 
     def list_models(self, provider: str, tell: Callable[[Listing], None], *, refresh: bool) -> None:
-        """Call `tell` with the models: at once where they are cached, else from the loop's thread."""
+        """Call `tell` with the provider's models: at once where they are known, else later, from another thread."""
         if provider == ALIASES:
             tell(Listing(provider, cards=tuple(ModelCard(name) for name in self.aliases())))
             return
         try:
             there = self._session.registry.get(provider)
-            url = _address(there)
+            url = there.origin().url
             cached = None if refresh else there.cached_models
         except LLMError as error:
             tell(Listing(provider, problem=str(error)))
             return
+        url = "" if ":0/" in url else url  # a server within this process that is not started
         if cached is not None:
             tell(Listing(provider, url, cached))
             return
@@ -263,29 +196,30 @@ class PickerBackend:
             if not future.cancelled():
                 tell(_listing(provider, url, future))
 
-        self._session.loop.submit(listed(there, refresh=refresh)).add_done_callback(told)
+        asking = asyncio.wait_for(there.list_models(refresh=refresh, patience=PATIENCE), PATIENCE + 1)
+        self._session.loop.submit(asking).add_done_callback(told)
 
     def choose(self, model: str) -> None:
         """Make a model the one of all cells that name none."""
         self._session.settings.model = model
 
     def set_parameter(self, name: str, text: str) -> None:
-        """Set a parameter of all cells, or unset it."""
-        value = None
-        if text:
-            read = BY_NAME[name].read
-            assert read is not None  # noqa: S101 - no switch is a parameter
-            try:
-                value = read(text)
-            except ValueError as error:
-                raise OptionError(f"{FIELDS.get(name, name)} takes {error}, not {text!r}.") from None
-        self._set({name: value})
+        """Set a request parameter of all cells, or unset it with an empty text.
 
-    def unset_parameters(self, names: tuple[str, ...]) -> None:
-        """Unset several parameters."""
-        self._set(dict.fromkeys(names))
+        Raises
+        ------
+        OptionError
+            The parameter does not take it; nothing is changed.
 
-    def _set(self, values: dict[str, Any]) -> None:
+        """
+        try:
+            value = BY_NAME[name].read(text) if text else None  # type: ignore[misc] # no switch is a parameter
+        except ValueError as error:
+            raise OptionError(f"{FIELDS.get(name, name)} takes {error}, not {text!r}.") from None
+        self.set_parameters({name: value})
+
+    def set_parameters(self, values: Mapping[str, Any]) -> None:
+        """Set request parameters of all cells; None unsets one."""
         settings = self._session.settings
         kept = {key: value for key, value in settings.params.items() if key.replace("-", "_") not in values}
         params = kept | {name: value for name, value in values.items() if value is not None}
@@ -296,8 +230,17 @@ class PickerBackend:
         """Set the system prompt of all cells."""
         self._session.settings.system = text
 
-    def ask(self, prompt: str, view: View) -> Callable[[], object]:
-        """Send one prompt, outside of any conversation; a thread of its own follows the answer."""
+    def ask(self, prompt: str, view: TryIt) -> Callable[[], object]:
+        """Send one prompt outside of any conversation and show the answer in `view`; the result stops it.
+
+        A thread of its own follows the answer.
+
+        Raises
+        ------
+        InputError
+            Nothing can be sent.
+
+        """
         session = self._session
         cell = Cell(prompt, Options(once=True), template=False)
         run = session.start(cell)
@@ -308,7 +251,7 @@ class PickerBackend:
             except CancelledError:
                 pass  # the view was told
             except Exception as error:  # noqa: BLE001 - there is no cell to fail: the panel says it
-                view.error(error)  # type: ignore[attr-defined] # the panel's own view has it
+                view.error(error)
 
         threading.Thread(target=work, name="llm_magic picker", daemon=True).start()
         return lambda: run.stop()  # noqa: PLW0108 - `stop` is another one once the request is on its way
@@ -327,22 +270,6 @@ class PickerBackend:
             *([f"${cost:.2g}"] if cost else []),
         ]
         return "Used so far: " + " · ".join(facts)
-
-
-def _by_option(params: dict[str, Any]) -> dict[str, Any]:
-    """Return parameters by the names of their options, however they were written."""
-    return {key.replace("-", "_"): value for key, value in params.items()}
-
-
-def _address(provider: Provider) -> str:
-    """Return where a provider's server is, without secrets; nothing for one within this process that is not started."""
-    url = provider.origin().url
-    return "" if ":0/" in url else url
-
-
-async def listed(provider: Provider, *, refresh: bool = False) -> list[ModelCard]:
-    """Return what a provider lists, soon or not at all."""
-    return await asyncio.wait_for(provider.list_models(refresh=refresh, patience=PATIENCE), PATIENCE + 1)
 
 
 def _listing(provider: str, url: str, future: Future[list[ModelCard]]) -> Listing:
