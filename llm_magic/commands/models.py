@@ -37,8 +37,7 @@ def run(command: Command) -> None:
         raise type(registry.problem)(registry.problem.message, registry.problem.hint)
     wanted, _, pattern = (line.words[0] if line.words else "").partition(":")
     names = [wanted] if wanted else registry.names()
-    fresh = 0 if line.values.get("refresh") else FRESH
-    asking = ask_all(registry, names, patience=PATIENCE, fresh=fresh)
+    asking = ask_all(registry, names, patience=PATIENCE, refresh=bool(line.values.get("refresh")))
     answers = command.wait(lambda _: asking, f"asking {', '.join(names)}")
     if wanted and isinstance(answer := answers[wanted], LLMError):
         raise answer
@@ -46,20 +45,21 @@ def run(command: Command) -> None:
 
 
 async def ask_all(
-    registry: ProviderRegistry, names: Iterable[str], *, patience: float, fresh: float = float("inf")
+    registry: ProviderRegistry, names: Iterable[str], *, patience: float, refresh: bool = False
 ) -> dict[str, Answer]:
-    """Return what each provider lists, or why it does not; a list asked for `fresh` seconds ago is not asked again."""
+    """Return what each provider lists, or why it does not; `refresh` asks where the list is fresh, too."""
 
     async def ask(name: str) -> Answer:
         try:
             provider = registry.get(name)
-            refresh = time.monotonic() - _asked_at.get(provider, float("-inf")) > fresh
-            cards = await asyncio.wait_for(provider.list_models(refresh=refresh, patience=patience), patience + _GRACE)
+            stale = time.monotonic() - _asked_at.get(provider, float("-inf")) > FRESH
+            asking = provider.list_models(refresh=refresh or stale, patience=patience)
+            cards = await asyncio.wait_for(asking, patience + _GRACE)
         except TimeoutError:
             return TimedOutError(f"{provider.origin()} has not answered within {patience + _GRACE:.0f} s.")
         except LLMError as error:
             return error
-        if refresh:
+        if refresh or stale:
             _asked_at[provider] = time.monotonic()
         return cards
 

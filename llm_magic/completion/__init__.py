@@ -70,20 +70,12 @@ def install(shell: InteractiveShell, session: Session) -> None:
 
         return Candidates(session, shell.user_ns, shell.user_ns_hidden)
 
-    completer = _completer(shell)
+    completer: Any = getattr(shell, "Completer", None)  # some shells have none
     if completer is not None:
         completer.custom_matchers.append(Matcher(candidates))
 
 
 def uninstall(shell: InteractiveShell) -> None:
     """Complete no more."""
-    completer = _completer(shell)
-    if completer is not None:
-        completer.custom_matchers[:] = [
-            matcher for matcher in completer.custom_matchers if not isinstance(matcher, Matcher)
-        ]
-
-
-def _completer(shell: InteractiveShell) -> Any:
-    """Return the shell's completer; None for a shell without one."""
-    return getattr(shell, "Completer", None)
+    matchers = getattr(getattr(shell, "Completer", None), "custom_matchers", [])
+    matchers[:] = [matcher for matcher in matchers if not isinstance(matcher, Matcher)]

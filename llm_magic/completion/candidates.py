@@ -7,6 +7,7 @@ import re
 import types
 import typing
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
+from itertools import chain
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -96,7 +97,7 @@ class Candidates:
             typed = _last_name(text)
             if typed != text and (text.count("'") % 2 or text.count('"') % 2):  # within a literal
                 return text, []
-            return self._dotted(typed, self._types, _is_type)
+            return self._dotted(typed, self._types(), _is_type)
         if name == "each":
             return self._name(_last_name(text), ())
         if name == "tools":
@@ -162,22 +163,17 @@ class Candidates:
 
     def _name(self, text: str, own: tuple[str, ...]) -> tuple[str, list[Candidate]]:
         """Complete a name of a template, or an attribute of one."""
-
-        def names() -> Iterator[Candidate]:
-            yield from (Candidate(name, "instance") for name in own)
-            yield from self._variables(lambda _: True)
-            if text.startswith("_"):
-                yield from (Candidate(name, "instance") for name in list(self._namespace) if name.startswith("_"))
-
-        return self._dotted(text, names, lambda _: True)
+        hidden = [name for name in list(self._namespace) if name.startswith("_")] if text.startswith("_") else []
+        made = (Candidate(name, "instance") for name in (*own, *hidden))
+        return self._dotted(text, chain(made, self._variables(lambda _: True)))
 
     def _dotted(
-        self, text: str, names: Callable[[], Iterable[Candidate]], fits: Callable[[Any], bool]
+        self, text: str, names: Iterable[Candidate], fits: Callable[[Any], bool] | None = None
     ) -> tuple[str, list[Candidate]]:
-        """Complete the last part of a dotted name; no property is run to get there."""
+        """Complete the last part of a dotted name, by attributes that fit; no property is run to get there."""
         path, dot, last = text.rpartition(".")
         if not dot:
-            return text, _starting(text, names())
+            return text, _starting(text, names)
         first, *between = path.split(".")
         value = self._namespace.get(first)
         for name in between:
@@ -189,7 +185,7 @@ class Candidates:
         return last, [
             candidate
             for candidate in _starting(last, _attributes(value, hidden=last.startswith("_")))
-            if fits is not _is_type or _is_type(inspect.getattr_static(value, candidate.text, None))
+            if fits is None or fits(inspect.getattr_static(value, candidate.text, None))
         ]
 
 

@@ -67,9 +67,7 @@ class Embedding:
                 raise OptionError(f"--param {field_name} is what the option and the texts are for.", "Leave it out.")
         if given.base_url:
             self._target = self._target.at(given.base_url)
-        self._session = session
-        self._texts = texts
-        size = options.batch
+        self._session, self._texts, size = session, texts, options.batch
         self._batches = [tuple(texts[at : at + size]) for at in range(0, len(texts), size)]
         self._model = self._target.model
         self._price: Price | None = None
@@ -94,14 +92,12 @@ class Embedding:
         started = time.perf_counter()
         try:
             await self._all(emit)
-        except LLMError as error:
-            self._keep()
-            if self._found:
-                kept = f"{self._done():,} of {len(self._texts):,} vectors came before and are kept for the next run."
-                error.hint = f"{error.hint} {kept}".strip()
-            raise
-        except asyncio.CancelledError:
-            self._keep()
+        except (LLMError, asyncio.CancelledError) as error:
+            if self._found:  # is kept for the next run; of an earlier one nothing else
+                self._session.unfinished = {self._key(number): item for number, item in self._found.items()}
+                if isinstance(error, LLMError):
+                    came = f"{self._done()} vectors came before and are kept for the next run."
+                    error.hint = f"{error.hint} {came}".strip()
             raise
         finally:
             self._account(time.perf_counter() - started)
@@ -136,7 +132,7 @@ class Embedding:
             for number in numbers:  # shared by the workers: each takes the next one
                 self._found[number] = await self._ask(deployed, number, announce)
                 if len(self._batches) > 1:
-                    await emit([f"{self._done():,} of {len(self._texts):,} texts"])
+                    await emit([f"{self._done()} texts"])
 
         workers = [loop.create_task(work()) for _ in range(min(AT_ONCE, len(self._batches)))]
         try:
@@ -146,9 +142,9 @@ class Embedding:
                 worker.cancel()
             await asyncio.gather(*workers, return_exceptions=True)
 
-    def _done(self) -> int:
-        """Return the number of texts whose vectors have come."""
-        return sum(len(self._batches[number]) for number in self._found)
+    def _done(self) -> str:
+        """Return how many of the texts have their vectors."""
+        return f"{sum(len(self._batches[number]) for number in self._found):,} of {len(self._texts):,}"
 
     async def _ask(self, model: str, number: int, announce: Callable[[Attempt], None]) -> Embedded:
         """Ask for one batch; an error gets the hint that helps here."""
@@ -207,11 +203,6 @@ class Embedding:
         origin = self._target.provider.origin(self._model)
         extra = json.dumps(self._options.param, sort_keys=True, default=str)
         return origin.provider, origin.url, self._model, extra, self._batches[number]
-
-    def _keep(self) -> None:
-        """Keep what has come for the next run; of an earlier one nothing else."""
-        if self._found:
-            self._session.unfinished = {self._key(number): item for number, item in self._found.items()}
 
     def _account(self, seconds: float) -> None:
         """Enter what this run used, whatever its end was."""

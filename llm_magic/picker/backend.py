@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import asyncio
 import threading
 from collections.abc import Callable, Mapping
 from concurrent.futures import CancelledError, Future
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
+from llm_magic.commands.models import Answer, ask_all
 from llm_magic.config.effective import masked
 from llm_magic.config.precedence import DEFAULT, sources_of
 from llm_magic.errors import LLMError, OptionError
@@ -140,30 +140,22 @@ class PickerBackend:
     def in_force(self) -> InForce:
         """Return what cells without options ask for now; nothing is sent for it."""
         settings, registry = self._session.settings, self._session.registry
-        asked = provider = model = problem = ""
-        overriding: dict[str, Any] = {}
-        try:
-            asked = registry.default_model(settings.model)
-            choice = choose(Options(), settings, registry)[0]
-            provider, model = choice.target.provider.name, choice.target.model
-            own = from_mapping(settings.params, "LLMMagics.params")
-            for name in FIELDS:
-                value = getattr(choice.options, name)
-                if value != getattr(own, name):
-                    overriding[name] = value
-        except LLMError as error:
-            problem = str(error)
-        return InForce(
-            asked=asked,
-            provider=provider,
-            model=model,
+        force = InForce(
             source=sources_of(settings).of("model"),
             params={key.replace("-", "_"): value for key, value in settings.params.items()},
             system=settings.system,
-            overriding=overriding,
-            problem=problem,
             code=self._code(),
         )
+        try:
+            force = replace(force, asked=registry.default_model(settings.model))
+            choice = choose(Options(), settings, registry)[0]
+            force = replace(force, provider=choice.target.provider.name, model=choice.target.model)
+            own = from_mapping(settings.params, "LLMMagics.params")
+            values = {name: getattr(choice.options, name) for name in FIELDS}
+            over = {name: value for name, value in values.items() if value != getattr(own, name)}
+            return replace(force, overriding=over)
+        except LLMError as error:
+            return replace(force, problem=str(error))
 
     def _code(self) -> str:
         """Return the lines that set what differs from the defaults."""
@@ -192,11 +184,11 @@ class PickerBackend:
             tell(Listing(provider, url, cached))
             return
 
-        def told(future: Future[list[ModelCard]]) -> None:
+        def told(future: Future[dict[str, Answer]]) -> None:
             if not future.cancelled():
                 tell(_listing(provider, url, future))
 
-        asking = asyncio.wait_for(there.list_models(refresh=refresh, patience=PATIENCE), PATIENCE + 1)
+        asking = ask_all(self._session.registry, [provider], patience=PATIENCE, refresh=refresh)
         self._session.loop.submit(asking).add_done_callback(told)
 
     def choose(self, model: str) -> None:
@@ -272,11 +264,9 @@ class PickerBackend:
         return "Used so far: " + " · ".join(facts)
 
 
-def _listing(provider: str, url: str, future: Future[list[ModelCard]]) -> Listing:
+def _listing(provider: str, url: str, future: Future[dict[str, Answer]]) -> Listing:
     """Return what became of asking for a list."""
-    try:
-        return Listing(provider, url, tuple(future.result()))
-    except TimeoutError:
-        return Listing(provider, url, problem=f"{provider} did not list its models within {PATIENCE:.0f} s.")
-    except Exception as error:  # noqa: BLE001 - there is no cell to fail: the panel says it
-        return Listing(provider, url, problem=str(error))
+    answer = future.exception() or future.result()[provider]  # there is no cell to fail: the panel says it
+    if isinstance(answer, BaseException):
+        return Listing(provider, url, problem=str(answer))
+    return Listing(provider, url, tuple(answer))

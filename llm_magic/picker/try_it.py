@@ -33,12 +33,9 @@ class TryIt:
     """
 
     def __init__(self, say: Callable[[str], None], paint: Callable[[str], None], ended: Callable[[], None]) -> None:
-        self._say = say
-        self._paint = paint
-        self._ended = ended
+        self._say, self._paint, self._ended = say, paint, ended
         self._painted = float("-inf")
-        self._text = ""
-        self._model = ""
+        self._text = self._model = ""
         self._notes: list[str] = []
 
     @property
@@ -61,11 +58,8 @@ class TryIt:
 
     def update(self, draft: Draft, reading: Reading | None = None) -> None:  # noqa: ARG002 - one try has no typed value
         """Show what has arrived, unless it is too early for that."""
-        now = time.perf_counter()
-        if now - self._painted < PAUSE:
-            return
-        text = draft.text
-        if text == self._text:
+        now, text = time.perf_counter(), draft.text
+        if now - self._painted < PAUSE or text == self._text:
             return
         if not self._text:
             self._say(markup.quiet(f"{self._model} answers …", busy=True))
@@ -74,7 +68,7 @@ class TryIt:
 
     def finish(self, response: Response, footer: str) -> None:
         """Show the whole answer, and what it took."""
-        self._show(response)
+        self._paint(markup.answer(response.text))
         marked = MARKS.get(response.finish_reason, "")
         self._say(markup.quiet(" ".join(filter(None, [*self._notes, marked, footer or "Done."]))))
         self._ended()
@@ -82,7 +76,7 @@ class TryIt:
     def fail(self, response: Response | None) -> None:
         """Keep what had arrived."""
         if response is not None:
-            self._show(response)
+            self._paint(markup.answer(response.text))
         self._say(markup.quiet("Stopped."))
         self._ended()
 
@@ -90,6 +84,3 @@ class TryIt:
         """Say what went wrong."""
         self._say(markup.problem(str(error)))
         self._ended()
-
-    def _show(self, response: Response) -> None:
-        self._paint(markup.answer(response.text))

@@ -74,7 +74,7 @@ class Opened:
         return [json.loads(item.body) for item in self.server.requests if item.method == "POST"]
 
     def answered(self) -> str:
-        """Wait until a trial is over, and return its answer."""
+        """Wait until the try is over, and return its answer."""
         until(lambda: not self.panel.try_it.disabled)
         return text(self.panel.answer)
 

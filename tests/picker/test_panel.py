@@ -107,7 +107,7 @@ def test_what_wins_over_the_parameters_is_said(opened: Opened) -> None:
     assert text(opened.panel.hints) == "Temperature 0.2: set for this model by its alias or LLMMagics.model_params."
 
 
-def test_a_trial_streams_and_leaves_no_trace(opened: Opened) -> None:
+def test_a_try_streams_and_leaves_no_trace(opened: Opened) -> None:
     opened.panel.fields["temperature"].value = "0.25"
     opened.panel.prompt.value = "Why? {{ nothing }} {% here %}"
     opened.panel.system.value = "Be brief."
@@ -129,7 +129,7 @@ def test_a_trial_streams_and_leaves_no_trace(opened: Opened) -> None:
     opened.answered()
 
 
-def test_a_trial_is_shown_as_it_arrives_and_can_be_stopped() -> None:
+def test_a_try_is_shown_as_it_arrives_and_can_be_stopped() -> None:
     with ScriptedServer(answering(MODELS, pause=0.2)) as server:
         opened = Opened(server)
         panel = opened.panel
@@ -148,7 +148,7 @@ def test_a_trial_is_shown_as_it_arrives_and_can_be_stopped() -> None:
         opened.close()
 
 
-def test_a_trial_that_fails_says_why() -> None:
+def test_a_try_that_fails_says_why() -> None:
     def script(received: Received) -> Answer:
         if received.path.endswith("/models"):
             return document({"data": MODELS})

@@ -9,7 +9,7 @@ from llm_magic.providers.registry import ProviderRegistry
 from llm_magic.session import Session
 
 
-def trial(kind: str, url: str) -> None:
+def ask_once(kind: str, url: str) -> None:
     settings = Settings(params={"temperature": 0, "max_tokens": 12})
     registry = ProviderRegistry(parent=settings)
     session = Session(settings, registry)
@@ -37,8 +37,8 @@ def trial(kind: str, url: str) -> None:
 
 
 def test_vllm(vllm_url: str) -> None:
-    trial("vllm", vllm_url)
+    ask_once("vllm", vllm_url)
 
 
 def test_llamacpp(llamacpp_url: str) -> None:
-    trial("compatible", llamacpp_url)
+    ask_once("compatible", llamacpp_url)
