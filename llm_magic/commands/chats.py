@@ -1,4 +1,4 @@
-"""`%llm_chat`: conversations by name; the current one is the setting `LLMMagics.chat`, and `switch` is what sets it."""
+"""`%llm_chat`: conversations by name; `switch` sets the current one, `LLMMagics.chat`."""
 
 from __future__ import annotations
 
@@ -110,7 +110,7 @@ _SUBJECTS: dict[str, tuple[_Work, int, int, str, tuple[Option, ...]]] = {
     "export": (_export, 1, 2, "FILE [NAME]", ()),
     "import": (_import, 1, 2, "FILE [NAME]", ()),
 }
-"""What each sub-command does, the fewest and the most words it takes, how it is written, and its options."""
+"""By sub-command: its work, the fewest and the most words, how it is written, its options."""
 
 
 def _turns(count: int) -> str:

@@ -1,4 +1,4 @@
-"""`%llm_config`: every setting in force, where its value comes from, and the change of one for this session."""
+"""`%llm_config`: every setting in force with its source, and the change of one for this session."""
 
 from __future__ import annotations
 
@@ -84,7 +84,7 @@ def _one(item: Setting) -> Bundle:
 
 
 def _listed(title: str, items: Sequence[Setting], *, folded: bool = True) -> Bundle:
-    """Return settings as a table; among others, those of a provider that is as it comes are folded."""
+    """Return settings as a table; among others, an unchanged provider is folded."""
     rows = [{"setting": item.name, "value": item.shown, "from": item.source, "help": item.help} for item in items]
     html = table.shown(rows)["text/html"]
     if not folded:
@@ -101,7 +101,7 @@ def _listed(title: str, items: Sequence[Setting], *, folded: bool = True) -> Bun
 
 
 def _lines(items: Sequence[Setting]) -> list[str]:
-    """Return two lines for each setting: name, value and source, and of the help what the terminal has room for."""
+    """Return two lines for each setting: value and source, and what there is room for of the help."""
     room = shutil.get_terminal_size().columns - _INDENT
     lines = []
     for item in items:

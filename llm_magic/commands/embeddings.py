@@ -1,4 +1,4 @@
-"""`%%llm_embed`: the lines below, or the texts of an expression, become vectors that are bound or returned."""
+"""`%%llm_embed`: vectors of the lines below, or of the texts that an expression gives."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from llm_magic.errors import OptionError, PromptError
 
 
 class EmbeddingInterrupted(KeyboardInterrupt):
-    """The user interrupted; shown as one line, and everything that stops on KeyboardInterrupt stops."""
+    """The user interrupted; shown as one line, and all that a KeyboardInterrupt stops stops."""
 
     def _render_traceback_(self) -> list[str]:
         return ["KeyboardInterrupt: the requests were stopped; run it again, and it goes on where it was."]

@@ -1,4 +1,4 @@
-"""The line of a command: words and options, read by a table; whatever the table does not hold is an error."""
+"""The line of a command: words and options by a table; what the table does not hold is an error."""
 
 from __future__ import annotations
 
@@ -83,7 +83,7 @@ class Command:
         return expand_option(text, self.shell.user_ns)
 
     def subject(self, subjects: Iterable[str]) -> tuple[str, str]:
-        """Return the sub-command that the line begins with, and what follows it; empty where there is none.
+        """Return the sub-command of the line and what follows it; empty where there is none.
 
         Raises
         ------
@@ -102,7 +102,7 @@ class Command:
         return first.text, self.text[first.end :]
 
     def wait(self, work: Callable[[Emit[str]], Coroutine[Any, Any, T]], what: str) -> T:
-        """Run `work` on the loop and return its result; a line tells what it emits, or how long nothing came."""
+        """Run `work` on the loop for its result; a line tells what it emits, or of the wait."""
         from llm_magic.background_loop import Channel
         from llm_magic.display.outputs import ProgressLine
 

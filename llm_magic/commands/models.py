@@ -1,4 +1,4 @@
-"""`%llm_models`: every provider is asked at the same time, none is waited for long, and each failure is one line."""
+"""`%llm_models`: all providers asked at the same time, none for long; a failure is one line."""
 
 from __future__ import annotations
 
@@ -47,7 +47,7 @@ def run(command: Command) -> None:
 async def ask_all(
     registry: ProviderRegistry, names: Iterable[str], *, patience: float, refresh: bool = False
 ) -> dict[str, Answer]:
-    """Return what each provider lists, or why it does not; `refresh` asks where the list is fresh, too."""
+    """Return what each provider lists, or why it does not; `refresh` asks for fresh lists, too."""
 
     async def ask(name: str) -> Answer:
         try:
@@ -99,7 +99,7 @@ def _page(answers: Mapping[str, Answer], pattern: str, aliases: Iterable[str]) -
 
 
 def why(name: str, error: LLMError) -> str:
-    """Return why a provider was not asked, or did not answer, as one line that begins with its name."""
+    """Return why a provider lists nothing, as one line that begins with its name."""
     said = " ".join(error.message.split())
     return said if said.startswith((f"{name} ", f"{name}:")) else f"{name}: {said}"
 

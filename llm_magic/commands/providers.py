@@ -1,4 +1,4 @@
-"""`%llm_provider`: the providers of this session; any setting of a class is an option, and a key itself is refused."""
+"""`%llm_provider`: the providers of this session; settings are options, a key is refused."""
 
 from __future__ import annotations
 
@@ -88,7 +88,7 @@ def _class_of(name: str) -> str:
 
 
 def _add_options(command: Command, rest: str) -> list[Option]:
-    """Return the options that adding takes: two of its own, and each setting of the class that the line names.
+    """Return the options of `add`: two of its own, and the settings of the class.
 
     Raises
     ------
@@ -177,7 +177,7 @@ def _remove(command: Command, rest: str) -> Bundle:
 
 
 def _test(command: Command, rest: str) -> Bundle:
-    """Ask a provider for its models: address, key and answer are right, or the error says what is not."""
+    """Ask a provider for its models: address, key and answer are right, or an error says why."""
     name = _name(command, "test", rest)
     provider = command.session.registry.get(name)
     if provider.kind == "local":

@@ -1,4 +1,4 @@
-"""Tab completion of the magics, by IPython's matcher API: in terminals and in kernels, from what is already known."""
+"""Tab completion of the magics, by IPython's matcher API, from what is already known."""
 
 from __future__ import annotations
 
@@ -21,12 +21,12 @@ IDENTIFIER = "llm_magic"
 
 
 class Matcher:
-    """Completes options, their values, and names in templates; where it has an answer, the other matchers rest.
+    """Completes options, values and names; where it has an answer, other matchers rest.
 
     Parameters
     ----------
     candidates
-        Returns what may be offered; called at the first completion, so that loading does not wait for it.
+        Returns what may be offered; called at the first completion, so that loading is quick.
 
     """
 

@@ -1,4 +1,4 @@
-"""Completion candidates: from the option table, the namespace and what is cached; never from the network."""
+"""Completion candidates: from options, the namespace and what is cached, not the network."""
 
 from __future__ import annotations
 
@@ -118,7 +118,7 @@ class Candidates:
             yield from (Candidate(chat, "chat") for chat in self._session.conversations.names())
 
     def _models(self, text: str) -> list[Candidate]:
-        """Return the models that begin with the text; else those whose name without the provider does, or holds it."""
+        """Return the models that begin with the text, with or without provider, or hold it."""
         settings, registry = self._session.settings, self._session.registry
         names = dict.fromkeys([*registry.model_names(), *settings.model_names, settings.model])
         known = [Candidate(name, "model") for name in names if name]
@@ -170,7 +170,7 @@ class Candidates:
     def _dotted(
         self, text: str, names: Iterable[Candidate], fits: Callable[[Any], bool] | None = None
     ) -> tuple[str, list[Candidate]]:
-        """Complete the last part of a dotted name, by attributes that fit; no property is run to get there."""
+        """Complete the last part of a dotted name by what fits; no property is run."""
         path, dot, last = text.rpartition(".")
         if not dot:
             return text, _starting(text, names)

@@ -1,4 +1,4 @@
-"""The completion context: what the text before the cursor ends with, an option, a value, a template's name. Pure."""
+"""The completion context: the option, value or name that is typed at the cursor. Pure."""
 
 from __future__ import annotations
 

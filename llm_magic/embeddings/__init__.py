@@ -1,4 +1,4 @@
-"""Embeddings: the options that they take, which values are texts, and the vectors that come of them."""
+"""Embeddings: their options, which values are texts, and the vectors that come."""
 
 from __future__ import annotations
 
@@ -48,7 +48,7 @@ class EmbeddingOptions:
 
     @classmethod
     def of(cls, values: Mapping[str, Any], model: str = "") -> EmbeddingOptions:
-        """Return the options that a line or keyword arguments stand for; what is not given, the provider has.
+        """Return the options that a line, or keyword arguments, stand for.
 
         Raises
         ------
@@ -91,7 +91,7 @@ def of_alias(defaults: Mapping[str, Any], alias: str) -> Options:
 
 
 class Vectors(list[list[float]]):
-    """The vectors of texts, in their order: a list of lists of float, with what is known of how they came.
+    """The vectors of texts, in their order: a list of lists of float, and how they came.
 
     Attributes
     ----------
@@ -161,7 +161,7 @@ def need_numpy() -> Any:
 
 
 def texts_of(value: Any, name: str) -> list[str]:
-    """Return the texts in a list, a column, an array or whatever else gives them one after the other.
+    """Return the texts in a list, a column, an array or whatever else gives them in turn.
 
     Parameters
     ----------

@@ -1,4 +1,4 @@
-"""Embeddings in batches, a few at once: a vector for each text, in their order; what came before a failure is kept."""
+"""Embeddings in batches, a few at once: what came before a failure is kept."""
 
 from __future__ import annotations
 
@@ -182,7 +182,7 @@ class Embedding:
         return found
 
     def _check(self, found: Embedded, origin: Origin) -> None:
-        """Refuse vectors that cannot be compared with the others, or are not of the length asked for."""
+        """Refuse vectors of another length than the others, or than the one asked for."""
         lengths = {len(vector) for item in (found, *self._found.values()) for vector in item.vectors[:1]}
         lengths |= {len(vector) for vector in found.vectors}
         if len(lengths) != 1 or not found.vectors[0]:

@@ -1,4 +1,4 @@
-"""`%llm_picker`: a panel in notebooks, a numbered list in terminals; what is picked holds for every cell after it."""
+"""`%llm_picker`: a panel in notebooks, a numbered list in terminals."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 _UNLOADED = "The extension that this panel belongs to was unloaded or loaded again: run %llm_picker again."
 _OLD = "There are ten newer panels: run %llm_picker again."
 _MOST_PANELS = 10
-"""Panels that are kept up to date; a cell that is run again leaves one behind, which nobody sees any more."""
+"""Panels that are kept up to date; a cell that is run again leaves an unseen one behind."""
 _CELL_ENDED = "post_run_cell"
 
 
@@ -46,13 +46,14 @@ class LLMPicker(Magics):
     def llm_picker(self, line: str) -> None:
         """Pick the model and the parameters of all cells that name none.
 
-        %llm_picker           the panel: providers, the models that they list now, parameters, system prompt, a trial
+        %llm_picker           the panel: providers, their models, parameters, system prompt, a try
         %llm_picker WORDS     the panel, its list searched for these words
         %llm_picker --list    a plain numbered list, as in a terminal; --list WORDS searches it
         %llm_picker 3         the third of the list that was shown last
 
-        The panel shows what is in force and changes it: `%config LLMMagics.model`, `.params` and `.system`. An empty
-        field is unset: the parameter is not sent. The lines at its foot set the same without the panel.
+        The panel shows what is in force and changes it: `%config LLMMagics.model`, `.params` and
+        `.system`. An empty field is unset: the parameter is not sent. The lines at its foot set the
+        same without the panel.
         """
         words = line.split()
         unknown = [word for word in words if word.startswith("-") and word not in {"--list", "-h", "--help"}]

@@ -1,4 +1,4 @@
-"""The picker's backend: what is in force for cells, what providers list, and what a panel changes in one session."""
+"""The picker's backend: what is in force, what providers list, and what a panel changes."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ FIELDS = {
     "frequency_penalty": "Frequency penalty",
     "reasoning_effort": "Reasoning effort",
 }
-"""The parameters of the panel, by the name of their option; empty is unset, and nothing is sent then."""
+"""The parameters of the panel, by option; an empty one is unset, and not sent."""
 PATIENCE = 20.0
 """Seconds that an endpoint may take to list its models."""
 _SETTINGS = ("model", "params", "system")
@@ -45,7 +45,7 @@ class InForce:
 
     Attributes
     ----------
-    asked
+    name
         The model as a cell would name it; empty where there is none.
     provider, model
         What that leads to; empty where it leads nowhere. An empty `model` is the first one listed.
@@ -62,7 +62,7 @@ class InForce:
 
     """
 
-    asked: str = ""
+    name: str = ""
     provider: str = ""
     model: str = ""
     source: str = DEFAULT
@@ -75,7 +75,7 @@ class InForce:
 
 @dataclass(frozen=True, slots=True)
 class Listing:
-    """The models of one provider; `cards` is None where they cannot be told, and `problem` says why."""
+    """The models of one provider; `cards` is None where there are none, `problem` says why."""
 
     provider: str
     url: str = ""
@@ -147,7 +147,7 @@ class PickerBackend:
             code=self._code(),
         )
         try:
-            force = replace(force, asked=registry.default_model(settings.model))
+            force = replace(force, name=registry.default_model(settings.model))
             choice = choose(Options(), settings, registry)[0]
             force = replace(force, provider=choice.target.provider.name, model=choice.target.model)
             own = from_mapping(settings.params, "LLMMagics.params")
@@ -168,7 +168,7 @@ class PickerBackend:
         )
 
     def list_models(self, provider: str, tell: Callable[[Listing], None], *, refresh: bool) -> None:
-        """Call `tell` with the provider's models: at once where they are known, else later, from another thread."""
+        """Call `tell` with the models: at once where they are known, else from another thread."""
         if provider == ALIASES:
             tell(Listing(provider, cards=tuple(ModelCard(name) for name in self.aliases())))
             return
@@ -223,7 +223,7 @@ class PickerBackend:
         self._session.settings.system = text
 
     def ask(self, prompt: str, view: TryIt) -> Callable[[], object]:
-        """Send one prompt outside of any conversation and show the answer in `view`; the result stops it.
+        """Ask outside of any conversation and show the answer in `view`; the result stops it.
 
         A thread of its own follows the answer.
 

@@ -1,4 +1,4 @@
-"""The lines of the panel as HTML; whatever comes from elsewhere is escaped, and `panel.css` says how it looks."""
+"""The lines of the panel as HTML; what comes from elsewhere is escaped; `panel.css` is the style."""
 
 from __future__ import annotations
 
@@ -20,26 +20,26 @@ _KEYS_ARE_OURS = (
     "if (event.target.matches('select, button')) event.target.setAttribute('data-lm-suppress-shortcuts', 'true');"
     "})"
 )
-"""JupyterLab takes arrows and letters for its own commands, unless the element with the focus says otherwise."""
+"""JupyterLab takes arrows and letters for commands, unless the focused element says otherwise."""
 
 
 @cache
 def style() -> str:
-    """Return the style sheet as an element, which as it takes effect also claims the keys for the panel."""
+    """Return the style sheet as an element, which also claims the keys for the panel."""
     text = (resources.files(__package__) / "panel.css").read_text(encoding="utf-8")
     return f'{EMPTY}<style onload="{_KEYS_ARE_OURS}">{text}</style>'
 
 
-def title(asked: str, leads_to: str, source: str) -> str:
+def title(name: str, leads_to: str, source: str) -> str:
     """Return the head line: what is in force, and where that comes from."""
-    model = f"<code>{escape(asked)}</code>" if asked else '<span class="llm-quiet">no model</span>'
-    arrow = f" → <code>{escape(leads_to)}</code>" if leads_to and leads_to != asked else ""
+    model = f"<code>{escape(name)}</code>" if name else '<span class="llm-quiet">no model</span>'
+    arrow = f" → <code>{escape(leads_to)}</code>" if leads_to and leads_to != name else ""
     origin = "" if source in {"", "default"} else f' <span class="llm-quiet">({escape(source)})</span>'
     return f'<div class="llm-title"><b>Model</b><span>{model}{arrow}{origin}</span></div>'
 
 
 def quiet(text: str, *, busy: bool = False) -> str:
-    """Return a line that screen readers tell when they have time; `busy` shows that something goes on."""
+    """Return a line that screen readers tell in time; `busy` shows that something goes on."""
     spin = " llm-spin" if busy else ""
     return f'<div class="llm-quiet{spin}" role="status">{escape(text)}</div>' if text else EMPTY
 

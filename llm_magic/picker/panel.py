@@ -1,4 +1,4 @@
-"""The panel: widgets that show what is in force and the models of a provider, and that change and try it."""
+"""The panel: widgets that show, change and try what is in force."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ _LIST_ROWS = 8
 
 
 class Panel:
-    """A model picker, in `box`; each input has a label, and an empty parameter is one that is unset.
+    """A model picker, in `box`; each input has a label, and an empty parameter is unset.
 
     Parameters
     ----------
@@ -107,7 +107,7 @@ class Panel:
     # What the user does
 
     def _model_picked(self, name: str | None) -> None:
-        if name and name != self._force.asked:
+        if name and name != self._force.name:
             self._backend.choose(name)
 
     def _parameter_typed(self, name: str, text: str) -> None:
@@ -175,8 +175,8 @@ class Panel:
                 widget.disabled = True
 
     def bundle(self) -> dict[str, Any]:
-        """Return the panel as an output; as text it is one line, for where widgets cannot be shown."""
-        model = self._force.asked or "no model"
+        """Return the panel as an output; its text is for where widgets cannot be shown."""
+        model = self._force.name or "no model"
         shown = f"Model picker: {model}. It works in JupyterLab and Notebook while the kernel runs."
         return {**self.box._repr_mimebundle_(), "text/plain": shown}
 
@@ -193,7 +193,7 @@ class Panel:
         force, before = self._backend.in_force(), self._force
         self._force = force
         leads_to = f"{force.provider}:{force.model}" if force.model else force.provider
-        self.head.value = title(force.asked, leads_to, force.source)
+        self.head.value = title(force.name, leads_to, force.source)
         self.trouble.value = problem(force.problem)
         self._paint_fields(force)
         self.system.value = force.system
@@ -204,10 +204,10 @@ class Panel:
         if list(self.provider.options) != options:
             self.provider.options = options
         known = {value for _, value in options}
-        home = ALIASES if force.asked in aliases else force.provider
+        home = ALIASES if force.name in aliases else force.provider
         if first:
             home = home or (names[0] if names else "")
-        if (first or force.asked != before.asked) and home in known and home != self._browsed:
+        if (first or force.name != before.name) and home in known and home != self._browsed:
             self._browse(home)
         elif self._browsed not in known and names:
             self._browse(names[0])
@@ -250,22 +250,22 @@ class Panel:
 
     def _paint_models(self) -> None:
         with self._painting():
-            listing, asked = self._listing or Listing(""), self._force.asked
+            listing, name = self._listing or Listing(""), self._force.name
             found = rows.matching(listing.cards or (), self.search.value)
             shown = found[: rows.MOST]
-            selected = [card for card in found if self._name(card.id) == asked]
+            selected = [card for card in found if self._name(card.id) == name]
             if selected and selected[0] not in shown:
                 shown = [*selected, *shown[:-1]]
             options = [(rows.label(card), self._name(card.id)) for card in shown]
             if list(self.models.options) != options:
                 self.models.options = options
-            self.models.value = asked if selected else None
+            self.models.value = name if selected else None
             if self._listing is not None:
                 told = rows.label(selected[0]) if selected and rows.facts(selected[0]) else ""
                 self.status.value = self._status(listing, len(found), len(shown), told)
 
     def _status(self, listing: Listing, found: int, shown: int, told: str) -> str:
-        """Return what is said of a list; `told` is the row of the model in force, which may be cut there."""
+        """Return what is said of a list; `told` is the row of the model in force, uncut."""
         force, cards = self._force, listing.cards
         where = f" at {listing.url}" if listing.url else ""
         said = gone = ""

@@ -27,7 +27,7 @@ class NumberedList:
 
 
 def listing(session: Session, search: str = "") -> NumberedList:
-    """Ask every provider for its models, all at once, and number those that hold the words of `search`."""
+    """Ask all providers for their models, and number those that hold the words of `search`."""
     registry = session.registry
     answers = session.loop.run(ask_all(registry, registry.names(), patience=PATIENCE))
     in_force = _in_force(session)
