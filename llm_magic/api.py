@@ -229,14 +229,14 @@ class LLM:
         return await _awaited(session.loop.submit(embedding.answer(_nowhere)))
 
     def _embedding(self, texts: Iterable[str], options: EmbedOptions) -> tuple[Embedding, Session]:
-        from llm_magic.embeddings import texts_of, wish_from
+        from llm_magic.embeddings import EmbeddingOptions, texts_of
         from llm_magic.embeddings.run import Embedding
 
         session = active_session()
         ours = ("base_url", "timeout", "retries", "header")
         values: dict[str, Any] = {name: value for name, value in self.defaults.items() if name in ours}
-        wish = wish_from(values | {**options}, self.model)
-        return Embedding(session, texts_of(texts, "texts"), wish), session
+        given = EmbeddingOptions.of(values | {**options}, self.model)
+        return Embedding(session, texts_of(texts, "texts"), given), session
 
     def _run(self, prompt: str, options: AskOptions) -> tuple[Session, Run]:
         from llm_magic.options import from_mapping

@@ -9,7 +9,7 @@ from llm_magic import api, completion, input_transformer
 from llm_magic.commands import LLMCommands
 from llm_magic.config.precedence import apply_project
 from llm_magic.magics import LLMMagics
-from llm_magic.picker import LLMPicking
+from llm_magic.picker import LLMPicker
 from llm_magic.providers import plugins
 from llm_magic.providers.registry import ProviderRegistry
 from llm_magic.session import Session
@@ -35,7 +35,7 @@ class Loaded:
         self.commands = LLMCommands(shell, self.session)
         shell.register_magics(self.magics)
         shell.register_magics(self.commands)
-        self.picker = LLMPicking(shell, self.session)
+        self.picker = LLMPicker(shell, self.session)
         shell.register_magics(self.picker)
         completion.install(shell, self.session)
         shelf.append(self.registry)

@@ -1,4 +1,4 @@
-"""`%llm_chat`: conversations by name; the current one is the setting `LLMMagics.chat`, and `switch` is what sets it."""
+"""`%llm_chat`: conversations by name; `switch` sets the current one, `LLMMagics.chat`."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from collections.abc import Callable
 from datetime import datetime
 from typing import TYPE_CHECKING
 
-from llm_magic.commands.line import Command, Line
+from llm_magic.commands.line import Command, Line, said
 from llm_magic.display import markup, table
 from llm_magic.display.markup import Bundle
 from llm_magic.errors import OptionError
@@ -54,7 +54,7 @@ def _show(command: Command, chats: Conversations, line: Line) -> Bundle:  # noqa
     chat = chats.find(*line.words)
     turns = chat.turns()
     if not turns:
-        return _said(f"The conversation {chat.name} has no turns yet.")
+        return said(f"The conversation {chat.name} has no turns yet.")
     bundles = []
     for number, turn in enumerate(turns, 1):
         facts = [f"{chat.name}, turn {number} of {len(turns)}", turn.model, _when(turn.when)]
@@ -66,13 +66,13 @@ def _show(command: Command, chats: Conversations, line: Line) -> Bundle:  # noqa
 def _reset(command: Command, chats: Conversations, line: Line) -> Bundle:  # noqa: ARG001 - one signature for all
     chat = chats.find(*line.words)
     count = chats.reset(chat.name)
-    return _said(f"{chat.name}: {_turns(count)} forgotten.")
+    return said(f"{chat.name}: {_turns(count)} forgotten.")
 
 
 def _fork(command: Command, chats: Conversations, line: Line) -> Bundle:  # noqa: ARG001 - one signature for all
     new, source = line.words[0], chats.find(*line.words[1:])
     chat = chats.fork(new, source.name)
-    return _said(
+    return said(
         f"{new} is a copy of {source.name} now ({_turns(len(chat))}). %llm_chat switch {new} goes on there, "
         f"and so does a cell with -c {new}."
     )
@@ -85,18 +85,18 @@ def _switch(command: Command, chats: Conversations, line: Line) -> Bundle:
         raise OptionError(f"There is a conversation {name!r} already.", f"%llm_chat switch {name} goes on there.")
     chat = chats.switch(name, create=new)
     command.session.settings.chat = chat.name
-    return _said(f"Cells without -c belong to {chat.name} from now on ({_turns(len(chat))}).")
+    return said(f"Cells without -c belong to {chat.name} from now on ({_turns(len(chat))}).")
 
 
 def _export(command: Command, chats: Conversations, line: Line) -> Bundle:  # noqa: ARG001 - one signature for all
     chat = chats.find(*line.words[1:])
     path = chats.export(line.words[0], chat.name)
-    return _said(f"{_turns(len(chat))} of {chat.name} written to {path}.")
+    return said(f"{_turns(len(chat))} of {chat.name} written to {path}.")
 
 
 def _import(command: Command, chats: Conversations, line: Line) -> Bundle:  # noqa: ARG001 - one signature for all
     chat = chats.load(*line.words)
-    return _said(f"{_turns(len(chat))} read as {chat.name}. %llm_chat switch {chat.name} goes on there.")
+    return said(f"{_turns(len(chat))} read as {chat.name}. %llm_chat switch {chat.name} goes on there.")
 
 
 _NEW = Option("new", ("--new",), "", "start one that is empty")
@@ -110,7 +110,7 @@ _SUBJECTS: dict[str, tuple[_Work, int, int, str, tuple[Option, ...]]] = {
     "export": (_export, 1, 2, "FILE [NAME]", ()),
     "import": (_import, 1, 2, "FILE [NAME]", ()),
 }
-"""What each sub-command does, the fewest and the most words it takes, how it is written, and its options."""
+"""By sub-command: its work, the fewest and the most words, how it is written, its options."""
 
 
 def _turns(count: int) -> str:
@@ -135,7 +135,3 @@ def _message(message: Message) -> Bundle:
     html = f"<div><strong>{speaker}</strong>{markup.prewrapped(text)}</div>"
     indented = text.replace("\n", "\n    ")
     return {"text/plain": f"{speaker}:\n    {indented}", "text/html": html}
-
-
-def _said(text: str) -> Bundle:
-    return {"text/plain": text, "text/html": markup.prewrapped(text)}

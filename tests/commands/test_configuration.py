@@ -12,7 +12,7 @@ KEY = "sk-12345678901234567890abcd"
 def test_every_setting_is_listed(kernel: Kernel) -> None:
     ran = kernel.run("%llm_config")
     names = kernel.value(
-        "[s.name for s in __import__('llm_magic.config.effective').providers.inventory.settings_in_force("
+        "[s.name for s in __import__('llm_magic.config.effective').config.effective.settings_in_force("
         "get_ipython()._llm_magic.session.settings, get_ipython()._llm_magic.registry)]"
     )
     assert len(names) > 80
