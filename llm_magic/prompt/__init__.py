@@ -7,6 +7,7 @@ other templates) goes between `{% raw %}` and `{% endraw %}`, or the cell takes 
 """
 
 from llm_magic.prompt.expand import expand_option
-from llm_magic.prompt.template import Limits, Rendered, render
+from llm_magic.prompt.template import Rendered, render
+from llm_magic.prompt.values import Limits
 
 __all__ = ["Limits", "Rendered", "expand_option", "render"]
