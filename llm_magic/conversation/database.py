@@ -1,132 +1,18 @@
-"""Turns in and out of the database: a cell has one place in a conversation, and its turns stand there."""
+"""The SQLite file that keeps conversations: opened, checked that it is ours, put aside where it is damaged."""
 
 from __future__ import annotations
 
-import json
 import os
 import sqlite3
 import threading
 import time
 import warnings
 import weakref
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from contextlib import closing, contextmanager, suppress
 from pathlib import Path
 
-from llm_magic.conversation.serialization import from_document, to_document
-from llm_magic.conversation.turns import Turn
 from llm_magic.errors import HistoryError
-
-
-class Store:
-    """The turns of all conversations; each method is one transaction, and raises HistoryError where the file fails.
-
-    Parameters
-    ----------
-    file, say
-        As `Database` takes them.
-
-    """
-
-    def __init__(self, file: str | Path | None = None, say: Callable[[str], None] = warnings.warn) -> None:
-        self._database = Database(file, say)
-        self.file = self._database.file
-
-    def names(self) -> list[str]:
-        """Return the conversations that have turns, in the order of their first ones."""
-        with self._database.reading() as database:
-            rows = database.execute("SELECT chat FROM turns GROUP BY chat ORDER BY min(id)") if database else ()
-            return [name for (name,) in rows]
-
-    def turns(self, chat: str) -> tuple[Turn, ...]:
-        """Return all turns of a conversation, in order."""
-        with self._database.reading() as database:
-            return _read(database, "chat = ? ORDER BY place, part", (chat,)) if database else ()
-
-    def before(self, chat: str, cell_id: str | None, part: int, limit: int) -> tuple[Turn, ...]:
-        """Return the last `limit` turns before a cell's own; before the end where it has none."""
-        with self._database.reading() as database:
-            if database is None or limit <= 0:
-                return ()
-            place = _place(database, chat, cell_id)
-            condition, values = "chat = ?", (chat,)
-            earlier: tuple[object, ...] = () if place is None else (place, part)
-            if earlier:
-                condition += " AND (place, part) < (?, ?)"
-            latest = " ORDER BY place DESC, part DESC LIMIT ?"
-            return _read(database, condition + latest, (*values, *earlier, limit))[::-1]
-
-    def record(self, chat: str, turn: Turn) -> None:
-        """Put a turn in its cell's place, else at the end; parts that follow it there are an earlier run's, and go."""
-        with self._database.writing() as database:
-            place = _place(database, chat, turn.cell_id)
-            if place is None:
-                place = _last_place(database, chat) + 1
-            else:
-                same_or_later = (chat, place, turn.part)
-                database.execute("DELETE FROM turns WHERE chat = ? AND place = ? AND part >= ?", same_or_later)
-            _insert(database, chat, place, turn)
-
-    def append(self, chat: str, turns: Sequence[Turn]) -> None:
-        """Put turns at the end of a conversation, those of one cell in one place."""
-        with self._database.writing() as database:
-            place = _last_place(database, chat)
-            last: Turn | None = None
-            for turn in turns:
-                together = last is not None and turn.cell_id is not None and turn.cell_id == last.cell_id
-                if not (together and last is not None and turn.part > last.part):
-                    place += 1
-                last = turn
-                _insert(database, chat, place, turn)
-
-    def reset(self, chat: str) -> int:
-        """Remove all turns of a conversation, and return how many there were."""
-        with self._database.writing() as database:
-            return database.execute("DELETE FROM turns WHERE chat = ?", (chat,)).rowcount
-
-    def copy(self, source: str, target: str) -> None:
-        """Copy the turns of one conversation to another one, which has none."""
-        with self._database.writing() as database:
-            database.execute(
-                "INSERT INTO turns (chat, place, part, cell_id, model, at, messages) "
-                "SELECT ?, place, part, cell_id, model, at, messages FROM turns WHERE chat = ? ORDER BY place, part",
-                (target, source),
-            )
-
-
-def _place(database: sqlite3.Connection, chat: str, cell_id: str | None) -> int | None:
-    if cell_id is None:
-        return None
-    row = database.execute("SELECT place FROM turns WHERE chat = ? AND cell_id = ? LIMIT 1", (chat, cell_id)).fetchone()
-    return None if row is None else int(row[0])
-
-
-def _last_place(database: sqlite3.Connection, chat: str) -> int:
-    row = database.execute("SELECT coalesce(max(place), 0) FROM turns WHERE chat = ?", (chat,)).fetchone()
-    return int(row[0])
-
-
-def _insert(database: sqlite3.Connection, chat: str, place: int, turn: Turn) -> None:
-    messages = json.dumps([to_document(message) for message in turn.messages])
-    database.execute(
-        "INSERT INTO turns (chat, place, part, cell_id, model, at, messages) VALUES (?, ?, ?, ?, ?, ?, ?)",
-        (chat, place, turn.part, turn.cell_id, turn.model, turn.when, messages),
-    )
-
-
-def _read(database: sqlite3.Connection, condition: str, values: tuple[object, ...]) -> tuple[Turn, ...]:
-    rows = database.execute(
-        f"SELECT cell_id, messages, model, at, part FROM turns WHERE {condition}",  # noqa: S608 - a condition of this file
-        values,
-    )
-    try:
-        return tuple(
-            Turn(cell_id, tuple(from_document(document) for document in json.loads(messages)), model, at, part)
-            for cell_id, messages, model, at, part in rows
-        )
-    except ValueError as error:
-        raise HistoryError(f"A turn in the file of conversations is damaged: {error}.", "%llm_chat reset") from error
-
 
 APPLICATION_ID = 0x6C6C6D63  # "llmc": tells our files from other databases
 VERSION = 1
@@ -157,6 +43,9 @@ COMMIT;
 class Database:
     """A table of turns, see `_SCHEMA`: `place` is a cell's place in its conversation, `part` counts within a cell.
 
+    Threads and kernels may share it. Both ways to use it raise HistoryError where the file cannot be read or written, is
+    locked for long, or is not ours.
+
     Parameters
     ----------
     file
@@ -166,57 +55,38 @@ class Database:
 
     """
 
-    def __init__(self, file: str | Path | None, say: Callable[[str], None]) -> None:
+    def __init__(self, file: str | Path | None, say: Callable[[str], None] = warnings.warn) -> None:
         self.file = Path(os.path.expanduser(file)).absolute() if file else None  # noqa: PTH111 - Path's one may raise
         self._say = say
         self._lock = threading.RLock()
         self._seen: tuple[int, int] | None = None  # the file that was looked at, should another take its name
-        self._memory: sqlite3.Connection | None = None
-        if self.file is None:
-            self._memory = _connect(":memory:")
-            self._memory.executescript(_SCHEMA)
-            weakref.finalize(self, self._memory.close)
+        self._memory = _connect(":memory:")  # empty where there is a file
+        self._memory.executescript(_SCHEMA)
+        weakref.finalize(self, self._memory.close)
 
     @contextmanager
-    def reading(self) -> Iterator[sqlite3.Connection | None]:
-        """Give a connection to read from; None where there is no file yet.
-
-        Raises
-        ------
-        HistoryError
-            The file cannot be read, is locked for long, or is not ours.
-
-        """
-        with self._lock, self._errors("read"):
-            if self.file is None:
-                yield self._memory
-            elif not self._look(self.file):
-                yield None
-            else:
-                with closing(_connect(self.file)) as database:
-                    yield database
+    def reading(self) -> Iterator[sqlite3.Connection]:
+        """Give a connection to read from; an empty database where there is no file yet."""
+        with self._lock, self._errors("read"), self._connection(create=False) as connection:
+            yield connection
 
     @contextmanager
     def writing(self) -> Iterator[sqlite3.Connection]:
-        """Give a connection within a transaction, which an exception undoes.
+        """Give a connection within a transaction, which an exception undoes."""
+        with self._lock, self._errors("written"), self._connection(create=True) as connection, connection:
+            connection.execute("BEGIN IMMEDIATE")
+            yield connection
 
-        Raises
-        ------
-        HistoryError
-            The file cannot be written, is locked for long, or is not ours.
-
-        """
-        with self._lock, self._errors("written"):
-            if self._memory is not None:
-                with _transaction(self._memory):
-                    yield self._memory
-            elif self.file is not None:
-                known = self._look(self.file)
-                with closing(_connect(self.file)) as database:
-                    if not known:
-                        database.executescript(_SCHEMA)
-                    with _transaction(database):
-                        yield database
+    @contextmanager
+    def _connection(self, *, create: bool) -> Iterator[sqlite3.Connection]:
+        is_there = self.file is not None and self._is_ours(self.file)
+        if self.file is None or not (is_there or create):
+            yield self._memory
+            return
+        with closing(_connect(self.file)) as connection:
+            if not is_there:
+                connection.executescript(_SCHEMA)
+            yield connection
 
     @contextmanager
     def _errors(self, done: str) -> Iterator[None]:
@@ -228,8 +98,8 @@ class Database:
                 hint = "Another kernel is writing to it; try again."
             raise HistoryError(f"The conversations in {self.file} cannot be {done}: {error}.", hint) from error
 
-    def _look(self, file: Path) -> bool:
-        """Return whether there is a file of ours; a damaged one is put aside, a foreign one refused."""
+    def _is_ours(self, file: Path) -> bool:
+        """Whether there is a file of ours; a damaged one is put aside, one of others refused."""
         if not file.exists() or not file.stat().st_size:
             return False
         stat = file.stat()
@@ -286,14 +156,3 @@ def _damage(file: Path) -> str:
 
 def _connect(name: str | Path) -> sqlite3.Connection:
     return sqlite3.connect(name, timeout=_WAIT, isolation_level=None, check_same_thread=False)
-
-
-@contextmanager
-def _transaction(database: sqlite3.Connection) -> Iterator[None]:
-    database.execute("BEGIN IMMEDIATE")
-    try:
-        yield
-    except BaseException:
-        database.execute("ROLLBACK")
-        raise
-    database.execute("COMMIT")

@@ -4,9 +4,8 @@ from __future__ import annotations
 
 import base64
 import json
-import os
 import re
-import tempfile
+import secrets
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 from datetime import datetime
@@ -30,26 +29,17 @@ def write(path: Path, name: str, turns: Sequence[Turn]) -> Path:
             f"Conversations are not written as {path.suffix or path.name!r}.", "End it in .json, .md or .ipynb."
         )
     text = writer(name, turns)
-    temporary = ""
+    temporary = path.with_name(f".{path.name}.{secrets.token_hex(4)}")
     try:
-        handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
-        with os.fdopen(handle, "w", encoding="utf-8", newline="\n") as opened:
-            opened.write(text)
-        os.chmod(temporary, 0o666 & ~_umask())  # noqa: PTH101 - as `open` would have made it
-        os.replace(temporary, path)  # noqa: PTH105 - one name for both
+        temporary.write_text(text, encoding="utf-8", newline="\n")
+        temporary.replace(path)
     except OSError as error:
         with suppress(OSError):
-            os.unlink(temporary)  # noqa: PTH108 - one name for both
+            temporary.unlink()
         raise HistoryError(
             f"{path} cannot be written: {error.strerror}.", "Name a file in a folder of yours."
         ) from None
     return path
-
-
-def _umask() -> int:
-    mask = os.umask(0)
-    os.umask(mask)
-    return mask
 
 
 def read(path: Path) -> tuple[Turn, ...]:
