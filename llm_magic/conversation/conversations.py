@@ -1,4 +1,4 @@
-"""Conversations by name: what their cells said, read and recorded, forked, reset, exported and imported."""
+"""Conversations by name: recorded, read, forked, reset, exported and imported."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ import sqlite3
 import warnings
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 from pathlib import Path
 
 from llm_magic.close_matches import did_you_mean
@@ -21,7 +22,7 @@ MAIN = "main"
 
 @dataclass(frozen=True, slots=True)
 class Summary:
-    """One line of `%llm_chat list`; `tokens` is an estimate, `last` the latest turn in seconds since 1970."""
+    """One line of `%llm_chat list`; `tokens` is an estimate, `last` in seconds since 1970."""
 
     name: str
     turns: int
@@ -33,8 +34,8 @@ class Summary:
 class Conversation:
     """One conversation: a name, and the turns that the database has under it, which may be none.
 
-    Each method is one transaction, and raises HistoryError where the file of the conversations cannot be read or
-    written; what it held is unchanged then.
+    Each method is one transaction, and raises HistoryError where the file of the conversations
+    cannot be read or written; what it held is unchanged then.
     """
 
     def __init__(self, name: str, database: Database) -> None:
@@ -60,7 +61,8 @@ class Conversation:
         Parameters
         ----------
         cell_id
-            The front end's name of the cell. A cell that has a turn gets those before it; one that has none, all.
+            The front end's name of the cell. A cell that has a turn gets those before it; one that
+            has none, all.
         limit
             Turns at most, the latest ones; 0 gives none.
         part
@@ -76,7 +78,7 @@ class Conversation:
         return turns if tokens is None else window(turns, tokens)
 
     def record(self, turn: Turn) -> None:
-        """Keep a turn in its cell's place, else at the end; parts that follow it there are an earlier run's, and go."""
+        """Keep a turn in its cell's place, else at the end; later parts there go with their run."""
         with self._database.writing() as rows:
             place = self._place(rows, turn.cell_id)
             same_or_later = (self.name, place, turn.part)
@@ -87,18 +89,15 @@ class Conversation:
         """Put turns at the end, those of one cell in one place."""
         with self._database.writing() as rows:
             place = self._place(rows, None) - 1
-            last: Turn | None = None
-            for turn in turns:
-                same_cell = last is not None and turn.cell_id is not None and turn.cell_id == last.cell_id
-                if not same_cell or last is None or turn.part <= last.part:
-                    place += 1
-                last = turn
+            for last, turn in pairwise((Turn(None, ()), *turns)):
+                same_cell = turn.cell_id is not None and turn.cell_id == last.cell_id
+                place += not (same_cell and turn.part > last.part)
                 self._insert(rows, place, turn)
 
     def reset(self) -> int:
         """Forget all turns, and return how many there were."""
-        if not len(self):
-            return 0  # no file is made for it
+        if not len(self):  # no file is made for it
+            return 0
         with self._database.writing() as rows:
             return rows.execute("DELETE FROM turns WHERE chat = ?", (self.name,)).rowcount
 
@@ -123,17 +122,9 @@ class Conversation:
         return child
 
     def export(self, path: str | Path) -> Path:
-        """Write the conversation to a file: `.json` (messages of the chat API), `.md` or `.ipynb` (to read).
+        """Write a file and return its path: `.json` (messages of the chat API), `.md` or `.ipynb`.
 
-        Parameters
-        ----------
-        path
-            The file; one that is there is replaced, once the new one is written.
-
-        Returns
-        -------
-        Path
-            The file written.
+        A file that is there is replaced, once the new one is written.
 
         Raises
         ------
@@ -183,8 +174,8 @@ class Conversations:
     Parameters
     ----------
     file
-        A file that keeps them across restarts of the kernel; None keeps them in memory. Kernels that name the same file
-        share its conversations.
+        A file that keeps them across restarts of the kernel; None keeps them in memory. Kernels
+        that name the same file share its conversations.
     say
         Takes a sentence that the user should see; by default it becomes a warning.
 
@@ -205,7 +196,7 @@ class Conversations:
         """The file that keeps the conversations."""
 
     def names(self, *further: str) -> list[str]:
-        """Return the names of `main`, of `further` ones that may have no turns yet, and of all that have turns."""
+        """Return the names that have turns, and `main` and `further` ones also without turns."""
         with self._database.reading() as rows:
             names = [name for (name,) in rows.execute("SELECT chat FROM turns GROUP BY chat ORDER BY min(id)")]
         return [name for name in dict.fromkeys((MAIN, *further)) if name not in names] + names
@@ -240,7 +231,7 @@ class Conversations:
         return lines
 
     def load(self, path: str | Path, name: str = "") -> Conversation:
-        """Read an exported `.json` file, or any list of messages of the chat API, into a new conversation.
+        """Read an exported `.json` file, or messages of the chat API, as a new conversation.
 
         Parameters
         ----------

@@ -1,4 +1,4 @@
-"""The SQLite file that keeps conversations: opened, checked that it is ours, put aside where it is damaged."""
+"""The SQLite file of conversations: opened, checked to be ours, put aside where it is damaged."""
 
 from __future__ import annotations
 
@@ -41,17 +41,18 @@ COMMIT;
 
 
 class Database:
-    """A table of turns, see `_SCHEMA`: `place` is a cell's place in its conversation, `part` counts within a cell.
+    """A table of turns, see `_SCHEMA`: `place` is that of a cell, `part` counts within a cell.
 
-    Threads and kernels may share it. Both ways to use it raise HistoryError where the file cannot be read or written, is
-    locked for long, or is not ours.
+    Threads and kernels may share it. Both ways to use it raise HistoryError where the file cannot
+    be read or written, is locked for long, or is not ours.
 
     Parameters
     ----------
     file
         The file; None for memory. It is made when it is first written to.
     say
-        Takes a sentence that the user should see: that a damaged file was put aside, and where it is now.
+        Takes a sentence that the user should see: that a damaged file was put aside, and where it
+        is now.
 
     """
 
@@ -59,7 +60,7 @@ class Database:
         self.file = Path(os.path.expanduser(file)).absolute() if file else None  # noqa: PTH111 - Path's one may raise
         self._say = say
         self._lock = threading.RLock()
-        self._seen: tuple[int, int] | None = None  # the file that was looked at, should another take its name
+        self._seen: tuple[int, int] | None = None  # device and inode: another may take its name
         self._memory = _connect(":memory:")  # empty where there is a file
         self._memory.executescript(_SCHEMA)
         weakref.finalize(self, self._memory.close)
@@ -119,7 +120,7 @@ class Database:
         return True
 
     def _put_aside(self, file: Path, damage: str) -> None:
-        """Rename a damaged file, with the journal that belongs to it, so that nothing of it is lost."""
+        """Rename a damaged file, with its journal, so that nothing of it is lost."""
         stamp = time.strftime("%Y%m%d-%H%M%S")
         aside = file.with_name(f"{file.name}.damaged-{stamp}")
         number = 1

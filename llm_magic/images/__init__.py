@@ -1,4 +1,4 @@
-"""Images for a model: read from a path, a URL, bytes, an array, a figure or another object of the notebook."""
+"""Images for a model, read from paths, URLs, bytes, arrays, figures and other objects."""
 
 from __future__ import annotations
 
@@ -28,11 +28,12 @@ def part(value: Any, *, max_side: int) -> tuple[Image, str]:
     Parameters
     ----------
     value
-        A path, a URL (`http:`, `https:`, `data:`), the bytes of a file, a PIL image, a matplotlib figure or axes,
-        an `IPython.display.Image`, or an array: H×W, H×W×3 or H×W×4, of uint8, of bool, or of floats from 0 to 1.
+        A path, a URL (`http:`, `https:`, `data:`), the bytes of a file, a PIL image, a matplotlib
+        figure or axes, an `IPython.display.Image`, or an array: H×W, H×W×3 or H×W×4, of uint8, of
+        bool, or of floats from 0 to 1.
     max_side
-        Pixels that its longest side may have; a larger one is scaled down. An image at an `http(s)` URL is fetched by
-        the server, and is not.
+        Pixels that its longest side may have; a larger one is scaled down. An image at an `http(s)`
+        URL is fetched by the server, and is not.
 
     Returns
     -------
@@ -42,7 +43,8 @@ def part(value: Any, *, max_side: int) -> tuple[Image, str]:
     Raises
     ------
     PromptError
-        There is no such file, the bytes are no image or too many, or `pillow` is needed and missing.
+        There is no such file, the bytes are no image or too many, or `pillow` is needed and
+        missing.
 
     """
     if isinstance(value, str):
@@ -72,7 +74,7 @@ def part(value: Any, *, max_side: int) -> tuple[Image, str]:
 
 
 def is_picture(value: Any) -> bool:
-    """Whether `{{ value }}` means an image: objects that are nothing else, not paths, text or arrays."""
+    """Whether `{{ value }}` means an image: what is nothing else, not paths, text or arrays."""
     if isinstance(value, (bytes, bytearray)):
         return media_type(bytes(value[:16])) is not None
     is_image = isinstance(value, Image) or _is(value, "PIL", "Image") or _is(value, "IPython", "Image")
@@ -80,7 +82,7 @@ def is_picture(value: Any) -> bool:
 
 
 def repr_image(value: Any, *, max_side: int) -> tuple[Image, str] | None:
-    """Return the image that an object displays itself as, like `part`; None where it does not, or has Markdown too."""
+    """Return the image that an object displays itself as; None without one, or with Markdown."""
     if hasattr(type(value), "_repr_markdown_"):  # which it would rather have read
         return None
     for method in ("_repr_png_", "_repr_jpeg_"):
@@ -92,7 +94,7 @@ def repr_image(value: Any, *, max_side: int) -> tuple[Image, str] | None:
 
 
 def display_data(value: Any, method: str) -> Any:
-    """Return what a display method of the value's class gives, without its metadata; None where it has none."""
+    """Return the data that a display method of the value's class gives; None without one."""
     if not callable(getattr(type(value), method, None)):
         return None
     shown = getattr(value, method)()

@@ -1,7 +1,8 @@
 """The formats of images: told by their headers, written as PNG, scaled and converted by Pillow.
 
-Headers tell media type, size and completeness without decoding anything; Pillow is imported only when there is work for
-it. Sources: PNG (RFC 2083, 3 and 4.1), JPEG (ITU T.81, annex B), GIF89a (20), WebP (RFC 9649, 2).
+Headers tell media type, size and completeness without decoding anything; Pillow is imported only
+when there is work for it. Sources: PNG (RFC 2083, 3 and 4.1), JPEG (ITU T.81, annex B), GIF89a
+(20), WebP (RFC 9649, 2).
 """
 
 from __future__ import annotations
@@ -21,12 +22,12 @@ from llm_magic.errors import PromptError
 MAX_PIXELS = 100_000_000  # of an image that is decoded: 400 MB of memory at four bytes each
 
 _PNG = b"\x89PNG\r\n\x1a\n"
-_KEPT = {"JPEG": "image/jpeg", "PNG": "image/png", "WEBP": "image/webp"}  # formats that stay as Pillow reads them
+_KEPT = {"JPEG": "image/jpeg", "PNG": "image/png", "WEBP": "image/webp"}  # not converted
 
 
 @dataclass(frozen=True, slots=True)
 class Header:
-    """What an image's header says; sides in pixels. `whole` is False where bytes are missing at the end."""
+    """What an image's header says; sides in pixels. `whole`: no bytes are missing at the end."""
 
     media_type: str
     width: int
@@ -35,7 +36,7 @@ class Header:
 
 
 def media_type(data: bytes) -> str | None:
-    """Return the media type that the first bytes tell; None for anything that vision models do not take.
+    """Return the media type that the first bytes tell; None for what models do not take.
 
     >>> media_type(b"GIF89a..."), media_type(b"BM...")
     ('image/gif', None)
@@ -53,7 +54,7 @@ def media_type(data: bytes) -> str | None:
 
 
 def header(data: bytes) -> Header | None:
-    """Return what the header says; None where this is no image of a known kind, or a damaged one."""
+    """Return what the header says; None for no image of a known kind, or a damaged one."""
     kind = media_type(data)
     try:
         return Header(kind, *_READERS[kind](data)) if kind is not None else None
@@ -113,17 +114,9 @@ _COLOUR_TYPES = {1: 0, 2: 4, 3: 2, 4: 6}  # channels: PNG's colour type
 
 
 def png(pixels: bytes, width: int, height: int, channels: int) -> bytes:
-    """Write a PNG of 8 bits a channel: rows from the top, pixels from the left.
+    """Write a PNG from `height * width * channels` bytes: rows from the top, pixels from the left.
 
-    Parameters
-    ----------
-    pixels
-        `height * width * channels` bytes.
-    width, height
-        In pixels.
-    channels
-        1 (grey), 2 (grey, alpha), 3 (RGB) or 4 (RGBA).
-
+    The channels, of 8 bits each, are 1 (grey), 2 (grey, alpha), 3 (RGB) or 4 (RGBA).
     """
     stride = width * channels
     rows = b"".join(b"\0" + pixels[at : at + stride] for at in range(0, stride * height, stride))
@@ -145,14 +138,14 @@ def _pillow(what: str) -> Iterator[Any]:
         ) from None
     try:
         with warnings.catch_warnings():
-            warnings.simplefilter("ignore", Image.DecompressionBombWarning)  # MAX_PIXELS is checked before
+            warnings.simplefilter("ignore", Image.DecompressionBombWarning)  # MAX_PIXELS was checked
             yield Image
     except (OSError, SyntaxError, ValueError, Image.DecompressionBombError, EOFError) as error:
         raise PromptError(f"{what} cannot be read: {' '.join(str(error).split())}.", "Open it in a viewer.") from None
 
 
 def scaled(data: bytes, what: str, max_side: int) -> tuple[bytes, str, str]:
-    """Return an encoded image with sides of at most `max_side` pixels, its media type, and what was done."""
+    """Return an image of at most `max_side` pixels a side, its media type, and what was done."""
     with _pillow(what) as pillow, pillow.open(BytesIO(data)) as image:
         return _encode(image, what, max_side)
 
@@ -165,7 +158,7 @@ def encoded(image: Any, max_side: int) -> tuple[bytes, str, str]:
 
 
 def converted(data: bytes, what: str, max_side: int) -> tuple[bytes, str, str] | None:
-    """Return an image of another format as PNG; None where Pillow is missing or does not know it."""
+    """Return an image of another format as PNG; None without Pillow, or if it knows it not."""
     try:
         from PIL import Image, UnidentifiedImageError
     except ImportError:
@@ -207,7 +200,7 @@ def _encode(image: Any, what: str, max_side: int) -> tuple[bytes, str, str]:
 
 
 def _plain(image: Any, kind: str) -> Any:
-    """Bring an image to a mode that its format can hold and that scales well: no palettes, CMYK or floats."""
+    """Bring an image to a mode that its format holds and that scales: no palette, CMYK, floats."""
     if kind == "JPEG":
         return image if image.mode in {"L", "RGB"} else image.convert("RGB")
     if image.mode in {"L", "RGB", "RGBA", "LA"} and kind == "PNG":

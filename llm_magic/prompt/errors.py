@@ -1,4 +1,4 @@
-"""What is wrong with a template, said by line and column of the prompt, with the names that come near."""
+"""Errors of templates, told by line and column of the prompt, with the names that are close."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ _MOST = 300  # characters of an exception's message
 
 
 class UnknownError(UndefinedError):
-    """What is not there is used: a name (`obj` is Jinja2's `missing`), or an attribute or item of `obj`."""
+    """A name (`obj` is Jinja2's `missing`), or an attribute or item of `obj`, is not there."""
 
     def __init__(self, obj: Any, name: Any, message: str | None = None) -> None:
         super().__init__(message)

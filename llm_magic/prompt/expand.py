@@ -1,4 +1,4 @@
-"""IPython's `$name` and `{expression}` in the value of an option; JSON, quotes and regular expressions stay whole."""
+"""IPython's `$name` and `{expression}` in an option's value; JSON, quotes, regexes stay whole."""
 
 from __future__ import annotations
 
@@ -18,9 +18,9 @@ _EXPANDED = (ast.Name, ast.Attribute, ast.Subscript, ast.Call, ast.BinOp)
 def expand_option(token: str, namespace: Mapping[str, Any]) -> str:
     """Return an unquoted option value with `$name`, `$name.attribute` and `{expression}` replaced.
 
-    What cannot be evaluated stays as it is, as in IPython, and `$$name` is a literal `$name`. A token that
-    contains a quote, or that begins like JSON, is returned untouched; braces are an expression only where they
-    begin with a name (so `[a-z]{2}` is not).
+    What cannot be evaluated stays as it is, as in IPython, and `$$name` is a literal `$name`. A
+    token that contains a quote, or that begins like JSON, is returned untouched; braces are an
+    expression only where they begin with a name (so `[a-z]{2}` is not).
 
     >>> expand_option("$model", {"model": "openai:gpt-5"}), expand_option("run-{n + 1}", {"n": 1})
     ('openai:gpt-5', 'run-2')

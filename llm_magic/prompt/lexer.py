@@ -1,7 +1,8 @@
-r"""The lexer of templates: Jinja2's, but every byte outside of tags survives, and tokens are numbered by offset.
+r"""The lexer of templates: Jinja2's, but text survives byte for byte, and tokens have offsets.
 
-Jinja2 numbers tokens by line and turns line ends into `\n`. Here an error can name the column, and each line end
-comes back as it was written. Offsets, from 0, count in the source with `\n` for every line end.
+Jinja2 numbers tokens by line and turns line ends into `\n`. Here an error can name the column, and
+each line end comes back as it was written. Offsets, from 0, count in the source with `\n` for every
+line end.
 """
 
 from __future__ import annotations
@@ -15,12 +16,12 @@ from typing import NamedTuple
 from jinja2 import Environment, TemplateSyntaxError
 from jinja2.lexer import Lexer
 
-# Comments are no part of a prompt's syntax: `{#1}` is LaTeX. No source contains these, its line ends being \n.
+# Comments are no part of a prompt's syntax: `{#1}` is LaTeX. No source has a \r once flattened.
 COMMENT_START, COMMENT_END = "\r{#", "#}\r"
 
 
 class Token(NamedTuple):
-    """A token of the lexer: the offset of its first character, its kind in Jinja2's words, and its text."""
+    """A token: the offset of its first character, its kind in Jinja2's words, and its text."""
 
     start: int
     kind: str
@@ -38,9 +39,10 @@ class Tag:
 
 
 class ExactLexer(Lexer):
-    r"""A lexer that keeps line ends, removes lines that hold only block tags, and numbers tokens by offset + 1.
+    r"""A lexer that keeps line ends, drops lines of only block tags, and numbers by offset + 1.
 
-    `{{{ a }}}` is the value of `a` in braces, as in `\frac{{{ a }}}{{{ b }}}`: a dict in a template begins `{{ {`.
+    `{{{ a }}}` is the value of `a` in braces, as in `\frac{{{ a }}}{{{ b }}}`: a dict in a template
+    begins `{{ {`.
     """
 
     def __init__(self, environment: Environment) -> None:
@@ -73,7 +75,7 @@ class ExactLexer(Lexer):
             raise TemplateSyntaxError(error.message or "", error.lineno, name, filename)
 
     def _read(self, flat: str, state: str | None = None) -> tuple[list[Token], TemplateSyntaxError | None]:
-        """Return the tokens of a source as far as it can be read, and why it cannot be read further."""
+        """Return the tokens of a source, as far as it can be read, and why not further."""
         tokens: list[Token] = []
         at = 0
         try:
@@ -125,7 +127,7 @@ def _tags(flat: str, tokens: list[Token]) -> list[Tag]:
 
 
 def _layout(flat: str, tokens: list[Token]) -> bytes:
-    """Return the source with `%` for block tags and `x` for text, but `-` for what goes with the tags.
+    """Return the source, `%` for block tags, `x` for text, and `-` for what goes with the tags.
 
     That is the blanks and the line end around block tags that have a line for themselves, unless a
     `-` or `+` in one says what is to become of the blanks. Jinja2's own `trim_blocks` would also

@@ -33,10 +33,11 @@ class _Bounded(StringIO):
 
 
 def pretty(value: Any, most: int) -> tuple[str, bool]:
-    """Return the pretty-printed repr of a value, at most `most` characters of it, and whether that is all.
+    """Return at most `most` characters of a pretty-printed repr, and whether that is all.
 
-    It is written only as far as it is wanted. Cyclic containers show as IPython shows them (`[...]`); an object whose
-    own repr never ends shows as Python's default one. A repr that raises, raises here.
+    It is written only as far as it is wanted. Cyclic containers show as IPython shows them
+    (`[...]`); an object whose own repr never ends shows as Python's default one. A repr that
+    raises, raises here.
     """
     sink = _Bounded(most)
     printer: Any = RepresentationPrinter(sink, max_width=100, max_seq_length=0)
@@ -66,7 +67,7 @@ def traceback_of(error: BaseException) -> str:
 
 
 def source_of(value: Any) -> str:
-    """Return the source of a function, method, class or module, also of one that a notebook cell defined.
+    """Return the source of a function, method, class or module, defined in a cell or a file.
 
     Without a source it is the signature and the docstring.
     """
@@ -81,9 +82,10 @@ def source_of(value: Any) -> str:
 
 
 def _class_of_a_cell(value: Any) -> str:
-    """Find a class in the cells that ran: up to Python 3.12 `inspect` finds no class of `__main__`.
+    """Find a class in the cells that ran: `inspect` finds none of `__main__` up to Python 3.12.
 
-    The newest class statement of its name is its source, unless the class has not what that one defines.
+    The newest class statement of its name is its source, unless the class has not what that one
+    defines.
     """
     if not inspect.isclass(value):
         return ""
@@ -107,7 +109,7 @@ def _class_of_a_cell(value: Any) -> str:
 
 
 def _defined(node: ast.ClassDef) -> set[str]:
-    """Return the names that the body of a class statement defines, but for those that Python mangles."""
+    """Return the names that a class statement defines, but for those that Python mangles."""
     names: set[str] = set()
     for statement in node.body:
         if isinstance(statement, (ast.FunctionDef, ast.AsyncFunctionDef, ast.ClassDef)):

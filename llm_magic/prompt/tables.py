@@ -1,4 +1,4 @@
-"""DataFrames and Series of pandas and polars as markdown tables; neither library is imported for the question."""
+"""DataFrames and Series of pandas and polars as markdown tables; neither library is imported."""
 
 from __future__ import annotations
 
@@ -45,7 +45,7 @@ def _library(value: object) -> str | None:
 
 
 def table(value: Any, max_rows: int) -> Table:
-    """Return a DataFrame or Series as a markdown table of at most `max_rows` rows, its first and its last ones."""
+    """Return a DataFrame or Series as a table of at most `max_rows` rows, the first and last."""
     rows, columns = (*value.shape, None)[:2]
     head = rows if rows <= max_rows else (max_rows + 1) // 2
     tail = 0 if rows <= max_rows else max_rows - head

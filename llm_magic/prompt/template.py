@@ -1,4 +1,4 @@
-"""A template rendered over the notebook's variables, to the parts of a message or to one error that tells where."""
+"""A template over the notebook's variables: rendered to parts, or to an error that tells where."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ _MOST = 120  # characters of a tag in a message
 
 @dataclass(frozen=True, slots=True)
 class Rendered:
-    """A prompt ready to send: text and images in their order, and what the user should know about cuts."""
+    """A prompt ready to send: text and images in their order, and notes for the user on cuts."""
 
     parts: tuple[Part, ...]
     notes: tuple[str, ...] = ()
@@ -44,8 +44,9 @@ def render(template: str, namespace: Mapping[str, Any], *, settings: Limits, raw
     template
         The body. Text outside of `{{ … }}` and `{% … %}` is kept byte for byte.
     namespace
-        The variables, read where the template names them and never copied. Names that are not there may be
-        Python builtins (`{{ len(df) }}`), or `error`: the last exception of the notebook, with its traceback.
+        The variables, read where the template names them and never copied. Names that are not there
+        may be Python builtins (`{{ len(df) }}`), or `error`: the last exception of the notebook,
+        with its traceback.
     settings
         The rows of a table, the characters of a value and the pixels of an image that are allowed.
     raw
@@ -83,7 +84,7 @@ class _Run:
         self.limits = limits
         self.notes: dict[str, None] = {}
         self.placed: list[Rendering] = []
-        self.nonce = str(secrets.randbelow(10**18))  # no value can hold our marks by accident, nor on purpose
+        self.nonce = str(secrets.randbelow(10**18))  # no value holds our marks, not even on purpose
         self.template = self._compile()
 
     def rendered(self) -> Rendered:
@@ -106,7 +107,7 @@ class _Run:
         return Template.from_code(language, code, {})
 
     def _check(self, tree: nodes.Template) -> None:
-        """Refuse other templates, and `{{ id }}` where the notebook has no `id`: builtins are there to be called."""
+        """Refuse other templates, and `{{ id }}` where that is a builtin, which is to be called."""
         for other in tree.find_all((nodes.Include, nodes.Import, nodes.FromImport, nodes.Extends)):
             raise TemplateSyntaxError("a prompt has no other templates to include, import or extend", other.lineno)
         undeclared = find_undeclared_variables(tree)
@@ -144,7 +145,7 @@ class _Run:
             yield Text(so_far)
 
     def _tag(self, line: int) -> tuple[str, int]:
-        """Return the tag that a line of the compiled template came from, on one line, and its offset."""
+        """Return the tag that a line of the compiled template came from, and its offset."""
         offset = self.template.get_corresponding_lineno(line) - 1
         for tag in _language().lexer.tags(self.source):
             if tag.start <= offset < tag.end:
@@ -152,7 +153,7 @@ class _Run:
         return "the template", offset
 
     def _fail(self, error: Exception) -> NoReturn:
-        """Say which tag failed, and how: the innermost line of the template in the traceback tells."""
+        """Say which tag failed, by the innermost line of the template in the traceback."""
         lines = [line for frame, line in traceback.walk_tb(error.__traceback__) if frame.f_code.co_filename == _FILE]
         tag, offset = self._tag(lines[-1] if lines else 1)
         if not isinstance(error, UnknownError):
@@ -163,7 +164,7 @@ class _Run:
 
 
 class _Names(Context):
-    """The names of a template: those it sets, the notebook's, the language's own, `error`, and Python's builtins.
+    """The names of a template: its own, the notebook's, the language's, `error`, the builtins.
 
     `show` gives the text of a value, told the line of the compiled template that wants it.
     """
@@ -192,7 +193,7 @@ class _Names(Context):
         return getattr(builtins, key, missing)
 
     def call(self, obj: Any, /, *args: Any, **kwargs: Any) -> Any:
-        """Call what a template calls; an unknown name as an argument is an error here, not within the function."""
+        """Call what a template calls; an unknown name as an argument is an error here already."""
         for value in (*args, *kwargs.values()):
             if isinstance(value, _Unknown):
                 value._fail_with_undefined_error()  # noqa: SLF001 - Jinja2 has no public way
@@ -206,13 +207,14 @@ class _Names(Context):
         return other
 
 
-_others: list[BaseException] = []  # the last exception that was not ours, while one of ours may hide it
+_others: list[BaseException] = []  # the last one that was not ours, while ours may hide it
 
 
 def last_error() -> BaseException | None:
     """Return the last exception of the notebook; our own only where there is no other.
 
-    A `%%llm` cell that asks about an error and fails on a typing mistake is run again: it means the same error.
+    A `%%llm` cell that asks about an error and fails on a typing mistake is run again: it means the
+    same error.
     """
     last: BaseException | None = getattr(sys, "last_value", None)
     if last is None:
@@ -223,12 +225,12 @@ def last_error() -> BaseException | None:
 
 
 class _Unknown(StrictUndefined):
-    """What is not there: a template may ask whether it is defined, or give it a default, and nothing else."""
+    """What is not there: a template may ask whether it is defined, or give it a default."""
 
     __slots__ = ()
 
     def __init__(self, hint: str | None = None, obj: Any = missing, name: Any = None, exc: Any = None) -> None:
-        raised: Any = exc or partial(UnknownError, obj, name)  # typed as a class there, but only ever called
+        raised: Any = exc or partial(UnknownError, obj, name)  # typed as a class, but only called
         super().__init__(hint, obj, name, raised)
 
 

@@ -1,4 +1,4 @@
-"""How a value of the notebook renders in a prompt: as an image, a table, JSON or text, cut where it is too long."""
+"""Values of the notebook in a prompt: an image, a table, JSON or text, cut where too long."""
 
 from __future__ import annotations
 
