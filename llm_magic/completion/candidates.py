@@ -115,7 +115,8 @@ class Candidates:
         elif name == "out":
             yield from self._variables(_is_data)
         elif name == "chat":
-            yield from (Candidate(chat, "chat") for chat in self._session.conversations.names())
+            chats = self._session.conversations.names(self._session.settings.chat)
+            yield from (Candidate(chat, "chat") for chat in chats)
 
     def _models(self, text: str) -> list[Candidate]:
         """Return the models that begin with the text, with or without provider, or hold it."""
