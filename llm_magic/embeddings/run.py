@@ -10,6 +10,7 @@ from dataclasses import fields, replace
 from typing import TYPE_CHECKING, Any
 
 from llm_magic.background_loop import Emit
+from llm_magic.config.references import read
 from llm_magic.embeddings import EmbeddingOptions, Vectors
 from llm_magic.errors import (
     AuthenticationError,
@@ -22,7 +23,6 @@ from llm_magic.errors import (
 )
 from llm_magic.events import Attempt, Usage
 from llm_magic.options import Options, from_mapping
-from llm_magic.providers.credentials import read
 from llm_magic.request import Request
 from llm_magic.response import Response
 

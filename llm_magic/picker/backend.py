@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import threading
 from collections.abc import Callable, Mapping
 from concurrent.futures import CancelledError, Future
@@ -19,7 +18,7 @@ from llm_magic.session.plan import Cell, choose
 if TYPE_CHECKING:
     from llm_magic.display import View
     from llm_magic.providers.base import Provider
-    from llm_magic.providers.model_info import ModelCard
+    from llm_magic.providers.registry import Listed
     from llm_magic.session import Session
 
 ALIASES = ":aliases"
@@ -259,11 +258,12 @@ class SessionDesk:
             tell(Listing(provider, url, cached))
             return
 
-        def told(future: Future[list[ModelCard]]) -> None:
+        def told(future: Future[Listed]) -> None:
             if not future.cancelled():
                 tell(_listing(provider, url, future))
 
-        self._session.loop.submit(listed(there, refresh=refresh)).add_done_callback(told)
+        asking = self._session.registry.list_models([provider], patience=PATIENCE, refresh=refresh)
+        self._session.loop.submit(asking).add_done_callback(told)
 
     def choose(self, model: str) -> None:
         """Make a model the one of all cells that name none."""
@@ -340,16 +340,12 @@ def _address(provider: Provider) -> str:
     return "" if ":0/" in url else url
 
 
-async def listed(provider: Provider, *, refresh: bool = False) -> list[ModelCard]:
-    """Return what a provider lists, soon or not at all."""
-    return await asyncio.wait_for(provider.list_models(refresh=refresh, patience=PATIENCE), PATIENCE + 1)
-
-
-def _listing(provider: str, url: str, future: Future[list[ModelCard]]) -> Listing:
+def _listing(provider: str, url: str, future: Future[Listed]) -> Listing:
     """Return what became of asking for a list."""
     try:
-        return Listing(provider, url, tuple(future.result()))
-    except TimeoutError:
-        return Listing(provider, url, problem=f"{provider} did not list its models within {PATIENCE:.0f} s.")
+        answer = future.result()[provider]
     except Exception as error:  # noqa: BLE001 - there is no cell to fail: the panel says it
         return Listing(provider, url, problem=str(error))
+    if isinstance(answer, LLMError):
+        return Listing(provider, url, problem=str(answer))
+    return Listing(provider, url, tuple(answer))

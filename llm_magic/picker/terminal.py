@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import asyncio
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from llm_magic.errors import LLMError, OptionError
 from llm_magic.picker import rows
-from llm_magic.picker.backend import PATIENCE, listed
+from llm_magic.picker.backend import PATIENCE
 from llm_magic.providers.model_info import ModelCard
 
 if TYPE_CHECKING:
@@ -29,14 +28,13 @@ class NumberedList:
 def listing(session: Session, search: str = "") -> NumberedList:
     """Ask every provider for its models, all at once, and number those that hold the words of `search`."""
     registry = session.registry
-    names = registry.names()
-    answers = session.loop.run(_all(session, names))
+    answers = session.loop.run(registry.list_models(registry.names(), patience=PATIENCE))
     in_force = _in_force(session)
     lines: list[str] = []
     numbered: list[str] = []
-    for provider, answer in zip(names, answers, strict=True):
-        if isinstance(answer, str):
-            lines += [f"   {provider}: {answer}"] if not search else []
+    for provider, answer in answers.items():
+        if isinstance(answer, LLMError):
+            lines += [f"   {provider}: {answer.message}"] if not search else []
             continue
         found = rows.matching(answer, search, provider)
         full = [f"{provider}:{card.id}" for card in found[:MOST]]
@@ -75,17 +73,3 @@ def _in_force(session: Session) -> str:
         return session.registry.default_model(session.settings.model)
     except LLMError:
         return ""
-
-
-async def _all(session: Session, names: list[str]) -> list[list[ModelCard] | str]:
-    """Return the models of each provider, or why there are none."""
-
-    async def one(name: str) -> list[ModelCard] | str:
-        try:
-            return await listed(session.registry.get(name))
-        except LLMError as error:
-            return error.message
-        except TimeoutError:
-            return f"did not list its models within {PATIENCE:.0f} s"
-
-    return list(await asyncio.gather(*(one(name) for name in names)))

@@ -15,6 +15,7 @@ from traitlets import Any as AnyTrait
 from traitlets import Dict, Unicode, validate
 
 from llm_magic.capabilities import Capabilities
+from llm_magic.config.references import Secret
 from llm_magic.errors import ConfigurationError
 from llm_magic.providers import credentials, model_info
 from llm_magic.providers.base import Provider
@@ -60,7 +61,7 @@ class AzureProvider(Provider):
     ).tag(config=True)
 
     def __init__(self, *, name: str = "", **traits: Any) -> None:
-        self._asked: credentials.Secret | None = None
+        self._asked: Secret | None = None
         super().__init__(name=name, **traits)
 
     @validate("azure_ad_token_env")
@@ -111,7 +112,7 @@ class AzureProvider(Provider):
             return endpoint + "/"
         return f"{endpoint}/openai" if self.version else f"{endpoint}/openai/v1/"
 
-    def token(self) -> credentials.Secret | credentials.SecretCallable | None:
+    def token(self) -> Secret | credentials.SecretCallable | None:
         """Return the Entra token, or what asks for it; None where a key is to be used."""
         where = f"{type(self).__name__}.azure_ad_token"
         if self.keyless:
@@ -172,7 +173,7 @@ class AzureProvider(Provider):
         if self.version and self.token() is None:
             key = self.key()
             if isinstance(key, credentials.SecretCallable):
-                self._asked = credentials.Secret(await key())
+                self._asked = Secret(await key())
 
     def key_hint(self) -> str:
         """Say which of the credentials was used."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import replace
 from typing import Any
 
@@ -70,13 +71,8 @@ class VLLMProvider(Provider):
         if self.tokenizer:
             await self.template().load(report)
         if self._cards is None:
-            from llm_magic.wire import models
-
-            try:  # the request itself will say what is wrong
-                raw = await models.list_models(self.client(), self.origin(), timeout=_LISTING_SECONDS, max_retries=0)
-            except LLMError:
-                return
-            self.keep_cards(raw)
+            with suppress(LLMError):  # the request itself will say what is wrong
+                await self.ask_for_models(_LISTING_SECONDS, 0)
 
     def template(self) -> Template:
         """Return the chat template of the tokenizer."""

@@ -8,11 +8,8 @@ from contextlib import aclosing
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
-from llm_magic.errors import AuthenticationError
 from llm_magic.events import Event, Note, Progress, TextDelta, ToolCallDelta
 from llm_magic.session.plan import Plan, PlannedModel, compose
-from llm_magic.wire import call as wire
-from llm_magic.wire.call import Call, Preview
 
 if TYPE_CHECKING:
     from llm_magic.background_loop import Emit
@@ -20,6 +17,7 @@ if TYPE_CHECKING:
     from llm_magic.output.dialects import Structure
     from llm_magic.providers.base import Provider
     from llm_magic.request import Request
+    from llm_magic.wire.call import Preview
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,34 +34,24 @@ class BoundModel:
         """Return the request that a plan begins with."""
         return compose(plan, self.choice, self.model, self.capabilities, self.structure)
 
-    async def call(self, request: Request) -> Call:
-        """Address a request."""
-        options = self.choice.options
-        return Call(
-            client=self.provider.client(),
-            origin=self.provider.origin(self.model),
-            capabilities=self.capabilities,
-            request=await self.provider.adapt(request, self.capabilities),
-            timeout=options.timeout,
-            max_retries=options.retries,
-        )
-
-    async def exchange(self, request: Request) -> AsyncGenerator[list[Event], None]:
+    def exchange(self, request: Request) -> AsyncGenerator[list[Event], None]:
         """Send a request and yield what comes; what a server would surely refuse is refused here, in better words."""
-        await self.provider.check(request, self.capabilities)
+        options = self.choice.options
+        stream = self.provider.exchange(
+            request, self.capabilities, timeout=options.timeout, max_retries=options.retries
+        )
         forced = self.structure is not None and self.structure.dialect == "tool_call"
-        try:
-            async with aclosing(wire.exchange(await self.call(request))) as stream:
-                async for batch in stream:
-                    yield [_as_text(event) for event in batch] if forced else batch
-        except AuthenticationError as error:
-            error.hint = self.provider.key_hint() or error.hint
-            raise
+        return _as_text(stream) if forced else stream
 
 
-def _as_text(event: Event) -> Event:
+async def _as_text(stream: AsyncGenerator[list[Event], None]) -> AsyncGenerator[list[Event], None]:
     """Turn the arguments of a forced tool call, which are the answer, into its text."""
-    return TextDelta(event.arguments, event.index) if isinstance(event, ToolCallDelta) else event
+    async with aclosing(stream):
+        async for batch in stream:
+            yield [
+                TextDelta(event.arguments, event.index) if isinstance(event, ToolCallDelta) else event
+                for event in batch
+            ]
 
 
 async def prepare(plan: Plan, choice: PlannedModel, emit: Emit[Event]) -> BoundModel:
@@ -84,9 +72,10 @@ async def prepare(plan: Plan, choice: PlannedModel, emit: Emit[Event]) -> BoundM
 async def preview(plan: Plan) -> Preview:
     """Return the first request of a plan as it would be sent; nothing is sent, started or listed."""
     choice = plan.choices[0]
-    listed = choice.target.provider.cached_models or ()
+    provider = choice.target.provider
+    listed = provider.cached_models or ()
     asked = _asked(plan, choice, choice.target.model or (listed[0].id if listed else "(the first model listed)"))
-    return await wire.preview(await asked.call(asked.first_request(plan)))
+    return await provider.preview(asked.first_request(plan), asked.capabilities)
 
 
 def _asked(plan: Plan, choice: PlannedModel, model: str) -> BoundModel:

@@ -8,12 +8,22 @@ here the first is asked, and the others are its fallbacks.
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from llm_magic.config.references import variable_of
 from llm_magic.errors import ConfigurationError
-from llm_magic.providers.credentials import variable_of
-from llm_magic.providers.registry import Imported
+
+
+@dataclass(frozen=True, slots=True)
+class Imported:
+    """What a configuration gives: aliases by name, routes by pattern, settings of providers by name."""
+
+    aliases: Mapping[str, Any] = field(default_factory=dict)
+    routes: Mapping[str, str] = field(default_factory=dict)
+    providers: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
+
 
 _KEYLESS = {"", "none", "empty", "na", "n/a", "null", "dummy", "fake", "fake-key", "not-needed", "anything"}
 """What people write for a server that wants no key."""
