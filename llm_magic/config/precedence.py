@@ -171,7 +171,7 @@ def read_project(path: Path, settings: Configurable, registry: Configurable, cla
     """
     known = {"LLMMagics": settings.traits(config=True), "ProviderRegistry": registry.traits(config=True)}
     values: dict[str, dict[str, Any]] = {section: {} for section in known}
-    sections = Config()
+    sections: dict[str, Any] = {}
     for name, value in _tools(path)[SECTION].items():
         section = next((section for section, traits in known.items() if name in traits), None)
         if section is not None:
@@ -187,7 +187,7 @@ def read_project(path: Path, settings: Configurable, registry: Configurable, cla
     of_registry = values["ProviderRegistry"]
     if of_registry.get("litellm_config"):
         of_registry["litellm_config"] = str(path.parent / of_registry["litellm_config"])
-    return Project(path, values["LLMMagics"], of_registry, sections)
+    return Project(path, values["LLMMagics"], of_registry, Config(sections))
 
 
 def _check(name: str, known: Iterable[str], path: Path, before: str = "") -> None:

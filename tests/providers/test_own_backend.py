@@ -99,11 +99,12 @@ def test_it_answers_the_cells_of_a_notebook(kernel: Kernel, folder: Path) -> Non
     kernel.run("import sys; sys.path.insert(0, '')").check()
     kernel.run("%config ProviderRegistry.providers = {'mine': {'class': 'echo_backend:EchoProvider'}}").check()
     assert kernel.run("%%llm -m mine:parrot\nHello there").check().of_type("text/plain")[0].startswith("Hello there")
-    kernel.run("%%llm -m mine:parrot --as int -> number\n42").check()
+    kernel.run("%%llm -m mine:parrot --as int -o number\n42").check()
     assert kernel.value("number") == 42
     listed = kernel.run("%llm_models mine").check().of_type("text/plain")[0]
     assert listed.split() == ["model", "context", "mine:parrot", "100"]
-    assert "mine:parrot" in kernel.run("%llm_usage").check().of_type("text/plain")[0]
+    used = kernel.run("%llm_usage").check().of_type("text/plain")[0].splitlines()[1]
+    assert used.split()[:6] == ["mine", "parrot", "2", "2", "3", "3"]  # answers, requests, tokens
     assert "UnsupportedError" in kernel.run("%%llm -m mine:parrot --dry-run\nHello").error_name
 
 
@@ -112,6 +113,6 @@ def test_an_instance_is_registered(kernel: Kernel, folder: Path) -> None:
     kernel.run("import sys; sys.path.insert(0, '')").check()
     kernel.run("from echo_backend import EchoProvider").check()
     kernel.run("get_ipython()._llm_magic.registry.register('parrots', provider=EchoProvider())").check()
-    kernel.run("%%llm -m parrots: --as int -> seven\n7").check()
+    kernel.run("%%llm -m parrots: --as int -o seven\n7").check()
     assert kernel.value("seven") == 7
     assert "parrots:parrot" in kernel.run("%llm_models parrots").check().of_type("text/plain")[0]
