@@ -180,14 +180,12 @@ class Provider(Configurable):
 
     def _find_my_config(self, cfg: Config) -> Any:
         """Merge the sections of this class: the plain ones, then those below each parent, the nearest last."""
-        parents: list[Any] = []
-        parent: Any = self.parent
+        places, parent = [cfg], self.parent
         while parent is not None:
-            parents.insert(0, parent)
+            places.insert(1, parent._find_my_config(cfg))  # noqa: SLF001 - as traitlets asks the one parent
             parent = parent.parent
         found = Config()
-        below = [parent._find_my_config(cfg) for parent in parents]  # noqa: SLF001 - as traitlets asks the one parent
-        for place in (cfg, *below):
+        for place in places:
             for section in self.section_names():
                 if section in place:
                     found.merge(place[section])
@@ -482,12 +480,16 @@ class Provider(Configurable):
             provider's own timeout and retries.
 
         """
-        if self.models:
-            return [ModelCard(name) for name in self.models]
+        if static := self.static_models():
+            return static
         self.client()  # which forgets the models where it is made anew
         if self._cards is None or refresh:
             await self.ask_for_models(patience, None if patience is None else 0)
         return list(self._cards or ())
+
+    def static_models(self) -> list[ModelCard]:
+        """Return the models that are listed without asking; empty where the server is to be asked."""
+        return [ModelCard(name) for name in self.models]
 
     async def ask_for_models(self, timeout: float | None, max_retries: int | None) -> tuple[ModelCard, ...]:  # noqa: ASYNC109 - of each page
         """Ask the server for its models, whatever the configuration says, and keep them; arguments as of `exchange`."""
@@ -504,7 +506,7 @@ class Provider(Configurable):
     @property
     def cached_models(self) -> tuple[ModelCard, ...] | None:
         """The models as last listed; None where they never were."""
-        return tuple(ModelCard(name) for name in self.models) if self.models else self._cards
+        return tuple(self.static_models()) or self._cards
 
     async def first_model(self) -> str:
         """Return the first model listed: that of `provider:`.

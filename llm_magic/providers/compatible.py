@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 from traitlets import Enum
 
 from llm_magic.capabilities import Capabilities
@@ -26,9 +28,4 @@ class CompatibleProvider(Provider):
 
     def capabilities(self, model: str) -> Capabilities:
         """Return what the server can do, as `structured` says."""
-        return Capabilities(
-            api=self.api,
-            dialects=dict(model_info.COMPATIBLE[self.structured]),
-            store=False,
-            context=self.context(model),
-        )
+        return replace(super().capabilities(model), dialects=dict(model_info.COMPATIBLE[self.structured]))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from dataclasses import replace
 from typing import Any
 from urllib.parse import urlsplit
 
@@ -77,10 +78,5 @@ class OpenAIProvider(Provider):
     def capabilities(self, model: str) -> Capabilities:
         """Return what a model of OpenAI's can do; what a proxy in its place takes is taken to be older."""
         newer = self.at_home or model_info.is_reasoning(model)
-        return Capabilities(
-            api=self.api,
-            max_tokens_field="max_completion_tokens" if newer else "max_tokens",
-            dialects=dict(model_info.OPENAI),
-            store=False,
-            context=self.context(model),
-        )
+        field: Any = "max_completion_tokens" if newer else "max_tokens"
+        return replace(super().capabilities(model), max_tokens_field=field, dialects=dict(model_info.OPENAI))
