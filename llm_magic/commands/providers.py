@@ -209,7 +209,7 @@ def _test(command: Command, rest: str) -> Bundle:
     count = f"{len(models):,} model{'s' * (len(models) != 1)}"
     key = _key(provider)
     return _said(
-        f"{name} answers: {_url(provider)} lists {count} in {seconds:.2f} s{': ' if models else ''}{shown}. "
+        f"{name} answers: {_url(provider) or 'it'} lists {count} in {seconds:.2f} s{': ' if models else ''}{shown}. "
         f"Key: {key or 'none'}. No model was asked."
     )
 
@@ -217,6 +217,8 @@ def _test(command: Command, rest: str) -> Bundle:
 async def _listed(provider: Provider) -> list[str]:
     """Return the models that the server itself lists, whatever the configuration says."""
     await provider.prepare(lambda _: None)
+    if provider.own_backend:
+        return [card.id for card in await provider.list_models(refresh=True, patience=PATIENCE)]
     return [card.id for card in await provider.ask_for_models(PATIENCE, 0)]
 
 

@@ -395,6 +395,11 @@ class Provider(Configurable):
         """Return the request as it goes to the wire; a dry run calls this, too: nothing may be sent."""
         return request
 
+    @property
+    def own_backend(self) -> bool:
+        """Whether an author's own code sends the requests, in place of the OpenAI protocol."""
+        return type(self).exchange is not Provider.exchange
+
     async def exchange(
         self,
         request: Request,
@@ -437,8 +442,15 @@ class Provider(Configurable):
             error.hint = self.key_hint() or error.hint
             raise
 
-    async def preview(self, request: Request, capabilities: Capabilities) -> Preview:
-        """Return the request as it would be sent; nothing is sent.
+    async def preview(
+        self,
+        request: Request,
+        capabilities: Capabilities,
+        *,
+        timeout: float | None = None,  # noqa: ASYNC109 - shown, not waited for
+        max_retries: int | None = None,
+    ) -> Preview:
+        """Return the request as `exchange` would send it; nothing is sent.
 
         Raises
         ------
@@ -446,27 +458,23 @@ class Provider(Configurable):
             The provider sends by code of its own.
 
         """
-        if type(self).exchange is not Provider.exchange:
+        if self.own_backend:
             raise UnsupportedError(
                 f"{self.name} sends its requests by code of its own, so --dry-run cannot show them.",
                 f"Leave --dry-run out; an author can write {type(self).__name__}.preview.",
             )
         from llm_magic.wire import call as wire
 
-        return await wire.preview(await self._call(request, capabilities))
+        return await wire.preview(await self._call(request, capabilities, timeout, max_retries))
 
     async def _call(
-        self,
-        request: Request,
-        capabilities: Capabilities,
-        timeout: float | None = None,  # noqa: ASYNC109 - handed on
-        max_retries: int | None = None,
+        self, request: Request, capabilities: Capabilities, seconds: float | None, max_retries: int | None
     ) -> Call:
         """Address a request."""
         from llm_magic.wire.call import Call
 
         origin = self.origin(request.model)  # the name that was asked for: `adapt` may put a deployment in its place
-        return Call(self.client(), origin, capabilities, await self.adapt(request, capabilities), timeout, max_retries)
+        return Call(self.client(), origin, capabilities, await self.adapt(request, capabilities), seconds, max_retries)
 
     async def list_models(self, refresh: bool = False, *, patience: float | None = None) -> list[ModelCard]:
         """Return the models there are, asked for once and then kept; raises ProviderError.

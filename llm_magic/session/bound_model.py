@@ -75,7 +75,9 @@ async def preview(plan: Plan) -> Preview:
     provider = choice.target.provider
     listed = provider.cached_models or ()
     asked = _asked(plan, choice, choice.target.model or (listed[0].id if listed else "(the first model listed)"))
-    return await provider.preview(asked.first_request(plan), asked.capabilities)
+    options = choice.options
+    request = asked.first_request(plan)
+    return await provider.preview(request, asked.capabilities, timeout=options.timeout, max_retries=options.retries)
 
 
 def _asked(plan: Plan, choice: PlannedModel, model: str) -> BoundModel:

@@ -105,6 +105,8 @@ def test_it_answers_the_cells_of_a_notebook(kernel: Kernel, folder: Path) -> Non
     assert listed.split() == ["model", "context", "mine:parrot", "100"]
     used = kernel.run("%llm_usage").check().of_type("text/plain")[0].splitlines()[1]
     assert used.split()[:6] == ["mine", "parrot", "2", "2", "3", "3"]  # answers, requests, tokens
+    tested = kernel.run("%llm_provider test mine").check().of_type("text/plain")[0]
+    assert tested.startswith("mine answers: it lists 1 model in ")
     assert "UnsupportedError" in kernel.run("%%llm -m mine:parrot --dry-run\nHello").error_name
 
 
