@@ -313,24 +313,26 @@ class ProviderRegistry(Configurable):
     def _drop(self, name: str) -> None:
         _, provider = self._built.pop(name)
         self._gone.append(provider)
+        self._off_the_shelf(provider)
+
+    def _off_the_shelf(self, provider: Provider) -> None:
         if self.shelf is not None:
             self.shelf[:] = [item for item in self.shelf if item is not provider]
 
-    def _all(self) -> Iterable[Provider]:
+    def _ever_made(self) -> Iterable[Provider]:
         return [*(provider for _, provider in self._built.values()), *self._registered.values(), *self._gone]
 
     async def aclose(self) -> None:
         """Close every client, on the loop that used them."""
-        for provider in self._all():
+        for provider in self._ever_made():
             await provider.aclose()
         self._gone = []
 
     def close(self) -> None:
         """Stop what providers started besides clients: the embedded server."""
-        for provider in self._all():
+        for provider in self._ever_made():
             provider.close()
-            if self.shelf is not None:
-                self.shelf[:] = [item for item in self.shelf if item is not provider]
+            self._off_the_shelf(provider)
 
     def list_models(
         self, names: Iterable[str], *, patience: float, refresh: bool = False
