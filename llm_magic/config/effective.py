@@ -1,4 +1,4 @@
-"""Every setting in force, with its value, where it came from and what it is for; and the one place that changes one."""
+"""The settings in effect: value, source and help of each; and the one place that changes one."""
 
 from __future__ import annotations
 

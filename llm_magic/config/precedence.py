@@ -1,4 +1,4 @@
-"""Where each setting comes from: session over project over profile over default, and every value knows which it is."""
+"""Precedence of settings: session over project over profile over default; each knows its source."""
 
 from __future__ import annotations
 

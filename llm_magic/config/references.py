@@ -1,4 +1,4 @@
-"""References to environment variables in the place of a setting's value, read when it is used; and what is secret."""
+"""References to variables (`env:NAME`) as values of settings, read when used; and what is secret."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The provider: an endpoint of the OpenAI protocol, as traits of the configuration; or a backend of an author's own."""
+"""`Provider`: an endpoint of the OpenAI protocol as traits, or a backend of an author's own."""
 
 from __future__ import annotations
 

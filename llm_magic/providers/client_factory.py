@@ -1,4 +1,4 @@
-"""The SDK's clients, made so that no `OPENAI_*` value of the environment goes where it was not meant to go.
+"""The factory of the SDK's clients: no `OPENAI_*` value goes where it was not meant to go.
 
 The SDK reads key, organization, project and further headers from the environment by itself, whatever the base
 URL. What must not go is therefore left out by name, with `omit` in the default headers, which copies of the

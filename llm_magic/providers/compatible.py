@@ -1,4 +1,4 @@
-"""Any server that speaks the OpenAI protocol: proxies, gateways, llama.cpp, Ollama, OpenRouter and the like."""
+"""Any server of the OpenAI protocol: proxies, gateways, llama.cpp, Ollama, OpenRouter and the like."""
 
 from __future__ import annotations
 

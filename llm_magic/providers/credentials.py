@@ -1,4 +1,4 @@
-"""Secrets live outside the configuration, which only says where each one is; a secret never shows in a repr."""
+"""Credentials: where a provider's key comes from; none stands in the configuration or in a repr."""
 
 from __future__ import annotations
 
