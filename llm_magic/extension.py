@@ -7,7 +7,6 @@ from typing import TYPE_CHECKING, Any
 
 from llm_magic import api, completion, input_transformer
 from llm_magic.commands import LLMCommands
-from llm_magic.config.precedence import apply_project
 from llm_magic.magics import LLMMagics
 from llm_magic.picker import LLMPicker
 from llm_magic.providers import plugins
@@ -29,7 +28,7 @@ class Loaded:
         shelf: list[Any] = shell.configurables
         self.registry = ProviderRegistry(parent=self.magics)
         self.registry.shelf = shelf
-        apply_project(self.magics, self.registry)
+        self.registry.apply_project(self.magics)
         self.session = Session(self.magics, self.registry)
         self.magics.session = self.session
         self.commands = LLMCommands(shell, self.session)

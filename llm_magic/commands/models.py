@@ -2,72 +2,37 @@
 
 from __future__ import annotations
 
-import asyncio
-import time
-import weakref
 from collections.abc import Iterable, Mapping
 from fnmatch import fnmatchcase
 
 from llm_magic.commands.line import Command
 from llm_magic.display import markup, table
 from llm_magic.display.markup import Bundle
-from llm_magic.errors import LLMError, TimedOutError
+from llm_magic.errors import LLMError
 from llm_magic.options import Option
-from llm_magic.providers.base import ModelCard, Provider
-from llm_magic.providers.registry import ProviderRegistry
+from llm_magic.providers.model_info import ModelCard
 
 PATIENCE = 6.0
 """Seconds that a server has for its list."""
-FRESH = 60.0
-"""Seconds that a list counts as the one that the server has now."""
-_GRACE = 2.0  # seconds that a provider may take beyond its request: for a key that is asked for, a name looked up
 _WIDEST = 120
 _REFRESH = Option("refresh", ("--refresh",), "", "ask again")
-_asked_at: weakref.WeakKeyDictionary[Provider, float] = weakref.WeakKeyDictionary()
-
-Answer = list[ModelCard] | LLMError
-"""What a provider lists, or why it does not."""
 
 
 def run(command: Command) -> None:
     """Show the models."""
     line = command.read((_REFRESH,), most=1, usage="[PROVIDER[:TEXT]] [--refresh]")
     registry = command.session.registry
-    if registry.problem is not None:
-        raise type(registry.problem)(registry.problem.message, registry.problem.hint)
+    registry.raise_problem()
     wanted, _, pattern = (line.words[0] if line.words else "").partition(":")
     names = [wanted] if wanted else registry.names()
-    asking = ask_all(registry, names, patience=PATIENCE, refresh=bool(line.values.get("refresh")))
+    asking = registry.list_models(names, patience=PATIENCE, refresh=bool(line.values.get("refresh")))
     answers = command.wait(lambda _: asking, f"asking {', '.join(names)}")
     if wanted and isinstance(answer := answers[wanted], LLMError):
         raise answer
     command.show(_page(answers, pattern, registry.all_aliases()))
 
 
-async def ask_all(
-    registry: ProviderRegistry, names: Iterable[str], *, patience: float, refresh: bool = False
-) -> dict[str, Answer]:
-    """Return what each provider lists, or why it does not; `refresh` asks for fresh lists, too."""
-
-    async def ask(name: str) -> Answer:
-        try:
-            provider = registry.get(name)
-            stale = time.monotonic() - _asked_at.get(provider, float("-inf")) > FRESH
-            asking = provider.list_models(refresh=refresh or stale, patience=patience)
-            cards = await asyncio.wait_for(asking, patience + _GRACE)
-        except TimeoutError:
-            return TimedOutError(f"{provider.origin()} has not answered within {patience + _GRACE:.0f} s.")
-        except LLMError as error:
-            return error
-        if refresh or stale:
-            _asked_at[provider] = time.monotonic()
-        return cards
-
-    names = list(names)
-    return dict(zip(names, await asyncio.gather(*map(ask, names)), strict=True))
-
-
-def _page(answers: Mapping[str, Answer], pattern: str, aliases: Iterable[str]) -> Bundle:
+def _page(answers: Mapping[str, list[ModelCard] | LLMError], pattern: str, aliases: Iterable[str]) -> Bundle:
     """Return a table of the models, and a line for each provider that has none to show."""
     rows: list[dict[str, object]] = []
     lines: list[str] = []

@@ -20,13 +20,14 @@ from traitlets import TraitError, TraitType, Unicode
 from llm_magic.commands.line import Command, said
 from llm_magic.commands.models import PATIENCE, why
 from llm_magic.config.precedence import sources_of
+from llm_magic.config.references import is_secret_header
 from llm_magic.display import markup, table
 from llm_magic.display.markup import Bundle
 from llm_magic.errors import AuthenticationError, ConfigurationError, LLMError, OptionError
 from llm_magic.options import Option
 from llm_magic.options.reader import words
 from llm_magic.providers import plugins
-from llm_magic.providers.credentials import SecretCallable, is_secret_header
+from llm_magic.providers.credentials import SecretCallable
 
 if TYPE_CHECKING:
     from llm_magic.providers.base import Provider
@@ -196,18 +197,17 @@ def _test(command: Command, rest: str) -> Bundle:
     count = f"{len(models):,} model{'s' * (len(models) != 1)}"
     key = _key(provider)
     return said(
-        f"{name} answers: {_url(provider)} lists {count} in {seconds:.2f} s{': ' if models else ''}{shown}. "
+        f"{name} answers: {_url(provider) or 'it'} lists {count} in {seconds:.2f} s{': ' if models else ''}{shown}. "
         f"Key: {key or 'none'}. No model was asked."
     )
 
 
 async def _listed(provider: Provider) -> list[str]:
     """Return the models that the server itself lists, whatever the configuration says."""
-    from llm_magic.wire import models
-
     await provider.prepare(lambda _: None)
-    raw = await models.list_models(provider.client(), provider.origin(), timeout=PATIENCE, max_retries=0)
-    return [str(item.get("id") or item.get("name") or "") for item in raw]
+    if provider.own_backend:
+        return [card.id for card in await provider.list_models(refresh=True, patience=PATIENCE)]
+    return [card.id for card in await provider.ask_for_models(PATIENCE, 0)]
 
 
 _SUBJECTS: dict[str, Callable[[Command, str], Bundle]] = {

@@ -10,6 +10,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from llm_magic.background_loop import Emit
+from llm_magic.config.references import read
 from llm_magic.embeddings import EmbeddingOptions, Vectors, of_alias
 from llm_magic.errors import (
     AuthenticationError,
@@ -22,7 +23,6 @@ from llm_magic.errors import (
     UnsupportedError,
 )
 from llm_magic.events import Attempt, Usage
-from llm_magic.providers.credentials import read
 from llm_magic.request import Request
 from llm_magic.response import Response
 

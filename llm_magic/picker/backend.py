@@ -7,7 +7,6 @@ from concurrent.futures import Future
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
-from llm_magic.commands.models import Answer, ask_all
 from llm_magic.config.effective import masked
 from llm_magic.config.precedence import DEFAULT, sources_of
 from llm_magic.errors import LLMError, OptionError
@@ -17,6 +16,7 @@ from llm_magic.session.plan import Cell, choose
 
 if TYPE_CHECKING:
     from llm_magic.picker.try_it import TryIt
+    from llm_magic.providers.registry import Listed
     from llm_magic.session import Session
 
 ALIASES = ":aliases"
@@ -183,11 +183,11 @@ class PickerBackend:
             tell(Listing(provider, url, cached))
             return
 
-        def told(future: Future[dict[str, Answer]]) -> None:
+        def told(future: Future[Listed]) -> None:
             if not future.cancelled():
                 tell(_listing(provider, url, future))
 
-        asking = ask_all(self._session.registry, [provider], patience=PATIENCE, refresh=refresh)
+        asking = self._session.registry.list_models([provider], patience=PATIENCE, refresh=refresh)
         self._session.loop.submit(asking).add_done_callback(told)
 
     def choose(self, model: str) -> None:
@@ -252,9 +252,12 @@ class PickerBackend:
         return "Used so far: " + " · ".join(facts)
 
 
-def _listing(provider: str, url: str, future: Future[dict[str, Answer]]) -> Listing:
+def _listing(provider: str, url: str, future: Future[Listed]) -> Listing:
     """Return what became of asking for a list."""
-    answer = future.exception() or future.result()[provider]  # there is no cell to fail: the panel says it
-    if isinstance(answer, BaseException):
+    try:
+        answer = future.result()[provider]
+    except Exception as error:  # noqa: BLE001 - there is no cell to fail: the panel says it
+        return Listing(provider, url, problem=str(error))
+    if isinstance(answer, LLMError):
         return Listing(provider, url, problem=str(answer))
     return Listing(provider, url, tuple(answer))

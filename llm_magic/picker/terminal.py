@@ -5,7 +5,6 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from llm_magic.commands.models import ask_all
 from llm_magic.errors import LLMError, OptionError
 from llm_magic.picker import rows
 from llm_magic.picker.backend import PATIENCE
@@ -29,7 +28,7 @@ class NumberedList:
 def listing(session: Session, search: str = "") -> NumberedList:
     """Ask all providers for their models, and number those that hold the words of `search`."""
     registry = session.registry
-    answers = session.loop.run(ask_all(registry, registry.names(), patience=PATIENCE))
+    answers = session.loop.run(registry.list_models(registry.names(), patience=PATIENCE))
     in_force = _in_force(session)
     lines: list[str] = []
     numbered: list[str] = []

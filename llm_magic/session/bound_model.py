@@ -8,11 +8,8 @@ from contextlib import aclosing
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
-from llm_magic.errors import AuthenticationError
 from llm_magic.events import Event, Note, Progress, TextDelta, ToolCallDelta
 from llm_magic.session.plan import Plan, PlannedModel, compose
-from llm_magic.wire import call as wire
-from llm_magic.wire.call import Call, Preview
 
 if TYPE_CHECKING:
     from llm_magic.background_loop import Emit
@@ -20,6 +17,7 @@ if TYPE_CHECKING:
     from llm_magic.output.dialects import Structure
     from llm_magic.providers.base import Provider
     from llm_magic.request import Request
+    from llm_magic.wire.call import Preview
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,34 +34,24 @@ class BoundModel:
         """Return the request that a plan begins with."""
         return compose(plan, self.planned, self.model, self.capabilities, self.structure)
 
-    async def call(self, request: Request) -> Call:
-        """Address a request."""
-        options = self.planned.options
-        return Call(
-            client=self.provider.client(),
-            origin=self.provider.origin(self.model),
-            capabilities=self.capabilities,
-            request=await self.provider.adapt(request, self.capabilities),
-            timeout=options.timeout,
-            max_retries=options.retries,
-        )
-
-    async def exchange(self, request: Request) -> AsyncGenerator[list[Event], None]:
+    def exchange(self, request: Request) -> AsyncGenerator[list[Event], None]:
         """Send a request and yield what comes; what a server would surely refuse is refused here, in better words."""
-        await self.provider.check(request, self.capabilities)
+        options = self.planned.options
+        stream = self.provider.exchange(
+            request, self.capabilities, timeout=options.timeout, max_retries=options.retries
+        )
         forced = self.structure is not None and self.structure.dialect == "tool_call"
-        try:
-            async with aclosing(wire.exchange(await self.call(request))) as stream:
-                async for batch in stream:
-                    yield [_as_text(event) for event in batch] if forced else batch
-        except AuthenticationError as error:
-            error.hint = self.provider.key_hint() or error.hint
-            raise
+        return _as_text(stream) if forced else stream
 
 
-def _as_text(event: Event) -> Event:
+async def _as_text(stream: AsyncGenerator[list[Event], None]) -> AsyncGenerator[list[Event], None]:
     """Turn the arguments of a forced tool call, which are the answer, into its text."""
-    return TextDelta(event.arguments, event.index) if isinstance(event, ToolCallDelta) else event
+    async with aclosing(stream):
+        async for batch in stream:
+            yield [
+                TextDelta(event.arguments, event.index) if isinstance(event, ToolCallDelta) else event
+                for event in batch
+            ]
 
 
 async def prepare(plan: Plan, planned: PlannedModel, emit: Emit[Event]) -> BoundModel:
@@ -84,9 +72,11 @@ async def prepare(plan: Plan, planned: PlannedModel, emit: Emit[Event]) -> Bound
 async def preview(plan: Plan) -> Preview:
     """Return the first request of a plan as it would be sent; nothing is sent, started or listed."""
     planned = plan.models[0]
-    listed = planned.target.provider.cached_models or ()
+    provider, options = planned.target.provider, planned.options
+    listed = provider.cached_models or ()
     bound = _bind(plan, planned, planned.target.model or (listed[0].id if listed else "(the first model listed)"))
-    return await wire.preview(await bound.call(bound.first_request(plan)))
+    request = bound.first_request(plan)
+    return await provider.preview(request, bound.capabilities, timeout=options.timeout, max_retries=options.retries)
 
 
 def _bind(plan: Plan, planned: PlannedModel, model: str) -> BoundModel:

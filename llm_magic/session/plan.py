@@ -7,10 +7,10 @@ from dataclasses import dataclass, field, fields
 from fnmatch import fnmatchcase
 from typing import TYPE_CHECKING, Any
 
+from llm_magic.config.references import read
 from llm_magic.errors import OptionError, PromptError
 from llm_magic.messages import Message, Part, Text, system, user
 from llm_magic.options import Options, from_mapping
-from llm_magic.providers.credentials import read
 from llm_magic.request import Parameters, Request
 
 if TYPE_CHECKING:
