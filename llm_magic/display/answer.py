@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-import json
-import re
 from dataclasses import asdict
 from typing import Any
 
 from llm_magic.display import markup, table
 from llm_magic.draft import Draft
-from llm_magic.markdown import for_notebook
+from llm_magic.markdown import fences, for_notebook
 from llm_magic.response import Response
 from llm_magic.text_buffer import TextBuffer
 
@@ -46,12 +44,6 @@ class Reader:
 
 
 Bundle = dict[str, Any]
-
-_CODE = re.compile(
-    r"^[ ]{0,3}(?P<mark>`{3,}|~{3,})(?P<info>[^\n]*)\n(?P<code>.*?)(?:^[ ]{0,3}(?P=mark)[`~]*[ \t]*$|\Z)",
-    re.MULTILINE | re.DOTALL,
-)
-
 
 def metadata(response: Response) -> Bundle:
     """Return what the notebook keeps about an answer."""
@@ -104,27 +96,16 @@ def code_of(text: str) -> str:
     'x = 1\n'
 
     """
-    blocks = [found["code"] for found in _CODE.finditer(text)]
+    blocks = [block.code for block in fences.code_blocks(text)]
     return "\n".join(blocks) if blocks else text
 
 
 def fenced(text: str, show: str, *, whole: bool = False) -> str:
     """Return the code or the JSON of an answer as a fenced block."""
     if show == "json":
-        info, code = "json", _pretty(text) if whole else text
-    else:
-        found = _CODE.search(text)
-        info, code = (found["info"].strip() if found else ""), code_of(text)
-    longest = max((len(run) for run in re.findall("`+", code)), default=0)
-    fence = "`" * max(3, longest + 1)
-    return f"{fence}{info}\n{code.removesuffix(chr(10))}\n{fence}\n"
-
-
-def _pretty(text: str) -> str:
-    try:
-        return json.dumps(json.loads(text), indent=2, ensure_ascii=False)
-    except ValueError:
-        return text
+        return fences.fenced(markup.indented(text) if whole else text, "json")
+    first = next(fences.code_blocks(text), None)
+    return fences.fenced(code_of(text), first.info if first is not None else "")
 
 
 def _value(response: Response, *, typed: bool) -> str | None:
@@ -160,7 +141,7 @@ def as_text(response: Response, show: str) -> str:
     if show == "code":
         return code_of(response.text)
     if show == "json":
-        return _pretty(response.text)
+        return markup.indented(response.text)
     if response.alternatives:
         answers = [_plain(each.text, each.value) for each in response.alternatives]
         return "\n\n".join(f"[{title}]\n{text}" for title, text in zip(_titles(len(answers)), answers, strict=True))

@@ -43,7 +43,7 @@ def folded(title: str, text: str) -> Bundle:
         f'<details style="{_QUIET}"><summary style="cursor: pointer">{escape(title)}</summary>'
         f'<pre style="{_PRE}">{escape(text)}</pre></details>'
     )
-    return {"text/plain": f"{title}\n{_indented(text)}", "text/html": html}
+    return {"text/plain": "\n    ".join([title, *text.splitlines()]), "text/html": html}
 
 
 def unfolding(title: str, html: str, *, opened: bool) -> str:
@@ -76,7 +76,7 @@ def tool_run(run: ToolRun) -> Bundle:
     """Return a tool call with its result, folded."""
     call = f"{run.name}({_arguments(run.arguments)})"
     outcome = "failed" if run.failed else "not run" if run.result is None else _short(run.result, 60)
-    arguments = _pretty(run.arguments)
+    arguments = indented(run.arguments)
     result = "" if run.result is None else f"\n→ {run.result}"
     return folded(f"{_short(call, 100)} → {outcome}", f"{run.name} {arguments}{result}")
 
@@ -125,7 +125,8 @@ def _arguments(document: str) -> str:
     return ", ".join(f"{name}={value!r}" for name, value in values.items())
 
 
-def _pretty(document: str) -> str:
+def indented(document: str) -> str:
+    """Return a JSON document with a member a line; text that is none as it is."""
     try:
         return json.dumps(json.loads(document), indent=2, ensure_ascii=False)
     except ValueError:
@@ -140,7 +141,3 @@ def _short(text: str, length: int) -> str:
 def _size(text: str) -> str:
     words = len(text.split())
     return f"{words:,} word{'s' * (words != 1)}"
-
-
-def _indented(text: str) -> str:
-    return "\n".join(f"    {line}" for line in text.splitlines())
