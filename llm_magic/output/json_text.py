@@ -9,9 +9,9 @@ from collections.abc import Iterator
 from typing import Any
 
 from llm_magic.errors import InvalidValueError
+from llm_magic.markdown.fences import code_blocks
 
 _SURROGATE = re.compile(r"\\u[dD][89abABcdefCDEF]")
-_FENCE = re.compile(r"^[ \t]*(`{3,}|~{3,})[^\n`]*\n(.*?)\n?^[ \t]*\1[ \t]*$", re.MULTILINE | re.DOTALL)
 
 
 def loads(text: str) -> Any:
@@ -68,10 +68,8 @@ def unfenced(text: str) -> str:
 
     """
     stripped = text.strip()
-    if "```" not in stripped and "~~~" not in stripped:
-        return stripped
-    blocks = _FENCE.findall(stripped)
-    return blocks[0][1].strip() if len(blocks) == 1 else stripped
+    blocks = [block for block in code_blocks(stripped) if block.closed]
+    return blocks[0].code.strip() if len(blocks) == 1 else stripped
 
 
 def find_object(text: str) -> str | None:

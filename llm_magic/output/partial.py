@@ -11,12 +11,14 @@ import re
 from collections.abc import Callable
 from typing import Any
 
+from llm_magic.markdown.fences import RUN
+
 _BETWEEN = re.compile(r"[\s,]*")
 _COLON = re.compile(r"\s*:\s*")
 _WORD = re.compile(r"[-+.0-9A-Za-z]+")
 _INSIDE = re.compile(r'[^"\\]*(?:\\.[^"\\]*)*', re.DOTALL)
 _OPEN_ESCAPE = re.compile(r"\\u(?:[0-9a-fA-F]{0,3}|[dD][89abAB][0-9a-fA-F]{2}(?:\\|\\u[0-9a-fA-F]{0,3})?)$")
-_FENCE = re.compile(r"\s*(?:```|~~~)[^\n]*\n\s*")
+_FENCE = re.compile(rf"\s*(?:{RUN})[^\n]*\n\s*", re.MULTILINE)
 _CLOSING = {"{": "}", "[": "]"}
 _MAX_DEPTH = 100
 
