@@ -1,4 +1,4 @@
-"""Reads what is new in a draft, at the cost of what is new."""
+"""An answer as an output of a notebook or as plain text: while it streams, and as it is saved."""
 
 from __future__ import annotations
 
@@ -6,46 +6,13 @@ from dataclasses import asdict
 from typing import Any
 
 from llm_magic.display import markup, table
+from llm_magic.display.markup import Bundle
 from llm_magic.draft import Draft
 from llm_magic.markdown import fences, for_notebook
 from llm_magic.response import Response
-from llm_magic.text_buffer import TextBuffer
 
 
-class Reader:
-    """Follows the text of the first answer of a draft, and counts the characters of all its answers."""
-
-    def __init__(self) -> None:
-        self._buffer = TextBuffer()  # that of the draft
-        self._position = 0  # in it
-        self._read = 0  # characters of it
-        self.length = 0
-        """Characters of all answers."""
-        self.grew = False
-        """Whether the last reading found something."""
-
-    @property
-    def text(self) -> str:
-        """The text of the first answer, after a restart still the one that was read."""
-        return str(self._buffer)
-
-    def read(self, draft: Draft) -> str:
-        """Return what the first answer has more than at the last reading."""
-        self._buffer = draft.buffer()
-        fresh, self._position = self._buffer.read(self._position)
-        self._read += len(fresh)
-        length = draft.length
-        self.grew, self.length = length != self.length, length
-        return fresh
-
-    def rest(self, text: str) -> str:
-        """Return what a whole text has more than what was read."""
-        return text[self._read :]
-
-
-Bundle = dict[str, Any]
-
-def metadata(response: Response) -> Bundle:
+def metadata(response: Response) -> dict[str, Any]:
     """Return what the notebook keeps about an answer."""
     return {
         "llm_magic": {
@@ -83,9 +50,9 @@ def growing(draft: Draft, value: Any, show: str) -> Bundle:
         return {"text/markdown": fenced(draft.text, show)}
     if len(draft.indexes) > 1:
         texts = [str(draft.buffer(index)) for index in draft.indexes]
-        return {**markup.side_by_side([markup.prewrapped(each) for each in texts], _titles(len(texts)))}
+        return markup.side_by_side([markup.prewrapped(each) for each in texts], _titles(len(texts)))
     if value is not None:
-        return {**table.shown(value)}
+        return table.shown(value)
     return {"text/markdown": for_notebook(draft.text)}
 
 

@@ -10,10 +10,11 @@ from __future__ import annotations
 import time
 from collections.abc import Callable
 
-from llm_magic.display import Reading, answer, markup
-from llm_magic.display.answer import Reader
-from llm_magic.display.outputs import Bundle, Cell, Outputs
+from llm_magic.display import answer, markup
+from llm_magic.display.markup import Bundle
+from llm_magic.display.outputs import CellPublisher, Outputs
 from llm_magic.display.streaming_outputs import Pace, StreamingOutputs
+from llm_magic.display.view import DraftReader, ValueSoFar
 from llm_magic.draft import Draft
 from llm_magic.markdown import for_notebook
 from llm_magic.response import Response
@@ -40,7 +41,9 @@ class NotebookView:
 
     """
 
-    def __init__(self, cell: Cell, show: str, repaints: float, clock: Callable[[], float] = time.perf_counter) -> None:
+    def __init__(
+        self, cell: CellPublisher, show: str, repaints: float, clock: Callable[[], float] = time.perf_counter
+    ) -> None:
         self._show = show
         self._clock = clock
         self._pace = Pace(repaints)
@@ -59,7 +62,7 @@ class NotebookView:
 
     def _begin_answer(self, generation: int) -> None:
         self._generation = generation
-        self._reader = Reader()
+        self._reader = DraftReader()
         self._flow = StreamingOutputs()
         self._reasoned = False
         self._dirty = False
@@ -95,7 +98,7 @@ class NotebookView:
         if self._streams or self._show == "none":
             self._outputs.add(self._notes[-1])
 
-    def update(self, draft: Draft, reading: Reading | None = None) -> None:
+    def update(self, draft: Draft, reading: ValueSoFar | None = None) -> None:
         """Show what is new, unless it is too early for that."""
         if not self._streams:
             return
@@ -160,7 +163,7 @@ class NotebookView:
 
     # The answer while it grows
 
-    def _paint(self, draft: Draft, reading: Reading | None, now: float) -> None:
+    def _paint(self, draft: Draft, reading: ValueSoFar | None, now: float) -> None:
         value = reading() if reading is not None else None
         if value is not None or len(draft.indexes) > 1:
             self._by_block = False

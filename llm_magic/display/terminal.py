@@ -6,9 +6,9 @@ import time
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
-from llm_magic.display import Reading, answer, markup, table
-from llm_magic.display.answer import Reader
+from llm_magic.display import answer, markup, table
 from llm_magic.display.blocks import Splitter
+from llm_magic.display.view import DraftReader, ValueSoFar
 from llm_magic.draft import Draft
 from llm_magic.response import Response
 
@@ -62,11 +62,11 @@ class TerminalView:
     def _begin_answer(self, generation: int) -> None:
         self._generation = generation
         self._splitter = Splitter()
-        self._reader = Reader()
+        self._reader = DraftReader()
         self._printed = False
         self._reasoned = False
         self._dirty = False
-        self._reading: Reading | None = None
+        self._reading: ValueSoFar | None = None
         self._several = False
 
     @property
@@ -91,7 +91,7 @@ class TerminalView:
         """Print a line that stays."""
         self._print(_styled(text, "yellow"))
 
-    def update(self, draft: Draft, reading: Reading | None = None) -> None:
+    def update(self, draft: Draft, reading: ValueSoFar | None = None) -> None:
         """Show what is new."""
         if not self._streams:
             return
