@@ -9,20 +9,12 @@ from llm_magic.markdown.fences import code_blocks
 
 PYTHON = frozenset({"", "python", "python3", "py", "py3", "ipython", "ipython3", "pycon"})
 MAGICS = {
-    "bash": "bash",
-    "sh": "sh",
+    **{name: name for name in ("bash", "sh", "html", "javascript", "latex", "markdown", "svg", "perl", "ruby")},
     "shell": "bash",
     "console": "bash",
-    "html": "html",
-    "javascript": "javascript",
     "js": "javascript",
-    "latex": "latex",
     "tex": "latex",
-    "markdown": "markdown",
     "md": "markdown",
-    "svg": "svg",
-    "perl": "perl",
-    "ruby": "ruby",
 }
 """Languages for which IPython has a cell magic: https://ipython.readthedocs.io/en/stable/interactive/magics.html"""
 

@@ -42,7 +42,7 @@ def finished(response: Response, show: str, *, typed: bool = False) -> Bundle:
     return bundle if html is None else {**bundle, "text/html": html}
 
 
-def growing(draft: Draft, value: Any, show: str) -> Bundle:
+def streaming(draft: Draft, value: Any, show: str) -> Bundle:
     """Return the output of an answer that is not complete, where it is painted as a whole."""
     if show == "text":
         return {"text/plain": draft.text}
@@ -54,6 +54,17 @@ def growing(draft: Draft, value: Any, show: str) -> Bundle:
     if value is not None:
         return table.shown(value)
     return {"text/markdown": for_notebook(draft.text)}
+
+
+def called(draft: Draft) -> str:
+    """Return a line on the tools that an answer without text is about to call; empty for none."""
+    calls = ", ".join(call.name for call in draft.tool_calls if call.name)
+    return f"calling {calls} …" if calls else ""
+
+
+def is_text(response: Response) -> bool:
+    """Tell whether an answer is shown as its text: it is one, and no value that has parts."""
+    return not response.alternatives and not table.is_structured(response.value)
 
 
 def code_of(text: str) -> str:

@@ -44,14 +44,11 @@ def mark(text: str) -> Bundle:
 
 def folded(title: str, text: str) -> Bundle:
     """Return a text of which only the title is seen until it is unfolded."""
-    html = (
-        f'<details style="{_QUIET}"><summary style="cursor: pointer">{escape(title)}</summary>'
-        f'<pre style="{_PRE}">{escape(text)}</pre></details>'
-    )
+    html = unfolding(title, f'<pre style="{_PRE}">{escape(text)}</pre>')
     return {"text/plain": "\n    ".join([title, *text.splitlines()]), "text/html": html}
 
 
-def unfolding(title: str, html: str, *, opened: bool) -> str:
+def unfolding(title: str, html: str, *, opened: bool = False) -> str:
     """Return HTML of which only the title is seen until it is unfolded; `opened` it is from the start."""
     return (
         f'<details{" open" if opened else ""}><summary style="cursor: pointer; {_QUIET}">{escape(title)}</summary>'

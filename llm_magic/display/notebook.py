@@ -98,7 +98,7 @@ class NotebookView:
         if self._streams or self._show == "none":
             self._outputs.add(self._notes[-1])
 
-    def update(self, draft: Draft, reading: ValueSoFar | None = None) -> None:
+    def update(self, draft: Draft, value: ValueSoFar | None = None) -> None:
         """Show what is new, unless it is too early for that."""
         if not self._streams:
             return
@@ -118,7 +118,7 @@ class NotebookView:
         if self._dirty and self._pace.delay(now, self._size, self._reader.length) <= 0:
             self._line = ""
             self._fold_reasoning(draft.reasoning)
-            self._paint(draft, reading, now)
+            self._paint(draft, value, now)
 
     def finish(self, response: Response, footer: str) -> None:
         """Show the final outputs."""
@@ -146,9 +146,8 @@ class NotebookView:
 
     def _show_thinking(self, draft: Draft) -> None:
         """Say that the model reasons, or what it is about to call."""
-        calls = ", ".join(call.name for call in draft.tool_calls if call.name)
-        if calls:
-            self.progress(f"calling {calls} …")
+        if calls := answer.called(draft):
+            self.progress(calls)
         elif reasoning := draft.reasoning:
             self.progress(f"reasoning, {draft.seconds:.0f} s: … {' '.join(reasoning[-120:].split())}")
 
@@ -163,15 +162,15 @@ class NotebookView:
 
     # The answer while it grows
 
-    def _paint(self, draft: Draft, reading: ValueSoFar | None, now: float) -> None:
-        value = reading() if reading is not None else None
+    def _paint(self, draft: Draft, value_so_far: ValueSoFar | None, now: float) -> None:
+        value = value_so_far() if value_so_far is not None else None
         if value is not None or len(draft.indexes) > 1:
             self._by_block = False
             self._typed = self._typed or value is not None
         if self._by_block:
             self._paint_blocks(now)
             return
-        self._outputs.paint(answer.growing(draft, value, self._show))
+        self._outputs.paint(answer.streaming(draft, value, self._show))
         self._pace.painted(now, self._reader.length)
         self._dirty = False
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 
-from llm_magic.display import answer, markup, table
+from llm_magic.display import answer, markup
 from llm_magic.display.view import DraftReader, ValueSoFar
 from llm_magic.draft import Draft
 from llm_magic.response import Response
@@ -41,9 +41,9 @@ class PlainView:
         """Write a line to stderr."""
         sys.stderr.write(f"{text}\n")
 
-    def update(self, draft: Draft, reading: ValueSoFar | None = None) -> None:
+    def update(self, draft: Draft, value: ValueSoFar | None = None) -> None:
         """Write what is new, unless it will be a value or one of several answers."""
-        self._streams = self._streams and reading is None and len(draft.indexes) <= 1
+        self._streams = self._streams and value is None and len(draft.indexes) <= 1
         if not self._streams:
             return
         if draft.generation != self._generation:
@@ -70,7 +70,7 @@ class PlainView:
             self.note(marked["text/plain"])
 
     def _write_answer(self, response: Response) -> None:
-        if self._streams and not response.alternatives and not table.is_structured(response.value):
+        if self._streams and answer.is_text(response):
             self._write(self._reader.rest(response.text))
         else:
             self._end_line()
