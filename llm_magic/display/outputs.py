@@ -61,12 +61,12 @@ class CellPublisher:
         """Replace the output of that name."""
         self._publish("update_display_data", bundle, metadata, slot)
 
-    def clear(self, *, wait: bool = True) -> None:
-        """Remove the cell's outputs, with `wait` as soon as there is a new one."""
+    def clear(self) -> None:
+        """Remove the cell's outputs as soon as there is a new one."""
         if self._here():
-            self._context.run(self._publisher.clear_output, wait)
+            self._context.run(self._publisher.clear_output, True)
         else:
-            self._send("clear_output", {"wait": wait})
+            self._send("clear_output", {"wait": True})
 
     def _publish(self, kind: str, bundle: Bundle, metadata: dict[str, Any] | None, slot: str | None) -> None:
         transient = {"display_id": slot} if slot else {}
@@ -130,26 +130,27 @@ class Outputs:
         self._holds_line = line
         if self._slot is not None:
             self._cell.update(bundle, slot=self._slot)
-            return
-        self._slot = uuid.uuid4().hex
-        self._cell.show(bundle, slot=self._slot)
-        self.count += 1
+        else:
+            self._slot = uuid.uuid4().hex
+            self._show(bundle, slot=self._slot)
 
     def settle(self, bundle: Bundle, metadata: dict[str, Any] | None = None) -> None:
         """Make this an output that stays, in the place of what was repainted."""
         if self._slot is not None:
             self._cell.update(bundle, metadata, slot=self._slot)
             self._slot = None
-            return
-        self._cell.show(bundle, metadata)
-        self.count += 1
+        else:
+            self._show(bundle, metadata)
 
     def add(self, bundle: Bundle) -> None:
         """Add an output that stays and is not part of the answer."""
-        if self._slot is not None and self._holds_line:
+        if self._holds_line:
             self.settle(bundle)
-            return
-        self._cell.show(bundle)
+        else:
+            self._show(bundle)
+
+    def _show(self, bundle: Bundle, metadata: dict[str, Any] | None = None, slot: str | None = None) -> None:
+        self._cell.show(bundle, metadata, slot=slot)
         self.count += 1
 
     def drop_line(self) -> None:
@@ -165,7 +166,7 @@ class Outputs:
 
     def clear(self) -> None:
         """Remove all outputs as soon as there is a new one."""
-        self._cell.clear(wait=True)
+        self._cell.clear()
         self._slot = None
         self.count = 0
 

@@ -61,7 +61,7 @@ def closing(opened: re.Match[str]) -> re.Pattern[str]:
 
 def opening_run(content: str) -> str:
     """Return the run with which a line, given without what stands before it, opens fenced code; empty where none."""
-    found = _RUN.match(content)
+    found = _RUN.match(content) if content.startswith(("```", "~~~")) else None
     return found[0] if found else ""
 
 
