@@ -1,4 +1,4 @@
-"""The code of an answer, ready for the next cell: fences off, Python joined, other languages under their cell magic."""
+"""The code of an answer for the next cell: Python joined, others under their cell magic."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A list of records as columns and rows, for a table on screen or a data frame; the list itself stays as it is."""
+"""Records as columns and rows, for a table on screen or a data frame."""
 
 from __future__ import annotations
 

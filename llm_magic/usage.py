@@ -1,4 +1,4 @@
-"""What was used so far, by provider and model; only what servers counted and what prices were given for."""
+"""The ledger: what was used so far, by provider and model, as servers counted it."""
 
 from __future__ import annotations
 
@@ -52,7 +52,7 @@ class UsageRow:
     unpriced: int = 0
 
     def __add__(self, other: UsageRow) -> UsageRow:
-        """Return the sum of both, under the name of the first; the cost is that of those that have one."""
+        """Return the sum under the name of the first; the cost of those that have one."""
         sums = {field.name: getattr(self, field.name) for field in fields(self)}
         for name in _SUMMED:
             more = getattr(other, name)
@@ -84,7 +84,7 @@ class Ledger:
         self._rows: dict[tuple[str, str], UsageRow] = {}
 
     def add(self, response: Response) -> None:
-        """Enter a response: tokens, time and cost for the model that gave it, requests for each model asked."""
+        """Enter a response: its usage for the model that gave it, requests for each model asked."""
         attempts = response.attempts
         succeeded = any(attempt.status is not None and attempt.status < _FAILED for attempt in attempts)
         answered = succeeded or response.usage is not None or bool(response.text)

@@ -1,4 +1,4 @@
-"""`%llm_usage`: what was used so far, as the ledger has it; what is not known is said, and nothing is guessed."""
+"""`%llm_usage`: the ledger as a table and bars; what is not known is said, nothing is guessed."""
 
 from __future__ import annotations
 
@@ -74,7 +74,7 @@ _TRACK = "display: flex; width: 16em; height: 0.8em; background: var(--jp-layout
 
 
 def _chart(rows: Sequence[UsageRow]) -> str:
-    """Return the tokens of each model as bars, in HTML, the longest as wide as there is room; empty without any."""
+    """Return the tokens of each model as bars, in HTML; empty where none were counted."""
     used = [row for row in rows if row.input_tokens + row.output_tokens]
     if not used:
         return ""

@@ -1,4 +1,4 @@
-"""What is seen: a view repaints the state of an answer; it knows nothing of providers and asks nothing."""
+"""What is seen: a view repaints the state of an answer; it knows no providers and asks nothing."""
 
 from __future__ import annotations
 

@@ -1,8 +1,9 @@
-"""Markdown that arrives in pieces is split into finished blocks, which never change again, and a tail that may.
+"""Markdown that arrives in pieces, split into finished blocks, which stay, and a tail that may change.
 
-A boundary is set only where a reader of the whole text would set one, too: fenced code, lists (loose ones, too),
-tables, block quotes, maths, HTML elements and footnotes stay whole. In doubt two blocks stay together. Blocks depend
-on the text alone, not on the pieces it came in, and the work on the new text alone.
+A boundary is set only where a reader of the whole text would set one, too: fenced code, lists
+(loose ones, too), tables, block quotes, maths, HTML elements and footnotes stay whole. In doubt two
+blocks stay together. Blocks depend on the text alone, not on the pieces it came in, and the work on
+the new text alone.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""The quiet line below an answer, and how its figures are written, there and elsewhere: tokens, seconds, dollars."""
+"""The quiet line below an answer, and how tokens, seconds and dollars are written everywhere."""
 
 from __future__ import annotations
 

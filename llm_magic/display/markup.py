@@ -1,4 +1,4 @@
-"""Quiet lines, marks and folded texts as HTML and as plain text; whatever a model wrote is escaped."""
+"""Quiet lines, marks, folded texts as HTML and plain text; whatever a model wrote is escaped."""
 
 from __future__ import annotations
 

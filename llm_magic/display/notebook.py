@@ -1,8 +1,9 @@
-"""An answer in a notebook: finished blocks are outputs that stay, the tail is repainted, at the end all is one output.
+"""An answer in a notebook: finished blocks stay, the tail is repainted, the end is one output.
 
-While it streams the cell has: what is folded (reasoning, tool calls), finished blocks, the tail. When it ends these are
-cleared as the final outputs come: what is folded, the answer, marks and notes, the footer. Where the cell holds
-outputs of other code, too (`%llm` among other lines), nothing is cleared: the answer is one output, repainted whole.
+While it streams the cell has: what is folded (reasoning, tool calls), finished blocks, the tail.
+When it ends these are cleared as the final outputs come: what is folded, the answer, marks and
+notes, the footer. Where the cell holds outputs of other code, too (`%llm` among other lines),
+nothing is cleared: the answer is one output, repainted whole.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""The outputs of one cell of a notebook, from whatever thread: everything published here goes to that cell."""
+"""The outputs of one cell of a notebook: what is published goes there, from whatever thread."""
 
 from __future__ import annotations
 

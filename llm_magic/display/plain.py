@@ -1,4 +1,4 @@
-"""An answer where nobody looks at a terminal: its text on stdout as it arrives, everything else on stderr."""
+"""An answer without a terminal: its text on stdout as it arrives, everything else on stderr."""
 
 from __future__ import annotations
 

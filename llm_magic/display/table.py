@@ -1,4 +1,4 @@
-"""A value as a table, as fields or as text, in HTML and in plain text; everything in it is escaped."""
+"""A value as a table, as fields or as text, in HTML (everything is escaped) and in plain text."""
 
 from __future__ import annotations
 

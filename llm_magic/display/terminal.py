@@ -1,4 +1,4 @@
-"""An answer in a terminal: finished blocks are printed once, only the tail below them is repainted."""
+"""An answer in a terminal: finished blocks are printed once, only the tail is repainted."""
 
 from __future__ import annotations
 

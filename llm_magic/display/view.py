@@ -1,4 +1,4 @@
-"""What shows an answer: the `View` protocol, and how a view reads a draft at the cost of what is new."""
+"""The protocol of a view, which shows an answer, and how a view reads a draft: only what is new."""
 
 from __future__ import annotations
 
@@ -10,11 +10,11 @@ from llm_magic.response import Response
 from llm_magic.text_buffer import TextBuffer
 
 ValueSoFar = Callable[[], Any]
-"""Returns the typed value as far as it can be read, None before it begins; costs something, so call it to paint."""
+"""Returns the typed value as far as it can be read, None before it begins; call it only to paint."""
 
 
 class View(Protocol):
-    """Shows one answer in one cell. Calls come from one thread, which need not be the cell's own."""
+    """Shows one answer in one cell. Calls come from one thread, not always the cell's own."""
 
     @property
     def wait(self) -> float:
@@ -40,7 +40,7 @@ class View(Protocol):
 
 
 class DraftReader:
-    """Follows the text of the first answer of a draft, and counts the characters of all its answers."""
+    """Follows the text of the first answer of a draft, and counts characters of all answers."""
 
     def __init__(self) -> None:
         self._buffer = TextBuffer()  # that of the draft

@@ -1,4 +1,4 @@
-"""Fenced code (CommonMark 0.31, 4.5): the fences that open and close it, its info string, a fence for any text.
+"""Fenced code (CommonMark 0.31, 4.5): opening and closing fences, info strings, a fence for a text.
 
 What stands before an opening fence on its line says in which quotes and list items the code is.
 """
@@ -20,7 +20,7 @@ _RUN = re.compile(RUN)
 
 @dataclass(frozen=True, slots=True)
 class CodeBlock:
-    """Fenced code, from `start` to `end` of the text that it is in; `closed` by a fence, or by the end of the text."""
+    """Fenced code, from `start` to `end` of a text; not `closed` where the text ends before it does."""
 
     info: str
     code: str
@@ -30,12 +30,12 @@ class CodeBlock:
 
     @property
     def language(self) -> str:
-        """The first word of the info string, in lower case, without the braces of Pandoc's attributes."""
+        """The first word of the info string in lower case, without the braces of Pandoc."""
         return self.info.split()[0].strip("{}.").lower() if self.info.strip() else ""
 
 
 def code_blocks(text: str) -> Iterator[CodeBlock]:
-    r"""Yield the fenced code of a text, without the indentation and the quote marks of its containers.
+    r"""Yield the fenced code of a text, without the indentation and quote marks around it.
 
     >>> [(block.language, block.code) for block in code_blocks("- Do\n\n  ```py\n  x = 1\n  ```\n")]
     [('py', 'x = 1\n')]
@@ -54,19 +54,19 @@ def code_blocks(text: str) -> Iterator[CodeBlock]:
 
 
 def closing(opened: re.Match[str]) -> re.Pattern[str]:
-    """Return what closes the code that a match of `OPENING` opens: a line of at least as many of its characters."""
+    """Return what closes the code that a match of `OPENING` opens: a run at least as long."""
     before = "[ >]*" if opened["before"] else " {0,3}"
     return re.compile(rf"^{before}{opened['run'][0]}{{{len(opened['run'])},}}[ \t]*$", re.MULTILINE)
 
 
 def opening_run(content: str) -> str:
-    """Return the run with which a line, given without what stands before it, opens fenced code; empty where none."""
+    """Return the run with which a line's content opens fenced code; empty where it does not."""
     found = _RUN.match(content) if content.startswith(("```", "~~~")) else None
     return found[0] if found else ""
 
 
 def closes(content: str, run: str) -> bool:
-    """Tell whether a line, given without the white space around it, closes the code that a run opened."""
+    """Tell whether a line, stripped of white space, closes the code that a run opened."""
     return len(content) >= len(run) and not content.strip(run[0])
 
 

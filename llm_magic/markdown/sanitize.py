@@ -1,10 +1,11 @@
 """HTML of a model can do nothing: what is not a plain, known element is shown as text, links lead only to the web.
 
-JupyterLab trusts the outputs of a cell that the user has run and does not sanitize their markdown. So, whatever the
-context, each `<` that could begin a tag is either part of a whole tag from the list below or written so that no reader
-takes it for one: `&lt;` in prose, `< ` in maths, entities in code. Only fenced code at the left margin keeps its
-text, and its fence is then written so that all readers of markdown agree on where it begins and ends. Text without
-such tags and links stays exactly as it is.
+JupyterLab trusts the outputs of a cell that the user has run and does not sanitize their markdown.
+So, whatever the context, each `<` that could begin a tag is either part of a whole tag from the
+list below or written so that no reader takes it for one: `&lt;` in prose, `< ` in maths, entities
+in code. Only fenced code at the left margin keeps its text, and its fence is then written so that
+all readers of markdown agree on where it begins and ends. Text without such tags and links stays
+exactly as it is.
 """
 
 from __future__ import annotations
