@@ -8,8 +8,8 @@ from typing import Any
 
 from llm_magic.close_matches import did_you_mean
 from llm_magic.commands.line import Command
-from llm_magic.commands.usage import money
 from llm_magic.display import markup
+from llm_magic.display.footer import counted, money, seconds
 from llm_magic.embeddings import OPTIONS, EmbeddingOptions, Vectors, need_numpy, texts_of
 from llm_magic.embeddings.run import Embedding
 from llm_magic.errors import OptionError, PromptError
@@ -73,10 +73,10 @@ def _value(expression: str, namespace: Mapping[str, Any]) -> Any:
 
 
 def _summary(vectors: Vectors) -> str:
-    facts = [f"{len(vectors):,} vector{'s' * (len(vectors) != 1)} of {vectors.dimensions:,} dimensions", vectors.model]
+    facts = [f"{counted(len(vectors), 'vector')} of {vectors.dimensions:,} dimensions", vectors.model]
     if vectors.usage is not None:
         facts.append(f"{vectors.usage.input_tokens:,} tokens")
-    facts.append(f"{vectors.seconds:.1f} s")
+    facts.append(seconds(vectors.seconds))
     if vectors.cost is not None:
         facts.append(money(vectors.cost))
     return " · ".join(facts)

@@ -16,6 +16,7 @@ from llm_magic.conversation.serialization import from_document, image_url, to_do
 from llm_magic.conversation.turns import Turn
 from llm_magic.errors import HistoryError
 from llm_magic.markdown import for_notebook
+from llm_magic.markdown.fences import fence_for
 from llm_magic.messages import Image, Message, Text
 
 _MAX_IMPORT = 256 * 2**20  # bytes
@@ -127,8 +128,7 @@ def _readable(message: Message) -> str:
 
 
 def _fenced(text: str) -> str:
-    """Return code in a fence that is longer than any in it (CommonMark 0.31, 4.5)."""
-    fence = "`" * max(3, 1 + max(map(len, re.findall(r"`+", text)), default=0))
+    fence = fence_for(text)
     return f"{fence}\n{text}\n{fence}"
 
 

@@ -1,8 +1,11 @@
-"""The footer: the quiet line below an answer."""
+"""The quiet line below an answer, and how tokens, seconds and dollars are written everywhere."""
 
 from __future__ import annotations
 
-from llm_magic.response import Response
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from llm_magic.response import Response
 
 _CENT = 0.01
 
@@ -19,12 +22,44 @@ def footer(response: Response) -> str:
 
     """
     open_model = response.model.rstrip(":") == response.provider  # the provider's first one, whatever that is
-    facts = [f"{response.provider}:{response.model_reported}" if open_model else response.model]
-    if response.usage is not None:
-        facts.append(f"{response.usage.input_tokens:,} → {response.usage.output_tokens:,} tokens")
-    facts.append(f"{response.seconds:.1f} s")
-    if response.cost is not None:
-        facts.append(f"${response.cost:.2g}" if response.cost < _CENT else f"${response.cost:.2f}")
-    if response.history_turns:
-        facts.append(f"{response.history_turns} turn{'s' * (response.history_turns > 1)} of history")
-    return " · ".join(facts)
+    usage = response.usage
+    facts = [
+        f"{response.provider}:{response.model_reported}" if open_model else response.model,
+        tokens(usage.input_tokens, usage.output_tokens) if usage is not None else "",
+        seconds(response.seconds),
+        money(response.cost),
+        f"{counted(response.history_turns, 'turn')} of history" if response.history_turns else "",
+    ]
+    return " · ".join(filter(None, facts))
+
+
+def tokens(given: int, taken: int) -> str:
+    """Return the tokens of a request and of its answer."""
+    return f"{given:,} → {taken:,} tokens"
+
+
+def seconds(elapsed: float) -> str:
+    """Return a time in seconds."""
+    return f"{elapsed:,.1f} s"
+
+
+def money(dollars: float | None) -> str:
+    """Return an amount as it is read: two figures of less than a cent; empty where it is not known.
+
+    >>> money(0.00123), money(1.5), money(None)
+    ('$0.0012', '$1.50', '')
+
+    """
+    if dollars is None:
+        return ""
+    return f"${dollars:.2f}" if dollars >= _CENT or dollars == 0 else f"${dollars:.2g}"
+
+
+def counted(number: int, noun: str) -> str:
+    """Return a number of things.
+
+    >>> counted(1, "word"), counted(2_000, "word")
+    ('1 word', '2,000 words')
+
+    """
+    return f"{number:,} {noun}{'s' * (number != 1)}"

@@ -9,12 +9,12 @@ import re
 from typing import Any
 
 from llm_magic.errors import InvalidValueError
+from llm_magic.markdown.fences import code_blocks
 
 WRAP = "value"
 """The key of the object that holds a value where an endpoint takes nothing but objects."""
 
 _SURROGATE = re.compile(r"\\u[dD][89abABcdefCDEF]")
-_FENCE = re.compile(r"^[ \t]*(`{3,}|~{3,})[^\n`]*\n(.*?)\n?^[ \t]*\1[ \t]*$", re.MULTILINE | re.DOTALL)
 
 
 def loads(text: str) -> Any:
@@ -71,10 +71,8 @@ def unfenced(text: str) -> str:
 
     """
     stripped = text.strip()
-    if "```" not in stripped and "~~~" not in stripped:
-        return stripped
-    blocks = _FENCE.findall(stripped)
-    return blocks[0][1].strip() if len(blocks) == 1 else stripped
+    blocks = [block for block in code_blocks(stripped) if block.closed]
+    return blocks[0].code.strip() if len(blocks) == 1 else stripped
 
 
 def unwrapped(data: Any) -> Any:

@@ -238,6 +238,8 @@ class PickerBackend:
 
     def usage(self) -> str:
         """Return one line on what has been used so far."""
+        from llm_magic.display.footer import money, seconds, tokens
+
         rows = self._session.ledger.rows()
         if not rows:
             return ""
@@ -245,9 +247,9 @@ class PickerBackend:
         requests = sum(row.requests for row in rows)
         facts = [
             f"{requests:,} request{'s' * (requests != 1)}",
-            f"{sum(row.input_tokens for row in rows):,} → {sum(row.output_tokens for row in rows):,} tokens",
-            f"{sum(row.seconds for row in rows):,.1f} s",
-            *([f"${cost:.2g}"] if cost else []),
+            tokens(sum(row.input_tokens for row in rows), sum(row.output_tokens for row in rows)),
+            seconds(sum(row.seconds for row in rows)),
+            *([money(cost)] if cost else []),
         ]
         return "Used so far: " + " · ".join(facts)
 

@@ -10,7 +10,7 @@ from llm_magic.display.markup import MARKS
 from llm_magic.picker import markup
 
 if TYPE_CHECKING:
-    from llm_magic.display import Reading
+    from llm_magic.display import ValueSoFar
     from llm_magic.draft import Draft
     from llm_magic.response import Response
 
@@ -56,7 +56,7 @@ class TryIt:
         """Keep a line for the end."""
         self._notes.append(text)
 
-    def update(self, draft: Draft, reading: Reading | None = None) -> None:  # noqa: ARG002 - one try has no typed value
+    def update(self, draft: Draft, value: ValueSoFar | None = None) -> None:  # noqa: ARG002 - a trial has no typed value
         """Show what has arrived, unless it is too early for that."""
         now, text = time.perf_counter(), draft.text
         if now - self._painted < PAUSE or text == self._text:

@@ -5,8 +5,8 @@ from kernels import Kernel
 from servers import ScriptedServer, chunk, stream
 from shown import failed, html, plain
 
-from llm_magic.commands.usage import money, total
-from llm_magic.ledger import UsageRow
+from llm_magic.display.footer import money
+from llm_magic.ledger import UsageRow, total
 
 PRICES = '{"dear*": {"input": 1000, "output": 10000}}'
 
