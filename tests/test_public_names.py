@@ -73,6 +73,6 @@ def test_the_functions_keep_their_names_when_modules_are_loaded() -> None:
     import llm_magic.ledger  # its import must not hide `usage`
 
     assert callable(llm_magic.registry)
-    assert callable(llm_magic.ledger)
+    assert callable(llm_magic.usage)
     assert "openai" in llm_magic.registry().names()
-    assert llm_magic.ledger() == ()
+    assert llm_magic.usage() == ()
