@@ -1,7 +1,7 @@
 """The size and the shape of the house: lines, modules, what one cell enters, circles: `python benchmarks/house.py`.
 
 Counts the lines and modules of `llm_magic/`, the modules and functions that a warm cell enters (profiled in a real
-kernel, against the vLLM server of `LLM_MAGIC_TEST_VLLM`, or a small server of its own), and the circles among imports
+kernel, comprehensions not counted, against the vLLM server of `LLM_MAGIC_TEST_VLLM`), and the circles among imports
 at every level, those for the type checker included.
 """
 
@@ -23,7 +23,7 @@ _entered = set()
 def _note(frame, event, argument):
     if event == "call":
         code = frame.f_code
-        if "/llm_magic/" in code.co_filename:
+        if "/llm_magic/" in code.co_filename and not code.co_name.startswith("<"):
             _entered.add((code.co_filename, code.co_qualname))
 async def _on_loop(on):
     sys.setprofile(_note if on else None)
