@@ -5,7 +5,9 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Literal
 
-Api = Literal["chat", "responses", "completions"]
+from llm_magic.options.parameters import PARAMETERS, Api
+
+__all__ = ["ALL_PARAMETERS", "Api", "Capabilities", "Dialect", "Kind"]
 
 Kind = Literal["json", "choices", "regex", "grammar"]
 """Kinds of constraint on an answer."""
@@ -21,20 +23,7 @@ Dialect = Literal[
 ]
 """Ways in which a server takes a constraint."""
 
-ALL_PARAMETERS = frozenset(
-    {
-        "temperature",
-        "top_p",
-        "max_tokens",
-        "seed",
-        "stop",
-        "presence_penalty",
-        "frequency_penalty",
-        "n",
-        "logprobs",
-        "reasoning_effort",
-    }
-)
+ALL_PARAMETERS = frozenset(PARAMETERS)
 
 
 @dataclass(frozen=True, slots=True)

@@ -6,7 +6,7 @@ import asyncio
 import json
 import time
 from collections.abc import Callable, Hashable, Mapping, Sequence
-from dataclasses import fields, replace
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from llm_magic.background_loop import Emit
@@ -248,11 +248,10 @@ def _of_alias(defaults: Mapping[str, Any], alias: str) -> Options:
 
     """
     options = from_mapping(defaults, f"alias {alias!r}")
-    empty = Options()
-    for item in fields(Options):
-        if item.name not in _OURS and getattr(options, item.name) != getattr(empty, item.name):
+    for name in options.values():
+        if name not in _OURS:
             raise OptionError(
-                f"The alias {alias} sets {item.name}, which embeddings do not take.",
+                f"The alias {alias} sets {name}, which embeddings do not take.",
                 "Name the model itself, or make an alias for embeddings.",
             )
     return options

@@ -13,6 +13,7 @@ from typing import Any
 
 from llm_magic.capabilities import Kind
 from llm_magic.errors import OutputTypeError
+from llm_magic.options import exclude_each_other
 from llm_magic.output import validate
 from llm_magic.output.grammar import Grammar
 from llm_magic.output.schema import Schema, read_schema
@@ -136,15 +137,8 @@ def spec_from(
 
     """
     names = namespace if namespace is not None else {}
-    given = {
-        name: value
-        for name, value in {
-            "--as": as_, "--schema": schema, "--choices": choices, "--regex": regex, "--grammar": grammar,
-        }.items()
-        if value is not None
-    }  # fmt: skip
-    if len(given) > 1:
-        raise OutputTypeError(f"{' and '.join(given)} exclude each other.", "Keep one of them.")
+    kinds = {"--as": as_, "--schema": schema, "--choices": choices, "--regex": regex, "--grammar": grammar}
+    exclude_each_other(kinds, OutputTypeError)
     if as_ is not None:
         return _from_type(as_, names)
     if schema is not None:

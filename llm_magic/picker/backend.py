@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 from llm_magic.config.effective import masked
 from llm_magic.config.precedence import DEFAULT, sources_of
 from llm_magic.errors import LLMError, OptionError
-from llm_magic.options import BY_NAME, Options, from_mapping
+from llm_magic.options import PARAMETERS, Options, from_mapping
 from llm_magic.providers.model_info import ModelCard
 from llm_magic.session.plan import Cell, choose
 
@@ -25,15 +25,7 @@ if TYPE_CHECKING:
 ALIASES = ":aliases"
 """What is browsed in place of a provider (whose name has no colon) to see the aliases."""
 
-FIELDS = {
-    "temperature": "Temperature",
-    "max_tokens": "Max tokens",
-    "top_p": "Top p",
-    "seed": "Seed",
-    "presence_penalty": "Presence penalty",
-    "frequency_penalty": "Frequency penalty",
-    "reasoning_effort": "Reasoning effort",
-}
+FIELDS = {name: parameter.label for name, parameter in PARAMETERS.items() if parameter.picker}
 """The parameters of the panel, by the name of their option; empty is unset, and nothing is sent then."""
 
 
@@ -215,9 +207,9 @@ class SessionDesk:
             provider, model = choice.target.provider.name, choice.target.model
             own = from_mapping(settings.params, "LLMMagics.params")
             overriding = tuple(
-                Fact(name, getattr(choice.options, name))
+                Fact(name, choice.options.parameters.get(name))
                 for name in FIELDS
-                if getattr(choice.options, name) != getattr(own, name)
+                if choice.options.parameters.get(name) != own.parameters.get(name)
             )
         except LLMError as error:
             problem = str(error)
@@ -273,10 +265,8 @@ class SessionDesk:
         """Set a parameter of all cells, or unset it."""
         value = None
         if text:
-            read = BY_NAME[name].read
-            assert read is not None  # noqa: S101 - no switch is a parameter
             try:
-                value = read(text)
+                value = PARAMETERS[name].read(text)
             except ValueError as error:
                 raise OptionError(f"{FIELDS.get(name, name)} takes {error}, not {text!r}.") from None
         self._set({name: value})

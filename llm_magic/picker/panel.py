@@ -13,7 +13,7 @@ from typing import Any
 import ipywidgets as widgets  # type: ignore[import-untyped] # it ships no types
 
 from llm_magic.errors import LLMError
-from llm_magic.options import BY_NAME
+from llm_magic.options import PARAMETERS
 from llm_magic.picker import rows
 from llm_magic.picker.backend import ALIASES, FIELDS, Desk, InForce, Listing
 from llm_magic.picker.try_it import TryIt
@@ -78,7 +78,6 @@ def code(lines: str) -> str:
     return f'<div class="llm-code"><pre>{escape(lines)}</pre>{button}</div>'
 
 
-_EFFORTS = ("minimal", "low", "medium", "high")
 _LIST_ROWS = 8
 
 
@@ -128,9 +127,9 @@ class Controls:
 
 
 def _field(name: str, title: str) -> Any:
-    help_text = BY_NAME[name].help
-    settings = {"description": title, "placeholder": "unset", "tooltip": help_text, "continuous_update": False}
-    return widgets.Combobox(options=_EFFORTS, **settings) if name == "reasoning_effort" else widgets.Text(**settings)
+    parameter = PARAMETERS[name]
+    settings = {"description": title, "placeholder": "unset", "tooltip": parameter.help, "continuous_update": False}
+    return widgets.Combobox(options=parameter.words, **settings) if parameter.words else widgets.Text(**settings)
 
 
 def _button(title: str, tooltip: str, style: str = "") -> Any:

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from llm_magic.errors import ConfigurationError
+from llm_magic.options.parameters import PARAMETERS
 from llm_magic.providers.credentials import variable_of
 from llm_magic.providers.registry import Imported
 
@@ -60,11 +61,8 @@ _CLASSES = {
     "vllm": "vllm",
 }
 
-_OPTIONS = {
-    "temperature", "top_p", "max_tokens", "seed", "stop", "presence_penalty", "frequency_penalty", "n",
-    "reasoning_effort",
-}  # fmt: skip
-"""Parameters that become defaults of the alias."""
+_OPTIONS = {item.litellm or name: name for name, item in PARAMETERS.items() if item.litellm is not None}
+"""Parameters that become defaults of the alias, by LiteLLM's names."""
 
 _TRAITS = {
     "organization": "organization",
@@ -189,7 +187,7 @@ def _entry(
     defaults: dict[str, Any] = {}
     for name, value in params.items():
         if name in _OPTIONS:
-            defaults[name] = value
+            defaults[_OPTIONS[name]] = value
         elif name in _TRAITS:
             spec[_TRAITS[name]] = value
         elif name == "extra_body" and isinstance(value, Mapping):
