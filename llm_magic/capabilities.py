@@ -1,4 +1,4 @@
-"""What an endpoint can do, as data: the wire, the output dialects and the checks read it, nobody asks a class."""
+"""Capabilities of a model at an endpoint, as data: nobody asks a class what it can do."""
 
 from __future__ import annotations
 
@@ -30,8 +30,8 @@ ALL_PARAMETERS = frozenset(PARAMETERS)
 class Capabilities:
     """Capabilities of one model at one endpoint.
 
-    `dialects` says, for each kind of constraint, which dialect is used; a kind that is absent is refused before
-    sending. `parameters` are the request parameters (by our names) that the API takes. `context` is the model's
+    `dialects` says which dialect is used for each kind of constraint; a kind that is absent is refused
+    before sending. `parameters` are those that the API takes, by our names. `context` is the model's
     context in tokens where the server told it.
     """
 

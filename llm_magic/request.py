@@ -12,7 +12,7 @@ from llm_magic.options.parameters import PARAMETERS, RequestParameters
 
 @dataclass(frozen=True, slots=True, init=False)
 class Parameters:
-    """Parameters of a request: those `given`, by our names, and `extra` fields of the body by the server's own names.
+    """Parameters of a request: those `given` by our names, and `extra` fields by the server's.
 
     >>> parameters = Parameters({"max_tokens": 5}, temperature=0)
     >>> parameters.given, parameters.max_tokens, parameters.seed
@@ -58,8 +58,8 @@ class Tool:
 class Request:
     """One request, independent of the API that will carry it.
 
-    `structure` are the body fields that constrain the answer, already in the dialect of the endpoint (see
-    `llm_magic.output.dialects`). `tool_choice` is `auto`, `none`, `required` or the name of a tool.
+    `structure` are the body fields that constrain the answer, already in the dialect of the endpoint
+    (see `llm_magic.output.dialects`). `tool_choice` is `auto`, `none`, `required` or the name of a tool.
     """
 
     model: str

@@ -11,18 +11,16 @@ import keyword
 import math
 import re
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 from llm_magic.errors import LLMError, OptionError
 
 
-@dataclass(frozen=True, slots=True)
-class Option:
+class Option(NamedTuple):
     """One option: its flags, what it takes, and what it is for.
 
-    `read` turns the text of the line into the value; an option without it is a switch. `repeats` collects several
-    into a tuple, `pairs` into a dict. `words` are the values that completion offers.
+    `read` turns the text of the line into the value; an option without it is a switch. `repeats`
+    collects several into a tuple, `pairs` into a dict. `words` are what completion offers.
     """
 
     name: str
@@ -49,27 +47,19 @@ def exclude_each_other(values: Mapping[str, object], error: type[LLMError] = Opt
     return given[0] if given else None
 
 
-def whole(least: int) -> Callable[[str], int]:
-    """Read a whole number of at least `least`."""
+def whole(least: int | None = None) -> Callable[[str], int]:
+    """Read a whole number, of at least `least`."""
 
     def read(text: str) -> int:
         try:
             found = int(text)
         except ValueError:
             raise ValueError("a whole number") from None
-        if found < least:
+        if least is not None and found < least:
             raise ValueError(f"a whole number of at least {least}")
         return found
 
     return read
-
-
-def integer(text: str) -> int:
-    """Read any whole number."""
-    try:
-        return int(text)
-    except ValueError:
-        raise ValueError("a whole number") from None
 
 
 def number(least: float, most: float = math.inf) -> Callable[[str], float]:

@@ -1,10 +1,9 @@
-"""From the line of a magic to options: quotes and brackets keep words together, and nothing is ever ignored."""
+"""The reader of a magic's line: words, kept together by quotes and brackets, become options."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 from llm_magic.close_matches import did_you_mean
 from llm_magic.errors import OptionError
@@ -13,9 +12,8 @@ from llm_magic.options import BY_FLAG, OPTIONS, Option, Options
 _CLOSING = {"(": ")", "[": "]", "{": "}"}
 
 
-@dataclass(frozen=True, slots=True)
-class Word:
-    """A word of the line: its text without outer quotes, whether it had any, and where it began and ended."""
+class Word(NamedTuple):
+    """A word of the line: its text without outer quotes, whether it had any, and its place."""
 
     text: str
     quoted: bool
@@ -26,10 +24,10 @@ class Word:
 def words(line: str) -> Iterator[Word]:
     """Split a line into words.
 
-    White space separates, but not within quotes nor within brackets: `list[str, int]`, `Literal["a", "b"]`
-    and `'{"a": 1}'` are one word each. Quotes around a whole word, or around what follows `--option=`, are
-    taken off; a backslash is kept, but before that quote. A quote or bracket that is never closed is an
-    ordinary character.
+    White space separates, but not within quotes nor within brackets: `list[str, int]`,
+    `Literal["a", "b"]` and `'{"a": 1}'` are one word each. Quotes around a whole word, or around what
+    follows `--option=`, are taken off; a backslash is kept, but before that quote. A quote or bracket
+    that is never closed is an ordinary character.
 
     >>> [word.text for word in words("--as Literal['a', 'b'] -s 'Be brief.'")]
     ['--as', "Literal['a', 'b']", '-s', 'Be brief.']
@@ -63,7 +61,7 @@ def _option_prefix(line: str, start: int) -> str:
 
 
 def _closing_quote(line: str, opening: int) -> int | None:
-    """Return where the quote that opens at `opening` closes; None where none opens or it never closes."""
+    """Return where the quote at `opening` closes; None where none opens or it never closes."""
     if opening >= len(line) or line[opening] not in "'\"":
         return None
     position = opening + 1
@@ -107,19 +105,18 @@ def read(
     expand: Callable[[str], str] = str,
     repeat_wrong: bool = False,
 ) -> tuple[dict[str, Any], list[str]]:
-    """Read a line by a table of options; return their values by name, and the words that are no option.
+    """Read a line by a table of options: their values by name, and the words that are no option.
 
     Parameters
     ----------
-    line
-        What stands behind the magic's name.
+    line, magic
+        What stands behind the magic's name, and that name, for errors.
     options
         Those that it takes, by their flags.
-    magic
-        Its name, for errors.
     prompt
-        Whether the options end at the first word that is none, or behind `--`; the rest of the line is then returned
-        as it stands, as one word. Without it, words may stand between options, and behind `--` there are only words.
+        Whether the first word that is no option, or `--`, ends the options; the rest of the line is
+        then the only word, as it stands. Else words stand between options, and behind `--` are only
+        words.
     expand
         Applied to each word that stands unquoted: IPython's `$name` and `{expression}`.
     repeat_wrong
@@ -166,11 +163,11 @@ def read(
                 raise OptionError(f"{flag} needs a value: {flag} {option.metavar}.", hint)
             text = _expanded(following, expand)
         try:
-            value = option.read(text)
+            _put(values, option, flag, option.read(text))
         except ValueError as error:
-            wrong = f"{flag} takes {error}, not {text!r}." if repeat_wrong else f"{flag} takes {error}."
-            raise OptionError(wrong, f"{option.flags[-1]} {option.metavar}: {option.help}.") from None
-        _put(values, option, flag, value)
+            wrong = f", not {text!r}" if repeat_wrong else ""
+            hint = f"{option.flags[-1]} {option.metavar}: {option.help}."
+            raise OptionError(f"{flag} takes {error}{wrong}.", hint) from None
     return values, found
 
 
@@ -193,9 +190,10 @@ def _put(values: dict[str, Any], option: Option, flag: str, value: Any) -> None:
 def parse(
     line: str, *, magic: str = "%%llm", prompt: bool = False, expand: Callable[[str], str] = str
 ) -> tuple[Options, str]:
-    """Read the options of a cell's line, and return them with the prompt that follows them.
+    """Read the options of a cell, and return them with the prompt that follows them on `%llm`.
 
-    Parameters and errors are those of `read`; without `prompt` (`%%llm`), words that are no option are an error, too.
+    Parameters and errors are those of `read`; without `prompt`, words that are no option are an
+    error, too.
 
     >>> options, rest = parse("-t 0 What's up?", magic="%llm", prompt=True)
     >>> options.parameters, rest

@@ -1,127 +1,100 @@
-"""The options of a cell, each said once: what `Options` holds is what the parser, `--help` and completion know."""
-# ruff: noqa: RUF009 - `_option` makes the field
+"""The options of a cell, each said once: parser, `--help` and completion follow these fields."""
+# ruff: noqa: RUF009 - `_option` makes a field
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, fields
-from typing import Any, Literal, get_args
+from typing import Any, get_args
 
 from llm_magic.errors import OptionError
 from llm_magic.options import option as take
 from llm_magic.options.option import Option
-from llm_magic.options.parameters import GROUP, PARAMETERS, Api, RequestParameters
-
-Show = Literal["markdown", "text", "code", "json", "none"]
-
-WHERE, VALUE, PROMPT, TOOLS = "Which model", "The value", "The prompt", "Tools"
-SHOWN = "How it runs and is shown"
+from llm_magic.options.parameters import PARAMETERS, Api, RequestParameters
 
 
-def _option(group: str, flags: str, purpose: str, metavar: str = "", **more: Any) -> Any:
-    """Return the field of an option; `flags` are separated by spaces, `more` is as in `Option`."""
-    said = {"flags": tuple(flags.split()), "group": group, "help": purpose, "metavar": metavar, **more}
+def _option(
+    flags: str,
+    purpose: str,
+    metavar: str = "",
+    read: Callable[[str], Any] | None = None,
+    words: tuple[str, ...] = (),
+    **more: bool,
+) -> Any:
+    """Return the field of an option: a switch, or what `read`, else one of `words`, else any text."""
+    if metavar and read is None:
+        read = take.one_of(*words) if words else take.nonempty
+    said = {"flags": tuple(flags.split()), "help": purpose, "metavar": metavar, "read": read, "words": words, **more}
     return field(default_factory=dict, metadata=said) if "pairs" in more else field(default=None, metadata=said)
+
+
+_GROUPS = {
+    "model": "Which model", "out": "The value", "parameters": "Request parameters", "system": "The prompt",
+    "tools": "Tools", "code": "How it runs and is shown",
+}  # fmt: skip
+"""Titles of the help page, by the field that each begins with."""
 
 
 @dataclass(slots=True)
 class Options:
     """What the options of one cell say; None (or empty) where an option was not given."""
 
-    model: str | None = _option(
-        WHERE, "-m --model", "an alias, provider:model, or a name that a route knows", "NAME", read=take.nonempty
-    )
-    base_url: str | None = _option(
-        WHERE, "--base-url", "another URL for this call; no key travels along", "URL", read=take.url
-    )
-    api: Api | None = _option(
-        WHERE,
-        "--api",
-        "chat, responses or completions",
-        "API",
-        read=take.one_of(*get_args(Api)),
-        words=get_args(Api),
-    )
-    timeout: float | None = _option(WHERE, "--timeout", "seconds without a sign of life", "SECONDS", read=take.seconds)
-    retries: int | None = _option(
-        WHERE, "--retries", "further attempts after a passing failure", "N", read=take.whole(0)
-    )
+    model: str | None = _option("-m --model", "an alias, provider:model, or a name that a route knows", "NAME")
+    base_url: str | None = _option("--base-url", "another URL for this call; no key travels along", "URL", take.url)
+    api: Api | None = _option("--api", "chat, responses or completions", "API", words=get_args(Api))
+    timeout: float | None = _option("--timeout", "seconds without a sign of life", "SECONDS", take.seconds)
+    retries: int | None = _option("--retries", "further attempts after a passing failure", "N", take.whole(0))
     header: dict[str, str] = _option(
-        WHERE,
         "--header",
         "a header of this request (env:X reads a variable); repeatable",
         "NAME=VALUE",
-        read=take.header,
+        take.header,
         pairs=True,
     )
-    out: str | None = _option(VALUE, "-o --out", "variable to bind the value to", "NAME", read=take.variable)
-    output_type: Any = _option(
-        VALUE, "--as", "type of the value: int, list[City], Literal['a', 'b'], …", "TYPE", read=take.nonempty
-    )
-    schema: Any = _option(
-        VALUE, "--schema", "JSON Schema: a file, a dict, or 'name, age int'", "SCHEMA", read=take.nonempty
-    )
-    choices: tuple[str, ...] | None = _option(VALUE, "--choices", "exactly one of these", "A,B,C", read=take.words)
-    regex: str | None = _option(
-        VALUE, "--regex", "text that matches this pattern as a whole", "PATTERN", read=take.nonempty
-    )
-    grammar: str | None = _option(
-        VALUE, "--grammar", "text of this grammar: a file or a variable", "GRAMMAR", read=take.nonempty
-    )
+    out: str | None = _option("-o --out", "variable to bind the value to", "NAME", take.variable)
+    output_type: Any = _option("--as", "type of the value: int, list[City], Literal['a', 'b'], …", "TYPE")
+    schema: Any = _option("--schema", "JSON Schema: a file, a dict, or 'name, age int'", "SCHEMA")
+    choices: tuple[str, ...] | None = _option("--choices", "exactly one of these", "A,B,C", take.words)
+    regex: str | None = _option("--regex", "text that matches this pattern as a whole", "PATTERN")
+    grammar: str | None = _option("--grammar", "text of this grammar: a file or a variable", "GRAMMAR")
     retries_invalid: int | None = _option(
-        VALUE, "--retries-invalid", "how often to ask again for a valid value", "N", read=take.whole(0)
+        "--retries-invalid", "how often to ask again for a valid value", "N", take.whole(0)
     )
     parameters: RequestParameters = field(default_factory=RequestParameters)
     param: dict[str, Any] = _option(
-        GROUP,
-        "-p --param",
-        "any other field of the body, read as JSON; repeatable",
-        "NAME=VALUE",
-        read=take.parameter,
-        pairs=True,
+        "-p --param", "any other field of the body, read as JSON; repeatable", "NAME=VALUE", take.parameter, pairs=True
     )
-    system: str | None = _option(PROMPT, "-s --system", "system prompt", "TEXT", read=take.nonempty)
+    system: str | None = _option("-s --system", "system prompt", "TEXT")
     image: tuple[Any, ...] | None = _option(
-        PROMPT, "-i --image", "an image: path, URL or variable; repeatable", "IMAGE", read=take.nonempty, repeats=True
+        "-i --image", "an image: path, URL or variable; repeatable", "IMAGE", repeats=True
     )
-    raw: bool | None = _option(PROMPT, "--raw", "send the body as it stands, no {{ }}")
-    chat: str | None = _option(
-        PROMPT, "-c --chat", "the conversation that the cell belongs to", "NAME", read=take.nonempty
-    )
-    once: bool | None = _option(PROMPT, "--once", "neither send nor keep history")
-    tools: Any = _option(TOOLS, "--tools", "Python functions that the model may call", "F,G", read=take.words)
+    raw: bool | None = _option("--raw", "send the body as it stands, no {{ }}")
+    chat: str | None = _option("-c --chat", "the conversation that the cell belongs to", "NAME")
+    once: bool | None = _option("--once", "neither send nor keep history")
+    tools: Any = _option("--tools", "Python functions that the model may call", "F,G", take.words)
     tool_choice: str | None = _option(
-        TOOLS,
         "--tool-choice",
         "auto, none, required, or the name of one",
         "CHOICE",
-        read=take.nonempty,
-        words=("auto", "none", "required"),
+        take.nonempty,
+        ("auto", "none", "required"),
     )
-    max_tool_rounds: int | None = _option(
-        TOOLS, "--max-tool-rounds", "rounds of calls at most", "N", read=take.whole(1)
-    )
-    confirm: bool | None = _option(TOOLS, "--confirm", "ask before each call")
-    code: bool | None = _option(SHOWN, "--code", "put the answer's code into the next cell")
-    background: bool | None = _option(SHOWN, "-b --background", "return at once with a job; the answer goes on here")
-    no_stream: bool | None = _option(SHOWN, "--no-stream", "show the answer when it is complete")
+    max_tool_rounds: int | None = _option("--max-tool-rounds", "rounds of calls at most", "N", take.whole(1))
+    confirm: bool | None = _option("--confirm", "ask before each call")
+    code: bool | None = _option("--code", "put the answer's code into the next cell")
+    background: bool | None = _option("-b --background", "return at once with a job; the answer goes on here")
+    no_stream: bool | None = _option("--no-stream", "show the answer when it is complete")
     show: str | None = _option(
-        SHOWN,
-        "--show",
-        "markdown, text, code, json or none",
-        "HOW",
-        read=take.one_of(*get_args(Show)),
-        words=get_args(Show),
+        "--show", "markdown, text, code, json or none", "HOW", words=("markdown", "text", "code", "json", "none")
     )
-    dry_run: bool | None = _option(SHOWN, "--dry-run", "show the exact request, send nothing")
-    help: bool | None = _option(SHOWN, "-h --help", "this page")
+    dry_run: bool | None = _option("--dry-run", "show the exact request, send nothing")
+    help: bool | None = _option("-h --help", "this page")
 
     @classmethod
     def of(cls, values: Mapping[str, Any]) -> Options:
         """Return the options that have these values, by their names."""
-        own = {name: value for name, value in values.items() if name not in PARAMETERS}
-        given: Any = {name: value for name, value in values.items() if name in PARAMETERS}
-        return cls(**own, parameters=given)
+        given: Any = {name: values[name] for name in PARAMETERS if name in values}
+        return cls(parameters=given, **{name: value for name, value in values.items() if name not in PARAMETERS})
 
     def values(self) -> dict[str, Any]:
         """Return the values by the names of their options, without those that are None."""
@@ -159,11 +132,13 @@ class AskOptions(RequestParameters, total=False):
 
 
 def _declared() -> Iterator[Option]:
+    group = ""
     for item in fields(Options):
+        group = _GROUPS.get(item.name, group)
         if item.name == "parameters":
-            yield from (parameter.option for parameter in PARAMETERS.values())
+            yield from (parameter.option(group) for parameter in PARAMETERS.values())
         else:
-            yield Option(item.name, **item.metadata)
+            yield Option(item.name, group=group, **item.metadata)
 
 
 OPTIONS: tuple[Option, ...] = tuple(_declared())
@@ -177,12 +152,13 @@ _OBJECTS = frozenset({"output_type", "schema", "choices", "tools", "image"})
 
 
 def from_mapping(values: Mapping[str, Any], source: str) -> Options:
-    """Return the options that a configured mapping stands for; a name that is no option is a field of the body.
+    """Return the options that a configured mapping stands for.
 
     Parameters
     ----------
     values
-        Long names of options, with `-` or `_`, to values as text or of their own type.
+        Long names of options, with `-` or `_`, to values as text or of their own type; another name
+        is a field of the body.
     source
         What to name in an error: `LLMMagics.params`.
 

@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 ALIASES = ":aliases"
 """What is browsed in place of a provider (whose name has no colon) to see the aliases."""
 
-FIELDS = {name: parameter.label for name, parameter in PARAMETERS.items() if parameter.picker}
+FIELDS = {name: name.replace("_", " ").capitalize() for name, parameter in PARAMETERS.items() if parameter.picker}
 """The parameters of the panel, by the name of their option; empty is unset, and nothing is sent then."""
 
 

@@ -10,7 +10,8 @@ import pytest
 from IPython.core.completer import IPCompleter, provisionalcompleter
 from kernels import Kernel
 
-from llm_magic import completion, embeddings
+from llm_magic import completion
+from llm_magic.commands import embeddings
 from llm_magic.completion.candidates import COMMANDS, WORDS
 from llm_magic.completion.context import EMBED, context_of
 from llm_magic.config.settings import Settings
