@@ -47,11 +47,26 @@ async def _bare(port):
             parts.append(chunk.choices[0].delta.content)
     return "".join(parts), first, time.perf_counter() - started
 
-def bare(port):
+async def _bytes_alone(port):
+    client = openai.AsyncOpenAI(base_url=f"http://127.0.0.1:{port}/v1", api_key="none", max_retries=0)
+    started = time.perf_counter()
+    create = client.chat.completions.with_streaming_response.create
+    async with create(model="m", messages=[{"role": "user", "content": "Hi"}], stream=True) as response:
+        async for part in response.iter_bytes():
+            pass
+    return time.perf_counter() - started
+
+def on_a_loop(work):
     loop = asyncio.new_event_loop()
     thread = threading.Thread(target=loop.run_forever, daemon=True)
     thread.start()
-    return asyncio.run_coroutine_threadsafe(_bare(port), loop).result()
+    return asyncio.run_coroutine_threadsafe(work, loop).result()
+
+def bare(port):
+    return on_a_loop(_bare(port))
+
+def bytes_alone(port):
+    return on_a_loop(_bytes_alone(port))
 
 def resident():
     import psutil
@@ -225,10 +240,11 @@ def main(chunks: int, rounds: int) -> None:
     after = kernel.value("peak()")
     kernel.run("%%llm -m fast:m --once --show none\nHi")
     kernel.value("bare(PORTS['fast'])[2]")
-    sdk, cell, sent, sdk_first, first, untyped = ([] for _ in range(6))
+    sdk, read, cell, sent, sdk_first, first, untyped = ([] for _ in range(7))
     typed: dict[str, list[float]] = {kind: [] for kind in TYPES}
     for _ in range(rounds):
         sdk.append(kernel.value("bare(PORTS['fast'])[2]"))
+        read.append(kernel.value("bytes_alone(PORTS['fast'])"))
         sent.append(kernel.run("%%llm -m fast:m --once\nHi")[1])
         cell.append(kernel.value("_llm.seconds"))
         sdk_first.append(kernel.value("bare(PORTS['short'])[1]"))
@@ -246,6 +262,10 @@ def main(chunks: int, rounds: int) -> None:
     print(
         f"| {chunks:,} chunks, chunks a second | {chunks / median(sdk):,.0f} | {chunks / median(cell):,.0f} "
         f"| {median(sdk) / median(cell):.1f}x |"
+    )
+    print(
+        f"| the same, seconds, against reading the bytes alone | {median(read):.3f} | {median(cell):.3f} "
+        f"| {median(cell) / median(read):.2f}x |"
     )
     print(
         f"| time to first token, ms | {median(sdk_first) * 1000:.1f} | {median(first) * 1000:.1f} "

@@ -1,4 +1,7 @@
-"""`%load_ext llm_magic` adds `%%llm`; `from llm_magic import LLM` is the same from Python."""
+"""`%load_ext llm_magic` adds `%%llm`; `from llm_magic import LLM` is the same from Python.
+
+The names of `__all__` are what a user or the author of a provider needs; each is imported when it is first asked for.
+"""
 
 from __future__ import annotations
 
@@ -7,23 +10,117 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from IPython.core.interactiveshell import InteractiveShell
 
-    from llm_magic.api import LLM as LLM
-    from llm_magic.errors import LLMError as LLMError
-    from llm_magic.response import Response as Response
+    from llm_magic import events
+    from llm_magic.api import LLM, registry, usage
+    from llm_magic.capabilities import Capabilities
+    from llm_magic.embeddings import Vectors
+    from llm_magic.errors import (
+        AnswerError,
+        AuthenticationError,
+        ConfigurationError,
+        ConnectionFailedError,
+        ContentFilteredError,
+        ContextOverflowError,
+        EndpointNotFoundError,
+        HistoryError,
+        IncompleteAnswerError,
+        InputError,
+        Interrupted,
+        InvalidValueError,
+        LLMError,
+        ModelNotFoundError,
+        OptionError,
+        OutputTypeError,
+        PromptError,
+        ProtocolError,
+        ProviderError,
+        QuotaExceededError,
+        RateLimitedError,
+        RefusedError,
+        RequestRefusedError,
+        ServerFailedError,
+        TimedOutError,
+        ToolError,
+        ToolLimitError,
+        UnsupportedError,
+    )
+    from llm_magic.providers.base import Provider
+    from llm_magic.providers.model_info import ModelCard
+    from llm_magic.request import Request
+    from llm_magic.response import Response
 
 __version__ = "0.1.0"
-__all__ = ["LLM", "LLMError", "Response", "__version__"]
 
-_HOMES = {"LLM": "llm_magic.api", "LLMError": "llm_magic.errors", "Response": "llm_magic.response"}
+__all__ = [
+    "LLM",
+    "AnswerError",
+    "AuthenticationError",
+    "Capabilities",
+    "ConfigurationError",
+    "ConnectionFailedError",
+    "ContentFilteredError",
+    "ContextOverflowError",
+    "EndpointNotFoundError",
+    "HistoryError",
+    "IncompleteAnswerError",
+    "InputError",
+    "Interrupted",
+    "InvalidValueError",
+    "LLMError",
+    "ModelCard",
+    "ModelNotFoundError",
+    "OptionError",
+    "OutputTypeError",
+    "PromptError",
+    "ProtocolError",
+    "Provider",
+    "ProviderError",
+    "QuotaExceededError",
+    "RateLimitedError",
+    "RefusedError",
+    "Request",
+    "RequestRefusedError",
+    "Response",
+    "ServerFailedError",
+    "TimedOutError",
+    "ToolError",
+    "ToolLimitError",
+    "UnsupportedError",
+    "Vectors",
+    "__version__",
+    "events",
+    "registry",
+    "usage",
+]
+
+_HOMES = {
+    "LLM": "api",
+    "registry": "api",
+    "usage": "api",
+    "events": "events",
+    "Capabilities": "capabilities",
+    "ModelCard": "providers.model_info",
+    "Provider": "providers.base",
+    "Request": "request",
+    "Response": "response",
+    "Vectors": "embeddings",
+}
+"""Where each name lives, below this package; the others are errors."""
 
 
 def __getattr__(name: str) -> Any:
     """Import a public name when it is first asked for: loading the extension must cost nothing."""
-    if name not in _HOMES:
+    if name not in __all__:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
     import importlib
 
-    return getattr(importlib.import_module(_HOMES[name]), name)
+    home = _HOMES.get(name, "errors")
+    module = importlib.import_module(f"{__name__}.{home}")
+    return module if name == home else getattr(module, name)
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})
 
 
 def load_ipython_extension(shell: InteractiveShell) -> None:

@@ -4,20 +4,23 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator, Iterable
+from concurrent.futures import Future
 from contextlib import suppress
-from typing import TYPE_CHECKING, Any, TypedDict, Unpack
+from typing import TYPE_CHECKING, Any, TypedDict, TypeVar, Unpack
 
 if TYPE_CHECKING:
-    from llm_magic.background_loop import Emit
     from llm_magic.embeddings import Vectors
     from llm_magic.embeddings.run import Embedding
     from llm_magic.events import Event
+    from llm_magic.ledger import UsageRow
     from llm_magic.options import AskOptions
+    from llm_magic.providers.registry import ProviderRegistry
     from llm_magic.response import Response
     from llm_magic.session import Session
-    from llm_magic.session.plan import Cell
     from llm_magic.session.run import Run
     from llm_magic.session.tool_runner import RunEvent
+
+T = TypeVar("T")
 
 _active: Session | None = None
 
@@ -31,17 +34,34 @@ def activate(session: Session | None) -> None:
 def active_session() -> Session:
     """Return the session of the loaded extension, else one of its own, configured by the project's file."""
     if _active is None:
-        from llm_magic.config.precedence import apply_project
         from llm_magic.config.settings import Settings
         from llm_magic.providers.registry import ProviderRegistry
         from llm_magic.session import Session
 
         settings = Settings()
         registry = ProviderRegistry(parent=settings)
-        apply_project(settings, registry)
+        registry.apply_project(settings)
         activate(Session(settings, registry))
     assert _active is not None  # noqa: S101 - just activated
     return _active
+
+
+def registry() -> ProviderRegistry:
+    """Return the providers that the magics and every `LLM` ask.
+
+    >>> "openai" in registry().names()
+    True
+
+    """
+    return active_session().registry
+
+
+def usage() -> tuple[UsageRow, ...]:
+    """Return what was used so far: a row for each provider and model, in the order of their first use.
+
+    Each has `requests`, `failed`, `answers`, tokens, `seconds` and `cost` (US dollars, None where no price is known).
+    """
+    return active_session().ledger.rows()
 
 
 class EmbedOptions(TypedDict, total=False):
@@ -104,25 +124,20 @@ class LLM:
             `errors.py` draws the tree. `response` of the error holds what had arrived.
 
         """
-        run, cell, session = self._run(prompt, options)
-        return session.loop.run(_finished(session, cell, run, _nowhere))
+        session, run = self._run(prompt, options)
+        return session.loop.run(session.answer(run, _nowhere))
 
     async def aask(self, prompt: str, **options: Unpack[AskOptions]) -> Response:
         """Ask, and await the whole answer; as `ask`."""
-        run, cell, session = self._run(prompt, options)
-        future = session.loop.submit(_finished(session, cell, run, _nowhere))
-        try:
-            return await asyncio.wrap_future(future)
-        except asyncio.CancelledError:
-            future.cancel()
-            raise
+        session, run = self._run(prompt, options)
+        return await _awaited(session.loop.submit(session.answer(run, _nowhere)))
 
     async def stream(self, prompt: str, **options: Unpack[AskOptions]) -> AsyncIterator[Event]:
         """Ask, and iterate over what happens: `TextDelta`, `ReasoningDelta`, `ToolCallDelta`, …, `Finished`.
 
         Leaving the loop early closes the request at the server. Arguments and errors as for `ask`.
         """
-        run, cell, session = self._run(prompt, options)
+        session, run = self._run(prompt, options)
         here = asyncio.get_running_loop()
         arrived: asyncio.Queue[list[RunEvent] | None] = asyncio.Queue()
 
@@ -131,7 +146,7 @@ class LLM:
 
         async def work() -> None:
             try:
-                await _finished(session, cell, run, emit)
+                await session.answer(run, emit)
             finally:
                 with suppress(RuntimeError):  # the caller's loop may be closed by now
                     here.call_soon_threadsafe(arrived.put_nowait, None)
@@ -173,29 +188,24 @@ class LLM:
 
         """
         embedding, session = self._embedding(texts, options)
-        return session.loop.run(embedding.answer(_unheard))
+        return session.loop.run(embedding.answer(_nowhere))
 
     async def aembed(self, texts: Iterable[str], **options: Unpack[EmbedOptions]) -> Vectors:
         """Await the vectors of texts; as `embed`."""
         embedding, session = self._embedding(texts, options)
-        future = session.loop.submit(embedding.answer(_unheard))
-        try:
-            return await asyncio.wrap_future(future)
-        except asyncio.CancelledError:
-            future.cancel()
-            raise
+        return await _awaited(session.loop.submit(embedding.answer(_nowhere)))
 
     def _embedding(self, texts: Iterable[str], options: EmbedOptions) -> tuple[Embedding, Session]:
-        from llm_magic.embeddings import texts_of, wish_from
+        from llm_magic.embeddings import EmbeddingOptions, texts_of
         from llm_magic.embeddings.run import Embedding
 
         session = active_session()
         ours = ("base_url", "timeout", "retries", "header")
         values: dict[str, Any] = {name: value for name, value in self.defaults.items() if name in ours}
-        wish = wish_from(values | {**options}, self.model)
-        return Embedding(session, texts_of(texts, "texts"), wish), session
+        given = EmbeddingOptions.of(values | {**options}, self.model)
+        return Embedding(session, texts_of(texts, "texts"), given), session
 
-    def _run(self, prompt: str, options: AskOptions) -> tuple[Run, Cell, Session]:
+    def _run(self, prompt: str, options: AskOptions) -> tuple[Session, Run]:
         from llm_magic.options import from_mapping
         from llm_magic.session.plan import Cell
         from llm_magic.session.run import Run
@@ -207,23 +217,17 @@ class LLM:
         chosen.model, chosen.base_url = self.model or None, base_url
         chosen.image = tuple(images) if images else None
         chosen.once = "chat" not in values
-        cell = Cell(prompt, chosen, template=False)
-        return Run(session.plan(cell)), cell, session
+        return session, Run(session.plan(Cell(prompt, chosen, template=False)))
 
 
-async def _nowhere(_batch: list[RunEvent]) -> None:
-    """Let events pass by."""
+async def _nowhere(_batch: list[Any]) -> None:
+    """Let what happens pass by."""
 
 
-async def _unheard(_lines: list[str]) -> None:
-    """Let lines of progress pass by."""
-
-
-async def _finished(session: Session, cell: Cell, run: Run, emit: Emit[RunEvent]) -> Response:
-    """Run to the end and keep what is to be kept."""
+async def _awaited(future: Future[T]) -> T:
+    """Await what runs on the loop of the session; cancelled, it is cancelled there."""
     try:
-        response = await run.answer(emit)
-    finally:
-        session.account(run)
-    session.keep(cell, run)
-    return response
+        return await asyncio.wrap_future(future)
+    except asyncio.CancelledError:
+        future.cancel()
+        raise

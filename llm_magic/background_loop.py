@@ -120,9 +120,9 @@ class Channel(Generic[T]):
         self._closed = False
         self._future = loop.submit(self._produce(work))
 
-    async def _produce(self, work: Callable[[Emit[T]], Coroutine[Any, Any, Any]]) -> None:
+    async def _produce(self, work: Callable[[Emit[T]], Coroutine[Any, Any, Any]]) -> Any:
         try:
-            await work(self._emit)
+            return await work(self._emit)
         finally:
             self._queue.put(None)
 
@@ -160,6 +160,10 @@ class Channel(Generic[T]):
             return items
         self._future.result()
         return None
+
+    def result(self) -> Any:
+        """Return what the work returned, once `receive` has said that it is over."""
+        return self._future.result()
 
     def stop(self) -> None:
         """Cancel the work, from any thread, and do not wait: `receive` raises CancelledError when it has ended."""

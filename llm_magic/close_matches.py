@@ -12,6 +12,8 @@ def close_matches(name: str, known: Iterable[str], most: int = 3) -> list[str]:
     ['temperature']
     >>> close_matches("smolm2", ["local:smollm2"])
     ['local:smollm2']
+    >>> close_matches("DF", ["df"])
+    ['df']
 
     """
     import difflib
@@ -20,6 +22,7 @@ def close_matches(name: str, known: Iterable[str], most: int = 3) -> list[str]:
     found = difflib.get_close_matches(name, names, most)
     tails = {item.partition(":")[2] or item: item for item in names}
     found += [tails[tail] for tail in difflib.get_close_matches(name.partition(":")[2] or name, tails, most)]
+    found += [item for item in names if item.lower() == name.lower()]
     return list(dict.fromkeys(found))[:most]
 
 

@@ -1,26 +1,20 @@
-"""The code of an answer, ready for the next cell: fences off, Python joined, other languages under their cell magic."""
+"""The code of an answer for the next cell: Python joined, others under their cell magic."""
 
 from __future__ import annotations
 
 import ast
 from dataclasses import dataclass
 
+from llm_magic.markdown.fences import code_blocks
+
 PYTHON = frozenset({"", "python", "python3", "py", "py3", "ipython", "ipython3", "pycon"})
 MAGICS = {
-    "bash": "bash",
-    "sh": "sh",
+    **{name: name for name in ("bash", "sh", "html", "javascript", "latex", "markdown", "svg", "perl", "ruby")},
     "shell": "bash",
     "console": "bash",
-    "html": "html",
-    "javascript": "javascript",
     "js": "javascript",
-    "latex": "latex",
     "tex": "latex",
-    "markdown": "markdown",
     "md": "markdown",
-    "svg": "svg",
-    "perl": "perl",
-    "ruby": "ruby",
 }
 """Languages for which IPython has a cell magic: https://ipython.readthedocs.io/en/stable/interactive/magics.html"""
 
@@ -45,7 +39,7 @@ def snippet(text: str) -> Snippet:
     '%%bash\nls'
 
     """
-    blocks = _blocks(text)
+    blocks = [(block.language, block.code) for block in code_blocks(text) if block.code.strip()]
     if not blocks:
         whole = text.strip()
         if whole and _problem(whole) is None:
@@ -64,17 +58,6 @@ def snippet(text: str) -> Snippet:
         return Snippet("", (f"The answer's code is {language}, which a cell cannot run; copy it from above.",))
     more = (f"Only the first of {len(others)} blocks is taken.",) if len(others) > 1 else ()
     return Snippet(f"%%{MAGICS[language]}\n{code.strip(chr(10))}", more)
-
-
-def _blocks(text: str) -> list[tuple[str, str]]:
-    """Return language and text of each code block, by the CommonMark rules for fences."""
-    from markdown_it import MarkdownIt
-
-    return [
-        (token.info.split()[0].strip("{}.").lower() if token.info.strip() else "", token.content)
-        for token in MarkdownIt().parse(text)
-        if token.type == "fence" and token.content.strip()
-    ]
 
 
 def _without_prompts(code: str) -> str:

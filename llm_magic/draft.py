@@ -1,9 +1,9 @@
-"""A `Response` so far: events are folded in while they arrive."""
+"""The draft of a response: events are folded in while they arrive, and it builds the `Response`."""
 
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import replace
 from typing import Any, ClassVar
 
@@ -17,7 +17,6 @@ from llm_magic.events import (
     LogprobsDelta,
     Note,
     Opened,
-    Progress,
     ReasoningDelta,
     RefusalDelta,
     Restarted,
@@ -33,9 +32,10 @@ from llm_magic.text_buffer import TextBuffer
 
 
 class Draft:
-    """A `Response` so far: `add` events, read the fields, take the `response`. It belongs to one thread.
+    """A `Response` so far: `add` events, read the fields, take the `response`.
 
-    Adding costs the same for the first and the millionth delta.
+    One thread adds; others may read what has come meanwhile. Adding costs the same for the first and the millionth
+    delta.
 
     >>> draft = Draft()
     >>> draft.add(TextDelta("Hel")); draft.add(TextDelta("lo")); draft.add(Finished("stop"))
@@ -70,20 +70,42 @@ class Draft:
         self.generation = getattr(self, "generation", -1) + 1
         """Counts the restarts: a display that sees it change begins anew."""
 
+    def add_all(self, events: Iterable[object]) -> None:
+        """Fold a batch of events in; what only the moment is for (progress, questions) is passed over."""
+        pieces: list[str] = []
+        for event in events:
+            if type(event) is TextDelta and event.index == 0:  # by far the most frequent one
+                pieces.append(event.text)
+                continue
+            if pieces:
+                self._add_text("".join(pieces), 0)
+                pieces = []
+            fold = self._FOLDS.get(type(event))
+            if fold is not None:
+                fold(self, event)
+        if pieces:
+            self._add_text("".join(pieces), 0)
+
     def add(self, event: Event) -> None:
         """Fold one event in."""
-        if type(event) is TextDelta:  # by far the most frequent one
-            if self.first_token_seconds is None:
-                self.first_token_seconds = self._clock() - self.started
-            if event.index not in self._text:
-                self._text[event.index] = TextBuffer()
-            self._text[event.index].append(event.text)
-            return
-        self._FOLDS[type(event)](self, event)
+        self.add_all((event,))
 
-    def _add_reasoning(self, event: ReasoningDelta) -> None:
+    def _add_text(self, text: str, index: int) -> None:
+        self._begin_answer()
+        if index not in self._text:
+            self._text[index] = TextBuffer()
+        self._text[index].append(text)
+
+    def _add_other_text(self, event: TextDelta) -> None:
+        self._add_text(event.text, event.index)
+
+    def _begin_answer(self) -> None:
+        """Take note that the model has begun to answer."""
         if self.first_token_seconds is None:
             self.first_token_seconds = self._clock() - self.started
+
+    def _add_reasoning(self, event: ReasoningDelta) -> None:
+        self._begin_answer()
         if event.index == 0:
             self._reasoning.append(event.text)
 
@@ -93,8 +115,7 @@ class Draft:
     def _add_tool_call(self, event: ToolCallDelta) -> None:
         if event.index != 0:
             return
-        if self.first_token_seconds is None:
-            self.first_token_seconds = self._clock() - self.started
+        self._begin_answer()
         known = self._calls.get(event.position)
         if known is None:
             self._calls[event.position] = event
@@ -140,10 +161,8 @@ class Draft:
     def _add_note(self, event: Note) -> None:
         self.notes.append(event.text)
 
-    def _pass(self, _event: Progress) -> None:
-        """Progress is of the moment only."""
-
     _FOLDS: ClassVar[dict[type, Callable[[Draft, Any], None]]] = {
+        TextDelta: _add_other_text,
         ReasoningDelta: _add_reasoning,
         RefusalDelta: _add_refusal,
         ToolCallDelta: _add_tool_call,
@@ -157,7 +176,6 @@ class Draft:
         Attempt: _add_attempt,
         Restarted: _restart,
         Note: _add_note,
-        Progress: _pass,
     }
 
     def buffer(self, index: int = 0) -> TextBuffer:
@@ -167,7 +185,7 @@ class Draft:
     @property
     def length(self) -> int:
         """Characters of all answers so far."""
-        return sum(len(text) for text in self._text.values())
+        return sum(len(text) for text in list(self._text.values()))
 
     @property
     def text(self) -> str:
@@ -187,14 +205,14 @@ class Draft:
     @property
     def indexes(self) -> list[int]:
         """The numbers of the answers that have begun."""
-        return sorted(self._text)
+        return sorted(list(self._text))  # noqa: C414 - copied at once: another thread may add to it
 
     @property
     def tool_calls(self) -> tuple[ToolCall, ...]:
         """The tool calls of this round so far, in the model's order."""
         return tuple(
             ToolCall(call.id, call.name, "".join(self._call_arguments[position]))
-            for position, call in sorted(self._calls.items())
+            for position, call in sorted(list(self._calls.items()))  # noqa: C414 - as above
         )
 
     @property

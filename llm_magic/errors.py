@@ -34,10 +34,7 @@ from __future__ import annotations
 import sys
 import traceback
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
-
-if TYPE_CHECKING:
-    from llm_magic.response import Response
+from typing import Any
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,8 +65,8 @@ class LLMError(Exception):
 
     """
 
-    response: Response | None = None
-    """What had arrived when the error was raised, where anything had."""
+    response: Any = None
+    """The `Response` with what had arrived when the error was raised, where anything had; else None."""
 
     def __init__(self, message: str, hint: str = "") -> None:
         super().__init__(message, hint)
@@ -204,7 +201,7 @@ class ProtocolError(ProviderError):
 class AnswerError(LLMError):
     """An answer came but cannot be used; `response` keeps all of it."""
 
-    def __init__(self, message: str, hint: str = "", *, response: Response | None = None) -> None:
+    def __init__(self, message: str, hint: str = "", *, response: Any = None) -> None:
         super().__init__(message, hint)
         self.response = response
 
@@ -223,3 +220,15 @@ class RefusedError(AnswerError):
 
 class ToolLimitError(AnswerError):
     """The model still asked for tools after the last round allowed."""
+
+
+class Interrupted(KeyboardInterrupt):
+    """The user interrupted a cell; shown as one line, and everything that stops on KeyboardInterrupt stops."""
+
+    def __init__(self, response: Any = None) -> None:
+        super().__init__()
+        self.response = response
+        """The `Response` with what had arrived; None where nothing was sent."""
+
+    def _render_traceback_(self) -> list[str]:
+        return ["KeyboardInterrupt: the request was stopped; _llm.text has what had arrived."]

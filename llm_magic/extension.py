@@ -7,9 +7,8 @@ from typing import TYPE_CHECKING, Any
 
 from llm_magic import api, completion, input_transformer
 from llm_magic.commands import LLMCommands
-from llm_magic.config.precedence import apply_project
 from llm_magic.magics import LLMMagics
-from llm_magic.picker import LLMPicking
+from llm_magic.picker import LLMPicker
 from llm_magic.providers import plugins
 from llm_magic.providers.registry import ProviderRegistry
 from llm_magic.session import Session
@@ -29,18 +28,19 @@ class Loaded:
         shelf: list[Any] = shell.configurables
         self.registry = ProviderRegistry(parent=self.magics)
         self.registry.shelf = shelf
-        apply_project(self.magics, self.registry)
+        self.registry.apply_project(self.magics)
         self.session = Session(self.magics, self.registry)
         self.magics.session = self.session
         self.commands = LLMCommands(shell, self.session)
         shell.register_magics(self.magics)
         shell.register_magics(self.commands)
-        self.picking = LLMPicking(shell, self.session)
-        shell.register_magics(self.picking)
+        self.picker = LLMPicker(shell, self.session)
+        shell.register_magics(self.picker)
         completion.install(shell, self.session)
         shelf.append(self.registry)
         shell.input_transformers_cleanup.append(input_transformer.rewrite)
         self.results = ResultHook(shell)
+        self.magics.shown = self.results.shown
         api.activate(self.session)
         threading.Thread(target=_import_ahead, name="llm_magic imports", daemon=True).start()
 
@@ -50,11 +50,11 @@ class Loaded:
         shell = self.shell
         self.results.remove()
         completion.uninstall(shell)
-        self.picking.close()
+        self.picker.close()
         shell.input_transformers_cleanup[:] = [
             transform for transform in shell.input_transformers_cleanup if transform is not input_transformer.rewrite
         ]
-        ours = (self.magics, self.commands, self.picking)
+        ours = (self.magics, self.commands, self.picker)
         for kind, names in shell.magics_manager.magics.items():
             mine = [name for name, function in names.items() if getattr(function, "__self__", None) in ours]
             for name in mine:
@@ -74,7 +74,7 @@ _AHEAD = (
     "llm_magic.prompt",
     "llm_magic.options.reader",
     "llm_magic.conversation",
-    "llm_magic.usage",
+    "llm_magic.ledger",
     "llm_magic.display.notebook",
     "llm_magic.output.dialects",
     "llm_magic.completion.candidates",
@@ -110,18 +110,26 @@ def unload(shell: InteractiveShell) -> None:
 class ResultHook:
     """Stands before IPython's display hook while the extension is loaded.
 
-    A result is passed over where its `_shown_in` is the execution count of the cell that returns it; a later cell
-    shows it as any other object.
+    A result that its own cell has shown already is passed over; a later cell shows it as any other object.
     """
 
     def __init__(self, shell: InteractiveShell) -> None:
         self._shell = shell
         self._hook: Any = shell.display_trap.hook
         shell.display_trap.hook = self
+        self._shown: list[object] = []
+        self._shown_in = -1  # the execution count of the cell that showed them
+
+    def shown(self, result: object) -> None:
+        """Take note that the running cell has shown a result."""
+        if self._shown_in != self._shell.execution_count:
+            self._shown, self._shown_in = [], self._shell.execution_count
+        self._shown.append(result)
 
     def __call__(self, result: Any = None) -> None:
         """Show a result, or only keep it."""
-        if result is None or getattr(result, "_shown_in", None) != self._shell.execution_count:
+        here = self._shown_in == self._shell.execution_count
+        if not (here and any(result is known for known in self._shown)):
             self._hook(result)
             return
         self._hook.update_user_ns(result)

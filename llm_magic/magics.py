@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 from IPython.core.magic import Magics, line_cell_magic, magics_class, no_var_expand
 
 from llm_magic.config.settings import Settings
-from llm_magic.errors import LLMError
+from llm_magic.errors import Interrupted, LLMError
 
 if TYPE_CHECKING:
     from IPython.core.interactiveshell import InteractiveShell
@@ -21,13 +21,6 @@ if TYPE_CHECKING:
     from llm_magic.session.plan import Cell
 
 
-class Interrupted(KeyboardInterrupt):
-    """The user interrupted a cell; shown as one line, and everything that stops on KeyboardInterrupt stops."""
-
-    def _render_traceback_(self) -> list[str]:
-        return ["KeyboardInterrupt: the request was stopped; _llm.text has what had arrived."]
-
-
 @magics_class
 class LLMMagics(Magics, Settings):
     """Settings of every `%%llm` cell; `%llm_config` shows all that are in force."""
@@ -36,7 +29,8 @@ class LLMMagics(Magics, Settings):
         super().__init__(shell, **traits)
         self.shell: InteractiveShell
         self.session: Session
-        self._asked = ("", -1, 0)  # the cell that ran last, its execution count, its prompts so far
+        self.shown: Callable[[object], None]
+        self._latest = ("", -1, 0)  # the cell that ran last, its execution count, its prompts so far
 
     @no_var_expand
     @line_cell_magic
@@ -78,8 +72,8 @@ class LLMMagics(Magics, Settings):
     def _part(self, identifier: str | None) -> int:
         """Return the number of this prompt within the run of its cell."""
         run = (identifier or "", self.shell.execution_count)
-        part = self._asked[2] + 1 if self._asked[:2] == run else 0
-        self._asked = (*run, part)
+        part = self._latest[2] + 1 if self._latest[:2] == run else 0
+        self._latest = (*run, part)
         return part
 
     def _answer(self, cell: Cell) -> Response | Job | None:
@@ -89,25 +83,21 @@ class LLMMagics(Magics, Settings):
         if options.dry_run:
             display.show_preview(self.session.preview(cell))
             return None
-        run = self.session.start(cell)
         view = display.choose(self.shell, self, self._show(options), background=bool(options.background))
         if options.background:
-            from llm_magic.session.job import Job
-
-            job = Job(self.session, cell, run, view, partial(self._finish, options, later=True))
-            job._shown_in = self.shell.execution_count  # noqa: SLF001 - its answer is what the cell shows
+            job = self.session.ask_in_background(
+                cell, view, partial(self._finish, options, later=True), lambda error: view.note(_line(error))
+            )
+            self.shown(job)  # its answer is what the cell shows
             return job
         try:
-            response = self.session.show(cell, run, view)
-        except LLMError as error:
+            response = self.session.ask(cell, view)
+        except (LLMError, Interrupted) as error:
             if error.response is not None:
                 self._remember(error.response)
             raise
-        except KeyboardInterrupt:
-            if run.response is not None:
-                self._remember(run.response)
-            raise Interrupted from None
         self._finish(options, response)
+        self.shown(response)
         return response
 
     def _finish(self, options: Options, response: Response, *, later: bool = False) -> None:
@@ -131,7 +121,6 @@ class LLMMagics(Magics, Settings):
         return options.show or self.show or "markdown"
 
     def _remember(self, response: Response) -> None:
-        response._shown_in = self.shell.execution_count  # noqa: SLF001 - its own display asks for it
         self.shell.user_ns["_llm"] = response
 
     def _cell_id(self) -> str | None:
@@ -154,3 +143,8 @@ def _expander(namespace: Mapping[str, Any]) -> Callable[[str], str]:
         return expand_option(text, namespace)
 
     return expand
+
+
+def _line(error: Exception) -> str:
+    """Return an error as one note."""
+    return f"{type(error).__name__}: {error}"

@@ -1,4 +1,4 @@
-"""A list of records as columns and rows, for a table on screen or a data frame; the list itself stays as it is."""
+"""Records as columns and rows, for a table on screen or a data frame."""
 
 from __future__ import annotations
 
@@ -86,7 +86,7 @@ def record_of(value: Any) -> dict[str, Any] | None:
     fields = getattr(type(value), "model_fields", None)
     if isinstance(fields, Mapping):
         extra = getattr(value, "model_extra", None) or {}
-        return {name: getattr(value, name) for name in fields} | extra
+        return {name: getattr(value, name, None) for name in fields} | extra
     if dataclasses.is_dataclass(value):
         return {item.name: getattr(value, item.name) for item in dataclasses.fields(value)}
     names = getattr(value, "_fields", None)

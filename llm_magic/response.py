@@ -101,9 +101,6 @@ class Response:
     history_turns: int = 0
     """Turns of the conversation that were sent with the prompt."""
 
-    _shown_in: int | None = field(default=None, repr=False, compare=False)
-    """The execution count of the cell that showed it already."""
-
     def __str__(self) -> str:
         return self.text
 

@@ -1,6 +1,8 @@
-"""Text that grows by many small pieces, and that readers follow at the cost of what is new."""
+"""Text that grows by many small pieces, and that readers on any thread follow at the cost of what is new."""
 
 from __future__ import annotations
+
+import threading
 
 _MANY = 1024
 """Pieces that are kept as they came; more are packed, for a short string takes several times its text."""
@@ -20,9 +22,10 @@ class TextBuffer:
     ('Hel', 'lo', 'Hello', 5)
     """
 
-    __slots__ = ("_begins", "_length", "_packed", "_pieces", "_text")
+    __slots__ = ("_begins", "_length", "_lock", "_packed", "_pieces", "_text")
 
     def __init__(self) -> None:
+        self._lock = threading.Lock()
         self._text = ""  # what was asked for as a whole
         self._begins = 0  # its bytes: where what is packed begins
         self._packed = bytearray()  # what follows it
@@ -31,39 +34,44 @@ class TextBuffer:
 
     def append(self, piece: str) -> None:
         """Add to the end."""
-        self._pieces.append(piece)
-        if len(self._pieces) >= _MANY:
-            self._pack()
+        with self._lock:
+            self._pieces.append(piece)
+            if len(self._pieces) >= _MANY:
+                self._pack()
 
     def read(self, position: int) -> tuple[str, int]:
         """Return the text from a position on, and the position after it; 0 is the beginning.
 
         The work is on what is returned. A position means something to this buffer only: it counts bytes.
         """
-        self._pack()
-        if position >= self._begins:
-            fresh = self._packed[position - self._begins :]
-        else:
-            fresh = bytearray(_encoded(self._text)[position:]) + self._packed
-        return _decoded(fresh), self._begins + len(self._packed)
+        with self._lock:
+            self._pack()
+            if position >= self._begins:
+                fresh = self._packed[position - self._begins :]
+            else:
+                fresh = bytearray(_encoded(self._text)[position:]) + self._packed
+            return _decoded(fresh), self._begins + len(self._packed)
 
     def clear(self) -> None:
         """Begin anew."""
-        self._text, self._begins, self._length = "", 0, 0
-        self._packed = bytearray()
-        self._pieces.clear()
+        with self._lock:
+            self._text, self._begins, self._length = "", 0, 0
+            self._packed = bytearray()
+            self._pieces.clear()
 
     def __len__(self) -> int:
-        self._pack()
-        return self._length
+        with self._lock:
+            self._pack()
+            return self._length
 
     def __str__(self) -> str:
-        self._pack()
-        if self._packed:
-            self._text += _decoded(self._packed)
-            self._begins += len(self._packed)
-            self._packed = bytearray()
-        return self._text
+        with self._lock:
+            self._pack()
+            if self._packed:
+                self._text += _decoded(self._packed)
+                self._begins += len(self._packed)
+                self._packed = bytearray()
+            return self._text
 
     def _pack(self) -> None:
         if self._pieces:

@@ -1,4 +1,4 @@
-"""The `%llm_…` magics: each reads its line, asks what it is a thin layer over, and shows a table or a sentence."""
+"""The `%llm_…` magics: each reads its line and shows a table or a sentence."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""`%llm_config`: every setting in force, where its value comes from, and the change of one for this session."""
+"""`%llm_config`: every setting in force with its source, and the change of one for this session."""
 
 from __future__ import annotations
 
@@ -6,7 +6,8 @@ import re
 import shutil
 from collections.abc import Sequence
 
-from llm_magic.commands.line import Command, did_you_mean
+from llm_magic.close_matches import did_you_mean
+from llm_magic.commands.line import Command, said
 from llm_magic.config.effective import Setting, set_value, settings_in_force
 from llm_magic.config.precedence import DEFAULT
 from llm_magic.display import markup, table
@@ -25,7 +26,7 @@ def run(command: Command) -> None:
     change = _CHANGE.fullmatch(command.text)
     if change is not None:
         changed = set_value(session.settings, session.registry, change[1], command.expanded(change[2].strip()))
-        command.show(_plain(f"{changed.name} = {changed.shown} ({changed.source})"))
+        command.show(said(f"{changed.name} = {changed.shown} ({changed.source})"))
         return
     line = command.read(most=1, usage="[NAME[=VALUE]]")
     settings = settings_in_force(session.settings, session.registry)
@@ -59,17 +60,13 @@ def _named(name: str, settings: Sequence[Setting], command: Command) -> list[Set
         provider = registry.get(section or name)
         own = type(provider).__name__ if provider.name == provider.kind else provider.name
         name = f"{own}.{trait}" if section else own
-    for matches in (
-        [item for item in settings if item.name == name],
-        [item for item in settings if _section(item) == name],
-        [item for item in settings if item.name.rpartition(".")[2] == name],
-    ):
-        if matches:
-            return matches
-    known = {item.name for item in settings}
-    known |= {item.name.rpartition(".")[2] for item in settings} | {_section(item) for item in settings}
+    known: set[str] = set()
+    for part in (lambda item: item.name, _section, lambda item: item.name.rpartition(".")[2]):
+        if found := [item for item in settings if part(item) == name]:
+            return found
+        known |= {part(item) for item in settings}
     raise ConfigurationError(
-        f"There is no setting {name}.", did_you_mean(name, sorted(known)) or "%llm_config lists all settings."
+        f"There is no setting {name}.", did_you_mean(name, known, "%llm_config lists all settings.")
     )
 
 
@@ -87,7 +84,7 @@ def _one(item: Setting) -> Bundle:
 
 
 def _listed(title: str, items: Sequence[Setting], *, folded: bool = True) -> Bundle:
-    """Return settings as a table; among others, those of a provider that is as it comes are folded."""
+    """Return settings as a table; among others, an unchanged provider is folded."""
     rows = [{"setting": item.name, "value": item.shown, "from": item.source, "help": item.help} for item in items]
     html = table.shown(rows)["text/html"]
     if not folded:
@@ -104,7 +101,7 @@ def _listed(title: str, items: Sequence[Setting], *, folded: bool = True) -> Bun
 
 
 def _lines(items: Sequence[Setting]) -> list[str]:
-    """Return two lines for each setting: name, value and source, and of the help what the terminal has room for."""
+    """Return two lines for each setting: value and source, and what there is room for of the help."""
     room = shutil.get_terminal_size().columns - _INDENT
     lines = []
     for item in items:
@@ -114,7 +111,3 @@ def _lines(items: Sequence[Setting]) -> list[str]:
 
 def _cut(text: str, length: int) -> str:
     return text if len(text) <= length else text[: length - 1] + "…"
-
-
-def _plain(text: str) -> Bundle:
-    return {"text/plain": text, "text/html": markup.prewrapped(text)}

@@ -1,21 +1,22 @@
-"""The line of a command: words and options, read by a table; whatever the table does not hold is an error."""
+"""The line of a command: words and options by a table; what the table does not hold is an error."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Coroutine, Iterable, Mapping, Sequence
-from concurrent.futures import Future
 from dataclasses import dataclass
-from difflib import get_close_matches
 from typing import TYPE_CHECKING, Any, TypeVar
 
+from llm_magic.close_matches import did_you_mean
+from llm_magic.display import markup
+from llm_magic.display.markup import Bundle
 from llm_magic.errors import OptionError
-from llm_magic.options import Option
-from llm_magic.options.reader import Word, words
+from llm_magic.options import Option, reader
+from llm_magic.options.reader import words
 
 if TYPE_CHECKING:
     from IPython.core.interactiveshell import InteractiveShell
 
-    from llm_magic.display.markup import Bundle
+    from llm_magic.background_loop import Emit
     from llm_magic.display.outputs import ProgressLine
     from llm_magic.session import Session
 
@@ -68,10 +69,9 @@ class Command:
         """
         line = read(self.magic, self.text if text is None else text, options, self.expanded)
         if len(line.words) > most:
-            what = f"{most} word{'s' * (most != 1)} besides options" if most else "no words besides options"
-            raise OptionError(
-                f"{self.magic} takes {what}, not {len(line.words)}.", f"{self.magic} {usage}".rstrip() + "."
-            )
+            what = f"{most or 'no'} word{'s' * (most != 1)} besides options"
+            hint = f"{self.magic} {usage}".rstrip() + "."
+            raise OptionError(f"{self.magic} takes {what}, not {len(line.words)}.", hint)
         return line
 
     def expanded(self, text: str) -> str:
@@ -83,7 +83,7 @@ class Command:
         return expand_option(text, self.shell.user_ns)
 
     def subject(self, subjects: Iterable[str]) -> tuple[str, str]:
-        """Return the sub-command that the line begins with, and what follows it; empty where there is none.
+        """Return the sub-command of the line and what follows it; empty where there is none.
 
         Raises
         ------
@@ -96,31 +96,32 @@ class Command:
             return "", ""
         known = tuple(subjects)
         if first.text not in known:
-            raise OptionError(
-                f"{self.magic} has no {'option' if first.text.startswith('-') else 'command'} {first.text}.",
-                did_you_mean(first.text, known) or f"There are {', '.join(known)}; {self.magic} --help shows them all.",
-            )
+            kind = "option" if first.text.startswith("-") else "command"
+            others = f"There are {', '.join(known)}; {self.magic} --help shows them all."
+            raise OptionError(f"{self.magic} has no {kind} {first.text}.", did_you_mean(first.text, known, others))
         return first.text, self.text[first.end :]
 
-    def wait(self, work: Coroutine[Any, Any, T], what: str) -> T:
-        """Run `work` on the loop and return its result; a wait of more than a second says what it is for."""
+    def wait(self, work: Callable[[Emit[str]], Coroutine[Any, Any, T]], what: str) -> T:
+        """Run `work` on the loop for its result; a line tells what it emits, or of the wait."""
+        from llm_magic.background_loop import Channel
         from llm_magic.display.outputs import ProgressLine
 
-        future: Future[T] = self.session.loop.submit(work)
+        found: list[T] = []
+
+        async def producer(emit: Emit[str]) -> None:
+            found.append(await work(emit))
+
+        channel: Channel[str] = Channel(self.session.loop, producer)
         self._progress, seconds = ProgressLine(self.shell), 0
         try:
-            while True:
-                try:
-                    return future.result(timeout=1)
-                except TimeoutError:
-                    if future.done():
-                        raise
-                seconds += 1
-                self._progress.say(f"{what}: {seconds} s")
+            while (lines := channel.receive(1.0)) is not None:
+                seconds = 0 if lines else seconds + 1
+                self._progress.say(lines[-1] if lines else f"{what}: {seconds} s")
         except BaseException:
-            future.cancel()
+            channel.cancel()
             self._progress.end()
             raise
+        return found[0]
 
     def show(self, bundle: Bundle) -> None:
         """Show what the command gives, in the place of what was said of the wait for it."""
@@ -132,10 +133,13 @@ class Command:
             self._progress.end(bundle)
 
 
-def read(magic: str, text: str, options: Sequence[Option], expand: Callable[[str], str] = str) -> Line:
-    """Read a line by a table of options.
+def said(text: str) -> Bundle:
+    """Return what a command says in words."""
+    return {"text/plain": text, "text/html": markup.prewrapped(text)}
 
-    `expand` is applied to each word that stands unquoted. Behind `--` there are only words.
+
+def read(magic: str, text: str, options: Sequence[Option], expand: Callable[[str], str] = str) -> Line:
+    """Read a line by a table of options; `expand` is applied to each word that stands unquoted.
 
     >>> from llm_magic.options import BY_FLAG
     >>> read("%llm_x", "add eu -m a", [BY_FLAG["--model"]])
@@ -143,64 +147,5 @@ def read(magic: str, text: str, options: Sequence[Option], expand: Callable[[str
 
     """
     by_flag = {flag: option for option in options for flag in option.flags}
-    found: list[str] = []
-    values: dict[str, Any] = {}
-    stream = words(text)
-    for word in stream:
-        if word.text == "--" and not word.quoted:
-            found += [_text(rest, expand) for rest in stream]
-            break
-        if not word.text.startswith("-") or word.text == "-" or (word.quoted and not word.text.startswith("--")):
-            found.append(_text(word, expand))
-            continue
-        flag, equals, attached = word.text.partition("=")
-        option = by_flag.get(flag)
-        if option is None:
-            raise OptionError(
-                f"{magic} has no option {flag}.", did_you_mean(flag, by_flag) or f"{magic} --help lists the options."
-            )
-        if option.read is None:
-            if equals:
-                raise OptionError(f"{flag} takes no value.", f"Write {flag} alone.")
-            values[option.name] = True
-            continue
-        if equals:
-            value = attached if word.quoted else expand(attached)
-        else:
-            following = next(stream, None)
-            if following is None or (not following.quoted and following.text.partition("=")[0] in by_flag):
-                hint = f"{option.help[:1].upper()}{option.help[1:]}."
-                raise OptionError(f"{flag} needs a value: {flag} {option.metavar}.", hint)
-            value = _text(following, expand)
-        _put(values, option, flag, value)
+    values, found = reader.read(text, by_flag, magic, expand=expand)
     return Line(tuple(found), values)
-
-
-def _text(word: Word, expand: Callable[[str], str]) -> str:
-    return word.text if word.quoted else expand(word.text)
-
-
-def _put(values: dict[str, Any], option: Option, flag: str, text: str) -> None:
-    """Read one value and put it with the others."""
-    assert option.read is not None  # noqa: S101 - switches were handled by the caller
-    try:
-        value = option.read(text)
-    except ValueError as error:
-        raise OptionError(f"{flag} takes {error}.", f"{option.flags[-1]} {option.metavar}: {option.help}.") from None
-    if option.pairs:
-        values.setdefault(option.name, {}).update([value])
-    elif option.name in values:
-        raise OptionError(f"{flag} is given twice.", "Keep one of them.")
-    else:
-        values[option.name] = value
-
-
-def did_you_mean(word: str, known: Iterable[str]) -> str:
-    """Return a question that names what is close to a word; empty where nothing is.
-
-    >>> did_you_mean("swich", ["switch", "show"])
-    'Did you mean switch?'
-
-    """
-    close = get_close_matches(word, list(known), n=3, cutoff=0.6)
-    return f"Did you mean {' or '.join(close)}?" if close else ""

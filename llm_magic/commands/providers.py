@@ -1,4 +1,4 @@
-"""`%llm_provider`: the providers of this session; any setting of a class is an option, and a key itself is refused."""
+"""`%llm_provider`: the providers of this session; settings are options, a key is refused."""
 
 from __future__ import annotations
 
@@ -8,23 +8,26 @@ import os
 import re
 import time
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from difflib import get_close_matches
 from importlib.util import find_spec
+from itertools import pairwise
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from traitlets import TraitError, TraitType, Unicode
 
-from llm_magic.commands.line import Command
+from llm_magic.commands.line import Command, said
 from llm_magic.commands.models import PATIENCE, why
 from llm_magic.config.precedence import sources_of
+from llm_magic.config.references import is_secret_header
 from llm_magic.display import markup, table
 from llm_magic.display.markup import Bundle
 from llm_magic.errors import AuthenticationError, ConfigurationError, LLMError, OptionError
 from llm_magic.options import Option
 from llm_magic.options.reader import words
 from llm_magic.providers import plugins
-from llm_magic.providers.credentials import SecretCallable, is_secret_header
+from llm_magic.providers.credentials import SecretCallable
 
 if TYPE_CHECKING:
     from llm_magic.providers.base import Provider
@@ -44,21 +47,18 @@ def _list(command: Command, rest: str) -> Bundle:
     registry = command.session.registry
     rows, lines = [], []
     for name in registry.names():
+        row = {"provider": name, "class": "", "URL": "", "key": ""}
         try:
             provider = registry.get(name)
+            row |= {"class": provider.kind, "URL": _url(provider) or "not set", "key": _key(provider)}
         except LLMError as error:
-            rows.append({"provider": name, "class": "", "URL": "", "key": ""})
             lines.append(why(name, error))
-            continue
-        rows.append(
-            {"provider": name, "class": provider.kind, "URL": _url(provider) or "not set", "key": _key(provider)}
-        )
+        rows.append(row)
     return markup.joined([table.shown(rows, widest=_WIDEST), *map(markup.quiet, lines)])
 
 
 def _add(command: Command, rest: str) -> Bundle:
-    options = _add_options(rest, command)
-    line = command.read(tuple(options.values()), most=1, usage=_USAGE, text=rest)
+    line = command.read(_add_options(command, rest), most=1, usage=_USAGE, text=rest)
     values = dict(line.values)
     registry = command.session.registry
     file = values.pop("litellm", None)
@@ -73,7 +73,7 @@ def _add(command: Command, rest: str) -> Bundle:
         raise OptionError(f"{name!r} cannot be the name of a provider.", "Take letters, digits, - and _.")
     cls = values.pop("class", None) or _class_of(name)
     provider = registry.add(name, cls, **values)
-    return _said(
+    return said(
         f"{name} is a provider of class {cls} now, at {_url(provider) or 'no URL yet'}. "
         f"Ask it with -m {name}:MODEL; %llm_provider test {name} tries it."
     )
@@ -88,8 +88,8 @@ def _class_of(name: str) -> str:
     return name if name in plugins.entries() else "compatible"
 
 
-def _add_options(rest: str, command: Command) -> dict[str, Option]:
-    """Return the options that adding takes: two of its own, and each setting of the class that the line names.
+def _add_options(command: Command, rest: str) -> list[Option]:
+    """Return the options of `add`: two of its own, and the settings of the class.
 
     Raises
     ------
@@ -99,19 +99,36 @@ def _add_options(rest: str, command: Command) -> dict[str, Option]:
     """
     found = [word.text for word in words(rest)]
     name = next((text for text in found if not text.startswith("-")), "")
-    cls = next((found[at + 1] for at, text in enumerate(found[:-1]) if text == "--class"), "")
-    cls = cls or next((text.partition("=")[2] for text in found if text.startswith("--class=")), "")
+    pairs = [text.partition("=")[::2] if "=" in text else (text, after) for text, after in pairwise([*found, ""])]
+    cls = next((value for flag, value in pairs if flag == "--class"), "")
     traits = plugins.load(command.expanded(cls) or _class_of(name)).class_traits(config=True)
-    for text in found:
-        _refuse_key(command, text.partition("=")[0], traits)
-    options = {
-        "class": Option("class", ("--class",), "", "the kind of provider", "CLASS", str),
-        "litellm": Option("litellm", ("--litellm",), "", "a LiteLLM config.yaml", "FILE", str),
-    }
-    for trait, kind in traits.items():
-        flag = f"--{trait.replace('_', '-')}"
-        options[trait] = Option(trait, (flag,), "", _first_sentence(kind.help), "VALUE", _reader(trait, kind))
-    return options
+    for flag, _ in pairs:
+        _refuse_key(command, flag, traits)
+    return [
+        Option("class", ("--class",), "", "the kind of provider", "CLASS", str),
+        Option("litellm", ("--litellm",), "", "a LiteLLM config.yaml", "FILE", str),
+        *(_option_of(trait, kind) for trait, kind in traits.items()),
+    ]
+
+
+def _option_of(trait: str, kind: TraitType[Any, Any]) -> Option:
+    """Return the option that sets a trait: text as it stands, other values as JSON or Python."""
+
+    def read(text: str) -> Any:
+        if "://" in text and re.match(r"[a-z]+://[^/@]*@", text, re.IGNORECASE):
+            raise ValueError("a URL without user name or password: a cell is saved as it stands; env:NAME reads one")
+        if isinstance(kind, Unicode):
+            return text
+        for reads in (json.loads, ast.literal_eval):
+            with suppress(ValueError, SyntaxError, TypeError, MemoryError, RecursionError):
+                return reads(text)
+        try:
+            return kind.from_string(text)
+        except (ValueError, TraitError):
+            raise ValueError(f"a value of {trait}, which {text!r} is not") from None
+
+    first_sentence = " ".join(kind.help.split()).partition(". ")[0].rstrip(".")
+    return Option(trait, (f"--{trait.replace('_', '-')}",), "", first_sentence, "VALUE", read)
 
 
 def _refuse_key(command: Command, flag: str, traits: Mapping[str, Any]) -> None:
@@ -120,40 +137,14 @@ def _refuse_key(command: Command, flag: str, traits: Mapping[str, Any]) -> None:
     if not flag.startswith("--") or trait in traits or not is_secret_header(trait.replace("_", "-")):
         return
     env = f"{trait}_env"
-    if env not in traits and get_close_matches(
-        trait, [name for name in traits if not name.endswith("_env")], cutoff=0.8
-    ):
-        return  # a slip of the pen
+    others = [name for name in traits if not name.endswith("_env")]
+    if env not in traits and get_close_matches(trait, others, cutoff=0.8):
+        return  # a slip of the pen; farther than that, `token` would be one for `tokenizer`
     instead = (env if env in traits else "api_key_env").replace("_", "-")
     raise OptionError(
         f"{command.magic} add takes no {flag}: what stands in a cell is saved in the notebook.",
         f"Put it into an environment variable: --{instead} VARIABLE.",
     )
-
-
-def _first_sentence(text: str) -> str:
-    return " ".join(text.split()).partition(". ")[0].rstrip(".")
-
-
-def _reader(trait: str, kind: TraitType[Any, Any]) -> Callable[[str], Any]:
-    """Return what reads the text of an option for a trait: text as it stands, other values as JSON or Python."""
-
-    def read(text: str) -> Any:
-        if "://" in text and re.match(r"[a-z]+://[^/@]*@", text, re.IGNORECASE):
-            raise ValueError("a URL without user name or password: a cell is saved as it stands; env:NAME reads one")
-        if isinstance(kind, Unicode):
-            return text
-        for reads in (json.loads, ast.literal_eval):
-            try:
-                return reads(text)
-            except (ValueError, SyntaxError, TypeError, MemoryError, RecursionError):
-                continue
-        try:
-            return kind.from_string(text)
-        except (ValueError, TraitError):
-            raise ValueError(f"a value of {trait}, which {text!r} is not") from None
-
-    return read
 
 
 def _add_litellm(command: Command, file: str) -> Bundle:
@@ -170,36 +161,34 @@ def _add_litellm(command: Command, file: str) -> Bundle:
             registry.litellm_config = before
         raise
     lines = []
-    for what, new in (
-        ("Aliases", [name for name in aliases if name not in known[1]]),
-        ("Providers", [name for name in names if name not in known[0]]),
-    ):
-        lines.append(f"{what} from {Path(file).name}: {', '.join(new) or 'no new ones'}.")
+    for what, found, before_it in (("Aliases", aliases, known[1]), ("Providers", names, known[0])):
+        new = ", ".join(name for name in found if name not in before_it)
+        lines.append(f"{what} from {Path(file).name}: {new or 'no new ones'}.")
     for name, alias in aliases.items():
         problem = alias.get("problem") if isinstance(alias, Mapping) else None
         if isinstance(problem, LLMError):
             lines.append(f"{name} cannot be used: {problem.message}")
-    return markup.joined([_said(line) for line in lines])
+    return markup.joined([said(line) for line in lines])
 
 
 def _remove(command: Command, rest: str) -> Bundle:
     name = _name(command, "remove", rest)
     command.session.registry.remove(name)
-    return _said(f"{name} is no provider of this session any more.")
+    return said(f"{name} is no provider of this session any more.")
 
 
 def _test(command: Command, rest: str) -> Bundle:
-    """Ask a provider for its models: address, key and answer are right, or the error says what is not."""
+    """Ask a provider for its models: address, key and answer are right, or an error says why."""
     name = _name(command, "test", rest)
     provider = command.session.registry.get(name)
     if provider.kind == "local":
         if find_spec("xllamacpp") is None:
             raise ConfigurationError(f"{name} needs xllamacpp.", 'pip install "llm_magic[local]"')
         model = provider.cached_models[0].id if provider.cached_models else ""
-        return _said(f"{name} serves {model} inside this kernel, from the first cell on that asks it.")
+        return said(f"{name} serves {model} inside this kernel, from the first cell on that asks it.")
     started = time.perf_counter()
     try:
-        models = command.wait(_listed(provider), f"asking {name}")
+        models = command.wait(lambda _: _listed(provider), f"asking {name}")
     except AuthenticationError as error:
         error.hint = provider.key_hint() or error.hint
         raise
@@ -207,19 +196,18 @@ def _test(command: Command, rest: str) -> Bundle:
     shown = ", ".join(models[:_SHOWN]) + (", …" if len(models) > _SHOWN else "")
     count = f"{len(models):,} model{'s' * (len(models) != 1)}"
     key = _key(provider)
-    return _said(
-        f"{name} answers: {_url(provider)} lists {count} in {seconds:.2f} s{': ' if models else ''}{shown}. "
+    return said(
+        f"{name} answers: {_url(provider) or 'it'} lists {count} in {seconds:.2f} s{': ' if models else ''}{shown}. "
         f"Key: {key or 'none'}. No model was asked."
     )
 
 
 async def _listed(provider: Provider) -> list[str]:
     """Return the models that the server itself lists, whatever the configuration says."""
-    from llm_magic.wire import models
-
     await provider.prepare(lambda _: None)
-    raw = await models.list_models(provider.client(), provider.origin(), timeout=PATIENCE, max_retries=0)
-    return [str(item.get("id") or item.get("name") or "") for item in raw]
+    if provider.own_backend:
+        return [card.id for card in await provider.list_models(refresh=True, patience=PATIENCE)]
+    return [card.id for card in await provider.ask_for_models(PATIENCE, 0)]
 
 
 _SUBJECTS: dict[str, Callable[[Command, str], Bundle]] = {
@@ -260,7 +248,3 @@ def _key(provider: Provider) -> str:
     if secret is None:
         return "the client's own" if provider.kind == "ready" else "none"
     return f"{source} (asked at each request)" if isinstance(secret, SecretCallable) else source
-
-
-def _said(text: str) -> Bundle:
-    return {"text/plain": text, "text/html": markup.prewrapped(text)}

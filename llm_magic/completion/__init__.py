@@ -1,4 +1,4 @@
-"""Tab completion of the magics, by IPython's matcher API: in terminals and in kernels, from what is already known."""
+"""Tab completion of the magics, by IPython's matcher API, from what is already known."""
 
 from __future__ import annotations
 
@@ -21,12 +21,12 @@ IDENTIFIER = "llm_magic"
 
 
 class Matcher:
-    """Completes options, their values, and names in templates; where it has an answer, the other matchers rest.
+    """Completes options, values and names; where it has an answer, other matchers rest.
 
     Parameters
     ----------
     candidates
-        Returns what may be offered; called at the first completion, so that loading does not wait for it.
+        Returns what may be offered; called at the first completion, so that loading is quick.
 
     """
 
@@ -45,12 +45,12 @@ class Matcher:
         from llm_magic.completion.context import context_of
 
         lines = context.full_text.split("\n")[: context.cursor_line]
-        place = context_of("\n".join([*lines, context.text_until_cursor]))
+        here = context_of("\n".join([*lines, context.text_until_cursor]))
         typed = ""
         found: list[Candidate] = []
-        if place is not None:
+        if here is not None:
             with suppress(LLMError):  # a configuration that is wrong says so when a cell runs
-                typed, found = self._candidates().at(place)
+                typed, found = self._candidates().at(here)
         result: Any = {
             "completions": [SimpleCompletion(text=candidate.text, type=candidate.kind) for candidate in found],
             "suppress": bool(found),
@@ -70,20 +70,12 @@ def install(shell: InteractiveShell, session: Session) -> None:
 
         return Candidates(session, shell.user_ns, shell.user_ns_hidden)
 
-    completer = _completer(shell)
+    completer: Any = getattr(shell, "Completer", None)  # some shells have none
     if completer is not None:
         completer.custom_matchers.append(Matcher(candidates))
 
 
 def uninstall(shell: InteractiveShell) -> None:
     """Complete no more."""
-    completer = _completer(shell)
-    if completer is not None:
-        completer.custom_matchers[:] = [
-            matcher for matcher in completer.custom_matchers if not isinstance(matcher, Matcher)
-        ]
-
-
-def _completer(shell: InteractiveShell) -> Any:
-    """Return the shell's completer; None for a shell without one."""
-    return getattr(shell, "Completer", None)
+    matchers = getattr(getattr(shell, "Completer", None), "custom_matchers", [])
+    matchers[:] = [matcher for matcher in matchers if not isinstance(matcher, Matcher)]

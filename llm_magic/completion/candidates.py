@@ -1,4 +1,4 @@
-"""What may stand at a place: from the option table, the namespace and what is cached; never from the network."""
+"""Completion candidates: from options, the namespace and what is cached, not the network."""
 
 from __future__ import annotations
 
@@ -6,7 +6,8 @@ import inspect
 import re
 import types
 import typing
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
+from itertools import chain
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -34,7 +35,6 @@ COMMANDS: Mapping[str, tuple[str, ...]] = {
 
 _BUILTIN_TYPES = ("bool", "dict", "float", "int", "list", "set", "str", "tuple")
 _OFFERED_TYPES = ("Literal", "Optional", "Union", "date", "datetime", "time", "timedelta", "Decimal", "UUID")
-_IMAGE_FILES = {".png", ".jpg", ".jpeg", ".gif", ".webp", ".bmp", ".tif", ".tiff"}
 _MOST_FILES = 500
 
 
@@ -64,48 +64,46 @@ class Candidates:
         self._namespace = namespace
         self._hidden = hidden
 
-    def at(self, place: CompletionContext) -> tuple[str, list[Candidate]]:
+    def at(self, context: CompletionContext) -> tuple[str, list[Candidate]]:
         """Return the end of what was typed that a completion replaces, and the completions."""
-        if place.kind == "flag":
-            return place.text, self._flags(place)
-        if place.kind == "word":
-            return place.text, _starting(place.text, self._words(place))
-        if place.kind == "name":
-            return self._name(place.text, place.names)
-        if place.kind == "filter":
-            return place.text, _starting(place.text, _filters())
-        return self._value(place)
+        text = context.text
+        if context.option is not None:
+            return self._value(context.option.name, text)
+        if context.kind == "flag":
+            return text, self._flags(context)
+        if context.kind == "word":
+            return text, _starting(text, self._words(context))
+        return self._name(text, context.names) if context.kind == "name" else (text, _starting(text, _filters()))
 
-    def _flags(self, place: CompletionContext) -> list[Candidate]:
+    def _flags(self, context: CompletionContext) -> list[Candidate]:
         """Return the options that have not been given; short ones where one dash was typed."""
-        flags = flags_of(place.magic)
-        given = {flags[flag].name for flag in place.given if flag in flags}
+        flags = flags_of(context.magic)
+        given = {flags[flag].name for flag in context.given if flag in flags}
         found = [
             Candidate(flag, "option")
             for flag, option in flags.items()
             if (option.repeats or option.pairs or option.name not in given)
-            and flag.startswith(place.text)
-            and (place.text == "-" or flag.startswith("--"))
+            and flag.startswith(context.text)
+            and (context.text == "-" or flag.startswith("--"))
         ]
-        return sorted(found, key=lambda candidate: candidate.text) if place.text else found
+        return sorted(found, key=lambda candidate: candidate.text) if context.text else found
 
-    def _value(self, place: CompletionContext) -> tuple[str, list[Candidate]]:
-        assert place.option is not None  # noqa: S101 - a value is that of an option
-        name, text = place.option.name, place.text
+    def _value(self, name: str, text: str) -> tuple[str, list[Candidate]]:
         if name == "model":
             return text, self._models(text)
         if name == "output_type":
             typed = _last_name(text)
-            if typed != text and _in_quotes(text):
+            if typed != text and (text.count("'") % 2 or text.count('"') % 2):  # within a literal
                 return text, []
-            return self._dotted(typed, self._types, _is_type)
+            return self._dotted(typed, self._types(), _is_type)
         if name == "each":
             return self._name(_last_name(text), ())
         if name == "tools":
             typed = text.rpartition(",")[2].lstrip()
             return typed, _starting(typed, self._variables(_is_function))
-        if name in {"schema", "grammar", "image"}:
-            return text, [*_starting(text, self._variables(_FITS[name])), *_files(text, _ENDINGS[name])]
+        if name in _VARIABLES_OR_FILES:
+            fits, endings = _VARIABLES_OR_FILES[name]
+            return text, [*_starting(text, self._variables(fits)), *_files(text, endings)]
         return text, _starting(text, self._of_option(name))
 
     def _of_option(self, name: str) -> Iterator[Candidate]:
@@ -115,10 +113,11 @@ class Candidates:
         elif name == "out":
             yield from self._variables(_is_data)
         elif name == "chat":
-            yield from (Candidate(chat, "chat") for chat in self._session.conversations.names())
+            chats = self._session.conversations.names(self._session.settings.chat)
+            yield from (Candidate(chat, "chat") for chat in chats)
 
     def _models(self, text: str) -> list[Candidate]:
-        """Return the models that begin with the text; else those whose name without the provider does, or holds it."""
+        """Return the models that begin with the text, with or without provider, or hold it."""
         settings, registry = self._session.settings, self._session.registry
         names = dict.fromkeys([*registry.model_names(), *settings.model_names, settings.model])
         known = [Candidate(name, "model") for name in names if name]
@@ -129,26 +128,26 @@ class Candidates:
             or [candidate for candidate in known if typed in candidate.text.lower()]
         )
 
-    def _words(self, place: CompletionContext) -> Iterator[Candidate]:
+    def _words(self, context: CompletionContext) -> Iterator[Candidate]:
         """Return what a `%llm_…` line takes next."""
-        action = place.given[0] if place.given else ""
+        action = context.given[0] if context.given else ""
         if not action:
-            yield from (Candidate(word, "keyword") for word in COMMANDS.get(place.magic, ()))
-        if place.magic == "llm_models" or action in {"remove", "test"}:
+            yield from (Candidate(word, "keyword") for word in COMMANDS.get(context.magic, ()))
+        if context.magic == "llm_models" or action in {"remove", "test"}:
             yield from (Candidate(name, "provider") for name in self._session.registry.names())
-        elif place.magic == "llm_chat" and action in {"show", "reset", "switch"}:
+        elif context.magic == "llm_chat" and action in {"show", "reset", "switch"}:
             yield from self._of_option("chat")
-        elif place.magic == "llm_picker":
-            yield from self._models(place.text)
-        elif place.magic == "llm_config" and not action:
-            for section, owner in (
-                ("LLMMagics", self._session.settings),
-                ("ProviderRegistry", self._session.registry),
-            ):
-                traits = sorted(owner.traits(config=True))
-                yield from (Candidate(f"{section}.{name}", "setting") for name in traits)
-                if section == "LLMMagics":
-                    yield from (Candidate(name, "setting") for name in traits)
+        elif context.magic == "llm_picker":
+            yield from self._models(context.text)
+        elif context.magic == "llm_config" and not action:
+            cells = sorted(self._session.settings.traits(config=True))
+            registry = sorted(self._session.registry.traits(config=True))
+            names = [
+                *(f"LLMMagics.{name}" for name in cells),
+                *cells,
+                *(f"ProviderRegistry.{name}" for name in registry),
+            ]
+            yield from (Candidate(name, "setting") for name in names)
 
     # Names of the notebook
 
@@ -163,22 +162,17 @@ class Candidates:
 
     def _name(self, text: str, own: tuple[str, ...]) -> tuple[str, list[Candidate]]:
         """Complete a name of a template, or an attribute of one."""
-
-        def names() -> Iterator[Candidate]:
-            yield from (Candidate(name, "instance") for name in own)
-            yield from self._variables(lambda _: True)
-            if text.startswith("_"):
-                yield from (Candidate(name, "instance") for name in list(self._namespace) if name.startswith("_"))
-
-        return self._dotted(text, names, lambda _: True)
+        hidden = [name for name in list(self._namespace) if name.startswith("_")] if text.startswith("_") else []
+        made = (Candidate(name, "instance") for name in (*own, *hidden))
+        return self._dotted(text, chain(made, self._variables(lambda _: True)))
 
     def _dotted(
-        self, text: str, names: Callable[[], Iterable[Candidate]], fits: Callable[[Any], bool]
+        self, text: str, names: Iterable[Candidate], fits: Callable[[Any], bool] | None = None
     ) -> tuple[str, list[Candidate]]:
-        """Complete the last part of a dotted name; no property is run to get there."""
+        """Complete the last part of a dotted name by what fits; no property is run."""
         path, dot, last = text.rpartition(".")
         if not dot:
-            return text, _starting(text, names())
+            return text, _starting(text, names)
         first, *between = path.split(".")
         value = self._namespace.get(first)
         for name in between:
@@ -190,7 +184,7 @@ class Candidates:
         return last, [
             candidate
             for candidate in _starting(last, _attributes(value, hidden=last.startswith("_")))
-            if fits is not _is_type or _is_type(inspect.getattr_static(value, candidate.text, None))
+            if fits is None or fits(inspect.getattr_static(value, candidate.text, None))
         ]
 
 
@@ -216,7 +210,7 @@ def _filters() -> Iterator[Candidate]:
     return (Candidate(name, "function") for name in sorted(FILTERS))
 
 
-def _files(text: str, endings: Iterable[str]) -> list[Candidate]:
+def _files(text: str, endings: Collection[str]) -> list[Candidate]:
     """Return the folders, and the files of some endings, that a path may go on with."""
     folder, slash, last = text.rpartition("/")
     try:
@@ -234,12 +228,7 @@ def _files(text: str, endings: Iterable[str]) -> list[Candidate]:
 
 def _last_name(text: str) -> str:
     """Return the dotted name that an expression ends with, as far as it has been typed."""
-    found = re.search(r"[\w.]*$", text)
-    return found[0] if found else ""
-
-
-def _in_quotes(text: str) -> bool:
-    return text.count("'") % 2 == 1 or text.count('"') % 2 == 1
+    return re.split(r"[^\w.]", text)[-1]
 
 
 def _is_type(value: Any) -> bool:
@@ -272,13 +261,9 @@ def _kind(value: Any) -> str:
     return "function" if _is_function(value) else "instance"
 
 
-_FITS: Mapping[str, Callable[[Any], bool]] = {
-    "schema": lambda value: isinstance(value, dict),
-    "grammar": lambda value: isinstance(value, str),
-    "image": _is_image,
+_VARIABLES_OR_FILES: Mapping[str, tuple[Callable[[Any], bool], Collection[str]]] = {
+    "schema": (lambda value: isinstance(value, dict), {".json"}),
+    "grammar": (lambda value: isinstance(value, str), {".gbnf", ".lark", ".ebnf"}),
+    "image": (_is_image, {".png", ".jpg", ".jpeg", ".gif", ".webp", ".bmp", ".tif", ".tiff"}),
 }
-_ENDINGS: Mapping[str, Iterable[str]] = {
-    "schema": {".json"},
-    "grammar": {".gbnf", ".lark", ".ebnf"},
-    "image": _IMAGE_FILES,
-}
+"""Options that take a variable or a file: which variables fit, and the endings of the files."""

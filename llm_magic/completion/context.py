@@ -1,25 +1,16 @@
-"""From the text before the cursor to what is being typed there: an option, a value, a name of a template. Pure."""
+"""The completion context: the option, value or name that is typed at the cursor. Pure."""
 
 from __future__ import annotations
 
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
-from llm_magic import input_transformer
+from llm_magic import embeddings, input_transformer
 from llm_magic.options import BY_FLAG, BY_NAME, Option
 from llm_magic.options.reader import words
 
-EMBED = (
-    Option("each", ("--each",), "", "", "EXPR", str),
-    Option("embed_as", ("--as",), "", "", "KIND", str),
-    Option("dimensions", ("--dimensions",), "", "", "N", str),
-    Option("batch", ("--batch",), "", "", "N", str),
-    *(BY_NAME[name] for name in ("model", "out", "param", "header", "base_url", "timeout", "retries", "help")),
-)
-"""The options of `%%llm_embed`, as far as completion needs to know them."""
-
-_FLAGS = {"llm_embed": {flag: option for option in EMBED for flag in option.flags}}
+_FLAGS = {"llm_embed": {flag: option for option in (*embeddings.OPTIONS, BY_NAME["help"]) for flag in option.flags}}
 _LINE = re.compile(r"\s*(?:[^%=#]+=\s*)?%(?P<name>llm\w*)(?P<rest>(?:\s.*)?)$")
 _LOOP = re.compile(r"\{%-?\s*(?:for\s+(?P<names>[\w\s,]+?)\s+in|set\s+(?P<name>\w+))\b")
 _BRACKETS = {"(": ")", "[": "]", "{": "}"}
@@ -51,7 +42,7 @@ class CompletionContext:
     magic: str = "llm"
     option: Option | None = None
     given: tuple[str, ...] = ()
-    names: tuple[str, ...] = field(default=())
+    names: tuple[str, ...] = ()
 
 
 def flags_of(magic: str) -> Mapping[str, Option]:
@@ -145,16 +136,10 @@ def _in_template(body: str, magic: str) -> CompletionContext | None:
     if opening < 0 or body.find("}}" if body[opening + 1] == "{" else "%}", opening) >= 0:
         return None
     tag = body[opening + 2 :]
-    text = _trailing_name(tag)
+    text = re.search(r"(?:[^\W\d][\w.]*|\d[\w.]*)?$", tag)[0]  # type: ignore[index] # an empty one is always found
     head = tag[: len(tag) - len(text)]
     if text[:1].isdigit() or head.count("'") % 2 or head.count('"') % 2:
         return None
     kind = "filter" if head.rstrip().endswith("|") else "name"
     own = [name for match in _LOOP.finditer(body) for name in re.findall(r"\w+", match["names"] or match["name"])]
     return CompletionContext(kind, text, magic, names=tuple(dict.fromkeys(own)))
-
-
-def _trailing_name(text: str) -> str:
-    """Return the dotted name at the end of a text, as far as it has been typed."""
-    found = re.search(r"[^\W\d][\w.]*$|\d[\w.]*$", text)
-    return found[0] if found else ""

@@ -1,26 +1,37 @@
-"""Every setting in force, with its value, where it came from and what it is for; and the one place that changes one."""
+"""The settings in effect: value, source and help of each; and the one place that changes one."""
 
 from __future__ import annotations
 
 import ast
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Protocol
 
 from traitlets import TraitError
 from traitlets.config import Config, Configurable
 
-from llm_magic.close_matches import close_matches
+from llm_magic.close_matches import did_you_mean
 from llm_magic.config.precedence import sources_of
+from llm_magic.config.references import is_secret_header, variable_of
 from llm_magic.errors import ConfigurationError
-from llm_magic.providers.base import Provider
-from llm_magic.providers.credentials import is_secret_header, variable_of
-from llm_magic.providers.registry import ProviderRegistry
 from llm_magic.urls import without_secrets
 
 MASK = "***"
 _NAMES_ONLY = {"api_key_env", "azure_ad_token_env", "azure_ad_token_provider", "headers_env"}
 """Settings that say where a secret is, and hold none."""
+
+
+class Sections(Protocol):
+    """Who has the sections of the configuration besides the settings: the registry of the providers."""
+
+    def sections(self) -> Iterator[tuple[str, Configurable]]:
+        """Yield the sections that are in force, each with the object that it configures."""
+
+    def owner(self, section: str, trait: str) -> Configurable | None:
+        """Return an object that a setting belongs to, `section` being its name or class; None where there is none."""
+
+    def update_config(self, config: Config) -> None:
+        """Change settings of whole classes."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,22 +48,16 @@ class Setting:
     help: str
 
 
-def settings_in_force(settings: Configurable, registry: ProviderRegistry) -> list[Setting]:
+def settings_in_force(settings: Configurable, registry: Sections) -> list[Setting]:
     """Return every setting: of the cells, of the registry, and of each provider.
 
     A provider whose configuration is wrong is left out: asking it says what is wrong.
     """
-    found = [*_of("LLMMagics", settings), *_of("ProviderRegistry", registry)]
-    for name in registry.names():
-        try:
-            provider = registry.get(name)
-        except ConfigurationError:
-            continue
-        found += _of(_section(provider), provider)
-    return found
+    sections = (("LLMMagics", settings), *registry.sections())
+    return [setting for section, owner in sections for setting in _of(section, owner)]
 
 
-def set_value(settings: Configurable, registry: ProviderRegistry, name: str, value: Any) -> Setting:
+def set_value(settings: Configurable, registry: Sections, name: str, value: Any) -> Setting:
     """Change a setting for this session, and return it as it is then.
 
     Parameters
@@ -72,13 +77,21 @@ def set_value(settings: Configurable, registry: ProviderRegistry, name: str, val
 
     """
     section, _, trait = name.strip().rpartition(".")
-    owner = _owner(settings, registry, section, trait)
-    if not section:
-        section = "LLMMagics" if owner is settings else "ProviderRegistry"
+    if section in {"", "LLMMagics"} and trait in settings.traits(config=True):
+        owner: Configurable | None = settings
+    else:
+        owner = registry.owner(section, trait)
+    if owner is None:
+        wanted = f"{section}.{trait}" if section else trait
+        known = [item.name for item in settings_in_force(settings, registry)]
+        known += [item.rpartition(".")[2] for item in known]
+        raise ConfigurationError(
+            f"There is no setting {wanted}.", did_you_mean(wanted, known, "%llm_config lists all settings.")
+        )
     if isinstance(value, str):
         value = _literal(value)
     try:
-        if isinstance(owner, Provider) and section == type(owner).__name__:
+        if section == type(owner).__name__ and owner not in (settings, registry):
             registry.update_config(Config({section: {trait: value}}))
         else:
             setattr(owner, trait, value)
@@ -86,45 +99,8 @@ def set_value(settings: Configurable, registry: ProviderRegistry, name: str, val
         raise ConfigurationError(
             f"{name} does not take that value: {error}", "%llm_config shows what it is for."
         ) from error
-    return next(item for item in _of(section, owner) if item.name.rpartition(".")[2] == trait)
-
-
-def _owner(settings: Configurable, registry: ProviderRegistry, section: str, trait: str) -> Configurable:
-    """Return the object whose trait a name means."""
-    owners: dict[str, Configurable] = {"LLMMagics": settings, "ProviderRegistry": registry}
-    if not section:
-        owner = next((item for item in owners.values() if trait in item.traits(config=True)), None)
-    else:
-        owner = owners.get(section) or _provider(registry, section)
-    if owner is None or trait not in owner.traits(config=True):
-        if isinstance(owner, Provider):
-            owner.check_names({trait: None}, section)
-        wanted = f"{section}.{trait}" if section else trait
-        known = [item.name for item in settings_in_force(settings, registry)]
-        close = close_matches(wanted, [*known, *(name.rpartition(".")[2] for name in known)])
-        raise ConfigurationError(
-            f"There is no setting {wanted}.",
-            f"Did you mean {' or '.join(close)}?" if close else "%llm_config lists all settings.",
-        )
-    return owner
-
-
-def _provider(registry: ProviderRegistry, section: str) -> Provider | None:
-    """Return the provider of a name, or one of a class."""
-    if section in registry.names():
-        return registry.get(section)
-    for name in registry.names():
-        try:
-            provider = registry.get(name)
-        except ConfigurationError:
-            continue
-        if type(provider).__name__ == section:
-            return provider
-    return None
-
-
-def _section(provider: Provider) -> str:
-    return type(provider).__name__ if provider.name == provider.kind else provider.name
+    section = section or ("LLMMagics" if owner is settings else "ProviderRegistry")
+    return next(item for item in _of(section, owner) if item.name == f"{section}.{trait}")
 
 
 def _of(section: str, owner: Any) -> Iterator[Setting]:

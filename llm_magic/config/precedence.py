@@ -1,21 +1,18 @@
-"""Where each setting comes from: session over project over profile over default, and every value knows which it is."""
+"""Precedence of settings: session over project over profile over default; each knows its source."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from traitlets import TraitError
 from traitlets.config import Config, Configurable
 
-from llm_magic.close_matches import close_matches
+from llm_magic.close_matches import did_you_mean
 from llm_magic.errors import ConfigurationError
-
-if TYPE_CHECKING:
-    from llm_magic.providers.registry import Catalogue
 
 DEFAULT, PROFILE, PROJECT, SESSION = "default", "profile", "project", "session"
 SECTION = "llm_magic"
@@ -26,16 +23,13 @@ _MERGED = ("providers", "aliases", "routes", "params", "model_params")
 class Sources:
     """Where the values of one configurable come from, kept up to date by watching it."""
 
-    def __init__(self, owner: Configurable, known: Mapping[str, str] | None = None) -> None:
-        self._known = dict(known or {})
-        self._loading = ""
+    def __init__(self, owner: Configurable, known: Mapping[str, str]) -> None:
+        self._known = dict(known)
+        self._loading = SESSION
         owner.observe(self._changed, list(owner.traits(config=True)))
 
     def _changed(self, change: Any) -> None:
-        if self._loading:
-            self._known[change["name"]] = self._loading
-        else:
-            self._known[change["name"]] = SESSION
+        self._known[change["name"]] = self._loading
 
     def of(self, trait: str) -> str:
         """Return the source of a trait's value."""
@@ -73,10 +67,15 @@ def sources_of(owner: Any) -> Sources:
     known: Sources | None = getattr(owner, "_llm_magic_sources", None)
     if known is None:
         traits = owner.traits(config=True)
-        configured = owner._find_my_config(owner.config)  # noqa: SLF001 - what traitlets itself loads
-        known = Sources(owner, {name: PROFILE for name in configured if name in traits})
+        known = Sources(owner, {name: PROFILE for name in configured(owner, owner.config) if name in traits})
         owner._llm_magic_sources = known  # noqa: SLF001 - kept with the object that it describes
     return known
+
+
+def configured(owner: Any, config: Config) -> dict[str, Any]:
+    """Return what the sections of a configuration set for one configurable."""
+    found = owner._find_my_config(config)  # noqa: SLF001 - what traitlets itself loads
+    return {name: value for name, value in found.items() if not isinstance(value, Config)}
 
 
 @dataclass(frozen=True)
@@ -84,14 +83,50 @@ class Project:
     """`[tool.llm_magic]` of a `pyproject.toml`: the values of settings, registry, and classes of providers."""
 
     path: Path
-    settings: Mapping[str, Any] = field(default_factory=dict)
-    registry: Mapping[str, Any] = field(default_factory=dict)
-    classes: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
+    settings: Mapping[str, Any]
+    registry: Mapping[str, Any]
+    classes: Config
 
     @property
     def source(self) -> str:
         """The name of this source."""
         return f"{PROJECT} ({self.path})"
+
+
+@dataclass
+class Layers:
+    """What the classes of providers are configured with, by source."""
+
+    profile: Config
+    project: Project | None = None
+    session: Config = field(default_factory=Config)
+    """What `%config` has set since."""
+
+    def of(
+        self, provider: Configurable, name: str, own: dict[str, Any], *, by_session: bool
+    ) -> Iterator[tuple[str, dict[str, Any]]]:
+        """Yield what each source sets for one provider, the farthest first.
+
+        Parameters
+        ----------
+        provider, name
+            The provider, and its name in `ProviderRegistry.providers`.
+        own
+            What stands there.
+        by_session
+            Whether that was set in this session.
+
+        """
+        layers = [(PROFILE, self.profile), (SESSION, self.session)]
+        source_of_own = SESSION if by_session else PROFILE
+        if self.project is not None:
+            layers.insert(1, (self.project.source, self.project.classes))
+            if not by_session and name in self.project.registry.get("providers", {}):
+                source_of_own = self.project.source
+        for source, config in layers:
+            yield source, configured(provider, config)
+            if source == source_of_own:
+                yield source, own
 
 
 def find_project(folder: Path) -> Path | None:
@@ -103,11 +138,8 @@ def find_project(folder: Path) -> Path | None:
         The file cannot be read.
 
     """
-    for place in (folder, *folder.parents):
-        path = place / "pyproject.toml"
-        if path.is_file() and SECTION in _tools(path):
-            return path
-    return None
+    paths = (place / "pyproject.toml" for place in (folder, *folder.parents))
+    return next((path for path in paths if path.is_file() and SECTION in _tools(path)), None)
 
 
 def _tools(path: Path) -> Mapping[str, Any]:
@@ -125,11 +157,11 @@ def _tools(path: Path) -> Mapping[str, Any]:
     return tools
 
 
-def read_project(path: Path, settings: Configurable, registry: Configurable) -> Project:
+def read_project(path: Path, settings: Configurable, registry: Configurable, classes: Iterable[str]) -> Project:
     """Return what a `pyproject.toml` sets.
 
-    A key of the section is a setting of `LLMMagics` or of `ProviderRegistry`; a table named as a class holds the
-    settings of that class: `[tool.llm_magic.OpenAIProvider]`.
+    A key of the section is a setting of `LLMMagics` or of `ProviderRegistry`; a table named as one of the `classes`
+    holds the settings of that class: `[tool.llm_magic.OpenAIProvider]`.
 
     Raises
     ------
@@ -137,90 +169,46 @@ def read_project(path: Path, settings: Configurable, registry: Configurable) -> 
         A key is neither.
 
     """
-    from llm_magic.providers.plugins import entries
-
-    ours, theirs = settings.traits(config=True), registry.traits(config=True)
-    classes = {entry.value.rpartition(":")[2] for entry in entries().values()} | {"Provider"}
-    found: dict[str, dict[str, Any]] = {"settings": {}, "registry": {}}
-    sections: dict[str, Mapping[str, Any]] = {}
-    known = {"LLMMagics": ("settings", ours), "ProviderRegistry": ("registry", theirs)}
+    known = {"LLMMagics": settings.traits(config=True), "ProviderRegistry": registry.traits(config=True)}
+    values: dict[str, dict[str, Any]] = {section: {} for section in known}
+    sections: dict[str, Any] = {}
     for name, value in _tools(path)[SECTION].items():
-        if name in ours:
-            found["settings"][name] = value
-        elif name in theirs:
-            found["registry"][name] = value
+        section = next((section for section, traits in known.items() if name in traits), None)
+        if section is not None:
+            values[section][name] = value
         elif name in known and isinstance(value, Mapping):
-            place, traits = known[name]
             for trait in value:
-                _check(trait, traits, path, f"{name}.")
-            found[place].update(value)
+                _check(trait, known[name], path, f"{name}.")
+            values[name].update(value)
         elif name in classes and isinstance(value, Mapping):
-            sections[name] = value
+            sections[name] = dict(value)
         else:
-            _check(name, [*ours, *theirs, *known, *classes], path)
-    return Project(path, found["settings"], found["registry"], sections)
+            _check(name, [*(trait for traits in known.values() for trait in traits), *known, *classes], path)
+    of_registry = values["ProviderRegistry"]
+    if of_registry.get("litellm_config"):
+        of_registry["litellm_config"] = str(path.parent / of_registry["litellm_config"])
+    return Project(path, values["LLMMagics"], of_registry, Config(sections))
 
 
-def _check(name: str, known: Any, path: Path, before: str = "") -> None:
+def _check(name: str, known: Iterable[str], path: Path, before: str = "") -> None:
     if name not in known:
-        close = close_matches(name, known)
         raise ConfigurationError(
             f"{path}: [tool.{SECTION}] has an unknown setting {before}{name}.",
-            f"Did you mean {close[0]}?" if close else "%llm_config lists all settings.",
+            did_you_mean(name, known, "%llm_config lists all settings.", 1),
         )
 
 
-def apply_project(settings: Configurable, registry: Catalogue, folder: Path | None = None) -> None:
-    """Put the project's settings over those of the profile. An error is kept, and raised by the first cell.
+def apply(values: Mapping[str, Any], owner: Configurable, source: str) -> None:
+    """Put the project's values over those of the profile, whose mappings they are put together with.
 
-    Parameters
-    ----------
-    settings, registry
-        Freshly made from the profile's configuration.
-    folder
-        Where to look first; the notebook's folder, which a kernel starts in.
+    Raises
+    ------
+    ConfigurationError
+        A trait does not take its value.
 
     """
-    of_settings, of_registry = sources_of(settings), sources_of(registry)
-    try:
-        path = find_project(folder or Path.cwd())
-        if path is None:
-            return
-        project = read_project(path, settings, registry)
-        of_settings.load(settings, _over(settings, project.settings), project.source)
-        values = dict(project.registry)
-        if values.get("litellm_config"):
-            values["litellm_config"] = str(path.parent / values["litellm_config"])
-        registry.project = project
-        of_registry.load(registry, _over(registry, values), project.source)
-    except ConfigurationError as error:
-        registry.problem = error
-
-
-def _over(owner: Configurable, values: Mapping[str, Any]) -> dict[str, Any]:
-    """Return `values`, with what the profile has in the same mappings below them."""
-    return {
+    merged = {
         name: {**getattr(owner, name), **value} if name in _MERGED and isinstance(value, Mapping) else value
         for name, value in values.items()
     }
-
-
-def layers(
-    registry: Catalogue, provider: Any, name: str, spec: Mapping[str, Any]
-) -> Iterator[tuple[str, dict[str, Any]]]:
-    """Yield what each source sets for one provider, the farthest first."""
-    traits = {key: value for key, value in spec.items() if key != "class"}
-    project = registry.project
-    in_project = project is not None and name in project.registry.get("providers", {})
-    by_session = sources_of(registry).of("providers") == SESSION
-    yield PROFILE, provider.configured(registry.profile)
-    if not in_project and not by_session:
-        yield PROFILE, traits
-    if project is not None:
-        sections = Config({section: dict(values) for section, values in project.classes.items()})
-        yield project.source, provider.configured(sections)
-        if in_project and not by_session:
-            yield project.source, traits
-    yield SESSION, provider.configured(registry.session)
-    if by_session:
-        yield SESSION, traits
+    sources_of(owner).load(owner, merged, source)

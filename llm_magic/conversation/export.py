@@ -1,12 +1,11 @@
-"""A conversation as a file to read or to take elsewhere: JSON messages, Markdown, a notebook; and JSON back."""
+"""A conversation as a file: JSON messages, Markdown, a notebook; and JSON read back."""
 
 from __future__ import annotations
 
 import base64
 import json
-import os
 import re
-import tempfile
+import secrets
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 from datetime import datetime
@@ -17,9 +16,11 @@ from llm_magic.conversation.serialization import from_document, image_url, to_do
 from llm_magic.conversation.turns import Turn
 from llm_magic.errors import HistoryError
 from llm_magic.markdown import for_notebook
+from llm_magic.markdown.fences import fence_for
 from llm_magic.messages import Image, Message, Text
 
 _MAX_IMPORT = 256 * 2**20  # bytes
+_EXPORTED = "Name a .json file that was exported."
 
 
 def write(path: Path, name: str, turns: Sequence[Turn]) -> Path:
@@ -30,50 +31,39 @@ def write(path: Path, name: str, turns: Sequence[Turn]) -> Path:
             f"Conversations are not written as {path.suffix or path.name!r}.", "End it in .json, .md or .ipynb."
         )
     text = writer(name, turns)
-    temporary = ""
+    temporary = path.with_name(f".{path.name}.{secrets.token_hex(4)}")
     try:
-        handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
-        with os.fdopen(handle, "w", encoding="utf-8", newline="\n") as opened:
-            opened.write(text)
-        os.chmod(temporary, 0o666 & ~_umask())  # noqa: PTH101 - as `open` would have made it
-        os.replace(temporary, path)  # noqa: PTH105 - one name for both
+        temporary.write_text(text, encoding="utf-8", newline="\n")
+        temporary.replace(path)
     except OSError as error:
         with suppress(OSError):
-            os.unlink(temporary)  # noqa: PTH108 - one name for both
+            temporary.unlink()
         raise HistoryError(
             f"{path} cannot be written: {error.strerror}.", "Name a file in a folder of yours."
         ) from None
     return path
 
 
-def _umask() -> int:
-    mask = os.umask(0)
-    os.umask(mask)
-    return mask
-
-
 def read(path: Path) -> tuple[Turn, ...]:
-    """Read exported JSON, or messages of the chat API: a list of them, or an object with `messages`."""
+    """Read exported JSON, or messages of the chat API, as a list or in an object."""
     try:
         if path.stat().st_size > _MAX_IMPORT:
             raise HistoryError(f"{path} is larger than {_MAX_IMPORT // 2**20} MB.", "Import a part of it.")
         document = json.loads(path.read_bytes())
     except OSError as error:
-        raise HistoryError(
-            f"{path} cannot be read: {error.strerror}.", "Name a .json file that was exported."
-        ) from None
+        raise HistoryError(f"{path} cannot be read: {error.strerror}.", _EXPORTED) from None
     except (ValueError, RecursionError):
-        raise HistoryError(f"{path} is not JSON.", "Name a .json file that was exported.") from None
+        raise HistoryError(f"{path} is not JSON.", _EXPORTED) from None
     documents = document.get("messages") if isinstance(document, dict) else document
     if not isinstance(documents, list) or not documents:
-        raise HistoryError(f"{path} holds no messages.", "Name a .json file that was exported.")
+        raise HistoryError(f"{path} holds no messages.", _EXPORTED)
     messages = [from_document(item) for item in documents]
     told = document.get("turns") if isinstance(document, dict) else None
     return _turns(messages, told)
 
 
 def _turns(messages: list[Message], told: Any) -> tuple[Turn, ...]:
-    """Divide messages into turns: as the file tells, else a new one at each question that follows an answer."""
+    """Divide messages into turns: as the file tells, else at each question after an answer."""
     try:
         counts = [int(turn["messages"]) for turn in told or ()]
         if counts and sum(counts) == len(messages) and min(counts) > 0:
@@ -103,13 +93,8 @@ def _as_json(name: str, turns: Sequence[Turn]) -> str:
         "name": name,
         "messages": [to_document(message) for turn in turns for message in turn.messages],
         "turns": [
-            {
-                "cell_id": turn.cell_id,
-                "part": turn.part,
-                "model": turn.model,
-                "when": turn.when,
-                "messages": len(turn.messages),
-            }
+            {name: getattr(turn, name) for name in ("cell_id", "part", "model", "when")}
+            | {"messages": len(turn.messages)}
             for turn in turns
         ],
     }
@@ -143,13 +128,12 @@ def _readable(message: Message) -> str:
 
 
 def _fenced(text: str) -> str:
-    """Return code in a fence that is longer than any in it (CommonMark 0.31, 4.5)."""
-    fence = "`" * max(3, 1 + max(map(len, re.findall(r"`+", text)), default=0))
+    fence = fence_for(text)
     return f"{fence}\n{text}\n{fence}"
 
 
 def _as_notebook(name: str, turns: Sequence[Turn]) -> str:
-    """Write a notebook (nbformat 4.5): a turn is a cell that asks again what was asked, the answer its output."""
+    """Write a notebook (nbformat 4.5): a turn is a cell that asks again, the answer its output."""
     cells: list[dict[str, Any]] = [_cell("markdown", "title", f"# {name}")]
     used = {"title"}
     for number, turn in enumerate(turns, 1):

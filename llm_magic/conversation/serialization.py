@@ -1,4 +1,4 @@
-"""Messages as JSON documents in the shape of OpenAI's chat API, and back; what files and exports hold.
+"""Messages as JSON documents of OpenAI's chat API, and back; what files and exports hold.
 
 It is a format of files, so it does not follow what the wire sends today. Shape: the reference of
 `POST /chat/completions`, `messages`.
@@ -16,7 +16,7 @@ from llm_magic.messages import Image, Message, Part, Role, Text, ToolCall
 
 
 def to_document(message: Message) -> dict[str, Any]:
-    """Return a message as the chat API has it; a lone text is a string, images are data: URLs or URLs.
+    """Return a message as the chat API has it; a lone text is a string, images are URLs.
 
     >>> from llm_magic.messages import user
     >>> to_document(user("Hello"))
@@ -69,12 +69,9 @@ def from_document(document: Any) -> Message:
         if role not in get_args(Role):
             raise ValueError(f"there is no role {role!r}")  # noqa: TRY301 - one message for all that is wrong
         content = document.get("content")
-        if content is None or content == "":
-            parts: tuple[Part, ...] = ()
-        elif isinstance(content, str):
-            parts = (Text(content),)
-        else:
-            parts = tuple(_part_from_document(part) for part in content)
+        if isinstance(content, str):
+            content = [{"type": "text", "text": content}] if content else None
+        parts = tuple(_part_from_document(part) for part in content or ())
         calls = tuple(
             ToolCall(str(call["id"]), str(call["function"]["name"]), str(call["function"]["arguments"]))
             for call in document.get("tool_calls") or ()

@@ -1,4 +1,4 @@
-"""A turn is what one cell added to its conversation; a window is as many of the latest turns as fit."""
+"""Turns: what each cell added to its conversation; their tokens, and a window of the latest."""
 
 from __future__ import annotations
 
@@ -39,10 +39,10 @@ class Turn:
 
 
 def estimate(messages: Sequence[Message]) -> int:
-    """Return roughly how many tokens messages take: one for four bytes of UTF-8, and 1,000 for an image.
+    """Return roughly how many tokens messages take: one for four bytes, 1,000 for an image.
 
-    That is near for English; code and other scripts may take half as much again. An exact count needs the tokenizer
-    of the model.
+    That is near for English; code and other scripts may take half as much again. An exact count
+    needs the tokenizer of the model.
 
     >>> from llm_magic.messages import user
     >>> estimate([user("four bytes a token")])
@@ -59,7 +59,7 @@ def estimate(messages: Sequence[Message]) -> int:
 
 
 def window(turns: Sequence[Turn], tokens: int) -> tuple[Turn, ...]:
-    """Return the latest turns that together take at most `tokens`, by `estimate`; a turn is never cut in two."""
+    """Return the latest whole turns that together take at most `tokens`, by `estimate`."""
     left = tokens
     start = len(turns)
     while start and (left := left - estimate(turns[start - 1].messages)) >= 0:

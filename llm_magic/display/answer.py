@@ -1,59 +1,18 @@
-"""Reads what is new in a draft, at the cost of what is new."""
+"""An answer as an output of a notebook or as plain text: while it streams, and as it is saved."""
 
 from __future__ import annotations
 
-import json
-import re
 from dataclasses import asdict
 from typing import Any
 
 from llm_magic.display import markup, table
+from llm_magic.display.markup import Bundle
 from llm_magic.draft import Draft
-from llm_magic.markdown import for_notebook
+from llm_magic.markdown import fences, for_notebook
 from llm_magic.response import Response
-from llm_magic.text_buffer import TextBuffer
 
 
-class Reader:
-    """Follows the text of the first answer of a draft, and counts the characters of all its answers."""
-
-    def __init__(self) -> None:
-        self._buffer = TextBuffer()  # that of the draft
-        self._position = 0  # in it
-        self._read = 0  # characters of it
-        self.length = 0
-        """Characters of all answers."""
-        self.grew = False
-        """Whether the last reading found something."""
-
-    @property
-    def text(self) -> str:
-        """The text of the first answer, after a restart still the one that was read."""
-        return str(self._buffer)
-
-    def read(self, draft: Draft) -> str:
-        """Return what the first answer has more than at the last reading."""
-        self._buffer = draft.buffer()
-        fresh, self._position = self._buffer.read(self._position)
-        self._read += len(fresh)
-        length = draft.length
-        self.grew, self.length = length != self.length, length
-        return fresh
-
-    def rest(self, text: str) -> str:
-        """Return what a whole text has more than what was read."""
-        return text[self._read :]
-
-
-Bundle = dict[str, Any]
-
-_CODE = re.compile(
-    r"^[ ]{0,3}(?P<mark>`{3,}|~{3,})(?P<info>[^\n]*)\n(?P<code>.*?)(?:^[ ]{0,3}(?P=mark)[`~]*[ \t]*$|\Z)",
-    re.MULTILINE | re.DOTALL,
-)
-
-
-def metadata(response: Response) -> Bundle:
+def metadata(response: Response) -> dict[str, Any]:
     """Return what the notebook keeps about an answer."""
     return {
         "llm_magic": {
@@ -83,7 +42,7 @@ def finished(response: Response, show: str, *, typed: bool = False) -> Bundle:
     return bundle if html is None else {**bundle, "text/html": html}
 
 
-def growing(draft: Draft, value: Any, show: str) -> Bundle:
+def streaming(draft: Draft, value: Any, show: str) -> Bundle:
     """Return the output of an answer that is not complete, where it is painted as a whole."""
     if show == "text":
         return {"text/plain": draft.text}
@@ -91,10 +50,21 @@ def growing(draft: Draft, value: Any, show: str) -> Bundle:
         return {"text/markdown": fenced(draft.text, show)}
     if len(draft.indexes) > 1:
         texts = [str(draft.buffer(index)) for index in draft.indexes]
-        return {**markup.side_by_side([markup.prewrapped(each) for each in texts], _titles(len(texts)))}
+        return markup.side_by_side([markup.prewrapped(each) for each in texts], _titles(len(texts)))
     if value is not None:
-        return {**table.shown(value)}
+        return table.shown(value)
     return {"text/markdown": for_notebook(draft.text)}
+
+
+def called(draft: Draft) -> str:
+    """Return a line on the tools that an answer without text is about to call; empty for none."""
+    calls = ", ".join(call.name for call in draft.tool_calls if call.name)
+    return f"calling {calls} …" if calls else ""
+
+
+def is_text(response: Response) -> bool:
+    """Tell whether an answer is shown as its text: it is one, and no value that has parts."""
+    return not response.alternatives and not table.is_structured(response.value)
 
 
 def code_of(text: str) -> str:
@@ -104,27 +74,16 @@ def code_of(text: str) -> str:
     'x = 1\n'
 
     """
-    blocks = [found["code"] for found in _CODE.finditer(text)]
+    blocks = [block.code for block in fences.code_blocks(text)]
     return "\n".join(blocks) if blocks else text
 
 
 def fenced(text: str, show: str, *, whole: bool = False) -> str:
     """Return the code or the JSON of an answer as a fenced block."""
     if show == "json":
-        info, code = "json", _pretty(text) if whole else text
-    else:
-        found = _CODE.search(text)
-        info, code = (found["info"].strip() if found else ""), code_of(text)
-    longest = max((len(run) for run in re.findall("`+", code)), default=0)
-    fence = "`" * max(3, longest + 1)
-    return f"{fence}{info}\n{code.removesuffix(chr(10))}\n{fence}\n"
-
-
-def _pretty(text: str) -> str:
-    try:
-        return json.dumps(json.loads(text), indent=2, ensure_ascii=False)
-    except ValueError:
-        return text
+        return fences.fenced(markup.indented(text) if whole else text, "json")
+    first = next(fences.code_blocks(text), None)
+    return fences.fenced(code_of(text), first.info if first is not None else "")
 
 
 def _value(response: Response, *, typed: bool) -> str | None:
@@ -160,7 +119,7 @@ def as_text(response: Response, show: str) -> str:
     if show == "code":
         return code_of(response.text)
     if show == "json":
-        return _pretty(response.text)
+        return markup.indented(response.text)
     if response.alternatives:
         answers = [_plain(each.text, each.value) for each in response.alternatives]
         return "\n\n".join(f"[{title}]\n{text}" for title, text in zip(_titles(len(answers)), answers, strict=True))

@@ -1,18 +1,18 @@
-"""Markdown that arrives in pieces is split into finished blocks, which never change again, and a tail that may.
+"""Markdown that arrives in pieces, split into finished blocks, which stay, and a tail that may change.
 
-A boundary is set only where a reader of the whole text would set one, too: fenced code, lists (loose ones, too),
-tables, block quotes, maths, HTML elements and footnotes stay whole. In doubt two blocks stay together. Blocks depend
-on the text alone, not on the pieces it came in, and the work on the new text alone.
+A boundary is set only where a reader of the whole text would set one, too: fenced code, lists
+(loose ones, too), tables, block quotes, maths, HTML elements and footnotes stay whole. In doubt two
+blocks stay together. Blocks depend on the text alone, not on the pieces it came in, and the work on
+the new text alone.
 """
 
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass
 
+from llm_magic.markdown.fences import closes, opening_run
 from llm_magic.text_buffer import TextBuffer
 
-_FENCE = re.compile(r"(`{3,}(?=[^`]*$)|~{3,})")
 _MARKER = re.compile(r"(?:[-+*]|\d{1,9}[.)])(?:[ \t]+|$)")
 _INTERRUPTS = re.compile(r"(?:[-+*]|1[.)])[ \t]+\S")  # a list may begin so right after a line of text
 _FOOTNOTE = re.compile(r"\[\^[^\]]+\]:")
@@ -42,18 +42,6 @@ _MATHS_LINES = 200
 """Lines after which maths without an end was no maths."""
 
 
-@dataclass(slots=True)
-class _Fence:
-    """Open fenced code: its character, how many of it, and the indentation that its container asks of each line."""
-
-    mark: str
-    length: int
-    inside: int
-
-    def closed_by(self, stripped: str) -> bool:
-        return len(stripped) >= self.length and stripped.strip(self.mark) == ""
-
-
 class Splitter:
     r"""Splits text that arrives in pieces.
 
@@ -78,7 +66,8 @@ class Splitter:
         self._doubtful = False  # whether the list is one
         self._offsets: list[int] = []  # columns in which the content of open list items begins
         self._code_below = False  # whether the text has an indented line: code, or else more text
-        self._fence: _Fence | None = None
+        self._fence = ""  # the run that opened the fenced code that is open
+        self._inside = 0  # the indentation that its container asks of each line
         self._maths = ""  # what ends the maths that is open
         self._maths_lines = 0
         self._raw_end = ""
@@ -122,26 +111,25 @@ class Splitter:
     def _take(self, line: str) -> None:
         stripped = line.strip()
         indent = _columns(line)
-        if self._fence is not None and (not stripped or indent >= self._fence.inside):
+        if self._fence and (not stripped or indent >= self._inside):
             self._take_code(line, stripped)
         elif self._maths:
-            self._fence = None
+            self._fence = ""
             self._take_maths(line, stripped)
         elif self._raw_end or self._depth:
-            self._fence = None
+            self._fence = ""
             self._take_html(line, stripped)
         elif not stripped:
             self._take_blank(line)
         else:
-            if self._fence is not None:  # left by the end of its list item, so this line does not go on with its text
-                self._fence, self._after_blank = None, True
+            if self._fence:  # left by the end of its list item, so this line does not go on with its text
+                self._fence, self._after_blank = "", True
             self._take_content(line, stripped, indent)
 
     def _take_code(self, line: str, stripped: str) -> None:
-        assert self._fence is not None  # noqa: S101 - the caller asked
         self._lines.append(line)
-        if self._fence.closed_by(stripped):
-            self._fence = None
+        if closes(stripped, self._fence):
+            self._fence = ""
             self._after_blank = True  # no text goes on
             if self._kind == "fence":
                 self._finish()
@@ -163,8 +151,8 @@ class Splitter:
         if self._raw_end:
             self._end_raw(stripped)
             return
-        if opened := _FENCE.match(stripped):
-            self._fence = _Fence(opened[1][0], len(opened[1]), 0)
+        if run := opening_run(stripped):
+            self._fence, self._inside = run, 0
             return
         self._depth = max(0, self._depth + _balance(stripped, self._element))
 
@@ -179,8 +167,8 @@ class Splitter:
             self._finish()
 
     def _take_content(self, line: str, stripped: str, indent: int) -> None:
-        fence = _FENCE.match(stripped)
-        if self._separates(stripped, indent, opens_code=fence is not None):
+        run = opening_run(stripped)
+        if self._separates(stripped, indent, opens_code=bool(run)):
             self._finish()
         self._after_blank = False
         self._lines.append(line)
@@ -191,10 +179,10 @@ class Splitter:
             return
         if self._kind == "indented":
             return
-        if fence and not self._kind:
+        if run and not self._kind:
             self._kind = "fence"
-            self._fence = _Fence(fence[1][0], len(fence[1]), 0)
-            self.opener, self.closing = line, fence[1] + "\n"
+            self._fence, self._inside = run, 0
+            self.opener, self.closing = line, run + "\n"
             return
         if not self._kind and (_HEADING.match(stripped) or _RULE.match(stripped)):
             self._finish()
@@ -235,10 +223,10 @@ class Splitter:
             self._kind = "list" if _FOOTNOTE.match(content) else "text"
         if self._kind == "list" and (_HEADING.match(content) or _RULE.match(content)):
             self._after_blank = True  # no text goes on
-        if fence := _FENCE.match(content):
+        if run := opening_run(content):
             if self._kind == "list":
-                inside = max((offset for offset in self._offsets if offset <= column), default=0)
-                self._fence = _Fence(fence[1][0], len(fence[1]), inside)
+                self._fence = run
+                self._inside = max((offset for offset in self._offsets if offset <= column), default=0)
             return
         self._open_html(content)
         self._open_maths(content)

@@ -1,4 +1,4 @@
-"""Quiet lines, marks and folded texts as HTML and as plain text; whatever a model wrote is escaped."""
+"""Quiet lines, marks, folded texts as HTML and plain text; whatever a model wrote is escaped."""
 
 from __future__ import annotations
 
@@ -6,14 +6,19 @@ import json
 from collections.abc import Sequence
 from html import escape
 
+from llm_magic.display.footer import counted
 from llm_magic.response import Response, ToolRun
 
 Bundle = dict[str, str]
+"""An output by media type."""
+
+WRAP = "white-space: pre-wrap; overflow-wrap: anywhere"
+"""Lines stay, and long ones go on below (CSS)."""
 
 _QUIET = "color: var(--jp-ui-font-color2, gray); font-size: var(--jp-ui-font-size1, 0.85em)"
 _MARK = "border-left: 3px solid var(--jp-warn-color1, orange); padding-left: 0.6em"
 _PRE = (
-    "white-space: pre-wrap; overflow-wrap: anywhere; margin: 0.4em 0 0.4em 1.2em; "
+    f"{WRAP}; margin: 0.4em 0 0.4em 1.2em; "
     "font-size: var(--jp-code-font-size, 0.9em); color: var(--jp-ui-font-color2, gray)"
 )
 
@@ -39,14 +44,11 @@ def mark(text: str) -> Bundle:
 
 def folded(title: str, text: str) -> Bundle:
     """Return a text of which only the title is seen until it is unfolded."""
-    html = (
-        f'<details style="{_QUIET}"><summary style="cursor: pointer">{escape(title)}</summary>'
-        f'<pre style="{_PRE}">{escape(text)}</pre></details>'
-    )
-    return {"text/plain": f"{title}\n{_indented(text)}", "text/html": html}
+    html = unfolding(title, f'<pre style="{_PRE}">{escape(text)}</pre>')
+    return {"text/plain": "\n    ".join([title, *text.splitlines()]), "text/html": html}
 
 
-def unfolding(title: str, html: str, *, opened: bool) -> str:
+def unfolding(title: str, html: str, *, opened: bool = False) -> str:
     """Return HTML of which only the title is seen until it is unfolded; `opened` it is from the start."""
     return (
         f'<details{" open" if opened else ""}><summary style="cursor: pointer; {_QUIET}">{escape(title)}</summary>'
@@ -69,16 +71,16 @@ def reasoning(text: str) -> Bundle:
 
 def reasoning_line(text: str) -> str:
     """Return what is seen of reasoning that is folded."""
-    return f"Reasoning ({_size(text)})"
+    return f"Reasoning ({counted(len(text.split()), 'word')})"
 
 
 def tool_run(run: ToolRun) -> Bundle:
     """Return a tool call with its result, folded."""
     call = f"{run.name}({_arguments(run.arguments)})"
-    outcome = "failed" if run.failed else "not run" if run.result is None else _short(run.result, 60)
-    arguments = _pretty(run.arguments)
+    outcome = "failed" if run.failed else "not run" if run.result is None else shortened(run.result, 60)
+    arguments = indented(run.arguments)
     result = "" if run.result is None else f"\n→ {run.result}"
-    return folded(f"{_short(call, 100)} → {outcome}", f"{run.name} {arguments}{result}")
+    return folded(f"{shortened(call, 100)} → {outcome}", f"{run.name} {arguments}{result}")
 
 
 def marks(response: Response) -> Bundle | None:
@@ -93,12 +95,12 @@ def marks(response: Response) -> Bundle | None:
 
 def preformatted(text: str) -> str:
     """Return text as HTML that shows it as it stands."""
-    return f'<pre style="white-space: pre-wrap; overflow-wrap: anywhere">{escape(text)}</pre>'
+    return f'<pre style="{WRAP}">{escape(text)}</pre>'
 
 
 def prewrapped(text: str) -> str:
     """Return text as HTML that keeps its lines, in the font of text."""
-    return f'<div style="white-space: pre-wrap; overflow-wrap: anywhere">{escape(text)}</div>'
+    return f'<div style="{WRAP}">{escape(text)}</div>'
 
 
 def side_by_side(answers: Sequence[str], titles: Sequence[str]) -> Bundle:
@@ -125,22 +127,15 @@ def _arguments(document: str) -> str:
     return ", ".join(f"{name}={value!r}" for name, value in values.items())
 
 
-def _pretty(document: str) -> str:
+def indented(document: str) -> str:
+    """Return a JSON document with a member a line; text that is none as it is."""
     try:
         return json.dumps(json.loads(document), indent=2, ensure_ascii=False)
     except ValueError:
         return document
 
 
-def _short(text: str, length: int) -> str:
+def shortened(text: str, length: int) -> str:
+    """Return text on one line of `length` characters at most."""
     line = " ".join(text.split())
     return line if len(line) <= length else line[: length - 1] + "…"
-
-
-def _size(text: str) -> str:
-    words = len(text.split())
-    return f"{words:,} word{'s' * (words != 1)}"
-
-
-def _indented(text: str) -> str:
-    return "\n".join(f"    {line}" for line in text.splitlines())

@@ -1,8 +1,9 @@
-"""An answer in a notebook: finished blocks are outputs that stay, the tail is repainted, at the end all is one output.
+"""An answer in a notebook: finished blocks stay, the tail is repainted, the end is one output.
 
-While it streams the cell has: what is folded (reasoning, tool calls), finished blocks, the tail. When it ends these are
-cleared as the final outputs come: what is folded, the answer, marks and notes, the footer. Where the cell holds
-outputs of other code, too (`%llm` among other lines), nothing is cleared: the answer is one output, repainted whole.
+While it streams the cell has: what is folded (reasoning, tool calls), finished blocks, the tail.
+When it ends these are cleared as the final outputs come: what is folded, the answer, marks and
+notes, the footer. Where the cell holds outputs of other code, too (`%llm` among other lines),
+nothing is cleared: the answer is one output, repainted whole.
 """
 
 from __future__ import annotations
@@ -10,10 +11,11 @@ from __future__ import annotations
 import time
 from collections.abc import Callable
 
-from llm_magic.display import Reading, answer, markup
-from llm_magic.display.answer import Reader
-from llm_magic.display.outputs import Bundle, Cell, Outputs
+from llm_magic.display import answer, markup
+from llm_magic.display.markup import Bundle
+from llm_magic.display.outputs import CellPublisher, Outputs
 from llm_magic.display.streaming_outputs import Pace, StreamingOutputs
+from llm_magic.display.view import DraftReader, ValueSoFar
 from llm_magic.draft import Draft
 from llm_magic.markdown import for_notebook
 from llm_magic.response import Response
@@ -40,7 +42,9 @@ class NotebookView:
 
     """
 
-    def __init__(self, cell: Cell, show: str, repaints: float, clock: Callable[[], float] = time.perf_counter) -> None:
+    def __init__(
+        self, cell: CellPublisher, show: str, repaints: float, clock: Callable[[], float] = time.perf_counter
+    ) -> None:
         self._show = show
         self._clock = clock
         self._pace = Pace(repaints)
@@ -59,7 +63,7 @@ class NotebookView:
 
     def _begin_answer(self, generation: int) -> None:
         self._generation = generation
-        self._reader = Reader()
+        self._reader = DraftReader()
         self._flow = StreamingOutputs()
         self._reasoned = False
         self._dirty = False
@@ -95,7 +99,7 @@ class NotebookView:
         if self._streams or self._show == "none":
             self._outputs.add(self._notes[-1])
 
-    def update(self, draft: Draft, reading: Reading | None = None) -> None:
+    def update(self, draft: Draft, value: ValueSoFar | None = None) -> None:
         """Show what is new, unless it is too early for that."""
         if not self._streams:
             return
@@ -115,7 +119,7 @@ class NotebookView:
         if self._dirty and self._pace.delay(now, self._size, self._reader.length) <= 0:
             self._line = ""
             self._fold_reasoning(draft.reasoning)
-            self._paint(draft, reading, now)
+            self._paint(draft, value, now)
 
     def finish(self, response: Response, footer: str) -> None:
         """Show the final outputs."""
@@ -143,9 +147,8 @@ class NotebookView:
 
     def _show_thinking(self, draft: Draft) -> None:
         """Say that the model reasons, or what it is about to call."""
-        calls = ", ".join(call.name for call in draft.tool_calls if call.name)
-        if calls:
-            self.progress(f"calling {calls} …")
+        if calls := answer.called(draft):
+            self.progress(calls)
         elif reasoning := draft.reasoning:
             self.progress(f"reasoning, {draft.seconds:.0f} s: … {' '.join(reasoning[-120:].split())}")
 
@@ -160,15 +163,15 @@ class NotebookView:
 
     # The answer while it grows
 
-    def _paint(self, draft: Draft, reading: Reading | None, now: float) -> None:
-        value = reading() if reading is not None else None
+    def _paint(self, draft: Draft, value_so_far: ValueSoFar | None, now: float) -> None:
+        value = value_so_far() if value_so_far is not None else None
         if value is not None or len(draft.indexes) > 1:
             self._by_block = False
             self._typed = self._typed or value is not None
         if self._by_block:
             self._paint_blocks(now)
             return
-        self._outputs.paint(answer.growing(draft, value, self._show))
+        self._outputs.paint(answer.streaming(draft, value, self._show))
         self._pace.painted(now, self._reader.length)
         self._dirty = False
 

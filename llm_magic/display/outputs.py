@@ -1,24 +1,23 @@
-"""The outputs of one cell of a notebook, from whatever thread: everything published here goes to that cell."""
+"""The outputs of one cell of a notebook: what is published goes there, from whatever thread."""
 
 from __future__ import annotations
 
 import contextvars
 import os
+import shutil
 import sys
 import threading
 import uuid
 from typing import TYPE_CHECKING, Any
 
 from llm_magic.display import markup
+from llm_magic.display.markup import Bundle
 
 if TYPE_CHECKING:
     from IPython.core.interactiveshell import InteractiveShell
 
-Bundle = dict[str, Any]
-"""An output by media type."""
 
-
-class Cell:
+class CellPublisher:
     """The cell that runs now, as a place to publish to, later and from other threads, too.
 
     ipykernel 7 keeps the running cell in context variables, so a copy of the context stays with its cell. In
@@ -54,22 +53,22 @@ class Cell:
             getattr(widget, "msg_id", "") == self._id != "" for widget in list(getattr(instances, "values", list)())
         )
 
-    def show(self, bundle: Bundle, metadata: Bundle | None = None, *, slot: str | None = None) -> None:
+    def show(self, bundle: Bundle, metadata: dict[str, Any] | None = None, *, slot: str | None = None) -> None:
         """Add an output; `slot` names it for `update`."""
         self._publish("display_data", bundle, metadata, slot)
 
-    def update(self, bundle: Bundle, metadata: Bundle | None = None, *, slot: str) -> None:
+    def update(self, bundle: Bundle, metadata: dict[str, Any] | None = None, *, slot: str) -> None:
         """Replace the output of that name."""
         self._publish("update_display_data", bundle, metadata, slot)
 
-    def clear(self, *, wait: bool = True) -> None:
-        """Remove the cell's outputs, with `wait` as soon as there is a new one."""
+    def clear(self) -> None:
+        """Remove the cell's outputs as soon as there is a new one."""
         if self._here():
-            self._context.run(self._publisher.clear_output, wait)
+            self._context.run(self._publisher.clear_output, True)
         else:
-            self._send("clear_output", {"wait": wait})
+            self._send("clear_output", {"wait": True})
 
-    def _publish(self, kind: str, bundle: Bundle, metadata: Bundle | None, slot: str | None) -> None:
+    def _publish(self, kind: str, bundle: Bundle, metadata: dict[str, Any] | None, slot: str | None) -> None:
         transient = {"display_id": slot} if slot else {}
         if self._here():
             self._context.run(
@@ -86,13 +85,13 @@ class Cell:
         """Tell whether the publisher finds the cell by itself."""
         return self._follows or self._thread == threading.get_ident() or self.captured
 
-    def _send(self, kind: str, content: Bundle) -> None:
+    def _send(self, kind: str, content: dict[str, Any]) -> None:
         session = self._publisher.session
         message = session.msg(kind, content, parent=self._parent)
         session.send(self._publisher.pub_socket, message, ident=self._publisher.topic)
 
 
-def _request(shell: InteractiveShell) -> Bundle:
+def _request(shell: InteractiveShell) -> dict[str, Any]:
     """Return the front end's request that the kernel carries out now."""
     kernel: Any = getattr(shell, "kernel", None)
     request = kernel.get_parent() if kernel is not None else None
@@ -111,7 +110,7 @@ class Outputs:
 
     """
 
-    def __init__(self, cell: Cell, *, repaints: bool = True) -> None:
+    def __init__(self, cell: CellPublisher, *, repaints: bool = True) -> None:
         self._cell = cell
         self._repaints = repaints
         self._slot: str | None = None
@@ -131,26 +130,27 @@ class Outputs:
         self._holds_line = line
         if self._slot is not None:
             self._cell.update(bundle, slot=self._slot)
-            return
-        self._slot = uuid.uuid4().hex
-        self._cell.show(bundle, slot=self._slot)
-        self.count += 1
+        else:
+            self._slot = uuid.uuid4().hex
+            self._show(bundle, slot=self._slot)
 
-    def settle(self, bundle: Bundle, metadata: Bundle | None = None) -> None:
+    def settle(self, bundle: Bundle, metadata: dict[str, Any] | None = None) -> None:
         """Make this an output that stays, in the place of what was repainted."""
         if self._slot is not None:
             self._cell.update(bundle, metadata, slot=self._slot)
             self._slot = None
-            return
-        self._cell.show(bundle, metadata)
-        self.count += 1
+        else:
+            self._show(bundle, metadata)
 
     def add(self, bundle: Bundle) -> None:
         """Add an output that stays and is not part of the answer."""
-        if self._slot is not None and self._holds_line:
+        if self._holds_line:
             self.settle(bundle)
-            return
-        self._cell.show(bundle)
+        else:
+            self._show(bundle)
+
+    def _show(self, bundle: Bundle, metadata: dict[str, Any] | None = None, slot: str | None = None) -> None:
+        self._cell.show(bundle, metadata, slot=slot)
         self.count += 1
 
     def drop_line(self) -> None:
@@ -166,7 +166,7 @@ class Outputs:
 
     def clear(self) -> None:
         """Remove all outputs as soon as there is a new one."""
-        self._cell.clear(wait=True)
+        self._cell.clear()
         self._slot = None
         self.count = 0
 
@@ -185,7 +185,7 @@ class ProgressLine:
         self._outputs: Outputs | None = None
         self._width = 0
         if getattr(shell, "kernel", None) is not None:
-            cell = Cell(shell)
+            cell = CellPublisher(shell)
             self._outputs = Outputs(cell, repaints=not cell.in_widget and not cell.captured)
         self._terminal = self._outputs is None and sys.stdout.isatty() and os.environ.get("TERM") != "dumb"
 
@@ -209,16 +209,10 @@ class ProgressLine:
             self._outputs.add(bundle)
 
     def _write(self, text: str) -> None:
-        line = " ".join(text.split())[: _columns() - 1]
+        line = " ".join(text.split())[: shutil.get_terminal_size().columns - 1]
         sys.stdout.write(f"\r{line.ljust(self._width)}\r{line}")
         sys.stdout.flush()
         self._width = len(line)
-
-
-def _columns() -> int:
-    import shutil
-
-    return shutil.get_terminal_size().columns
 
 
 def publish(bundle: Bundle) -> None:

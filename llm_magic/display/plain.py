@@ -1,11 +1,11 @@
-"""An answer where nobody looks at a terminal: its text on stdout as it arrives, everything else on stderr."""
+"""An answer without a terminal: its text on stdout as it arrives, everything else on stderr."""
 
 from __future__ import annotations
 
 import sys
 
-from llm_magic.display import Reading, answer, markup, table
-from llm_magic.display.answer import Reader
+from llm_magic.display import answer, markup
+from llm_magic.display.view import DraftReader, ValueSoFar
 from llm_magic.draft import Draft
 from llm_magic.response import Response
 
@@ -27,7 +27,7 @@ class PlainView:
     def __init__(self, show: str, *, streams: bool = True) -> None:
         self._show = show
         self._streams = streams and show in {"markdown", "text"}
-        self._reader = Reader()
+        self._reader = DraftReader()
         self._generation = 0
         self._ends_line = True
 
@@ -41,14 +41,14 @@ class PlainView:
         """Write a line to stderr."""
         sys.stderr.write(f"{text}\n")
 
-    def update(self, draft: Draft, reading: Reading | None = None) -> None:
+    def update(self, draft: Draft, value: ValueSoFar | None = None) -> None:
         """Write what is new, unless it will be a value or one of several answers."""
-        self._streams = self._streams and reading is None and len(draft.indexes) <= 1
+        self._streams = self._streams and value is None and len(draft.indexes) <= 1
         if not self._streams:
             return
         if draft.generation != self._generation:
             self._end_line()
-            self._generation, self._reader = draft.generation, Reader()
+            self._generation, self._reader = draft.generation, DraftReader()
         self._write(self._reader.read(draft))
 
     def finish(self, response: Response, footer: str) -> None:
@@ -70,7 +70,7 @@ class PlainView:
             self.note(marked["text/plain"])
 
     def _write_answer(self, response: Response) -> None:
-        if self._streams and not response.alternatives and not table.is_structured(response.value):
+        if self._streams and answer.is_text(response):
             self._write(self._reader.rest(response.text))
         else:
             self._end_line()

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import json
-from html import escape
 from typing import TYPE_CHECKING, Any
+
+from llm_magic.display import markup
 
 if TYPE_CHECKING:
     from llm_magic.wire.call import Preview
@@ -13,27 +14,12 @@ _LONGEST = 400
 """Characters of one text in the body that are shown: an image would fill the page."""
 
 
-class RequestPage:
-    """A preview that displays itself: preformatted in a notebook, plain in a terminal."""
-
-    def __init__(self, preview: Preview) -> None:
-        body = json.dumps(_without_data(preview.body), indent=2, ensure_ascii=False, default=str)
-        headers = "\n".join(f"{name}: {value}" for name, value in preview.headers.items())
-        self._text = f"{preview.method} {preview.url}\n{headers}\n\n{body}"
-
-    def __repr__(self) -> str:
-        return self._text
-
-    def _repr_html_(self) -> str:
-        style = "white-space: pre-wrap; overflow-wrap: anywhere; font-family: var(--jp-code-font-family, monospace)"
-        return f'<pre style="{style}">{escape(self._text)}</pre>'
-
-
-def show(preview: Preview) -> None:
-    """Display a request."""
-    from IPython.display import display
-
-    display(RequestPage(preview))
+def shown(preview: Preview) -> markup.Bundle:
+    """Return a request: its method and URL, its headers, its body with long data cut."""
+    body = json.dumps(_without_data(preview.body), indent=2, ensure_ascii=False, default=str)
+    headers = "\n".join(f"{name}: {value}" for name, value in preview.headers.items())
+    text = f"{preview.method} {preview.url}\n{headers}\n\n{body}"
+    return {"text/plain": text, "text/html": markup.preformatted(text)}
 
 
 def _without_data(value: Any) -> Any:

@@ -1,4 +1,8 @@
-"""When to repaint: often while it is cheap, and in all no more than a multiple of the text, however long the tail."""
+"""A streamed answer as outputs of a cell: finished blocks that stay, a tail that is repainted.
+
+Repaints are frequent while they are cheap, and cost in all no more than a multiple of the text,
+however long the tail.
+"""
 
 from __future__ import annotations
 
@@ -24,6 +28,10 @@ EAGER = 10
 """Outputs that blocks may become as they are finished."""
 MOST = 48
 """Outputs of one cell that front ends show, less one for the tail and one for a line below."""
+LARGEST = 6_144
+"""Characters of finished blocks in one output: a browser renders an output in one go."""
+LONG_CODE = 8_192
+"""Characters of a code block that are repainted at most: of a longer one the lines so far become an output."""
 
 
 def enough(outputs: int) -> int:
@@ -71,12 +79,6 @@ class Pace:
     def wait(self, now: float) -> None:
         """Count from now, for something else has just been painted."""
         self._last = now
-
-
-LARGEST = 6_144
-"""Characters of finished blocks in one output: a browser renders an output in one go."""
-LONG_CODE = 8_192
-"""Characters of a code block that are repainted at most: of a longer one the lines so far become an output."""
 
 
 class StreamingOutputs:

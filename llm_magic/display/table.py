@@ -1,8 +1,7 @@
-"""A value as a table, as fields or as text, in HTML and in plain text; everything in it is escaped."""
+"""A value as a table, as fields or as text, in HTML (everything is escaped) and in plain text."""
 
 from __future__ import annotations
 
-import dataclasses
 import enum
 import json
 from collections.abc import Mapping, Sequence
@@ -10,13 +9,17 @@ from html import escape
 from itertools import islice
 from typing import Any
 
+from llm_magic.display.markup import Bundle, shortened
+from llm_magic.records import record_of
+
 MAX_ROWS = 200
 """Rows of a table that are shown; how many there are is said."""
 _WIDEST = 60
 _SEQUENCES = (list, tuple, set, frozenset)
+_LEFT, _RIGHT = 'style="text-align: left"', 'style="text-align: right"'
 
 
-def shown(value: Any, *, widest: int = _WIDEST) -> dict[str, str]:
+def shown(value: Any, *, widest: int = _WIDEST) -> Bundle:
     """Return a value by media type: `text/html` and `text/plain`, whose cells have `widest` characters at most.
 
     A sequence of records is a table, a record or mapping is its fields, anything else is text.
@@ -29,7 +32,7 @@ def shown(value: Any, *, widest: int = _WIDEST) -> dict[str, str]:
     records = _records(value)
     if records is not None:
         return _table(records, len(value), widest)
-    fields = as_fields(value)
+    fields = record_of(value)
     if fields is not None:
         return _fields(fields)
     return {"text/plain": _text(value), "text/html": f"<pre>{escape(_text(value))}</pre>"}
@@ -37,21 +40,7 @@ def shown(value: Any, *, widest: int = _WIDEST) -> dict[str, str]:
 
 def is_structured(value: Any) -> bool:
     """Tell whether a value is more than one line of text: a record, or a sequence of something."""
-    return as_fields(value) is not None or (isinstance(value, _SEQUENCES) and len(value) > 0)
-
-
-def as_fields(value: Any) -> Mapping[str, Any] | None:
-    """Return the fields of a record by name: a mapping, dataclass, pydantic model or named tuple; None of others."""
-    if isinstance(value, Mapping):
-        return {str(name): item for name, item in value.items()}
-    if dataclasses.is_dataclass(value) and not isinstance(value, type):
-        return {item.name: getattr(value, item.name) for item in dataclasses.fields(value)}
-    names = getattr(type(value), "model_fields", None)
-    if isinstance(names, Mapping):
-        return {name: getattr(value, name, None) for name in names}
-    if isinstance(value, tuple) and hasattr(value, "_asdict"):
-        return dict(value._asdict())
-    return None
+    return record_of(value) is not None or (isinstance(value, _SEQUENCES) and len(value) > 0)
 
 
 def _records(value: Any) -> list[Mapping[str, Any]] | None:
@@ -59,28 +48,23 @@ def _records(value: Any) -> list[Mapping[str, Any]] | None:
     if not isinstance(value, _SEQUENCES) or hasattr(value, "_asdict") or not value:
         return None
     items = list(islice(value, MAX_ROWS))
-    rows = [as_fields(item) for item in items]
-    if all(row is not None for row in rows):
-        return [row for row in rows if row is not None]
-    return [{"value": item} for item in items]
+    rows: list[Mapping[str, Any]] = [row for row in map(record_of, items) if row is not None]
+    return rows if len(rows) == len(items) else [{"value": item} for item in items]
 
 
-def _table(rows: Sequence[Mapping[str, Any]], count: int, widest: int = _WIDEST) -> dict[str, str]:
+def _table(rows: Sequence[Mapping[str, Any]], count: int, widest: int = _WIDEST) -> Bundle:
     columns = list(dict.fromkeys(name for row in rows for name in row))
     cells = [[_text(row[name]) if name in row else "" for name in columns] for row in rows]
     numeric = [all(_is_number(row.get(name)) for row in rows) for name in columns]
     more = f"… {count:,} rows in all" if count > len(rows) else ""
-    head = "".join(
-        f'<th scope="col" style="{_align(right)}">{escape(name)}</th>' for name, right in _pairs(columns, numeric)
-    )
+    aligns = [_RIGHT if right else _LEFT for right in numeric]
+    head = "".join(f'<th scope="col" {align}>{escape(name)}</th>' for name, align in zip(columns, aligns, strict=True))
     body = "".join(
-        "<tr>"
-        + "".join(f'<td style="{_align(right)}">{escape(text)}</td>' for text, right in _pairs(row, numeric))
-        + "</tr>"
+        "<tr>" + "".join(f"<td {align}>{escape(text)}</td>" for text, align in zip(row, aligns, strict=True)) + "</tr>"
         for row in cells
     )
     html = f"<table><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table>" + (f"<p>{more}</p>" if more else "")
-    lines = [[_short(text, widest) for text in row] for row in [columns, *cells]]
+    lines = [[shortened(text, widest) for text in row] for row in [columns, *cells]]
     widths = [max(len(row[number]) for row in lines) for number in range(len(columns))]
     plain = [
         "  ".join(
@@ -92,14 +76,14 @@ def _table(rows: Sequence[Mapping[str, Any]], count: int, widest: int = _WIDEST)
     return {"text/plain": "\n".join([*plain, *([more] if more else [])]), "text/html": html}
 
 
-def _fields(fields: Mapping[str, Any]) -> dict[str, str]:
-    left = _align(False)
+def _fields(fields: Mapping[str, Any]) -> Bundle:
     rows = "".join(
-        f'<tr><th scope="row" style="{left}">{escape(name)}</th><td style="{left}">{_nested(item)}</td></tr>'
+        f'<tr><th scope="row" {_LEFT}>{escape(name)}</th><td {_LEFT}>{_nested(item)}</td></tr>'
         for name, item in fields.items()
     )
     width = max((len(name) for name in fields), default=0)
-    plain = "\n".join(f"{name.ljust(width)}  {_hanging(_text(item), width + 2)}" for name, item in fields.items())
+    hanging = "\n" + " " * (width + 2)
+    plain = "\n".join(f"{name.ljust(width)}  {_text(item)}".replace("\n", hanging) for name, item in fields.items())
     return {"text/plain": plain, "text/html": f"<table><tbody>{rows}</tbody></table>"}
 
 
@@ -108,7 +92,7 @@ def _nested(value: Any) -> str:
     records = _records(value)
     if records is not None and "value" not in records[0]:
         return _table(records, len(value))["text/html"]
-    inner = as_fields(value)
+    inner = record_of(value)
     return _fields(inner)["text/html"] if inner else escape(_text(value)).replace("\n", "<br>")
 
 
@@ -121,15 +105,15 @@ def _text(value: Any) -> str:
     if isinstance(value, enum.Enum):
         return _text(value.value)
     if isinstance(value, _SEQUENCES) and not hasattr(value, "_asdict"):
-        simple = not any(isinstance(item, _SEQUENCES) or as_fields(item) is not None for item in value)
+        simple = not any(isinstance(item, _SEQUENCES) or record_of(item) is not None for item in value)
         return ", ".join(_text(item) for item in value) if simple else json.dumps(_plain(value), ensure_ascii=False)
-    fields = as_fields(value)
+    fields = record_of(value)
     return str(value) if fields is None else json.dumps(_plain(value), ensure_ascii=False)
 
 
 def _plain(value: Any) -> Any:
     """Return a value as JSON has it."""
-    fields = as_fields(value)
+    fields = record_of(value)
     if fields is not None:
         return {name: _plain(item) for name, item in fields.items()}
     if isinstance(value, _SEQUENCES):
@@ -141,20 +125,3 @@ def _plain(value: Any) -> Any:
 
 def _is_number(value: Any) -> bool:
     return isinstance(value, (int, float)) and not isinstance(value, bool)
-
-
-def _align(right: bool) -> str:
-    return "text-align: right" if right else "text-align: left"
-
-
-def _pairs(texts: Sequence[str], flags: Sequence[bool]) -> list[tuple[str, bool]]:
-    return list(zip(texts, flags, strict=True))
-
-
-def _short(text: str, widest: int) -> str:
-    line = " ".join(text.split())
-    return line if len(line) <= widest else line[: widest - 1] + "…"
-
-
-def _hanging(text: str, column: int) -> str:
-    return text.replace("\n", "\n" + " " * column)

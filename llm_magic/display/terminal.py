@@ -1,20 +1,20 @@
-"""An answer in a terminal: finished blocks are printed once, only the tail below them is repainted."""
+"""An answer in a terminal: finished blocks are printed once, only the tail is repainted."""
 
 from __future__ import annotations
 
 import time
 from collections.abc import Callable
-from typing import TYPE_CHECKING
 
-from llm_magic.display import Reading, answer, markup, table
-from llm_magic.display.answer import Reader
+from rich.console import Console, ConsoleOptions, Group, RenderableType, RenderResult
+from rich.live import Live
+from rich.segment import Segment
+from rich.text import Text
+
+from llm_magic.display import answer, markup, table
 from llm_magic.display.blocks import Splitter
+from llm_magic.display.view import DraftReader, ValueSoFar
 from llm_magic.draft import Draft
 from llm_magic.response import Response
-
-if TYPE_CHECKING:
-    from rich.console import Console, ConsoleOptions, RenderableType, RenderResult
-    from rich.live import Live
 
 BREATH = 0.08
 """Seconds between repaints, at least; a long tail is repainted less often."""
@@ -45,8 +45,6 @@ class TerminalView:
         console: Console | None = None,
         clock: Callable[[], float] = time.perf_counter,
     ) -> None:
-        from rich.console import Console
-
         self._console = console or Console(highlight=False)
         self._show = show
         self._streams = streams
@@ -62,11 +60,11 @@ class TerminalView:
     def _begin_answer(self, generation: int) -> None:
         self._generation = generation
         self._splitter = Splitter()
-        self._reader = Reader()
+        self._reader = DraftReader()
         self._printed = False
         self._reasoned = False
         self._dirty = False
-        self._reading: Reading | None = None
+        self._value: ValueSoFar | None = None
         self._several = False
 
     @property
@@ -89,9 +87,9 @@ class TerminalView:
 
     def note(self, text: str) -> None:
         """Print a line that stays."""
-        self._print(_styled(text, "yellow"))
+        self._print(Text(text, "yellow"))
 
-    def update(self, draft: Draft, reading: Reading | None = None) -> None:
+    def update(self, draft: Draft, value: ValueSoFar | None = None) -> None:
         """Show what is new."""
         if not self._streams:
             return
@@ -99,7 +97,7 @@ class TerminalView:
             self._print_tail()
             self._begin_answer(draft.generation)
         for run in draft.tool_runs[self._runs :]:
-            self._print(_styled(markup.tool_run(run)["text/plain"], "dim"))
+            self._print(Text(markup.tool_run(run)["text/plain"], "dim"))
         self._runs = len(draft.tool_runs)
         self._line = self._waits_for(draft)
         fresh = self._reader.read(draft)
@@ -108,8 +106,8 @@ class TerminalView:
         self._dirty = self._dirty or self._reader.grew or bool(self._line)
         if self._reader.length and draft.reasoning and not self._reasoned:
             self._reasoned = True
-            self._print(_styled(markup.reasoning_line(draft.reasoning), "dim"))
-        self._reading, self._several = reading, len(draft.indexes) > 1
+            self._print(Text(markup.reasoning_line(draft.reasoning), "dim"))
+        self._value, self._several = value, len(draft.indexes) > 1
         if self._flows:
             for block in self._splitter.feed(fresh):
                 self._print_block(block)
@@ -119,13 +117,13 @@ class TerminalView:
     @property
     def _flows(self) -> bool:
         """Whether the answer is printed block by block."""
-        return self._reading is None and not self._several and self._show in {"markdown", "text"}
+        return self._value is None and not self._several and self._show in {"markdown", "text"}
 
     def finish(self, response: Response, footer: str) -> None:
         """Print the rest of the answer, and the footer."""
         self._end(response)
         if footer and self._show != "none":
-            self._console.print(_styled(footer, "dim"))
+            self._console.print(Text(footer, "dim"))
 
     def fail(self, response: Response | None) -> None:
         """Print what had arrived."""
@@ -134,18 +132,14 @@ class TerminalView:
     def _waits_for(self, draft: Draft) -> str:
         if draft.length:
             return ""
-        calls = ", ".join(call.name for call in draft.tool_calls if call.name)
-        if calls:
-            return f"calling {calls} …"
-        return f"reasoning, {draft.seconds:.0f} s …" if draft.reasoning else ""
+        return answer.called(draft) or (f"reasoning, {draft.seconds:.0f} s …" if draft.reasoning else "")
 
     # Printing
 
     def _end(self, response: Response | None) -> None:
         self._line = ""
         if response is not None and self._show != "none":
-            typed = response.alternatives or table.is_structured(response.value)
-            if self._flows and self._reader.length and not typed:
+            if self._flows and self._reader.length and answer.is_text(response):
                 for block in self._splitter.feed(self._reader.rest(response.text)):
                     self._print_block(block)
                 self._print_tail()
@@ -155,19 +149,19 @@ class TerminalView:
         self._stop()
         marked = markup.marks(response) if response is not None else None
         if marked is not None:
-            self._console.print(_styled(marked["text/plain"], "yellow"))
+            self._console.print(Text(marked["text/plain"], "yellow"))
 
     def _final(self, response: Response) -> RenderableType:
         """Return an answer that was not printed block by block."""
         text = answer.as_text(response, self._show)
-        whole = self._show == "markdown" and not response.alternatives and not table.is_structured(response.value)
-        return self._rendered(text) if whole else _styled(text.removesuffix("\n"), "")
+        whole = self._show == "markdown" and answer.is_text(response)
+        return self._rendered(text) if whole else Text(text.removesuffix("\n"))
 
     def _print_block(self, block: str) -> None:
         if not block.strip():
             return
         if self._show == "text":
-            self._print(_styled(block.removesuffix("\n"), ""))
+            self._print(Text(block.removesuffix("\n")))
             return
         if self._printed:
             self._print("")
@@ -188,8 +182,6 @@ class TerminalView:
 
     def _paint(self) -> None:
         """Repaint the tail, or the line that says what the wait is for."""
-        from rich.live import Live
-
         begun = self._clock()
         if self._live is None:
             self._live = Live(console=self._console, auto_refresh=False, transient=True, vertical_overflow="crop")
@@ -201,17 +193,15 @@ class TerminalView:
 
     def _tail(self) -> RenderableType:
         if self._line:
-            return _styled(self._line, "dim")
-        value = self._reading() if self._reading is not None else None
+            return Text(self._line, "dim")
+        value = self._value() if self._value is not None else None
         if value is not None:
-            return _styled(table.shown(value)["text/plain"], "")
+            return Text(table.shown(value)["text/plain"])
         if not self._flows:
-            return _styled(f"{self._reader.length:,} characters …", "dim")
+            return Text(f"{self._reader.length:,} characters …", "dim")
         tail = self._splitter.tail
         if self._show == "text":
-            return _styled(tail, "")
-        from rich.console import Group
-
+            return Text(tail)
         return Group("", self._rendered(tail)) if self._printed else self._rendered(tail)
 
     def _stop(self) -> None:
@@ -221,7 +211,7 @@ class TerminalView:
             self._live = None
 
     def _rendered(self, text: str) -> RenderableType:
-        from rich.markdown import Markdown
+        from rich.markdown import Markdown  # which takes longer to import than all the rest
 
         return Markdown(text)
 
@@ -233,16 +223,8 @@ class _Window:
         self._inner = inner
 
     def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
-        from rich.segment import Segment
-
         lines = console.render_lines(self._inner, options, pad=False)
         for number, line in enumerate(lines[-max(1, console.height - 2) :]):
             if number:
                 yield Segment.line()
             yield from line
-
-
-def _styled(text: str, style: str) -> RenderableType:
-    from rich.text import Text
-
-    return Text(text, style=style)

@@ -1,56 +1,97 @@
-"""Texts and their vectors: what may be embedded, how it is wished for, and the list that comes of it."""
+"""Embeddings: their options, which values are texts, and the vectors that come."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field, fields
+from dataclasses import dataclass
 from typing import Any
 
 from llm_magic.errors import ConfigurationError, OptionError, PromptError
 from llm_magic.events import Usage
-from llm_magic.options import from_mapping
+from llm_magic.options import BY_NAME, Option, Options, from_mapping
 
 BATCH = 256
 """Texts in one request."""
+_REQUEST = ("base_url", "timeout", "retries", "header", "param")
+"""Options of `%%llm` that a request for embeddings takes, too."""
 _EXCERPT = 40
+
+
+def _at_least_one(text: str) -> int:
+    if not text.isascii() or not text.isdigit() or int(text) < 1:
+        raise ValueError("a whole number of at least 1")
+    return int(text)
+
+
+def _list_or_array(text: str) -> str:
+    if text not in {"list", "ndarray"}:
+        raise ValueError("list or ndarray")
+    return text
+
+
+OPTIONS = (
+    Option("each", ("--each",), "", "an expression that gives texts", "EXPR", str),
+    Option("embed_as", ("--as",), "", "list or ndarray", "KIND", _list_or_array),
+    Option("dimensions", ("--dimensions",), "", "shorter vectors", "N", _at_least_one),
+    Option("batch", ("--batch",), "", "texts in one request", "N", _at_least_one),
+    *(BY_NAME[name] for name in ("model", "out", *_REQUEST)),
+)
+"""The options of `%%llm_embed`."""
 
 
 @dataclass(frozen=True, slots=True)
 class EmbeddingOptions:
-    """How texts are to be embedded; None and empty take what the provider has."""
+    """How texts are to be embedded: what each request says, and the number of texts in one."""
 
-    model: str = ""
-    dimensions: int | None = None
+    request: Options
     batch: int = BATCH
-    param: Mapping[str, Any] = field(default_factory=dict)
-    header: Mapping[str, str] = field(default_factory=dict)
-    base_url: str | None = None
-    timeout: float | None = None
-    retries: int | None = None
+
+    @classmethod
+    def of(cls, values: Mapping[str, Any], model: str = "") -> EmbeddingOptions:
+        """Return the options that a line, or keyword arguments, stand for.
+
+        Raises
+        ------
+        OptionError
+            An unknown one, or a value that it does not take.
+
+        """
+        given = dict(values)
+        known = {*_REQUEST, "dimensions", "batch"}
+        for name, value in given.items():
+            if name not in known:
+                raise OptionError(f"embed has no option {name}.", f"There are {', '.join(sorted(known))}.")
+            if name in {"dimensions", "batch"} and (type(value) is not int or value < 1):
+                raise OptionError(f"embed: {name} must be a whole number of at least 1, not {value!r}.")
+        batch, base_url = given.pop("batch", BATCH), given.pop("base_url", None)
+        dimensions = {"dimensions": given.pop("dimensions")} if "dimensions" in given else {}
+        request = from_mapping(given, "embed")
+        request.model, request.base_url = model or None, base_url
+        request.param |= dimensions
+        return cls(request, batch)
 
 
-def wish_from(values: Mapping[str, Any], model: str = "") -> EmbeddingOptions:
-    """Return the wish that keyword arguments stand for.
+def of_alias(defaults: Mapping[str, Any], alias: str) -> Options:
+    """Return the defaults of an alias, as options.
 
     Raises
     ------
     OptionError
-        An unknown one, or a value that it does not take.
+        One of them is for answers in words only.
 
     """
-    known = {item.name for item in fields(EmbeddingOptions)} - {"model"}
-    for name, value in values.items():
-        if name not in known:
-            raise OptionError(f"embed has no option {name}.", f"There are {', '.join(sorted(known))}.")
-        if name in {"dimensions", "batch"} and (type(value) is not int or value < 1):
-            raise OptionError(f"embed: {name} must be a whole number of at least 1, not {value!r}.")
-    ours = {"timeout", "retries", "header", "param"}
-    checked = from_mapping({name: value for name, value in values.items() if name in ours}, "embed")
-    return EmbeddingOptions(model=model, **{**values, **{name: getattr(checked, name) for name in ours & set(values)}})
+    options = from_mapping(defaults, f"alias {alias!r}")
+    for name in options.values():
+        if name not in _REQUEST:
+            raise OptionError(
+                f"The alias {alias} sets {name}, which embeddings do not take.",
+                "Name the model itself, or make an alias for embeddings.",
+            )
+    return options
 
 
 class Vectors(list[list[float]]):
-    """The vectors of texts, in their order: a list of lists of float, with what is known of how they came.
+    """The vectors of texts, in their order: a list of lists of float, and how they came.
 
     Attributes
     ----------
@@ -120,7 +161,7 @@ def need_numpy() -> Any:
 
 
 def texts_of(value: Any, name: str) -> list[str]:
-    """Return the texts in a list, a column, an array or whatever else gives them one after the other.
+    """Return the texts in a list, a column, an array or whatever else gives them in turn.
 
     Parameters
     ----------

@@ -1,28 +1,28 @@
-"""Embeddings in batches, a few at once: a vector for each text, in their order; what came before a failure is kept."""
+"""Embeddings in batches, a few at once: what came before a failure is kept."""
 
 from __future__ import annotations
 
 import asyncio
 import json
 import time
-from collections.abc import Callable, Hashable, Mapping, Sequence
+from collections.abc import Callable, Hashable, Sequence
 from dataclasses import replace
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from llm_magic.background_loop import Emit
-from llm_magic.embeddings import EmbeddingOptions, Vectors
+from llm_magic.config.references import read
+from llm_magic.embeddings import EmbeddingOptions, Vectors, of_alias
 from llm_magic.errors import (
     AuthenticationError,
     ContextOverflowError,
     EndpointNotFoundError,
     LLMError,
     OptionError,
+    Origin,
     ProtocolError,
     UnsupportedError,
 )
 from llm_magic.events import Attempt, Usage
-from llm_magic.options import Options, from_mapping
-from llm_magic.providers.credentials import read
 from llm_magic.request import Request
 from llm_magic.response import Response
 
@@ -33,7 +33,6 @@ if TYPE_CHECKING:
 
 AT_ONCE = 4
 """Requests at the same time."""
-_OURS = {"model", "base_url", "timeout", "retries", "header", "param"}
 
 
 class Embedding:
@@ -45,7 +44,7 @@ class Embedding:
         Whose registry, settings and ledger are used.
     texts
         The texts; none gives no vectors, and nothing is sent.
-    wish
+    options
         How.
 
     Raises
@@ -55,25 +54,21 @@ class Embedding:
 
     """
 
-    def __init__(self, session: Session, texts: Sequence[str], wish: EmbeddingOptions) -> None:
-        settings = session.settings
-        name = wish.model or settings.embedding_model
+    def __init__(self, session: Session, texts: Sequence[str], options: EmbeddingOptions) -> None:
+        settings, given = session.settings, options.request
+        name = given.model or settings.embedding_model
         self._target = session.registry.resolve(name or session.registry.default_model(settings.model))
-        given = Options(param=dict(wish.param), header=dict(wish.header), timeout=wish.timeout, retries=wish.retries)
-        if wish.dimensions is not None:
-            given.param["dimensions"] = wish.dimensions
-        self._options = given.over(_of_alias(self._target.defaults, self._target.asked))
+        self._options = given.over(of_alias(self._target.defaults, self._target.asked))
         header = self._options.header
         self._headers = {key: str(read(value, f"--header {key}")) for key, value in header.items()}
         self._secrets = tuple(value for key, value in self._headers.items() if value != header[key])
         for field_name in ("model", "input"):
             if field_name in self._options.param:
                 raise OptionError(f"--param {field_name} is what the option and the texts are for.", "Leave it out.")
-        if wish.base_url:
-            self._target = self._target.at(wish.base_url)
-        self._session = session
-        self._texts = texts
-        self._batches = [tuple(texts[at : at + wish.batch]) for at in range(0, len(texts), wish.batch)]
+        if given.base_url:
+            self._target = self._target.at(given.base_url)
+        self._session, self._texts, size = session, texts, options.batch
+        self._batches = [tuple(texts[at : at + size]) for at in range(0, len(texts), size)]
         self._model = self._target.model
         self._price: Price | None = None
         self._found: dict[int, Embedded] = {}
@@ -97,15 +92,12 @@ class Embedding:
         started = time.perf_counter()
         try:
             await self._all(emit)
-        except LLMError as error:
-            self._keep()
-            if self._found:
-                done = sum(len(self._batches[number]) for number in self._found)
-                kept = f"{done:,} of {len(self._texts):,} vectors came before and are kept for the next run."
-                error.hint = f"{error.hint} {kept}".strip()
-            raise
-        except asyncio.CancelledError:
-            self._keep()
+        except (LLMError, asyncio.CancelledError) as error:
+            if self._found:  # is kept for the next run; of an earlier one nothing else
+                self._session.unfinished = {self._key(number): item for number, item in self._found.items()}
+                if isinstance(error, LLMError):
+                    came = f"{self._done()} vectors came before and are kept for the next run."
+                    error.hint = f"{error.hint} {came}".strip()
             raise
         finally:
             self._account(time.perf_counter() - started)
@@ -130,19 +122,17 @@ class Embedding:
         self._model = self._model or await provider.first_model()
         self._price = provider.price(self._model)
         deployed = await _deployed(provider, self._model)
-        for number in range(len(self._batches)):
-            kept = self._session.unfinished.get(self._key(number))
-            if kept is not None:
-                self._found[number] = kept
-                self._kept.add(number)
-        numbers = iter([number for number in range(len(self._batches)) if number not in self._found])
+        unfinished = self._session.unfinished
+        keys = {number: self._key(number) for number in range(len(self._batches))}
+        self._found = {number: unfinished[key] for number, key in keys.items() if key in unfinished}
+        self._kept = set(self._found)
+        numbers = iter([number for number in keys if number not in self._kept])
 
         async def work() -> None:
             for number in numbers:  # shared by the workers: each takes the next one
                 self._found[number] = await self._ask(deployed, number, announce)
                 if len(self._batches) > 1:
-                    done = sum(len(self._batches[number]) for number in self._found)
-                    await emit([f"{done:,} of {len(self._texts):,} texts"])
+                    await emit([f"{self._done()} texts"])
 
         workers = [loop.create_task(work()) for _ in range(min(AT_ONCE, len(self._batches)))]
         try:
@@ -152,8 +142,12 @@ class Embedding:
                 worker.cancel()
             await asyncio.gather(*workers, return_exceptions=True)
 
+    def _done(self) -> str:
+        """Return how many of the texts have their vectors."""
+        return f"{sum(len(self._batches[number]) for number in self._found):,} of {len(self._texts):,}"
+
     async def _ask(self, model: str, number: int, announce: Callable[[Attempt], None]) -> Embedded:
-        """Ask for one batch, and check what came."""
+        """Ask for one batch; an error gets the hint that helps here."""
         from llm_magic.wire.embeddings import embed
 
         provider, options = self._target.provider, self._options
@@ -184,6 +178,11 @@ class Embedding:
             if "model" not in error.hint:
                 error.hint = f"Ask a model that embeds (%llm_models {origin.provider}), and check base_url."
             raise
+        self._check(found, origin)
+        return found
+
+    def _check(self, found: Embedded, origin: Origin) -> None:
+        """Refuse vectors of another length than the others, or than the one asked for."""
         lengths = {len(vector) for item in (found, *self._found.values()) for vector in item.vectors[:1]}
         lengths |= {len(vector) for vector in found.vectors}
         if len(lengths) != 1 or not found.vectors[0]:
@@ -192,24 +191,18 @@ class Embedding:
                 "Its vectors cannot be compared; ask another model.",
                 origin=origin,
             )
-        wanted = options.param.get("dimensions")
+        wanted = self._options.param.get("dimensions")
         if wanted is not None and lengths != {wanted}:
             raise UnsupportedError(
                 f"{origin} gave vectors of {lengths.pop():,} dimensions, not of the {wanted:,} asked for.",
                 "Leave --dimensions out: this model does not shorten its vectors.",
             )
-        return found
 
     def _key(self, number: int) -> Hashable:
         """Return what makes a batch of another run the same as one of this."""
         origin = self._target.provider.origin(self._model)
         extra = json.dumps(self._options.param, sort_keys=True, default=str)
         return origin.provider, origin.url, self._model, extra, self._batches[number]
-
-    def _keep(self) -> None:
-        """Keep what has come for the next run; of an earlier one nothing else."""
-        if self._found:
-            self._session.unfinished = {self._key(number): item for number, item in self._found.items()}
 
     def _account(self, seconds: float) -> None:
         """Enter what this run used, whatever its end was."""
@@ -238,25 +231,6 @@ class Embedding:
         return vectors
 
 
-def _of_alias(defaults: Mapping[str, Any], alias: str) -> Options:
-    """Return the defaults of an alias, as options.
-
-    Raises
-    ------
-    OptionError
-        One of them is for answers in words only.
-
-    """
-    options = from_mapping(defaults, f"alias {alias!r}")
-    for name in options.values():
-        if name not in _OURS:
-            raise OptionError(
-                f"The alias {alias} sets {name}, which embeddings do not take.",
-                "Name the model itself, or make an alias for embeddings.",
-            )
-    return options
-
-
 async def _deployed(provider: Provider, model: str) -> str:
     """Return the name that the endpoint has for a model: on Azure its deployment."""
     capabilities = replace(provider.capabilities(model), api="chat")  # no chat template is applied to texts
@@ -266,9 +240,4 @@ async def _deployed(provider: Provider, model: str) -> str:
 def _sum(items: Sequence[Embedded]) -> Usage | None:
     """Return the tokens of several requests; None where one of them was not counted."""
     counted = [item.usage for item in items if item.usage is not None]
-    if not counted or len(counted) != len(items):
-        return None
-    usage = counted[0]
-    for further in counted[1:]:
-        usage = usage + further
-    return usage
+    return sum(counted[1:], counted[0]) if counted and len(counted) == len(items) else None

@@ -1,4 +1,4 @@
-"""What users call an image, to bytes that a model takes; each kind of source has its reader, in one table."""
+"""Images for a model, read from paths, URLs, bytes, arrays, figures and other objects."""
 
 from __future__ import annotations
 
@@ -6,16 +6,14 @@ import base64
 import binascii
 import os
 import re
-from collections.abc import Callable
-from difflib import get_close_matches
 from io import BytesIO
 from pathlib import Path
 from typing import Any
 from urllib.parse import unquote_to_bytes
 
+from llm_magic.close_matches import did_you_mean
 from llm_magic.errors import PromptError
-from llm_magic.images.formats import header, media_type, png
-from llm_magic.images.scaling import MAX_PIXELS, converted, encoded, scaled
+from llm_magic.images.formats import MAX_PIXELS, converted, encoded, header, media_type, png, scaled
 from llm_magic.messages import Image
 
 MAX_SOURCE = 64 * 2**20  # bytes of a file that is read at all
@@ -30,11 +28,12 @@ def part(value: Any, *, max_side: int) -> tuple[Image, str]:
     Parameters
     ----------
     value
-        A path, a URL (`http:`, `https:`, `data:`), the bytes of a file, a PIL image, a matplotlib figure or axes,
-        an `IPython.display.Image`, or an array: H×W, H×W×3 or H×W×4, of uint8, of bool, or of floats from 0 to 1.
+        A path, a URL (`http:`, `https:`, `data:`), the bytes of a file, a PIL image, a matplotlib
+        figure or axes, an `IPython.display.Image`, or an array: H×W, H×W×3 or H×W×4, of uint8, of
+        bool, or of floats from 0 to 1.
     max_side
-        Pixels that its longest side may have; a larger one is scaled down. An image at an `http(s)` URL is fetched by
-        the server, and is not.
+        Pixels that its longest side may have; a larger one is scaled down. An image at an `http(s)`
+        URL is fetched by the server, and is not.
 
     Returns
     -------
@@ -44,13 +43,28 @@ def part(value: Any, *, max_side: int) -> tuple[Image, str]:
     Raises
     ------
     PromptError
-        There is no such file, the bytes are no image or too many, or `pillow` is needed and missing.
+        There is no such file, the bytes are no image or too many, or `pillow` is needed and
+        missing.
 
     """
-    for applies, read in _SOURCES:
-        if applies(value):
-            return read(value, max_side)
-    drawn = own_picture(value, max_side=max_side)
+    if isinstance(value, str):
+        return _from_text(value, max_side)
+    if isinstance(value, os.PathLike):
+        return _from_path(value, max_side)
+    if isinstance(value, Image):
+        return (value, "") if value.data is None else _fitted(value.data, "The image", max_side)
+    if isinstance(value, (bytes, bytearray, memoryview)):
+        return _fitted(bytes(value), "The image", max_side)
+    if _is(value, "PIL", "Image"):
+        return _sent(*encoded(value, max_side))
+    figure = _figure(value)
+    if figure is not None:
+        return _from_figure(figure, max_side)
+    if _is(value, "IPython", "Image"):
+        return _from_displayed(value, max_side)
+    if _is(value, "numpy", "ndarray"):
+        return _from_array(value, max_side)
+    drawn = repr_image(value, max_side=max_side)
     if drawn is not None:
         return drawn
     raise PromptError(
@@ -60,17 +74,36 @@ def part(value: Any, *, max_side: int) -> tuple[Image, str]:
 
 
 def is_picture(value: Any) -> bool:
-    """Whether `{{ value }}` means an image: objects that are nothing else, not paths, text or arrays."""
-    return any(applies(value) for applies in _PICTURES)
+    """Whether `{{ value }}` means an image: what is nothing else, not paths, text or arrays."""
+    if isinstance(value, (bytes, bytearray)):
+        return media_type(bytes(value[:16])) is not None
+    is_image = isinstance(value, Image) or _is(value, "PIL", "Image") or _is(value, "IPython", "Image")
+    return is_image or _figure(value) is not None
+
+
+def repr_image(value: Any, *, max_side: int) -> tuple[Image, str] | None:
+    """Return the image that an object displays itself as; None without one, or with Markdown."""
+    if hasattr(type(value), "_repr_markdown_"):  # which it would rather have read
+        return None
+    for method in ("_repr_png_", "_repr_jpeg_"):
+        shown = display_data(value, method)
+        if shown is not None:
+            data = base64.b64decode(shown) if isinstance(shown, str) else bytes(shown)
+            return _fitted(data, f"The {type(value).__name__}", max_side)
+    return None
+
+
+def display_data(value: Any, method: str) -> Any:
+    """Return the data that a display method of the value's class gives; None without one."""
+    if not callable(getattr(type(value), method, None)):
+        return None
+    shown = getattr(value, method)()
+    return shown[0] if isinstance(shown, tuple) and shown else shown
 
 
 def _is(value: object, module: str, name: str) -> bool:
     """Whether `value` is of a class of a library, which is not imported for the question."""
     return any(base.__name__ == name and base.__module__.split(".")[0] == module for base in type(value).__mro__)
-
-
-def _is_pil(value: object) -> bool:
-    return _is(value, "PIL", "Image")
 
 
 def _figure(value: Any) -> Any:
@@ -85,22 +118,6 @@ def _figure(value: Any) -> Any:
             return None
         seen = getattr(seen, "figure", None)
     return None
-
-
-def _is_figure(value: object) -> bool:
-    return _figure(value) is not None
-
-
-def _is_displayed(value: object) -> bool:
-    return _is(value, "IPython", "Image")
-
-
-def _from_part(value: Image, max_side: int) -> tuple[Image, str]:
-    return (value, "") if value.data is None else _fitted(value.data, "The image", max_side)
-
-
-def _from_bytes(value: Any, max_side: int) -> tuple[Image, str]:
-    return _fitted(bytes(value), "The image", max_side)
 
 
 def _from_text(value: str, max_side: int) -> tuple[Image, str]:
@@ -151,11 +168,9 @@ def _from_path(value: Any, max_side: int) -> tuple[Image, str]:
 
 def _close_files(path: Path) -> str:
     try:
-        names = [entry.name for entry in os.scandir(path.parent)]
+        return did_you_mean(path.name, os.listdir(path.parent), f"The path is relative to {Path.cwd()}.")  # noqa: PTH208 - names are what is compared
     except (OSError, ValueError):
         return f"The folder {path.parent} does not exist." if not path.parent.exists() else ""
-    close = get_close_matches(path.name, names, n=3, cutoff=0.6)
-    return f"Did you mean {' or '.join(close)}?" if close else f"The path is relative to {Path.cwd()}."
 
 
 def _from_displayed(value: Any, max_side: int) -> tuple[Image, str]:
@@ -169,22 +184,15 @@ def _from_displayed(value: Any, max_side: int) -> tuple[Image, str]:
     return _fitted(value.data, "The displayed image", max_side)
 
 
-def _from_figure(value: Any, max_side: int) -> tuple[Image, str]:
+def _from_figure(figure: Any, max_side: int) -> tuple[Image, str]:
     """Draw a figure; one that is too large at fewer dots an inch, so that it stays sharp."""
-    figure = _figure(value)
-    inches = max(figure.get_size_inches())
     dpi = float(figure.dpi)
-    most = max_side / inches
+    most = max_side / max(figure.get_size_inches())
     note = f"The figure was drawn at {most:.0f} instead of {dpi:.0f} dots an inch." if dpi > most else ""
     sink = BytesIO()
     figure.savefig(sink, format="png", dpi=min(dpi, most))
     image, further = _fitted(sink.getvalue(), "The figure", max_side)
     return image, " ".join(filter(None, (note, further)))
-
-
-def _from_pil(value: Any, max_side: int) -> tuple[Image, str]:
-    data, kind, note = encoded(value, max_side)
-    return _checked(Image(data, kind)), note
 
 
 def _from_array(value: Any, max_side: int) -> tuple[Image, str]:
@@ -211,26 +219,12 @@ def _from_array(value: Any, max_side: int) -> tuple[Image, str]:
     return _fitted(png(value.tobytes(), width, height, channels), "The array", max_side)
 
 
-def own_picture(value: Any, *, max_side: int) -> tuple[Image, str] | None:
-    """Return the picture that an object draws of itself, as `part` does; None where it draws none."""
-    kind = type(value)
-    if hasattr(kind, "_repr_markdown_"):  # which it would rather have read
-        return None
-    for name in ("_repr_png_", "_repr_jpeg_"):
-        shown = getattr(value, name)() if callable(getattr(kind, name, None)) else None
-        shown = shown[0] if isinstance(shown, tuple) and shown else shown
-        if shown is not None:
-            data = base64.b64decode(shown) if isinstance(shown, str) else bytes(shown)
-            return _fitted(data, f"The {kind.__name__}", max_side)
-    return None
-
-
 def _fitted(data: bytes, what: str, max_side: int) -> tuple[Image, str]:
     """Return bytes as they are where they can be sent so, else converted or scaled down."""
     if len(data) > MAX_SOURCE:
         raise PromptError(f"{what} has {len(data) / 2**20:,.0f} MB.", f"{MAX_SOURCE // 2**20} MB are read at most.")
     if media_type(data) is None:
-        return _converted(data, what, max_side)
+        return _sent(*_converted(data, what, max_side))
     known = header(data)
     if known is None or not known.whole:
         raise PromptError(f"{what} is damaged or cut off.", "Open it in a viewer, or load it anew.")
@@ -239,48 +233,26 @@ def _fitted(data: bytes, what: str, max_side: int) -> tuple[Image, str]:
             f"{what} has {known.width:,} × {known.height:,} pixels.", f"{MAX_PIXELS:,} are read at most: scale it down."
         )
     if max(known.width, known.height) <= max_side:
-        return _checked(Image(data, known.media_type)), ""
-    smaller, kind, note = scaled(data, what, max_side)
-    return _checked(Image(smaller, kind)), note
+        return _sent(data, known.media_type)
+    return _sent(*scaled(data, what, max_side))
 
 
-def _converted(data: bytes, what: str, max_side: int) -> tuple[Image, str]:
+def _converted(data: bytes, what: str, max_side: int) -> tuple[bytes, str, str]:
     """Convert another format, where Pillow knows it."""
     if not data:
         raise PromptError(f"{what} is empty.", _TAKEN)
     if re.match(rb"\s*(<\?xml[^>]*>\s*)?(<!--.*?-->\s*)*(<!DOCTYPE svg[^>]*>\s*)?<svg", data[:2000], re.DOTALL):
         raise PromptError(f"{what} is an SVG, which models do not take.", f"Convert it. {_TAKEN}")
-    found = converted(data, max_side)
-    if found is None:
+    image = converted(data, what, max_side)
+    if image is None:
         raise PromptError(f"{what} is no image that can be read; it begins with {data[:12]!r}.", _TAKEN)
-    image, kind, note = found
-    return _checked(Image(image, kind)), f"{what} {note}"
-
-
-def _checked(image: Image) -> Image:
-    if image.data is not None and len(image.data) > MAX_SENT:
-        raise PromptError(
-            f"The image has {len(image.data) / 2**20:,.0f} MB; {MAX_SENT // 2**20} MB can be sent.",
-            "Lower LLMMagics.max_image_pixels, or save it as JPEG.",
-        )
     return image
 
 
-_PICTURES: tuple[Callable[[Any], bool], ...] = (
-    lambda value: isinstance(value, Image),
-    lambda value: isinstance(value, (bytes, bytearray)) and media_type(bytes(value[:16])) is not None,
-    _is_pil,
-    _is_figure,
-    _is_displayed,
-)
-
-_SOURCES: tuple[tuple[Callable[[Any], bool], Callable[[Any, int], tuple[Image, str]]], ...] = (
-    (lambda value: isinstance(value, str), _from_text),
-    (lambda value: isinstance(value, os.PathLike), _from_path),
-    (lambda value: isinstance(value, (bytes, bytearray, memoryview)), _from_bytes),
-    (lambda value: isinstance(value, Image), _from_part),
-    (_is_pil, _from_pil),
-    (_is_figure, _from_figure),
-    (_is_displayed, _from_displayed),
-    (lambda value: _is(value, "numpy", "ndarray"), _from_array),
-)
+def _sent(data: bytes, kind: str, note: str = "") -> tuple[Image, str]:
+    if len(data) > MAX_SENT:
+        raise PromptError(
+            f"The image has {len(data) / 2**20:,.0f} MB; {MAX_SENT // 2**20} MB can be sent.",
+            "Lower LLMMagics.max_image_pixels, or save it as JPEG.",
+        )
+    return Image(data, kind), note

@@ -1,29 +1,42 @@
-"""What bytes are as an image: media type, size and completeness by its header, without decoding anything.
+"""The formats of images: told by their headers, written as PNG, scaled and converted by Pillow.
 
-Sources: PNG (RFC 2083, 3 and 4.1), JPEG (ITU T.81, annex B), GIF89a (20), WebP (RFC 9649, 2).
+Headers tell media type, size and completeness without decoding anything; Pillow is imported only
+when there is work for it. Sources: PNG (RFC 2083, 3 and 4.1), JPEG (ITU T.81, annex B), GIF89a
+(20), WebP (RFC 9649, 2).
 """
 
 from __future__ import annotations
 
+import struct
+import warnings
 import zlib
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
-from struct import pack, unpack
+from io import BytesIO
+from struct import pack, unpack_from
+from typing import Any
+
+from llm_magic.errors import PromptError
+
+MAX_PIXELS = 100_000_000  # of an image that is decoded: 400 MB of memory at four bytes each
 
 _PNG = b"\x89PNG\r\n\x1a\n"
+_KEPT = {"JPEG": "image/jpeg", "PNG": "image/png", "WEBP": "image/webp"}  # not converted
 
 
 @dataclass(frozen=True, slots=True)
 class Header:
-    """What an image's header says; sides in pixels. `whole` is False where bytes are missing at the end."""
+    """What an image's header says; sides in pixels. `whole`: no bytes are missing at the end."""
 
     media_type: str
     width: int
     height: int
-    whole: bool = True
+    whole: bool
 
 
 def media_type(data: bytes) -> str | None:
-    """Return the media type that the first bytes tell; None for anything that vision models do not take.
+    """Return the media type that the first bytes tell; None for what models do not take.
 
     >>> media_type(b"GIF89a..."), media_type(b"BM...")
     ('image/gif', None)
@@ -41,22 +54,22 @@ def media_type(data: bytes) -> str | None:
 
 
 def header(data: bytes) -> Header | None:
-    """Return what the header says; None where this is no image of a known kind, or a damaged one."""
+    """Return what the header says; None for no image of a known kind, or a damaged one."""
     kind = media_type(data)
     try:
-        return _READERS[kind](data) if kind is not None else None
-    except (IndexError, ValueError, OSError):
+        return Header(kind, *_READERS[kind](data)) if kind is not None else None
+    except (IndexError, ValueError, struct.error):
         return None
 
 
-def _png(data: bytes) -> Header:
-    width, height = unpack(">II", _exactly(data, 16, 8))
-    return Header("image/png", width, height, data.rfind(b"IEND") >= len(data) - 4096 and b"IEND" in data[-4096:])
+def _png(data: bytes) -> tuple[int, int, bool]:
+    width, height = unpack_from(">II", data, 16)
+    return width, height, b"IEND" in data[-4096:]
 
 
-def _gif(data: bytes) -> Header:
-    width, height = unpack("<HH", _exactly(data, 6, 4))
-    return Header("image/gif", width, height, b"\x3b" in data[-64:])
+def _gif(data: bytes) -> tuple[int, int, bool]:
+    width, height = unpack_from("<HH", data, 6)
+    return width, height, b"\x3b" in data[-64:]
 
 
 _MARKER = 0xFF
@@ -64,7 +77,7 @@ _ALONE = {0x01, *range(0xD0, 0xD9)}  # markers without a segment
 _FRAMES = {*range(0xC0, 0xD0)} - {0xC4, 0xC8, 0xCC}  # SOFn, without the tables among these numbers
 
 
-def _jpeg(data: bytes) -> Header:
+def _jpeg(data: bytes) -> tuple[int, int, bool]:
     at = 2
     while True:
         while data[at : at + 2] == b"\xff\xff":  # fill bytes
@@ -75,52 +88,35 @@ def _jpeg(data: bytes) -> Header:
         if marker in _ALONE:
             at += 2
             continue
-        (length,) = unpack(">H", _exactly(data, at + 2, 2))
+        (length,) = unpack_from(">H", data, at + 2)
         if marker in _FRAMES:
-            height, width = unpack(">HH", _exactly(data, at + 5, 4))
-            return Header("image/jpeg", width, height, data.find(b"\xff\xd9", at) > 0)
+            height, width = unpack_from(">HH", data, at + 5)
+            return width, height, data.find(b"\xff\xd9", at) > 0
         at += 2 + length
 
 
-def _webp(data: bytes) -> Header:
-    (size,) = unpack("<I", _exactly(data, 4, 4))
+def _webp(data: bytes) -> tuple[int, int, bool]:
+    (size,) = unpack_from("<I", data, 4)
     kind = data[12:16]
     if kind == b"VP8X":
-        width = int.from_bytes(_exactly(data, 24, 3), "little") + 1
-        height = int.from_bytes(_exactly(data, 27, 3), "little") + 1
+        bits = int.from_bytes(unpack_from("6s", data, 24)[0], "little")
+        width, height = (bits & 0xFFFFFF) + 1, (bits >> 24) + 1
     elif kind == b"VP8L":
-        bits = int.from_bytes(_exactly(data, 21, 4), "little")
+        (bits,) = unpack_from("<I", data, 21)
         width, height = (bits & 0x3FFF) + 1, (bits >> 14 & 0x3FFF) + 1
     else:
-        width, height = (side & 0x3FFF for side in unpack("<HH", _exactly(data, 26, 4)))
-    return Header("image/webp", width, height, len(data) >= size + 8)
+        width, height = (side & 0x3FFF for side in unpack_from("<HH", data, 26))
+    return width, height, len(data) >= size + 8
 
 
 _READERS = {"image/png": _png, "image/gif": _gif, "image/jpeg": _jpeg, "image/webp": _webp}
-
-
-def _exactly(data: bytes, at: int, count: int) -> bytes:
-    piece = data[at : at + count]
-    if len(piece) != count:
-        raise ValueError("the header is cut")
-    return piece
-
-
 _COLOUR_TYPES = {1: 0, 2: 4, 3: 2, 4: 6}  # channels: PNG's colour type
 
 
 def png(pixels: bytes, width: int, height: int, channels: int) -> bytes:
-    """Write a PNG of 8 bits a channel: rows from the top, pixels from the left.
+    """Write a PNG from `height * width * channels` bytes: rows from the top, pixels from the left.
 
-    Parameters
-    ----------
-    pixels
-        `height * width * channels` bytes.
-    width, height
-        In pixels.
-    channels
-        1 (grey), 2 (grey, alpha), 3 (RGB) or 4 (RGBA).
-
+    The channels, of 8 bits each, are 1 (grey), 2 (grey, alpha), 3 (RGB) or 4 (RGBA).
     """
     stride = width * channels
     rows = b"".join(b"\0" + pixels[at : at + stride] for at in range(0, stride * height, stride))
@@ -129,3 +125,85 @@ def png(pixels: bytes, width: int, height: int, channels: int) -> bytes:
     return _PNG + b"".join(
         pack(">I", len(body)) + kind + body + pack(">I", zlib.crc32(kind + body)) for kind, body in chunks
     )
+
+
+@contextmanager
+def _pillow(what: str) -> Iterator[Any]:
+    """Give Pillow's `Image` module; what it cannot read is an error of ours."""
+    try:
+        from PIL import Image
+    except ImportError:
+        raise PromptError(
+            f"{what} must be scaled down or converted, which needs Pillow.", "pip install pillow"
+        ) from None
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", Image.DecompressionBombWarning)  # MAX_PIXELS was checked
+            yield Image
+    except (OSError, SyntaxError, ValueError, Image.DecompressionBombError, EOFError) as error:
+        raise PromptError(f"{what} cannot be read: {' '.join(str(error).split())}.", "Open it in a viewer.") from None
+
+
+def scaled(data: bytes, what: str, max_side: int) -> tuple[bytes, str, str]:
+    """Return an image of at most `max_side` pixels a side, its media type, and what was done."""
+    with _pillow(what) as pillow, pillow.open(BytesIO(data)) as image:
+        return _encode(image, what, max_side)
+
+
+def encoded(image: Any, max_side: int) -> tuple[bytes, str, str]:
+    """Encode a PIL image: as the format it was read from where models take that, else as PNG."""
+    _check_size(image)
+    with _pillow("The image"):
+        return _encode(image, "The image", max_side)
+
+
+def converted(data: bytes, what: str, max_side: int) -> tuple[bytes, str, str] | None:
+    """Return an image of another format as PNG; None without Pillow, or if it knows it not."""
+    try:
+        from PIL import Image, UnidentifiedImageError
+    except ImportError:
+        return None
+    try:
+        image = Image.open(BytesIO(data))
+    except (UnidentifiedImageError, Image.DecompressionBombError, OSError, ValueError, SyntaxError):
+        return None
+    with image, _pillow("The image"):
+        _check_size(image)
+        result, kind, note = _encode(image, "It", max_side)
+        return result, kind, f"{what} was converted from {image.format} to PNG. {note}".rstrip()
+
+
+def _check_size(image: Any) -> None:
+    if image.width * image.height > MAX_PIXELS:
+        raise PromptError(f"The image has {image.width:,} × {image.height:,} pixels.", "Scale it down first.")
+
+
+def _encode(image: Any, what: str, max_side: int) -> tuple[bytes, str, str]:
+    from PIL import ImageOps
+
+    kind = image.format if image.format in _KEPT else "PNG"
+    width, height = image.size
+    note = ""
+    if max(width, height) > max_side:
+        share = max_side / max(width, height)
+        size = max(1, round(width * share)), max(1, round(height * share))
+        image.draft("RGB", size) if kind == "JPEG" and hasattr(image, "draft") else None
+        image = ImageOps.exif_transpose(image)  # the orientation is lost with the metadata
+        size = size if (image.width >= image.height) == (width >= height) else size[::-1]
+        image = _plain(image, kind).resize(size)
+        note = f"{what} was scaled down from {width:,} × {height:,} to {size[0]:,} × {size[1]:,} pixels."
+    else:
+        image = _plain(ImageOps.exif_transpose(image), kind)
+    sink = BytesIO()
+    image.save(sink, kind, **({"quality": 90} if kind != "PNG" else {}))
+    return sink.getvalue(), _KEPT[kind], note
+
+
+def _plain(image: Any, kind: str) -> Any:
+    """Bring an image to a mode that its format holds and that scales: no palette, CMYK, floats."""
+    if kind == "JPEG":
+        return image if image.mode in {"L", "RGB"} else image.convert("RGB")
+    if image.mode in {"L", "RGB", "RGBA", "LA"} and kind == "PNG":
+        return image
+    transparent = "A" in image.getbands() or "transparency" in image.info
+    return image.convert("RGBA" if transparent else "RGB")

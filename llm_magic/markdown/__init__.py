@@ -1,4 +1,4 @@
-"""A model's markdown as a notebook may show it: maths as notebooks write it, and nothing in it that could act."""
+"""A model's markdown as a notebook may show it: maths in dollars, nothing that could act."""
 
 from __future__ import annotations
 

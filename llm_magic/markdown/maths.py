@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import re
 
-_FENCED = re.compile(r"^(?:[ >]|[-+*][ ]|\d{1,9}[.)][ ])*(?P<mark>`{3,}(?=[^`\n]*$)|~{3,})", re.MULTILINE)
+from llm_magic.markdown.fences import code_blocks
+
 _TOKEN = re.compile(
     r"(?P<ticks>`+)"
     r"|(?P<escape>\\[\\`$])"
@@ -33,26 +34,11 @@ def with_dollars(text: str) -> str:
         return text
     pieces: list[str] = []
     at = 0
-    for begin, end in _code_blocks(text):
-        pieces += [_converted(text[at:begin]), text[begin:end]]
-        at = end
+    for block in code_blocks(text):
+        pieces += [_converted(text[at : block.start]), text[block.start : block.end]]
+        at = block.end
     pieces.append(_converted(text[at:]))
     return "".join(pieces)
-
-
-def _code_blocks(text: str) -> list[tuple[int, int]]:
-    """Return where the fenced and the indented code of a text begins and ends."""
-    found: list[tuple[int, int]] = []
-    at = 0
-    while opened := _FENCED.search(text, at):
-        mark = opened["mark"]
-        close = re.compile(rf"^[ >]*{re.escape(mark[0])}{{{len(mark)},}}[ \t]*$", re.MULTILINE)
-        line_end = text.find("\n", opened.end())
-        closed = close.search(text, line_end + 1) if line_end >= 0 else None
-        end = closed.end() if closed else len(text)
-        found.append((opened.start(), end))
-        at = end
-    return found
 
 
 def _converted(text: str) -> str:

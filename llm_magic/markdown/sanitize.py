@@ -1,16 +1,19 @@
 """HTML of a model can do nothing: what is not a plain, known element is shown as text, links lead only to the web.
 
-JupyterLab trusts the outputs of a cell that the user has run and does not sanitize their markdown. So, whatever the
-context, each `<` that could begin a tag is either part of a whole tag from the list below or written so that no reader
-takes it for one: `&lt;` in prose, `< ` in maths, entities in code. Only fenced code at the left margin keeps its
-text, and its fence is then written so that all readers of markdown agree on where it begins and ends. Text without
-such tags and links stays exactly as it is.
+JupyterLab trusts the outputs of a cell that the user has run and does not sanitize their markdown.
+So, whatever the context, each `<` that could begin a tag is either part of a whole tag from the
+list below or written so that no reader takes it for one: `&lt;` in prose, `< ` in maths, entities
+in code. Only fenced code at the left margin keeps its text, and its fence is then written so that
+all readers of markdown agree on where it begins and ends. Text without such tags and links stays
+exactly as it is.
 """
 
 from __future__ import annotations
 
 import re
 from html import unescape
+
+from llm_magic.markdown.fences import OPENING, closing, fence_for
 
 _ELEMENTS = (
     "abbr b blockquote br caption center cite code dd del details div dl dt em h1 h2 h3 h4 h5 h6 hr i ins kbd li mark "
@@ -33,9 +36,6 @@ _INLINE = re.compile(
     rf"|{_TARGET}",
     re.IGNORECASE,
 )
-_FENCE = re.compile(
-    r"(?P<prefix>[ \t>]*(?:(?:[-+*]|\d{1,9}[.)])[ \t][ \t>]*)*)(?P<mark>`{3,}(?=[^`]*$)|~{3,})[ \t]*(?P<info>.*)$"
-)
 _SCHEMES = frozenset({"http", "https", "mailto", "ftp", "ftps", "tel", "attachment"})
 
 
@@ -53,7 +53,7 @@ def sanitize(text: str) -> str:
     prose: list[str] = []
     at = 0
     while at < len(lines):
-        opened = _FENCE.match(lines[at])
+        opened = OPENING.match(lines[at])
         if opened is None:
             prose.append(lines[at])
             at += 1
@@ -110,15 +110,14 @@ def _written(found: re.Match[str]) -> str:
 
 def _write_code(lines: list[str], at: int, opened: re.Match[str], written: list[str]) -> int:
     """Write the fenced code that begins at a line, and return where the text goes on."""
-    prefix, mark = opened["prefix"], opened["mark"]
-    closes = re.compile(rf"{' {0,3}' if not prefix else '[ > ]*'}{re.escape(mark[0])}{{{len(mark)},}}[ \t]*$")
+    prefix, closes = opened["before"], closing(opened)
     end = next((number for number in range(at + 1, len(lines)) if closes.match(lines[number])), len(lines))
     code = lines[at + 1 : end]
     if prefix:
         inside = [re.sub(rf"^[ \t>]{{0,{len(prefix)}}}", "", line) for line in code]
         written.append(f"{prefix}<pre><code>{_encoded(chr(10).join(inside))}</code></pre>")
     else:
-        fence = "`" * max([3, *(len(run) + 1 for line in code for run in re.findall("`{3,}", line))])
+        fence = fence_for("\n".join(code))
         if written and written[-1].rsplit("\n", 1)[-1].strip():
             written.append("")
         written += [fence + re.sub(r"[^\w+#.-].*", "", opened["info"]), *code, fence]

@@ -1,1 +1,1 @@
-"""From an output type to a constraint that a server takes, and from its text to a value that validated here."""
+"""Typed values: from an output type to a server's constraint, from text to a valid value."""

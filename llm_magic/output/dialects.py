@@ -1,10 +1,10 @@
-"""How each kind of constraint is put to each kind of server: one table, `{(dialect, kind): function}`."""
+"""Dialects: how each kind of server takes each constraint, `{(dialect, kind): function}`."""
 
 from __future__ import annotations
 
 import json
 import re
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -12,15 +12,18 @@ from llm_magic.capabilities import Capabilities, Dialect, Kind
 from llm_magic.errors import UnsupportedError
 from llm_magic.output.grammar.regex import read_regex
 from llm_magic.output.grammar.regex_to_gbnf import to_gbnf, to_regex
-from llm_magic.output.schema.normalize import Normal, Target, normal
-from llm_magic.output.schema.strict import TARGET as OPENAI
+from llm_magic.output.json_text import WRAP
+from llm_magic.output.schema import Schema
+from llm_magic.output.schema.normalize import SchemaSupport, normalize
+from llm_magic.output.schema.references import subschemas
+from llm_magic.output.schema.strict import SUPPORT as OPENAI
 from llm_magic.output.schema.strict import strict
-from llm_magic.output.spec import WRAP, OutputSpec
+from llm_magic.output.spec import OutputSpec
 from llm_magic.request import Tool
 
-LLAMA = Target(formats=frozenset({"uuid"}), escapes=True)
+LLAMA = SchemaSupport(formats=frozenset({"uuid"}), escapes=True)
 """llama.cpp's converter: common/json-schema-to-grammar.cpp."""
-VLLM = Target(formats=frozenset({"uuid", "ipv4", "ipv6"}), number_bounds=True, integer_limit=10**18 - 1)
+VLLM = SchemaSupport(formats=frozenset({"uuid", "ipv4", "ipv6"}), number_bounds=True, integer_limit=10**18 - 1)
 """vLLM's default backends, xgrammar and llguidance."""
 
 
@@ -37,8 +40,8 @@ class Structure:
     instruction
         Text to append to the prompt; empty where the server tells the model itself.
     tools
-        For the dialect `tool_call` the one tool that has to be called (`tool_choice` is its name); the answer is then
-        the arguments of that call, not the text.
+        For the dialect `tool_call` the one tool that has to be called (`tool_choice` is its name);
+        the answer is then the arguments of that call, not the text.
     notes
         What the user should know.
 
@@ -81,10 +84,10 @@ def apply(spec: OutputSpec, capabilities: Capabilities) -> Structure:
             else "Leave the output type out, and read the text.",
         )
     key = (dialect, capabilities.api, capabilities.strict_tools)
-    made: Structure | None = spec.made.get(key)
-    if made is None:
-        made = spec.made[key] = write(spec, capabilities)
-    return made
+    if key not in spec.structures:
+        spec.structures[key] = write(spec, capabilities)
+    structure: Structure = spec.structures[key]
+    return structure
 
 
 _NAMES: Mapping[Kind, str] = {
@@ -102,56 +105,64 @@ def schema_name(title: str) -> str:
     return re.sub(r"[^A-Za-z0-9_-]+", "_", title).strip("_")[:64] or "answer"
 
 
-def wrapped(schema: Mapping[str, Any]) -> dict[str, Any]:
-    """Return the schema of `{"value": …}` around a schema in normal form, whose references all lead to `$defs`."""
+def _wrapped(schema: Schema) -> Schema:
+    """Return the schema of `{"value": …}`, of a schema whose references all lead to `$defs`."""
     inner = {key: value for key, value in schema.items() if key != "$defs"}
     root = {"type": "object", "properties": {WRAP: inner}, "required": [WRAP], "additionalProperties": False}
     return root | ({"$defs": schema["$defs"]} if "$defs" in schema else {})
 
 
-def _objects_only(spec: OutputSpec) -> dict[str, Any]:
+def _objects_only(spec: OutputSpec) -> Schema:
     """Return the schema of a root that has to be an object."""
     if spec.kind == "choices":
-        return wrapped({"type": "string", "enum": list(spec.choices)})
+        return _wrapped({"type": "string", "enum": list(spec.choices)})
     if spec.kind == "regex":
-        return wrapped({"type": "string", "pattern": f"^({to_regex(read_regex(spec.pattern))})$"})
-    return spec.schema if spec.object_root else wrapped(normal(spec.schema, OPENAI).schema)
+        return _wrapped({"type": "string", "pattern": f"^({to_regex(read_regex(spec.pattern))})$"})
+    return spec.schema if spec.object_root else _wrapped(normalize(spec.schema, OPENAI).schema)
+
+
+def _strict_or_not(spec: OutputSpec) -> tuple[Schema, bool, tuple[str, ...]]:
+    """Return the schema, strict if it can be, whether it is, and the note that it is not."""
+    loose = _objects_only(spec)
+    schema, reason = strict(loose)
+    notes = (f"The schema was sent non-strict, because {reason}; the answer is checked here.",) if reason else ()
+    return schema or loose, not reason, notes
+
+
+def _response_format(kind: str, capabilities: Capabilities, schema: Mapping[str, Any]) -> Schema:
+    """Return the field of the body that asks for JSON; `schema` is empty for any object."""
+    if capabilities.api == "completions":
+        what = "JSON Schema" if schema else "response format"
+        raise UnsupportedError(f"The completions API takes no {what}.", "Say --api chat.")
+    if capabilities.api == "responses":
+        return {"text": {"format": {"type": kind, **schema}}}
+    return {"response_format": {"type": kind, **({kind: schema} if schema else {})}}
 
 
 def _openai(spec: OutputSpec, capabilities: Capabilities) -> Structure:
-    schema, reason = strict(_objects_only(spec))
-    notes: tuple[str, ...] = ()
-    if schema is None:
-        notes = (f"The schema was sent non-strict, because {reason}; the answer is checked here.",)
-    named = {"name": schema_name(spec.title), "schema": schema or _objects_only(spec), "strict": schema is not None}
-    if capabilities.api == "completions":
-        raise UnsupportedError("The completions API takes no JSON Schema.", "Say --api chat.")
-    if capabilities.api == "responses":
-        return Structure("json_schema", {"text": {"format": {"type": "json_schema", **named}}}, notes=notes)
-    return Structure("json_schema", {"response_format": {"type": "json_schema", "json_schema": named}}, notes=notes)
+    schema, is_strict, notes = _strict_or_not(spec)
+    named = {"name": schema_name(spec.title), "schema": schema, "strict": is_strict}
+    return Structure("json_schema", _response_format("json_schema", capabilities, named), notes=notes)
 
 
-def _decoder_schema(spec: OutputSpec, target: Target) -> tuple[dict[str, Any], tuple[str, ...]]:
-    """Return the schema for a decoder that takes any root, and what it is not told.
+def _decoder_schema(spec: OutputSpec, support: SchemaSupport) -> tuple[Schema, tuple[str, ...]]:
+    """Return the schema for a decoder that takes any root, and a note of what it is not told.
 
-    A list goes into an object all the same: small models close a bare `[` at once, and fill one that has a name.
+    A list goes into an object all the same: small models close a bare `[` at once, and fill one
+    that has a name. Items of a Python set may well come twice.
     """
-    plain = normal(spec.schema, target)
-    wraps = spec.always_wrapped or plain.schema.get("type") == "array"
-    return wrapped(plain.schema) if wraps else plain.schema, _unsaid(spec, plain)
-
-
-def _unsaid(spec: OutputSpec, plain: Normal) -> tuple[str, ...]:
-    """Return the note that names what the server was not told; items of a Python set may well come twice."""
-    unsaid = [key for key in plain.unsaid if not (key == "uniqueItems" and spec.shape is not None)]
-    if not unsaid:
-        return ()
-    return (f"The server is not told about {', '.join(unsaid)} in the schema; the answer is checked here.",)
+    plain = normalize(spec.schema, support)
+    schema = plain.schema
+    if spec.always_wrapped or schema.get("type") == "array":
+        schema = _wrapped(schema)
+    untold = ", ".join(key for key in plain.unenforced if not (key == "uniqueItems" and spec.shape is not None))
+    note = f"The server is not told about {untold} in the schema; the answer is checked here."
+    return schema, (note,) if untold else ()
 
 
 def _vllm(spec: OutputSpec, _capabilities: Capabilities) -> Structure:
     notes: tuple[str, ...] = ()
-    constraint: dict[str, Any]
+    constraint: Schema
     if spec.kind == "json":
         schema, notes = _decoder_schema(spec, VLLM)
         constraint = {"json": schema}
@@ -166,14 +177,10 @@ def _vllm(spec: OutputSpec, _capabilities: Capabilities) -> Structure:
 
 def _llama_schema(spec: OutputSpec, capabilities: Capabilities) -> Structure:
     schema, notes = _decoder_schema(spec, LLAMA)
-    fields: dict[str, Any]
-    if capabilities.api == "completions":
-        fields = {"json_schema": schema}  # a field of llama.cpp's own, which its other APIs do not read
-    elif capabilities.api == "responses":
-        fields = {"text": {"format": {"type": "json_schema", "name": schema_name(spec.title), "schema": schema}}}
+    if capabilities.api == "completions":  # its own field, which its other APIs do not read
+        fields = {"json_schema": schema}
     else:
-        named = {"name": schema_name(spec.title), "schema": schema}
-        fields = {"response_format": {"type": "json_schema", "json_schema": named}}
+        fields = _response_format("json_schema", capabilities, {"name": schema_name(spec.title), "schema": schema})
     return Structure("llama_json_schema", fields, _told_fields(spec), notes=notes)
 
 
@@ -192,55 +199,41 @@ def _grammar_text(spec: OutputSpec) -> str:
 
 
 def _json_object(spec: OutputSpec, capabilities: Capabilities) -> Structure:
-    if capabilities.api == "completions":
-        raise UnsupportedError("The completions API takes no response format.", "Say --api chat.")
-    asked = "Answer with a JSON object that fits this JSON Schema, and nothing else:\n" + _compact(_objects_only(spec))
-    if capabilities.api == "responses":
-        return Structure("json_object", {"text": {"format": {"type": "json_object"}}}, asked)
-    return Structure("json_object", {"response_format": {"type": "json_object"}}, asked)
+    fields = _response_format("json_object", capabilities, {})
+    return Structure("json_object", fields, _told_schema("a JSON object", _objects_only(spec)))
 
 
 def _tool_call(spec: OutputSpec, capabilities: Capabilities) -> Structure:
-    plain, reason = strict(_objects_only(spec)) if capabilities.strict_tools else (None, "")
-    notes = (f"The schema was sent non-strict, because {reason}; the answer is checked here.",) if reason else ()
-    tool = Tool(schema_name(spec.title), "Give the answer.", plain or _objects_only(spec), strict=plain is not None)
+    schema, is_strict, notes = _strict_or_not(spec) if capabilities.strict_tools else (_objects_only(spec), False, ())
+    tool = Tool(schema_name(spec.title), "Give the answer.", schema, strict=is_strict)
     return Structure("tool_call", tools=(tool,), notes=notes)
 
 
 def _prompt(spec: OutputSpec, _capabilities: Capabilities) -> Structure:
     if spec.kind == "choices":
         return Structure("prompt", instruction=_told_fields(spec))
-    schema = wrapped(normal(spec.schema, OPENAI).schema) if spec.always_wrapped else spec.schema
-    return Structure(
-        "prompt", instruction="Answer with JSON that fits this JSON Schema, and nothing else:\n" + _compact(schema)
-    )
+    schema = _wrapped(normalize(spec.schema, OPENAI).schema) if spec.always_wrapped else spec.schema
+    return Structure("prompt", instruction=_told_schema("JSON", schema))
 
 
-def _compact(schema: Mapping[str, Any]) -> str:
-    return json.dumps(schema, ensure_ascii=False, separators=(",", ":"))
+def _told_schema(what: str, schema: Schema) -> str:
+    compact = json.dumps(schema, ensure_ascii=False, separators=(",", ":"))
+    return f"Answer with {what} that fits this JSON Schema, and nothing else:\n{compact}"
 
 
 def _told_fields(spec: OutputSpec) -> str:
-    """Return what a constraint alone does not tell the model: the choices, and the descriptions of fields."""
+    """Return what a constraint does not tell the model: the choices, descriptions of fields."""
     if spec.kind == "choices":
         return f"Answer with exactly one of: {', '.join(spec.choices)}"
-    lines = list(dict.fromkeys(_descriptions(spec.schema)))
+    fields = [
+        (name, field["description"])
+        for node in subschemas(spec.schema)
+        if isinstance(node.get("properties"), dict)
+        for name, field in node["properties"].items()
+        if isinstance(field, dict) and isinstance(field.get("description"), str)
+    ]
+    lines = dict.fromkeys(f"- {name}: {' '.join(description.split())}" for name, description in fields)
     return "\n".join(["The fields of the answer:", *lines]) if lines else ""
-
-
-def _descriptions(node: Any) -> Iterator[str]:
-    if isinstance(node, Mapping):
-        properties = node.get("properties")
-        if isinstance(properties, Mapping):
-            for name, value in properties.items():
-                if isinstance(value, Mapping) and isinstance(value.get("description"), str):
-                    yield f"- {name}: {' '.join(value['description'].split())}"
-        for key, value in node.items():
-            if key not in ("default", "examples", "enum", "const"):
-                yield from _descriptions(value)
-    elif isinstance(node, list):
-        for value in node:
-            yield from _descriptions(value)
 
 
 WRITERS: Mapping[tuple[Dialect, Kind], Callable[[OutputSpec, Capabilities], Structure]] = {

@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import math
 import re
-from collections.abc import Iterator
 from typing import Any
 
 from llm_magic.errors import InvalidValueError
+from llm_magic.markdown.fences import code_blocks
+
+WRAP = "value"
+"""The key of the object that holds a value where an endpoint takes nothing but objects."""
 
 _SURROGATE = re.compile(r"\\u[dD][89abABcdefCDEF]")
-_FENCE = re.compile(r"^[ \t]*(`{3,}|~{3,})[^\n`]*\n(.*?)\n?^[ \t]*\1[ \t]*$", re.MULTILINE | re.DOTALL)
 
 
 def loads(text: str) -> Any:
@@ -20,7 +23,7 @@ def loads(text: str) -> Any:
     Raises
     ------
     ValueError
-        Not JSON, `NaN` or an infinite number, a key that appears twice, or half of a surrogate pair.
+        Not JSON, `NaN` or an infinite number, a key that appears twice, or half a surrogate pair.
 
     >>> loads('{"a": [1, 2.5]}')
     {'a': [1, 2.5]}
@@ -61,51 +64,27 @@ def _finite(digits: str) -> float:
 
 
 def unfenced(text: str) -> str:
-    r"""Return the text without the code fence around it: the content of its only fenced block, or all of it, stripped.
+    r"""Return the content of the only fenced block of a text, or all of it, stripped.
 
     >>> unfenced('Here it is:\n```json\n[1]\n```\n')
     '[1]'
 
     """
     stripped = text.strip()
-    if "```" not in stripped and "~~~" not in stripped:
-        return stripped
-    blocks = _FENCE.findall(stripped)
-    return blocks[0][1].strip() if len(blocks) == 1 else stripped
+    blocks = [block for block in code_blocks(stripped) if block.closed]
+    return blocks[0].code.strip() if len(blocks) == 1 else stripped
 
 
-def find_object(text: str) -> str | None:
-    """Return the only JSON object that stands in running text, as it is written there; None for none or several."""
-    decoder = json.JSONDecoder()
-    found: list[str] = []
-    position = 0
-    while (position := text.find("{", position)) >= 0:
-        try:
-            _, end = decoder.raw_decode(text, position)
-        except (ValueError, RecursionError):
-            return None  # an object that is broken, or another use of braces: taking a later one would be a guess
-        found.append(text[position:end])
-        position = end
-    return found[0] if len(found) == 1 else None
-
-
-def candidates(text: str, *, object_root: bool) -> Iterator[str]:
-    """Yield the readings of an answer as one JSON document, the most literal one first."""
-    stripped = text.strip()
-    yield stripped
-    inner = unfenced(text)
-    if inner != stripped:
-        yield inner
-    elif object_root and not stripped.startswith("{"):
-        found = find_object(stripped)
-        if found is not None:
-            yield found
+def unwrapped(data: Any) -> Any:
+    """Return the value in a document: what `{"value": …}` holds, or the document itself."""
+    return data[WRAP] if isinstance(data, dict) and list(data) == [WRAP] else data
 
 
 def read(text: str, *, object_root: bool) -> tuple[Any, str]:
     """Return the JSON document in an answer, as plain data and as it is written there.
 
-    White space, one code fence around it, and, where an object is expected, prose around the only object are allowed.
+    White space, one code fence around it, and, where an object is expected, prose around the only
+    object are allowed.
 
     Raises
     ------
@@ -113,12 +92,31 @@ def read(text: str, *, object_root: bool) -> tuple[Any, str]:
         There is no JSON, or more than one document.
 
     """
-    if not text.strip():
+    stripped = text.strip()
+    if not stripped:
         raise InvalidValueError("The answer is empty; JSON was asked for.")
-    first: ValueError | None = None
-    for candidate in candidates(text, object_root=object_root):
+    inner: str | None = unfenced(text)
+    if inner == stripped:
+        inner = _only_object(stripped) if object_root and not stripped.startswith("{") else None
+    try:
+        return loads(stripped), stripped
+    except ValueError as error:
+        if inner is not None:
+            with contextlib.suppress(ValueError):
+                return loads(inner), inner
+        raise InvalidValueError(f"The answer is not JSON: {error}.") from None
+
+
+def _only_object(text: str) -> str | None:
+    """Return the text of the only JSON object in running text; None for none or several."""
+    decoder = json.JSONDecoder()
+    found: list[str] = []
+    position = 0
+    while (position := text.find("{", position)) >= 0:
         try:
-            return loads(candidate), candidate
-        except ValueError as error:
-            first = first or error
-    raise InvalidValueError(f"The answer is not JSON: {first}.")
+            _, end = decoder.raw_decode(text, position)
+        except (ValueError, RecursionError):
+            return None  # broken, or another use of braces: to take a later one would be a guess
+        found.append(text[position:end])
+        position = end
+    return found[0] if len(found) == 1 else None

@@ -1,4 +1,4 @@
-"""What a cell wants back, as data: one kind of constraint, and the check that makes the value of a text."""
+"""The output type of a cell, as data: one kind of constraint, and what parses its answer."""
 
 from __future__ import annotations
 
@@ -7,21 +7,19 @@ import re
 import warnings
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from functools import cached_property
-from pathlib import Path
+from functools import cached_property, lru_cache
 from typing import Any
 
 from llm_magic.capabilities import Kind
 from llm_magic.errors import OutputTypeError
 from llm_magic.options import exclude_each_other
-from llm_magic.output import validate
-from llm_magic.output.grammar import Grammar
+from llm_magic.output import json_text
+from llm_magic.output.grammar import Grammar, load_grammar
 from llm_magic.output.schema import Schema, read_schema
-from llm_magic.output.schema.shape import Shape, is_object, may_be_object, shape_of, type_name, words_of
+from llm_magic.output.schema.references import is_object, may_be
+from llm_magic.output.schema.shape import Shape, type_name, words_of
 from llm_magic.output.type_expression import evaluate_type, require_type
-
-WRAP = "value"
-"""The key of the object that holds a value where an endpoint takes nothing but objects."""
+from llm_magic.output.validate import parse_choice, parse_grammar, parse_json, parse_regex
 
 
 @dataclass(frozen=True, eq=False)
@@ -54,21 +52,21 @@ class OutputSpec:
     choices: tuple[str, ...] = ()
     pattern: str = ""
     grammar: Grammar | None = None
-    made: dict[Any, Any] = field(default_factory=dict, repr=False)
-    """What the dialects made of it, kept for the next request."""
+    structures: dict[Any, Any] = field(default_factory=dict, repr=False)
+    """How the dialects put it, kept for the next request."""
 
     @cached_property
     def object_root(self) -> bool:
-        """Whether the value is an object and nothing else, so that it needs no wrapping anywhere."""
+        """Whether the value is an object and nothing else, so that nothing is to be wrapped."""
         return self.kind == "json" and is_object(self.schema, self.schema)
 
     @cached_property
     def always_wrapped(self) -> bool:
-        """Whether every dialect asks for `{"value": …}`: where an object is one of several possibilities.
+        """Whether every dialect asks for `{"value": …}`: an object is one of several possibilities.
 
         Only so can `{"value": 3}` be told from a value that looks the same.
         """
-        return self.kind == "json" and not self.object_root and may_be_object(self.schema, self.schema)
+        return self.kind == "json" and not self.object_root and may_be("object", self.schema, self.schema)
 
     def parse(self, text: str) -> Any:
         """Return the value of an answer, having validated it here.
@@ -76,13 +74,14 @@ class OutputSpec:
         Parameters
         ----------
         text
-            The whole text of the answer. White space around it, one code fence and the wrapping `{"value": …}` are
-            taken off.
+            The whole text of the answer. White space around it, one code fence and the wrapping
+            `{"value": …}` are taken off.
 
         Returns
         -------
         Any
-            A value of the Python type; plain data for `--schema`; `str` for choices, regex and grammar.
+            A value of the Python type; plain data for `--schema`; `str` for choices, regex and
+            grammar.
 
         Raises
         ------
@@ -90,13 +89,19 @@ class OutputSpec:
             The text is no such value; the message says where.
 
         """
-        return validate.PARSERS[self.kind](self, text)
+        if self.kind == "choices":
+            return parse_choice(text, self.choices, self.shape)
+        if self.kind == "regex":
+            return parse_regex(text, self.pattern)
+        if self.grammar is not None:
+            return parse_grammar(text, self.grammar)
+        return parse_json(
+            text, self.schema, self.shape, object_root=self.object_root, always_wrapped=self.always_wrapped
+        )
 
     def unwrapped(self, partial: Any) -> Any:
-        """Return the value so far out of a partial document: without the wrapping, where there is one."""
-        if not self.object_root and isinstance(partial, dict) and list(partial) == [WRAP]:
-            return partial[WRAP]
-        return partial
+        """Return the value so far of a partial document, without the wrapping."""
+        return partial if self.object_root else json_text.unwrapped(partial)
 
 
 def spec_from(
@@ -148,27 +153,32 @@ def spec_from(
         return _from_choices(choices)
     if regex is not None:
         return _from_regex(regex)
-    return _from_grammar(grammar, names) if grammar is not None else None
+    if grammar is not None:
+        title, rules = load_grammar(grammar, names)
+        return OutputSpec("grammar", title, grammar=rules)
+    return None
 
 
 def _from_type(as_: Any, namespace: Mapping[str, Any]) -> OutputSpec | None:
-    if isinstance(as_, str):
-        kind = evaluate_type(as_, namespace)
-    else:
-        kind = as_
-        require_type(kind, repr(kind))
+    kind = evaluate_type(as_, namespace) if isinstance(as_, str) else require_type(as_, repr(as_))
     if kind is str:
         return None
+    try:
+        return _kept_spec(kind)
+    except TypeError:  # the type cannot be a key
+        return _spec_of(kind)
+
+
+def _spec_of(kind: Any) -> OutputSpec:
     name = type_name(kind)
-    shape = shape_of(kind, name)
+    shape = Shape(kind, name)
     if shape.schema.get("type") == "null":
         raise OutputTypeError(f"--as {name}: there is only one such value.", "Examples: int, list[City], date | None.")
-    spec: OutputSpec | None = shape.__dict__.get("spec")  # a type's spec is kept with its shape
-    if spec is None:
-        words = words_of(kind)
-        spec = OutputSpec("choices" if words else "json", name, schema=shape.schema, shape=shape, choices=words or ())
-        shape.__dict__["spec"] = spec
-    return spec
+    words = words_of(kind)
+    return OutputSpec("choices" if words else "json", name, schema=shape.schema, shape=shape, choices=words or ())
+
+
+_kept_spec = lru_cache(maxsize=128)(_spec_of)
 
 
 def _from_choices(choices: str | Sequence[str]) -> OutputSpec:
@@ -192,21 +202,3 @@ def _from_regex(regex: str) -> OutputSpec:
     except (re.error, OverflowError, RecursionError) as error:
         raise OutputTypeError(f"--regex {regex!r} is no regular expression: {error}.") from None
     return OutputSpec("regex", regex, pattern=regex)
-
-
-def _from_grammar(grammar: str, namespace: Mapping[str, Any]) -> OutputSpec:
-    named = namespace.get(grammar.strip())
-    if isinstance(named, str):
-        return OutputSpec("grammar", grammar.strip(), grammar=Grammar(named))
-    if "::=" in grammar:
-        return OutputSpec("grammar", "grammar", grammar=Grammar(grammar))
-    path = Path(grammar.strip()).expanduser()
-    try:
-        text = path.read_text(encoding="utf-8-sig")
-    except (OSError, ValueError) as error:
-        reason = getattr(error, "strerror", None) or "it is not UTF-8 text"
-        raise OutputTypeError(
-            f"--grammar {grammar}: neither a variable that holds text nor a readable file ({reason}).",
-            'The grammar is written in GBNF: root ::= "yes" | "no".',
-        ) from None
-    return OutputSpec("grammar", path.name, grammar=Grammar(text))

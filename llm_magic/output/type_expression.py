@@ -1,4 +1,4 @@
-"""A type expression is evaluated over the user's own namespace: nothing is copied, nothing is written into it."""
+"""Type expressions, evaluated over the user's namespace, which is neither copied nor written."""
 
 from __future__ import annotations
 
@@ -10,14 +10,15 @@ import enum
 import types
 import typing
 import uuid
-from collections.abc import Callable, Iterator, Mapping
-from difflib import get_close_matches
+from collections import ChainMap
+from collections.abc import Callable, Mapping
 from typing import Any
 
+from llm_magic.close_matches import did_you_mean
 from llm_magic.errors import OutputTypeError
 
 _MODULES: Mapping[str, types.ModuleType] = {module.__name__: module for module in (typing, dt, decimal, uuid, enum)}
-_OFFERED: Mapping[str, Any] = {
+_OFFERED: dict[str, Any] = {
     **{name: getattr(typing, name) for name in typing.__all__},
     **{name: getattr(dt, name) for name in ("date", "datetime", "time", "timedelta")},
     "Decimal": decimal.Decimal,
@@ -35,31 +36,19 @@ _NOT_TYPES: Mapping[type, str] = {
 }
 
 
-class Overlay(Mapping[str, Any]):
-    """The names that an expression sees: the user's first, then the offered ones.
+def _names_for(tree: ast.Expression, namespace: Mapping[str, Any]) -> ChainMap[str, Any]:
+    """Return the names that an expression sees: the user's first, then the offered ones.
 
-    `datetime` is the class where it stands alone and the module in `datetime.date`, whichever the user imported.
+    `datetime` is the class where it stands alone and the module in `datetime.date`, whichever the
+    user imported.
     """
-
-    def __init__(self, namespace: Mapping[str, Any], dotted: frozenset[str]) -> None:
-        self._namespace = namespace
-        self._dotted = dotted
-
-    def __getitem__(self, name: str) -> Any:
-        if name in self._namespace:
-            value = self._namespace[name]
-            stray = isinstance(value, types.ModuleType) and name in _OFFERED and name not in self._dotted
-            return _OFFERED[name] if stray else value
-        if name in self._dotted and name in _MODULES:
-            return _MODULES[name]
-        return _OFFERED[name]
-
-    def __iter__(self) -> Iterator[str]:
-        yield from self._namespace
-        yield from _OFFERED
-
-    def __len__(self) -> int:
-        return len(self._namespace) + len(_OFFERED)
+    dotted = {
+        node.value.id for node in ast.walk(tree) if isinstance(node, ast.Attribute) and isinstance(node.value, ast.Name)
+    }
+    stray = {name for name in _OFFERED if name not in dotted and isinstance(namespace.get(name), types.ModuleType)}
+    modules = {name: module for name, module in _MODULES.items() if name in dotted}
+    user: Any = namespace  # only read: what an expression assigns goes into the first map
+    return ChainMap({name: _OFFERED[name] for name in stray}, user, modules, _OFFERED)
 
 
 def evaluate(expression: str, namespace: Mapping[str, Any], option: str = "--as") -> Any:
@@ -90,42 +79,36 @@ def evaluate(expression: str, namespace: Mapping[str, Any], option: str = "--as"
             f"{option} {expression!r} is not a Python expression: {getattr(error, 'msg', error)}.",
             'Examples: --as int, --as "list[City]", --as \'Literal["yes", "no"]\'.',
         ) from None
-    dotted = frozenset(
-        node.value.id for node in ast.walk(tree) if isinstance(node, ast.Attribute) and isinstance(node.value, ast.Name)
-    )
-    overlay = Overlay(namespace, dotted)
+    names = _names_for(tree, namespace)
     try:
-        return eval(compile(tree, f"<{option}>", "eval"), {"__builtins__": builtins}, overlay)  # noqa: S307 - the user's own code, in the user's own kernel
+        return eval(compile(tree, f"<{option}>", "eval"), {"__builtins__": builtins}, names)  # noqa: S307 - the user's own code, in the user's own kernel
     except NameError as error:
-        raise _unknown(error.name or str(error), expression, overlay, option) from None
+        raise _unknown(error.name or str(error), expression, names, option) from None
     except Exception as error:  # anything may go wrong in the user's expression
         raise OutputTypeError(f"{option} {expression!r} raises {type(error).__name__}: {error}.") from error
 
 
 def evaluate_type(expression: str, namespace: Mapping[str, Any]) -> Any:
-    """Return the type that an expression names, or raise `OutputTypeError` where it is something else."""
-    value = evaluate(expression, namespace)
-    require_type(value, expression)
-    return value
+    """Return the type that an expression names, or raise `OutputTypeError`."""
+    return require_type(evaluate(expression, namespace), expression)
 
 
-def require_type(value: Any, name: str) -> None:
-    """Raise `OutputTypeError` where `value` is plainly no type."""
+def require_type(value: Any, name: str) -> Any:
+    """Return `value`, or raise `OutputTypeError` where it is plainly no type."""
     for kind, hint in _NOT_TYPES.items():
         if isinstance(value, kind):
             raise OutputTypeError(f"--as {name}: this is a {kind.__name__}, not a type.", hint)
     if value is Ellipsis or (isinstance(value, (int, float, bytes, tuple, set, Callable)) and not _is_type(value)):  # type: ignore[arg-type]  # mypy: Callable is no class to it
         raise OutputTypeError(f"--as {name}: {value!r} is not a type.", "Examples: int, list[City], date | None.")
+    return value
 
 
 def _is_type(value: Any) -> bool:
     return isinstance(value, type) or typing.get_origin(value) is not None or type(value).__module__ == "typing"
 
 
-def _unknown(name: str, expression: str, overlay: Overlay, option: str) -> OutputTypeError:
-    types_known = [key for key, value in overlay.items() if isinstance(value, type) or key in _OFFERED]
-    close = get_close_matches(name, [*types_known, "int", "float", "bool", "str", "list", "dict", "tuple", "set"], n=3)
-    if not close:
-        close = get_close_matches(name, list(overlay), n=3)
-    hint = f"Did you mean {' or '.join(close)}?" if close else "Define or import it in a cell before this one."
+def _unknown(name: str, expression: str, names: Mapping[str, Any], option: str) -> OutputTypeError:
+    known = [key for key, value in names.items() if isinstance(value, type) or key in _OFFERED]
+    known += ["int", "float", "bool", "str", "list", "dict", "tuple", "set"]
+    hint = did_you_mean(name, known) or did_you_mean(name, names, "Define or import it in a cell before this one.")
     return OutputTypeError(f"{option} {expression!r}: no name {name!r} in this notebook.", hint)

@@ -1,4 +1,4 @@
-"""`%llm_picker`: a panel in notebooks, a numbered list in terminals; what is picked holds for every cell after it."""
+"""`%llm_picker`: a panel in notebooks, a numbered list in terminals."""
 
 from __future__ import annotations
 
@@ -12,19 +12,19 @@ from llm_magic.errors import OptionError
 if TYPE_CHECKING:
     from IPython.core.interactiveshell import InteractiveShell
 
-    from llm_magic.picker.backend import SessionDesk
+    from llm_magic.picker.backend import PickerBackend
     from llm_magic.picker.panel import Panel
     from llm_magic.session import Session
 
 _UNLOADED = "The extension that this panel belongs to was unloaded or loaded again: run %llm_picker again."
 _OLD = "There are ten newer panels: run %llm_picker again."
 _MOST_PANELS = 10
-"""Panels that are kept up to date; a cell that is run again leaves one behind, which nobody sees any more."""
+"""Panels that are kept up to date; a cell that is run again leaves an unseen one behind."""
 _CELL_ENDED = "post_run_cell"
 
 
 @magics_class
-class LLMPicking(Magics):
+class LLMPicker(Magics):
     """The model picker.
 
     Parameters
@@ -38,7 +38,7 @@ class LLMPicking(Magics):
         super().__init__(shell)
         self.shell: InteractiveShell
         self.session = session
-        self._desk: SessionDesk | None = None
+        self._backend: PickerBackend | None = None
         self._panels: list[Panel] = []
         self._numbered: tuple[str, ...] = ()
 
@@ -46,13 +46,14 @@ class LLMPicking(Magics):
     def llm_picker(self, line: str) -> None:
         """Pick the model and the parameters of all cells that name none.
 
-        %llm_picker           the panel: providers, the models that they list now, parameters, system prompt, a trial
+        %llm_picker           the panel: providers, their models, parameters, system prompt, a try
         %llm_picker WORDS     the panel, its list searched for these words
         %llm_picker --list    a plain numbered list, as in a terminal; --list WORDS searches it
         %llm_picker 3         the third of the list that was shown last
 
-        The panel shows what is in force and changes it: `%config LLMMagics.model`, `.params` and `.system`. An empty
-        field is unset: the parameter is not sent. The lines at its foot set the same without the panel.
+        The panel shows what is in force and changes it: `%config LLMMagics.model`, `.params` and
+        `.system`. An empty field is unset: the parameter is not sent. The lines at its foot set the
+        same without the panel.
         """
         words = line.split()
         unknown = [word for word in words if word.startswith("-") and word not in {"--list", "-h", "--help"}]
@@ -61,7 +62,7 @@ class LLMPicking(Magics):
                 f"%llm_picker has no option {unknown[0]}.", "It takes --list, words to search, or a number."
             )
         if "-h" in words or "--help" in words:
-            print(inspect.getdoc(LLMPicking.llm_picker))  # noqa: T201 - a page to read
+            print(inspect.getdoc(LLMPicker.llm_picker))  # noqa: T201 - a page to read
         elif len(words) == 1 and words[0].isdigit():
             from llm_magic.picker import terminal
 
@@ -82,27 +83,27 @@ class LLMPicking(Magics):
         """Show a panel."""
         from IPython.display import display
 
-        from llm_magic.picker.backend import SessionDesk
+        from llm_magic.picker.backend import PickerBackend
         from llm_magic.picker.panel import Panel
 
-        if self._desk is None:
-            self._desk = SessionDesk(self.session)
+        if self._backend is None:
+            self._backend = PickerBackend(self.session)
             self.shell.events.register(_CELL_ENDED, self._cell_ended)
-        panel = Panel(self._desk, search)
+        panel = Panel(self._backend, search)
         self._panels.append(panel)
         if len(self._panels) > _MOST_PANELS:
             self._panels.pop(0).end(_OLD)
         display(panel.bundle(), raw=True)
 
     def _cell_ended(self, _result: object = None) -> None:
-        if self._desk is not None:
-            self._desk.cell_ended()
+        if self._backend is not None:
+            self._backend.cell_ended()
 
     def close(self) -> None:
         """Let go of the shell and the settings; panels that are still to be seen say so."""
-        if self._desk is not None:
+        if self._backend is not None:
             self.shell.events.unregister(_CELL_ENDED, self._cell_ended)
             for panel in self._panels:
                 panel.end(_UNLOADED)
-            self._desk.close()
-        self._desk, self._panels = None, []
+            self._backend.close()
+        self._backend, self._panels = None, []

@@ -13,7 +13,7 @@ _THOUSAND = 1000
 
 
 def matching(cards: Sequence[ModelCard], search: str, provider: str = "") -> list[ModelCard]:
-    """Return the cards whose names, with the provider's, hold every word of the search; sorted by name.
+    """Return the cards whose names hold every word of the search, sorted; the provider's counts.
 
     >>> [card.id for card in matching([ModelCard("b/Llama-3-8b"), ModelCard("a/llama-3")], "LLAMA 3")]
     ['a/llama-3', 'b/Llama-3-8b']
@@ -35,7 +35,7 @@ def label(card: ModelCard) -> str:
 
 
 def facts(card: ModelCard) -> list[str]:
-    """Return what the server tells of a model: its context's length, the day it retires, its base model."""
+    """Return what the server tells of a model: its context, the day it retires, its base."""
     told = []
     if card.context:
         whole = card.context >= 10 * _THOUSAND and card.context % _THOUSAND == 0

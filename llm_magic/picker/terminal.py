@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import asyncio
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from llm_magic.errors import LLMError, OptionError
 from llm_magic.picker import rows
-from llm_magic.picker.backend import PATIENCE, listed
+from llm_magic.picker.backend import PATIENCE
 from llm_magic.providers.model_info import ModelCard
 
 if TYPE_CHECKING:
@@ -27,16 +26,15 @@ class NumberedList:
 
 
 def listing(session: Session, search: str = "") -> NumberedList:
-    """Ask every provider for its models, all at once, and number those that hold the words of `search`."""
+    """Ask all providers for their models, and number those that hold the words of `search`."""
     registry = session.registry
-    names = registry.names()
-    answers = session.loop.run(_all(session, names))
+    answers = session.loop.run(registry.list_models(registry.names(), patience=PATIENCE))
     in_force = _in_force(session)
     lines: list[str] = []
     numbered: list[str] = []
-    for provider, answer in zip(names, answers, strict=True):
-        if isinstance(answer, str):
-            lines += [f"   {provider}: {answer}"] if not search else []
+    for provider, answer in answers.items():
+        if isinstance(answer, LLMError):
+            lines += [f"   {provider}: {answer.message}"] if not search else []
             continue
         found = rows.matching(answer, search, provider)
         full = [f"{provider}:{card.id}" for card in found[:MOST]]
@@ -44,10 +42,11 @@ def listing(session: Session, search: str = "") -> NumberedList:
         numbered += full
         if len(found) > MOST:
             lines.append(f"   {provider}: {len(found) - MOST:,} more; %llm_picker --list WORDS searches them")
-    for alias in registry.all_aliases():
-        if all(word in alias.lower() for word in search.lower().split()):
-            lines += rows.numbered([alias], [ModelCard(alias)], in_force, len(numbered) + 1)
-            numbered.append(alias)
+    aliases = [ModelCard(alias) for alias in registry.all_aliases()]
+    shown = [card for card in aliases if all(word in card.id.lower() for word in search.lower().split())]
+    names = [card.id for card in shown]
+    lines += rows.numbered(names, shown, in_force, len(numbered) + 1)
+    numbered += names
     if search and not numbered:
         lines.append(f"No model's name holds {search!r}.")
     lines.append(f"In force: {in_force or 'no model'}. %llm_picker NUMBER changes it for this session.")
@@ -75,17 +74,3 @@ def _in_force(session: Session) -> str:
         return session.registry.default_model(session.settings.model)
     except LLMError:
         return ""
-
-
-async def _all(session: Session, names: list[str]) -> list[list[ModelCard] | str]:
-    """Return the models of each provider, or why there are none."""
-
-    async def one(name: str) -> list[ModelCard] | str:
-        try:
-            return await listed(session.registry.get(name))
-        except LLMError as error:
-            return error.message
-        except TimeoutError:
-            return f"did not list its models within {PATIENCE:.0f} s"
-
-    return list(await asyncio.gather(*(one(name) for name in names)))

@@ -7,10 +7,10 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 from llm_magic.display.markup import MARKS
-from llm_magic.picker import panel
+from llm_magic.picker import markup
 
 if TYPE_CHECKING:
-    from llm_magic.display import Reading
+    from llm_magic.display import ValueSoFar
     from llm_magic.draft import Draft
     from llm_magic.response import Response
 
@@ -33,12 +33,9 @@ class TryIt:
     """
 
     def __init__(self, say: Callable[[str], None], paint: Callable[[str], None], ended: Callable[[], None]) -> None:
-        self._say = say
-        self._paint = paint
-        self._ended = ended
+        self._say, self._paint, self._ended = say, paint, ended
         self._painted = float("-inf")
-        self._text = ""
-        self._model = ""
+        self._text = self._model = ""
         self._notes: list[str] = []
 
     @property
@@ -49,48 +46,41 @@ class TryIt:
     def begin(self, title: str) -> None:
         """Say who is asked."""
         self._model = title
-        self._say(panel.quiet(f"Asking {title} …", busy=True))
+        self._say(markup.quiet(f"Asking {title} …", busy=True))
 
     def progress(self, text: str) -> None:
         """Say what is waited for."""
-        self._say(panel.quiet(text, busy=True))
+        self._say(markup.quiet(text, busy=True))
 
     def note(self, text: str) -> None:
         """Keep a line for the end."""
         self._notes.append(text)
 
-    def update(self, draft: Draft, reading: Reading | None = None) -> None:  # noqa: ARG002 - a trial has no typed value
+    def update(self, draft: Draft, value: ValueSoFar | None = None) -> None:  # noqa: ARG002 - a trial has no typed value
         """Show what has arrived, unless it is too early for that."""
-        now = time.perf_counter()
-        if now - self._painted < PAUSE:
-            return
-        text = draft.text
-        if text == self._text:
+        now, text = time.perf_counter(), draft.text
+        if now - self._painted < PAUSE or text == self._text:
             return
         if not self._text:
-            self._say(panel.quiet(f"{self._model} answers …", busy=True))
+            self._say(markup.quiet(f"{self._model} answers …", busy=True))
         self._painted, self._text = now, text
-        self._paint(panel.answer(text))
+        self._paint(markup.answer(text))
 
     def finish(self, response: Response, footer: str) -> None:
         """Show the whole answer, and what it took."""
-        self._show(response)
-        marked = MARKS.get(response.finish_reason)
-        said = " ".join([*self._notes, *([marked] if marked else []), footer or "Done."])
-        self._say(panel.quiet(said))
+        self._paint(markup.answer(response.text))
+        marked = MARKS.get(response.finish_reason, "")
+        self._say(markup.quiet(" ".join(filter(None, [*self._notes, marked, footer or "Done."]))))
         self._ended()
 
     def fail(self, response: Response | None) -> None:
         """Keep what had arrived."""
         if response is not None:
-            self._show(response)
-        self._say(panel.quiet("Stopped."))
+            self._paint(markup.answer(response.text))
+        self._say(markup.quiet("Stopped."))
         self._ended()
 
     def error(self, error: BaseException) -> None:
         """Say what went wrong."""
-        self._say(panel.problem(str(error)))
+        self._say(markup.problem(str(error)))
         self._ended()
-
-    def _show(self, response: Response) -> None:
-        self._paint(panel.answer(response.text))

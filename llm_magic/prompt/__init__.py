@@ -1,12 +1,13 @@
-"""From a cell's body and the notebook's variables to the parts of a message; nothing is sent before all of it renders.
+"""A cell's body and the notebook's variables, rendered to the parts of a message.
 
-A body is a Jinja2 template: `{{ expression }}`, filters, `{% for %}`, `{% if %}`. All else passes through byte
-for byte, single braces, `{#`, `$` and line ends included. Text that itself contains `{{` or `{%` (some LaTeX,
-other templates) goes between `{% raw %}` and `{% endraw %}`, or the cell takes `--raw`. A line that holds only
-`{% … %}` tags leaves nothing behind.
+Nothing is sent before all of it renders. A body is a Jinja2 template: `{{ expression }}`, filters,
+`{% for %}`, `{% if %}`. All else passes through byte for byte, single braces, `{#`, `$` and line
+ends included. Text that itself contains `{{` or `{%` (some LaTeX, other templates) goes between
+`{% raw %}` and `{% endraw %}`, or the cell takes `--raw`. A line of only `{% … %}` tags vanishes.
 """
 
 from llm_magic.prompt.expand import expand_option
-from llm_magic.prompt.template import Limits, Rendered, render
+from llm_magic.prompt.template import Rendered, render
+from llm_magic.prompt.values import Limits
 
 __all__ = ["Limits", "Rendered", "expand_option", "render"]

@@ -1,19 +1,17 @@
-"""What is wrong with a template, said by line and column of the prompt, with the names that come near."""
+"""Errors of templates, told by line and column of the prompt, with the names that are close."""
 
 from __future__ import annotations
 
 import builtins
 import re
-import sys
-import traceback
 from collections.abc import Iterable, Mapping
-from difflib import get_close_matches
-from typing import Any, Final
+from typing import Any
 
-from jinja2 import TemplateSyntaxError
+from jinja2 import Environment, TemplateSyntaxError, UndefinedError
 
+from llm_magic.close_matches import did_you_mean
 from llm_magic.errors import LLMError, PromptError
-from llm_magic.prompt.language import UnknownError, environment, flatten, place, tags
+from llm_magic.prompt.lexer import Tag, flatten, where
 
 LITERALLY = "Braces that are meant literally: --raw, or {% raw %}…{% endraw %} around them."
 _TAGS = ["for", "endfor", "if", "elif", "else", "endif", "set", "endset", "filter", "endfilter", "macro", "endmacro"]
@@ -21,40 +19,41 @@ _TAGS += ["call", "endcall", "with", "endwith", "raw", "endraw", "do", "break", 
 _MOST = 300  # characters of an exception's message
 
 
-def where(source: str, offset: int) -> str:
-    """Return the words for an offset in a source."""
-    line, column = place(flatten(source), offset)
-    return f"line {line}, column {column} of the prompt"
+class UnknownError(UndefinedError):
+    """A name (`obj` is Jinja2's `missing`), or an attribute or item of `obj`, is not there."""
+
+    def __init__(self, obj: Any, name: Any, message: str | None = None) -> None:
+        super().__init__(message)
+        self.obj = obj
+        self.name = name
 
 
-def syntax_error(source: str, error: TemplateSyntaxError) -> PromptError:
+def syntax_error(source: str, error: TemplateSyntaxError, tags: list[Tag], language: Environment) -> PromptError:
     """Say why a source does not parse; `error.lineno` is an offset from 1, see `ExactLexer`."""
-    language, flat = environment(), flatten(source)
+    flat = flatten(source)
     offset = min(max(error.lineno - 1, 0), len(flat))
     message = (error.message or "").strip().rstrip(".")
     hint = LITERALLY
-    found = tags(language, source)
     nameless = re.fullmatch(r"No (filter|test) named '(\w+)'", message)
     unclosed = re.search(r"Unexpected end of template\b.*needs to be closed is '(\w+)'", message)
     strange = re.match(r"Encountered unknown tag '(\w+)'", message)
     within = re.search(r"needs to be closed is '(\w+)'", message)
     if strange and within and strange[1] != within[1] and strange[1] in _TAGS:
         message = f"'{{% {strange[1]} %}}' comes before the end of '{{% {within[1]} %}}'"
+    elif strange and strange[1] in _TAGS:
+        message = f"'{{% {strange[1]} %}}' is out of place"
     elif strange:
-        known = strange[1] in _TAGS
-        message = f"'{{% {strange[1]} %}}' is {'out of place' if known else 'no tag'}"
-        hint = hint if known else did_you_mean(strange[1], _TAGS) or hint
+        message, hint = f"'{{% {strange[1]} %}}' is no tag", did_you_mean(strange[1], _TAGS, hint)
     elif nameless:
         kind, name = nameless.groups()
         message = f"there is no {kind} {name!r}"
-        hint = did_you_mean(name, language.filters if kind == "filter" else language.tests) or hint
-    elif message.startswith("unexpected end of template") and found and not found[-1].closed:
-        offset = found[-1].start
+        hint = did_you_mean(name, language.filters if kind == "filter" else language.tests, hint)
+    elif message.startswith("unexpected end of template") and tags and not tags[-1].closed:
+        offset = tags[-1].start
         message = f"{flat[offset : offset + 2]!r} is not closed"
     elif unclosed:
-        offset = max(
-            (tag.start for tag in found if re.match(rf"\{{%[-+]?\s*{unclosed[1]}\b", tag.text)), default=offset
-        )
+        begin = re.compile(rf"\{{%[-+]?\s*{unclosed[1]}\b")
+        offset = max((tag.start for tag in tags if begin.match(tag.text)), default=offset)
         message = f"'{{% {unclosed[1]} %}}' has no '{{% end{unclosed[1]} %}}'"
     return PromptError(f"The prompt's template does not parse, {where(source, offset)}: {message}.", hint)
 
@@ -64,10 +63,9 @@ def unknown_name(source: str, offset: int, name: str, namespace: Mapping[str, An
     message = f"The prompt names {name!r} on {where(source, offset)}, but the notebook has no such variable."
     if name == "error":
         return PromptError(message, "It stands for the last exception, and no cell has failed yet.")
-    hint = did_you_mean(name, (known for known in namespace if isinstance(known, str) and not known.startswith("_")))
-    if not hint and hasattr(builtins, name):
-        hint = f"It is Python's own: {{{{ {name}(…) }}}} calls it."
-    return PromptError(message, hint or LITERALLY)
+    otherwise = f"It is Python's own: {{{{ {name}(…) }}}} calls it." if hasattr(builtins, name) else LITERALLY
+    known = (known for known in namespace if isinstance(known, str) and not known.startswith("_"))
+    return PromptError(message, did_you_mean(name, known, otherwise))
 
 
 def unknown_member(source: str, offset: int, tag: str, error: UnknownError) -> PromptError:
@@ -91,49 +89,3 @@ def failed(source: str, offset: int, tag: str, error: Exception) -> PromptError:
         f"{at}: {type(error).__name__}{': ' * bool(said)}{said}",
         "Try the expression in a cell of its own; %tb shows where it failed.",
     )
-
-
-def did_you_mean(name: str, known: Iterable[str]) -> str:
-    """Return a hint that names what comes near, or nothing."""
-    names = list(known)
-    close = get_close_matches(name, names, n=3, cutoff=0.6)
-    close = close or [other for other in names if other.lower() == name.lower()][:3]  # `DF` for `df`
-    return f"Did you mean {' or '.join(close)}?" if close else ""
-
-
-_MACHINERY: Final = ("/IPython/core/", "/ipykernel/", "\\IPython\\core\\", "\\ipykernel\\")
-
-_kept: list[BaseException] = []  # the last failure that was not ours, while a later one of ours hides it
-
-
-def last_error() -> BaseException | None:
-    """Return the last exception of the notebook; our own only where there is no other.
-
-    A `%%llm` cell that asks about an error and fails on a typing mistake is run again: it means the same error.
-    """
-    note_last_error()
-    if _kept:
-        return _kept[0]
-    last: BaseException | None = getattr(sys, "last_value", None)
-    return last
-
-
-def note_last_error() -> None:
-    """Remember the notebook's last exception, so that one of ours that follows does not hide it."""
-    last = getattr(sys, "last_value", None)
-    if last is not None and not isinstance(last, LLMError):
-        _kept[:] = [last]
-    elif last is None:
-        _kept.clear()
-
-
-def traceback_text(error: BaseException) -> str:
-    """Return an exception with its traceback, without the frames of IPython that ran the cell."""
-    told = traceback.TracebackException.from_exception(error, compact=True)
-    seen: traceback.TracebackException | None = told
-    while seen is not None:
-        own = [frame for frame in seen.stack if not any(part in frame.filename for part in _MACHINERY)]
-        if own:
-            seen.stack[:] = own
-        seen = seen.__cause__ or seen.__context__
-    return "".join(told.format()).rstrip("\n")

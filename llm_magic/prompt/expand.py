@@ -1,4 +1,4 @@
-"""IPython's `$name` and `{expression}` in the value of an option; JSON, quotes and regular expressions stay whole."""
+"""IPython's `$name` and `{expression}` in an option's value; JSON, quotes, regexes stay whole."""
 
 from __future__ import annotations
 
@@ -18,9 +18,9 @@ _EXPANDED = (ast.Name, ast.Attribute, ast.Subscript, ast.Call, ast.BinOp)
 def expand_option(token: str, namespace: Mapping[str, Any]) -> str:
     """Return an unquoted option value with `$name`, `$name.attribute` and `{expression}` replaced.
 
-    What cannot be evaluated stays as it is, as in IPython, and `$$name` is a literal `$name`. A token that
-    contains a quote, or that begins like JSON, is returned untouched; braces are an expression only where they
-    begin with a name (so `[a-z]{2}` is not).
+    What cannot be evaluated stays as it is, as in IPython, and `$$name` is a literal `$name`. A
+    token that contains a quote, or that begins like JSON, is returned untouched; braces are an
+    expression only where they begin with a name (so `[a-z]{2}` is not).
 
     >>> expand_option("$model", {"model": "openai:gpt-5"}), expand_option("run-{n + 1}", {"n": 1})
     ('openai:gpt-5', 'run-2')
@@ -31,20 +31,17 @@ def expand_option(token: str, namespace: Mapping[str, Any]) -> str:
     if "'" in token or '"' in token or token.startswith(("[", "{{")):
         return token
 
-    def value(match: re.Match[str]) -> str:
+    def expanded(match: re.Match[str]) -> str:
         if match["literal"]:
             return f"${match['literal']}"
-        if match["code"]:
-            found = _value(match["code"], namespace)
-            return match[0] if found is None else found
-        names = match["path"].split(".")
+        names = [match["code"]] if match["code"] else match["path"].split(".")
         for count in range(len(names), 0, -1):  # `$name.txt` is a name and an ending
             found = _value(".".join(names[:count]), namespace)
             if found is not None:
                 return ".".join([found, *names[count:]])
         return match[0]
 
-    return _EXPRESSION.sub(value, token)
+    return _EXPRESSION.sub(expanded, token)
 
 
 def _value(code: str, namespace: Mapping[str, Any]) -> str | None:
@@ -53,17 +50,6 @@ def _value(code: str, namespace: Mapping[str, Any]) -> str | None:
         tree = ast.parse(code, mode="eval")
         if not isinstance(tree.body, _EXPANDED):
             return None
-        return str(eval(compile(tree, "<option>", "eval"), {}, _Names(namespace)))  # noqa: S307 - the user's own words
+        return str(eval(compile(tree, "<option>", "eval"), {}, namespace))  # noqa: S307 - the user's own words
     except Exception:  # noqa: BLE001 - whatever it is that fails, IPython leaves the text alone
         return None
-
-
-class _Names(dict[str, Any]):
-    """The namespace as locals of `eval`, which may be any mapping."""
-
-    def __init__(self, namespace: Mapping[str, Any]) -> None:
-        super().__init__()
-        self._namespace = namespace
-
-    def __missing__(self, name: str) -> Any:
-        return self._namespace[name]

@@ -15,10 +15,12 @@ from traitlets import Any as AnyTrait
 from traitlets import Dict, Unicode, validate
 
 from llm_magic.capabilities import Capabilities
+from llm_magic.config.references import Secret
 from llm_magic.errors import ConfigurationError
 from llm_magic.providers import credentials, model_info
 from llm_magic.providers.base import Provider
 from llm_magic.providers.model_info import ModelCard
+from llm_magic.urls import checked
 
 if TYPE_CHECKING:
     from openai import AsyncOpenAI
@@ -60,7 +62,7 @@ class AzureProvider(Provider):
     ).tag(config=True)
 
     def __init__(self, *, name: str = "", **traits: Any) -> None:
-        self._asked: credentials.Secret | None = None
+        self._asked: Secret | None = None
         super().__init__(name=name, **traits)
 
     @validate("azure_ad_token_env")
@@ -103,15 +105,12 @@ class AzureProvider(Provider):
                 f"Set AZURE_OPENAI_ENDPOINT, or %config {type(self).__name__}.azure_endpoint = "
                 '"https://NAME.openai.azure.com"',
             )
-        if not endpoint.startswith(("http://", "https://")):
-            raise ConfigurationError(
-                f"The azure_endpoint of {self.name} is no URL: {endpoint}", "Begin it with https://."
-            )
+        checked(endpoint, f"{type(self).__name__}.azure_endpoint")
         if endpoint.endswith("/openai/v1"):
             return endpoint + "/"
         return f"{endpoint}/openai" if self.version else f"{endpoint}/openai/v1/"
 
-    def token(self) -> credentials.Secret | credentials.SecretCallable | None:
+    def token(self) -> Secret | credentials.SecretCallable | None:
         """Return the Entra token, or what asks for it; None where a key is to be used."""
         where = f"{type(self).__name__}.azure_ad_token"
         if self.keyless:
@@ -172,7 +171,7 @@ class AzureProvider(Provider):
         if self.version and self.token() is None:
             key = self.key()
             if isinstance(key, credentials.SecretCallable):
-                self._asked = credentials.Secret(await key())
+                self._asked = Secret(await key())
 
     def key_hint(self) -> str:
         """Say which of the credentials was used."""
@@ -187,13 +186,11 @@ class AzureProvider(Provider):
         """Return what a model can do, by its own name and the API's version."""
         newer = self.version == "" or self.version >= _SINCE
         reasoning = model_info.is_reasoning(self.model_of(model))
-        return Capabilities(
-            api=self.api,
+        return replace(
+            super().capabilities(model),
             max_tokens_field="max_completion_tokens" if newer or reasoning else "max_tokens",
             dialects=dict(model_info.OPENAI),
             stream_usage=newer,
-            store=False,
-            context=self.context(model),
         )
 
     async def adapt(self, request: Request, capabilities: Capabilities) -> Request:  # noqa: ARG002 - the base's signature
@@ -203,19 +200,16 @@ class AzureProvider(Provider):
         named = [deployment for deployment, model in self.deployments.items() if model == request.model]
         return replace(request, model=named[0]) if named else request
 
+    def static_models(self) -> list[ModelCard]:
+        """Return the deployments where they are configured."""
+        deployed = [ModelCard(name, parent=model) for name, model in self.deployments.items()]
+        return super().static_models() or deployed
+
     async def list_models(self, refresh: bool = False, *, patience: float | None = None) -> list[ModelCard]:
         """Return the deployments where they are configured, else the models that the resource lists."""
-        if self.deployments and not self.models:
-            return [ModelCard(name, parent=model) for name, model in self.deployments.items()]
-        await self.prepare(lambda _: None)
+        if not self.static_models():
+            await self.prepare(lambda _: None)
         return await super().list_models(refresh, patience=patience)
-
-    @property
-    def cached_models(self) -> tuple[ModelCard, ...] | None:
-        """The deployments, or the models as last listed."""
-        if self.deployments and not self.models:
-            return tuple(ModelCard(name, parent=model) for name, model in self.deployments.items())
-        return super().cached_models
 
     def anonymous(self, values: dict[str, Any]) -> dict[str, Any]:
         """Return what of the settings may be used with another host: no token either."""

@@ -1,9 +1,9 @@
-"""The settings that every provider has, as traits; a wrong name or a key written out is refused as it is set."""
+"""`Provider`: an endpoint of the OpenAI protocol as traits, or a backend of an author's own."""
 
 from __future__ import annotations
 
-import difflib
-from collections.abc import Callable, Mapping
+from collections.abc import AsyncGenerator, Callable, Mapping
+from contextlib import aclosing
 from copy import deepcopy
 from typing import TYPE_CHECKING, Any, ClassVar, TypeVar
 
@@ -12,7 +12,12 @@ from traitlets.config import Config, Configurable
 from traitlets.config.loader import DeferredConfig
 
 from llm_magic.capabilities import Capabilities
-from llm_magic.errors import ConfigurationError, ModelNotFoundError, Origin
+from llm_magic.close_matches import did_you_mean
+from llm_magic.config import references
+from llm_magic.config.precedence import configured
+from llm_magic.config.references import Reference, Secret
+from llm_magic.errors import AuthenticationError, ConfigurationError, ModelNotFoundError, Origin, UnsupportedError
+from llm_magic.events import Event
 from llm_magic.providers import credentials
 from llm_magic.providers.model_info import ModelCard, Price, card, price_in
 from llm_magic.urls import checked, same_host, without_secrets
@@ -20,25 +25,57 @@ from llm_magic.urls import checked, same_host, without_secrets
 if TYPE_CHECKING:
     from openai import AsyncOpenAI
 
-    from llm_magic.providers.client_factory import Made
+    from llm_magic.providers.client_factory import OwnClient
     from llm_magic.request import Request
+    from llm_magic.wire.call import Call, Preview
+
+__all__ = ["ModelCard", "Price", "Provider"]
 
 Number = TypeVar("Number", int, float)
 
+_OF_ITS_HOST = {
+    "api_key_env",
+    "organization",
+    "project",
+    "default_headers",
+    "default_query",
+    "headers_env",
+    "http_client",
+    "models",
+    "prices",
+}
+"""Settings that stay behind when another host is asked."""
 
-class Reference(Unicode[str, str]):
-    """`env:NAME` or `os.environ/NAME`, in the place of a number."""
 
-    def validate(self, obj: Any, value: Any) -> str:
-        """Refuse any other text."""
-        text: str = super().validate(obj, value)
-        if credentials.variable_of(text) is None:
-            self.error(obj, value)
-        return text
+class Provider(Configurable):
+    """An endpoint that answers, as one section of the configuration. Subclasses override defaults.
 
+    A backend that is no server of the OpenAI protocol overrides `exchange`, `capabilities` and `list_models`, and
+    needs neither URL nor client nor key:
 
-class ProviderTraits(Configurable):
-    """A section of the configuration: the traits that all providers share."""
+    >>> from llm_magic.events import Finished, TextDelta
+    >>> class Echo(Provider):
+    ...     kind = "echo"
+    ...     async def exchange(self, request, capabilities, *, timeout=None, max_retries=None):
+    ...         yield [TextDelta(request.messages[-1].text), Finished("stop")]
+    ...     async def list_models(self, refresh=False, *, patience=None):
+    ...         return [ModelCard("echo")]
+
+    Parameters
+    ----------
+    name
+        The instance's name: what stands before the colon in `provider:model`.
+    parent, config
+        As for every `Configurable`.
+    traits
+        Values of the traits below.
+
+    Raises
+    ------
+    ConfigurationError
+        A value that a trait does not take, an unknown trait, or a key written out.
+
+    """
 
     kind: ClassVar[str] = ""
     """The class's name in the configuration."""
@@ -99,6 +136,28 @@ class ProviderTraits(Configurable):
         "Exact names before globs, longer globs first.",
     ).tag(config=True)
 
+    keyless = False
+    """Set for a copy that asks another host: no key is looked for."""
+    vouched = False
+    """Set for a copy at a host that the environment's values are for."""
+
+    def __init__(self, *, name: str = "", **traits: Any) -> None:
+        given = {key: value for key, value in traits.items() if key not in {"parent", "config"}}
+        self.check_names(given, self.name or name)
+        self._recipe: dict[str, Any] = {}
+        self._retired: list[OwnClient] = []
+        self._cards: tuple[ModelCard, ...] | None = None
+        self._elsewhere: dict[str, tuple[dict[str, Any], Provider]] = {}
+        self._replaced: list[Provider] = []
+        self._own: OwnClient | None = None
+        try:
+            super().__init__(name=name or self.kind, **traits)
+        except TraitError as error:
+            raise ConfigurationError(f"{type(self).__name__}: {error}") from error
+
+    def __repr__(self) -> str:
+        return f"<{type(self).__name__} {self.name} {without_secrets(self.base_url or self.standard_url)}>"
+
     @classmethod
     def check_names(cls, given: Mapping[str, Any], where: str) -> None:
         """Refuse settings that this class has not.
@@ -116,25 +175,17 @@ class ProviderTraits(Configurable):
             if "key" in setting.lower() or "token" in setting.lower():
                 hint = "Keys do not stand in configuration: set api_key_env to the name of an environment variable."
             else:
-                close = difflib.get_close_matches(setting, known, 1)
-                hint = f"Did you mean {close[0]}?" if close else f"There are {', '.join(sorted(known))}."
+                hint = did_you_mean(setting, known, f"There are {', '.join(sorted(known))}.", 1)
             raise ConfigurationError(f"{where or cls.__name__} has no setting {setting!r}.", hint)
-
-    def configured(self, config: Config) -> dict[str, Any]:
-        """Return what the sections of a configuration set for this instance."""
-        found = self._find_my_config(config)
-        return {name: value for name, value in found.items() if not isinstance(value, Config)}
 
     def _find_my_config(self, cfg: Config) -> Any:
         """Merge the sections of this class: the plain ones, then those below each parent, the nearest last."""
-        parents: list[Any] = []
-        parent: Any = self.parent
+        places, parent = [cfg], self.parent
         while parent is not None:
-            parents.insert(0, parent)
+            places.insert(1, parent._find_my_config(cfg))  # noqa: SLF001 - as traitlets asks the one parent
             parent = parent.parent
         found = Config()
-        below = [parent._find_my_config(cfg) for parent in parents]  # noqa: SLF001 - as traitlets asks the one parent
-        for place in (cfg, *below):
+        for place in places:
             for section in self.section_names():
                 if section in place:
                     found.merge(place[section])
@@ -156,14 +207,14 @@ class ProviderTraits(Configurable):
 
     def check_config(self, config: Config) -> None:
         """Raise what `update_config` would, and change nothing: traitlets does not take back what our checks refuse."""
-        found = self.configured(config)
+        found = configured(self, config)
         self.check_names(found, type(self).__name__)
         for name, value in found.items():
             if not isinstance(value, DeferredConfig):
                 self.traits()[name]._validate(self, value)  # noqa: SLF001 - what setting it would do first
 
     def _load_config(self, cfg: Config, section_names: Any = None, traits: Any = None) -> None:
-        self.check_names(self.configured(cfg), type(self).__name__)
+        self.check_names(configured(self, cfg), type(self).__name__)
         super()._load_config(cfg, section_names, traits)
 
     @validate("api_key_env")
@@ -175,14 +226,18 @@ class ProviderTraits(Configurable):
         headers: dict[str, str] = proposal["value"]
         where = f"{type(self).__name__}.default_headers"
         for header, value in headers.items():
-            if credentials.variable_of(value) is None:
-                if credentials.is_secret_header(header):
+            if references.variable_of(value) is None:
+                if references.is_secret_header(header):
                     raise ConfigurationError(
                         f"{where}: {header} carries a secret, and secrets do not stand in configuration.",
                         f'Use headers_env = {{"{header}": "NAME_OF_A_VARIABLE"}}.',
                     )
                 credentials.check_header(header, value, where)
         return headers
+
+    def read(self, trait: str) -> Any:
+        """Return a trait's value with its references to variables replaced."""
+        return references.read(getattr(self, trait), f"{type(self).__name__}.{trait}", openai=self.sends_openai_values)
 
     def number(self, trait: str, kind: Callable[[Any], Number]) -> Number:
         """Return the value of a trait that holds a number, or a reference to one."""
@@ -194,85 +249,23 @@ class ProviderTraits(Configurable):
                 f"{type(self).__name__}.{trait}: {value!r} is no number.", "Correct the variable."
             ) from None
 
-    def read(self, trait: str) -> Any:
-        """Return a trait's value with its references to variables replaced."""
-        return credentials.read(getattr(self, trait), f"{type(self).__name__}.{trait}", openai=self.sends_openai_values)
-
     def headers(self) -> dict[str, str]:
         """Return the headers of every request, secret ones included."""
         headers: dict[str, str] = dict(self.read("default_headers"))
         for header, source in self.headers_env.items():
             prefix, _, name = source.strip().rpartition(" ")
             where = f"{type(self).__name__}.headers_env[{header!r}]"
-            name = credentials.variable_of(name) or name
-            secret = credentials.variable(name, where, openai=self.sends_openai_values)
-            headers[header] = credentials.Secret(f"{prefix} {secret}" if prefix else secret)
+            name = references.variable_of(name) or name
+            secret = references.variable(name, where, openai=self.sends_openai_values)
+            headers[header] = Secret(f"{prefix} {secret}" if prefix else secret)
         for header, value in headers.items():
             credentials.check_header(header, value, f"{type(self).__name__} headers")
         return headers
-
-
-__all__ = ["ModelCard", "Price", "Provider"]
-
-_OF_ITS_HOST = {
-    "api_key_env",
-    "organization",
-    "project",
-    "default_headers",
-    "default_query",
-    "headers_env",
-    "http_client",
-    "models",
-    "prices",
-}
-"""Settings that stay behind when another host is asked."""
-
-
-class Provider(ProviderTraits):
-    """An endpoint of the OpenAI protocol, as one section of the configuration. Subclasses override defaults.
-
-    Parameters
-    ----------
-    name
-        The instance's name: what stands before the colon in `provider:model`.
-    parent, config
-        As for every `Configurable`.
-    traits
-        Values of the traits below.
-
-    Raises
-    ------
-    ConfigurationError
-        A value that a trait does not take, an unknown trait, or a key written out.
-
-    """
-
-    def __init__(self, *, name: str = "", **traits: Any) -> None:
-        given = {key: value for key, value in traits.items() if key not in {"parent", "config"}}
-        self.check_names(given, self.name or name)
-        self._recipe: dict[str, Any] = {}
-        self._retired: list[Made] = []
-        self._cards: tuple[ModelCard, ...] | None = None
-        self._elsewhere: dict[str, tuple[dict[str, Any], Provider]] = {}
-        self._replaced: list[Provider] = []
-        self._made: Made | None = None
-        try:
-            super().__init__(name=name or self.kind, **traits)
-        except TraitError as error:
-            raise ConfigurationError(f"{type(self).__name__}: {error}") from error
-
-    keyless = False
-    """Set for a copy that asks another host: no key is looked for."""
-    vouched = False
-    """Set for a copy at a host that the environment's values are for."""
 
     @property
     def at_home(self) -> bool:
         """Whether the environment's `OPENAI_*` values may be sent: never, but for OpenAI's own class."""
         return False
-
-    def __repr__(self) -> str:
-        return f"<{type(self).__name__} {self.name} {without_secrets(self.base_url or self.standard_url)}>"
 
     def url(self) -> str:
         """Return the base URL in force.
@@ -291,7 +284,7 @@ class Provider(ProviderTraits):
             )
         return checked(url, f"{type(self).__name__}.base_url")
 
-    def key(self) -> credentials.Secret | credentials.SecretCallable | None:
+    def key(self) -> Secret | credentials.SecretCallable | None:
         """Return the key, or what asks for it; None where the endpoint needs none."""
         source = self.api_key_env or self.standard_key
         if self.keyless or not source:
@@ -347,24 +340,22 @@ class Provider(ProviderTraits):
 
         """
         recipe = self.recipe()
-        if self._made is None or recipe != self._recipe:
-            from llm_magic.providers.client_factory import make
+        if self._own is None or recipe != self._recipe:
+            from llm_magic.providers.client_factory import make_client
 
-            made = make(self, recipe)
-            if self._made is not None:
-                self._retired.append(self._made)
+            own = make_client(self.construct, recipe, self.name, type(self).__name__)
+            if self._own is not None:
+                self._retired.append(self._own)
                 self._cards = None
-            self._made, self._recipe = made, recipe
-        client: AsyncOpenAI = self._made.client
-        return client
+            self._own, self._recipe = own, recipe
+        return self._own.client
 
     async def aclose(self) -> None:
         """Close all clients that this provider made, on the loop that used them."""
-        made, self._retired = [*self._retired, self._made], []
-        self._made = self._cards = None
-        for item in made:
-            if item is not None:
-                await item.aclose()
+        clients, self._retired = [*self._retired, *([self._own] if self._own else [])], []
+        self._own = self._cards = None
+        for client in clients:
+            await client.aclose()
         copies = [*self._replaced, *(provider for _, provider in self._elsewhere.values())]
         self._elsewhere, self._replaced = {}, []
         for provider in copies:
@@ -397,12 +388,93 @@ class Provider(ProviderTraits):
     async def prepare(self, report: Callable[[str], None]) -> None:
         """Get ready to answer; `report` shows a line of progress."""
 
+    async def check(self, request: Request, capabilities: Capabilities) -> None:
+        """Refuse, before `adapt`, what the server is sure to refuse, where that can be told better here."""
+
     async def adapt(self, request: Request, capabilities: Capabilities) -> Request:  # noqa: ARG002 - for providers that need it
         """Return the request as it goes to the wire; a dry run calls this, too: nothing may be sent."""
         return request
 
-    async def check(self, request: Request, capabilities: Capabilities) -> None:
-        """Refuse, before `adapt`, what the server is sure to refuse, where that can be told better here."""
+    @property
+    def own_backend(self) -> bool:
+        """Whether an author's own code sends the requests, in place of the OpenAI protocol."""
+        return type(self).exchange is not Provider.exchange
+
+    async def exchange(
+        self,
+        request: Request,
+        capabilities: Capabilities,
+        *,
+        timeout: float | None = None,  # noqa: ASYNC109 - of each network read, not of the whole
+        max_retries: int | None = None,
+    ) -> AsyncGenerator[list[Event], None]:
+        """Send a request and yield what comes, in batches of events (`llm_magic.events`).
+
+        An `Attempt` for each request sent is what `%llm_usage` counts, the last `UsageReport` what it adds up, and
+        `Finished` ends an answer. Closing the iterator ends the request.
+
+        Parameters
+        ----------
+        request
+            What is asked; its `structure` is written in the dialects of `capabilities`.
+        capabilities
+            What `capabilities` returned, with the API that the cell asks for.
+        timeout
+            Seconds to wait for an answer, and between two pieces of one; None takes the provider's.
+        max_retries
+            Further attempts after a failure; None takes the provider's.
+
+        Raises
+        ------
+        LLMError
+            What an author raises besides is shown as any other exception.
+
+        """
+        from llm_magic.wire import call as wire
+
+        await self.check(request, capabilities)
+        call = await self._call(request, capabilities, timeout, max_retries)
+        try:
+            async with aclosing(wire.exchange(call)) as stream:
+                async for batch in stream:
+                    yield batch
+        except AuthenticationError as error:
+            error.hint = self.key_hint() or error.hint
+            raise
+
+    async def preview(
+        self,
+        request: Request,
+        capabilities: Capabilities,
+        *,
+        timeout: float | None = None,  # noqa: ASYNC109 - shown, not waited for
+        max_retries: int | None = None,
+    ) -> Preview:
+        """Return the request as `exchange` would send it; nothing is sent.
+
+        Raises
+        ------
+        UnsupportedError
+            The provider sends by code of its own.
+
+        """
+        if self.own_backend:
+            raise UnsupportedError(
+                f"{self.name} sends its requests by code of its own, so --dry-run cannot show them.",
+                f"Leave --dry-run out; an author can write {type(self).__name__}.preview.",
+            )
+        from llm_magic.wire import call as wire
+
+        return await wire.preview(await self._call(request, capabilities, timeout, max_retries))
+
+    async def _call(
+        self, request: Request, capabilities: Capabilities, seconds: float | None, max_retries: int | None
+    ) -> Call:
+        """Address a request."""
+        from llm_magic.wire.call import Call
+
+        origin = self.origin(request.model)  # the name that was asked for: `adapt` may put a deployment in its place
+        return Call(self.client(), origin, capabilities, await self.adapt(request, capabilities), seconds, max_retries)
 
     async def list_models(self, refresh: bool = False, *, patience: float | None = None) -> list[ModelCard]:
         """Return the models there are, asked for once and then kept; raises ProviderError.
@@ -416,16 +488,24 @@ class Provider(ProviderTraits):
             provider's own timeout and retries.
 
         """
-        if self.models:
-            return [ModelCard(name) for name in self.models]
-        client = self.client()
+        if static := self.static_models():
+            return static
+        self.client()  # which forgets the models where it is made anew
         if self._cards is None or refresh:
-            from llm_magic.wire import models
-
-            retries = None if patience is None else 0
-            cards = await models.list_models(client, self.origin(), timeout=patience, max_retries=retries)
-            self.keep_cards(cards)
+            await self.ask_for_models(patience, None if patience is None else 0)
         return list(self._cards or ())
+
+    def static_models(self) -> list[ModelCard]:
+        """Return the models that are listed without asking; empty where the server is to be asked."""
+        return [ModelCard(name) for name in self.models]
+
+    async def ask_for_models(self, timeout: float | None, max_retries: int | None) -> tuple[ModelCard, ...]:  # noqa: ASYNC109 - of each page
+        """Ask the server for its models, whatever the configuration says, and keep them; arguments as of `exchange`."""
+        from llm_magic.wire import models
+
+        client, origin = self.client(), self.origin()
+        self.keep_cards(await models.list_models(client, origin, timeout=timeout, max_retries=max_retries))
+        return self._cards or ()
 
     def keep_cards(self, raw: list[dict[str, Any]]) -> None:
         """Keep the models that the server has listed."""
@@ -434,7 +514,7 @@ class Provider(ProviderTraits):
     @property
     def cached_models(self) -> tuple[ModelCard, ...] | None:
         """The models as last listed; None where they never were."""
-        return tuple(ModelCard(name) for name in self.models) if self.models else self._cards
+        return tuple(self.static_models()) or self._cards
 
     async def first_model(self) -> str:
         """Return the first model listed: that of `provider:`.

@@ -1,4 +1,4 @@
-"""The SDK's clients, made so that no `OPENAI_*` value of the environment goes where it was not meant to go.
+"""The factory of the SDK's clients: no `OPENAI_*` value goes where it was not meant to go.
 
 The SDK reads key, organization, project and further headers from the environment by itself, whatever the base
 URL. What must not go is therefore left out by name, with `omit` in the default headers, which copies of the
@@ -7,7 +7,6 @@ client keep. https://github.com/openai/openai-python, `_client.py`.
 
 from __future__ import annotations
 
-import difflib
 import inspect
 import os
 import ssl
@@ -17,23 +16,26 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from llm_magic.close_matches import did_you_mean
+from llm_magic.config.references import Secret
 from llm_magic.errors import ConfigurationError
-from llm_magic.providers.credentials import KEYLESS, Secret, SecretCallable, imported
+from llm_magic.providers.credentials import KEYLESS, SecretCallable, imported
 
 if TYPE_CHECKING:
     from openai import AsyncOpenAI
 
-    from llm_magic.providers.base import Provider
+Construct = Callable[[dict[str, Any], Mapping[str, Any]], "AsyncOpenAI"]
+"""Makes a client from the arguments of `AsyncOpenAI` and a recipe."""
 
 CONNECT_SECONDS = 10.0
 """Longest wait for a connection: a host that drops packets must not take the whole timeout, seven times over."""
 
 
 @dataclass(frozen=True, slots=True)
-class Made:
-    """A client; `owned` says whether its HTTP client is ours to close."""
+class OwnClient:
+    """A client that was made here; `owned` says whether its HTTP client is ours to close, too."""
 
-    client: Any
+    client: AsyncOpenAI
     owned: bool = True
 
     async def aclose(self) -> None:
@@ -42,8 +44,8 @@ class Made:
             await self.client.close()
 
 
-def make(provider: Provider, recipe: Mapping[str, Any]) -> Made:
-    """Return the client of a provider, made from its recipe.
+def make_client(construct: Construct, recipe: Mapping[str, Any], name: str, where: str) -> OwnClient:
+    """Return the client of the provider `name`, made from its recipe; `where` is its class, for errors.
 
     Raises
     ------
@@ -55,7 +57,6 @@ def make(provider: Provider, recipe: Mapping[str, Any]) -> Made:
 
     from llm_magic.wire.attempts import event_hooks
 
-    where = type(provider).__name__
     http, owned = http_client(recipe["http_client_kwargs"], recipe["http_client"], event_hooks(), where)
     seconds = recipe["timeout"]
     arguments = {
@@ -71,15 +72,15 @@ def make(provider: Provider, recipe: Mapping[str, Any]) -> Made:
     }
     try:
         if recipe["at_home"]:
-            client = provider.construct(arguments, recipe)
+            client = construct(arguments, recipe)
         else:
-            client = without_environment(provider, arguments, recipe)
+            client = without_environment(construct, arguments, recipe)
     except (openai.OpenAIError, ValueError, TypeError) as error:
-        raise ConfigurationError(f"The client of {provider.name} cannot be made: {error}") from error
-    return Made(client, owned)
+        raise ConfigurationError(f"The client of {name} cannot be made: {error}") from error
+    return OwnClient(client, owned)
 
 
-def without_environment(provider: Provider, arguments: dict[str, Any], recipe: Mapping[str, Any]) -> AsyncOpenAI:
+def without_environment(construct: Construct, arguments: dict[str, Any], recipe: Mapping[str, Any]) -> AsyncOpenAI:
     """Return a client that sends nothing of the environment's `OPENAI_*` values."""
     from openai import omit
 
@@ -99,7 +100,7 @@ def without_environment(provider: Provider, arguments: dict[str, Any], recipe: M
         same = [known for known in ours if known.lower() == name.lower()]
         for known in same or [name]:
             ours[known] = value  # under the environment's spelling of the name: the SDK would send both
-    client = provider.construct(arguments | {"default_headers": ours}, recipe)
+    client = construct(arguments | {"default_headers": ours}, recipe)
     if asked:  # its value comes with each request, and the environment's would stand before it
         custom = client._custom_headers  # noqa: SLF001 - the SDK has no other way to take one back
         client._custom_headers = {name: value for name, value in custom.items() if name not in asked}  # noqa: SLF001 - as above
@@ -190,8 +191,7 @@ def _library(client: type) -> Any:
 def _check_names(given: Mapping[str, Any], known: tuple[str, ...], where: str) -> None:
     for name in given:
         if name not in known:
-            close = difflib.get_close_matches(name, known, 1)
-            hint = f"Did you mean {close[0]}?" if close else f"There are {', '.join(known)}."
+            hint = did_you_mean(name, known, f"There are {', '.join(known)}.", 1)
             raise ConfigurationError(f"{where} does not know {name!r}.", hint)
 
 

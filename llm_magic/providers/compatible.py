@@ -1,6 +1,8 @@
-"""Any server that speaks the OpenAI protocol: proxies, gateways, llama.cpp, Ollama, OpenRouter and the like."""
+"""Any server of the OpenAI protocol: proxies, gateways, llama.cpp, Ollama, OpenRouter and the like."""
 
 from __future__ import annotations
+
+from dataclasses import replace
 
 from traitlets import Enum
 
@@ -26,9 +28,4 @@ class CompatibleProvider(Provider):
 
     def capabilities(self, model: str) -> Capabilities:
         """Return what the server can do, as `structured` says."""
-        return Capabilities(
-            api=self.api,
-            dialects=dict(model_info.COMPATIBLE[self.structured]),
-            store=False,
-            context=self.context(model),
-        )
+        return replace(super().capabilities(model), dialects=dict(model_info.COMPATIBLE[self.structured]))

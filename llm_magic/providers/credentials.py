@@ -1,98 +1,25 @@
-"""Secrets live outside the configuration, which only says where each one is; a secret never shows in a repr."""
+"""Credentials: where a provider's key comes from; none stands in the configuration or in a repr."""
 
 from __future__ import annotations
 
 import asyncio
 import importlib
 import inspect
-import os
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
+from llm_magic.config.references import Secret, variable, variable_of
 from llm_magic.errors import ConfigurationError
 
 KEYLESS = "EMPTY"
 """Sent as the key to servers that want none: the SDK refuses an empty one."""
 
-_REFERENCE = re.compile(r"(?:env:|os\.environ/)(.*)", re.DOTALL)
 _VARIABLE = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
 _IMPORT = re.compile(r"[A-Za-z_][\w.]*:[A-Za-z_][\w.]*")
 _HEADER_NAME = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+")  # RFC 9110, section 5.6.2: token
-_SECRET_HEADER = re.compile(r"auth|cookie|token(?!izer)|secret|password|api-?key|subscription-key", re.IGNORECASE)
 _WORDS_FOR_A_KEY = 'the name of an environment variable, "keyring:service/name", or "module:function"'
-
-
-class Secret(str):
-    """A string that does not show itself: only what sends it sees the text."""
-
-    __slots__ = ()
-
-    def __repr__(self) -> str:
-        return "'***'"
-
-
-def variable_of(text: str) -> str | None:
-    """Return the variable that a reference names, or None for text that is no reference.
-
-    >>> variable_of("env:MY_KEY"), variable_of("os.environ/MY_KEY"), variable_of("https://example.org")
-    ('MY_KEY', 'MY_KEY', None)
-
-    """
-    found = _REFERENCE.fullmatch(text)
-    return found[1].strip() if found else None
-
-
-def read(value: Any, where: str, *, openai: bool = False) -> Any:
-    """Return a value with its references replaced, in lists and dicts too: `env:NAME` and `os.environ/NAME`.
-
-    Parameters
-    ----------
-    value
-        A value from the configuration.
-    where
-        The setting, for errors.
-    openai
-        Whether variables named `OPENAI_…` may be read for it.
-
-    Raises
-    ------
-    ConfigurationError
-        The variable is not set, or not for this provider.
-
-    """
-    if isinstance(value, str):
-        name = variable_of(value)
-        return value if name is None else variable(name, where, openai=openai)
-    if isinstance(value, Mapping):
-        return {key: read(item, f"{where}[{key!r}]", openai=openai) for key, item in value.items()}
-    if isinstance(value, list | tuple):
-        return [read(item, where, openai=openai) for item in value]
-    return value
-
-
-def variable(name: str, where: str, *, openai: bool = False) -> Secret:
-    """Return the value of an environment variable, spaces around it removed.
-
-    Raises
-    ------
-    ConfigurationError
-        It is not set or empty, or an `OPENAI_…` one where only `openai` may send these.
-
-    """
-    if name.upper().startswith("OPENAI_") and name != "OPENAI_API_VERSION" and not openai:
-        raise ConfigurationError(
-            f"{where} names {name}, and only providers of class openai send OPENAI_* values.",
-            "Put the key of this server in a variable of its own and name that.",
-        )
-    value = os.environ.get(name, "").strip()
-    if not value:
-        raise ConfigurationError(
-            f"{where}: the environment variable {name} is not set.",
-            f"Set it before the kernel starts, or name another one in {where}.",
-        )
-    return Secret(value)
 
 
 @dataclass(frozen=True)
@@ -233,8 +160,3 @@ def check_header(name: str, value: str, where: str) -> None:
             f"{where}: the value of header {name} has a line break or a character outside ASCII.",
             "Remove it, or encode it as the server expects.",
         )
-
-
-def is_secret_header(name: str) -> bool:
-    """Whether a header of this name carries a secret."""
-    return _SECRET_HEADER.search(name) is not None

@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
-
-from traitlets import Enum
 
 from llm_magic.capabilities import Capabilities
 from llm_magic.errors import ConfigurationError
@@ -14,7 +13,7 @@ from llm_magic.providers.compatible import CompatibleProvider
 from llm_magic.urls import without_secrets
 
 
-class ExistingClientProvider(Provider):
+class ExistingClientProvider(CompatibleProvider):
     """A ready client of the SDK: `AsyncOpenAI`, `OpenAI`, or their Azure kin.
 
     Parameters
@@ -35,10 +34,6 @@ class ExistingClientProvider(Provider):
 
     kind = "ready"
 
-    structured = Enum(
-        list(model_info.COMPATIBLE), "json_schema", help="As for compatible servers: how an output type is asked for."
-    ).tag(config=True)
-
     def __init__(self, client: Any, *, name: str = "", **traits: Any) -> None:
         import openai
 
@@ -46,7 +41,7 @@ class ExistingClientProvider(Provider):
             raise ConfigurationError(
                 f"A {type(client).__name__} is no client of the openai package.", "Give an openai.AsyncOpenAI."
             )
-        self._ready = client
+        self._client = client
         super().__init__(name=name, **traits)
 
     def client(self) -> Any:
@@ -55,12 +50,12 @@ class ExistingClientProvider(Provider):
 
         from llm_magic.wire.attempts import hook
 
-        hook(self._ready, sync=isinstance(self._ready, OpenAI))
-        return self._ready
+        hook(self._client, sync=isinstance(self._client, OpenAI))
+        return self._client
 
     def url(self) -> str:
         """Return the client's base URL."""
-        return str(self._ready.base_url)
+        return str(self._client.base_url)
 
     def __repr__(self) -> str:
         return f"<{type(self).__name__} {self.name} {without_secrets(self.url())}>"
@@ -71,15 +66,10 @@ class ExistingClientProvider(Provider):
 
     def capabilities(self, model: str) -> Capabilities:
         """Return what the endpoint can do: newer models of OpenAI by their names, others as `structured` says."""
-        host = self._ready.base_url.host
+        host = self._client.base_url.host
         newer = host.endswith(("openai.com", "azure.com")) or model_info.is_reasoning(model)
-        return Capabilities(
-            api=self.api,
-            max_tokens_field="max_completion_tokens" if newer else "max_tokens",
-            dialects=dict(model_info.COMPATIBLE[self.structured]),
-            store=False,
-            context=self.context(model),
-        )
+        field: Any = "max_completion_tokens" if newer else "max_tokens"
+        return replace(super().capabilities(model), max_tokens_field=field)
 
     def copy_at(self, base_url: str, values: dict[str, Any]) -> Provider:
         """Return a provider for another URL; the client, with its key, stays behind on every host."""

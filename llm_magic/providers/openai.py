@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import os
+from dataclasses import replace
 from typing import Any
 from urllib.parse import urlsplit
 
 from llm_magic.capabilities import Capabilities
+from llm_magic.config.references import Secret
 from llm_magic.providers import credentials, model_info
 from llm_magic.providers.base import Provider
 from llm_magic.urls import checked
@@ -44,7 +46,7 @@ class OpenAIProvider(Provider):
                 return checked(found.strip(), "OPENAI_BASE_URL")
         return super().url()
 
-    def key(self) -> credentials.Secret | credentials.SecretCallable | None:
+    def key(self) -> Secret | credentials.SecretCallable | None:
         """Return the key that was named, or at home that of the environment."""
         if self.api_key_env or self.keyless:
             return super().key()
@@ -61,7 +63,7 @@ class OpenAIProvider(Provider):
                 recipe["organization"] or environment("OPENAI_ORG_ID") or environment("OPENAI_ORGANIZATION")
             )
             recipe["project"] = recipe["project"] or environment("OPENAI_PROJECT_ID")
-            recipe["ambient"] = credentials.Secret(environment("OPENAI_CUSTOM_HEADERS", ""))  # read by the SDK itself
+            recipe["ambient"] = Secret(environment("OPENAI_CUSTOM_HEADERS", ""))  # read by the SDK itself
         return recipe
 
     def key_hint(self) -> str:
@@ -76,10 +78,5 @@ class OpenAIProvider(Provider):
     def capabilities(self, model: str) -> Capabilities:
         """Return what a model of OpenAI's can do; what a proxy in its place takes is taken to be older."""
         newer = self.at_home or model_info.is_reasoning(model)
-        return Capabilities(
-            api=self.api,
-            max_tokens_field="max_completion_tokens" if newer else "max_tokens",
-            dialects=dict(model_info.OPENAI),
-            store=False,
-            context=self.context(model),
-        )
+        field: Any = "max_completion_tokens" if newer else "max_tokens"
+        return replace(super().capabilities(model), max_tokens_field=field, dialects=dict(model_info.OPENAI))

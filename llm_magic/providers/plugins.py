@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import difflib
 from functools import cache
 from typing import TYPE_CHECKING
 
+from llm_magic.close_matches import did_you_mean
 from llm_magic.errors import ConfigurationError
 from llm_magic.providers.credentials import imported
 
@@ -56,10 +56,9 @@ def load(name: str) -> type[Provider]:
                 f"Update or remove {package}; the other providers still work.",
             ) from error
     else:
-        close = difflib.get_close_matches(name, entries(), 1)
+        known = sorted(entries())
         raise ConfigurationError(
-            f"There is no provider class {name!r}.",
-            f"Did you mean {close[0]}?" if close else f"There are {', '.join(sorted(entries()))}.",
+            f"There is no provider class {name!r}.", did_you_mean(name, known, f"There are {', '.join(known)}.", 1)
         )
     if not (isinstance(loaded, type) and issubclass(loaded, Provider)):
         raise ConfigurationError(

@@ -1,123 +1,131 @@
-"""Model names as patterns: which route a name takes, and what a name with a wildcard becomes on its way."""
+"""The registry of providers: from the name of a model to the provider that answers for it."""
 
 from __future__ import annotations
 
-import re
-from collections.abc import Iterable, Mapping
+import asyncio
+import time
+from collections.abc import Coroutine, Iterable, Iterator, Mapping
 from contextlib import suppress
 from copy import deepcopy
 from dataclasses import dataclass, field, replace
 from importlib.util import find_spec
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeAlias
+from weakref import WeakKeyDictionary
 
 from traitlets import Dict, Unicode, observe
 from traitlets.config import Config, Configurable
 
-from llm_magic.close_matches import close_matches
-from llm_magic.config.precedence import layers, sources_of
-from llm_magic.errors import ConfigurationError, LLMError, ModelNotFoundError
+from llm_magic.close_matches import did_you_mean
+from llm_magic.config.precedence import SESSION, Layers, apply, find_project, read_project, sources_of
+from llm_magic.errors import ConfigurationError, LLMError, ModelNotFoundError, TimedOutError
 from llm_magic.providers import plugins
+from llm_magic.providers.litellm import Imported, read_config
+from llm_magic.providers.routes import SHIPPED, route
 
-if TYPE_CHECKING:
-    from llm_magic.config.precedence import Project
+if TYPE_CHECKING:  # loading the extension needs neither
     from llm_magic.providers.base import Provider
+    from llm_magic.providers.model_info import ModelCard
+
+FRESH = 60.0
+"""Seconds that a list of models counts as the one that the server has now."""
+Listed: TypeAlias = "dict[str, list[ModelCard] | LLMError]"
+"""What providers list, by their names; in place of the models, the error that says why there are none."""
+_GRACE = 2.0  # seconds that a provider may take beyond its request: for a key that is asked for, a name looked up
 
 
 @dataclass(frozen=True, slots=True)
-class Imported:
-    """What a file of another program gives: aliases by name, routes by pattern, settings of providers by name."""
+class Target:
+    """What a model name leads to.
 
-    aliases: Mapping[str, Any] = field(default_factory=dict)
-    routes: Mapping[str, str] = field(default_factory=dict)
-    providers: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
+    `model` is empty where the provider's first listed model is meant. `asked` is the name as it was given;
+    `defaults` are options that an alias sets, `fallbacks` the names to ask next.
+    """
 
+    provider: Provider
+    model: str
+    asked: str
+    defaults: Mapping[str, Any] = field(default_factory=dict)
+    fallbacks: tuple[str, ...] = ()
 
-NOTHING = Imported()
-
-SHIPPED = {
-    "gpt-*": "openai",
-    "chatgpt-*": "openai",
-    "o[0-9]*": "openai",
-    "ft:*": "openai",
-    "text-embedding-*": "openai",
-}
-"""The routes that hold where the configuration names no other for the same pattern."""
+    def at(self, base_url: str) -> Target:
+        """Return the same model asked for at another URL, without what belongs to this host."""
+        return replace(self, provider=self.provider.at(base_url))
 
 
-def route(name: str, routes: Mapping[str, str]) -> tuple[str, str] | None:
-    """Return the target of the route that a name takes, and the model's name there; None where none matches.
+class ProviderRegistry(Configurable):
+    """All providers by name: the classes' own instances, those of the configuration, and those registered.
 
-    The name itself comes before globs, a longer glob before a shorter one, and a glob matches the whole name. A
-    target is a provider, or `provider:model` in which each `*` stands for what the one of the pattern matched.
-
-    >>> route("gpt-4o", {"gpt-*": "openai", "gpt-4o": "eu"})
-    ('eu', 'gpt-4o')
-    >>> route("claude/opus", {"claude/*": "gateway:anthropic/*"})
-    ('gateway', 'anthropic/opus')
+    Examples
+    --------
+    >>> registry = ProviderRegistry(aliases={"small": {"model": "vllm:smollm2", "temperature": 0}})
+    >>> target = registry.resolve("small")
+    >>> target.provider.name, target.model, dict(target.defaults)
+    ('vllm', 'smollm2', {'temperature': 0})
 
     """
-    patterns = sorted(
-        (pattern for pattern, target in routes.items() if target), key=lambda item: (item != name, -len(item))
-    )
-    for pattern in patterns:
-        if pattern == name:
-            stars: tuple[str, ...] = ()
-        else:
-            found = _compile(pattern).fullmatch(name)
-            if found is None:
-                continue
-            stars = found.groups()
-        provider, _, model = routes[pattern].partition(":")
-        if not model:
-            return provider, name
-        return provider, _filled(model, stars)
-    return None
-
-
-def _filled(model: str, stars: tuple[str, ...]) -> str:
-    """Return a model's name with each `*` replaced by what the one of the pattern matched."""
-    matched = iter(stars)
-    return re.sub(r"\*", lambda _: next(matched, ""), model)
-
-
-def _compile(pattern: str) -> re.Pattern[str]:
-    """Return a glob as a regular expression that remembers what each `*` matched."""
-    parts = re.split(r"(\*|\?|\[[^\]]+\])", pattern)
-    written = {"*": "(.*)", "?": "."}
-    return re.compile("".join(_part(part, written) for part in parts), re.DOTALL)
-
-
-def _part(part: str, written: Mapping[str, str]) -> str:
-    if part.startswith("[") and part.endswith("]"):
-        inside = part[1:-1].replace("\\", r"\\").replace("[", r"\[")
-        return f"[^{inside[1:]}]" if inside.startswith("!") else f"[{inside}]"
-    return written.get(part) or re.escape(part)
-
-
-class Catalogue(Configurable):
-    """The named providers: the classes' own instances, those of the configuration, and those registered."""
 
     providers = Dict(
         key_trait=Unicode(),
         help='Named providers: {"eu": {"class": "azure", "azure_endpoint": "https://…"}}. `class` is openai, azure, '
         "vllm, compatible, local, the name of a class that a package adds, or module:Class; the rest are its settings.",
     ).tag(config=True)
+    aliases = Dict(
+        key_trait=Unicode(),
+        help='Names for models: {"fast": "vllm:smollm2", "careful": {"model": "eu:gpt-4o", "temperature": 0, '
+        '"fallbacks": ["fast"]}}.',
+    ).tag(config=True)
+    routes = Dict(
+        key_trait=Unicode(),
+        value_trait=Unicode(),
+        help='Providers by model name: {"claude-*": "gateway"}; a target gateway:anthropic/* renames the model; an '
+        "empty target takes a shipped route away. The shipped ones send "
+        f"{', '.join(SHIPPED)} to openai.",
+    ).tag(config=True)
+    litellm_config = Unicode("", help="Path of a LiteLLM config.yaml whose model_list is taken over.").tag(config=True)
 
     def __init__(self, **traits: Any) -> None:
         self._built: dict[str, tuple[Mapping[str, Any], Provider]] = {}
         self._registered: dict[str, Provider] = {}
         self._gone: list[Provider] = []
+        self._imported: tuple[object, Imported] = (None, Imported())
+        self._listed: WeakKeyDictionary[Provider, float] = WeakKeyDictionary()
         self.problem: LLMError | None = None
         """What is wrong with the project's configuration; raised by the next cell."""
-        self.project: Project | None = None
-        self.session = Config()
-        """What `%config` has set since."""
         self.shelf: list[Any] | None = None
         """The list of configurables that `%config` knows (`shell.configurables`); providers are put there."""
         super().__init__(**traits)
-        self.profile: Config = deepcopy(self.config)
+        self.layers = Layers(deepcopy(self.config))
         sources_of(self)
+
+    def apply_project(self, settings: Configurable, folder: Path | None = None) -> None:
+        """Put the project's settings over those of the profile. An error is kept, and raised by the first cell.
+
+        Parameters
+        ----------
+        settings
+            Those of the cells; as this registry, freshly made from the profile's configuration.
+        folder
+            Where to look first; the notebook's folder, which a kernel starts in.
+
+        """
+        sources_of(settings)
+        try:
+            path = find_project(folder or Path.cwd())
+            if path is None:
+                return
+            classes = {entry.value.rpartition(":")[2] for entry in plugins.entries().values()} | {"Provider"}
+            project = read_project(path, settings, self, classes)
+            apply(project.settings, settings, project.source)
+            self.layers.project = project
+            apply(project.registry, self, project.source)
+        except ConfigurationError as error:
+            self.problem = error
+
+    def raise_problem(self) -> None:
+        """Raise what is wrong with the project's configuration, if anything is."""
+        if self.problem is not None:
+            raise type(self.problem)(self.problem.message, self.problem.hint)  # a new one: it shows itself once
 
     def update_config(self, config: Config) -> None:
         """Take over what `%config` sets, for the providers that there are and those still to be made.
@@ -134,18 +142,53 @@ class Catalogue(Configurable):
                     self.get(name)
         for _, provider in self._built.values():
             provider.check_config(config)
-        self.session.merge(config)
+        self.layers.session.merge(config)
         super().update_config(config)
         for _, provider in self._built.values():
             provider.update_config(config)
 
+    def sections(self) -> Iterator[tuple[str, Configurable]]:
+        """Yield the sections of the configuration below the settings: the registry's own, then the providers'."""
+        yield "ProviderRegistry", self
+        for provider in self.all().values():
+            if not isinstance(provider, LLMError):
+                yield type(provider).__name__ if provider.name == provider.kind else provider.name, provider
+
+    def owner(self, section: str, trait: str) -> Configurable | None:
+        """Return an object that a setting belongs to: the registry, the provider of a name, or one of a class.
+
+        Raises
+        ------
+        ConfigurationError
+            The provider has no such setting, or is configured wrongly.
+
+        """
+        if section in {"", "ProviderRegistry"}:
+            return self if trait in self.traits(config=True) else None
+        known = [self.get(section)] if section in self.names() else self.all().values()
+        for provider in known:
+            if not isinstance(provider, LLMError) and section in {provider.name, type(provider).__name__}:
+                provider.check_names({trait: None}, section)
+                return provider
+        return None
+
     def specs(self) -> dict[str, Mapping[str, Any]]:
-        """Return the settings of the named providers, by name."""
-        return dict(self.providers)
+        """Return the named providers' settings: those of the LiteLLM configuration, and over them our own."""
+        return {**self._import().providers, **self.providers}
 
     def names(self) -> list[str]:
         """Return the names of all providers: the configured ones first."""
         return list(dict.fromkeys([*self._registered, *self.specs(), *plugins.entries()]))
+
+    def all(self) -> dict[str, Provider | LLMError]:
+        """Return all providers by name; in place of one that cannot be made, the error that says why."""
+        return {name: self._or_error(name) for name in self.names()}
+
+    def _or_error(self, name: str) -> Provider | LLMError:
+        try:
+            return self.get(name)
+        except LLMError as error:
+            return error
 
     def get(self, name: str) -> Provider:
         """Return a provider by its name.
@@ -160,10 +203,9 @@ class Catalogue(Configurable):
             return self._registered[name]
         spec = self.specs().get(name)
         if spec is None and name not in plugins.entries():
-            close = close_matches(name, self.names())
+            names = self.names()
             raise ConfigurationError(
-                f"There is no provider {name!r}.",
-                f"Did you mean {close[0]}?" if close else f"There are {', '.join(self.names())}.",
+                f"There is no provider {name!r}.", did_you_mean(name, names, f"There are {', '.join(names)}.", 1)
             )
         spec = {} if spec is None else spec
         known = self._built.get(name)
@@ -184,10 +226,11 @@ class Catalogue(Configurable):
                 'Write {"name": {"class": "compatible", "base_url": "http://…/v1"}}; a name has no colon.',
             )
         cls = plugins.load(str(spec.get("class", name)))
-        cls.check_names({key: value for key, value in spec.items() if key != "class"}, f"The provider {name}")
+        own = {trait: value for trait, value in spec.items() if trait != "class"}
+        cls.check_names(own, f"The provider {name}")
         provider = cls(parent=self, name=name)
-        sources = sources_of(provider)
-        for source, values in layers(self, provider, name, spec):
+        sources, by_session = sources_of(provider), sources_of(self).of("providers") == SESSION
+        for source, values in self.layers.of(provider, name, own, by_session=by_session):
             cls.check_names(values, f"{source}: {cls.__name__}")
             sources.load(provider, values, source)
         return provider
@@ -270,74 +313,65 @@ class Catalogue(Configurable):
     def _drop(self, name: str) -> None:
         _, provider = self._built.pop(name)
         self._gone.append(provider)
+        self._off_the_shelf(provider)
+
+    def _off_the_shelf(self, provider: Provider) -> None:
         if self.shelf is not None:
             self.shelf[:] = [item for item in self.shelf if item is not provider]
 
-    def _all(self) -> Iterable[Provider]:
+    def _ever_made(self) -> Iterable[Provider]:
         return [*(provider for _, provider in self._built.values()), *self._registered.values(), *self._gone]
 
     async def aclose(self) -> None:
         """Close every client, on the loop that used them."""
-        for provider in self._all():
+        for provider in self._ever_made():
             await provider.aclose()
         self._gone = []
 
     def close(self) -> None:
         """Stop what providers started besides clients: the embedded server."""
-        for provider in self._all():
+        for provider in self._ever_made():
             provider.close()
-            if self.shelf is not None:
-                self.shelf[:] = [item for item in self.shelf if item is not provider]
+            self._off_the_shelf(provider)
 
+    def list_models(
+        self, names: Iterable[str], *, patience: float, refresh: bool = False
+    ) -> Coroutine[Any, Any, Listed]:
+        """Ask providers for their models, all at the same time; the result has a list of each, or why there is none.
 
-@dataclass(frozen=True, slots=True)
-class Target:
-    """What a model name leads to.
+        Parameters
+        ----------
+        names
+            The providers.
+        patience
+            Seconds that a server has for its list; whatever it does, little more is waited.
+        refresh
+            Whether to ask where the list is of the last minute, too.
 
-    `model` is empty where the provider's first listed model is meant. `asked` is the name as it was given;
-    `defaults` are options that an alias sets, `fallbacks` the names to ask next.
-    """
+        """
+        providers = {name: self._or_error(name) for name in names}
 
-    provider: Provider
-    model: str
-    asked: str
-    defaults: Mapping[str, Any] = field(default_factory=dict)
-    fallbacks: tuple[str, ...] = ()
+        async def ask_all() -> Listed:
+            asking = (self._list(provider, patience, refresh=refresh) for provider in providers.values())
+            return dict(zip(providers, await asyncio.gather(*asking), strict=True))
 
-    def at(self, base_url: str) -> Target:
-        """Return the same model asked for at another URL, without what belongs to this host."""
-        return replace(self, provider=self.provider.at(base_url))
+        return ask_all()
 
-
-class ProviderRegistry(Catalogue):
-    """All providers by name: the classes' own instances, those of the configuration, and those registered.
-
-    Examples
-    --------
-    >>> registry = ProviderRegistry(aliases={"small": {"model": "vllm:smollm2", "temperature": 0}})
-    >>> target = registry.resolve("small")
-    >>> target.provider.name, target.model, dict(target.defaults)
-    ('vllm', 'smollm2', {'temperature': 0})
-
-    """
-
-    aliases = Dict(
-        key_trait=Unicode(),
-        help='Names for models: {"fast": "vllm:smollm2", "careful": {"model": "eu:gpt-4o", "temperature": 0, '
-        '"fallbacks": ["fast"]}}.',
-    ).tag(config=True)
-    routes = Dict(
-        key_trait=Unicode(),
-        value_trait=Unicode(),
-        help='Providers by model name: {"claude-*": "gateway"}; a target gateway:anthropic/* renames the model; an '
-        "empty target takes a shipped route away. The shipped ones send "
-        f"{', '.join(SHIPPED)} to openai.",
-    ).tag(config=True)
-    litellm_config = Unicode("", help="Path of a LiteLLM config.yaml whose model_list is taken over.").tag(config=True)
-
-    def __init__(self, **traits: Any) -> None:
-        self._imported: tuple[object, Imported] | None = None
-        super().__init__(**traits)
+    async def _list(
+        self, provider: Provider | LLMError, patience: float, *, refresh: bool
+    ) -> list[ModelCard] | LLMError:
+        if isinstance(provider, LLMError):
+            return provider
+        asks = refresh or time.monotonic() - self._listed.get(provider, float("-inf")) > FRESH
+        try:
+            cards = await asyncio.wait_for(provider.list_models(asks, patience=patience), patience + _GRACE)
+        except TimeoutError:
+            return TimedOutError(f"{provider.origin()} has not answered within {patience + _GRACE:.0f} s.")
+        except LLMError as error:
+            return error
+        if asks:
+            self._listed[provider] = time.monotonic()
+        return cards
 
     def resolve(self, name: str) -> Target:
         """Return what a model name leads to.
@@ -356,8 +390,7 @@ class ProviderRegistry(Catalogue):
             The configuration of the provider is wrong.
 
         """
-        if self.problem is not None:
-            raise type(self.problem)(self.problem.message, self.problem.hint)  # a new one: it shows itself once
+        self.raise_problem()
         return replace(self._resolve(name.strip(), ()), asked=name.strip())
 
     def _resolve(self, name: str, seen: tuple[str, ...]) -> Target:
@@ -378,7 +411,11 @@ class ProviderRegistry(Catalogue):
                     f"There are {', '.join(self.names())}.",
                 )
             return Target(self.get(provider), model, name)
-        raise self._unknown(name)
+        meant = did_you_mean(name, self.model_names())
+        raise ModelNotFoundError(
+            f"No provider answers to the model {name!r}.",
+            f"{meant} Say provider:model with one of {', '.join(self.names())}.".lstrip(),
+        )
 
     def _of_alias(self, name: str, alias: object, seen: tuple[str, ...]) -> Target:
         entry = {"model": alias} if isinstance(alias, str) else dict(alias) if isinstance(alias, Mapping) else {}
@@ -394,18 +431,6 @@ class ProviderRegistry(Catalogue):
             )
         target = self._resolve(model, seen)
         return replace(target, defaults={**target.defaults, **entry}, fallbacks=tuple(fallbacks) or target.fallbacks)
-
-    def _unknown(self, name: str) -> ModelNotFoundError:
-        close = self.suggestions(name)
-        meant = f"Did you mean {' or '.join(close)}? " if close else ""
-        return ModelNotFoundError(
-            f"No provider answers to the model {name!r}.",
-            f"{meant}Say provider:model with one of {', '.join(self.names())}.",
-        )
-
-    def suggestions(self, name: str) -> list[str]:
-        """Return known names close to one."""
-        return close_matches(name, self.model_names())
 
     def model_names(self) -> list[str]:
         """Return all that `--model` takes and that is known without asking a server."""
@@ -438,17 +463,12 @@ class ProviderRegistry(Catalogue):
         """Return the aliases of the LiteLLM configuration and, over them, our own."""
         return {**self._import().aliases, **self.aliases}
 
-    def specs(self) -> dict[str, Mapping[str, Any]]:
-        """Return the named providers' settings: those of the LiteLLM configuration, and over them our own."""
-        return {**self._import().providers, **self.providers}
-
     def _import(self) -> Imported:
+        """Return what the LiteLLM configuration gives, read anew when the file has changed."""
         if not self.litellm_config:
-            return NOTHING
-        from llm_magic.providers.litellm import read_config
-
+            return Imported()
         path = Path(self.litellm_config).expanduser()
         stamp = (path, path.stat().st_mtime_ns if path.exists() else None)
-        if self._imported is None or self._imported[0] != stamp:
+        if self._imported[0] != stamp:
             self._imported = (stamp, read_config(path))
         return self._imported[1]

@@ -2,18 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import asyncio
+import importlib
+import os
+import threading
+from collections.abc import Callable, Mapping
+from contextlib import suppress
 from dataclasses import replace
 from typing import Any
 
 from traitlets import Bool, Dict, Unicode, Union
 
 from llm_magic.capabilities import Capabilities
-from llm_magic.errors import ContextOverflowError, LLMError, UnsupportedError
-from llm_magic.messages import Image, user
+from llm_magic.errors import ConfigurationError, ContextOverflowError, LLMError, PromptError, UnsupportedError
+from llm_magic.messages import Image, Message, user
 from llm_magic.providers import model_info
 from llm_magic.providers.base import Provider
-from llm_magic.providers.chat_template import Template
 from llm_magic.request import Parameters, Request
 from llm_magic.urls import with_v1
 
@@ -47,7 +51,7 @@ class VLLMProvider(Provider):
     ).tag(config=True)
 
     def __init__(self, *, name: str = "", **traits: Any) -> None:
-        self._template: Template | None = None
+        self._template: ChatTemplate | None = None
         super().__init__(name=name, **traits)
 
     def url(self) -> str:
@@ -57,32 +61,22 @@ class VLLMProvider(Provider):
     def capabilities(self, model: str) -> Capabilities:
         """Return what vLLM can do."""
         dialects = model_info.VLLM if self.structured_outputs is not False else model_info.OPENAI
-        return Capabilities(
-            api="completions" if self.tokenizer else self.api,
-            dialects=dict(dialects),
-            tools=not self.tokenizer,
-            store=False,
-            context=self.context(model),
-        )
+        common = replace(super().capabilities(model), dialects=dict(dialects))
+        return replace(common, api="completions", tools=False) if self.tokenizer else common
 
     async def prepare(self, report: Callable[[str], None]) -> None:
         """Learn the models' contexts, and load the tokenizer where there is one."""
         if self.tokenizer:
             await self.template().load(report)
         if self._cards is None:
-            from llm_magic.wire import models
+            with suppress(LLMError):  # the request itself will say what is wrong
+                await self.ask_for_models(_LISTING_SECONDS, 0)
 
-            try:  # the request itself will say what is wrong
-                raw = await models.list_models(self.client(), self.origin(), timeout=_LISTING_SECONDS, max_retries=0)
-            except LLMError:
-                return
-            self.keep_cards(raw)
-
-    def template(self) -> Template:
+    def template(self) -> ChatTemplate:
         """Return the chat template of the tokenizer."""
         name, revision = self.read("tokenizer"), self.read("tokenizer_revision")
         if self._template is None or self._template.names != (name, revision):
-            self._template = Template(str(name), str(revision))
+            self._template = ChatTemplate(str(name), str(revision))
         return self._template
 
     async def adapt(self, request: Request, capabilities: Capabilities) -> Request:
@@ -180,3 +174,91 @@ class VLLMProvider(Provider):
             return None
         count = found.get("count") if isinstance(found, dict) else None
         return count if isinstance(count, int) else None
+
+
+class ChatTemplate:
+    """A model's chat template, applied on this side by `transformers`; the tokenizer is loaded at first use, and kept.
+
+    Parameters
+    ----------
+    name
+        Hugging Face name, or the path of a folder.
+    revision
+        Branch, tag or commit; empty for the default.
+
+    """
+
+    def __init__(self, name: str, revision: str = "") -> None:
+        self.names = (name, revision)
+        self._lock = threading.Lock()
+        self._loaded: Any = None
+
+    async def load(self, report: Callable[[str], None]) -> None:
+        """Load the tokenizer on a thread.
+
+        Raises
+        ------
+        ConfigurationError
+            The extra is not installed, or there is no such tokenizer, or it has no chat template.
+
+        """
+        if self._loaded is None:
+            report(f"loading the tokenizer {self.names[0]}…")
+            await asyncio.to_thread(self._tokenizer)
+
+    def _tokenizer(self) -> Any:
+        with self._lock:
+            if self._loaded is None:
+                self._loaded = _load(*self.names)
+            return self._loaded
+
+    async def apply(self, messages: tuple[Message, ...], arguments: Mapping[str, Any]) -> tuple[str, int]:
+        """Return the prompt for a conversation, ending where the assistant begins, and its number of tokens.
+
+        Raises
+        ------
+        PromptError
+            The template refuses the conversation.
+
+        """
+        return await asyncio.to_thread(self._apply, messages, arguments)
+
+    def _apply(self, messages: tuple[Message, ...], arguments: Mapping[str, Any]) -> tuple[str, int]:
+        tokenizer = self._tokenizer()
+        turns = [{"role": message.role, "content": message.text} for message in messages]
+        try:
+            prompt = tokenizer.apply_chat_template(turns, tokenize=False, add_generation_prompt=True, **arguments)
+        except Exception as error:
+            raise PromptError(
+                f"The chat template of {self.names[0]} refuses this conversation: {error}",
+                "Leave the system prompt or the history out (--once), or unset the tokenizer.",
+            ) from error
+        return str(prompt), self.count(str(prompt))
+
+    def count(self, prompt: str) -> int:
+        """Return the number of tokens of a prompt that a template has written."""
+        return len(self._tokenizer().encode(prompt, add_special_tokens=False))
+
+
+def _load(name: str, revision: str) -> Any:
+    try:
+        os.environ.setdefault("TRANSFORMERS_NO_ADVISORY_WARNINGS", "1")  # it misses PyTorch, which is not needed here
+        transformers: Any = importlib.import_module("transformers")
+    except ImportError:
+        raise ConfigurationError(
+            "VLLMProvider.tokenizer needs the package transformers.", 'pip install "llm_magic[tokenizer]"'
+        ) from None
+    try:
+        tokenizer = transformers.AutoTokenizer.from_pretrained(name, **({"revision": revision} if revision else {}))
+    except Exception as error:
+        at = f" at revision {revision}" if revision else ""
+        reason = f"{type(error).__name__}: {str(error).strip().partition(chr(10))[0]}"
+        raise ConfigurationError(
+            f"The tokenizer {name}{at} cannot be loaded: {reason}",
+            "Give a Hugging Face name, or the path of a folder with tokenizer.json.",
+        ) from error
+    if not getattr(tokenizer, "chat_template", None):
+        raise ConfigurationError(
+            f"The tokenizer {name} has no chat template.", "Unset the tokenizer: the server applies its own."
+        )
+    return tokenizer

@@ -1,10 +1,10 @@
-"""The work of one cell: plan it, ask, follow the answer on screen, keep what it leaves behind.
+"""The session: what the cells of one notebook share, and the work of one cell from its plan to what it leaves behind.
 
 ```
-line, body ─arguments→ options     body + namespace ─prompt→ parts     type ─output→ constraint
+line, body ─options→ Options       body + namespace ─prompt→ parts      type ─output→ constraint
 name ─registry→ provider, model    conversation + parts ─messages→ turns
-(turns, options, constraint, capabilities) ─compose→ request ─wire, on the loop→ events
-events ─fold→ response so far ─display→ screen     response ─output→ value ─conversation, ledger→ kept
+(turns, Options, constraint, capabilities) ─compose→ Request ─wire, on the loop→ events
+events ─Draft→ response so far ─display→ screen    response ─output→ value ─conversation, usage→ kept
 ```
 """
 
@@ -12,31 +12,32 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Hashable
+from collections.abc import Callable, Hashable
 from contextlib import suppress
+from functools import partial
 from typing import TYPE_CHECKING
 
 from llm_magic.background_loop import BackgroundLoop
 
 if TYPE_CHECKING:
+    from llm_magic.background_loop import Emit
     from llm_magic.config.settings import Settings
-    from llm_magic.conversation import Conversations, Turn
+    from llm_magic.conversation import Conversation, Conversations, Turn
     from llm_magic.display import View
+    from llm_magic.ledger import Ledger
     from llm_magic.providers.registry import ProviderRegistry
     from llm_magic.response import Response
     from llm_magic.session.job import Job
     from llm_magic.session.plan import Cell, Plan
     from llm_magic.session.run import Run
-    from llm_magic.usage import Ledger
+    from llm_magic.session.screen import Screen
+    from llm_magic.session.tool_runner import RunEvent
     from llm_magic.wire.call import Preview
     from llm_magic.wire.embeddings import Embedded
 
 
-_CENT = 0.01
-
-
 class Session:
-    """Everything that cells of one notebook share.
+    """What the cells of one notebook share: settings, providers, the loop, conversations, usage.
 
     Parameters
     ----------
@@ -73,23 +74,47 @@ class Session:
     def ledger(self) -> Ledger:
         """What was used so far."""
         if self._ledger is None:
-            from llm_magic.usage import Ledger
+            from llm_magic.ledger import Ledger
 
             self._ledger = Ledger()
         return self._ledger
 
     def plan(self, cell: Cell) -> Plan:
-        """Resolve a cell against the settings, the providers and its conversation."""
-        turns: tuple[Turn, ...] = ()
-        if not cell.options.once:
-            chat = self.conversations.get(cell.options.chat or self.settings.chat)
-            turns = chat.before(cell.cell_id, self.settings.history_turns, part=cell.part)
+        """Resolve a cell against the settings, the providers and its conversation; nothing is sent.
+
+        Raises
+        ------
+        InputError
+            Whatever is wrong with the cell.
+
+        """
         from llm_magic.session.plan import plan
 
+        turns: tuple[Turn, ...] = ()
+        if not cell.options.once:
+            turns = self._chat(cell).before(cell.cell_id, self.settings.history_turns, part=cell.part)
         return plan(cell, self.settings, self.registry, turns)
 
-    def start(self, cell: Cell) -> Run:
-        """Resolve a cell, ready to be shown.
+    def ask(self, cell: Cell, view: View) -> Response:
+        """Do the work of one cell, show it, and keep what it leaves behind.
+
+        Raises
+        ------
+        LLMError
+            Nothing was sent, the server failed, or the answer cannot be used; `response` of the error holds what came.
+        Interrupted
+            The user interrupted; its `response` holds what came.
+
+        """
+        return self._begin(cell, view).follow()
+
+    def ask_in_background(
+        self, cell: Cell, view: View, bind: Callable[[Response], None], tell: Callable[[Exception], None]
+    ) -> Job:
+        """Begin the work of one cell, and return at once.
+
+        `bind` is called with the response when it is complete, before the job is done; `tell` with the error that
+        there is in its place.
 
         Raises
         ------
@@ -97,30 +122,31 @@ class Session:
             Whatever is wrong with the cell; nothing was sent.
 
         """
+        from llm_magic.session.job import Job
+
+        return Job(self._begin(cell, view), bind, tell, self.jobs)
+
+    def _begin(self, cell: Cell, view: View) -> Screen:
         from llm_magic.session.run import Run
+        from llm_magic.session.screen import Screen
 
-        return Run(self.plan(cell))
+        run = Run(self.plan(cell))
+        return Screen(run, view, self.loop, partial(self.answer, run), footer=self.settings.footer)
 
-    def show(self, cell: Cell, run: Run, view: View) -> Response:
-        """Do the work of one cell, to its end, and keep what it leaves behind.
+    async def answer(self, run: Run, emit: Emit[RunEvent]) -> Response:
+        """Await the answer of a run, and keep what it leaves behind: its usage, and a turn of its conversation.
 
         Raises
         ------
         LLMError
-            Nothing was sent, the server failed, or the answer cannot be used; `response` holds what came.
-        KeyboardInterrupt
-            The user interrupted; `run.response` holds what came.
+            As for `ask`.
 
         """
-        from llm_magic.session.screen import follow
-
-        view.begin(run.plan.choices[0].target.asked)
         try:
-            response = follow(run, view, self.loop)
+            response = await run.answer(emit)
         finally:
             self.account(run)
-        self.keep(cell, run)
-        view.finish(response, footer(response) if self.settings.footer else "")
+        self._keep(run)
         return response
 
     def account(self, run: Run) -> None:
@@ -128,14 +154,18 @@ class Session:
         if run.response is not None:
             self.ledger.add(run.response)
 
-    def keep(self, cell: Cell, run: Run) -> None:
-        """Make the cell a turn of its conversation."""
+    def _keep(self, run: Run) -> None:
+        """Make a cell a turn of its conversation."""
+        cell = run.plan.cell
         if cell.options.once:
             return
         from llm_magic.conversation import Turn
 
-        turn = Turn(cell.cell_id, run.transcript, run.plan.choices[0].target.asked, time.time(), cell.part)
-        self.conversations.get(cell.options.chat or self.settings.chat).record(turn)
+        turn = Turn(cell.cell_id, run.transcript, run.plan.models[0].target.asked, time.time(), cell.part)
+        self._chat(cell).record(turn)
+
+    def _chat(self, cell: Cell) -> Conversation:
+        return self.conversations.get(cell.options.chat or self.settings.chat)
 
     def preview(self, cell: Cell) -> Preview:
         """Return the request that a cell would send first; nothing is sent."""
@@ -152,26 +182,3 @@ class Session:
             self.loop.run(asyncio.wait_for(self.registry.aclose(), 2))
         self.loop.close()
         self.registry.close()
-
-
-def footer(response: Response) -> str:
-    """Return the quiet line below an answer: model, tokens, time, cost, history.
-
-    >>> from llm_magic.response import Response
-    >>> from llm_magic.events import Usage
-    >>> footer(Response(model="local:smollm2", usage=Usage(12, 34), seconds=1.23, history_turns=2))
-    'local:smollm2 · 12 → 34 tokens · 1.2 s · 2 turns of history'
-    >>> footer(Response(model="vllm:", provider="vllm", model_reported="smollm2", seconds=0.5))
-    'vllm:smollm2 · 0.5 s'
-
-    """
-    open_model = response.model.rstrip(":") == response.provider  # the provider's first one, whatever that is
-    facts = [f"{response.provider}:{response.model_reported}" if open_model else response.model]
-    if response.usage is not None:
-        facts.append(f"{response.usage.input_tokens:,} → {response.usage.output_tokens:,} tokens")
-    facts.append(f"{response.seconds:.1f} s")
-    if response.cost is not None:
-        facts.append(f"${response.cost:.2g}" if response.cost < _CENT else f"${response.cost:.2f}")
-    if response.history_turns:
-        facts.append(f"{response.history_turns} turn{'s' * (response.history_turns > 1)} of history")
-    return " · ".join(facts)

@@ -8,11 +8,8 @@ from contextlib import aclosing
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
-from llm_magic.errors import AuthenticationError
 from llm_magic.events import Event, Note, Progress, TextDelta, ToolCallDelta
 from llm_magic.session.plan import Plan, PlannedModel, compose
-from llm_magic.wire import call as wire
-from llm_magic.wire.call import Call, Preview
 
 if TYPE_CHECKING:
     from llm_magic.background_loop import Emit
@@ -20,13 +17,14 @@ if TYPE_CHECKING:
     from llm_magic.output.dialects import Structure
     from llm_magic.providers.base import Provider
     from llm_magic.request import Request
+    from llm_magic.wire.call import Preview
 
 
 @dataclass(frozen=True, slots=True)
 class BoundModel:
     """A model and its endpoint: all that the rounds of one cell share."""
 
-    choice: PlannedModel
+    planned: PlannedModel
     provider: Provider
     model: str
     capabilities: Capabilities
@@ -34,70 +32,62 @@ class BoundModel:
 
     def first_request(self, plan: Plan) -> Request:
         """Return the request that a plan begins with."""
-        return compose(plan, self.choice, self.model, self.capabilities, self.structure)
+        return compose(plan, self.planned, self.model, self.capabilities, self.structure)
 
-    async def call(self, request: Request) -> Call:
-        """Address a request."""
-        options = self.choice.options
-        return Call(
-            client=self.provider.client(),
-            origin=self.provider.origin(self.model),
-            capabilities=self.capabilities,
-            request=await self.provider.adapt(request, self.capabilities),
-            timeout=options.timeout,
-            max_retries=options.retries,
-        )
-
-    async def exchange(self, request: Request) -> AsyncGenerator[list[Event], None]:
+    def exchange(self, request: Request) -> AsyncGenerator[list[Event], None]:
         """Send a request and yield what comes; what a server would surely refuse is refused here, in better words."""
-        await self.provider.check(request, self.capabilities)
+        options = self.planned.options
+        stream = self.provider.exchange(
+            request, self.capabilities, timeout=options.timeout, max_retries=options.retries
+        )
         forced = self.structure is not None and self.structure.dialect == "tool_call"
-        try:
-            async with aclosing(wire.exchange(await self.call(request))) as stream:
-                async for batch in stream:
-                    yield [_as_text(event) for event in batch] if forced else batch
-        except AuthenticationError as error:
-            error.hint = self.provider.key_hint() or error.hint
-            raise
+        return _as_text(stream) if forced else stream
 
 
-def _as_text(event: Event) -> Event:
+async def _as_text(stream: AsyncGenerator[list[Event], None]) -> AsyncGenerator[list[Event], None]:
     """Turn the arguments of a forced tool call, which are the answer, into its text."""
-    return TextDelta(event.arguments, event.index) if isinstance(event, ToolCallDelta) else event
+    async with aclosing(stream):
+        async for batch in stream:
+            yield [
+                TextDelta(event.arguments, event.index) if isinstance(event, ToolCallDelta) else event
+                for event in batch
+            ]
 
 
-async def prepare(plan: Plan, choice: PlannedModel, emit: Emit[Event]) -> BoundModel:
+async def prepare(plan: Plan, planned: PlannedModel, emit: Emit[Event]) -> BoundModel:
     """Get a model ready and learn what it can do; `emit` gets the progress."""
-    target, provider = choice.target, choice.target.provider
+    target, provider = planned.target, planned.target.provider
     loop = asyncio.get_running_loop()
 
     def report(text: str) -> None:  # from any thread
         asyncio.run_coroutine_threadsafe(emit([Progress(text)]), loop)
 
     await provider.prepare(report)
-    asked = _asked(plan, choice, target.model or await provider.first_model())
-    if asked.structure is not None and asked.structure.notes:
-        await emit([Note(note) for note in asked.structure.notes])
-    return asked
+    bound = _bind(plan, planned, target.model or await provider.first_model())
+    if bound.structure is not None and bound.structure.notes:
+        await emit([Note(note) for note in bound.structure.notes])
+    return bound
 
 
 async def preview(plan: Plan) -> Preview:
     """Return the first request of a plan as it would be sent; nothing is sent, started or listed."""
-    choice = plan.choices[0]
-    listed = choice.target.provider.cached_models or ()
-    asked = _asked(plan, choice, choice.target.model or (listed[0].id if listed else "(the first model listed)"))
-    return await wire.preview(await asked.call(asked.first_request(plan)))
+    planned = plan.models[0]
+    provider, options = planned.target.provider, planned.options
+    listed = provider.cached_models or ()
+    bound = _bind(plan, planned, planned.target.model or (listed[0].id if listed else "(the first model listed)"))
+    request = bound.first_request(plan)
+    return await provider.preview(request, bound.capabilities, timeout=options.timeout, max_retries=options.retries)
 
 
-def _asked(plan: Plan, choice: PlannedModel, model: str) -> BoundModel:
+def _bind(plan: Plan, planned: PlannedModel, model: str) -> BoundModel:
     """Put together what is known of one model."""
-    provider = choice.target.provider
+    provider = planned.target.provider
     capabilities = provider.capabilities(model)
-    if choice.options.api is not None:
-        capabilities = replace(capabilities, api=choice.options.api)
+    if planned.options.api is not None:
+        capabilities = replace(capabilities, api=planned.options.api)
     structure = None
     if plan.spec is not None:
         from llm_magic.output.dialects import apply
 
         structure = apply(plan.spec, capabilities)
-    return BoundModel(choice, provider, model, capabilities, structure)
+    return BoundModel(planned, provider, model, capabilities, structure)

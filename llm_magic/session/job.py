@@ -6,17 +6,11 @@ import asyncio
 import contextvars
 import threading
 from collections.abc import Callable, Generator
-from concurrent.futures import Future
-from typing import TYPE_CHECKING, Any
+from concurrent.futures import CancelledError, Future
+from typing import Any
 
-from llm_magic.errors import LLMError
-
-if TYPE_CHECKING:
-    from llm_magic.display import View
-    from llm_magic.response import Response
-    from llm_magic.session import Session
-    from llm_magic.session.plan import Cell
-    from llm_magic.session.run import Run
+from llm_magic.response import Response
+from llm_magic.session.screen import Screen
 
 
 class Job:
@@ -24,41 +18,47 @@ class Job:
 
     Parameters
     ----------
-    session, cell, run
-        What runs.
-    view
-        Shows it, in the cell that began it.
-    remember
+    screen
+        Shows what runs, in the cell that began it.
+    bind
         Called with the response when it is complete, before the job is done: it binds the variable.
+    tell
+        Called with the error where there is none.
+    running
+        The jobs that run; this one is among them until it is done.
 
     """
 
     def __init__(
-        self, session: Session, cell: Cell, run: Run, view: View, remember: Callable[[Response], None]
+        self,
+        screen: Screen,
+        bind: Callable[[Response], None],
+        tell: Callable[[Exception], None],
+        running: set[Job],
     ) -> None:
-        self._run = run
-        self._shown_in: int | None = None  # as of a Response
+        self._screen = screen
+        self._bind = bind
+        self._tell = tell
+        self._running = running
         self._future: Future[Response] = Future()
-        self._model = run.plan.choices[0].target.asked
-
-        def work() -> None:
-            try:
-                response = session.show(cell, run, view)
-                remember(response)
-            except BaseException as error:  # noqa: BLE001 - whatever it is belongs to whoever asks for the result
-                session.jobs.discard(self)
-                if isinstance(error, LLMError):
-                    view.note(f"{type(error).__name__}: {error}")
-                if not self._future.cancelled():
-                    self._future.set_exception(error)
-            else:
-                session.jobs.discard(self)
-                if not self._future.cancelled():
-                    self._future.set_result(response)
-
-        session.jobs.add(self)
+        running.add(self)
         context = contextvars.copy_context()
-        threading.Thread(target=context.run, args=(work,), name="llm_magic job", daemon=True).start()
+        threading.Thread(target=context.run, args=(self._work,), name="llm_magic job", daemon=True).start()
+
+    def _work(self) -> None:
+        try:
+            response = self._screen.follow()
+            self._bind(response)
+        except BaseException as error:  # noqa: BLE001 - whatever it is belongs to whoever asks for the result
+            self._running.discard(self)
+            if isinstance(error, Exception) and not isinstance(error, CancelledError):
+                self._tell(error)
+            if not self._future.cancelled():
+                self._future.set_exception(error)
+        else:
+            self._running.discard(self)
+            if not self._future.cancelled():
+                self._future.set_result(response)
 
     def done(self) -> bool:
         """Tell whether the answer is complete, failed or cancelled."""
@@ -83,7 +83,7 @@ class Job:
         """Close the request at the server; what had arrived stays on screen. False where it was done already."""
         if not self._future.cancel():
             return False
-        self._run.stop()
+        self._screen.channel.stop()
         return True
 
     def __await__(self) -> Generator[Any, None, Response]:
@@ -96,4 +96,4 @@ class Job:
             state = "cancelled"
         else:
             state = "failed" if self._future.exception() else "done"
-        return f"<Job {self._model}: {state}>"
+        return f"<Job {self._screen.run.plan.models[0].target.asked}: {state}>"

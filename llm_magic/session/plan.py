@@ -7,10 +7,10 @@ from dataclasses import dataclass, field
 from fnmatch import fnmatchcase
 from typing import TYPE_CHECKING, Any
 
+from llm_magic.config.references import read
 from llm_magic.errors import OptionError, PromptError
 from llm_magic.messages import Message, Part, Text, system, user
 from llm_magic.options import Options, exclude_each_other, from_mapping
-from llm_magic.providers.credentials import read
 from llm_magic.request import Parameters, Request
 
 if TYPE_CHECKING:
@@ -50,9 +50,10 @@ class PlannedModel:
 
 @dataclass(frozen=True, slots=True)
 class Plan:
-    """A cell, resolved: what will be asked of whom. The first of `choices` is asked, the others are its fallbacks."""
+    """A cell, resolved: what will be asked of whom. The first of `models` is asked, the others are its fallbacks."""
 
-    choices: tuple[PlannedModel, ...]
+    cell: Cell
+    models: tuple[PlannedModel, ...]
     parts: tuple[Part, ...]
     notes: tuple[str, ...] = ()
     spec: OutputSpec | None = None
@@ -63,7 +64,7 @@ class Plan:
     @property
     def options(self) -> Options:
         """The options in force for the model asked first."""
-        return self.choices[0].options
+        return self.models[0].options
 
 
 def plan(cell: Cell, settings: Settings, registry: ProviderRegistry, turns: tuple[Turn, ...] = ()) -> Plan:
@@ -75,13 +76,14 @@ def plan(cell: Cell, settings: Settings, registry: ProviderRegistry, turns: tupl
         Whatever is wrong with the cell; nothing was sent.
 
     """
-    choices = choose(cell.options, settings, registry)
-    options = choices[0].options
+    models = choose(cell.options, settings, registry)
+    options = models[0].options
     if not cell.body.strip() and not options.image:
         raise PromptError("The cell is empty.", "Write the prompt on the lines below %%llm.")
     parts, notes = _parts(cell, options, settings)
     return Plan(
-        choices=choices,
+        cell=cell,
+        models=models,
         parts=parts,
         notes=notes,
         spec=_output(options, cell.namespace),
@@ -95,12 +97,12 @@ def choose(given: Options, settings: Settings, registry: ProviderRegistry) -> tu
     """Return the model asked for and its fallbacks, each with its options."""
     name = given.model or registry.default_model(settings.model)
     target = registry.resolve(name)
-    choices = [_choice(given, target, settings)]
-    choices += [_choice(given, registry.resolve(fallback), settings) for fallback in target.fallbacks]
-    return tuple(choices)
+    models = [_planned(given, target, settings)]
+    models += [_planned(given, registry.resolve(fallback), settings) for fallback in target.fallbacks]
+    return tuple(models)
 
 
-def _choice(given: Options, target: Target, settings: Settings) -> PlannedModel:
+def _planned(given: Options, target: Target, settings: Settings) -> PlannedModel:
     """Put the options together: the line's, over the alias's, over the model's, over everybody's."""
     options = given.over(from_mapping(target.defaults, f"alias {target.asked!r}"))
     globs = [
@@ -198,7 +200,7 @@ def fitting(
     turns: tuple[Turn, ...], needed: tuple[Message, ...], max_tokens: int | None, context: int | None
 ) -> tuple[Turn, ...]:
     """Return the latest turns that leave room for the prompt and the answer, where the model's context is known."""
-    if context is None:
+    if context is None or not turns:
         return turns
     from llm_magic.conversation import estimate, window
 
@@ -207,10 +209,10 @@ def fitting(
 
 
 def compose(
-    plan: Plan, choice: PlannedModel, model: str, capabilities: Capabilities, structure: Structure | None
+    plan: Plan, planned: PlannedModel, model: str, capabilities: Capabilities, structure: Structure | None
 ) -> Request:
     """Write the request of the first round: system prompt, as much of the conversation as fits, prompt."""
-    options = choice.options
+    options = planned.options
     parts = plan.parts
     if structure is not None and structure.instruction:
         parts = (*parts, Text(f"\n\n{structure.instruction}"))

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
 from contextlib import aclosing
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
@@ -26,9 +25,10 @@ from llm_magic.messages import Message, assistant, user
 from llm_magic.response import Alternative, Response
 from llm_magic.session.bound_model import BoundModel, prepare
 from llm_magic.session.plan import Plan, PlannedModel
-from llm_magic.session.tool_runner import Question, RunEvent, ToolRunner
+from llm_magic.session.tool_runner import RunEvent, ToolRunner
 
 if TYPE_CHECKING:
+    from llm_magic.output.spec import OutputSpec
     from llm_magic.request import Request
 
 FALLBACK_ON = (ConnectionFailedError, RateLimitedError, ServerFailedError, TimedOutError)
@@ -55,24 +55,19 @@ class Run:
         self.plan = plan
         self.draft = Draft()
         self.response: Response | None = None
-        self._choice = plan.choices[0]
-        self._asked: BoundModel | None = None
+        self._planned = plan.models[0]
+        self._bound: BoundModel | None = None
         self._sent: tuple[Message, ...] = ()
         self._answered: list[Message] = []
         self._value: Any = None
         self._values: list[Any] = []
         self._texts: list[str] = []
-        self.stopped = False
-        self.stop: Callable[[], object] = self._stop_early
-        """Ends the run from any thread: the request is closed at the server."""
-
-    def _stop_early(self) -> None:
-        self.stopped = True
+        self._emit_to: Emit[RunEvent] = _nowhere
 
     @property
-    def asks(self) -> str:
+    def model(self) -> str:
         """The model that is asked now, as it was asked for."""
-        return self._choice.target.asked
+        return self._planned.target.asked
 
     @property
     def transcript(self) -> tuple[Message, ...]:
@@ -105,36 +100,34 @@ class Run:
         return self.response
 
     async def _emit(self, batch: list[Any]) -> None:
-        for event in batch:
-            if type(event) is not Question:
-                self.draft.add(event)
+        self.draft.add_all(batch)
         await self._emit_to(batch)
 
     async def _with_fallbacks(self) -> None:
-        for choice in self.plan.choices[:-1]:
+        for planned in self.plan.models[:-1]:
             try:
-                await self._ask(choice)
+                await self._ask(planned)
             except FALLBACK_ON as error:
                 if self.draft.first_token_seconds is not None:
                     raise
                 why = error.message.rstrip(".")
-                note = f"{choice.target.asked} failed ({why}); asking the next model."
+                note = f"{planned.target.asked} failed ({why}); asking the next model."
                 await self._emit([Restarted("fallback"), Note(note)])
             else:
                 return
-        await self._ask(self.plan.choices[-1])
+        await self._ask(self.plan.models[-1])
 
-    async def _ask(self, choice: PlannedModel) -> None:
+    async def _ask(self, planned: PlannedModel) -> None:
         """Ask one model, in rounds, until there is a valid answer."""
-        self._choice = choice
-        asked = self._asked = await prepare(self.plan, choice, self._emit)
-        request = asked.first_request(self.plan)
-        options = choice.options
+        self._planned = planned
+        bound = self._bound = await prepare(self.plan, planned, self._emit)
+        request = bound.first_request(self.plan)
+        options = planned.options
         re_asks, rounds = options.retries_invalid or 0, options.max_tool_rounds or 0
         self._answered = []
         while True:
             self._sent = request.messages
-            async with aclosing(asked.exchange(request)) as stream:
+            async with aclosing(bound.exchange(request)) as stream:
                 async for batch in stream:
                     await self._emit(batch)
             calls = self.draft.tool_calls
@@ -144,13 +137,13 @@ class Run:
                         "The model still asks for tools after the last round.", "Raise --max-tool-rounds."
                     )
                 rounds -= 1
-                added = [assistant(self.draft.text, calls), *await self._caller(choice).carry_out(calls)]
+                added = [assistant(self.draft.text, calls), *await self._caller(planned).carry_out(calls)]
                 self._answered += added
                 await self._emit([Restarted("tools")])
                 request = replace(request, messages=(*request.messages, *added), tool_choice=None)
                 continue
             try:
-                await self._validate(asked, request)
+                await self._validate(bound, request)
             except InvalidValueError as error:
                 if re_asks == 0 or len(self._texts) > 1:
                     error.hint = error.hint or "Raise --retries-invalid, or reword the prompt. _llm.text has what came."
@@ -162,7 +155,7 @@ class Run:
             self._answered.append(assistant(self.draft.text))
             return
 
-    async def _validate(self, asked: BoundModel, request: Request) -> None:
+    async def _validate(self, bound: BoundModel, request: Request) -> None:
         """Set the value from the text, or say why there is none.
 
         Raises
@@ -172,17 +165,18 @@ class Run:
 
         """
         spec, alternatives = self.plan.spec, self.draft.alternatives()
-        wanted = asked.choice.options.parameters.get("n")
+        wanted = bound.planned.options.parameters.get("n")
         if wanted is not None and len(alternatives) < wanted:
             raise IncompleteAnswerError(
-                f"{asked.choice.target.asked} gave {len(alternatives)} of {wanted} answers: it does not know --n.",
+                f"{bound.planned.target.asked} gave {len(alternatives)} of {wanted} answers: it does not know --n.",
                 "Ask in a loop instead. _llm has what came.",
             )
         self._texts = [alternative.text for alternative in alternatives]
         self._values = [*self._texts]
-        for number, alternative in enumerate(alternatives if spec is not None else ()):
-            self._check_whole(number if len(alternatives) > 1 else None, alternative)
-            self._values[number] = await self._valid(asked, request, number)
+        if spec is not None:
+            for number, alternative in enumerate(alternatives):
+                self._check_whole(number if len(alternatives) > 1 else None, alternative)
+                self._values[number] = await self._valid(spec, bound, request, number)
         self._value = self._values if wanted is not None else self._values[0]
 
     def _check_whole(self, number: int | None, alternative: Alternative) -> None:
@@ -190,42 +184,40 @@ class Run:
         which = "The answer" if number is None else f"Answer {number + 1}"
         if self.draft.refusal or alternative.finish_reason == "refusal":
             said = f": {self.draft.refusal}" if self.draft.refusal else ""
-            raise RefusedError(f"{self._choice.target.asked} refused to answer{said}.", "Reword the prompt.")
+            raise RefusedError(f"{self._planned.target.asked} refused to answer{said}.", "Reword the prompt.")
         if alternative.finish_reason in CUT:
             what, hint = CUT[alternative.finish_reason]
             wanted = self.plan.spec.title if self.plan.spec is not None else "text"
             raise IncompleteAnswerError(f"{which} {what}, so it is no {wanted}.", f"{hint} _llm.text has what came.")
 
-    async def _valid(self, asked: BoundModel, request: Request, number: int) -> Any:
+    async def _valid(self, spec: OutputSpec, bound: BoundModel, request: Request, number: int) -> Any:
         """Return the value of one answer; of several, an invalid one is asked for again by itself."""
-        assert self.plan.spec is not None  # noqa: S101 - only with an output type is there something to check
-        re_asks = asked.choice.options.retries_invalid or 0
+        re_asks = bound.planned.options.retries_invalid or 0
         while True:
             try:
-                return await asyncio.to_thread(self.plan.spec.parse, self._texts[number])
+                return await asyncio.to_thread(spec.parse, self._texts[number])
             except InvalidValueError as error:
                 if len(self._texts) == 1 or re_asks == 0:
                     raise
                 re_asks -= 1
                 await self._emit([Note(f"Answer {number + 1} is not valid: {error.message} Asking again for it.")])
                 alone = replace(request, parameters=request.parameters.without("n"))
-                self._texts[number] = await self._aside(asked, _again(alone, self._texts[number], error))
+                self._texts[number] = await self._aside(bound, _again(alone, self._texts[number], error))
 
-    async def _aside(self, asked: BoundModel, request: Request) -> str:
+    async def _aside(self, bound: BoundModel, request: Request) -> str:
         """Ask without showing the answer, and return its text; what it used is added to the rest."""
         aside, before = Draft(), self.draft.usage_of_request
-        async with aclosing(asked.exchange(request)) as stream:
+        async with aclosing(bound.exchange(request)) as stream:
             async for batch in stream:
-                for event in batch:
-                    aside.add(event)
+                aside.add_all(batch)
         await self._emit([*aside.attempts])
         if aside.usage is not None:
             await self._emit([UsageReport(aside.usage + (before or Usage()))])
         self._check_whole(None, aside.alternatives()[0])
         return aside.text
 
-    def _caller(self, choice: PlannedModel) -> ToolRunner:
-        return ToolRunner(self.plan.tools, self.plan.tool_timeout, bool(choice.options.confirm), self._emit)
+    def _caller(self, planned: PlannedModel) -> ToolRunner:
+        return ToolRunner(self.plan.tools, self.plan.tool_timeout, bool(planned.options.confirm), self._emit)
 
     def _history_turns(self) -> int:
         """Count the turns that were sent: those of the user's messages that are not this cell's own."""
@@ -234,13 +226,13 @@ class Run:
 
     def so_far(self, **known: Any) -> Response:
         """Return the response as it stands."""
-        asked, target = self._asked, self._choice.target
+        bound, target = self._bound, self._planned.target
         response = self.draft.response(
             value=self._value,
             model=target.asked,
             provider=target.provider.name,
             messages=self._sent,
-            structured=asked.structure.dialect if asked is not None and asked.structure is not None else None,
+            structured=bound.structure.dialect if bound is not None and bound.structure is not None else None,
             history_turns=self._history_turns(),
             **known,
         )
@@ -250,13 +242,17 @@ class Run:
                 for alternative, text, value in zip(response.alternatives, self._texts, self._values, strict=True)
             )
             response.text = self._texts[0]
-        if response.cost is None and response.usage is not None and asked is not None:
-            price = target.provider.price(asked.model)
+        if response.cost is None and response.usage is not None and bound is not None:
+            price = target.provider.price(bound.model)
             response.cost = price.of(response.usage) if price is not None else None
         return response
 
 
+async def _nowhere(_batch: list[RunEvent]) -> None:
+    """Let events pass by."""
+
+
 def _again(request: Request, text: str, error: InvalidValueError) -> Request:
     """Ask again, showing the model its answer and what is wrong with it."""
-    complaint = f"That answer is not valid: {error.message} Answer again, with the valid value only."
-    return replace(request, messages=(*request.messages, assistant(text), user(complaint)))
+    feedback = f"That answer is not valid: {error.message} Answer again, with the valid value only."
+    return replace(request, messages=(*request.messages, assistant(text), user(feedback)))

@@ -1,15 +1,15 @@
-"""The cell's own thread: it takes events as they come, keeps the screen current, and can be interrupted."""
+"""The screen of one cell: its thread follows the answer on the loop, keeps the view current, and can be interrupted."""
 
 from __future__ import annotations
 
 import time
+from collections.abc import Callable, Coroutine
 from concurrent.futures import CancelledError
 from typing import TYPE_CHECKING, Any
 
-from llm_magic.background_loop import BackgroundLoop, Channel
-from llm_magic.draft import Draft
-from llm_magic.errors import InputError
-from llm_magic.events import Attempt, Note, Progress, Restarted, TextDelta
+from llm_magic.background_loop import BackgroundLoop, Channel, Emit
+from llm_magic.errors import InputError, Interrupted
+from llm_magic.events import Attempt, Note, Progress
 from llm_magic.response import Response
 from llm_magic.session.run import Run
 from llm_magic.session.tool_runner import Question, RunEvent
@@ -22,81 +22,102 @@ PATIENCE = 1.0
 """Seconds of silence after which the view says what it waits for."""
 
 
-def follow(run: Run, view: View, loop: BackgroundLoop) -> Response:
-    """Run a plan and show it until it ends.
+class Screen:
+    """Follows one run on the thread that shows it.
 
-    Raises
-    ------
-    LLMError
-        What went wrong; the view keeps what had arrived, and the error's `response` holds it.
-    KeyboardInterrupt
-        The user interrupted: the request is closed at the server, `run.response` holds what had arrived.
+    Parameters
+    ----------
+    run
+        What runs, on the loop; its draft is read here.
+    view
+        Shows it.
+    loop, answer
+        Where the run's coroutine goes, and the function that makes it: it starts at once.
+    footer
+        Whether the quiet line is shown below the answer.
 
     """
-    channel: Channel[RunEvent] = Channel(loop, run.answer)
-    run.stop, stopped = channel.stop, run.stopped
-    if stopped:
-        channel.stop()
-    screen = _Screen(run, view)
-    try:
-        while (batch := channel.receive(view.wait)) is not None:
-            screen.show(batch)
-    except (KeyboardInterrupt, CancelledError):
-        channel.cancel()
-        view.fail(run.response)
-        raise
-    except Exception as error:
-        view.fail(None if isinstance(error, InputError) else run.response)
-        raise
-    assert run.response is not None  # noqa: S101 - set by every end of `answer`
-    return run.response
 
-
-class _Screen:
-    """What the cell's thread knows of the answer so far, and the view that shows it."""
-
-    def __init__(self, run: Run, view: View) -> None:
-        self._run = run
-        self._view = view
-        self._draft = Draft()
-        self._growing = self._new_growing()
-        self._grown = 0  # the position up to which it knows the text
+    def __init__(
+        self,
+        run: Run,
+        view: View,
+        loop: BackgroundLoop,
+        answer: Callable[[Emit[RunEvent]], Coroutine[Any, Any, Response]],
+        *,
+        footer: bool,
+    ) -> None:
+        self.run = run
+        self.view = view
+        self.channel: Channel[RunEvent] = Channel(loop, answer)
+        self._footer = footer
+        self._partial: PartialJSON | None = None
+        self._partial_of = -1  # the generation of the draft that it reads
+        self._read = 0  # the position in its text
         self._silent_since = time.perf_counter()
         self._said = 0
         self._failed = ""  # why the attempt before this one did
 
-    def _new_growing(self) -> PartialJSON | None:
-        spec = self._run.plan.spec
-        if spec is None or spec.kind != "json":
-            return None
-        from llm_magic.output.partial import PartialJSON
+    def follow(self) -> Response:
+        """Show the run until it ends.
 
-        return PartialJSON()
+        Raises
+        ------
+        LLMError
+            What went wrong; the view keeps what had arrived, and the error's `response` holds it.
+        Interrupted
+            The user interrupted: the request is closed at the server, `response` holds what had arrived.
+        CancelledError
+            The run was cancelled.
 
-    def show(self, batch: list[RunEvent]) -> None:
-        """Fold a batch in and bring the view up to date; an empty batch is the passing of time."""
-        for event in batch:
-            if type(event) is TextDelta:  # which is faster than isinstance
-                self._draft.add(event)
+        """
+        run, view = self.run, self.view
+        view.begin(run.plan.models[0].target.asked)
+        try:
+            while (batch := self.channel.receive(view.wait)) is not None:
+                self._show(batch)
+            response: Response = self.channel.result()
+        except KeyboardInterrupt:
+            self.channel.cancel()
+            view.fail(run.response)
+            raise Interrupted(run.response) from None
+        except CancelledError:
+            self.channel.cancel()
+            view.fail(run.response)
+            raise
+        except Exception as error:
+            came = run.response is not None and run.response.text
+            view.fail(None if isinstance(error, InputError) and not came else run.response)
+            raise
+        self._finish(response)
+        return response
+
+    def _finish(self, response: Response) -> None:
+        from llm_magic.display.footer import footer
+
+        self.view.finish(response, footer(response) if self._footer else "")
+
+    def _show(self, batch: list[RunEvent]) -> None:
+        """Take note of a batch and bring the view up to date; an empty batch is the passing of time."""
+        told = [event for event in batch if type(event) in _TOLD]
+        for event in told:
+            if isinstance(event, Note):
+                self.view.note(event.text)
+            elif isinstance(event, Progress):
+                self.view.progress(event.text)
+            elif isinstance(event, Attempt):
+                self._show_attempt(event)
             elif isinstance(event, Question):
                 event.reply(_ask_user(event))
-            else:
-                self._show_other(event)
-        if self._draft.first_token_seconds is None:
-            self._show_waiting(batch)
+        if self.run.draft.first_token_seconds is None:
+            self._show_waiting(told)
         else:
-            self._view.update(self._draft, self._value_so_far if self._growing is not None else None)
+            self.view.update(self.run.draft, self._value_so_far if self._is_json else None)
 
-    def _show_other(self, event: Any) -> None:
-        self._draft.add(event)
-        if isinstance(event, Note):
-            self._view.note(event.text)
-        elif isinstance(event, Progress):
-            self._view.progress(event.text)
-        elif isinstance(event, Attempt):
-            self._show_attempt(event)
-        elif isinstance(event, Restarted):
-            self._growing, self._grown = self._new_growing(), 0
+    @property
+    def _is_json(self) -> bool:
+        spec = self.run.plan.spec
+        return spec is not None and spec.kind == "json"
 
     def _show_attempt(self, attempt: Attempt) -> None:
         """Say that a request failed and is repeated, and when."""
@@ -106,28 +127,34 @@ class _Screen:
         self._failed = str(attempt.status or attempt.reason)
         seconds = round(attempt.retry_after or 0.0)
         wait = f" in {seconds} s" if seconds else ""
-        self._view.progress(f"{attempt.provider}: {self._failed}, trying again{wait}")
+        self.view.progress(f"{attempt.provider}: {self._failed}, trying again{wait}")
         self._silent_since, self._said = time.perf_counter() + seconds, 0
 
     def _value_so_far(self) -> Any:
         """Return the typed value as far as it can be read."""
-        spec = self._run.plan.spec
-        assert self._growing is not None  # noqa: S101 - only then is this handed out
-        assert spec is not None  # noqa: S101 - likewise
-        fresh, self._grown = self._draft.buffer().read(self._grown)
-        self._growing.feed(fresh)
-        return spec.unwrapped(self._growing.value)
+        draft, spec = self.run.draft, self.run.plan.spec
+        if self._partial is None or self._partial_of != draft.generation:
+            from llm_magic.output.partial import PartialJSON
 
-    def _show_waiting(self, batch: list[RunEvent]) -> None:
+            self._partial, self._partial_of, self._read = PartialJSON(), draft.generation, 0
+        fresh, self._read = draft.buffer().read(self._read)
+        self._partial.feed(fresh)
+        return spec.unwrapped(self._partial.value) if spec is not None else None
+
+    def _show_waiting(self, told: list[RunEvent]) -> None:
         """Say what the wait is for, once a second."""
         now = time.perf_counter()
-        if any(isinstance(event, (Progress, Note)) for event in batch):
+        if any(isinstance(event, (Progress, Note)) for event in told):
             self._silent_since, self._said = now, 0
         waited = int(now - self._silent_since)
         if waited > self._said and waited >= PATIENCE:
             self._said = waited
             again = f" (trying again after {self._failed})" if self._failed else ""
-            self._view.progress(f"waiting for {self._run.asks}: {waited} s{again}")
+            self.view.progress(f"waiting for {self.run.model}: {waited} s{again}")
+
+
+_TOLD = frozenset({Note, Progress, Attempt, Question})
+"""Events that the screen tells by themselves; what the others change is read from the draft."""
 
 
 def _ask_user(question: Question) -> bool:

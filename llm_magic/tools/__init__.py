@@ -1,4 +1,4 @@
-"""Python functions that the model may call: described, called, and answered for whatever happens."""
+"""Tools: Python functions that the model may call, as it is told of them."""
 
 from llm_magic.tools.function import FunctionTool, describe, tools_from
 

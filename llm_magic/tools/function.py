@@ -1,4 +1,4 @@
-"""A Python function becomes a tool by its signature, hints and docstring, or is refused before anything is sent."""
+"""Function tools: Python functions, described by their signatures, hints and docstrings."""
 
 from __future__ import annotations
 
@@ -9,18 +9,18 @@ import re
 import textwrap
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from difflib import get_close_matches
 from typing import Annotated, Any
 
 import pydantic
 import typing_extensions
 
+from llm_magic.close_matches import did_you_mean
 from llm_magic.errors import InputError, ToolError
-from llm_magic.output.schema.references import pruned
+from llm_magic.output.schema.references import without_nulls
 from llm_magic.output.schema.shape import Shape, with_known_typed_dicts
 from llm_magic.output.schema.strict import strict
 from llm_magic.output.type_expression import evaluate
-from llm_magic.output.validate import told
+from llm_magic.output.validate import validation_message
 from llm_magic.request import Tool
 
 _NAME = re.compile(r"[A-Za-z0-9_-]{1,64}")
@@ -70,11 +70,12 @@ class FunctionTool:
             raise ValueError(  # noqa: TRY004 - one class for all that the model got wrong
                 f"the arguments must be a JSON object with {names}, not {json.dumps(data)[:80]}"
             )
-        document = json.dumps(pruned(data, self.shape.schema))
         try:
-            values: dict[str, Any] = self.shape.adapter.validate_json(document)
+            values: dict[str, Any] = self.shape.adapter.validate_json(
+                json.dumps(without_nulls(data, self.shape.schema))
+            )
         except pydantic.ValidationError as error:
-            raise ValueError(f"the arguments do not fit: {told(error)}") from None
+            raise ValueError(f"the arguments do not fit: {validation_message(error)}") from None
         return values
 
 
@@ -84,14 +85,16 @@ def describe(function: Callable[..., Any]) -> FunctionTool:
     Parameters
     ----------
     function
-        A function, method, partial or callable object, plain or async. Each parameter needs a type hint and must be
-        one that can be passed by name; a parameter with a default may be left out by the model. Descriptions are taken
-        from the docstring (numpydoc, Google or Sphinx style) and from `Annotated[…, Field(description=…)]`.
+        A function, method, partial or callable object, plain or async. Each parameter needs a type
+        hint and must be one that can be passed by name; a parameter with a default may be left out
+        by the model. Descriptions are taken from the docstring (numpydoc, Google or Sphinx style)
+        and from `Annotated[…, Field(description=…)]`.
 
     Raises
     ------
     ToolError
-        It is not callable, has no usable name, a parameter without a hint or one that no JSON Schema can say.
+        It is not callable, has no usable name, a parameter without a hint or one that no JSON
+        Schema can say.
 
     """
     if not callable(function) or isinstance(function, type):
@@ -99,9 +102,8 @@ def describe(function: Callable[..., Any]) -> FunctionTool:
     inner = getattr(function, "func", function)
     name = str(getattr(inner, "__name__", "") or type(function).__name__)
     if not _NAME.fullmatch(name):
-        raise ToolError(
-            f"A function named {name!r} cannot be a tool.", "Define it with `def name(…)`: letters, digits and _."
-        )
+        hint = "Define it with `def name(…)`: letters, digits and _."
+        raise ToolError(f"A function named {name!r} cannot be a tool.", hint)
     documentation = inspect.getdoc(inner) or ""
     try:
         shape = Shape(_arguments_type(function, name, parameter_descriptions(documentation)), name)
@@ -112,9 +114,8 @@ def describe(function: Callable[..., Any]) -> FunctionTool:
         raise ToolError(f"The tool {name}: a type of its parameters cannot be used: {reason}", error.hint) from error
     schema = {key: value for key, value in shape.schema.items() if key not in ("title", "description")}
     closed, _ = strict(schema)
-    return FunctionTool(
-        Tool(name, summary(documentation), closed or schema, strict=closed is not None), function, shape
-    )
+    tool = Tool(name, summary(documentation), closed or schema, strict=closed is not None)
+    return FunctionTool(tool, function, shape)
 
 
 def _arguments_type(function: Callable[..., Any], name: str, descriptions: Mapping[str, str]) -> Any:
@@ -122,28 +123,23 @@ def _arguments_type(function: Callable[..., Any], name: str, descriptions: Mappi
     try:
         signature = inspect.signature(function, eval_str=True)
     except (NameError, SyntaxError, TypeError, ValueError) as error:
-        raise ToolError(
-            f"The tool {name}: its signature cannot be read: {error}.", "Are all its type hints defined?"
-        ) from None
+        reason = f"its signature cannot be read: {error}."
+        raise ToolError(f"The tool {name}: {reason}", "Are all its type hints defined?") from None
     fields: dict[str, Any] = {}
-    for parameter in signature.parameters.values():
+    for key, parameter in signature.parameters.items():
         if parameter.kind not in (parameter.POSITIONAL_OR_KEYWORD, parameter.KEYWORD_ONLY):
-            raise ToolError(
-                f"The tool {name}: {parameter} cannot be passed by name.", "Give it parameters with names and types."
-            )
+            reason = f"{parameter} cannot be passed by name."
+            raise ToolError(f"The tool {name}: {reason}", "Give it parameters with names and types.")
         if parameter.annotation is parameter.empty:
-            raise ToolError(
-                f"The tool {name}: its parameter {parameter.name!r} has no type hint.",
-                f"Write def {name}({parameter.name}: str, …).",
-            )
+            reason = f"its parameter {key!r} has no type hint."
+            raise ToolError(f"The tool {name}: {reason}", f"Write def {name}({key}: str, …).")
         hint = with_known_typed_dicts(parameter.annotation)
-        if parameter.name in descriptions:
-            hint = Annotated[hint, pydantic.Field(description=descriptions[parameter.name])]
-        optional = parameter.default is not parameter.empty
-        fields[parameter.name] = typing_extensions.NotRequired[hint] if optional else hint
-    made = typing_extensions.TypedDict(name, fields)  # type: ignore[misc]  # the functional form, with names known only now
-    made.__pydantic_config__ = pydantic.ConfigDict(extra="forbid")  # type: ignore[attr-defined]  # where pydantic looks for it
-    return made
+        if key in descriptions:
+            hint = Annotated[hint, pydantic.Field(description=descriptions[key])]
+        fields[key] = hint if parameter.default is parameter.empty else typing_extensions.NotRequired[hint]
+    arguments = typing_extensions.TypedDict(name, fields)  # type: ignore[misc]  # the functional form, with names known only now
+    arguments.__pydantic_config__ = pydantic.ConfigDict(extra="forbid")  # type: ignore[attr-defined]  # where pydantic looks for it
+    return arguments
 
 
 def tools_from(
@@ -154,14 +150,16 @@ def tools_from(
     Parameters
     ----------
     names
-        Names separated by commas, or a sequence of names and functions; `object.method` is a name, too.
+        Names separated by commas, or a sequence of names and functions; `object.method` is a name,
+        too.
     namespace
         The user's variables.
 
     Raises
     ------
     ToolError
-        A name that is unknown (close ones are named), not callable or given twice, or a function that cannot be a tool.
+        A name that is unknown (close ones are named), not callable or given twice, or a function
+        that cannot be a tool.
 
     """
     wanted: Sequence[Any] = names.split(",") if isinstance(names, str) else names
@@ -176,28 +174,26 @@ def tools_from(
     return tuple(tools.values())
 
 
-def _may_be_meant(key: str, value: Any) -> bool:
-    """Tell whether a name is a function of the user's, and none that is always there, such as `open`."""
-    return callable(value) and not key.startswith("_") and not hasattr(builtins, key)
-
-
 def _function(name: str, namespace: Mapping[str, Any]) -> Any:
     if not re.fullmatch(r"[^\W\d]\w*(\.[^\W\d]\w*)*", name):
         raise ToolError(f"--tools: {name!r} is no name of a function.", "Name functions: --tools weather,add.")
     if name.partition(".")[0] not in namespace:
-        functions = [key for key, value in namespace.items() if _may_be_meant(key, value)]
-        close = get_close_matches(name, functions, n=3)
-        hint = f"Did you mean {' or '.join(close)}?" if close else "Define it in a cell before this one."
+        known = [key for key, value in namespace.items() if callable(value) and _is_users(key)]
+        hint = did_you_mean(name, known, "Define it in a cell before this one.")
         raise ToolError(f"--tools: no function {name!r} in this notebook.", hint)
     try:
         found = evaluate(name, namespace, "--tools")
     except InputError as error:
         raise ToolError(error.message, error.hint) from None
     if not callable(found):
-        raise ToolError(
-            f"--tools: {name} is a {type(found).__name__}, not a function.", "--tools takes the names of functions."
-        )
+        kind = type(found).__name__
+        raise ToolError(f"--tools: {name} is a {kind}, not a function.", "--tools takes the names of functions.")
     return found
+
+
+def _is_users(name: str) -> bool:
+    """Tell a name of the user's from private ones, and those that are always there, as `open`."""
+    return not name.startswith("_") and not hasattr(builtins, name)
 
 
 _SECTIONS = (
@@ -231,38 +227,24 @@ def parameter_descriptions(docstring: str) -> dict[str, str]:
     """
     found = {name: " ".join(text.split()) for name, text in _SPHINX.findall(docstring)}
     headings = list(_HEADING.finditer(docstring))
-    for place, heading in enumerate(headings):
-        if heading[1] not in ("Parameters", "Other Parameters", "Args", "Arguments", "Keyword Args"):
-            continue
-        end = headings[place + 1].start() if place + 1 < len(headings) else len(docstring)
-        body = docstring[heading.end() : end].strip("\n")
-        first, _, rest = body.partition("\n")
-        found.update(_numpydoc(rest) if set(first.strip()) == {"-"} else _google(body))
+    ends = [*(heading.start() for heading in headings[1:]), len(docstring)]
+    for heading, end in zip(headings, ends, strict=False):
+        if heading[1] in ("Parameters", "Other Parameters", "Args", "Arguments", "Keyword Args"):
+            body = docstring[heading.end() : end].strip("\n")
+            first, _, rest = body.partition("\n")
+            found.update(_described(rest, typed=True) if set(first.strip()) == {"-"} else _described(body))
     return {name: text for name, text in found.items() if text}
 
 
-def _numpydoc(body: str) -> dict[str, str]:
-    """Read `name, other : type` with the description indented below."""
+def _described(body: str, *, typed: bool = False) -> dict[str, str]:
+    """Read `name (type): description`, or `name : type` if `typed`, and indented lines."""
     found: dict[str, str] = {}
     names: list[str] = []
     for line in textwrap.dedent(body).splitlines():
-        if line and not line[0].isspace():
-            names = [name.strip().lstrip("*") for name in line.split(":", 1)[0].split(",")]
+        head = re.match(r"([\w*, ]+)(?:\([^)]*\))?\s*:?\s*(.*)", line)
+        if head and not line[0].isspace():
+            names = [name.strip().lstrip("*") for name in head[1].split(",")]
+            found.update(dict.fromkeys(names, "" if typed else head[2].strip()))
         elif line.strip():
-            for name in names:
-                found[name] = f"{found.get(name, '')} {line.strip()}".strip()
-    return found
-
-
-def _google(body: str) -> dict[str, str]:
-    """Read `name (type): description`, further lines indented deeper."""
-    found: dict[str, str] = {}
-    name = ""
-    for line in textwrap.dedent(body).splitlines():
-        match = re.match(r"\*{0,2}(\w+)\s*(?:\([^)]*\))?\s*:\s*(.*)", line)
-        if match:
-            name = match[1]
-            found[name] = match[2].strip()
-        elif name and line.strip() and line[0].isspace():
-            found[name] = f"{found[name]} {line.strip()}".strip()
+            found.update({name: f"{found[name]} {line.strip()}".strip() for name in names})
     return found

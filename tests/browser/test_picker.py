@@ -12,7 +12,7 @@ from typing import Any
 import lab
 import pytest
 from accessibility import violations
-from picker.desks import ANSWER, answering
+from picker.backends import ANSWER, answering
 from servers import ScriptedServer
 
 MODELS = [

@@ -17,7 +17,7 @@ def server(kernel: Kernel) -> ScriptedServer:
         kernel.run(
             "session = get_ipython()._llm_magic.session\n"
             "session.settings.chat = 'main'\n"
-            "for name in session.conversations.names(): session.conversations.reset(name)\n"
+            "for name in session.conversations.names(): session.conversations.get(name).reset()\n"
             f"session.registry.add('there', 'compatible', base_url={server.url!r})\n"
             "session.settings.model = 'there:m'"
         ).check()

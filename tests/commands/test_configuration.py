@@ -12,7 +12,7 @@ KEY = "sk-12345678901234567890abcd"
 def test_every_setting_is_listed(kernel: Kernel) -> None:
     ran = kernel.run("%llm_config")
     names = kernel.value(
-        "[s.name for s in __import__('llm_magic.config.effective').providers.inventory.settings_in_force("
+        "[s.name for s in __import__('llm_magic.config.effective').config.effective.settings_in_force("
         "get_ipython()._llm_magic.session.settings, get_ipython()._llm_magic.registry)]"
     )
     assert len(names) > 80
@@ -107,7 +107,7 @@ def test_a_key_that_was_refused_is_nowhere(kernel: Kernel, code: str) -> None:
     kernel.run("%llm_config openai.timeout=9").check()
     for command in ("%llm_config", "%llm_provider", "%llm_models openai:x", "%config OpenAIProvider"):
         assert KEY not in str(kernel.run(command).outputs)
-    state = "(lambda r: repr((r.get('openai').api_key_env, r.session, r.config, r.get('openai').config)))"
+    state = "(lambda r: repr((r.get('openai').api_key_env, r.layers.session, r.config, r.get('openai').config)))"
     assert KEY not in kernel.value(f"{state}(get_ipython()._llm_magic.registry)")
 
 

@@ -2,7 +2,8 @@
 
 import pytest
 
-from llm_magic.commands.line import Line, did_you_mean, read
+from llm_magic.close_matches import did_you_mean
+from llm_magic.commands.line import Line, read
 from llm_magic.errors import OptionError
 from llm_magic.options import BY_FLAG, Option
 

@@ -5,8 +5,8 @@ from kernels import Kernel
 from servers import ScriptedServer, chunk, stream
 from shown import failed, html, plain
 
-from llm_magic.commands.usage import money, total
-from llm_magic.usage import Row
+from llm_magic.display.footer import money
+from llm_magic.ledger import UsageRow, total
 
 PRICES = '{"dear*": {"input": 1000, "output": 10000}}'
 
@@ -63,8 +63,8 @@ def test_what_is_wrong(kernel: Kernel, code: str, message: str) -> None:
 
 
 def test_sums() -> None:
-    rows = (Row("a", "x", 1, 2, 1, 10, 5, seconds=1.0), Row("b", "y", 1, 1, 0, 1, 2, cost=0.5, seconds=2.0))
-    assert total(rows) == Row("all", "", 2, 3, 1, 11, 7, cost=0.5, seconds=3.0)
+    rows = (UsageRow("a", "x", 1, 2, 1, 10, 5, seconds=1.0), UsageRow("b", "y", 1, 1, 0, 1, 2, cost=0.5, seconds=2.0))
+    assert total(rows) == UsageRow("all", "", 2, 3, 1, 11, 7, cost=0.5, seconds=3.0)
 
 
 def test_money() -> None:

@@ -10,10 +10,9 @@ import pytest
 from IPython.core.completer import IPCompleter, provisionalcompleter
 from kernels import Kernel
 
-from llm_magic import completion
-from llm_magic.commands import embeddings
+from llm_magic import completion, embeddings
 from llm_magic.completion.candidates import COMMANDS, WORDS
-from llm_magic.completion.context import EMBED, context_of
+from llm_magic.completion.context import context_of, flags_of
 from llm_magic.config.settings import Settings
 from llm_magic.options import BY_NAME, OPTIONS
 from llm_magic.providers.model_info import ModelCard
@@ -97,7 +96,7 @@ def test_options(typing: Typing) -> None:
     assert typing.words("%%llm -")[-1] == "-t"
     assert typing.words("%%llm --model a --mo") == []
     assert typing.words("%%llm --stop a --st") == ["--stop"]
-    assert typing.words("%%llm_embed --") == sorted(flag for item in EMBED for flag in item.flags if flag[:2] == "--")
+    assert typing.words("%%llm_embed --") == sorted(flag for flag in flags_of("llm_embed") if flag[:2] == "--")
 
 
 def test_models_aliases_and_providers(typing: Typing) -> None:
@@ -185,8 +184,8 @@ def test_what_is_offered_is_taken() -> None:
     for name in ("api", "show"):
         said = BY_NAME[name].help.replace(" or ", ", ").split(", ")
         assert sorted(said) == sorted(WORDS[name])
-    for item in embeddings._OPTIONS:
-        assert item.flags in {option.flags for option in EMBED}
+    for item in embeddings.OPTIONS:
+        assert set(item.flags) <= set(flags_of("llm_embed"))
     from llm_magic.commands import LLMCommands
 
     for magic, words in COMMANDS.items():

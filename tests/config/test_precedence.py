@@ -9,7 +9,7 @@ import pytest
 from traitlets.config import Config
 
 from llm_magic.config.effective import Setting, masked, set_value, settings_in_force
-from llm_magic.config.precedence import apply_project, find_project
+from llm_magic.config.precedence import find_project
 from llm_magic.config.settings import Settings
 from llm_magic.errors import ConfigurationError
 from llm_magic.providers.registry import ProviderRegistry
@@ -27,7 +27,7 @@ class House:
         exec(profile, {"c": config})  # noqa: S102 - as ipython_config.py
         self.settings = LLMMagics(config=config)
         self.registry = ProviderRegistry(parent=self.settings)
-        apply_project(self.settings, self.registry, folder)
+        self.registry.apply_project(self.settings, folder)
 
     def config(self, line: str) -> None:
         """Do what `%config LINE` does."""

@@ -36,7 +36,7 @@ def chats() -> Conversations:
 
 
 def test_json_there_and_back(chats: Conversations, tmp_path: Path) -> None:
-    path = chats.export(tmp_path / "talk.json")
+    path = chats.get().export(tmp_path / "talk.json")
     document = json.loads(path.read_text("utf-8"))
     assert document["messages"] == [
         {"role": "user", "content": "What is 1 + 2?"},
@@ -114,7 +114,7 @@ def test_files_that_are_no_conversation(tmp_path: Path, content: str, said: str)
 
 
 def test_markdown(chats: Conversations, tmp_path: Path) -> None:
-    text = chats.export(tmp_path / "talk.md").read_text("utf-8")
+    text = chats.get().export(tmp_path / "talk.md").read_text("utf-8")
     assert text.startswith("# main\n\n## 1. m:x, 1971-01-0")
     assert text.partition("\n\n**You**")[2] == (
         "\n\nWhat is 1 + 2?\n\n"
@@ -128,7 +128,7 @@ def test_markdown(chats: Conversations, tmp_path: Path) -> None:
 
 
 def test_a_notebook(chats: Conversations, tmp_path: Path) -> None:
-    path = chats.export(tmp_path / "talk.ipynb")
+    path = chats.get().export(tmp_path / "talk.ipynb")
     notebook = nbformat.read(path, as_version=4)
     nbformat.validate(notebook)
     assert [(cell.cell_type, cell.id, cell.source) for cell in notebook.cells] == [
@@ -149,7 +149,7 @@ def test_a_notebook(chats: Conversations, tmp_path: Path) -> None:
 def test_an_export_replaces_the_file_whole(chats: Conversations, tmp_path: Path) -> None:
     path = tmp_path / "talk.md"
     path.write_text("old")
-    chats.export(path)
+    chats.get().export(path)
     assert path.read_text("utf-8").startswith("# main")
     assert [entry.name for entry in tmp_path.iterdir()] == ["talk.md"]
 
@@ -166,7 +166,7 @@ def test_an_export_replaces_the_file_whole(chats: Conversations, tmp_path: Path)
 def test_paths_that_cannot_be_written(chats: Conversations, tmp_path: Path, name: str, said: str) -> None:
     (tmp_path / "folder.md").mkdir()
     with pytest.raises(HistoryError) as caught:
-        chats.export(tmp_path / name)
+        chats.get().export(tmp_path / name)
     assert caught.value.message.endswith(said)
     assert caught.value.hint
     assert [entry.name for entry in tmp_path.iterdir()] == ["folder.md"]
@@ -174,9 +174,9 @@ def test_paths_that_cannot_be_written(chats: Conversations, tmp_path: Path, name
 
 def test_nothing_to_export(tmp_path: Path) -> None:
     with pytest.raises(HistoryError, match="The conversation 'main' has no turns to export"):
-        Conversations().export(tmp_path / "x.md")
+        Conversations().get().export(tmp_path / "x.md")
     with pytest.raises(HistoryError, match="There is no conversation 'x'"):
-        Conversations().export(tmp_path / "x.md", "x")
+        Conversations().find("x").export(tmp_path / "x.md")
 
 
 LINKS = st.integers().map(lambda number: Image(url=f"https://example.org/{number}"))

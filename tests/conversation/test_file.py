@@ -47,12 +47,12 @@ def test_a_restart_gives_the_same_messages(tmp_path: Path) -> None:
     first = Conversations(file, no_notice)
     assert first.names() == ["main"]
     assert first.get().before("a", 20) == ()
-    assert first.reset() == 0
+    assert first.get().reset() == 0
     assert not file.exists()
     turn = Turn("cell-1", MESSAGES, "vllm:smollm2", 1234.5)
     first.get().record(turn)
     put(first, "b")
-    first.fork("other")
+    first.get().fork("other")
     again = Conversations(str(file), no_notice)
     assert again.get().turns()[0] == turn
     assert again.get("other").turns() == again.get().turns() == first.get().turns()
@@ -226,7 +226,7 @@ def test_a_file_deleted_meanwhile(tmp_path: Path) -> None:
 
 
 def test_a_locked_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("llm_magic.conversation.store._WAIT", 0.1)
+    monkeypatch.setattr("llm_magic.conversation.database._WAIT", 0.1)
     chats = Conversations(tmp_path / "c.db")
     put(chats, "a")
     with closing(sqlite3.connect(tmp_path / "c.db", isolation_level=None)) as other:
@@ -250,7 +250,7 @@ def test_a_change_that_fails_changes_nothing(tmp_path: Path) -> None:
 def test_reading_stays_fast(tmp_path: Path) -> None:
     chats = Conversations(tmp_path / "c.db")
     turns = tuple(Turn(f"cell-{n}", (user("q" * 500), assistant("a" * 1500))) for n in range(3000))
-    chats._store.append("main", turns)
+    chats.get().append(turns)
     chats.get().before("warm", 1)
     start = time.perf_counter()
     assert [turn.cell_id for turn in chats.get().before("cell-2000", 20)] == [f"cell-{n}" for n in range(1980, 2000)]

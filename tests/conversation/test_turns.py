@@ -70,34 +70,33 @@ def test_a_fork_does_not_change_its_parent() -> None:
     chats = Conversations()
     for cell in "ab":
         chats.get().record(turn(cell, cell))
-    child = chats.fork("idea")
-    assert chats.current == "main"
+    child = chats.get().fork("idea")
     child.record(turn("a", "other"))
     child.record(turn("c", "c"))
     chats.get().record(turn("d", "d"))
     assert (said(chats.get("main").turns()), said(child.turns())) == (["a", "b", "d"], ["other", "b", "c"])
     with pytest.raises(HistoryError, match=r"^There is a conversation 'idea' already\.\nTake another name"):
-        chats.fork("idea")
+        chats.get().fork("idea")
     with pytest.raises(HistoryError, match=r"^There is no conversation 'ida'\.\nDid you mean idea\?$"):
-        chats.fork("new", "ida")
+        chats.find("ida").fork("new")
 
 
-def test_switch_list_and_reset() -> None:
+def test_find_list_and_reset() -> None:
     chats = Conversations()
     assert chats.names() == ["main"]
-    assert chats.switch("plan", create=True).name == chats.current == "plan"
-    assert chats.names() == ["main", "plan"]
-    chats.get().record(turn("a", "x" * 36))
+    plan = chats.get("plan")
+    assert chats.find("plan", "plan").name == plan.name == "plan"
+    assert chats.names("plan") == ["main", "plan"]
+    plan.record(turn("a", "x" * 36))
     chats.get("main").record(turn("a", "y"))
-    assert [(s.name, s.turns, s.tokens, s.model, s.last, s.current) for s in chats.list()] == [
-        ("plan", 1, 4 + 9 + 4 + 10, "m", 1.0, True),
-        ("main", 1, 4 + 1 + 4 + 1, "m", 1.0, False),
+    assert [(s.name, s.turns, s.tokens, s.model, s.last) for s in chats.list("plan")] == [
+        ("plan", 1, 4 + 9 + 4 + 10, "m", 1.0),
+        ("main", 1, 4 + 1 + 4 + 1, "m", 1.0),
     ]
     with pytest.raises(HistoryError, match="There is no conversation 'plam'"):
-        chats.switch("plam")
-    assert chats.current == "plan"
-    assert (chats.reset(), chats.reset(), chats.reset("main")) == (1, 0, 1)
-    assert chats.names() == ["main", "plan"]
+        chats.find("plam", "plan")
+    assert (plan.reset(), plan.reset(), chats.get("main").reset()) == (1, 0, 1)
+    assert chats.names("plan") == ["main", "plan"]
 
 
 @pytest.mark.parametrize("name", [" ", "a\nb"])

@@ -89,7 +89,7 @@ def test_metadata() -> None:
 
 
 def test_a_partial_value_is_shown_as_far_as_it_goes() -> None:
-    assert answer.growing(Draft(), {"a": "x"}, "markdown")["text/plain"] == "a  x"
+    assert answer.streaming(Draft(), {"a": "x"}, "markdown")["text/plain"] == "a  x"
 
 
 @pytest.mark.parametrize(

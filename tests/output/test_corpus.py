@@ -17,7 +17,7 @@ from sampling import value_of
 from llm_magic.capabilities import Capabilities
 from llm_magic.errors import InvalidValueError, OutputTypeError
 from llm_magic.output.dialects import LLAMA, VLLM, apply
-from llm_magic.output.schema.normalize import normal
+from llm_magic.output.schema.normalize import normalize
 from llm_magic.output.spec import spec_from
 
 SCHEMAS = dict(corpus())
@@ -69,7 +69,7 @@ def test_the_normal_form_has_only_what_decoders_know(name: str, target: Any) -> 
             if isinstance(schema.get(key), dict):
                 walk(schema[key])
 
-    plain = normal(SCHEMAS[name], target).schema
+    plain = normalize(SCHEMAS[name], target).schema
     walk(plain)
     definitions = plain.get("$defs", {})
     for each in definitions.values():
@@ -81,14 +81,14 @@ def test_the_normal_form_has_only_what_decoders_know(name: str, target: Any) -> 
 def test_what_the_normal_form_allows_validates(name: str) -> None:
     """A decoder under the constraint writes valid values, but for what the note says is only checked here."""
     spec = spec_from(schema=SCHEMAS[name])
-    plain = normal(spec.schema, LLAMA)
+    plain = normalize(spec.schema, LLAMA)
     validate = jsonschema_rs.validator_for(spec.schema)
     rng = random.Random(name)  # noqa: S311 - a sample that is the same each time
     wrong = []
     for _ in range(25):
         value = value_of(plain.schema, plain.schema, rng)
         wrong += [error.message for error in validate.iter_errors(value)]
-    if not set(plain.unsaid) - {"maxProperties", "patternProperties"}:
+    if not set(plain.unenforced) - {"maxProperties", "patternProperties"}:
         assert wrong == []
 
 

@@ -30,7 +30,7 @@ def test_the_panel_is_one_output(kernel: Kernel, box: str) -> None:
     panels = "get_ipython()._llm_magic.picker._panels"
     assert kernel.value(f"{panels}[-1].provider.value") == "box"
     kernel.run("%config LLMMagics.model = 'box:large'").check()
-    assert kernel.value(f"{panels}[-1]._force.asked") == "box:large"
+    assert kernel.value(f"{panels}[-1]._force.name") == "box:large"
 
 
 def test_words_search_the_list(kernel: Kernel, box: str) -> None:

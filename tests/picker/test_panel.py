@@ -5,7 +5,7 @@ from ast import literal_eval
 from collections.abc import Iterator
 
 import pytest
-from picker.desks import ANSWER, MODELS, Opened, answering, text, until
+from picker.backends import ANSWER, MODELS, Opened, answering, text, until
 from servers import HANG, Answer, Received, ScriptedServer, document, page
 
 from llm_magic.picker.backend import ALIASES
@@ -107,7 +107,7 @@ def test_what_wins_over_the_parameters_is_said(opened: Opened) -> None:
     assert text(opened.panel.hints) == "Temperature 0.2: set for this model by its alias or LLMMagics.model_params."
 
 
-def test_a_trial_streams_and_leaves_no_trace(opened: Opened) -> None:
+def test_a_try_streams_and_leaves_no_trace(opened: Opened) -> None:
     opened.panel.fields["temperature"].value = "0.25"
     opened.panel.prompt.value = "Why? {{ nothing }} {% here %}"
     opened.panel.system.value = "Be brief."
@@ -129,7 +129,7 @@ def test_a_trial_streams_and_leaves_no_trace(opened: Opened) -> None:
     opened.answered()
 
 
-def test_a_trial_is_shown_as_it_arrives_and_can_be_stopped() -> None:
+def test_a_try_is_shown_as_it_arrives_and_can_be_stopped() -> None:
     with ScriptedServer(answering(MODELS, pause=0.2)) as server:
         opened = Opened(server)
         panel = opened.panel
@@ -148,7 +148,7 @@ def test_a_trial_is_shown_as_it_arrives_and_can_be_stopped() -> None:
         opened.close()
 
 
-def test_a_trial_that_fails_says_why() -> None:
+def test_a_try_that_fails_says_why() -> None:
     def script(received: Received) -> Answer:
         if received.path.endswith("/models"):
             return document({"data": MODELS})
@@ -223,7 +223,7 @@ def test_two_thousand_models_open_in_under_a_second() -> None:
         assert panel.models.value == panel.models.options[0][1] == "box:org/model-1999"
         assert opened.status.endswith("200 of 2,000 models shown: search to see the others.")
         started = time.perf_counter()
-        another = type(panel)(opened.desk)
+        another = type(panel)(opened.backend)
         assert time.perf_counter() - started < 1
         assert len(another.models.options) == 200
         started = time.perf_counter()
@@ -272,7 +272,7 @@ def test_usage_of_cells_is_shown(opened: Opened) -> None:
     session.loop.run(run.answer(nowhere))
     session.account(run)
     assert text(opened.panel.usage) == ""
-    opened.desk.cell_ended()
+    opened.backend.cell_ended()
     assert text(opened.panel.usage).startswith("Used so far: 1 request · 21 → 12 tokens")
 
 

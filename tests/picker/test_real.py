@@ -1,22 +1,22 @@
 """The panel over real servers: what they list, and what they answer."""
 
-from picker.desks import text, until
+from picker.backends import text, until
 
 from llm_magic.config.settings import Settings
-from llm_magic.picker.backend import SessionDesk
+from llm_magic.picker.backend import PickerBackend
 from llm_magic.picker.panel import Panel
 from llm_magic.providers.registry import ProviderRegistry
 from llm_magic.session import Session
 
 
-def trial(kind: str, url: str) -> None:
+def ask_once(kind: str, url: str) -> None:
     settings = Settings(params={"temperature": 0, "max_tokens": 12})
     registry = ProviderRegistry(parent=settings)
     session = Session(settings, registry)
     registry.add("real", kind, base_url=url)
     settings.model = "real:"
-    desk = SessionDesk(session)
-    panel = Panel(desk)
+    backend = PickerBackend(session)
+    panel = Panel(backend)
     try:
         until(lambda: "Loading" not in text(panel.status))
         (row,) = panel.models.options
@@ -32,13 +32,13 @@ def trial(kind: str, url: str) -> None:
         assert "Cut off" in text(panel.said)
     finally:
         panel.end("")
-        desk.close()
+        backend.close()
         session.close()
 
 
 def test_vllm(vllm_url: str) -> None:
-    trial("vllm", vllm_url)
+    ask_once("vllm", vllm_url)
 
 
 def test_llamacpp(llamacpp_url: str) -> None:
-    trial("compatible", llamacpp_url)
+    ask_once("compatible", llamacpp_url)

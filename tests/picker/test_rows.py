@@ -2,7 +2,7 @@
 
 import re
 
-from llm_magic.picker import panel, rows
+from llm_magic.picker import markup, rows
 from llm_magic.providers.model_info import ModelCard
 
 
@@ -30,11 +30,11 @@ def test_whatever_comes_from_elsewhere_is_escaped() -> None:
     bad = "<img src=x onerror=alert(1)>"
     good = "&lt;img src=x onerror=alert(1)&gt;"
     for html in (
-        panel.quiet(bad),
-        panel.problem(bad),
-        panel.answer(bad),
-        panel.code(bad),
-        panel.title(bad, bad + "2", bad),
+        markup.quiet(bad),
+        markup.problem(bad),
+        markup.answer(bad),
+        markup.code(bad),
+        markup.title(bad, bad + "2", bad),
     ):
         assert bad not in html
         assert good in html
@@ -42,5 +42,5 @@ def test_whatever_comes_from_elsewhere_is_escaped() -> None:
 
 def test_colours_are_those_of_the_theme() -> None:
     """Each colour is a theme variable; what stands behind its comma is for places that set none."""
-    style = re.sub(r"var\(--jp-[\w-]+, [^()]+\)", "", panel.style())
+    style = re.sub(r"var\(--jp-[\w-]+, [^()]+\)", "", markup.style())
     assert re.findall(r"#[0-9a-f]{3,8}\b|rgba?\(|\b(?:white(?!-)|black|orange|gray)\b", style) == []

@@ -167,7 +167,6 @@ def test_no_file(tmp_path: Path) -> None:
 
 
 def test_a_path_in_a_project_is_relative_to_it(tmp_path: Path) -> None:
-    from llm_magic.config.precedence import apply_project
     from llm_magic.config.settings import Settings
 
     (tmp_path / "config.yaml").write_text(
@@ -175,5 +174,5 @@ def test_a_path_in_a_project_is_relative_to_it(tmp_path: Path) -> None:
     )
     (tmp_path / "pyproject.toml").write_text('[tool.llm_magic]\nlitellm_config = "config.yaml"\n')
     settings, registry = Settings(), ProviderRegistry()
-    apply_project(settings, registry, tmp_path)
+    registry.apply_project(settings, tmp_path)
     assert registry.resolve("added").provider.url() == "http://h/v1"

@@ -18,7 +18,8 @@ from llm_magic.errors import ConfigurationError, ModelNotFoundError
 from llm_magic.providers import plugins
 from llm_magic.providers.base import Provider
 from llm_magic.providers.compatible import CompatibleProvider
-from llm_magic.providers.registry import SHIPPED, ProviderRegistry, route
+from llm_magic.providers.registry import ProviderRegistry
+from llm_magic.providers.routes import SHIPPED, route
 
 
 @pytest.fixture

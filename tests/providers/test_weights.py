@@ -21,7 +21,7 @@ import pytest
 
 from llm_magic.errors import ConfigurationError, ConnectionFailedError
 from llm_magic.providers.local import weights as module
-from llm_magic.providers.local.weights import SMOLLM2, Stopped, Weights, fetch, present
+from llm_magic.providers.local.weights import SMOLLM2, FetchCancelled, Weights, fetch, present
 
 CONTENT = os.urandom(300_000)
 TINY = Weights(
@@ -242,7 +242,7 @@ def test_who_stops_waiting_leaves_nothing_behind(slow: SlowIndex, cache: Path) -
             stop.set()
 
     started = time.monotonic()
-    with pytest.raises(Stopped):
+    with pytest.raises(FetchCancelled):
         fetch(TINY, report, stop)
     assert time.monotonic() - started < 8
     assert files(cache) == {"tiny.gguf.lock"}

@@ -15,7 +15,7 @@ from llm_magic.session.tool_runner import run
 from llm_magic.tools import describe
 
 
-class CompletionContext(pydantic.BaseModel):
+class Place(pydantic.BaseModel):
     city: str
     country: str = "DE"
 

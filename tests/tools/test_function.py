@@ -9,7 +9,7 @@ from typing import Annotated, Any
 
 import pydantic
 import pytest
-from functions import CompletionContext, call, google, sphinx, weather
+from functions import Place, call, google, sphinx, weather
 
 from llm_magic.errors import ToolError
 from llm_magic.messages import ToolCall
@@ -45,7 +45,7 @@ def test_docstrings_of_other_styles() -> None:
 
 
 def test_models_annotations_and_nothing_at_all() -> None:
-    def here(place: CompletionContext, note: Annotated[str, pydantic.Field(description="any")] = "") -> str:
+    def here(place: Place, note: Annotated[str, pydantic.Field(description="any")] = "") -> str:
         return f"{type(place).__name__} {place.country} {note!r}"
 
     def nothing() -> None:
@@ -93,7 +93,7 @@ def test_methods_partials_and_callables() -> None:
     ("function", "message"),
     [
         (3, "is no function"),
-        (CompletionContext, "is no function"),
+        (Place, "is no function"),
         (lambda x: x, "cannot be a tool"),
         (lambda: None, "cannot be a tool"),
     ],

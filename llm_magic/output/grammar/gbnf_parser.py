@@ -1,105 +1,24 @@
-"""Sets of characters as ranges of code points, and the classes of regular expressions as such sets."""
+"""The parser of GBNF: from the text of a grammar to rules of characters and other rules."""
 
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable
 from dataclasses import dataclass, field
-from re import _constants as codes  # type: ignore[attr-defined]  # not in typeshed
-from typing import Any
 
 from llm_magic.errors import OutputTypeError
-
-MAX_CODE_POINT = 0x10FFFF
-
-Ranges = tuple[tuple[int, int], ...]
-"""Characters, as ranges of code points, both ends included."""
-
-
-def complement(ranges: Ranges) -> Ranges:
-    """Return all characters but these, as sorted ranges.
-
-    >>> complement(((0, 64), (66, 0x10FFFF)))
-    ((65, 65),)
-
-    """
-    result = []
-    low = 0
-    for first, last in sorted(ranges):
-        if first > low:
-            result.append((low, first - 1))
-        low = max(low, last + 1)
-    if low <= MAX_CODE_POINT:
-        result.append((low, MAX_CODE_POINT))
-    return tuple(result)
-
-
-def union(sets: Iterable[Ranges]) -> Ranges:
-    """Return the characters of all sets, as sorted ranges that do not touch."""
-    result: list[tuple[int, int]] = []
-    for low, high in sorted(pair for ranges in sets for pair in ranges):
-        if result and low <= result[-1][1] + 1:
-            result[-1] = (result[-1][0], max(result[-1][1], high))
-        else:
-            result.append((low, high))
-    return tuple(result)
-
-
-def intersection(one: Ranges, other: Ranges) -> Ranges:
-    """Return the characters that both sets hold."""
-    return tuple(sorted((max(a, c), min(b, d)) for a, b in one for c, d in other if max(a, c) <= min(b, d)))
-
-
-_ASCII_DIGITS: Ranges = ((48, 57),)
-_ASCII_WORDS: Ranges = ((48, 57), (65, 90), (95, 95), (97, 122))
-_LETTERS: Ranges = (
-    (0xC0, 0xD6), (0xD8, 0xF6), (0xF8, 0x24F), (0x391, 0x3A1), (0x3A3, 0x3F5), (0x400, 0x481), (0x48A, 0x52F),
-    (0x5D0, 0x5EA), (0x620, 0x64A), (0x3041, 0x3096), (0x30A1, 0x30FA), (0x4E00, 0x9FFF), (0xAC00, 0xD7A3),
-)  # fmt: skip
-"""Letters in long runs: enough for most languages, and short enough for a grammar."""
-_SPACES: Ranges = (
-    (9, 13), (28, 32), (0x85, 0x85), (0xA0, 0xA0), (0x1680, 0x1680), (0x2000, 0x200A), (0x2028, 0x2029),
-    (0x202F, 0x202F), (0x205F, 0x205F), (0x3000, 0x3000),
-)  # fmt: skip
-_ASCII_SPACES: Ranges = ((9, 13), (32, 32))
-_NO_WORDS: Ranges = (*complement((*_ASCII_WORDS, (0x80, MAX_CODE_POINT))), (0x2010, 0x2027), (0x2030, 0x203E))
-_NO_DIGITS: Ranges = ((0, 47), (58, 0x65F), *_LETTERS[-4:], (0x1F300, 0x1F64F))
-SURROGATES: Ranges = ((0xD800, 0xDFFF),)
-
-CATEGORIES: dict[Any, Ranges] = {
-    codes.CATEGORY_DIGIT: _ASCII_DIGITS,
-    codes.CATEGORY_NOT_DIGIT: _NO_DIGITS,
-    codes.CATEGORY_SPACE: _ASCII_SPACES,
-    codes.CATEGORY_NOT_SPACE: complement((*_SPACES, *SURROGATES)),
-    codes.CATEGORY_WORD: (*_ASCII_WORDS, *_LETTERS),
-    codes.CATEGORY_NOT_WORD: _NO_WORDS,
-}
-ASCII_CATEGORIES: dict[Any, Ranges] = {
-    **CATEGORIES,
-    codes.CATEGORY_NOT_DIGIT: complement((*_ASCII_DIGITS, *SURROGATES)),
-    codes.CATEGORY_WORD: _ASCII_WORDS,
-    codes.CATEGORY_NOT_WORD: complement((*_ASCII_WORDS, *SURROGATES)),
-}
-OPPOSITE = {
-    codes.CATEGORY_DIGIT: codes.CATEGORY_NOT_DIGIT, codes.CATEGORY_NOT_DIGIT: codes.CATEGORY_DIGIT,
-    codes.CATEGORY_SPACE: codes.CATEGORY_NOT_SPACE, codes.CATEGORY_NOT_SPACE: codes.CATEGORY_SPACE,
-    codes.CATEGORY_WORD: codes.CATEGORY_NOT_WORD, codes.CATEGORY_NOT_WORD: codes.CATEGORY_WORD,
-}  # fmt: skip
-ANY: Ranges = complement(((10, 10), *SURROGATES))
-
-
-MAX_REPEATS = 2000
-"""llama.cpp refuses more repetitions than this."""
+from llm_magic.output.grammar.regex import MAX_CODE_POINT, MAX_REPEATS, Ranges, complement
 
 Item = Ranges | int
 """What stands in a rule: characters, or the number of a rule."""
 
-_NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_-]*|[0-9][A-Za-z0-9_-]*")
+_NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_-]*")
+_UNIT = re.compile(r'[A-Za-z0-9_"\[.(*+?{]')
 _SPACE = re.compile(r"(?:[ \t]|#[^\r\n]*)*")
 _SPACE_AND_LINES = re.compile(r"(?:\s|#[^\r\n]*)*")
 _COUNTS = re.compile(r"\{\s*(\d*)\s*(,?)\s*(\d*)\s*\}")
-_ESCAPES = {"n": "\n", "r": "\r", "t": "\t", "\\": "\\", '"': '"', "[": "[", "]": "]", "-": "-", "^": "^", "/": "/"}
-_HEX = {"x": 2, "u": 4, "U": 8}
+_HEX = r"x[0-9a-fA-F]{2}|u[0-9a-fA-F]{4}|U00(?:0[0-9a-fA-F]|10)[0-9a-fA-F]{4}"
+_CHARACTER = re.compile(rf'([^\\\r\n])|\\([nrt])|\\([\\"\[\]^/-])|\\({_HEX})')
+_CONTROLS = {"n": 10, "r": 13, "t": 9}
 
 
 @dataclass(slots=True)
@@ -110,169 +29,156 @@ class Rule:
     defined: bool = False
 
 
-class GBNFReader:
-    """Reads the text of a grammar into rules; groups and repetitions become rules of their own."""
+class GBNFParser:
+    """Reads the text of a grammar into rules; groups and repetitions become rules of their own.
 
-    def __init__(self, text: str, rules: list[Rule], numbers: dict[str, int]) -> None:
-        self._text, self._rules, self._numbers = text, rules, numbers
+    Attributes
+    ----------
+    rules
+        All rules; those of the text may refer to some that are not defined.
+    numbers
+        Where the rules that have a name stand.
+
+    """
+
+    def __init__(self, text: str) -> None:
+        self._text = text
         self._at = 0
-
-    def read(self) -> None:
-        """Read the whole text."""
+        self.rules: list[Rule] = []
+        self.numbers: dict[str, int] = {}
         self._skip(_SPACE_AND_LINES)
-        while self._at < len(self._text):
-            number = self._number(self._name("the name of a rule"))
-            self._skip(_SPACE)
-            if not self._text.startswith("::=", self._at):
-                raise self._error("`::=`")
-            if self._rules[number].defined:
-                raise self._error("a rule that is not defined yet")
-            self._at += 3
-            self._skip(_SPACE_AND_LINES)
-            self._rules[number] = Rule(self._alternatives(nested=False), defined=True)
-            if self._at < len(self._text) and self._text[self._at] not in "\r\n":
-                raise self._error("the end of the line")
-            self._skip(_SPACE_AND_LINES)
+        while self._at < len(text):
+            self._rule()
 
-    def _skip(self, what: re.Pattern[str]) -> None:
-        match = what.match(self._text, self._at)
-        assert match is not None  # noqa: S101 - these patterns match the empty text
-        self._at = match.end()
+    def _rule(self) -> None:
+        number = self._number()
+        self._skip(_SPACE)
+        if not self._text.startswith("::=", self._at):
+            raise self._error("`::=`")
+        if self.rules[number].defined:
+            raise self._error("a rule that is not defined yet")
+        self._take("::=")
+        self._skip(_SPACE_AND_LINES)
+        self.rules[number] = Rule(self._alternatives(_SPACE), defined=True)
+        if self._at < len(self._text) and self._text[self._at] not in "\r\n":
+            raise self._error("the end of the line")
+        self._skip(_SPACE_AND_LINES)
 
-    def _number(self, name: str) -> int:
-        if name not in self._numbers:
-            self._numbers[name] = len(self._rules)
-            self._rules.append(Rule())
-        return self._numbers[name]
+    def _skip(self, space: re.Pattern[str]) -> None:
+        match = space.match(self._text, self._at)
+        self._at = match.end() if match else self._at
 
-    def _new_rule(self, alternatives: list[tuple[Item, ...]]) -> int:
-        self._rules.append(Rule(alternatives, defined=True))
-        return len(self._rules) - 1
+    def _take(self, token: str) -> bool:
+        """Move behind a token, if it comes next."""
+        found = self._text.startswith(token, self._at)
+        self._at += len(token) * found
+        return found
 
-    def _name(self, what: str) -> str:
+    def _number(self) -> int:
+        """Read a name, and return the number of its rule."""
         match = _NAME.match(self._text, self._at)
         if match is None:
-            raise self._error(what)
+            raise self._error("the name of a rule")
         self._at = match.end()
-        return match.group()
+        if match.group() not in self.numbers:
+            self.numbers[match.group()] = self._new_rule()
+        return self.numbers[match.group()]
 
-    def _alternatives(self, *, nested: bool) -> list[tuple[Item, ...]]:
-        space = _SPACE_AND_LINES if nested else _SPACE
+    def _new_rule(self, *alternatives: tuple[Item, ...]) -> int:
+        self.rules.append(Rule(list(alternatives), defined=bool(alternatives)))
+        return len(self.rules) - 1
+
+    def _alternatives(self, space: re.Pattern[str]) -> list[tuple[Item, ...]]:
         found = [self._sequence(space)]
-        while self._text.startswith("|", self._at):
-            self._at += 1
+        while self._take("|"):
             self._skip(_SPACE_AND_LINES)
             found.append(self._sequence(space))
         return found
 
     def _sequence(self, space: re.Pattern[str]) -> tuple[Item, ...]:
         items: list[Item] = []
-        last = 0  # where the item that a `*` repeats begins
-        while self._at < len(self._text):
-            character = self._text[self._at]
-            if character in "*+?{":
-                if last == len(items):
+        unit: list[Item] = []  # what a `*` repeats
+        while _UNIT.match(self._text, self._at):
+            if self._text[self._at] in "*+?{":
+                if not unit:
                     raise self._error("something to repeat")
-                items[last:] = self._repeated(tuple(items[last:]))
-            elif character == '"':
-                last = len(items)
-                items.extend(((code, code),) for code in self._literal())
-            elif character == "[":
-                last = len(items)
-                items.append(self._class())
-            elif character == ".":
-                last = len(items)
-                self._at += 1
-                items.append(((0, MAX_CODE_POINT),))
-            elif character == "(":
-                last = len(items)
-                self._at += 1
-                self._skip(_SPACE_AND_LINES)
-                items.append(self._new_rule(self._alternatives(nested=True)))
-                if not self._text.startswith(")", self._at):
-                    raise self._error("`)`")
-                self._at += 1
-            elif _NAME.match(self._text, self._at):
-                last = len(items)
-                items.append(self._number(self._name("a name")))
+                unit = self._repeated(tuple(unit))
             else:
-                break
+                items += unit
+                unit = self._unit()
             self._skip(space)
-        return tuple(items)
+        return (*items, *unit)
 
-    def _repeated(self, items: tuple[Item, ...]) -> list[Item]:
+    def _unit(self) -> list[Item]:
+        if self._take('"'):
+            return self._literal()
+        if self._take("["):
+            return [self._class()]
+        if self._take("."):
+            return [((0, MAX_CODE_POINT),)]
+        if not self._take("("):
+            return [self._number()]
+        self._skip(_SPACE_AND_LINES)
+        group = self._new_rule(*self._alternatives(_SPACE_AND_LINES))
+        if not self._take(")"):
+            raise self._error("`)`")
+        return [group]
+
+    def _repeated(self, unit: tuple[Item, ...]) -> list[Item]:
         low, high = self._counts()
-        unit: tuple[Item, ...] = items
         tail: list[Item] = []
         if high is None:
-            again = self._new_rule([()])
-            self._rules[again].alternatives.append((again, *unit))  # left recursion is what Earley's matcher likes
+            again = self._new_rule(())
+            self.rules[again].alternatives.append((again, *unit))  # Earley likes left recursion
             tail = [again]
         elif high > low:
-            optional = self._new_rule([(), unit])
+            optional = self._new_rule((), unit)
             for _ in range(high - low - 1):
-                optional = self._new_rule([(), (*unit, optional)])
+                optional = self._new_rule((), (*unit, optional))
             tail = [optional]
         return [*(unit * low), *tail]
 
     def _counts(self) -> tuple[int, int | None]:
-        character = self._text[self._at]
-        if character != "{":
-            self._at += 1
-            return {"*": (0, None), "+": (1, None), "?": (0, 1)}[character]
+        for sign, counts in (("*", (0, None)), ("+", (1, None)), ("?", (0, 1))):
+            if self._take(sign):
+                return counts
         match = _COUNTS.match(self._text, self._at)
         if match is None or not (match[1] or match[3]):
             raise self._error("repetitions as in {2,5}")
         low = int(match[1] or 0)
         high = (int(match[3]) if match[3] else None) if match[2] else low
-        if low > MAX_REPEATS or (high or 0) > MAX_REPEATS or (high is not None and high < low):
+        if low > MAX_REPEATS or (high is not None and not low <= high <= MAX_REPEATS):
             raise self._error(f"at most {MAX_REPEATS} repetitions, the smaller number first")
         self._at = match.end()
         return low, high
 
-    def _literal(self) -> list[int]:
-        self._at += 1
-        codes = []
-        while not self._text.startswith('"', self._at):
-            codes.append(self._character())
-        self._at += 1
-        return codes
+    def _literal(self) -> list[Item]:
+        items: list[Item] = []
+        while not self._take('"'):
+            code = self._character()
+            items.append(((code, code),))
+        return items
 
     def _class(self) -> Ranges:
-        self._at += 1
-        negated = self._text.startswith("^", self._at)
-        self._at += negated
+        negated = self._take("^")
         ranges = []
-        while not self._text.startswith("]", self._at):
+        while not self._take("]"):
             low = high = self._character()
-            if self._text.startswith("-", self._at) and not self._text.startswith("-]", self._at):
-                self._at += 1
+            if not self._text.startswith("-]", self._at) and self._take("-"):
                 high = self._character()
             ranges.append((low, high))
-        self._at += 1
         return complement(tuple(ranges)) if negated else tuple(ranges)
 
     def _character(self) -> int:
-        if self._at >= len(self._text) or self._text[self._at] in "\r\n":
-            raise self._error("the end of what was opened")
-        character = self._text[self._at]
-        self._at += 1
-        if character != "\\":
-            return ord(character)
-        escape = self._text[self._at : self._at + 1]
-        self._at += 1
-        if escape in _HEX:
-            digits = self._text[self._at : self._at + _HEX[escape]]
-            self._at += len(digits)
-            if (
-                len(digits) == _HEX[escape]
-                and re.fullmatch("[0-9a-fA-F]+", digits)
-                and int(digits, 16) <= MAX_CODE_POINT
-            ):
-                return int(digits, 16)
-        elif escape in _ESCAPES:
-            return ord(_ESCAPES[escape])
-        raise self._error(r"an escape such as \n, \x41 or \u00e9")
+        match = _CHARACTER.match(self._text, self._at)
+        if match is None:
+            broken = self._text.startswith("\\", self._at)
+            raise self._error(r"an escape such as \n, \x41 or \u00e9" if broken else "the end of what was opened")
+        self._at = match.end()
+        plain, control, escaped, digits = match.groups()
+        if digits:
+            return int(digits[1:], 16)
+        return _CONTROLS[control] if control else ord(plain or escaped)
 
     def _error(self, expected: str) -> OutputTypeError:
         line = self._text.count("\n", 0, self._at) + 1

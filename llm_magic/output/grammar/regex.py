@@ -1,14 +1,15 @@
-r"""A regular expression as a tree of characters, sequences, alternatives and repetitions, and that tree as text.
+r"""A regular expression as a tree of sets of characters, sequences, alternatives and repetitions.
 
-Python's own parser reads the pattern; what no grammar can say (look-around, references back, word boundaries) is
-refused. A character class becomes a set that Python agrees with: `\w` in a constraint is narrower than Python's, never
-wider.
+Python's own parser reads the pattern; what no grammar can say (look-around, references back, word
+boundaries) is refused. A character class becomes a set that Python agrees with: `\w` in a
+constraint is narrower than Python's, never wider.
 """
 
 from __future__ import annotations
 
 import re
 import warnings
+from collections.abc import Iterable
 from dataclasses import dataclass
 from functools import reduce
 from re import _constants as codes  # type: ignore[attr-defined]  # not in typeshed
@@ -16,18 +17,77 @@ from re import _parser  # type: ignore[attr-defined]  # not in typeshed; 3.11's 
 from typing import Any
 
 from llm_magic.errors import UnsupportedError
-from llm_magic.output.grammar.gbnf_parser import (
-    ANY,
-    ASCII_CATEGORIES,
-    CATEGORIES,
-    MAX_REPEATS,
-    OPPOSITE,
-    SURROGATES,
-    Ranges,
-    complement,
-    intersection,
-    union,
-)
+
+MAX_REPEATS = 2000
+"""llama.cpp refuses more repetitions than this."""
+
+MAX_CODE_POINT = 0x10FFFF
+
+Ranges = tuple[tuple[int, int], ...]
+"""Characters, as ranges of code points, both ends included."""
+
+
+def complement(ranges: Ranges) -> Ranges:
+    """Return all characters but these, as sorted ranges.
+
+    >>> complement(((0, 64), (66, 0x10FFFF)))
+    ((65, 65),)
+
+    """
+    result = []
+    low = 0
+    for first, last in sorted(ranges):
+        if first > low:
+            result.append((low, first - 1))
+        low = max(low, last + 1)
+    if low <= MAX_CODE_POINT:
+        result.append((low, MAX_CODE_POINT))
+    return tuple(result)
+
+
+def union(sets: Iterable[Ranges]) -> Ranges:
+    """Return the characters of all sets, as sorted ranges that do not touch."""
+    return complement(complement(tuple(pair for ranges in sets for pair in ranges)))
+
+
+def intersection(one: Ranges, other: Ranges) -> Ranges:
+    """Return the characters that both sets hold."""
+    return tuple(sorted((max(a, c), min(b, d)) for a, b in one for c, d in other if max(a, c) <= min(b, d)))
+
+
+_ASCII_DIGITS: Ranges = ((48, 57),)
+_ASCII_WORDS: Ranges = ((48, 57), (65, 90), (95, 95), (97, 122))
+_LETTERS: Ranges = (
+    (0xC0, 0xD6), (0xD8, 0xF6), (0xF8, 0x24F), (0x391, 0x3A1), (0x3A3, 0x3F5), (0x400, 0x481), (0x48A, 0x52F),
+    (0x5D0, 0x5EA), (0x620, 0x64A), (0x3041, 0x3096), (0x30A1, 0x30FA), (0x4E00, 0x9FFF), (0xAC00, 0xD7A3),
+)  # fmt: skip
+"""Letters in long runs: enough for most languages, and short enough for a grammar."""
+_SPACES: Ranges = (
+    (9, 13), (28, 32), (0x85, 0x85), (0xA0, 0xA0), (0x1680, 0x1680), (0x2000, 0x200A), (0x2028, 0x2029),
+    (0x202F, 0x202F), (0x205F, 0x205F), (0x3000, 0x3000),
+)  # fmt: skip
+SURROGATES: Ranges = ((0xD800, 0xDFFF),)
+
+_CATEGORIES: dict[Any, Ranges] = {
+    codes.CATEGORY_DIGIT: _ASCII_DIGITS,
+    codes.CATEGORY_NOT_DIGIT: ((0, 47), (58, 0x65F), *_LETTERS[-4:], (0x1F300, 0x1F64F)),
+    codes.CATEGORY_SPACE: ((9, 13), (32, 32)),
+    codes.CATEGORY_NOT_SPACE: complement((*_SPACES, *SURROGATES)),
+    codes.CATEGORY_WORD: (*_ASCII_WORDS, *_LETTERS),
+    codes.CATEGORY_NOT_WORD: (*complement((*_ASCII_WORDS, (0x80, MAX_CODE_POINT))), (0x2010, 0x2027), (0x2030, 0x203E)),
+}
+_ASCII_CATEGORIES = _CATEGORIES | {
+    codes.CATEGORY_NOT_DIGIT: complement((*_ASCII_DIGITS, *SURROGATES)),
+    codes.CATEGORY_WORD: _ASCII_WORDS,
+    codes.CATEGORY_NOT_WORD: complement((*_ASCII_WORDS, *SURROGATES)),
+}
+_NEGATED = {
+    codes.CATEGORY_DIGIT: codes.CATEGORY_NOT_DIGIT,
+    codes.CATEGORY_SPACE: codes.CATEGORY_NOT_SPACE,
+    codes.CATEGORY_WORD: codes.CATEGORY_NOT_WORD,
+}
+_OPPOSITE = _NEGATED | {no: yes for yes, no in _NEGATED.items()}
+_ANY: Ranges = complement(((10, 10), *SURROGATES))
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,6 +122,8 @@ class Repeat:
 
 Node = Chars | Sequence | Alternation | Repeat
 
+_NESTED = frozenset({codes.BRANCH, codes.SUBPATTERN})
+"""Items whose own parts are read with `first` and `last`, and open their ends themselves."""
 _REFUSED = {
     codes.ASSERT: "look-ahead and look-behind",
     codes.ASSERT_NOT: "look-ahead and look-behind",
@@ -80,8 +142,8 @@ def read_regex(pattern: str, *, search: bool = False) -> Node:
     pattern
         A regular expression by Python's rules.
     search
-        Whether it may match anywhere in the text, with ASCII classes, as a JSON Schema's `pattern` does: text may then
-        stand before it where `^` does not, and behind it where `$` does not.
+        Whether it may match anywhere in the text, with ASCII classes, as a JSON Schema's `pattern`
+        does: text may then stand before it where `^` does not, and behind it where `$` does not.
 
     Raises
     ------
@@ -94,7 +156,7 @@ def read_regex(pattern: str, *, search: bool = False) -> Node:
     """
     try:
         with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # of possible nested sets: they mean what Python makes of them
+            warnings.simplefilter("ignore")  # of nested sets: they mean what Python makes of them
             tree = _parser.parse(pattern)
     except (re.error, OverflowError, RecursionError) as error:
         raise UnsupportedError(f"The pattern {pattern!r} is no regular expression: {error}.") from None
@@ -107,38 +169,27 @@ class _RegexParser:
         self._pattern, self._flags, self._open = pattern, flags, open_ended
 
     def sequence(self, items: list[Any], *, first: bool, last: bool) -> Node:
-        """Read items in a row; `first` and `last`: nothing precedes or follows them in the pattern."""
+        """Read items in a row; `first` and `last`: nothing precedes or follows them."""
         start, end = 0, len(items)
         while first and start < end and self._is_edge(items[start], codes.AT_BEGINNING, codes.AT_BEGINNING_STRING):
             start += 1
         while last and start < end and self._is_edge(items[end - 1], codes.AT_END, codes.AT_END_STRING):
             end -= 1
         inner = items[start:end]
-        leading = first and start == 0 and self._open and not (inner and self._anchors_itself(inner[0]))
-        trailing = last and end == len(items) and self._open and not (inner and self._anchors_itself(inner[-1]))
+        first, last = first and start == 0, last and end == len(items)
         parts = [
-            self._node(
-                operator,
-                argument,
-                first=first and start == 0 and at == 0,
-                last=last and end == len(items) and at == len(inner) - 1,
-            )
-            for at, (operator, argument) in enumerate(inner)
+            self._node(*item, first=first and at == 0, last=last and at == len(inner) - 1)
+            for at, item in enumerate(inner)
         ]
-        anything = Repeat(Chars(ANY), 0, None)
-        if leading:
+        anything = Repeat(Chars(_ANY), 0, None)
+        if self._open and first and not (inner and inner[0][0] in _NESTED):
             parts.insert(0, anything)
-        if trailing:
+        if self._open and last and not (inner and inner[-1][0] in _NESTED):
             parts.append(anything)
         return parts[0] if len(parts) == 1 else Sequence(tuple(parts))
 
     def _is_edge(self, item: Any, *kinds: Any) -> bool:
         return bool(item[0] is codes.AT and item[1] in kinds and not self._flags & re.MULTILINE)
-
-    @staticmethod
-    def _anchors_itself(item: Any) -> bool:
-        """Tell whether an item's own parts are read with `first` and `last`, and open their ends themselves."""
-        return item[0] in (codes.BRANCH, codes.SUBPATTERN)
 
     def _node(self, operator: Any, argument: Any, *, first: bool, last: bool) -> Node:
         if operator is codes.LITERAL:
@@ -146,7 +197,7 @@ class _RegexParser:
         if operator is codes.NOT_LITERAL:
             return Chars(complement((*self._both_cases(((argument, argument),)), *SURROGATES)))
         if operator is codes.ANY:
-            return Chars(complement(SURROGATES) if self._flags & re.DOTALL else ANY)
+            return Chars(complement(SURROGATES) if self._flags & re.DOTALL else _ANY)
         if operator is codes.IN:
             return Chars(self._set(argument))
         if operator is codes.BRANCH:
@@ -161,9 +212,8 @@ class _RegexParser:
         if operator in (codes.MAX_REPEAT, codes.MIN_REPEAT):
             low, high, inner = argument
             unlimited = high is codes.MAXREPEAT or high > MAX_REPEATS
-            return Repeat(
-                self.sequence(list(inner), first=False, last=False), min(low, MAX_REPEATS), None if unlimited else high
-            )
+            part = self.sequence(list(inner), first=False, last=False)
+            return Repeat(part, min(low, MAX_REPEATS), None if unlimited else high)
         what = _REFUSED.get(operator, "boundaries within the text" if operator is codes.AT else str(operator).lower())
         raise UnsupportedError(
             f"The pattern {self._pattern!r} uses {what}, which no grammar can say.",
@@ -172,11 +222,11 @@ class _RegexParser:
 
     def _set(self, items: list[Any]) -> Ranges:
         negated = items[0][0] is codes.NEGATE
-        categories = ASCII_CATEGORIES if self._flags & re.ASCII else CATEGORIES
+        categories = _ASCII_CATEGORIES if self._flags & re.ASCII else _CATEGORIES
         sets: list[Ranges] = []
         for operator, argument in items[negated:]:
             if operator is codes.CATEGORY:
-                sets.append(categories[OPPOSITE[argument] if negated else argument])
+                sets.append(categories[_OPPOSITE[argument] if negated else argument])
             else:
                 low, high = (argument, argument) if operator is codes.LITERAL else argument
                 ranges = self._both_cases(((low, high),))
@@ -191,11 +241,9 @@ class _RegexParser:
         size = sum(high - low + 1 for low, high in ranges)
         if size > 1000:  # noqa: PLR2004 - a range that wide holds both cases of what it is about
             return ranges
-        letters = {code for low, high in ranges for code in range(low, high + 1)}
-        swapped = {
-            ord(other) for code in letters for other in (chr(code).lower(), chr(code).upper()) if len(other) == 1
-        }
-        return union([ranges, tuple((code, code) for code in swapped)])
+        letters = (chr(code) for low, high in ranges for code in range(low, high + 1))
+        cases = {other for letter in letters for other in (letter.lower(), letter.upper()) if len(other) == 1}
+        return union([ranges, tuple((ord(other), ord(other)) for other in cases)])
 
 
 def width(node: Node) -> tuple[int, int | None]:
@@ -212,9 +260,8 @@ def width(node: Node) -> tuple[int, int | None]:
         return least * node.low, None if most is None or node.high is None else most * node.high
     widths = [width(part) for part in node.parts]
     leasts, mosts = [least for least, _ in widths], [most for _, most in widths]
-    join = sum if isinstance(node, Sequence) else (lambda values: max(values, default=0))
     known = [most for most in mosts if most is not None]
-    return (
-        sum(leasts) if isinstance(node, Sequence) else min(leasts, default=0),
-        join(known) if len(known) == len(mosts) else None,
-    )
+    in_a_row = isinstance(node, Sequence)
+    least = sum(leasts) if in_a_row else min(leasts, default=0)
+    most = sum(known) if in_a_row else max(known, default=0)
+    return least, most if len(known) == len(mosts) else None

@@ -1,23 +1,27 @@
-"""The short form of a schema: `name, age int, bio: one sentence` is an object of these fields, all required."""
+"""JSON Schemas: loaded from what `--schema` says, or its short form, and as checks of data."""
 
 from __future__ import annotations
 
 import json
 import re
 from collections.abc import Callable, Mapping
-from difflib import get_close_matches
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
 import jsonschema_rs
 
+from llm_magic.close_matches import did_you_mean
 from llm_magic.errors import InvalidValueError, OutputTypeError
 from llm_magic.output.type_expression import evaluate
 
-FIELD_NAME = re.compile(r"[A-Za-z_][\w-]*")
+Schema = dict[str, Any]
+Validator = Callable[[Any], None]
 
-_TYPES: dict[str, dict[str, Any]] = {
+SHOWN_ERRORS = 3
+
+_FIELD_NAME = re.compile(r"[A-Za-z_][\w-]*")
+_TYPES: dict[str, Schema] = {
     "str": {"type": "string"},
     "int": {"type": "integer"},
     "float": {"type": "number"},
@@ -33,93 +37,22 @@ _TYPES: dict[str, dict[str, Any]] = {
 }
 
 
-def short_form(text: str) -> dict[str, Any]:
-    """Return the JSON Schema that a short form stands for.
-
-    Fields are separated by commas, or by line ends where there are any (descriptions may hold commas then). A field is
-    `name` or `name type`, and `: description` behind it. A type is one of str, int, float, bool, date, datetime, time,
-    uuid, email, url, list, dict, or `list[…]` of one; a `?` behind it allows null. Brackets around it all ask for a
-    list of such objects. After the short form of schemas in the `llm` command-line tool.
-
-    Raises
-    ------
-    OutputTypeError
-        A name or type that is none, or a field given twice.
-
-    >>> short_form("[city, people int]")["items"]["required"]
-    ['city', 'people']
-
-    """
-    body = text.strip()
-    if body.startswith("[") and body.endswith("]"):
-        return {"type": "array", "items": short_form(body[1:-1])}
-    separator = r"\n" if "\n" in body else r","
-    properties: dict[str, Any] = {}
-    for field in re.split(separator, body):
-        if not field.strip():
-            continue
-        name, schema = _field(field.strip().rstrip(","))
-        if name in properties:
-            raise OutputTypeError(f"--schema names the field {name!r} twice.")
-        properties[name] = schema
-    if not properties:
-        raise OutputTypeError(f"--schema {text!r} names no field.", "Example: --schema 'name, age int'.")
-    return {
-        "type": "object",
-        "properties": properties,
-        "required": list(properties),
-        "additionalProperties": False,
-    }
-
-
-def _field(text: str) -> tuple[str, dict[str, Any]]:
-    head, colon, description = text.partition(":")
-    name, _, kind = head.strip().partition(" ")
-    if not FIELD_NAME.fullmatch(name):
-        raise OutputTypeError(
-            f"--schema: {name!r} is no name of a field.", "The short form is: name, age int, bio: one sentence."
-        )
-    schema = _type(kind.strip() or "str")
-    if colon and description.strip():
-        schema["description"] = description.strip()
-    return name, schema
-
-
-def _type(kind: str) -> dict[str, Any]:
-    if kind.endswith("?"):
-        return {"anyOf": [_type(kind[:-1].strip()), {"type": "null"}]}
-    if kind.startswith("list[") and kind.endswith("]"):
-        return {"type": "array", "items": _type(kind[5:-1].strip())}
-    if kind not in _TYPES:
-        close = get_close_matches(kind, _TYPES, n=2)
-        known = ", ".join(_TYPES)
-        raise OutputTypeError(
-            f"--schema: {kind!r} is no type of the short form.",
-            f"Did you mean {' or '.join(close)}?" if close else f"There are {known}; a description follows a colon.",
-        )
-    return dict(_TYPES[kind])
-
-
-Schema = dict[str, Any]
-
-SHOWN_ERRORS = 3
-
-
 def read_schema(source: str | Mapping[str, Any], namespace: Mapping[str, Any]) -> tuple[str, Schema]:
     """Return the title and the schema that `--schema` means.
 
     Parameters
     ----------
     source
-        A mapping; or text: a path that ends in `.json`, a variable or expression that is a dict, JSON text that
-        begins with `{`, or the short form `name, age int, bio: one sentence`.
+        A mapping; or text: a path that ends in `.json`, a variable or expression that is a dict,
+        JSON text that begins with `{`, or the short form `name, age int, bio: one sentence`.
     namespace
         The user's variables.
 
     Raises
     ------
     OutputTypeError
-        An unreadable file, text that is none of these, or a schema that is not one (with the path in it).
+        An unreadable file, text that is none of these, or a schema that is not one (with the path
+        in it).
 
     >>> read_schema("name, age int", {})[1]["properties"]["age"]
     {'type': 'integer'}
@@ -134,7 +67,7 @@ def read_schema(source: str | Mapping[str, Any], namespace: Mapping[str, Any]) -
         return _from_file(Path(text).expanduser())
     if text.startswith("{"):
         return _checked("schema", _from_json(text, "--schema"))
-    if FIELD_NAME.fullmatch(text) and isinstance(namespace.get(text), (Mapping, type)):
+    if _FIELD_NAME.fullmatch(text) and isinstance(namespace.get(text), (Mapping, type)):
         return _from_variable(text, namespace[text])
     if re.fullmatch(r"[A-Za-z_]\w*\s*[.\[(].*", text, re.DOTALL):
         return _from_variable(text, evaluate(text, namespace, "--schema"))
@@ -142,13 +75,10 @@ def read_schema(source: str | Mapping[str, Any], namespace: Mapping[str, Any]) -
 
 
 def _from_variable(name: str, value: Any) -> tuple[str, Schema]:
-    if isinstance(value, Mapping):
-        return _checked(name, value)
     if isinstance(value, type):
-        raise OutputTypeError(
-            f"--schema {name}: this is a type, not a JSON Schema.", f"Say --as {name} to get values of it."
-        )
-    raise OutputTypeError(f"--schema {name}: a dict is needed, this is a {type(value).__name__}.")
+        hint = f"Say --as {name} to get values of it."
+        raise OutputTypeError(f"--schema {name}: this is a type, not a JSON Schema.", hint)
+    return _checked(name, value)
 
 
 def _from_file(path: Path) -> tuple[str, Schema]:
@@ -183,14 +113,68 @@ def _checked(name: str, schema: Any) -> tuple[str, Schema]:
     return (title if isinstance(title, str) and title.strip() else name), copied
 
 
-Validator = Callable[[Any], None]
+def short_form(text: str) -> Schema:
+    """Return the JSON Schema that a short form stands for.
+
+    Fields are separated by commas, or by line ends where there are any (descriptions may hold
+    commas then). A field is `name` or `name type`, and `: description` behind it. A type is one of
+    str, int, float, bool, date, datetime, time, uuid, email, url, list, dict, or `list[…]` of one;
+    a `?` behind it allows null. Brackets around it all ask for a list of such objects. After the
+    short form of schemas in the `llm` command-line tool.
+
+    Raises
+    ------
+    OutputTypeError
+        A name or type that is none, or a field given twice.
+
+    >>> short_form("[city, people int]")["items"]["required"]
+    ['city', 'people']
+
+    """
+    body = text.strip()
+    if body.startswith("[") and body.endswith("]"):
+        return {"type": "array", "items": short_form(body[1:-1])}
+    properties: Schema = {}
+    for field in filter(str.strip, body.split("\n" if "\n" in body else ",")):
+        name, schema = _field(field.strip().rstrip(","))
+        if name in properties:
+            raise OutputTypeError(f"--schema names the field {name!r} twice.")
+        properties[name] = schema
+    if not properties:
+        raise OutputTypeError(f"--schema {text!r} names no field.", "Example: --schema 'name, age int'.")
+    required = list(properties)
+    return {"type": "object", "properties": properties, "required": required, "additionalProperties": False}
+
+
+def _field(text: str) -> tuple[str, Schema]:
+    head, colon, description = text.partition(":")
+    name, _, kind = head.strip().partition(" ")
+    if not _FIELD_NAME.fullmatch(name):
+        hint = "The short form is: name, age int, bio: one sentence."
+        raise OutputTypeError(f"--schema: {name!r} is no name of a field.", hint)
+    schema = _type(kind.strip() or "str")
+    if colon and description.strip():
+        schema["description"] = description.strip()
+    return name, schema
+
+
+def _type(kind: str) -> Schema:
+    if kind.endswith("?"):
+        return {"anyOf": [_type(kind[:-1].strip()), {"type": "null"}]}
+    if kind.startswith("list[") and kind.endswith("]"):
+        return {"type": "array", "items": _type(kind[5:-1].strip())}
+    if kind not in _TYPES:
+        known = f"There are {', '.join(_TYPES)}; a description follows a colon."
+        raise OutputTypeError(f"--schema: {kind!r} is no type of the short form.", did_you_mean(kind, _TYPES, known))
+    return dict(_TYPES[kind])
 
 
 @lru_cache(maxsize=64)
 def validator(schema_text: str) -> Validator:
-    """Return the check of a schema, given as JSON text: it raises `InvalidValueError` for data that does not fit.
+    """Return the check of a schema's text, which raises `InvalidValueError` for other data.
 
-    The draft is the one that `$schema` names, else 2020-12. Formats are asserted. No `$ref` is fetched from anywhere.
+    The draft is the one that `$schema` names, else 2020-12. Formats are asserted. No `$ref` is
+    fetched from anywhere.
     """
     schema = json.loads(schema_text)
     try:
@@ -223,14 +207,10 @@ def _fetch_nothing(uri: str) -> Any:
 
 def _innermost(problem: jsonschema_rs.ValidationError) -> str:
     """Return the message of a problem; of alternatives, the one that came nearest."""
-    context = getattr(problem.kind, "context", None)
-    if not context:
-        return problem.message
-    branches = [branch for branch in context if branch]
+    branches = [branch for branch in getattr(problem.kind, "context", None) or () if branch]
     if not branches:
         return problem.message
-    nearest = max(branches, key=lambda branch: max(len(error.instance_path) for error in branch))
-    deepest = max(nearest, key=lambda error: len(error.instance_path))
+    deepest = max((error for branch in branches for error in branch), key=lambda error: len(error.instance_path))
     where = path_text(deepest.instance_path[len(problem.instance_path) :])
     return f"fits no alternative; nearest: {f'{where}: ' if where else ''}{deepest.message}"
 

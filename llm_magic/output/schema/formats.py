@@ -15,7 +15,7 @@ _BYTE = "(25[0-5]|2[0-4][0-9]|1[0-9][0-9]|[1-9]?[0-9])"
 NAIVE_DATETIME = f"^{_YEAR}-{_MONTH_DAY}T{_CLOCK}$"
 NAIVE_TIME = f"^{_CLOCK}$"
 
-PATTERNS: Mapping[str, str] = {
+_PATTERNS: Mapping[str, str] = {
     "date": f"^{_YEAR}-{_MONTH_DAY}$",
     "time": rf"^{_CLOCK}(\.[0-9]{{1,6}})?{_ZONE}$",
     "date-time": rf"^{_YEAR}-{_MONTH_DAY}T{_CLOCK}(\.[0-9]{{1,6}})?{_ZONE}$",
@@ -28,14 +28,11 @@ PATTERNS: Mapping[str, str] = {
     "uri": r"^[a-z][a-z0-9+-]{1,15}://[A-Za-z0-9-]{1,40}(\.[A-Za-z0-9-]{1,40}){0,4}(:[1-9][0-9]{1,3})?(/[A-Za-z0-9._~-]{0,60}){0,8}$",
     "json-pointer": "^(/[A-Za-z0-9_-]{1,40}){0,8}$",
 }
-"""Narrower than the formats in corners that no model needs (quoted e-mail names, `::` in addresses), and never wider,
-but for 29 February."""
-
-PATTERNS_BY_ALIAS: Mapping[str, str] = {
-    **PATTERNS,
-    "idn-email": PATTERNS["email"],
-    "idn-hostname": PATTERNS["hostname"],
-    "uri-reference": PATTERNS["uri"],
-    "iri": PATTERNS["uri"],
-    "iri-reference": PATTERNS["uri"],
+PATTERNS: Mapping[str, str] = {
+    **_PATTERNS,
+    "idn-email": _PATTERNS["email"],
+    "idn-hostname": _PATTERNS["hostname"],
+    **dict.fromkeys(("uri-reference", "iri", "iri-reference"), _PATTERNS["uri"]),
 }
+"""Narrower than the formats in corners that no model needs (quoted e-mail names, `::` in
+addresses), and never wider, but for 29 February."""

@@ -1,4 +1,4 @@
-"""The JSON Schema of a Python type: made for models to write, so exact where pydantic's own is loose."""
+"""The JSON Schema of a Python type: for models to write, so more exact than pydantic's."""
 
 from __future__ import annotations
 
@@ -9,7 +9,6 @@ import operator
 import sys
 import types
 import typing
-from collections.abc import Mapping
 from typing import Any
 
 import pydantic
@@ -18,14 +17,14 @@ from pydantic.json_schema import GenerateJsonSchema
 from pydantic_core import core_schema
 
 from llm_magic.errors import OutputTypeError
+from llm_magic.output.schema import Schema
 from llm_magic.output.schema.formats import NAIVE_DATETIME, NAIVE_TIME
-from llm_magic.output.schema.references import resolve
 
 
-class _ForModels(GenerateJsonSchema):
-    """Decimals are strings, so that no digit is lost; named tuples are objects, so that the names are told."""
+class _SchemaGenerator(GenerateJsonSchema):
+    """Decimals are strings, to lose no digit; named tuples are objects, to tell the names."""
 
-    def decimal_schema(self, schema: core_schema.DecimalSchema) -> dict[str, Any]:
+    def decimal_schema(self, schema: core_schema.DecimalSchema) -> Schema:
         places = schema.get("decimal_places")
         digits = schema.get("max_digits")
         whole = max(digits - (places or 0), 1) if digits is not None else 15
@@ -33,73 +32,61 @@ class _ForModels(GenerateJsonSchema):
         fraction = "" if places == 0 else rf"(\.[0-9]{{1,{places or 15}}})?"
         return {"type": "string", "pattern": f"^{sign}(0|[1-9][0-9]{{0,{whole - 1}}}){fraction}$"}
 
-    def named_tuple_schema(self, schema: Any) -> dict[str, Any]:
-        fields: dict[str, Any] = {}
-        required = []
-        for part in schema["fields"]:
-            fields[part["name"]] = self.generate_inner(part["schema"])
-            if part["schema"]["type"] != "default":
-                required.append(part["name"])
+    def named_tuple_schema(self, schema: Any) -> Schema:
+        fields = {part["name"]: self.generate_inner(part["schema"]) for part in schema["fields"]}
+        required = [part["name"] for part in schema["fields"] if part["schema"]["type"] != "default"]
         return {"type": "object", "properties": fields, "required": required, "additionalProperties": False}
 
-    def call_schema(self, schema: core_schema.CallSchema) -> dict[str, Any]:
+    def call_schema(self, schema: core_schema.CallSchema) -> Schema:
         arguments = schema["arguments_schema"]  # of a named tuple, before pydantic 2.13 or so
         if arguments["type"] != "arguments":
             return super().call_schema(schema)
         return self.kw_arguments_schema(arguments["arguments_schema"], None)
 
-    def datetime_schema(self, schema: core_schema.DatetimeSchema) -> dict[str, Any]:
+    def datetime_schema(self, schema: core_schema.DatetimeSchema) -> Schema:
         if schema.get("tz_constraint") == "naive":
             return {"type": "string", "pattern": NAIVE_DATETIME}
         return super().datetime_schema(schema)
 
-    def time_schema(self, schema: core_schema.TimeSchema) -> dict[str, Any]:
+    def time_schema(self, schema: core_schema.TimeSchema) -> Schema:
         if schema.get("tz_constraint") == "aware":
             return super().time_schema(schema)
-        return {"type": "string", "pattern": NAIVE_TIME}  # the format `time` has a zone, a time of day has none
+        return {"type": "string", "pattern": NAIVE_TIME}  # the format `time` has a zone
 
-    def literal_schema(self, schema: core_schema.LiteralSchema) -> dict[str, Any]:
+    def literal_schema(self, schema: core_schema.LiteralSchema) -> Schema:
         return _plain_enum(super().literal_schema(schema))
 
-    def enum_schema(self, schema: core_schema.EnumSchema) -> dict[str, Any]:
+    def enum_schema(self, schema: core_schema.EnumSchema) -> Schema:
         return _plain_enum(super().enum_schema(schema))
 
 
-def _plain_enum(schema: dict[str, Any]) -> dict[str, Any]:
+def _plain_enum(schema: Schema) -> Schema:
     """Write `const` as an enumeration of one, which every server knows."""
-    if "const" in schema:
-        value = schema.pop("const")
-        schema["enum"] = [value]
-    return schema
+    return {"enum" if key == "const" else key: value for key, value in schema.items()}
 
 
 class Shape:
     """A Python type, its JSON Schema, and the check that makes a value of it."""
 
     def __init__(self, kind: Any, name: str) -> None:
+        self.name = name
         try:
             self.adapter: pydantic.TypeAdapter[Any] = pydantic.TypeAdapter(with_known_typed_dicts(kind))
-            self.schema: dict[str, Any] = self.adapter.json_schema(schema_generator=_ForModels)
+            self.schema: Schema = self.adapter.json_schema(schema_generator=_SchemaGenerator)
             json.dumps(self.schema, allow_nan=False)
         except pydantic.errors.PydanticUndefinedAnnotation as error:
-            raise OutputTypeError(
-                f"--as {name}: it refers to {error.name!r}, which is not defined.",
-                "Define that type first, then this one again.",
-            ) from error
+            reason = f"it refers to {error.name!r}, which is not defined."
+            raise OutputTypeError(f"--as {name}: {reason}", "Define that type first, then this one again.") from error
         except pydantic.errors.PydanticInvalidForJsonSchema as error:
-            raise OutputTypeError(
-                f"--as {name}: no JSON Schema can say this type: {_first_line(error)}", "Use types that JSON can hold."
-            ) from error
-        except pydantic.errors.PydanticUserError as error:
-            raise OutputTypeError(f"--as {name}: this type cannot be used: {_first_line(error)}") from error
+            reason = f"no JSON Schema can say this type: {_first_line(error)}"
+            raise OutputTypeError(f"--as {name}: {reason}", "Use types that JSON can hold.") from error
         except Exception as error:  # whatever a type's own hooks raise
-            raise OutputTypeError(
-                f"--as {name}: this type cannot be used: {type(error).__name__}: {_first_line(error)}"
-            ) from error
+            kind_of = "" if isinstance(error, pydantic.errors.PydanticUserError) else f"{type(error).__name__}: "
+            raise OutputTypeError(f"--as {name}: this type cannot be used: {kind_of}{_first_line(error)}") from error
 
 
 def with_known_typed_dicts(kind: Any) -> Any:
-    """Return the type with `typing.TypedDict` classes replaced by equal ones that pydantic takes before Python 3.12.
+    """Return the type with `TypedDict` classes that pydantic takes before Python 3.12.
 
     Values of both are plain dicts.
     """
@@ -109,16 +96,16 @@ def with_known_typed_dicts(kind: Any) -> Any:
         hints = typing.get_type_hints(kind, include_extras=True)
         fields = {}
         for name, hint in hints.items():
-            said = typing.get_origin(hint)  # `__required_keys__` does not know those that are written as strings
+            said = typing.get_origin(hint)  # `__required_keys__` knows none that is a string
             listed = name in kind.__required_keys__
             optional = said is typing.NotRequired or (said is not typing.Required and not listed)
             if said in (typing.Required, typing.NotRequired):
                 hint = typing.get_args(hint)[0]  # noqa: PLW2901 - its wrapper is written anew below
             wrapper = typing_extensions.NotRequired if optional else typing_extensions.Required
             fields[name] = wrapper[with_known_typed_dicts(hint)]
-        made = typing_extensions.TypedDict(kind.__name__, fields)  # type: ignore[misc]  # the functional form, with names known only now
-        made.__doc__ = kind.__doc__
-        return made
+        replaced = typing_extensions.TypedDict(kind.__name__, fields)  # type: ignore[misc]  # the functional form, with names known only now
+        replaced.__doc__ = kind.__doc__
+        return replaced
     arguments = typing.get_args(kind)
     if not arguments or typing.get_origin(kind) is typing.Literal:
         return kind
@@ -139,31 +126,15 @@ def _first_line(error: Exception) -> str:
     return text if text.endswith(".") else f"{text}."
 
 
-def shape_of(kind: Any, name: str) -> Shape:
-    """Return the shape of a type, kept for the next time where the type can be a key."""
-    try:
-        hash(kind)
-    except TypeError:
-        return Shape(kind, name)
-    return _kept(kind, name)
-
-
-_kept = functools.lru_cache(maxsize=128)(Shape)
-
-
 def words_of(kind: Any) -> tuple[str, ...] | None:
-    """Return the strings that a type allows, where it is an enumeration of strings and nothing else."""
+    """Return the strings that a type allows, if it is an enumeration of only strings."""
+    values: tuple[Any, ...] = ()
     if typing.get_origin(kind) is typing.Literal:
-        values: tuple[Any, ...] = _flat_literal(kind)
+        values = typing.get_args(kind)
     elif isinstance(kind, type) and issubclass(kind, enum.Enum) and not issubclass(kind, enum.Flag):
         values = tuple(member.value for member in kind)
-    else:
-        return None
-    return values if values and all(type(value) is str and value.strip() == value != "" for value in values) else None
-
-
-def _flat_literal(kind: Any) -> tuple[Any, ...]:
-    return tuple(dict.fromkeys(typing.get_args(kind)))
+    strings = all(type(value) is str and value.strip() == value != "" for value in values)
+    return tuple(dict.fromkeys(values)) if values and strings else None
 
 
 def type_name(kind: Any) -> str:
@@ -180,31 +151,3 @@ def type_name(kind: Any) -> str:
         inner = ", ".join("..." if part is Ellipsis else type_name(part) for part in typing.get_args(kind))
         return f"{origin.__name__}[{inner}]"
     return repr(kind).replace("typing.", "").replace("__main__.", "").replace("NoneType", "None")
-
-
-def is_object(schema: Mapping[str, Any], root: Mapping[str, Any]) -> bool:
-    """Tell whether a schema says, without alternatives, that the value is an object."""
-    schema = resolve(schema, root)
-    if schema.get("type") == "object":
-        return not ({"anyOf", "oneOf"} & schema.keys())
-    return "type" not in schema and any(
-        is_object(part, root) for part in schema.get("allOf", ()) if isinstance(part, dict)
-    )
-
-
-def may_be_object(schema: Any, root: Mapping[str, Any], depth: int = 0) -> bool:
-    """Tell whether an object may be a value of the schema, in doubt yes."""
-    if not isinstance(schema, Mapping) or depth > 20:  # noqa: PLR2004 - a chain of references longer than that is a loop
-        return schema is not False
-    schema = resolve(schema, root)
-    if "const" in schema:
-        return isinstance(schema["const"], Mapping)
-    if "enum" in schema:
-        return any(isinstance(value, Mapping) for value in schema["enum"])
-    kinds = schema.get("type")
-    if kinds is not None and kinds != "object" and "object" not in kinds:
-        return False
-    for key in ("anyOf", "oneOf"):
-        if key in schema:
-            return any(may_be_object(part, root, depth + 1) for part in schema[key])
-    return all(may_be_object(part, root, depth + 1) for part in schema.get("allOf", ()))

@@ -8,57 +8,56 @@ here the first is asked, and the others are its fallbacks.
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import dataclass, field
+from itertools import count
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
+from llm_magic.config.references import variable_of
 from llm_magic.errors import ConfigurationError
 from llm_magic.options.parameters import PARAMETERS
-from llm_magic.providers.credentials import variable_of
-from llm_magic.providers.registry import Imported
+
+
+@dataclass(frozen=True, slots=True)
+class Imported:
+    """What a configuration gives: aliases by name, routes by pattern, settings of providers by name."""
+
+    aliases: Mapping[str, Any] = field(default_factory=dict)
+    routes: Mapping[str, str] = field(default_factory=dict)
+    providers: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
+
 
 _KEYLESS = {"", "none", "empty", "na", "n/a", "null", "dummy", "fake", "fake-key", "not-needed", "anything"}
 """What people write for a server that wants no key."""
 
-_URLS = {
-    "openai": "",
-    "text-completion-openai": "",
-    "azure": "",
-    "hosted_vllm": "http://localhost:8000/v1",
-    "vllm": "http://localhost:8000/v1",
-    "ollama": "http://localhost:11434/v1",
-    "ollama_chat": "http://localhost:11434/v1",
-    "lm_studio": "http://localhost:1234/v1",
-    "llamafile": "http://localhost:8080/v1",
-    "openrouter": "https://openrouter.ai/api/v1",
-    "groq": "https://api.groq.com/openai/v1",
-    "deepseek": "https://api.deepseek.com/v1",
-    "mistral": "https://api.mistral.ai/v1",
-    "together_ai": "https://api.together.xyz/v1",
-    "fireworks_ai": "https://api.fireworks.ai/inference/v1",
-    "xai": "https://api.x.ai/v1",
-    "gemini": "https://generativelanguage.googleapis.com/v1beta/openai",
-    "litellm_proxy": "",
-}
-"""LiteLLM's providers that speak the OpenAI protocol, with the addresses of those that have one."""
 
-_KEYS = {
-    "openrouter": "OPENROUTER_API_KEY",
-    "groq": "GROQ_API_KEY",
-    "deepseek": "DEEPSEEK_API_KEY",
-    "mistral": "MISTRAL_API_KEY",
-    "together_ai": "TOGETHERAI_API_KEY",
-    "fireworks_ai": "FIREWORKS_AI_API_KEY",
-    "xai": "XAI_API_KEY",
-    "gemini": "GEMINI_API_KEY",
-}
-"""The variables that LiteLLM reads where an entry names no key."""
+class _Kind(NamedTuple):
+    """A provider of LiteLLM's that speaks the OpenAI protocol: our class, its address, the variable of its key."""
 
-_CLASSES = {
-    "openai": "openai",
-    "text-completion-openai": "openai",
-    "azure": "azure",
-    "hosted_vllm": "vllm",
-    "vllm": "vllm",
+    cls: str
+    url: str = ""
+    key: str = ""
+
+
+_KINDS = {
+    "openai": _Kind("openai"),
+    "text-completion-openai": _Kind("openai"),
+    "azure": _Kind("azure"),
+    "hosted_vllm": _Kind("vllm", "http://localhost:8000/v1"),
+    "vllm": _Kind("vllm", "http://localhost:8000/v1"),
+    "ollama": _Kind("compatible", "http://localhost:11434/v1"),
+    "ollama_chat": _Kind("compatible", "http://localhost:11434/v1"),
+    "lm_studio": _Kind("compatible", "http://localhost:1234/v1"),
+    "llamafile": _Kind("compatible", "http://localhost:8080/v1"),
+    "openrouter": _Kind("compatible", "https://openrouter.ai/api/v1", "OPENROUTER_API_KEY"),
+    "groq": _Kind("compatible", "https://api.groq.com/openai/v1", "GROQ_API_KEY"),
+    "deepseek": _Kind("compatible", "https://api.deepseek.com/v1", "DEEPSEEK_API_KEY"),
+    "mistral": _Kind("compatible", "https://api.mistral.ai/v1", "MISTRAL_API_KEY"),
+    "together_ai": _Kind("compatible", "https://api.together.xyz/v1", "TOGETHERAI_API_KEY"),
+    "fireworks_ai": _Kind("compatible", "https://api.fireworks.ai/inference/v1", "FIREWORKS_AI_API_KEY"),
+    "xai": _Kind("compatible", "https://api.x.ai/v1", "XAI_API_KEY"),
+    "gemini": _Kind("compatible", "https://generativelanguage.googleapis.com/v1beta/openai", "GEMINI_API_KEY"),
+    "litellm_proxy": _Kind("compatible"),
 }
 
 _OPTIONS = {item.litellm or name: name for name, item in PARAMETERS.items() if item.litellm is not None}
@@ -156,11 +155,8 @@ def _named(providers: dict[str, dict[str, Any]], spec: dict[str, Any], model: st
         if known == spec:
             return name
     kind = model.partition("/")[0] if "/" in model else spec["class"]
-    name = next(
-        candidate
-        for candidate in (f"litellm-{kind}", *(f"litellm-{kind}-{number}" for number in range(2, 10_000)))
-        if candidate not in providers
-    )
+    names = (f"litellm-{kind}" if number == 1 else f"litellm-{kind}-{number}" for number in count(1))
+    name = next(name for name in names if name not in providers)
     providers[name] = spec
     return name
 
@@ -177,12 +173,12 @@ def _entry(
         kind, rest = str(named), rest if slash and kind == named else model
     elif not slash:
         kind, rest = "openai", model
-    if kind not in _URLS:
+    if kind not in _KINDS:
         raise ConfigurationError(
             f"{where}: LiteLLM reaches {kind} by an adapter of its own, and llm_magic speaks the OpenAI protocol only.",
             "Run the LiteLLM proxy and use it as a provider of class compatible.",
         )
-    key = _key(params.get("api_key", _KEYS.get(kind, "")), where)
+    key = _key(params.get("api_key", _KINDS[kind].key), where)
     spec = _spec(kind, base, key, where)
     defaults: dict[str, Any] = {}
     for name, value in params.items():
@@ -206,11 +202,11 @@ def _entry(
 
 def _spec(kind: str, base: object, key: str, where: str) -> dict[str, Any]:
     """Return the settings that say where a provider is and how it lets one in."""
-    cls = _CLASSES.get(kind, "compatible")
+    cls = _KINDS[kind].cls
     if cls == "openai" and base and not (variable_of(key) or "").startswith("OPENAI_"):
         cls = "compatible"  # LiteLLM calls every server of the protocol "openai"
     spec: dict[str, Any] = {"class": cls}
-    url = str(base or _URLS[kind])
+    url = str(base or _KINDS[kind].url)
     if cls == "azure":
         spec["azure_endpoint"] = url
     elif url:
@@ -227,7 +223,7 @@ def _key(key: object, where: str) -> str:
     text = str(key or "").strip()
     if text.lower() in _KEYLESS:
         return ""
-    if variable_of(text) is not None or text in _KEYS.values():
+    if variable_of(text) is not None or text in {kind.key for kind in _KINDS.values()}:
         return text
     raise ConfigurationError(
         f"{where} has a key written out, and keys are not taken from files.",

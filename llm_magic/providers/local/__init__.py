@@ -8,16 +8,18 @@ import threading
 import time
 import weakref
 from collections.abc import Callable
+from concurrent.futures import Future
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, TypeVar
 
 from traitlets import Int, Unicode
 
 from llm_magic.capabilities import ALL_PARAMETERS, Capabilities
+from llm_magic.config.references import Secret
 from llm_magic.errors import ConfigurationError, ModelNotFoundError, UnsupportedError
 from llm_magic.providers import model_info
 from llm_magic.providers.base import ModelCard, Provider
-from llm_magic.providers.credentials import Secret
 from llm_magic.providers.local.server import EmbeddedServer, ServerSettings, bindings, check_file
 from llm_magic.providers.local.weights import SMOLLM2, FetchCancelled, fetch
 from llm_magic.request import Request
@@ -110,14 +112,12 @@ class LocalProvider(Provider):
             )
         able = self._properties().get("chat_template_caps", {})
         thinks = able.get("supports_reasoning_effort", False)
-        return Capabilities(
-            api=self.api,
+        return replace(
+            super().capabilities(model),
             dialects=dict(model_info.LLAMA),
             parameters=ALL_PARAMETERS if thinks else ALL_PARAMETERS - {"reasoning_effort"},
             images=False,
             tools=able.get("supports_tools", bool(self.model_path)),  # llama.cpp drops them without a word
-            store=False,
-            context=self.context(model),
         )
 
     def context(self, model: str) -> int | None:  # noqa: ARG002 - it serves one
@@ -137,19 +137,9 @@ class LocalProvider(Provider):
                 f"%config LocalProvider.n_parallel = {request.parameters.n}",
             )
 
-    async def list_models(
-        self,
-        refresh: bool = False,  # noqa: ARG002 - it never changes
-        *,
-        patience: float | None = None,  # noqa: ARG002 - nothing is waited for
-    ) -> list[ModelCard]:
+    def static_models(self) -> list[ModelCard]:
         """Return the one model; nothing is started."""
-        return list(self.cached_models)
-
-    @property
-    def cached_models(self) -> tuple[ModelCard, ...]:
-        """The one model."""
-        return (ModelCard(self.model, self.context(self.model), owned_by="llama.cpp"),)
+        return [ModelCard(self.model, self.context(self.model), owned_by="llama.cpp")]
 
     async def prepare(self, report: Callable[[str], None]) -> None:
         """Have the server running: fetch the weights where they are missing, start it, or start it again.
@@ -228,30 +218,17 @@ class LocalProvider(Provider):
 
 async def _on_thread(work: Callable[[], T]) -> T:
     """Run `work` on a daemon thread of its own: the end of the process does not wait for it, as for one of a pool."""
-    loop = asyncio.get_running_loop()
-    done: asyncio.Future[T] = loop.create_future()
-
-    def finish(result: T | None, error: BaseException | None) -> None:
-        if done.done():  # nobody waits any more
-            return
-        if error is not None:
-            done.set_exception(error)
-        else:
-            done.set_result(result)  # type: ignore[arg-type] # None only where T is
+    done: Future[T] = Future()
+    done.set_running_or_notify_cancel()  # who waits may go away, the work goes on
 
     def run() -> None:
-        result, error = None, None
         try:
-            result = work()
-        except BaseException as raised:  # noqa: BLE001 - handed to who waits
-            error = raised
-        try:
-            loop.call_soon_threadsafe(finish, result, error)
-        except RuntimeError:  # the loop was closed meanwhile
-            return
+            done.set_result(work())
+        except BaseException as error:  # noqa: BLE001 - handed to who waits
+            done.set_exception(error)
 
     threading.Thread(target=run, name="llm_magic local", daemon=True).start()
-    return await done
+    return await asyncio.wrap_future(done)
 
 
 _open: weakref.WeakSet[LocalProvider] = weakref.WeakSet()

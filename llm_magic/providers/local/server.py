@@ -20,8 +20,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from llm_magic.config.references import Secret
 from llm_magic.errors import ConfigurationError
-from llm_magic.providers.credentials import Secret
 from llm_magic.providers.local.weights import FetchCancelled, needs
 
 _PIECE = 8 << 20

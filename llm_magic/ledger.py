@@ -1,9 +1,10 @@
-"""What was used so far, by provider and model; only what servers counted and what prices were given for."""
+"""The ledger: what was used so far, by provider and model, as servers counted it."""
 
 from __future__ import annotations
 
 import threading
-from dataclasses import dataclass, replace
+from collections.abc import Iterable
+from dataclasses import dataclass, fields
 
 from llm_magic.events import Usage
 from llm_magic.response import Response
@@ -12,7 +13,7 @@ _FAILED = 400  # the least status of a failure (RFC 9110, 15)
 
 
 @dataclass(frozen=True, slots=True)
-class Row:
+class UsageRow:
     """The usage of one model at one provider.
 
     Attributes
@@ -50,6 +51,22 @@ class Row:
     cost: float | None = None
     unpriced: int = 0
 
+    def __add__(self, other: UsageRow) -> UsageRow:
+        """Return the sum under the name of the first; the cost of those that have one."""
+        sums = {field.name: getattr(self, field.name) for field in fields(self)}
+        for name in _SUMMED:
+            more = getattr(other, name)
+            sums[name] = more if sums[name] is None else sums[name] + (more or 0)
+        return UsageRow(**sums)
+
+
+_SUMMED = [field.name for field in fields(UsageRow) if field.name not in {"provider", "model"}]
+
+
+def total(rows: Iterable[UsageRow]) -> UsageRow:
+    """Return the sum of rows, as that of the provider `all`."""
+    return sum(rows, start=UsageRow("all", ""))
+
 
 class Ledger:
     """The sums, kept up to date by `add`; safe to use from several threads.
@@ -64,10 +81,10 @@ class Ledger:
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
-        self._rows: dict[tuple[str, str], Row] = {}
+        self._rows: dict[tuple[str, str], UsageRow] = {}
 
     def add(self, response: Response) -> None:
-        """Enter a response: tokens, time and cost for the model that gave it, requests for each model asked."""
+        """Enter a response: its usage for the model that gave it, requests for each model asked."""
         attempts = response.attempts
         succeeded = any(attempt.status is not None and attempt.status < _FAILED for attempt in attempts)
         answered = succeeded or response.usage is not None or bool(response.text)
@@ -78,29 +95,28 @@ class Ledger:
         usage = response.usage or Usage()
         with self._lock:
             for attempt in attempts:
-                row = self._row(attempt.provider, attempt.model)
                 failed = attempt.status is None or attempt.status >= _FAILED
-                self._rows[row.provider, row.model] = replace(
-                    row, requests=row.requests + 1, failed=row.failed + failed
+                self._enter(UsageRow(attempt.provider, attempt.model, requests=1, failed=int(failed)))
+            self._enter(
+                UsageRow(
+                    *key,
+                    answers=int(answered),
+                    input_tokens=usage.input_tokens,
+                    output_tokens=usage.output_tokens,
+                    cached_tokens=usage.cached_tokens,
+                    reasoning_tokens=usage.reasoning_tokens,
+                    uncounted=int(answered and response.usage is None),
+                    seconds=response.seconds,
+                    cost=response.cost,
+                    unpriced=int(answered and response.cost is None),
                 )
-            row = self._row(*key)
-            self._rows[key] = replace(
-                row,
-                answers=row.answers + answered,
-                input_tokens=row.input_tokens + usage.input_tokens,
-                output_tokens=row.output_tokens + usage.output_tokens,
-                cached_tokens=row.cached_tokens + usage.cached_tokens,
-                reasoning_tokens=row.reasoning_tokens + usage.reasoning_tokens,
-                uncounted=row.uncounted + (answered and response.usage is None),
-                seconds=row.seconds + response.seconds,
-                cost=row.cost if response.cost is None else (row.cost or 0.0) + response.cost,
-                unpriced=row.unpriced + (answered and response.cost is None),
             )
 
-    def _row(self, provider: str, model: str) -> Row:
-        return self._rows.get((provider, model)) or Row(provider, model)
+    def _enter(self, row: UsageRow) -> None:
+        key = (row.provider, row.model)
+        self._rows[key] = self._rows[key] + row if key in self._rows else row
 
-    def rows(self) -> tuple[Row, ...]:
+    def rows(self) -> tuple[UsageRow, ...]:
         """Return one row for each provider and model, in the order of their first use."""
         with self._lock:
             return tuple(self._rows.values())

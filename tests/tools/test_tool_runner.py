@@ -10,7 +10,7 @@ from typing import Any
 
 import openai
 import pytest
-from functions import CompletionContext, call, google, slowly, weather
+from functions import Place, call, google, slowly, weather
 
 from llm_magic.events import ToolResult
 from llm_magic.messages import ToolCall
@@ -51,9 +51,7 @@ def test_results() -> None:
     def give(what: int) -> Any:
         loop: list[Any] = []
         loop.append(loop)
-        return ["text", {"a": [1, None]}, CompletionContext(city="Ulm"), {"x": Odd()}, loop, b"\xff", float("nan")][
-            what
-        ]
+        return ["text", {"a": [1, None]}, Place(city="Ulm"), {"x": Odd()}, loop, b"\xff", float("nan")][what]
 
     results = [call(give, {"what": what}) for what in range(7)]
     assert not any(result.failed for result in results)

@@ -1,13 +1,27 @@
-"""The outputs of a flow, put together, are the text; there are never more than a front end shows."""
+"""Outputs, put together, are the text, and never more than a front end shows; repaints are a multiple of the text."""
 
 from __future__ import annotations
 
 import sys
 
+import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from llm_magic.display.streaming_outputs import EAGER, LARGEST, LONG_CODE, MOST, StreamingOutputs, enough
+from llm_magic.display.streaming_outputs import (
+    ALLOWANCE,
+    EAGER,
+    ENVELOPE,
+    LARGEST,
+    LONG_CODE,
+    MOST,
+    SECONDS_PER_BYTE,
+    SHARE,
+    SLOWEST,
+    Pace,
+    StreamingOutputs,
+    enough,
+)
 
 PIECES = st.lists(
     st.sampled_from(
@@ -72,3 +86,39 @@ def test_how_many_characters_make_an_output() -> None:
     assert sizes == sorted(sizes)
     assert 70_000 < sum(sizes[: MOST - 4]) < 80_000
     assert enough(MOST) == sys.maxsize
+
+
+def test_a_short_answer_is_repainted_as_often_as_asked_for() -> None:
+    pace = Pace(20)
+    assert pace.delay(0, 100, 100) == 0
+    pace.painted(0, 100)
+    assert pace.delay(0.01, 110, 110) == pytest.approx(0.04)
+    assert pace.delay(0.05, 110, 110) == pytest.approx(0)
+
+
+def test_a_long_tail_is_repainted_less_often() -> None:
+    pace = Pace(20)
+    pace.painted(0, 10_000)
+    assert pace.delay(0, 10_000, 10_000) == pytest.approx(10_000 * SECONDS_PER_BYTE)
+
+
+def test_when_the_allowance_is_used_up_short_tails_go_on_slowly() -> None:
+    pace = Pace(20)
+    pace.painted(0, ALLOWANCE)
+    assert pace.delay(0, 500, 100) == SLOWEST
+    assert pace.delay(SLOWEST, 500, 100) == 0
+
+
+@pytest.mark.parametrize("speed", [1_000, 100_000, 10_000_000])
+def test_what_repaints_cost_is_linear_in_the_text(speed: int) -> None:
+    """One tail that only grows, the worst case: a line without an end."""
+    pace, now, text, spent, painted = Pace(20), 0.0, 0, 0, 0
+    while text < 1_000_000:
+        now += 0.01
+        text += speed // 100
+        if pace.delay(now, text, text) <= 0:
+            pace.painted(now, text)
+            spent += text + ENVELOPE
+            painted += 1
+    assert spent <= ALLOWANCE + SHARE * text
+    assert painted >= 3 or speed > 1_000_000

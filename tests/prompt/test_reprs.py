@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from llm_magic.prompt.values import source_of
+from llm_magic.prompt.reprs import source_of
 
 
 def double(x: int) -> int:

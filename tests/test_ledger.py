@@ -5,8 +5,8 @@ from __future__ import annotations
 import threading
 
 from llm_magic.events import Attempt, Usage
+from llm_magic.ledger import Ledger, UsageRow
 from llm_magic.response import Response
-from llm_magic.usage import Ledger, Row
 
 
 def attempt(status: int | None = 200, provider: str = "openai", model: str = "gpt-5") -> Attempt:
@@ -21,7 +21,7 @@ def test_answers_of_one_model_are_summed() -> None:
     ledger.add(Response(usage=Usage(1, 1), seconds=0.5, attempts=(attempt(),)))
     ledger.add(Response(seconds=0.25, cost=0.5, attempts=(attempt(),), finish_reason="interrupted"))
     assert ledger.rows() == (
-        Row("openai", "gpt-5", 3, 5, 2, 11, 6, 4, 3, uncounted=1, seconds=2.25, cost=0.75, unpriced=1),
+        UsageRow("openai", "gpt-5", 3, 5, 2, 11, 6, 4, 3, uncounted=1, seconds=2.25, cost=0.75, unpriced=1),
     )
 
 
@@ -30,8 +30,8 @@ def test_a_fallback_is_entered_for_both_models() -> None:
     attempts = (attempt(503), attempt(200, "vllm", "smollm2"))
     ledger.add(Response(model="best", provider="vllm", usage=Usage(2, 3), seconds=1.0, attempts=attempts))
     assert ledger.rows() == (
-        Row("openai", "gpt-5", requests=1, failed=1),
-        Row("vllm", "smollm2", 1, 1, 0, 2, 3, seconds=1.0, unpriced=1),
+        UsageRow("openai", "gpt-5", requests=1, failed=1),
+        UsageRow("vllm", "smollm2", 1, 1, 0, 2, 3, seconds=1.0, unpriced=1),
     )
 
 
@@ -48,7 +48,7 @@ def test_what_failed_is_no_answer() -> None:
     ledger.add(Response(provider="openai", model="gpt-5"))
     assert ledger.rows() == ()
     ledger.add(Response(seconds=2.0, attempts=(attempt(500), attempt(500))))
-    assert ledger.rows() == (Row("openai", "gpt-5", requests=2, failed=2, seconds=2.0),)
+    assert ledger.rows() == (UsageRow("openai", "gpt-5", requests=2, failed=2, seconds=2.0),)
 
 
 def test_reset() -> None:

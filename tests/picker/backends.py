@@ -12,7 +12,7 @@ from typing import Any
 from servers import Answer, Received, ScriptedServer, chunk, document, stream
 
 from llm_magic.config.settings import Settings
-from llm_magic.picker.backend import SessionDesk
+from llm_magic.picker.backend import PickerBackend
 from llm_magic.picker.panel import Panel
 from llm_magic.providers.registry import ProviderRegistry
 from llm_magic.session import Session
@@ -49,15 +49,15 @@ class Opened:
         self.registry = ProviderRegistry(parent=self.settings)
         self.registry.add("box", "compatible", base_url=server.url, max_retries=0)
         self.session = Session(self.settings, self.registry)
-        self.desk = SessionDesk(self.session)
-        self.panel = Panel(self.desk)
+        self.backend = PickerBackend(self.session)
+        self.panel = Panel(self.backend)
 
     def close(self) -> None:
         until(
             lambda: "Loading" not in text(self.panel.status)
         )  # anyio drops a connection that is cancelled as it opens
         self.panel.end("closed")
-        self.desk.close()
+        self.backend.close()
         self.session.close()
 
     def listed(self) -> list[str]:
@@ -74,7 +74,7 @@ class Opened:
         return [json.loads(item.body) for item in self.server.requests if item.method == "POST"]
 
     def answered(self) -> str:
-        """Wait until a trial is over, and return its answer."""
+        """Wait until the try is over, and return its answer."""
         until(lambda: not self.panel.try_it.disabled)
         return text(self.panel.answer)
 

@@ -1,0 +1,65 @@
+"""The quiet line below an answer, and how tokens, seconds and dollars are written everywhere."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from llm_magic.response import Response
+
+_CENT = 0.01
+
+
+def footer(response: Response) -> str:
+    """Return the quiet line below an answer: model, tokens, time, cost, history.
+
+    >>> from llm_magic.response import Response
+    >>> from llm_magic.events import Usage
+    >>> footer(Response(model="local:smollm2", usage=Usage(12, 34), seconds=1.23, history_turns=2))
+    'local:smollm2 · 12 → 34 tokens · 1.2 s · 2 turns of history'
+    >>> footer(Response(model="vllm:", provider="vllm", model_reported="smollm2", seconds=0.5))
+    'vllm:smollm2 · 0.5 s'
+
+    """
+    open_model = response.model.rstrip(":") == response.provider  # the provider's first one, whatever that is
+    usage = response.usage
+    facts = [
+        f"{response.provider}:{response.model_reported}" if open_model else response.model,
+        tokens(usage.input_tokens, usage.output_tokens) if usage is not None else "",
+        seconds(response.seconds),
+        money(response.cost),
+        f"{counted(response.history_turns, 'turn')} of history" if response.history_turns else "",
+    ]
+    return " · ".join(filter(None, facts))
+
+
+def tokens(given: int, taken: int) -> str:
+    """Return the tokens of a request and of its answer."""
+    return f"{given:,} → {taken:,} tokens"
+
+
+def seconds(elapsed: float) -> str:
+    """Return a time in seconds."""
+    return f"{elapsed:,.1f} s"
+
+
+def money(dollars: float | None) -> str:
+    """Return an amount as it is read: two figures of less than a cent; empty where it is not known.
+
+    >>> money(0.00123), money(1.5), money(None)
+    ('$0.0012', '$1.50', '')
+
+    """
+    if dollars is None:
+        return ""
+    return f"${dollars:.2f}" if dollars >= _CENT or dollars == 0 else f"${dollars:.2g}"
+
+
+def counted(number: int, noun: str) -> str:
+    """Return a number of things.
+
+    >>> counted(1, "word"), counted(2_000, "word")
+    ('1 word', '2,000 words')
+
+    """
+    return f"{number:,} {noun}{'s' * (number != 1)}"

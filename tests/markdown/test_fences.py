@@ -1,0 +1,66 @@
+"""Fenced code is what CommonMark takes for it, in lists and quotes, too; a fence holds any text."""
+
+from __future__ import annotations
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from markdown_it import MarkdownIt
+
+from llm_magic.markdown.fences import closes, code_blocks, fenced, opening_run
+
+CODES = st.sampled_from(["x = 1\n", "def f():\n    return 1\n\nf()\n", "ls\n\n- x\n", "> quoted\n1. a\n", "``\n", ""])
+FENCES = st.sampled_from(["```", "````", "~~~", "~~~~~"])
+INFOS = st.sampled_from(["", "python", "js title"])
+
+
+def inside(text: str, first: str, rest: str) -> str:
+    lines = text.splitlines()
+    return "".join(f"{(rest if number else first) + line}".rstrip(" ") + "\n" for number, line in enumerate(lines))
+
+
+BLOCKS = st.builds(
+    lambda code, fence, info, around: around[0] + inside(f"{fence}{info}\n{code}{fence}\n", *around[1:]) + "\n",
+    CODES,
+    FENCES,
+    INFOS,
+    st.sampled_from([
+        ("", "", ""), ("", "> ", "> "), ("- item\n\n", "  ", "  "), ("", "- ", "  "), ("1. item\n", "   ", "   "),
+        ("", "10) ", "    "), ("- a\n  - b\n\n", "    ", "    "),
+    ]),
+)  # fmt: skip
+
+
+@given(st.lists(BLOCKS | st.just("Text with `code`.\n\n"), max_size=4).map("".join))
+def test_it_is_what_commonmark_takes_for_it(text: str) -> None:
+    expected = [(token.info.strip(), token.content) for token in MarkdownIt().parse(text) if token.type == "fence"]
+    assert [(block.info, block.code) for block in code_blocks(text)] == expected
+    for block in code_blocks(text):
+        assert block.closed
+        assert text[block.start : block.end].count(block.info or "`") or "~" in text[block.start : block.end]
+
+
+@pytest.mark.parametrize(
+    ("text", "codes"),
+    [
+        ("```py\nopen", [("open", False)]),
+        ("```", [("", False)]),
+        ("``` `\nx\n", []),
+        ("````\n```\n````\n", [("```\n", True)]),
+        ("~~~\n```\n~~~\n", [("```\n", True)]),
+        ("```\nx\n    ```\n", [("x\n    ```\n", False)]),
+    ],
+)
+def test_where_it_ends(text: str, codes: list[tuple[str, bool]]) -> None:
+    assert [(block.code, block.closed) for block in code_blocks(text)] == codes
+
+
+def test_lines() -> None:
+    assert [opening_run(line) for line in ("```py", "~~~~ `", "``` `", "``", "text")] == ["```", "~~~~", "", "", ""]
+    assert [closes(line, "````") for line in ("````", "`````", "```", "~~~~", "````x")] == [True, True, *[False] * 3]
+
+
+@given(st.text(alphabet="a`~\n "))
+def test_a_fence_holds_any_text(text: str) -> None:
+    (block,) = code_blocks(fenced(text, "x"))
+    assert (block.info, block.code) == ("x", text.removesuffix("\n") + "\n")
