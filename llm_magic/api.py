@@ -3,16 +3,17 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Callable, Iterable, Sequence
+from collections.abc import AsyncIterator, Iterable
 from concurrent.futures import Future
 from contextlib import suppress
-from typing import TYPE_CHECKING, Any, Literal, TypedDict, TypeVar, Unpack
+from typing import TYPE_CHECKING, Any, TypedDict, TypeVar, Unpack
 
 if TYPE_CHECKING:
     from llm_magic.embeddings import Vectors
     from llm_magic.embeddings.run import Embedding
     from llm_magic.events import Event
     from llm_magic.ledger import UsageRow
+    from llm_magic.options import AskOptions
     from llm_magic.providers.registry import ProviderRegistry
     from llm_magic.response import Response
     from llm_magic.session import Session
@@ -61,39 +62,6 @@ def usage() -> tuple[UsageRow, ...]:
     Each has `requests`, `failed`, `answers`, tokens, `seconds` and `cost` (US dollars, None where no price is known).
     """
     return active_session().ledger.rows()
-
-
-class AskOptions(TypedDict, total=False):
-    """The options of `%%llm`, as keyword arguments; `ask` describes them."""
-
-    system: str
-    images: Sequence[Any]
-    output_type: Any
-    schema: Any
-    choices: Sequence[str]
-    regex: str
-    grammar: str
-    retries_invalid: int
-    temperature: float
-    top_p: float
-    max_tokens: int
-    seed: int
-    stop: str | Sequence[str]
-    presence_penalty: float
-    frequency_penalty: float
-    n: int
-    logprobs: int
-    reasoning_effort: str
-    param: dict[str, Any]
-    header: dict[str, str]
-    base_url: str
-    timeout: float
-    retries: int
-    api: Literal["chat", "responses", "completions"]
-    chat: str
-    tools: Sequence[Callable[..., Any]]
-    tool_choice: str
-    max_tool_rounds: int
 
 
 class EmbedOptions(TypedDict, total=False):

@@ -1,11 +1,13 @@
-"""What an endpoint can do, as data: the wire, the output dialects and the checks read it, nobody asks a class."""
+"""Capabilities of a model at an endpoint, as data: nobody asks a class what it can do."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass, field
 from typing import Literal
 
-Api = Literal["chat", "responses", "completions"]
+from llm_magic.options.parameters import PARAMETERS, Api
+
+__all__ = ["ALL_PARAMETERS", "Api", "Capabilities", "Dialect", "Kind"]
 
 Kind = Literal["json", "choices", "regex", "grammar"]
 """Kinds of constraint on an answer."""
@@ -21,28 +23,15 @@ Dialect = Literal[
 ]
 """Ways in which a server takes a constraint."""
 
-ALL_PARAMETERS = frozenset(
-    {
-        "temperature",
-        "top_p",
-        "max_tokens",
-        "seed",
-        "stop",
-        "presence_penalty",
-        "frequency_penalty",
-        "n",
-        "logprobs",
-        "reasoning_effort",
-    }
-)
+ALL_PARAMETERS = frozenset(PARAMETERS)
 
 
 @dataclass(frozen=True, slots=True)
 class Capabilities:
     """Capabilities of one model at one endpoint.
 
-    `dialects` says, for each kind of constraint, which dialect is used; a kind that is absent is refused before
-    sending. `parameters` are the request parameters (by our names) that the API takes. `context` is the model's
+    `dialects` says which dialect is used for each kind of constraint; a kind that is absent is refused
+    before sending. `parameters` are those that the API takes, by our names. `context` is the model's
     context in tokens where the server told it.
     """
 

@@ -1,4 +1,4 @@
-"""What IPython would take for something else reaches the magics: line prompts that end in `?`, cells with no body."""
+"""The input transformer: line prompts that end in `?` and cells without a body reach the magics."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ LINE_PROMPT = re.compile(r"(?P<before>\s*(?:[\w.,\[\]'\" ]+=\s*)?)%llm(?P<rest>[
 
 
 def rewrite(lines: list[str]) -> list[str]:
-    """Return the lines of a cell, as IPython has to see them: the input transformer of this extension."""
+    """Return the lines of a cell as IPython has to see them."""
     first = next((number for number, line in enumerate(lines) if not _blank(line)), None)
     if first is None:
         return lines
@@ -28,7 +28,7 @@ def _blank(line: str) -> bool:
 
 
 def _cell(lines: list[str]) -> list[str]:
-    r"""Put the magic at the very beginning, and give it a body: IPython refuses a cell magic without one.
+    r"""Put the magic at the very beginning, and give it a body, without which IPython refuses it.
 
     >>> rewrite(["# a comment\n", "  %%llm -t 0\r\n"])
     ['%%llm -t 0\n', '\n']
@@ -40,8 +40,8 @@ def _cell(lines: list[str]) -> list[str]:
 def _questions(lines: list[str]) -> list[str]:
     """Rewrite each `%llm …?` and `x = %llm …?` as the call that it stands for.
 
-    IPython takes a question mark at the end of a line for a request for help. Lines within a multi-line string
-    or bracket, and the body of a cell magic, are left alone.
+    IPython takes a question mark at the end of a line for a request for help. Lines within a
+    multi-line string or bracket, and the body of a cell magic, are left alone.
 
     >>> rewrite(["x = %llm Why is the sky blue?"])
     ["x = get_ipython().run_line_magic('llm', 'Why is the sky blue?')"]

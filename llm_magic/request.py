@@ -3,36 +3,45 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field, fields
-from typing import Any
+from dataclasses import dataclass, field
+from typing import Any, Unpack
 
 from llm_magic.messages import Message
+from llm_magic.options.parameters import PARAMETERS, RequestParameters
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, init=False)
 class Parameters:
-    """Parameters of a request. None means not given, and is not sent.
+    """Parameters of a request: those `given` by our names, and `extra` fields by the server's.
 
-    `max_tokens` caps the answer, `logprobs` asks for that many alternatives per token (0: the token's own
-    only), `extra` holds further fields of the body by the server's own names.
+    >>> parameters = Parameters({"max_tokens": 5}, temperature=0)
+    >>> parameters.given, parameters.max_tokens, parameters.seed
+    ({'max_tokens': 5, 'temperature': 0}, 5, None)
+
     """
 
-    temperature: float | None = None
-    top_p: float | None = None
-    max_tokens: int | None = None
-    seed: int | None = None
-    stop: tuple[str, ...] | None = None
-    presence_penalty: float | None = None
-    frequency_penalty: float | None = None
-    n: int | None = None
-    logprobs: int | None = None
-    reasoning_effort: str | None = None
-    extra: Mapping[str, Any] = field(default_factory=dict)
+    given: RequestParameters
+    extra: Mapping[str, Any]
 
-    def given(self) -> dict[str, Any]:
-        """Return the parameters that were given, by our names, `extra` apart."""
-        values = {item.name: getattr(self, item.name) for item in fields(self) if item.name != "extra"}
-        return {name: value for name, value in values.items() if value is not None}
+    def __init__(
+        self,
+        given: RequestParameters | None = None,
+        extra: Mapping[str, Any] | None = None,
+        **named: Unpack[RequestParameters],
+    ) -> None:
+        both = {**(given or {}), **named}
+        object.__setattr__(self, "given", {name: value for name, value in both.items() if value is not None})
+        object.__setattr__(self, "extra", extra or {})
+
+    def __getattr__(self, name: str) -> Any:
+        if name in PARAMETERS:
+            return self.given.get(name)
+        raise AttributeError(name)
+
+    def without(self, name: str) -> Parameters:
+        """Return all but one parameter."""
+        given: Any = {**self.given, name: None}
+        return Parameters(given, self.extra)
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,8 +58,8 @@ class Tool:
 class Request:
     """One request, independent of the API that will carry it.
 
-    `structure` are the body fields that constrain the answer, already in the dialect of the endpoint (see
-    `llm_magic.output.dialects`). `tool_choice` is `auto`, `none`, `required` or the name of a tool.
+    `structure` are the body fields that constrain the answer, already in the dialect of the endpoint
+    (see `llm_magic.output.dialects`). `tool_choice` is `auto`, `none`, `required` or the name of a tool.
     """
 
     model: str

@@ -12,7 +12,8 @@ from llm_magic.display import markup
 from llm_magic.display.footer import counted, money, seconds
 from llm_magic.embeddings import OPTIONS, EmbeddingOptions, Vectors, need_numpy, texts_of
 from llm_magic.embeddings.run import Embedding
-from llm_magic.errors import OptionError, PromptError
+from llm_magic.errors import PromptError
+from llm_magic.options import exclude_each_other
 
 
 class EmbeddingInterrupted(KeyboardInterrupt):
@@ -53,8 +54,7 @@ def _texts(command: Command, each: str | None, cell: str | None) -> list[str]:
                 "Write the texts on the lines below %%llm_embed, or name them: --each EXPR.",
             )
         return lines
-    if lines:
-        raise OptionError("--each and the lines below exclude each other.", "Keep one of them.")
+    exclude_each_other({"--each": each, "the lines below": lines or None})
     found = texts_of(_value(each, command.shell.user_ns), each)
     if not found:
         raise PromptError(f"{each} has no texts to embed.")

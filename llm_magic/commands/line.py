@@ -10,8 +10,8 @@ from llm_magic.close_matches import did_you_mean
 from llm_magic.display import markup
 from llm_magic.display.markup import Bundle
 from llm_magic.errors import OptionError
-from llm_magic.options import Option
-from llm_magic.options.reader import Word, words
+from llm_magic.options import Option, reader
+from llm_magic.options.reader import words
 
 if TYPE_CHECKING:
     from IPython.core.interactiveshell import InteractiveShell
@@ -139,57 +139,13 @@ def said(text: str) -> Bundle:
 
 
 def read(magic: str, text: str, options: Sequence[Option], expand: Callable[[str], str] = str) -> Line:
-    """Read a line by a table of options.
-
-    `expand` is applied to each word that stands unquoted. Behind `--` there are only words.
+    """Read a line by a table of options; `expand` is applied to each word that stands unquoted.
 
     >>> from llm_magic.options import BY_FLAG
     >>> read("%llm_x", "add eu -m a", [BY_FLAG["--model"]])
     Line(words=('add', 'eu'), values={'model': 'a'})
 
     """
-
-    def content(word: Word) -> str:
-        return word.text if word.quoted else expand(word.text)
-
     by_flag = {flag: option for option in options for flag in option.flags}
-    found: list[str] = []
-    values: dict[str, Any] = {}
-    stream = words(text)
-    for word in stream:
-        if word.text == "--" and not word.quoted:
-            found += map(content, stream)
-            break
-        if not word.text.startswith("-") or word.text == "-" or (word.quoted and not word.text.startswith("--")):
-            found.append(content(word))
-            continue
-        flag, equals, value = word.text.partition("=")
-        option = by_flag.get(flag)
-        if option is None:
-            hint = did_you_mean(flag, by_flag, f"{magic} --help lists the options.")
-            raise OptionError(f"{magic} has no option {flag}.", hint)
-        if option.read is None:
-            if equals:
-                raise OptionError(f"{flag} takes no value.", f"Write {flag} alone.")
-            values[option.name] = True
-            continue
-        if not equals:
-            following = next(stream, None)
-            if following is None or (not following.quoted and following.text.partition("=")[0] in by_flag):
-                hint = f"{option.help[:1].upper()}{option.help[1:]}."
-                raise OptionError(f"{flag} needs a value: {flag} {option.metavar}.", hint)
-            value = content(following)
-        elif not word.quoted:
-            value = expand(value)
-        try:
-            given = option.read(value)
-        except ValueError as error:
-            hint = f"{option.flags[-1]} {option.metavar}: {option.help}."
-            raise OptionError(f"{flag} takes {error}.", hint) from None
-        if option.pairs:
-            values.setdefault(option.name, {}).update([given])
-        elif option.name in values:
-            raise OptionError(f"{flag} is given twice.", "Keep one of them.")
-        else:
-            values[option.name] = given
+    values, found = reader.read(text, by_flag, magic, expand=expand)
     return Line(tuple(found), values)

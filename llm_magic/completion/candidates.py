@@ -12,16 +12,14 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from llm_magic.completion.context import CompletionContext, flags_of
+from llm_magic.options import OPTIONS
 
 if TYPE_CHECKING:
     from llm_magic.session import Session
 
 WORDS: Mapping[str, tuple[str, ...]] = {
-    "api": ("chat", "responses", "completions"),
     "embed_as": ("list", "ndarray"),
-    "show": ("markdown", "text", "code", "json", "none"),
-    "tool_choice": ("auto", "none", "required"),
-    "reasoning_effort": ("minimal", "low", "medium", "high"),
+    **{option.name: option.words for option in OPTIONS if option.words},
 }
 """Words that an option takes."""
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
 from typing import Any
 
 from llm_magic.errors import ConfigurationError, OptionError, PromptError
@@ -80,11 +80,11 @@ def of_alias(defaults: Mapping[str, Any], alias: str) -> Options:
         One of them is for answers in words only.
 
     """
-    options, empty = from_mapping(defaults, f"alias {alias!r}"), Options()
-    for item in fields(Options):
-        if item.name not in _REQUEST and getattr(options, item.name) != getattr(empty, item.name):
+    options = from_mapping(defaults, f"alias {alias!r}")
+    for name in options.values():
+        if name not in _REQUEST:
             raise OptionError(
-                f"The alias {alias} sets {item.name}, which embeddings do not take.",
+                f"The alias {alias} sets {name}, which embeddings do not take.",
                 "Name the model itself, or make an alias for embeddings.",
             )
     return options

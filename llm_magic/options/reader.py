@@ -1,21 +1,19 @@
-"""From the line of a magic to options: quotes and brackets keep words together, and nothing is ever ignored."""
+"""The reader of a magic's line: words, kept together by quotes and brackets, become options."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass
-from difflib import get_close_matches
-from typing import Any
+from collections.abc import Callable, Iterator, Mapping
+from typing import Any, NamedTuple
 
+from llm_magic.close_matches import did_you_mean
 from llm_magic.errors import OptionError
 from llm_magic.options import BY_FLAG, OPTIONS, Option, Options
 
 _CLOSING = {"(": ")", "[": "]", "{": "}"}
 
 
-@dataclass(frozen=True, slots=True)
-class Word:
-    """A word of the line: its text without outer quotes, whether it had any, and where it began and ended."""
+class Word(NamedTuple):
+    """A word of the line: its text without outer quotes, whether it had any, and its place."""
 
     text: str
     quoted: bool
@@ -26,10 +24,10 @@ class Word:
 def words(line: str) -> Iterator[Word]:
     """Split a line into words.
 
-    White space separates, but not within quotes nor within brackets: `list[str, int]`, `Literal["a", "b"]`
-    and `'{"a": 1}'` are one word each. Quotes around a whole word, or around what follows `--option=`, are
-    taken off; a backslash is kept, but before that quote. A quote or bracket that is never closed is an
-    ordinary character.
+    White space separates, but not within quotes nor within brackets: `list[str, int]`,
+    `Literal["a", "b"]` and `'{"a": 1}'` are one word each. Quotes around a whole word, or around what
+    follows `--option=`, are taken off; a backslash is kept, but before that quote. A quote or bracket
+    that is never closed is an ordinary character.
 
     >>> [word.text for word in words("--as Literal['a', 'b'] -s 'Be brief.'")]
     ['--as', "Literal['a', 'b']", '-s', 'Be brief.']
@@ -63,7 +61,7 @@ def _option_prefix(line: str, start: int) -> str:
 
 
 def _closing_quote(line: str, opening: int) -> int | None:
-    """Return where the quote that opens at `opening` closes; None where none opens or it never closes."""
+    """Return where the quote at `opening` closes; None where none opens or it never closes."""
     if opening >= len(line) or line[opening] not in "'\"":
         return None
     position = opening + 1
@@ -98,99 +96,118 @@ def _bare_end(line: str, start: int) -> int:
     return first_space if open_brackets and first_space is not None else position
 
 
-def parse(
+def read(
     line: str,
+    options: Mapping[str, Option],
+    magic: str,
     *,
-    magic: str = "%%llm",
     prompt: bool = False,
-    expand: Callable[[str], str] | None = None,
-) -> tuple[Options, str]:
-    """Read the options of a line and return them with what follows them.
+    expand: Callable[[str], str] = str,
+    repeat_wrong: bool = False,
+) -> tuple[dict[str, Any], list[str]]:
+    """Read a line by a table of options: their values by name, and the words that are no option.
 
     Parameters
     ----------
-    line
-        What stands behind the magic's name.
-    magic
-        Its name, for errors.
+    line, magic
+        What stands behind the magic's name, and that name, for errors.
+    options
+        Those that it takes, by their flags.
     prompt
-        Whether a prompt may follow the options (`%llm`); it begins at the first word that is no option, or
-        behind `--`, and is returned as it stands.
+        Whether the first word that is no option, or `--`, ends the options; the rest of the line is
+        then the only word, as it stands. Else words stand between options, and behind `--` are only
+        words.
     expand
-        Applied to each value that stands unquoted: IPython's `$name` and `{expression}`.
+        Applied to each word that stands unquoted: IPython's `$name` and `{expression}`.
+    repeat_wrong
+        Whether an error repeats the value that an option does not take.
 
     Raises
     ------
     OptionError
-        An unknown option, a missing or wrong value, one given twice, or words that belong to no option.
+        An unknown option, a missing or wrong value, or one given twice.
 
-    >>> options, rest = parse("-t 0 What's up?", magic="%llm", prompt=True)
-    >>> options.temperature, rest
-    (0.0, "What's up?")
+    >>> from llm_magic.options import BY_FLAG
+    >>> read("add eu -m a", BY_FLAG, "%llm_x")
+    ({'model': 'a'}, ['add', 'eu'])
 
     """
-    options = Options()
-    seen: set[str] = set()
+    values: dict[str, Any] = {}
+    found: list[str] = []
     stream = words(line)
     for word in stream:
-        if (word.quoted and not word.text.startswith("--")) or not word.text.startswith("-") or word.text == "-":
-            return options, _rest(line[word.start :], magic, prompt=prompt)
         if word.text == "--":
-            return options, _rest(line[word.end :].lstrip(), magic, prompt=prompt)
-        flag, equals, attached = word.text.partition("=")
-        option = BY_FLAG.get(flag)
+            found += [line[word.end :].lstrip()] if prompt else [_expanded(rest, expand) for rest in stream]
+            break
+        if (word.quoted and not word.text.startswith("--")) or not word.text.startswith("-") or word.text == "-":
+            if prompt:
+                return values, [line[word.start :]]
+            found.append(_expanded(word, expand))
+            continue
+        flag, equals, text = word.text.partition("=")
+        option = options.get(flag)
         if option is None:
-            raise _unknown(flag, magic)
+            hint = did_you_mean(flag, options, f"{magic} --help lists the options.")
+            raise OptionError(f"{magic} has no option {flag}.", hint)
         if option.read is None:
             if equals:
                 raise OptionError(f"{flag} takes no value.", f"Write {flag} alone.")
-            setattr(options, option.name, True)
+            values[option.name] = True
             continue
-        if not equals:
+        if equals:
+            text = text if word.quoted else expand(text)
+        else:
             following = next(stream, None)
-            if following is None or (not following.quoted and following.text.partition("=")[0] in BY_FLAG):
-                raise OptionError(f"{flag} needs a value: {flag} {option.metavar}.", option.help.capitalize() + ".")
-            attached, word = following.text, following  # noqa: PLW2901 - the value's word, for its quotes
-        if expand is not None and not word.quoted:
-            attached = expand(attached)
-        _set(options, option, flag, attached, seen)
-    return options, ""
+            if following is None or (not following.quoted and following.text.partition("=")[0] in options):
+                hint = f"{option.help[:1].upper()}{option.help[1:]}."
+                raise OptionError(f"{flag} needs a value: {flag} {option.metavar}.", hint)
+            text = _expanded(following, expand)
+        try:
+            _put(values, option, flag, option.read(text))
+        except ValueError as error:
+            wrong = f", not {text!r}" if repeat_wrong else ""
+            hint = f"{option.flags[-1]} {option.metavar}: {option.help}."
+            raise OptionError(f"{flag} takes {error}{wrong}.", hint) from None
+    return values, found
 
 
-def _set(options: Options, option: Option, flag: str, text: str, seen: set[str]) -> None:
-    """Read one value and put it in its place."""
-    assert option.read is not None  # noqa: S101 - switches were handled by the caller
-    try:
-        value: Any = option.read(text)
-    except ValueError as error:
-        raise OptionError(
-            f"{flag} takes {error}, not {text!r}.", f"{option.flags[-1]} {option.metavar}: {option.help}."
-        ) from None
+def _expanded(word: Word, expand: Callable[[str], str]) -> str:
+    return word.text if word.quoted else expand(word.text)
+
+
+def _put(values: dict[str, Any], option: Option, flag: str, value: Any) -> None:
+    """Put a value with the others."""
     if option.pairs:
-        getattr(options, option.name).update([value])
+        values.setdefault(option.name, {}).update([value])
     elif option.repeats:
-        setattr(options, option.name, (*(getattr(options, option.name) or ()), value))
-    elif option.name in seen:
+        values[option.name] = (*values.get(option.name, ()), value)
+    elif option.name in values:
         raise OptionError(f"{flag} is given twice.", "Keep one of them.")
     else:
-        setattr(options, option.name, value)
-    seen.add(option.name)
+        values[option.name] = value
 
 
-def _rest(text: str, magic: str, *, prompt: bool) -> str:
-    if not prompt and text:
-        first = text.split(maxsplit=1)[0]
+def parse(
+    line: str, *, magic: str = "%%llm", prompt: bool = False, expand: Callable[[str], str] = str
+) -> tuple[Options, str]:
+    """Read the options of a cell, and return them with the prompt that follows them on `%llm`.
+
+    Parameters and errors are those of `read`; without `prompt`, words that are no option are an
+    error, too.
+
+    >>> options, rest = parse("-t 0 What's up?", magic="%llm", prompt=True)
+    >>> options.parameters, rest
+    ({'temperature': 0.0}, "What's up?")
+
+    """
+    values, found = read(line, BY_FLAG, magic, prompt=True, expand=expand, repeat_wrong=True)
+    rest = found[0] if found else ""
+    if rest and not prompt:
         raise OptionError(
-            f"{magic} does not know what to do with {first!r} on its first line.",
+            f"{magic} does not know what to do with {rest.split(maxsplit=1)[0]!r} on its first line.",
             "The prompt goes on the lines below; a value with spaces needs quotes.",
         )
-    return text
-
-
-def _unknown(flag: str, magic: str) -> OptionError:
-    close = get_close_matches(flag, BY_FLAG, n=3, cutoff=0.6)
-    hint = f"Did you mean {' or '.join(close)}?" if close else f"{magic} --help lists the options."
-    return OptionError(f"{magic} has no option {flag}.", hint)
+    return Options.of(values), rest
 
 
 def help_text() -> str:

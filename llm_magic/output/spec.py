@@ -12,6 +12,7 @@ from typing import Any
 
 from llm_magic.capabilities import Kind
 from llm_magic.errors import OutputTypeError
+from llm_magic.options import exclude_each_other
 from llm_magic.output import json_text
 from llm_magic.output.grammar import Grammar, load_grammar
 from llm_magic.output.schema import Schema, read_schema
@@ -142,9 +143,7 @@ def spec_from(
     """
     names = namespace if namespace is not None else {}
     kinds = {"--as": as_, "--schema": schema, "--choices": choices, "--regex": regex, "--grammar": grammar}
-    given = [option for option, value in kinds.items() if value is not None]
-    if len(given) > 1:
-        raise OutputTypeError(f"{' and '.join(given)} exclude each other.", "Keep one of them.")
+    exclude_each_other(kinds, OutputTypeError)
     if as_ is not None:
         return _from_type(as_, names)
     if schema is not None:

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 from llm_magic.config.effective import masked
 from llm_magic.config.precedence import DEFAULT, sources_of
 from llm_magic.errors import LLMError, OptionError
-from llm_magic.options import BY_NAME, Options, from_mapping
+from llm_magic.options import PARAMETERS, Options, from_mapping
 from llm_magic.providers.model_info import ModelCard
 from llm_magic.session.plan import Cell, choose
 
@@ -21,15 +21,7 @@ if TYPE_CHECKING:
 
 ALIASES = ":aliases"
 """What is browsed in place of a provider (whose name has no colon) to see the aliases."""
-FIELDS = {
-    "temperature": "Temperature",
-    "max_tokens": "Max tokens",
-    "top_p": "Top p",
-    "seed": "Seed",
-    "presence_penalty": "Presence penalty",
-    "frequency_penalty": "Frequency penalty",
-    "reasoning_effort": "Reasoning effort",
-}
+FIELDS = {name: name.replace("_", " ").capitalize() for name, parameter in PARAMETERS.items() if parameter.picker}
 """The parameters of the panel, by option; an empty one is unset, and not sent."""
 PATIENCE = 20.0
 """Seconds that an endpoint may take to list its models."""
@@ -150,8 +142,8 @@ class PickerBackend:
             choice = choose(Options(), settings, registry)[0]
             force = replace(force, provider=choice.target.provider.name, model=choice.target.model)
             own = from_mapping(settings.params, "LLMMagics.params")
-            values = {name: getattr(choice.options, name) for name in FIELDS}
-            over = {name: value for name, value in values.items() if value != getattr(own, name)}
+            values = {name: choice.options.parameters.get(name) for name in FIELDS}
+            over = {name: value for name, value in values.items() if value != own.parameters.get(name)}
             return replace(force, overriding=over)
         except LLMError as error:
             return replace(force, problem=str(error))
@@ -204,7 +196,7 @@ class PickerBackend:
 
         """
         try:
-            value = BY_NAME[name].read(text) if text else None  # type: ignore[misc] # no switch is a parameter
+            value = PARAMETERS[name].read(text) if text else None
         except ValueError as error:
             raise OptionError(f"{FIELDS.get(name, name)} takes {error}, not {text!r}.") from None
         self.set_parameters({name: value})

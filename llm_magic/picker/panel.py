@@ -11,13 +11,12 @@ from typing import Any
 import ipywidgets as widgets  # type: ignore[import-untyped] # it ships no types
 
 from llm_magic.errors import LLMError
-from llm_magic.options import BY_NAME
+from llm_magic.options import PARAMETERS
 from llm_magic.picker import rows
 from llm_magic.picker.backend import ALIASES, FIELDS, InForce, Listing, PickerBackend
 from llm_magic.picker.markup import EMPTY, code, problem, quiet, style, title
 from llm_magic.picker.try_it import TryIt
 
-_EFFORTS = ("minimal", "low", "medium", "high")
 _LIST_ROWS = 8
 
 
@@ -293,9 +292,9 @@ class Panel:
 
 
 def _field(name: str, label: str) -> Any:
-    help_text = BY_NAME[name].help
-    settings = {"description": label, "placeholder": "unset", "tooltip": help_text, "continuous_update": False}
-    return widgets.Combobox(options=_EFFORTS, **settings) if name == "reasoning_effort" else widgets.Text(**settings)
+    parameter = PARAMETERS[name]
+    settings = {"description": label, "placeholder": "unset", "tooltip": parameter.help, "continuous_update": False}
+    return widgets.Combobox(options=parameter.words, **settings) if parameter.words else widgets.Text(**settings)
 
 
 def _button(label: str, tooltip: str, style: str = "") -> Any:

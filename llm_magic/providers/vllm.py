@@ -98,7 +98,8 @@ class VLLMProvider(Provider):
             extra.setdefault("add_special_tokens", False)  # the template has written them
             parameters = replace(request.parameters, extra=extra)
             if parameters.max_tokens is None and capabilities.context is not None and tokens < capabilities.context:
-                parameters = replace(parameters, max_tokens=capabilities.context - tokens)  # the server's default is 16
+                # the server's default is 16
+                parameters = Parameters(parameters.given, extra, max_tokens=capabilities.context - tokens)
             return replace(request, messages=(user(prompt),), structure=structure, parameters=parameters)
         if capabilities.api == "chat" and self.chat_template_kwargs:
             extra["chat_template_kwargs"] = self._template_arguments(request)

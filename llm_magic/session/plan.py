@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field, fields
+from dataclasses import dataclass, field
 from fnmatch import fnmatchcase
 from typing import TYPE_CHECKING, Any
 
 from llm_magic.config.references import read
 from llm_magic.errors import OptionError, PromptError
 from llm_magic.messages import Message, Part, Text, system, user
-from llm_magic.options import Options, from_mapping
+from llm_magic.options import Options, exclude_each_other, from_mapping
 from llm_magic.request import Parameters, Request
 
 if TYPE_CHECKING:
@@ -139,11 +139,8 @@ def _output(options: Options, namespace: Mapping[str, Any]) -> OutputSpec | None
         "--regex": options.regex,
         "--grammar": options.grammar,
     }
-    given = [flag for flag, value in kinds.items() if value is not None]
-    if not given:
+    if exclude_each_other(kinds) is None:
         return None
-    if len(given) > 1:
-        raise OptionError(f"{' and '.join(given)} exclude each other.", "Keep one of them.")
     from llm_magic.output.spec import spec_from
 
     return spec_from(
@@ -199,12 +196,6 @@ def _image_value(image: Any, namespace: Mapping[str, Any]) -> Any:
     return namespace[image] if isinstance(image, str) and image in namespace else image
 
 
-def parameters(options: Options) -> Parameters:
-    """Return the request parameters among the options."""
-    names = {item.name for item in fields(Parameters)} - {"extra"}
-    return Parameters(**{name: getattr(options, name) for name in names}, extra=options.param)
-
-
 def fitting(
     turns: tuple[Turn, ...], needed: tuple[Message, ...], max_tokens: int | None, context: int | None
 ) -> tuple[Turn, ...]:
@@ -228,13 +219,13 @@ def compose(
     headers = {name: str(read(value, f"--header {name}")) for name, value in options.header.items()}
     first = (system(options.system),) if options.system else ()
     messages: list[Message] = [*first]
-    for turn in fitting(plan.turns, (*first, user(*parts)), options.max_tokens, capabilities.context):
+    for turn in fitting(plan.turns, (*first, user(*parts)), options.parameters.get("max_tokens"), capabilities.context):
         messages += turn.messages
     messages.append(user(*parts))
     return Request(
         model=model,
         messages=tuple(messages),
-        parameters=parameters(options),
+        parameters=Parameters(options.parameters, options.param),
         structure=structure.fields if structure is not None else {},
         tools=(
             *(tool.tool for tool in plan.tools.values()),

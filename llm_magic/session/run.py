@@ -165,7 +165,7 @@ class Run:
 
         """
         spec, alternatives = self.plan.spec, self.draft.alternatives()
-        wanted = bound.planned.options.n
+        wanted = bound.planned.options.parameters.get("n")
         if wanted is not None and len(alternatives) < wanted:
             raise IncompleteAnswerError(
                 f"{bound.planned.target.asked} gave {len(alternatives)} of {wanted} answers: it does not know --n.",
@@ -201,7 +201,7 @@ class Run:
                     raise
                 re_asks -= 1
                 await self._emit([Note(f"Answer {number + 1} is not valid: {error.message} Asking again for it.")])
-                alone = replace(request, parameters=replace(request.parameters, n=None))
+                alone = replace(request, parameters=request.parameters.without("n"))
                 self._texts[number] = await self._aside(bound, _again(alone, self._texts[number], error))
 
     async def _aside(self, bound: BoundModel, request: Request) -> str:

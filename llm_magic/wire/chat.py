@@ -17,6 +17,7 @@ from llm_magic.wire.documents import (
     image_url,
     joined_text,
     merge,
+    parameter_fields,
     read_filter,
     read_parts,
 )
@@ -104,20 +105,7 @@ def body(request: Request, capabilities: Capabilities) -> dict[str, Any]:
         fields["stream"] = True
         if capabilities.stream_usage:
             fields["stream_options"] = {"include_usage": True}
-    given = request.parameters.given()
-    cap = given.pop("max_tokens", None)
-    if cap is not None:
-        fields[
-            capabilities.max_tokens_field if capabilities.max_tokens_field != "max_output_tokens" else "max_tokens"
-        ] = cap
-    logprobs = given.pop("logprobs", None)
-    if logprobs is not None:
-        fields["logprobs"] = True
-        if logprobs:
-            fields["top_logprobs"] = logprobs
-    if "stop" in given:
-        given["stop"] = list(given["stop"])
-    fields.update(given)
+    fields |= parameter_fields(request, capabilities, "chat")
     if request.tools:
         fields["tools"] = [
             _tool(tool.name, tool.description, tool.parameters, tool.strict, capabilities) for tool in request.tools

@@ -13,7 +13,7 @@ from llm_magic.errors import UnsupportedError
 from llm_magic.events import Event, Finished, LogprobsDelta, ReasoningDelta, TextDelta
 from llm_magic.messages import Image, Message
 from llm_magic.request import Request
-from llm_magic.wire.documents import ChoicesReader, check, finish_reason, merge, read_filter
+from llm_magic.wire.documents import ChoicesReader, check, finish_reason, merge, parameter_fields, read_filter
 from llm_magic.wire.reasoning import Thinking
 
 PATH = "/completions"
@@ -30,10 +30,7 @@ def body(request: Request, capabilities: Capabilities) -> dict[str, Any]:
         fields["stream"] = True
         if capabilities.stream_usage:
             fields["stream_options"] = {"include_usage": True}
-    given = request.parameters.given()
-    if "stop" in given:
-        given["stop"] = list(given["stop"])
-    fields.update(given)
+    fields |= parameter_fields(request, capabilities, "completions")
     return merge(fields, request.structure, request.parameters.extra)
 
 

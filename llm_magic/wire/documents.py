@@ -10,7 +10,7 @@ from typing import Any
 
 from pydantic_core import from_json
 
-from llm_magic.capabilities import ALL_PARAMETERS, Api, Capabilities
+from llm_magic.capabilities import Api, Capabilities
 from llm_magic.errors import UnsupportedError
 from llm_magic.events import (
     Event,
@@ -23,6 +23,7 @@ from llm_magic.events import (
     UsageReport,
 )
 from llm_magic.messages import Image, Text
+from llm_magic.options.parameters import PARAMETERS
 from llm_magic.request import Request
 from llm_magic.wire.reasoning import Thinking
 
@@ -32,34 +33,18 @@ API_NAMES: dict[Api, str] = {
     "completions": "the Completions API",
 }
 
-TAKEN: dict[Api, frozenset[str]] = {
-    "chat": ALL_PARAMETERS,
-    "responses": frozenset({"temperature", "top_p", "max_tokens", "logprobs", "reasoning_effort"}),
-    "completions": ALL_PARAMETERS - {"reasoning_effort"},
-}
-"""The parameters that each API has.
-
-Sources: https://platform.openai.com/docs/api-reference/chat/create, …/responses/create, …/completions/create
-"""
-
-
-def option(parameter: str) -> str:
-    """Return the option of a cell that sets a parameter."""
-    return "--" + parameter.replace("_", "-")
-
 
 def check(request: Request, capabilities: Capabilities, api: Api) -> None:
     """Raise UnsupportedError for the first thing asked for that the endpoint cannot honour."""
-    for name in request.parameters.given():
-        if name not in TAKEN[api]:
+    for name in request.parameters.given:
+        flag = PARAMETERS[name].flag
+        if not PARAMETERS[name].fields(api):
             raise UnsupportedError(
-                f"{option(name)} does not exist in {API_NAMES[api]}, by which {request.model} is asked.",
-                f"Leave {option(name)} out, or choose another API with --api.",
+                f"{flag} does not exist in {API_NAMES[api]}, by which {request.model} is asked.",
+                f"Leave {flag} out, or choose another API with --api.",
             )
         if name not in capabilities.parameters:
-            raise UnsupportedError(
-                f"{request.model or 'This model'} does not take {option(name)}.", f"Leave {option(name)} out."
-            )
+            raise UnsupportedError(f"{request.model or 'This model'} does not take {flag}.", f"Leave {flag} out.")
     if request.tools and not capabilities.tools:
         raise UnsupportedError(
             f"{request.model or 'This model'} cannot call tools at this endpoint.", "Leave --tools out."
@@ -70,6 +55,14 @@ def check(request: Request, capabilities: Capabilities, api: Api) -> None:
         raise UnsupportedError(
             f"{request.model or 'This model'} does not take images.", "Leave --image out, or choose another --model."
         )
+
+
+def parameter_fields(request: Request, capabilities: Capabilities, api: Api) -> dict[str, Any]:
+    """Return the parameters of a request as fields of an API's body."""
+    fields: dict[str, Any] = {}
+    for name, value in request.parameters.given.items():
+        fields |= PARAMETERS[name].body(api, value, capabilities.max_tokens_field)
+    return fields
 
 
 def merge(body: dict[str, Any], *others: Mapping[str, Any]) -> dict[str, Any]:

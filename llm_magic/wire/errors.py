@@ -6,7 +6,7 @@ import re
 from collections.abc import Iterable, Mapping
 from http import HTTPStatus
 from types import MappingProxyType
-from typing import Any
+from typing import Any, get_args
 
 from llm_magic.errors import (
     AuthenticationError,
@@ -27,6 +27,7 @@ from llm_magic.errors import (
     ServerFailedError,
     TimedOutError,
 )
+from llm_magic.options.parameters import PARAMETERS, Api
 from llm_magic.wire.documents import ErrorDocument, found_by_filter
 from llm_magic.wire.error_body import ErrorBody, one_line, read_error_body
 from llm_magic.wire.secrets import hide, request_id, retry_after, scrub
@@ -66,20 +67,12 @@ def _results(details: Mapping[str, Any]) -> Mapping[str, Any]:
 
 
 _OPTIONS = {
-    "temperature": "--temperature",
-    "top_p": "--top-p",
-    "max_tokens": "--max-tokens",
-    "max_completion_tokens": "--max-tokens",
-    "max_output_tokens": "--max-tokens",
-    "seed": "--seed",
-    "stop": "--stop",
-    "presence_penalty": "--presence-penalty",
-    "frequency_penalty": "--frequency-penalty",
-    "n": "--n",
-    "logprobs": "--logprobs",
-    "top_logprobs": "--logprobs",
-    "reasoning_effort": "--reasoning-effort",
-    "reasoning": "--reasoning-effort",
+    **{
+        field: parameter.flag
+        for parameter in PARAMETERS.values()
+        for api in get_args(Api)
+        for field in (parameter.name, *parameter.fields(api))
+    },
     "model": "--model",
     "tools": "--tools",
     "tool_choice": "--tool-choice",

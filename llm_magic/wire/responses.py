@@ -30,6 +30,7 @@ from llm_magic.wire.documents import (
     image_url,
     joined_text,
     merge,
+    parameter_fields,
     read_filter,
     read_usage,
 )
@@ -50,18 +51,7 @@ def body(request: Request, capabilities: Capabilities) -> dict[str, Any]:
         fields["stream"] = True
     if capabilities.store is not None:
         fields["store"] = capabilities.store
-    given = request.parameters.given()
-    for name in ("temperature", "top_p"):
-        if name in given:
-            fields[name] = given[name]
-    if "max_tokens" in given:
-        fields["max_output_tokens"] = given["max_tokens"]
-    if "reasoning_effort" in given:
-        fields["reasoning"] = {"effort": given["reasoning_effort"]}
-    if "logprobs" in given:
-        fields["include"] = ["message.output_text.logprobs"]
-        if given["logprobs"]:
-            fields["top_logprobs"] = given["logprobs"]
+    fields |= parameter_fields(request, capabilities, "responses")
     if request.tools:
         fields["tools"] = [
             {

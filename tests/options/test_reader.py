@@ -46,10 +46,10 @@ def test_every_option_is_read() -> None:
     )
     assert rest == ""
     assert (options.model, options.out, options.output_type) == ("local", "answer", "int")
-    assert (options.temperature, options.top_p, options.max_tokens, options.seed) == (0.5, 0.9, 40, -1)
-    assert options.stop == ("a", "\n")
-    assert (options.presence_penalty, options.frequency_penalty, options.n, options.logprobs) == (-1, 2, 3, 0)
-    assert options.reasoning_effort == "low"
+    assert options.parameters == {
+        "temperature": 0.5, "top_p": 0.9, "max_tokens": 40, "seed": -1, "stop": ("a", "\n"), "presence_penalty": -1,
+        "frequency_penalty": 2, "n": 3, "logprobs": 0, "reasoning_effort": "low",
+    }  # fmt: skip
     assert options.param == {"min_p": 0.1, "name": "x"}
     assert options.header == {"A": "b"}
     assert (options.system, options.image) == ("Be brief.", ("a.png", "b"))

@@ -5,10 +5,10 @@ from llm_magic.options import Options, from_mapping
 
 
 def test_the_nearer_options_win_and_pairs_add_up() -> None:
-    near = Options(temperature=0.0, param={"a": 1, "b": 2})
-    far = Options(temperature=1.0, max_tokens=5, param={"a": 9, "c": 3})
+    near = Options(parameters={"temperature": 0.0}, param={"a": 1, "b": 2})
+    far = Options(parameters={"temperature": 1.0, "max_tokens": 5}, param={"a": 9, "c": 3})
     merged = near.over(far)
-    assert (merged.temperature, merged.max_tokens) == (0.0, 5)
+    assert merged.parameters == {"temperature": 0.0, "max_tokens": 5}
     assert merged.param == {"a": 1, "b": 2, "c": 3}
 
 
@@ -18,7 +18,10 @@ def test_configured_options_are_read_as_the_line_is() -> None:
         "x",
     )
     assert options == Options(
-        max_tokens=5, temperature=0.5, stop=("a", "b"), output_type=int, raw=True, param={"min_p": 0.1}
+        parameters={"max_tokens": 5, "temperature": 0.5, "stop": ("a", "b")},
+        output_type=int,
+        raw=True,
+        param={"min_p": 0.1},
     )
 
 

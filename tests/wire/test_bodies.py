@@ -234,7 +234,7 @@ def test_extra_fields_win_and_the_request_is_left_alone() -> None:
     ],
 )
 def test_what_an_api_has_not_is_refused_by_our_name(api: Api, names: set[str]) -> None:
-    given: dict[str, Any] = {**FULL.given()}
+    given: dict[str, Any] = {**FULL.given}
     assert set(given) == ALL_PARAMETERS
     for name, value in given.items():
         request = Request("m", (user("hi"),), Parameters(**{name: value}))

@@ -15,6 +15,7 @@ from typing import Any, NamedTuple
 
 from llm_magic.config.references import variable_of
 from llm_magic.errors import ConfigurationError
+from llm_magic.options.parameters import PARAMETERS
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,11 +60,8 @@ _KINDS = {
     "litellm_proxy": _Kind("compatible"),
 }
 
-_OPTIONS = {
-    "temperature", "top_p", "max_tokens", "seed", "stop", "presence_penalty", "frequency_penalty", "n",
-    "reasoning_effort",
-}  # fmt: skip
-"""Parameters that become defaults of the alias."""
+_OPTIONS = {item.litellm or name: name for name, item in PARAMETERS.items() if item.litellm is not None}
+"""Parameters that become defaults of the alias, by LiteLLM's names."""
 
 _TRAITS = {
     "organization": "organization",
@@ -185,7 +183,7 @@ def _entry(
     defaults: dict[str, Any] = {}
     for name, value in params.items():
         if name in _OPTIONS:
-            defaults[name] = value
+            defaults[_OPTIONS[name]] = value
         elif name in _TRAITS:
             spec[_TRAITS[name]] = value
         elif name == "extra_body" and isinstance(value, Mapping):

@@ -1,0 +1,165 @@
+"""An option: its flags, what it is for, and how the text of a line becomes its value.
+
+Each of the functions reads a text, or raises ValueError with what was expected.
+"""
+
+from __future__ import annotations
+
+import csv
+import json
+import keyword
+import math
+import re
+from collections.abc import Callable, Mapping
+from typing import Any, NamedTuple
+
+from llm_magic.errors import LLMError, OptionError
+
+
+class Option(NamedTuple):
+    """One option: its flags, what it takes, and what it is for.
+
+    `read` turns the text of the line into the value; an option without it is a switch. `repeats`
+    collects several into a tuple, `pairs` into a dict. `words` are what completion offers.
+    """
+
+    name: str
+    flags: tuple[str, ...]
+    group: str
+    help: str
+    metavar: str = ""
+    read: Callable[[str], Any] | None = None
+    repeats: bool = False
+    pairs: bool = False
+    words: tuple[str, ...] = ()
+
+
+def exclude_each_other(values: Mapping[str, object], error: type[LLMError] = OptionError) -> str | None:
+    """Return the name of the one value that is not None, or None; several are an `error`.
+
+    >>> exclude_each_other({"--as": int, "--schema": None})
+    '--as'
+
+    """
+    given = [name for name, value in values.items() if value is not None]
+    if len(given) > 1:
+        raise error(f"{' and '.join(given)} exclude each other.", "Keep one of them.")
+    return given[0] if given else None
+
+
+def whole(least: int | None = None) -> Callable[[str], int]:
+    """Read a whole number, of at least `least`."""
+
+    def read(text: str) -> int:
+        try:
+            found = int(text)
+        except ValueError:
+            raise ValueError("a whole number") from None
+        if least is not None and found < least:
+            raise ValueError(f"a whole number of at least {least}")
+        return found
+
+    return read
+
+
+def number(least: float, most: float = math.inf) -> Callable[[str], float]:
+    """Read a number from `least` to `most`."""
+
+    def read(text: str) -> float:
+        try:
+            found = float(text)
+        except ValueError:
+            raise ValueError("a number") from None
+        if not least <= found <= most or math.isinf(found):
+            raise ValueError(
+                f"a number from {least:g} to {most:g}" if most < math.inf else f"a number of at least {least:g}"
+            )
+        return found
+
+    return read
+
+
+def seconds(text: str) -> float:
+    """Read a length of time."""
+    found = number(0)(text)
+    if found == 0:
+        raise ValueError("more than 0 seconds")
+    return found
+
+
+def one_of(*words: str) -> Callable[[str], str]:
+    """Read one of these words."""
+
+    def read(text: str) -> str:
+        if text not in words:
+            raise ValueError(f"one of {', '.join(words)}")
+        return text
+
+    return read
+
+
+def nonempty(text: str) -> str:
+    """Take any text but an empty one."""
+    if not text:
+        raise ValueError("a value that is not empty")
+    return text
+
+
+def variable(text: str) -> str:
+    """Take the name of a Python variable."""
+    if not text.isidentifier() or keyword.iskeyword(text):
+        raise ValueError("the name of a variable")
+    return text
+
+
+def words(text: str) -> tuple[str, ...]:
+    """Read one line of CSV, quotes respected."""
+    try:
+        (row,) = csv.reader([text], skipinitialspace=True, strict=True)
+    except (csv.Error, ValueError):
+        raise ValueError('a list with commas, such as a,b,"c, d"') from None
+    found = tuple(word.strip() for word in row)
+    if not found or not all(found):
+        raise ValueError("a list with commas and no empty item")
+    return found
+
+
+def escaped(text: str) -> str:
+    r"""Read `\n`, `\r`, `\t` as the characters that they stand for."""
+    return re.sub(r"\\([nrt\\])", lambda match: {"n": "\n", "r": "\r", "t": "\t"}.get(match[1], "\\"), nonempty(text))
+
+
+def parameter(text: str) -> tuple[str, Any]:
+    """Read NAME=VALUE, the value as JSON where it is JSON."""
+    name, equals, value = text.partition("=")
+    if not equals or not name:
+        raise ValueError("NAME=VALUE")
+    try:
+        return name, json.loads(value)
+    except ValueError:
+        return name, value
+
+
+def header(text: str) -> tuple[str, str]:
+    """Read NAME=VALUE and check both by RFC 9110, sections 5.1 and 5.5."""
+    name, equals, value = text.partition("=")
+    if not equals:
+        raise ValueError("NAME=VALUE")
+    if not re.fullmatch(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+", name):
+        raise ValueError("NAME=VALUE, the name of letters, digits and hyphens")
+    if not re.fullmatch(r"[\x21-\x7e]([\x20-\x7e\t]*[\x21-\x7e])?", value):
+        raise ValueError("NAME=VALUE, the value of printable ASCII characters")
+    if re.search(r"(?i)authorization|api-?key|token|secret|cookie", name) and not value.startswith(
+        ("env:", "os.environ/")
+    ):
+        raise ValueError(f"{name}=env:VARIABLE: a secret written here would be saved in the notebook")
+    return name, value
+
+
+def url(text: str) -> str:
+    """Take an HTTP URL without credentials."""
+    if not re.match(r"https?://[^/\s]+", text):
+        raise ValueError("a URL that starts with http:// or https://")
+    if re.match(r"https?://[^/@]*@", text):
+        raise ValueError("a URL without user name or password: a cell is saved as it stands")
+    return text
