@@ -51,11 +51,6 @@ class ExistingClientProvider(Provider):
 
     def client(self) -> Any:
         """Return the client."""
-        from openai import OpenAI
-
-        from llm_magic.wire.attempts import hook
-
-        hook(self._ready, sync=isinstance(self._ready, OpenAI))
         return self._ready
 
     def url(self) -> str:

@@ -286,14 +286,6 @@ _DEEPEST = 12
 _LAST_STATUS = 599
 
 
-class Unconnected(Exception):  # noqa: N818 - carried inside the wire only
-    """A connection that cannot be made, and why: what the SDK would have wrapped."""
-
-    def __init__(self, cause: Exception) -> None:
-        super().__init__(str(cause))
-        self.__cause__ = cause
-
-
 def translate(error: BaseException, origin: Origin, secrets: Iterable[str] = (), body: Any = None) -> LLMError:
     """Return our error for whatever the SDK, its HTTP client or the reading of a stream raised.
 
@@ -304,7 +296,7 @@ def translate(error: BaseException, origin: Origin, secrets: Iterable[str] = (),
         return error
     known = tuple(secrets)
     translated = _translated(error, origin, known, body)
-    for link in (translated, *_chain(error)):  # `%tb` prints the whole chain
+    for link in (translated, *links(error)):  # `%tb` prints the whole chain
         scrub(link, known)
     return translated
 
@@ -315,15 +307,14 @@ def _translated(error: BaseException, origin: Origin, known: tuple[str, ...], bo
     response = getattr(error, "response", None)
     if response is not None and getattr(error, "status_code", None) is not None:
         return refused(error.body, response.status_code, origin, headers=response.headers, known=known, body=body)  # type: ignore[attr-defined]  # APIStatusError
-    chain = list(_chain(error))
-    names = {name for link in chain for name in (cls.__name__ for cls in type(link).__mro__)}
+    chain, names = list(links(error)), class_names(error)
     if isinstance(error, UnicodeEncodeError) or "UnicodeEncodeError" in names:
         return _unencodable(next(link for link in chain if isinstance(link, UnicodeEncodeError)), origin)
     if "TimeoutException" in names or "APITimeoutError" in names or "TimeoutError" in names:
         return TimedOutError(
             f"{origin} did not answer in time.", "Allow more with --timeout SECONDS, or ask again.", origin=origin
         )
-    if names & {"TransportError", "APIConnectionError", "OSError", "Unconnected"}:
+    if names & {"TransportError", "APIConnectionError", "OSError"}:
         return _unconnected(chain, names, origin, known)
     said = hide(one_line(str(error)), known)
     if isinstance(error, TypeError | ValueError) and ("auth" in said.lower() or "credential" in said.lower()):
@@ -335,7 +326,13 @@ def _translated(error: BaseException, origin: Origin, known: tuple[str, ...], bo
     return ProviderError(f"{origin}: {type(error).__name__}: {said}", "%tb shows where.", origin=origin)
 
 
-def _chain(error: BaseException | None) -> Iterable[BaseException]:
+def class_names(error: BaseException) -> set[str]:
+    """Return the names of all classes in an exception's chain: those of HTTP clients are not imported here."""
+    return {cls.__name__ for link in links(error) for cls in type(link).__mro__}
+
+
+def links(error: BaseException | None) -> Iterable[BaseException]:
+    """Return an exception and what caused it, the outermost one first."""
     seen = 0
     while error is not None and seen < _DEEPEST:
         yield error

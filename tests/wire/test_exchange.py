@@ -171,7 +171,7 @@ def test_a_slow_stream_that_lives_does_not_time_out() -> None:
 
 
 def test_headers_that_never_end_are_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("llm_magic.wire.opening.SLACK", 0.3)
+    monkeypatch.setattr("llm_magic.wire.attempts.SLACK", 0.3)
     with ScriptedServer(Answer([b"HTTP/1.1 200 OK\r\n", *[b"x-a: b\r\n", 0.1] * 100], raw=True)) as server:
         started = time.perf_counter()
         outcome = ask(server.url, timeout=0.3)

@@ -14,7 +14,8 @@ from servers import Answer, ScriptedServer, document, page
 from llm_magic import errors
 from llm_magic.errors import Origin
 from llm_magic.events import Usage
-from llm_magic.wire.call import Embedded, embed, list_models
+from llm_magic.wire.embeddings import Embedded, embed
+from llm_magic.wire.models import list_models
 
 
 def models(server: ScriptedServer, made: Any = None, **known: Any) -> list[dict[str, Any]]:
