@@ -21,8 +21,8 @@ from llm_magic.errors import EndpointNotFoundError, Origin
 from llm_magic.events import Attempt
 from llm_magic.wire.documents import parse
 from llm_magic.wire.error_body import ErrorBody, one_line, read_error_body
-from llm_magic.wire.errors import class_names, links, translate
-from llm_magic.wire.secrets import hide, masked_url, request_id, retry_after, secrets_of
+from llm_magic.wire.errors import class_names, illegal_header_error, is_illegal_header, links, translate
+from llm_magic.wire.secrets import hide, illegal_header, masked_url, request_id, retry_after, secrets_of
 
 SLACK = 10.0
 """Seconds over twice the timeout that one attempt may take until its headers are complete."""
@@ -143,12 +143,15 @@ async def attempts(request: HttpRequest) -> AsyncGenerator[tuple[Attempt, Connec
 
     Raises
     ------
+    ConfigurationError
+        The client has a header that HTTP does not allow.
     EndpointNotFoundError
         The server redirects to another place, or in a circle.
     Exception
         What the SDK raised at the last attempt, or before anything was sent.
 
     """
+    _check_headers_of(request.client, request.origin)
     retries = getattr(request.client, "max_retries", 0) if request.max_retries is None else request.max_retries
     for number in count():
         started = time.perf_counter()
@@ -169,6 +172,13 @@ async def attempts(request: HttpRequest) -> AsyncGenerator[tuple[Attempt, Connec
             origin = request.origin
             yield Attempt(origin.provider, origin.model, connection.status, "", seconds, identity), connection
             return
+
+
+def _check_headers_of(client: Any, origin: Origin) -> None:
+    """Refuse what HTTP does not allow: not every transport does, and some show the value."""
+    known = {**client.default_headers, "api-key": client.api_key or "none"}
+    if any(illegal_header(name, value) for name, value in known.items()):
+        raise illegal_header_error(origin)
 
 
 async def fetch(request: HttpRequest, announce: Callable[[Attempt], None] = lambda _: None) -> Any:
@@ -256,9 +266,9 @@ def _redirected(request: HttpRequest, error: Any) -> HttpRequest:
     if kept and there is not None and all(getattr(here, of) == getattr(there, of) for of in ("scheme", "host", "port")):
         plain = there.copy_with(query=None, fragment=None)
         return replace(request, path=str(plain), params={**request.params, **there.params})
-    known = request.known_secrets
+    urls = [masked_url(str(url), request.known_secrets) for url in (here, there or location)]
     raise EndpointNotFoundError(
-        f"{request.origin} redirects from {masked_url(str(here), known)} to {masked_url(str(there or location), known)}.",
+        f"{request.origin} redirects from {urls[0]} to {urls[1]}.",
         "Set base_url to where the API really is.",
         origin=request.origin,
         status=error.status_code,
@@ -275,17 +285,17 @@ def _failed(error: Exception, request: HttpRequest, seconds: float) -> Attempt |
     identity: str | None = None
     final = True
     if isinstance(error, APIStatusError):
-        headers, complaint = error.response.headers, read_error_body(_document(error.response.content))
+        headers, server_error = error.response.headers, read_error_body(_document(error.response.content))
         status, wait, identity = error.status_code, retry_after(headers), request_id(headers)
-        reason = complaint.message or f"HTTP {status}"
-        final = not _repeatable(status, complaint, headers, wait)
+        reason = server_error.message or f"HTTP {status}"
+        final = not _repeatable(status, server_error, headers, wait)
     elif isinstance(error, EndpointNotFoundError):
         status, identity, reason = error.status, error.request_id, "redirected elsewhere"
     elif isinstance(error, TimeoutError):
         reason = "no answer in time"
     else:
         names = class_names(error)
-        if "LocalProtocolError" in names or not names & {"APIConnectionError", "TransportError"}:
+        if is_illegal_header(error) or not names & {"APIConnectionError", "TransportError"}:
             return None
         reason = _why_lost(error, names, request.seconds, seconds)
         said = " ".join(map(str, links(error))).lower()
@@ -300,9 +310,9 @@ def _why_lost(error: Exception, names: set[str], timeout: float | None, seconds:
     return str(error.__cause__ or error) or "no connection"
 
 
-def _repeatable(status: int, complaint: ErrorBody, headers: Mapping[str, str], wait: float | None) -> bool:
+def _repeatable(status: int, server_error: ErrorBody, headers: Mapping[str, str], wait: float | None) -> bool:
     """Return whether the same request may succeed later, by the SDK's rule and what it does not know."""
-    if is_permanent(status, complaint) or (wait is not None and wait > MAX_RETRY_AFTER):
+    if is_permanent(status, server_error) or (wait is not None and wait > MAX_RETRY_AFTER):
         return False
     said = headers.get("x-should-retry")
     if said in ("true", "false"):
@@ -310,11 +320,11 @@ def _repeatable(status: int, complaint: ErrorBody, headers: Mapping[str, str], w
     return status in (408, 409, 429) or status >= HTTPStatus.INTERNAL_SERVER_ERROR
 
 
-def is_permanent(status: int, complaint: ErrorBody) -> bool:
+def is_permanent(status: int, server_error: ErrorBody) -> bool:
     """Return whether sending the same request again cannot help, though the status says that it might."""
-    if status == HTTPStatus.NOT_IMPLEMENTED or complaint.words & _PERMANENT:  # llama.cpp: not switched on
+    if status == HTTPStatus.NOT_IMPLEMENTED or server_error.words & _PERMANENT:  # llama.cpp: not switched on
         return True
-    said = complaint.message.lower()
+    said = server_error.message.lower()
     return status >= HTTPStatus.INTERNAL_SERVER_ERROR and any(words in said for words in _PERMANENT_WORDS)
 
 

@@ -1,4 +1,7 @@
-"""The tool calls of one answer, put together from deltas by position, whatever a server leaves out or repeats."""
+"""The Chat Completions API: a request as its body, its documents and stream chunks as events.
+
+Source of the fields: https://platform.openai.com/docs/api-reference/chat
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,7 @@
-"""The parameters of a request under the names of each API; what an endpoint does not take is refused before sending."""
+"""What the APIs share: which parameters each takes, parts of bodies, and the reading of JSON documents into events.
+
+What an endpoint does not take is refused before sending.
+"""
 
 from __future__ import annotations
 

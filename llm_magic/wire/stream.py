@@ -84,12 +84,14 @@ class Decoder:
             return []
         rest = whole[cut + 2 :]
         self._tail, self._size = ([rest] if rest else []), len(rest)
+        whole = whole[:cut]
+        if whole[:6] == b"data: ":
+            lines = whole[6:].split(b"\n\ndata: ")
+            if whole.count(b"\n") == 2 * (len(lines) - 1):  # nothing but events of one line, as nearly always
+                return [(b"", line) for line in lines]
         events: list[ServerEvent] = []
-        for block in whole[:cut].split(b"\n\n"):
-            if block[:6] == b"data: " and b"\n" not in block:
-                events.append((b"", block[6:]))
-            else:
-                _read_block(block.split(b"\n"), events)
+        for block in whole.split(b"\n\n"):
+            _read_block(block.split(b"\n"), events)
         return events
 
     def close(self) -> list[ServerEvent]:
