@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import gzip
+import json
+import re
 import time
 from typing import Any
 
@@ -406,21 +408,134 @@ def test_a_redirect_to_a_foreign_host_sends_nothing_there() -> None:
     assert isinstance(outcome.error, errors.EndpointNotFoundError)
 
 
-def test_a_key_stays_behind_when_the_port_changes() -> None:
+@pytest.mark.parametrize("sync", [False, True])
+@pytest.mark.parametrize("status", [301, 302, 307, 308])
+def test_a_redirect_to_another_port_sends_nothing_there(status: int, sync: bool) -> None:
+    from openai import OpenAI
+
     with ScriptedServer(HELLO) as other:
-        elsewhere = f"{other.host}/v1/chat/completions"
-        with ScriptedServer(Answer([], 307, {"location": elsewhere})) as server:
-            made = client(server.url, default_headers={"api-key": "other-secret"}, organization="org")
-            outcome = ask(server.url, made=made)
-        assert outcome.draft.text == "Hello"
-        headers = other.requests[0].headers
-    assert KEY not in str(headers)
-    assert "other-secret" not in str(headers)
-    assert "openai-organization" not in headers
+        elsewhere = f"{other.host}/v1/chat/completions?key=secret-1"
+        with ScriptedServer(Answer([], status, {"location": elsewhere, "x-request-id": "r7"})) as server:
+            known = {"default_headers": {"api-key": "other-secret"}, "organization": "org"}
+            made = OpenAI(base_url=server.url, api_key=KEY, **known) if sync else client(server.url, **known)
+            outcome = ask(server.url, made=made, retries=3)
+        assert other.connections == 0
+    assert isinstance(outcome.error, errors.EndpointNotFoundError)
+    assert f"from {server.url}/chat/completions to {other.host}/v1/chat/completions?key=***" in outcome.error.message
+    assert [(a.status, a.reason, a.request_id, a.final) for a in outcome.attempts] == [
+        (status, "redirected elsewhere", "r7", True)
+    ]
+
+
+def test_a_redirect_to_another_scheme_sends_nothing_there() -> None:
+    with ScriptedServer(Answer([], 307, {"location": "https://127.0.0.1/v1/chat/completions"})) as server:
+        outcome = ask(server.url, retries=3)
+        assert len(server.requests) == 1
+    assert isinstance(outcome.error, errors.EndpointNotFoundError)
+
+
+def test_a_location_that_echoes_a_key_does_not_show_it() -> None:
+    with ScriptedServer(Answer([], 307, {"location": f"https://elsewhere.example/{KEY}/x"})) as server:
+        outcome = ask(server.url)
+    assert isinstance(outcome.error, errors.EndpointNotFoundError)
+    assert KEY not in str(outcome.error)
+
+
+def test_redirects_in_a_circle_end() -> None:
+    with ScriptedServer(Answer([], 307, {"location": "/v1/chat/completions"})) as server:
+        outcome = ask(server.url, retries=3)
+    assert len(server.requests) == 6
+    assert isinstance(outcome.error, errors.EndpointNotFoundError)
+    assert "circle" in outcome.error.message
+
+
+@pytest.mark.parametrize("sync", [False, True])
+def test_a_redirect_of_azure_keeps_key_and_version(sync: bool) -> None:
+    from openai import AsyncAzureOpenAI, AzureOpenAI
+
+    there = "/other/deployments/m/chat/completions?api-version=2030-01-01&a=1"
+    with ScriptedServer(Answer([], 308, {"location": there}), HELLO) as server:
+        cls: Any = AzureOpenAI if sync else AsyncAzureOpenAI
+        outcome = ask(server.url, made=cls(azure_endpoint=server.host, api_key=KEY, api_version="2024-10-21"))
+    assert outcome.draft.text == "Hello"
+    assert server.requests[1].path == there
+    assert server.requests[1].headers["api-key"] == KEY
+    assert server.requests[1].json == server.requests[0].json
+
+
+@pytest.mark.parametrize("header", [{"X-A": "a\nb"}, {"a b": "c"}, {"X-A": " c"}, {"X-A": "\u00fc"}])
+@pytest.mark.parametrize("transport", ["default", "aiohttp"])
+def test_a_clients_illegal_header_is_refused_and_not_shown(header: dict[str, str], transport: str) -> None:
+    import openai
+
+    http = openai.DefaultAioHttpClient() if transport == "aiohttp" else None
+    with ScriptedServer(HELLO) as server:
+        outcome = ask(server.url, made=client(server.url, default_headers=header, http_client=http), retries=3)
+        assert server.connections == 0
+    assert isinstance(outcome.error, errors.ConfigurationError)
+    assert outcome.attempts == []
+
+
+@pytest.mark.parametrize("transport", ["default", "aiohttp"])
+def test_a_key_asked_for_that_no_header_may_carry(transport: str) -> None:
+    import traceback
+
+    import openai
+
+    async def token() -> str:
+        return "some-secret\nkey"
+
+    http = openai.DefaultAioHttpClient() if transport == "aiohttp" else None
+    with ScriptedServer(HELLO) as server:
+        outcome = ask(server.url, made=client(server.url, api_key=token, http_client=http), retries=3)
+        assert server.requests == []
+    assert isinstance(outcome.error, errors.ConfigurationError)
+    assert "some-secret" not in "".join(traceback.format_exception(outcome.error))
+
+
+def test_the_waits_between_attempts_double(monkeypatch: pytest.MonkeyPatch) -> None:
+    from llm_magic.wire import attempts
+
+    monkeypatch.setattr(attempts, "random", lambda: 0.0)
+    assert [attempts._wait(number, None) for number in range(7)] == [0.5, 1.0, 2.0, 4.0, 8.0, 8.0, 8.0]
+    assert [attempts._wait(0, asked) for asked in (0.0, -1.0, 3.0, 120.0, 121.0)] == [0.5, 0.5, 3.0, 120.0, 0.5]
+    monkeypatch.setattr(attempts, "random", lambda: 1.0)
+    assert attempts._wait(1, None) == 0.75
+
+
+@pytest.mark.parametrize("status", [408, 409, 429, 500, 599])
+def test_what_is_repeated(status: int) -> None:
+    with ScriptedServer(document({"error": "busy"}, status, {"retry-after-ms": "1"}), HELLO) as server:
+        assert ask(server.url, retries=1).draft.text == "Hello"
+        assert len(server.requests) == 2
+
+
+@pytest.mark.parametrize(("status", "said", "requests"), [(400, "true", 2), (503, "false", 1)])
+def test_a_server_may_say_whether_to_repeat(status: int, said: str, requests: int) -> None:
+    headers = {"retry-after-ms": "1", "x-should-retry": said}
+    with ScriptedServer(document({"error": "busy"}, status, headers), HELLO) as server:
+        ask(server.url, retries=1)
+        assert len(server.requests) == requests
+
+
+def test_a_host_that_is_not_known_is_not_asked_again() -> None:
+    outcome = ask("http://nowhere.invalid/v1", retries=3)
+    assert isinstance(outcome.error, errors.ConnectionFailedError)
+    assert [attempt.final for attempt in outcome.attempts] == [True]
+
+
+def test_what_has_arrived_is_fed_at_once() -> None:
+    events = b"".join(b"data: %b\n\n" % json.dumps(chunk(str(number))).encode() for number in range(200))
+    framed = b"".join(b"%x\r\n%b\r\n" % (len(part), part) for part in re.findall(rb"data: .*\n\n", events))
+    head = b"HTTP/1.1 200 OK\r\ncontent-type: text/event-stream\r\ntransfer-encoding: chunked\r\n\r\n"
+    with ScriptedServer(Answer([head + framed + b"0\r\n\r\n"], raw=True)) as server:
+        outcome = ask(server.url)
+    assert outcome.draft.text == "".join(map(str, range(200)))
+    assert outcome.batches < 10
 
 
 def test_a_clean_task_context() -> None:
-    """The hooks of one call do not see another that runs beside it on the same client."""
+    """One call does not see another that runs beside it on the same client."""
 
     async def both(server: ScriptedServer) -> list[Any]:
         made = client(server.url)
