@@ -122,6 +122,37 @@ def _unencodable(error: UnicodeEncodeError, origin: Origin) -> InputError:
     )
 
 
+_LOST = (
+    (
+        ("proxy",),
+        "The proxy on the way to {origin} failed: {said}",
+        "Check the proxy in http_client_kwargs, HTTP_PROXY and HTTPS_PROXY, and NO_PROXY.",
+    ),
+    (
+        ("certificate", "ssl", "tls"),
+        "No secure connection to {origin}: {said}",
+        "Give the CA's file as http_client_kwargs={'verify': 'ca.pem'}, or check that the URL's https:// is right.",
+    ),
+    (
+        ("refused", "all connection attempts failed"),
+        "Nothing listens at {origin}: the connection was refused.",
+        "Check that the server runs and that base_url names its port.",
+    ),
+    (
+        ("name or service", "getaddrinfo", "nodename", "name resolution", "no address"),
+        "The host of {origin} is not known: {said}",
+        "Check the host in base_url, and the network.",
+    ),
+    (
+        ("disconnected", "reset", "peer closed", "incomplete"),
+        "{origin} closed the connection before it answered.",
+        "Ask again; if it stays so, the server's log says why.",
+    ),
+    (("",), "No connection to {origin}: {said}", "Check base_url and the network."),
+)
+"""What a lost connection says, what that means, and the next step; the last one holds for anything else."""
+
+
 def _unconnected(chain: list[BaseException], names: set[str], origin: Origin, known: tuple[str, ...]) -> LLMError:
     reason = next((str(link) for link in reversed(chain) if str(link).strip()), "no connection")
     said = hide(one_line(reason, 200), known)
@@ -130,27 +161,12 @@ def _unconnected(chain: list[BaseException], names: set[str], origin: Origin, kn
         return ConfigurationError(
             f"{origin}: the URL cannot be used: {said}", "Check base_url; it begins with http:// or https://."
         )
-    if "ProxyError" in names or "proxy" in low:
-        hint = "Check the proxy in http_client_kwargs, HTTP_PROXY and HTTPS_PROXY, and NO_PROXY."
-        what = f"The proxy on the way to {origin} failed: {said}"
-    elif "certificate" in low or "ssl" in low or "tls" in low:
-        hint = (
-            "Give the CA's file as http_client_kwargs={'verify': 'ca.pem'}, or check that the URL's https:// is right."
-        )
-        what = f"No secure connection to {origin}: {said}"
-    elif "refused" in low or "all connection attempts failed" in low:
-        hint = "Check that the server runs and that base_url names its port."
-        what = f"Nothing listens at {origin}: the connection was refused."
-    elif any(words in low for words in ("name or service", "getaddrinfo", "nodename", "name resolution", "no address")):
-        hint = "Check the host in base_url, and the network."
-        what = f"The host of {origin} is not known: {said}"
-    elif "disconnected" in low or "reset" in low or "peer closed" in low or "incomplete" in low:
-        hint = "Ask again; if it stays so, the server's log says why."
-        what = f"{origin} closed the connection before it answered."
-    else:
-        hint = "Check base_url and the network."
-        what = f"No connection to {origin}: {said}"
-    return ConnectionFailedError(what, hint, origin=origin)
+    if "ProxyError" in names:
+        low = f"proxy {low}"
+    for words, what, hint in _LOST:
+        if any(word in low for word in words):
+            break
+    return ConnectionFailedError(what.format(origin=origin, said=said), hint, origin=origin)
 
 
 def _document(error: ErrorDocument, origin: Origin, known: tuple[str, ...], body: Any) -> ProviderError:

@@ -14,7 +14,6 @@ from llm_magic.events import (
     Finished,
     FinishReason,
     Identified,
-    LogprobsDelta,
     ReasoningDelta,
     RefusalDelta,
     TextDelta,
@@ -31,6 +30,7 @@ from llm_magic.wire.documents import (
     joined_text,
     merge,
     read_filter,
+    read_logprobs,
     read_usage,
 )
 from llm_magic.wire.reasoning import Thinking
@@ -144,7 +144,7 @@ class ResponsesReader:
                 out.append(TextDelta(delta))
             else:
                 self._thinking.add(delta, out)
-        _add_logprobs(document.get("logprobs"), out)
+        read_logprobs({"content": document.get("logprobs")}, 0, out)
 
     def _text_done(self, document: dict[str, Any], out: list[Event]) -> None:
         if (document.get("output_index"), document.get("content_index")) not in self._texts:
@@ -233,7 +233,7 @@ class ResponsesReader:
                     self._refusal({"delta": part.get("refusal")}, out)
                 else:
                     self._thinking.add(part.get("text") or "", out)
-                    _add_logprobs(part.get("logprobs"), out)
+                    read_logprobs({"content": part.get("logprobs")}, 0, out)
 
     def _named(self, item: dict[str, Any]) -> bool:
         return item.get("id") in self._positions
@@ -273,8 +273,3 @@ class ResponsesReader:
         "response.failed": _ended,
         "response.cancelled": _ended,
     }
-
-
-def _add_logprobs(logprobs: Any, out: list[Event]) -> None:
-    if isinstance(logprobs, list) and logprobs:
-        out.append(LogprobsDelta(tuple(token for token in logprobs if isinstance(token, dict))))
