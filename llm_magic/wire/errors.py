@@ -163,9 +163,7 @@ def _unconnected(chain: list[BaseException], names: set[str], origin: Origin, kn
         )
     if "ProxyError" in names:
         low = f"proxy {low}"
-    for words, what, hint in _LOST:
-        if any(word in low for word in words):
-            break
+    what, hint = next((what, hint) for words, what, hint in _LOST if any(word in low for word in words))
     return ConnectionFailedError(what.format(origin=origin, said=said), hint, origin=origin)
 
 

@@ -607,6 +607,28 @@ def test_a_preview_of_azure_asks_for_no_token(sync: bool) -> None:
     assert headers["authorization"] == "Bearer ***"
 
 
+@pytest.mark.parametrize("sync", [False, True])
+def test_a_preview_stops_no_other_request_of_its_client(sync: bool) -> None:
+    from openai import OpenAI
+
+    async def both(server: ScriptedServer) -> Any:
+        made = OpenAI(base_url=server.url, api_key=KEY) if sync else client(server.url)
+        asked = [collect(call(made), close=False) for _ in range(4)]
+        shown = [preview(call(made)) for _ in range(4)]
+        mixed = [each for pair in zip(asked, shown, strict=True) for each in pair]
+        found = await asyncio.gather(*mixed)
+        closing = made.close()
+        if closing is not None:
+            await closing
+        return found
+
+    with ScriptedServer(HELLO) as server:
+        found = asyncio.run(both(server))
+        assert len(server.requests) == 4
+    assert [outcome.draft.text for outcome in found[::2]] == ["Hello"] * 4
+    assert {shown.method for shown in found[1::2]} == {"POST"}
+
+
 def test_a_client_that_cannot_be_watched_still_answers_but_shows_no_preview(monkeypatch: pytest.MonkeyPatch) -> None:
     class Unhooked:
         """Stands before a client and hides its HTTP client."""
