@@ -362,7 +362,7 @@ class Connection:
         """
         if self._reader is None:
             self._reader = asyncio.create_task(self._read_ahead())
-            self._reader.add_done_callback(lambda _: self._arrived.set())
+            self._reader.add_done_callback(self._ended)
         while not self._parts:
             if self._reader.done():
                 self._reader.result()
@@ -378,7 +378,7 @@ class Connection:
     async def read(self) -> None:
         """Read the whole body into `content`, and close."""
         try:
-            self.content = b"".join([part async for part in self._chunks()])
+            self.content = await (asyncio.to_thread(self._response.read) if self._blocking else self._response.aread())
         finally:
             await self.close()
 
@@ -391,6 +391,11 @@ class Connection:
             if self._size > READ_AHEAD:
                 self._taken.clear()
                 await self._taken.wait()
+
+    def _ended(self, reader: asyncio.Task[None]) -> None:
+        self._arrived.set()
+        if not reader.cancelled():
+            reader.exception()  # known, also if nobody takes any more
 
     def _chunks(self) -> AsyncIterable[bytes]:
         response = self._response
@@ -409,14 +414,13 @@ class Connection:
 
     async def close(self) -> None:
         """Close the answer; one not read to its end closes the TCP connection."""
-        reader = self._reader
         if self._blocking:
-            if reader is not None and not reader.done():
+            if not self._response.is_closed:
                 _shut(self._response)
             await asyncio.to_thread(self._response.close)
-        if reader is not None and not reader.done():
-            reader.cancel()
-            await asyncio.wait({reader})
+        if self._reader is not None and not self._reader.done():
+            self._reader.cancel()
+            await asyncio.wait({self._reader})
         if not self._blocking:
             await self._response.aclose()
 

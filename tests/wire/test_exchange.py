@@ -524,6 +524,40 @@ def test_a_host_that_is_not_known_is_not_asked_again() -> None:
     assert [attempt.final for attempt in outcome.attempts] == [True]
 
 
+def test_a_body_is_not_read_far_ahead_of_who_takes_it() -> None:
+    from llm_magic.wire.attempts import READ_AHEAD, Connection
+
+    read = 0
+
+    class Endless:
+        status_code, headers, is_stream_consumed = 200, {}, False
+
+        @property
+        async def stream(self) -> Any:
+            nonlocal read
+            while True:
+                read += 1000
+                yield b"x" * 1000
+
+        async def aclose(self) -> None:
+            pass
+
+    async def run() -> None:
+        connection = Connection(Endless())
+        for times in range(1, 4):
+            data = await connection.take()
+            assert data is not None
+            assert len(data) == read // times
+            await asyncio.sleep(0.01)
+            assert read < (times + 1) * (READ_AHEAD + 2000)
+            read_before = read
+            await asyncio.sleep(0.01)
+            assert read == read_before, "nothing is read while nothing is taken"
+        await connection.close()
+
+    asyncio.run(run())
+
+
 def test_what_has_arrived_is_fed_at_once() -> None:
     events = b"".join(b"data: %b\n\n" % json.dumps(chunk(str(number))).encode() for number in range(200))
     framed = b"".join(b"%x\r\n%b\r\n" % (len(part), part) for part in re.findall(rb"data: .*\n\n", events))
