@@ -96,7 +96,7 @@ def _read(document: Any, expected: int) -> Embedded:
         raise ErrorDocument(document, malformed=not error_in(document))
     if len(rows) != expected or not all(isinstance(row, dict) for row in rows):
         raise ErrorDocument(f"{len(rows)} vectors for {expected} inputs", malformed=True)
-    ordered = sorted(enumerate(rows), key=lambda pair: _place(pair[1], pair[0]))
+    ordered = sorted(enumerate(rows), key=lambda pair: _position(pair[1], pair[0]))
     found: list[Event] = []
     read_usage(document.get("usage"), found)
     usage = next((event.usage for event in found if isinstance(event, UsageReport)), None)
@@ -106,9 +106,9 @@ def _read(document: Any, expected: int) -> Embedded:
     )
 
 
-def _place(row: dict[str, Any], place: int) -> int:
+def _position(row: dict[str, Any], position: int) -> int:
     index = row.get("index")
-    return index if isinstance(index, int) else place
+    return index if isinstance(index, int) else position
 
 
 def _vector(value: Any) -> list[float]:

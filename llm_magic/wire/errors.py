@@ -379,8 +379,8 @@ def filter_words(details: Mapping[str, Any]) -> str:
 
 
 def _results(details: Mapping[str, Any]) -> Mapping[str, Any]:
-    for place in ("innererror", "inner_error", "content_filter_result", "content_filter_results"):
-        inside = details.get(place)
+    for field in ("innererror", "inner_error", "content_filter_result", "content_filter_results"):
+        inside = details.get(field)
         if isinstance(inside, Mapping):
             return _results(inside)
     return details

@@ -210,8 +210,8 @@ class ResponsesReader:
         if response.get("error") or response.get("status") == "failed":
             raise ErrorDocument(response)
         self.answered = True
-        for place, item in enumerate(response.get("output") or []):
-            self._output(place, item, out)
+        for number, item in enumerate(response.get("output") or []):
+            self._output(number, item, out)
         self._thinking.end(out)
         usage = response.get("usage")
         read_usage(usage, out)
@@ -220,13 +220,13 @@ class ResponsesReader:
         self.complete = True
         out.append(Finished(self._reason(response, usage or {})))
 
-    def _output(self, place: int, item: dict[str, Any], out: list[Event]) -> None:
+    def _output(self, number: int, item: dict[str, Any], out: list[Event]) -> None:
         kind = item.get("type")
         if kind == "function_call":
-            self._call(place, item, out) if not self._named(item) else None
+            self._call(number, item, out) if not self._named(item) else None
         elif kind == "reasoning" and self._summary is None:
             for part in [*(item.get("summary") or []), *(item.get("content") or [])]:
-                self._reasoning({"delta": part.get("text"), "output_index": (place, id(part))}, out)
+                self._reasoning({"delta": part.get("text"), "output_index": (number, id(part))}, out)
         elif kind == "message" and not self._texts and not self._refused:
             for part in item.get("content") or []:
                 if part.get("type") == "refusal":
