@@ -1,7 +1,8 @@
-"""The attempts at one HTTP request: sent through the SDK, repeated where that can help, redirected at home only.
+"""The attempts at one HTTP request: sent by the SDK, repeated and redirected by rules of ours.
 
-The SDK builds, signs and sends each request; its own retries and redirects are switched off, so that each of
-them is seen and decided here. Nothing travels to another scheme, host or port than the one that was asked.
+The SDK builds, signs and sends each request; its own retries and redirects are switched off, so
+that each of them is seen and decided here. Nothing travels to another scheme, host or port than the
+one that was asked.
 """
 
 from __future__ import annotations
@@ -31,7 +32,7 @@ MAX_RETRY_AFTER = 120.0
 """Seconds; asked to wait longer, a request is given up."""
 
 FIRST_WAIT, LONGEST_WAIT = 0.5, 8.0
-"""Seconds before the first and before any repetition; doubled each time, and up to a quarter less by chance."""
+"""Seconds before the first and before any repetition; doubled, and less up to a quarter by chance."""
 
 MAX_REDIRECTS = 5
 READ_AHEAD = 1 << 20
@@ -67,7 +68,8 @@ _HOPELESS = (
     "getaddrinfo failed",
     "no address associated",
 )
-"""What a failure to connect says when the next attempt would fail alike. A refused one may be a server that starts."""
+"""What a failure to connect says that the next attempt would meet, too; a refused one may be a server
+that starts."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,7 +79,8 @@ class HttpRequest:
     Attributes
     ----------
     client
-        An `AsyncOpenAI` or `AsyncAzureOpenAI`; a blocking `OpenAI` or `AzureOpenAI` works too, on a thread.
+        An `AsyncOpenAI` or `AsyncAzureOpenAI`; a blocking `OpenAI` or `AzureOpenAI` works too, on a
+        thread.
     origin
         What errors name.
     path
@@ -224,7 +227,7 @@ async def _open(request: HttpRequest) -> Connection:
                 request = _redirected(request, error)
         else:
             raise EndpointNotFoundError(
-                f"{request.origin} redirects in a circle, at last to {masked_url(request.path)}.",
+                f"{request.origin} redirects in a circle, at last to {masked_url(request.path, request.known_secrets)}.",
                 "Set base_url to where the API really is.",
                 origin=request.origin,
             )
@@ -311,7 +314,7 @@ def _why_lost(error: Exception, names: set[str], timeout: float | None, seconds:
 
 
 def _repeatable(status: int, server_error: ErrorBody, headers: Mapping[str, str], wait: float | None) -> bool:
-    """Return whether the same request may succeed later, by the SDK's rule and what it does not know."""
+    """Return whether it may succeed later, by the SDK's rule and what that does not know."""
     if is_permanent(status, server_error) or (wait is not None and wait > MAX_RETRY_AFTER):
         return False
     said = headers.get("x-should-retry")
@@ -321,7 +324,7 @@ def _repeatable(status: int, server_error: ErrorBody, headers: Mapping[str, str]
 
 
 def is_permanent(status: int, server_error: ErrorBody) -> bool:
-    """Return whether sending the same request again cannot help, though the status says that it might."""
+    """Return whether asking again cannot help, though the status says that it might."""
     if status == HTTPStatus.NOT_IMPLEMENTED or server_error.words & _PERMANENT:  # llama.cpp: not switched on
         return True
     said = server_error.message.lower()
@@ -329,7 +332,7 @@ def is_permanent(status: int, server_error: ErrorBody) -> bool:
 
 
 def _wait(number: int, asked: float | None) -> float:
-    """Return the seconds until the attempt after number `number`, from 0; `asked` is what the server asked for."""
+    """Return the seconds after attempt `number`, from 0; `asked` is what the server asked for."""
     if asked is not None and 0 < asked <= MAX_RETRY_AFTER:
         return asked
     return min(FIRST_WAIT * 2.0 ** min(number, 10), LONGEST_WAIT) * (1 - random() / 4)  # noqa: S311 - no secret
@@ -338,8 +341,8 @@ def _wait(number: int, asked: float | None) -> float:
 class Connection:
     """An open answer: status and headers are known; the body is read ahead by a task of its own.
 
-    Real servers send each event as an HTTP chunk of its own. They are not handed on one by one: `take` returns
-    all that has arrived since the last time, and a single one at once.
+    Real servers send each event as an HTTP chunk of its own. They are not handed on one by one:
+    `take` returns all that has arrived since the last time, and a single one at once.
     """
 
     def __init__(self, response: Any, *, blocking: bool = False) -> None:
@@ -358,7 +361,8 @@ class Connection:
     async def take(self) -> bytes | None:
         """Return what has arrived, decompressed; wait for it if there is nothing. None at the body's end.
 
-        Raises what reading it raised, after all that came before. May be cancelled and called again.
+        Raises what reading it raised, after all that came before. May be cancelled and called
+        again.
         """
         if self._reader is None:
             self._reader = asyncio.create_task(self._read_ahead())

@@ -1,4 +1,4 @@
-"""One request to a model: its JSON body, what happens when it is sent, and what would be sent in a dry run."""
+"""One request to a model: its JSON body, what happens when it is sent, and its dry run."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ LINGER = 5.0
 """Seconds that the usage, which follows the end of an answer, is waited for."""
 
 DRAIN = 0.1
-"""Seconds that the body's end is waited for after the stream's end mark, so that the connection can be kept."""
+"""Seconds that the body's end is waited for after the end mark: then the connection can be kept."""
 
 _APIS: dict[Api, Any] = {"chat": chat, "responses": responses, "completions": completions}
 
@@ -39,7 +39,8 @@ class Call:
     Attributes
     ----------
     client
-        An `AsyncOpenAI` or `AsyncAzureOpenAI`; a blocking `OpenAI` or `AzureOpenAI` works too, on a thread.
+        An `AsyncOpenAI` or `AsyncAzureOpenAI`; a blocking `OpenAI` or `AzureOpenAI` works too, on a
+        thread.
     origin
         What errors name.
     capabilities
@@ -47,8 +48,9 @@ class Call:
     request
         What is asked.
     timeout
-        Seconds for connecting, for the first bytes, and then for each further event; None takes the client's.
-        Comments and parts of events do not count as events: a server that only keeps the line open times out.
+        Seconds for connecting, for the first bytes, and then for each further event; None takes the
+        client's. Comments and parts of events do not count as events: a server that only keeps the
+        line open times out.
     max_retries
         Further attempts after a failure; None takes the client's.
 
@@ -84,9 +86,9 @@ class Call:
 async def exchange(call: Call) -> AsyncGenerator[list[Event], None]:
     """Send the request and yield what happens, a list of all events that have arrived each time.
 
-    Failed attempts come as they happen, then `Attempt` (status 200) and `Opened`, then the answer. It ends
-    after `Finished` for every answer, or without one when the stream broke off. Closing the iterator, or
-    cancelling the task that reads it, closes the connection at once.
+    Failed attempts come as they happen, then `Attempt` (status 200) and `Opened`, then the answer.
+    It ends after `Finished` for every answer, or without one when the stream broke off. Closing the
+    iterator, or cancelling the task that reads it, closes the connection at once.
 
     Raises
     ------
@@ -127,7 +129,7 @@ def _opened(connection: Connection) -> Opened:
 async def _read(
     origin: Origin, seconds: float | None, connection: Connection, answer: Answer
 ) -> AsyncGenerator[list[Event]]:
-    """Yield the events of the body as they arrive, until it ends, breaks, or has nothing more to say."""
+    """Yield the events as they arrive, until the body ends, breaks, or has nothing more to say."""
     loop = asyncio.get_running_loop()
     alive, since = 0, loop.time()
     while True:
@@ -170,7 +172,7 @@ async def _read(
 
 @dataclass(frozen=True, slots=True)
 class Preview:
-    """A request that was not sent: `headers` in the order of sending, secrets as `***`; `body` as JSON."""
+    """A request that was not sent: headers in their order, secrets as `***`; the body as JSON."""
 
     method: str
     url: str
@@ -215,7 +217,7 @@ async def preview(call: Call) -> Preview:
 
 
 async def _caught(request: HttpRequest, hooks: list[Any]) -> Any:
-    """Let the SDK send a request, and stop it by a last hook of the HTTP client, there for this task only."""
+    """Let the SDK send a request, stopped by a hook of the HTTP client that this task alone meets."""
     from openai import AsyncStream, OpenAI, Stream
 
     here, caught = (threading.get_ident(), asyncio.current_task()), []
@@ -244,7 +246,7 @@ async def _caught(request: HttpRequest, hooks: list[Any]) -> Any:
 
 
 def _without_tokens(client: Any) -> Any:
-    """Return the client, or a copy that asks no callable for a key or token but holds a mark in their place."""
+    """Return the client, or a copy with a mark where a callable would be asked for a key or token."""
     known: dict[str, Any] = {}
     if getattr(client, "_api_key_provider", None) is not None:
         known["api_key"] = _HIDDEN

@@ -93,8 +93,9 @@ def _message(message: Message, capabilities: Capabilities) -> dict[str, Any]:
 class ToolCalls:
     """Deltas of the Chat Completions API in, `ToolCallDelta` out: id and name once, arguments in pieces.
 
-    A call is known by its `index`. Servers that send none, or 0 for every call, begin a new call with a new id
-    beside a name. A call that never got an id is given one at the end, for its result to refer to.
+    A call is known by its `index`. Servers that send none, or 0 for every call, begin a new call
+    with a new id beside a name. A call that never got an id is given one at the end, for its result
+    to refer to.
     """
 
     def __init__(self, answer: int) -> None:

@@ -40,8 +40,8 @@ def body(request: Request, capabilities: Capabilities) -> dict[str, Any]:
 def prompt(messages: tuple[Message, ...]) -> str:
     """Return the messages as one text to be continued.
 
-    One message is sent as it stands: whatever template it needs has been applied to it. Several become a
-    labelled dialogue that ends where the assistant begins to speak.
+    One message is sent as it stands: whatever template it needs has been applied to it. Several
+    become a labelled dialogue that ends where the assistant begins to speak.
     """
     for message in messages:
         if any(isinstance(part, Image) for part in message.parts):

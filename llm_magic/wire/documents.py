@@ -1,4 +1,4 @@
-"""What the APIs share: which parameters each takes, parts of bodies, and the reading of JSON documents into events.
+"""What the APIs share: the parameters each takes, parts of bodies, JSON documents as events.
 
 What an endpoint does not take is refused before sending.
 """
@@ -120,7 +120,7 @@ FINISH: dict[str, FinishReason] = {
 """Finish reasons as servers write them. Another one ends the answer as `stop` does (`eos`, `end_turn`, …)."""
 
 
-class ErrorDocument(Exception):  # noqa: N818 - carried inside the wire only; `faults` makes the error of it
+class ErrorDocument(Exception):  # noqa: N818 - carried inside the wire only; `errors` makes ours of it
     """A server's error where an answer was expected, or an answer that is none: `document` is what came."""
 
     def __init__(self, document: object, *, malformed: bool = False) -> None:
@@ -132,8 +132,8 @@ class ErrorDocument(Exception):  # noqa: N818 - carried inside the wire only; `f
 def parse(data: bytes) -> Any:
     """Return the JSON document in `data`; raises ValueError where there is none.
 
-    What is not quite UTF-8 or JSON is still read: invalid bytes become U+FFFD, and so do halves of surrogate
-    pairs, which no later step could encode.
+    What is not quite UTF-8 or JSON is still read: invalid bytes become U+FFFD, and so do halves of
+    surrogate pairs, which no later step could encode.
     """
     try:
         return from_json(data)

@@ -1,6 +1,7 @@
 """The error for whatever a request came to: a refusal, a lost connection, an answer that is none.
 
-The server's words decide first, its status last: servers send the same fault with different statuses.
+The server's words decide first, its status last: servers send the same fault with different
+statuses.
 """
 
 from __future__ import annotations
@@ -41,8 +42,8 @@ _LAST_STATUS = 599
 def translate(error: BaseException, origin: Origin, secrets: Iterable[str] = (), body: Any = None) -> LLMError:
     """Return our error for whatever the SDK, its HTTP client or the reading of a stream raised.
 
-    `secrets` are masked wherever the server repeats them; `body` is what was sent, for a refusal to name the
-    option behind a field.
+    `secrets` are masked wherever the server repeats them; `body` is what was sent, for a refusal to
+    name the option behind a field.
     """
     if isinstance(error, LLMError):
         return error

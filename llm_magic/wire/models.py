@@ -37,7 +37,8 @@ async def list_models(
     Raises
     ------
     ProviderError
-        The endpoint cannot be reached, refuses, or answers with something else than a list of models.
+        The endpoint cannot be reached, refuses, or answers with something else than a list of
+        models.
 
     """
     request = HttpRequest(client, origin, "/models", timeout=timeout, max_retries=max_retries)

@@ -1,6 +1,7 @@
 """Secrets masked in messages, URLs and previews; and the headers of HTTP: what may be sent, what servers say in them.
 
-No secret leaves in a message, a preview or a header table: what looks like one, or is known to be one, is masked.
+No secret leaves in a message, a preview or a header table: what looks like one, or is known to be
+one, is masked.
 """
 
 from __future__ import annotations

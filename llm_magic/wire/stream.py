@@ -1,7 +1,8 @@
 """Server-sent events from bytes, by the WHATWG specification: how the bytes were split never changes the events.
 
-Everything is done on bytes, so that a character split between two reads is never seen in halves, and with
-`bytes.split`, so that it is fast. Carriage returns, alone or before a line feed, are made line feeds first.
+Everything is done on bytes, so that a character split between two reads is never seen in halves,
+and with `bytes.split`, so that it is fast. Carriage returns, alone or before a line feed, are made
+line feeds first.
 
 Source: https://html.spec.whatwg.org/multipage/server-sent-events.html#event-stream-interpretation
 """
@@ -31,8 +32,8 @@ class EventTooLargeError(ValueError):
 class Decoder:
     r"""Bytes in, whole events out.
 
-    Comments, `id:` and `retry:` are passed over; an event without any `data:` line is dropped, as the
-    specification has it, and one whose data is empty is handed on with empty data.
+    Comments, `id:` and `retry:` are passed over; an event without any `data:` line is dropped, as
+    the specification has it, and one whose data is empty is handed on with empty data.
 
     >>> decoder = Decoder()
     >>> decoder.feed(b": hello\n\nevent: a\ndata: 1\nda"), decoder.feed(b"ta: 2\n\n")
@@ -77,7 +78,8 @@ class Decoder:
     def close(self) -> list[ServerEvent]:
         """Return the event that was not ended by a blank line, if there is one.
 
-        The specification drops it; here it is handed on, for a server that forgets the last blank line.
+        The specification drops it; here it is handed on, for a server that forgets the last blank
+        line.
         """
         rest = b"".join(self._tail) if self._begun else b""  # not a piece of a byte order mark
         self._tail, self._size = [], 0
@@ -135,11 +137,12 @@ READERS: dict[Api, Any] = {
 class Answer:
     """Bytes in, events out.
 
-    Whether they are a stream or one JSON document is told from the first byte, not from what was asked for or
-    from the content type: servers ignore `stream`, and proxies rewrite the header.
+    Whether they are a stream or one JSON document is told from the first byte, not from what was
+    asked for or from the content type: servers ignore `stream`, and proxies rewrite the header.
 
-    `fault` is set when something came that ends the answer: an error of the server, or no answer at all. The
-    events before it have been returned by then. `done` is true after the end mark of the stream.
+    `fault` is set when something came that ends the answer: an error of the server, or no answer at
+    all. The events before it have been returned by then. `done` is true after the end mark of the
+    stream.
     """
 
     def __init__(self, api: Api, request: Request) -> None:
