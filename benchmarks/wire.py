@@ -23,7 +23,7 @@ from typing import Any
 
 
 def payload(chunks: int) -> bytes:
-    """Return the whole HTTP answer, in chunks of the transfer coding that hold 64 KiB each."""
+    """Return the whole HTTP answer, each event a chunk of the transfer coding of its own, as real servers send them."""
     head = {"id": "chatcmpl-0123456789", "object": "chat.completion.chunk", "created": 1_800_000_000, "model": "bench"}
     events = [{**head, "choices": [{"index": 0, "delta": {"role": "assistant", "content": ""}, "finish_reason": None}]}]
     events += [
@@ -36,8 +36,7 @@ def payload(chunks: int) -> bytes:
     events.append({**head, "choices": [{"index": 0, "delta": {}, "finish_reason": "stop"}]})
     usage = {"prompt_tokens": 10, "completion_tokens": chunks, "total_tokens": chunks + 10}
     events.append({**head, "choices": [], "usage": usage})
-    body = b"".join(b"data: " + json.dumps(event).encode() + b"\n\n" for event in events) + b"data: [DONE]\n\n"
-    parts = [body[place : place + 65_536] for place in range(0, len(body), 65_536)]
+    parts = [b"data: " + json.dumps(event).encode() + b"\n\n" for event in events] + [b"data: [DONE]\n\n"]
     framed = b"".join(b"%x\r\n%b\r\n" % (len(part), part) for part in parts) + b"0\r\n\r\n"
     return b"HTTP/1.1 200 OK\r\ncontent-type: text/event-stream\r\ntransfer-encoding: chunked\r\n\r\n" + framed
 
@@ -133,7 +132,7 @@ def alone(chunks: int, rounds: int) -> float:
     from llm_magic.wire.stream import Answer
 
     framed = payload(chunks).partition(b"\r\n\r\n")[2]
-    body = b"".join(part for part in framed.split(b"\r\n") if part.startswith(b"data:") or b"\n\n" in part)
+    body = b"".join(part for part in framed.split(b"\r\n") if part.startswith(b"data:"))
     fastest = float("inf")
     for _ in range(rounds):
         answer = Answer("chat", Request("bench", (user("go"),)))
@@ -163,14 +162,15 @@ async def main(chunks: int, rounds: int) -> None:
     print(f"{dt.datetime.now(tz=dt.UTC):%Y-%m-%d}, {platform.platform()}, {multiprocessing.cpu_count()} cores,")
     print(f"Python {platform.python_version()}, openai {version('openai')}, pydantic-core {version('pydantic-core')}")
     print(f"one answer of {chunks:,} chunks, the best of {rounds} rounds")
-    print(f"{'':28}{'chunks/s':>12}{'ratio':>9}")
+    print(f"{'':28}{'seconds':>9}{'chunks/s':>12}{'against the SDK':>17}{'of the bytes alone':>20}")
     for name, seconds in (
         ("the SDK's async for loop", sdk),
         ("llm_magic.wire, with Draft", wire),
         ("reading the bytes alone", reading),
         ("bytes to events, no network", parsing),
     ):
-        print(f"{name:28}{chunks / seconds:12,.0f}{sdk / seconds:8.1f}x")
+        rate = f"{seconds:9.3f}{chunks / seconds:12,.0f}"
+        print(f"{name:28}{rate}{sdk / seconds:16.1f}x{seconds / reading:19.2f}x")
     micro = 1e6 / chunks
     print(f"the wire: {wire * micro:.1f} microseconds a chunk, of which {parsing * micro:.1f} from bytes to events")
 

@@ -55,9 +55,7 @@ def make_client(construct: Construct, recipe: Mapping[str, Any], name: str, wher
     """
     import openai
 
-    from llm_magic.wire.attempts import event_hooks
-
-    http, owned = http_client(recipe["http_client_kwargs"], recipe["http_client"], event_hooks(), where)
+    http, owned = http_client(recipe["http_client_kwargs"], recipe["http_client"], where)
     seconds = recipe["timeout"]
     arguments = {
         "base_url": recipe["base_url"],
@@ -129,10 +127,8 @@ SETTINGS = ("proxy", "verify", "cert", "local_address", "limits", "uds", "trust_
 _OF_A_TRANSPORT = ("local_address", "uds")  # the client's own arguments lack these
 _LIMITS = ("max_connections", "max_keepalive_connections", "keepalive_expiry")
 
-Hooks = Mapping[str, list[Callable[..., Any]]]
 
-
-def http_client(settings: Mapping[str, Any], own: str, hooks: Hooks, where: str) -> tuple[Any, bool]:
+def http_client(settings: Mapping[str, Any], own: str, where: str) -> tuple[Any, bool]:
     """Return an async HTTP client for the SDK, and whether it is ours to close.
 
     Parameters
@@ -146,8 +142,6 @@ def http_client(settings: Mapping[str, Any], own: str, hooks: Hooks, where: str)
     own
         "" for the SDK's default client, "aiohttp" for its aiohttp one, or an import string of a client or of a
         function that returns one (called with the keyword arguments that the default client would get).
-    hooks
-        Event hooks, added to those that a client of the user's has.
     where
         The provider, for errors.
 
@@ -163,8 +157,7 @@ def http_client(settings: Mapping[str, Any], own: str, hooks: Hooks, where: str)
     library = _library(openai.DefaultAsyncHttpxClient)
     arguments = _arguments(settings, library, where)
     if own and own != "aiohttp":
-        return _of_the_user(own, arguments, hooks, where)
-    arguments |= {"event_hooks": hooks}
+        return _of_the_user(own, arguments, where)
     if own == "aiohttp":
         _refuse_for_aiohttp(arguments, where)
         try:
@@ -259,8 +252,8 @@ def _refuse_for_aiohttp(arguments: Mapping[str, Any], where: str) -> None:
             )
 
 
-def _of_the_user(path: str, arguments: dict[str, Any], hooks: Hooks, where: str) -> tuple[Any, bool]:
-    """Return the client that an import string names, with our hooks after its own."""
+def _of_the_user(path: str, arguments: dict[str, Any], where: str) -> tuple[Any, bool]:
+    """Return the client that an import string names, and whether it is ours to close."""
     found = imported(path, f"{where}.http_client")
     ours = not hasattr(found, "aclose")
     if ours or inspect.isclass(found):
@@ -284,14 +277,4 @@ def _of_the_user(path: str, arguments: dict[str, Any], hooks: Hooks, where: str)
             f"{where}.http_client: {path} gave a {type(found).__name__}, which is no async HTTP client.",
             "Return openai.DefaultAsyncHttpxClient(…).",
         )
-    add_hooks(found, hooks)
     return found, ours
-
-
-def add_hooks(client: Any, hooks: Hooks) -> None:
-    """Add our event hooks to those of a client, once."""
-    present = client.event_hooks
-    client.event_hooks = {
-        kind: [*present.get(kind, []), *(hook for hook in hooks.get(kind, []) if hook not in present.get(kind, []))]
-        for kind in ("request", "response")
-    }

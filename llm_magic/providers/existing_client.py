@@ -46,11 +46,6 @@ class ExistingClientProvider(CompatibleProvider):
 
     def client(self) -> Any:
         """Return the client."""
-        from openai import OpenAI
-
-        from llm_magic.wire.attempts import hook
-
-        hook(self._client, sync=isinstance(self._client, OpenAI))
         return self._client
 
     def url(self) -> str:

@@ -151,7 +151,7 @@ class VLLMProvider(Provider):
         if self._templates(capabilities):
             return (await self._templated(request))[1]
         from llm_magic.wire import chat, completions
-        from llm_magic.wire.watched import watched
+        from llm_magic.wire.attempts import HttpRequest, fetch
 
         body: dict[str, Any] = {"model": request.model}
         if capabilities.api == "completions":
@@ -162,14 +162,10 @@ class VLLMProvider(Provider):
             body |= {name: written[name] for name in ("messages", "tools") if name in written}
             arguments = self._template_arguments(request)
             body |= {"chat_template_kwargs": arguments} if arguments else {}
-        client, url = self.client(), self.url().rstrip("/").removesuffix("/v1") + "/tokenize"
-
-        async def post() -> Any:
-            options: Any = {"max_retries": 0, "timeout": _LISTING_SECONDS}
-            return await client.post(url, cast_to=object, body=body, options=options)
-
+        url = self.url().rstrip("/").removesuffix("/v1") + "/tokenize"
+        origin = self.origin(request.model)
         try:
-            found = await watched(client, self.origin(request.model), 0, post)
+            found = await fetch(HttpRequest(self.client(), origin, url, body, timeout=_LISTING_SECONDS, max_retries=0))
         except LLMError:
             return None
         count = found.get("count") if isinstance(found, dict) else None

@@ -1,38 +1,33 @@
-"""One request over the SDK's client: its auth, paths and retries are kept, the bytes are read here."""
+"""One request to a model: its JSON body, what happens when it is sent, and its dry run."""
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncGenerator, AsyncIterator
+import threading
+from collections.abc import AsyncGenerator, Mapping
 from contextlib import aclosing, suppress
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from llm_magic.capabilities import Api, Capabilities
-from llm_magic.errors import Origin, ProtocolError, TimedOutError
+from llm_magic.errors import Origin, ProtocolError, TimedOutError, UnsupportedError
 from llm_magic.events import Event, Opened
 from llm_magic.request import Request
 from llm_magic.wire import chat, completions, responses
-from llm_magic.wire.embeddings import Embedded, embed
+from llm_magic.wire.attempts import Connection, HttpRequest, attempts
+from llm_magic.wire.documents import parse
 from llm_magic.wire.errors import translate
-from llm_magic.wire.models import list_models
-from llm_magic.wire.opening import Opening
-from llm_magic.wire.preview import Preview, preview
-from llm_magic.wire.secrets import check_headers, request_id
+from llm_magic.wire.secrets import check_headers, masked_headers, masked_url, request_id
 from llm_magic.wire.stream import Answer
-from llm_magic.wire.transport import Connection
-from llm_magic.wire.watch import Watch
 
 if TYPE_CHECKING:
     from openai import AsyncOpenAI
-
-__all__ = ["Call", "Embedded", "Preview", "embed", "exchange", "list_models", "preview"]
 
 LINGER = 5.0
 """Seconds that the usage, which follows the end of an answer, is waited for."""
 
 DRAIN = 0.1
-"""Seconds that the body's end is waited for after the stream's end mark, so that the connection can be kept."""
+"""Seconds that the body's end is waited for after the end mark: then the connection can be kept."""
 
 _APIS: dict[Api, Any] = {"chat": chat, "responses": responses, "completions": completions}
 
@@ -44,7 +39,8 @@ class Call:
     Attributes
     ----------
     client
-        An `AsyncOpenAI` or `AsyncAzureOpenAI`; a blocking `OpenAI` or `AzureOpenAI` works too, on a thread.
+        An `AsyncOpenAI` or `AsyncAzureOpenAI`; a blocking `OpenAI` or `AzureOpenAI` works too, on a
+        thread.
     origin
         What errors name.
     capabilities
@@ -52,8 +48,9 @@ class Call:
     request
         What is asked.
     timeout
-        Seconds for connecting, for the first bytes, and then for each further event; None takes the client's.
-        Comments and parts of events do not count as events: a server that only keeps the line open times out.
+        Seconds for connecting, for the first bytes, and then for each further event; None takes the
+        client's. Comments and parts of events do not count as events: a server that only keeps the
+        line open times out.
     max_retries
         Further attempts after a failure; None takes the client's.
 
@@ -71,31 +68,27 @@ class Call:
         fields: dict[str, Any] = _APIS[self.capabilities.api].body(self.request, self.capabilities)
         return fields
 
-    @property
-    def path(self) -> str:
-        """The path of the API below the base URL."""
-        path: str = _APIS[self.capabilities.api].PATH
-        return path
-
-    def check_headers(self) -> None:
-        """Raise OptionError for a header of this request that HTTP does not allow."""
+    def http_request(self) -> HttpRequest:
+        """Return what will be sent; raises OptionError for a header that HTTP does not allow."""
         check_headers(self.request.headers)
-
-    def seconds(self) -> float | None:
-        """Return the timeout that holds, in seconds; None where the client has none."""
-        if self.timeout is not None:
-            return self.timeout
-        known = getattr(self.client, "timeout", None)
-        known = getattr(known, "read", known)
-        return float(known) if isinstance(known, int | float) else None
+        return HttpRequest(
+            self.client,
+            self.origin,
+            _APIS[self.capabilities.api].PATH,
+            self.body(),
+            self.request.headers,
+            timeout=self.timeout,
+            max_retries=self.max_retries,
+            secrets=self.request.secrets,
+        )
 
 
 async def exchange(call: Call) -> AsyncGenerator[list[Event], None]:
-    """Send the request and yield what happens, one list of events a network read.
+    """Send the request and yield what happens, a list of all events that have arrived each time.
 
-    Failed attempts come as they happen, then `Attempt` (status 200) and `Opened`, then the answer. It ends
-    after `Finished` for every answer, or without one when the stream broke off. Closing the iterator, or
-    cancelling the task that reads it, closes the connection at once.
+    Failed attempts come as they happen, then `Attempt` (status 200) and `Opened`, then the answer.
+    It ends after `Finished` for every answer, or without one when the stream broke off. Closing the
+    iterator, or cancelling the task that reads it, closes the connection at once.
 
     Raises
     ------
@@ -103,21 +96,18 @@ async def exchange(call: Call) -> AsyncGenerator[list[Event], None]:
         Of the classes in `llm_magic.errors` only; what came before has been yielded.
 
     """
-    body = call.body()
-    call.check_headers()
-    watched: Watch | None = None
+    request = call.http_request()
+    answer = Answer(call.capabilities.api, call.request)
+    connection: Connection | None = None
     try:
-        answer = Answer(call.capabilities.api, call.request)
-        async with Opening(call, body) as opening:
-            watched = opening.watch
-            async with aclosing(opening.attempts()) as news:
-                async for attempts in news:
-                    yield attempts
-            connection = opening.connection
-            yield [_opened(connection)]
-            async with aclosing(connection.chunks()) as chunks, aclosing(_read(call, chunks, answer)) as batches:
-                async for batch in batches:
-                    yield batch
+        async with aclosing(attempts(request)) as made:
+            async for attempt, connection in made:
+                yield [attempt]
+                if connection is not None:
+                    yield [_opened(connection)]
+                    async with aclosing(_read(call.origin, request.seconds, connection, answer)) as batches:
+                        async for batch in batches:
+                            yield batch
         if answer.fault is not None:
             raise answer.fault  # noqa: TRY301 - translated below, with everything else
         if not answer.answered:
@@ -125,7 +115,10 @@ async def exchange(call: Call) -> AsyncGenerator[list[Event], None]:
                 f"{call.origin} answered with nothing.", "Check base_url and --api.", origin=call.origin
             )
     except Exception as error:
-        raise translate(error, call.origin, watched.secrets if watched else (), body) from error
+        raise translate(error, call.origin, request.known_secrets, request.body) from error
+    finally:
+        if connection is not None:
+            await connection.close()
 
 
 def _opened(connection: Connection) -> Opened:
@@ -133,9 +126,10 @@ def _opened(connection: Connection) -> Opened:
     return Opened(connection.status, headers, request_id(headers))
 
 
-async def _read(call: Call, chunks: AsyncIterator[bytes], answer: Answer) -> AsyncGenerator[list[Event]]:
-    """Yield the events of the body, read by read, until it ends, breaks, or has nothing more to say."""
-    seconds = call.seconds()
+async def _read(
+    origin: Origin, seconds: float | None, connection: Connection, answer: Answer
+) -> AsyncGenerator[list[Event]]:
+    """Yield the events as they arrive, until the body ends, breaks, or has nothing more to say."""
     loop = asyncio.get_running_loop()
     alive, since = 0, loop.time()
     while True:
@@ -144,33 +138,118 @@ async def _read(call: Call, chunks: AsyncIterator[bytes], answer: Answer) -> Asy
             limit = LINGER if seconds is None else min(seconds, LINGER)
         try:
             async with asyncio.timeout_at(None if limit is None else since + limit):
-                chunk = await anext(chunks, None)
+                data = await connection.take()
         except TimeoutError as error:
             if answer.complete:
                 return
             raise TimedOutError(
-                f"{call.origin} fell silent: nothing whole came for {seconds:g} s.",
+                f"{origin} fell silent: nothing whole came for {seconds:g} s.",
                 "Allow more with --timeout SECONDS, or ask again.",
-                origin=call.origin,
+                origin=origin,
             ) from error
-        except Exception as error:
+        except Exception:
             batch = answer.close()
             if batch:
                 yield batch
             if answer.answered or answer.fault is not None:
                 return  # broken off: what came stands, and has no finish reason
-            raise translate(error, call.origin) from error
-        batch = answer.close() if chunk is None else answer.feed(chunk)
+            raise
+        batch = answer.close() if data is None else answer.feed(data)
         if batch:
             yield batch
-        if chunk is None or answer.fault is not None:
+        if data is None or answer.fault is not None:
             return
         if answer.done:
             with suppress(Exception):
                 async with asyncio.timeout(DRAIN):
-                    while await anext(chunks, None) is not None:
+                    while await connection.take() is not None:
                         pass
             yield answer.close()
             return
         if answer.alive != alive:
             alive, since = answer.alive, loop.time()
+
+
+@dataclass(frozen=True, slots=True)
+class Preview:
+    """A request that was not sent: headers in their order, secrets as `***`; the body as JSON."""
+
+    method: str
+    url: str
+    headers: Mapping[str, str]
+    body: Any
+
+
+class _Stopped(Exception):  # noqa: N818 - ends a dry run, is no fault
+    """The request has been built, and is not sent."""
+
+
+_HIDDEN = "hidden-in-a-dry-run"
+
+
+async def preview(call: Call) -> Preview:
+    """Return the exact request of `call`; nothing leaves, and no token is asked for.
+
+    Raises
+    ------
+    UnsupportedError
+        An option that the endpoint cannot honour, or a client whose requests cannot be caught.
+
+    """
+    request = call.http_request()
+    hooks = getattr(getattr(call.client, "_client", None), "event_hooks", None)
+    if not isinstance(hooks, dict):
+        raise UnsupportedError(
+            f"The client of {call.origin} cannot be stopped before it sends, so --dry-run cannot show its request.",
+            "Leave --dry-run out, or give the provider an OpenAI client.",
+        )
+    try:
+        caught = await _caught(request, hooks["request"])
+    except Exception as error:
+        raise translate(error, call.origin, request.known_secrets, request.body) from error
+    secrets = (*request.known_secrets, _HIDDEN)
+    return Preview(
+        str(caught.method),
+        masked_url(str(caught.url), secrets),
+        masked_headers(dict(caught.headers), secrets),
+        parse(bytes(caught.content)),
+    )
+
+
+async def _caught(request: HttpRequest, hooks: list[Any]) -> Any:
+    """Let the SDK send a request, stopped by a hook of the HTTP client that this task alone meets."""
+    from openai import AsyncStream, OpenAI, Stream
+
+    here, caught = (threading.get_ident(), asyncio.current_task()), []
+
+    def stop(built: Any) -> None:
+        if here[0] == threading.get_ident() and here[1] is asyncio.current_task():
+            caught.append(built)
+            raise _Stopped
+
+    async def stop_async(built: Any) -> None:
+        stop(built)
+
+    client = _without_tokens(request.client)
+    blocking = isinstance(client, OpenAI)
+    hook = stop if blocking else stop_async
+    hooks.append(hook)
+    try:
+        sending = request.send(client, (Stream if blocking else AsyncStream)[object])
+        await sending
+    except Exception:
+        if not caught:
+            raise
+    finally:
+        hooks.remove(hook)
+    return caught[0]
+
+
+def _without_tokens(client: Any) -> Any:
+    """Return the client, or a copy with a mark where a callable would be asked for a key or token."""
+    known: dict[str, Any] = {}
+    if getattr(client, "_api_key_provider", None) is not None:
+        known["api_key"] = _HIDDEN
+    if getattr(client, "_azure_ad_token_provider", None) is not None:
+        known["azure_ad_token_provider"] = lambda: _HIDDEN
+    return client.copy(**known) if known else client

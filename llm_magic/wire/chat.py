@@ -1,4 +1,7 @@
-"""The tool calls of one answer, put together from deltas by position, whatever a server leaves out or repeats."""
+"""The Chat Completions API: a request as its body, its documents and stream chunks as events.
+
+Source of the fields: https://platform.openai.com/docs/api-reference/chat
+"""
 
 from __future__ import annotations
 
@@ -6,29 +9,81 @@ import json
 from typing import Any
 
 from llm_magic.capabilities import Capabilities
-from llm_magic.events import Event, Finished, LogprobsDelta, ReasoningDelta, RefusalDelta, TextDelta, ToolCallDelta
+from llm_magic.events import Event, FinishReason, RefusalDelta, ToolCallDelta
 from llm_magic.messages import Message, Text
 from llm_magic.request import Request
 from llm_magic.wire.documents import (
     ChoicesReader,
-    ErrorDocument,
     check,
-    finish_reason,
     image_url,
     joined_text,
     merge,
     parameter_fields,
-    read_filter,
+    read_logprobs,
     read_parts,
 )
-from llm_magic.wire.reasoning import Thinking
+
+PATH = "/chat/completions"
+
+
+def body(request: Request, capabilities: Capabilities) -> dict[str, Any]:
+    """Return the JSON body of `request`; raises UnsupportedError for what the endpoint does not take."""
+    check(request, capabilities, "chat")
+    fields: dict[str, Any] = {
+        "model": request.model,
+        "messages": [_message(message, capabilities) for message in request.messages],
+    }
+    if request.stream:
+        fields["stream"] = True
+        if capabilities.stream_usage:
+            fields["stream_options"] = {"include_usage": True}
+    fields |= parameter_fields(request, capabilities, "chat")
+    if request.tools:
+        fields["tools"] = [
+            _tool(tool.name, tool.description, tool.parameters, tool.strict, capabilities) for tool in request.tools
+        ]
+        if request.tool_choice in ("auto", "none", "required"):
+            fields["tool_choice"] = request.tool_choice
+        elif request.tool_choice:
+            fields["tool_choice"] = {"type": "function", "function": {"name": request.tool_choice}}
+    return merge(fields, request.structure, request.parameters.extra)
+
+
+def _tool(name: str, description: str, parameters: Any, strict: bool, capabilities: Capabilities) -> dict[str, Any]:
+    function: dict[str, Any] = {"name": name, "description": description, "parameters": dict(parameters)}
+    if strict and capabilities.strict_tools:
+        function["strict"] = True
+    return {"type": "function", "function": function}
+
+
+def _message(message: Message, capabilities: Capabilities) -> dict[str, Any]:
+    fields: dict[str, Any] = {"role": capabilities.system_role if message.role == "system" else message.role}
+    text = joined_text(message.parts)
+    if text is None:
+        fields["content"] = [
+            {"type": "text", "text": part.text}
+            if isinstance(part, Text)
+            else {"type": "image_url", "image_url": {"url": image_url(part)}}
+            for part in message.parts
+        ]
+    elif text or not message.tool_calls:
+        fields["content"] = text
+    if message.tool_calls:
+        fields["tool_calls"] = [
+            {"id": call.id, "type": "function", "function": {"name": call.name, "arguments": call.arguments}}
+            for call in message.tool_calls
+        ]
+    if message.tool_call_id is not None:
+        fields["tool_call_id"] = message.tool_call_id
+    return fields
 
 
 class ToolCalls:
     """Deltas of the Chat Completions API in, `ToolCallDelta` out: id and name once, arguments in pieces.
 
-    A call is known by its `index`. Servers that send none, or 0 for every call, begin a new call with a new id
-    beside a name. A call that never got an id is given one at the end, for its result to refer to.
+    A call is known by its `index`. Servers that send none, or 0 for every call, begin a new call
+    with a new id beside a name. A call that never got an id is given one at the end, for its result
+    to refer to.
     """
 
     def __init__(self, answer: int) -> None:
@@ -91,146 +146,54 @@ def _word(value: object) -> str:
     return value if isinstance(value, str) else ""
 
 
-PATH = "/chat/completions"
-
-
-def body(request: Request, capabilities: Capabilities) -> dict[str, Any]:
-    """Return the JSON body of `request`; raises UnsupportedError for what the endpoint does not take."""
-    check(request, capabilities, "chat")
-    fields: dict[str, Any] = {
-        "model": request.model,
-        "messages": [_message(message, capabilities) for message in request.messages],
-    }
-    if request.stream:
-        fields["stream"] = True
-        if capabilities.stream_usage:
-            fields["stream_options"] = {"include_usage": True}
-    fields |= parameter_fields(request, capabilities, "chat")
-    if request.tools:
-        fields["tools"] = [
-            _tool(tool.name, tool.description, tool.parameters, tool.strict, capabilities) for tool in request.tools
-        ]
-        if request.tool_choice in ("auto", "none", "required"):
-            fields["tool_choice"] = request.tool_choice
-        elif request.tool_choice:
-            fields["tool_choice"] = {"type": "function", "function": {"name": request.tool_choice}}
-    return merge(fields, request.structure, request.parameters.extra)
-
-
-def _tool(name: str, description: str, parameters: Any, strict: bool, capabilities: Capabilities) -> dict[str, Any]:
-    function: dict[str, Any] = {"name": name, "description": description, "parameters": dict(parameters)}
-    if strict and capabilities.strict_tools:
-        function["strict"] = True
-    return {"type": "function", "function": function}
-
-
-def _message(message: Message, capabilities: Capabilities) -> dict[str, Any]:
-    fields: dict[str, Any] = {"role": capabilities.system_role if message.role == "system" else message.role}
-    text = joined_text(message.parts)
-    if text is None:
-        fields["content"] = [
-            {"type": "text", "text": part.text}
-            if isinstance(part, Text)
-            else {"type": "image_url", "image_url": {"url": image_url(part)}}
-            for part in message.parts
-        ]
-    elif text or not message.tool_calls:
-        fields["content"] = text
-    if message.tool_calls:
-        fields["tool_calls"] = [
-            {"id": call.id, "type": "function", "function": {"name": call.name, "arguments": call.arguments}}
-            for call in message.tool_calls
-        ]
-    if message.tool_call_id is not None:
-        fields["tool_call_id"] = message.tool_call_id
-    return fields
-
-
 class ChatReader(ChoicesReader):
     """Documents of one answer in, events out; a stream's chunk and a whole completion are read alike."""
 
     def __init__(self, request: Request) -> None:
         super().__init__(request)
-        self._settled: set[int] = set()  # answers past their reasoning: their text passes straight through
         self._calls: dict[int, ToolCalls] = {}
         self._refused: set[int] = set()
 
-    def read_choice(self, choice: dict[str, Any], index: int, out: list[Event]) -> None:
+    def read_part(self, choice: dict[str, Any], index: int, out: list[Event]) -> None:
         """Add the events of a delta, or of a whole message."""
         delta = choice.get("delta") or choice.get("message")
         if isinstance(delta, dict):
-            reasoning = delta.get("reasoning_content") or delta.get("reasoning")
-            if reasoning and isinstance(reasoning, str):
-                out.append(ReasoningDelta(reasoning, index))
             content = delta.get("content")
-            if content:  # the first delta's is empty or null
-                if index in self._settled and type(content) is str:
-                    out.append(TextDelta(content, index))
-                else:
-                    self._content(content, index, out)
             if len(delta) > 1 or not content:
-                self._rest(delta, index, out)
+                self.read_reasoning(delta, index, out)
+            if content:  # the first delta's is empty or null
+                text = content if isinstance(content, str) else read_parts(content, index, out)
+                self.add_text(text, index, out)
+            if len(delta) > 1 or not content:
+                self._read_rest(delta, index, out)
         logprobs = choice.get("logprobs")
         if logprobs:
-            _read_logprobs(logprobs, index, out)
-        if choice.get("content_filter_results"):
-            read_filter(choice["content_filter_results"], out, index)
-        reason = choice.get("finish_reason")
-        if reason and index not in self._finished:  # chunks may follow it, with another reason or none
-            if isinstance(choice.get("error"), dict):  # OpenRouter's error in mid-stream
-                raise ErrorDocument(choice)
-            self._finish(reason, index, out)
+            read_logprobs(logprobs, index, out)
 
-    def _content(self, content: Any, index: int, out: list[Event]) -> None:
-        if not isinstance(content, str):
-            content = read_parts(content, index, out)
-        thinking = self._thinking.get(index)
-        if thinking is None:
-            thinking = self._thinking[index] = Thinking(index)
-        if content:
-            thinking.add(content, out)
-        if thinking.settled:
-            self._settled.add(index)
-
-    def _rest(self, delta: dict[str, Any], index: int, out: list[Event]) -> None:
+    def _read_rest(self, delta: dict[str, Any], index: int, out: list[Event]) -> None:
         refusal = delta.get("refusal")
         if refusal and isinstance(refusal, str):
             self._refused.add(index)
             out.append(RefusalDelta(refusal, index))
-        calls = delta.get("tool_calls")
-        if calls and isinstance(calls, list):
-            self._tool_calls(index).read(calls, out)
-        legacy = delta.get("function_call")
+        calls, legacy = delta.get("tool_calls"), delta.get("function_call")
+        calls = calls if isinstance(calls, list) else []
         if legacy and isinstance(legacy, dict):
-            self._tool_calls(index).read([{"index": 0, "function": legacy}], out)
+            calls = [*calls, {"index": 0, "function": legacy}]
+        if calls:
+            self._calls.setdefault(index, ToolCalls(index)).read(calls, out)
 
-    def _tool_calls(self, index: int) -> ToolCalls:
-        if index not in self._calls:
-            self._calls[index] = ToolCalls(index)
-        return self._calls[index]
+    def finish_reason(self, reason: object, index: int) -> FinishReason:
+        """Return our word for a server's finish reason; after a refusal it did not simply stop."""
+        ours = super().finish_reason(reason, index)
+        return "refusal" if ours == "stop" and index in self._refused else ours
 
-    def _finish(self, reason: object, index: int, out: list[Event]) -> None:
-        self._finished.add(index)
-        self._flush(index, out)
-        ours = finish_reason(reason)
-        out.append(Finished("refusal" if ours == "stop" and index in self._refused else ours, index))
-
-    def _flush(self, index: int, out: list[Event]) -> None:
-        thinking = self._thinking.get(index)
-        if thinking is not None:
-            thinking.end(out)
-            self._settled.add(index)
+    def flush(self, index: int, out: list[Event]) -> None:
+        """Add what was held back of one answer, which has ended."""
+        super().flush(index, out)
         if index in self._calls:
             self._calls[index].end(out)
 
     def end(self, out: list[Event]) -> None:
-        """Add what was held back, for an answer that the stream broke off."""
+        """Add what was held back, for answers that the stream broke off."""
         for index in sorted({*self._thinking, *self._calls} - self._finished):
-            self._flush(index, out)
-
-
-def _read_logprobs(logprobs: Any, index: int, out: list[Event]) -> None:
-    content = logprobs.get("content") if isinstance(logprobs, dict) else None
-    tokens = tuple(token for token in content if isinstance(token, dict)) if isinstance(content, list) else ()
-    if tokens:
-        out.append(LogprobsDelta(tokens, index))
+            self.flush(index, out)

@@ -6,15 +6,15 @@ Source of the fields: https://platform.openai.com/docs/api-reference/completions
 from __future__ import annotations
 
 from collections.abc import Mapping
+from itertools import zip_longest
 from typing import Any
 
 from llm_magic.capabilities import Capabilities
 from llm_magic.errors import UnsupportedError
-from llm_magic.events import Event, Finished, LogprobsDelta, ReasoningDelta, TextDelta
+from llm_magic.events import Event
 from llm_magic.messages import Image, Message
 from llm_magic.request import Request
-from llm_magic.wire.documents import ChoicesReader, check, finish_reason, merge, parameter_fields, read_filter
-from llm_magic.wire.reasoning import Thinking
+from llm_magic.wire.documents import ChoicesReader, check, merge, parameter_fields, read_logprobs
 
 PATH = "/completions"
 _LABELS = {"user": "User", "assistant": "Assistant"}
@@ -37,8 +37,8 @@ def body(request: Request, capabilities: Capabilities) -> dict[str, Any]:
 def prompt(messages: tuple[Message, ...]) -> str:
     """Return the messages as one text to be continued.
 
-    One message is sent as it stands: whatever template it needs has been applied to it. Several become a
-    labelled dialogue that ends where the assistant begins to speak.
+    One message is sent as it stands: whatever template it needs has been applied to it. Several
+    become a labelled dialogue that ends where the assistant begins to speak.
     """
     for message in messages:
         if any(isinstance(part, Image) for part in message.parts):
@@ -59,56 +59,27 @@ def prompt(messages: tuple[Message, ...]) -> str:
 class CompletionsReader(ChoicesReader):
     """Documents of one answer in, events out; a stream's chunk and a whole completion are read alike."""
 
-    def read_choice(self, choice: dict[str, Any], index: int, out: list[Event]) -> None:
+    def read_part(self, choice: dict[str, Any], index: int, out: list[Event]) -> None:
         """Add the events of a piece of text."""
-        reasoning = choice.get("reasoning_content") or choice.get("reasoning")
-        if reasoning and isinstance(reasoning, str):
-            out.append(ReasoningDelta(reasoning, index))
+        self.read_reasoning(choice, index, out)
         text = choice.get("text")
         if text and isinstance(text, str):
-            thinking = self._thinking.get(index)
-            if thinking is None:
-                thinking = self._thinking[index] = Thinking(index)
-            if thinking.settled:
-                out.append(TextDelta(text, index))
-            else:
-                thinking.add(text, out)
-        if choice.get("logprobs"):
-            _read_logprobs(choice["logprobs"], index, out)
-        read_filter(choice.get("content_filter_results"), out, index)
-        reason = choice.get("finish_reason")
-        if reason and index not in self._finished:
-            self._finished.add(index)
-            if index in self._thinking:
-                self._thinking[index].end(out)
-            out.append(Finished(finish_reason(reason), index))
-
-    def end(self, out: list[Event]) -> None:
-        """Add what was held back, for an answer that the stream broke off."""
-        for index, thinking in sorted(self._thinking.items()):
-            if index not in self._finished:
-                thinking.end(out)
+            self.add_text(text, index, out)
+        logprobs = choice.get("logprobs")
+        if isinstance(logprobs, dict):
+            # llama.cpp sends the shape of the Chat Completions API here, too
+            read_logprobs(logprobs if "content" in logprobs else {"content": _rows(logprobs)}, index, out)
 
 
-def _read_logprobs(logprobs: Any, index: int, out: list[Event]) -> None:
-    """Add the log probabilities in the shape of the Chat Completions API, which this API's columns are turned into."""
-    if not isinstance(logprobs, dict):
-        return
-    if isinstance(logprobs.get("content"), list):  # llama.cpp sends that shape here, too
-        out.append(LogprobsDelta(tuple(logprobs["content"]), index))
-        return
-    tokens = logprobs.get("tokens") or []
-    values = logprobs.get("token_logprobs") or []
-    tops = logprobs.get("top_logprobs") or []
-    rows: list[Mapping[str, Any]] = []
-    for place, token in enumerate(tokens):
-        top = tops[place] if place < len(tops) else None
-        rows.append(
-            {
-                "token": token,
-                "logprob": values[place] if place < len(values) else None,
-                "top_logprobs": [{"token": name, "logprob": value} for name, value in (top or {}).items()],
-            }
-        )
-    if rows:
-        out.append(LogprobsDelta(tuple(rows), index))
+def _rows(logprobs: Mapping[str, Any]) -> list[dict[str, Any]]:
+    """Return this API's columns of log probabilities as the rows of the Chat Completions API."""
+    values, tops = logprobs.get("token_logprobs") or [], logprobs.get("top_logprobs") or []
+    return [
+        {
+            "token": token,
+            "logprob": value,
+            "top_logprobs": [{"token": name, "logprob": each} for name, each in (top or {}).items()],
+        }
+        for token, value, top in zip_longest(logprobs.get("tokens") or [], values, tops)
+        if token is not None
+    ]

@@ -1,4 +1,7 @@
-"""The parameters of a request under the names of each API; what an endpoint does not take is refused before sending."""
+"""What the APIs share: the parameters each takes, parts of bodies, JSON documents as events.
+
+What an endpoint does not take is refused before sending.
+"""
 
 from __future__ import annotations
 
@@ -15,8 +18,10 @@ from llm_magic.errors import UnsupportedError
 from llm_magic.events import (
     Event,
     FilterReport,
+    Finished,
     FinishReason,
     Identified,
+    LogprobsDelta,
     ReasoningDelta,
     TextDelta,
     Usage,
@@ -108,7 +113,7 @@ FINISH: dict[str, FinishReason] = {
 """Finish reasons as servers write them. Another one ends the answer as `stop` does (`eos`, `end_turn`, …)."""
 
 
-class ErrorDocument(Exception):  # noqa: N818 - carried inside the wire only; `faults` makes the error of it
+class ErrorDocument(Exception):  # noqa: N818 - carried inside the wire only; `errors` makes ours of it
     """A server's error where an answer was expected, or an answer that is none: `document` is what came."""
 
     def __init__(self, document: object, *, malformed: bool = False) -> None:
@@ -120,8 +125,8 @@ class ErrorDocument(Exception):  # noqa: N818 - carried inside the wire only; `f
 def parse(data: bytes) -> Any:
     """Return the JSON document in `data`; raises ValueError where there is none.
 
-    What is not quite UTF-8 or JSON is still read: invalid bytes become U+FFFD, and so do halves of surrogate
-    pairs, which no later step could encode.
+    What is not quite UTF-8 or JSON is still read: invalid bytes become U+FFFD, and so do halves of
+    surrogate pairs, which no later step could encode.
     """
     try:
         return from_json(data)
@@ -142,11 +147,6 @@ def _encodable(value: Any) -> Any:
     if isinstance(value, dict):
         return {_encodable(key): _encodable(item) for key, item in value.items()}
     return value
-
-
-def finish_reason(reason: object) -> FinishReason:
-    """Return our word for a server's finish reason."""
-    return FINISH.get(str(reason).lower(), "stop")
 
 
 def error_in(document: Mapping[str, Any]) -> bool:
@@ -225,19 +225,22 @@ def read_parts(content: object, index: int, out: list[Event]) -> str:
     return "".join(texts)
 
 
-def add_text(text: object, index: int, out: list[Event]) -> None:
-    """Add a delta of the answer's text, where there is any."""
-    if isinstance(text, str) and text:
-        out.append(TextDelta(text, index))
+def read_logprobs(logprobs: object, index: int, out: list[Event]) -> None:
+    """Add the log probabilities in a `content` of the Chat Completions API."""
+    content = logprobs.get("content") if isinstance(logprobs, dict) else None
+    tokens = tuple(token for token in content if isinstance(token, dict)) if isinstance(content, list) else ()
+    if tokens:
+        out.append(LogprobsDelta(tokens, index))
 
 
 class ChoicesReader(ABC):
-    """Documents of one answer in, events out; a stream's chunk and a whole completion are read alike."""
+    """Documents of `choices` in, events out; a stream's chunk and a whole completion are read alike."""
 
     def __init__(self, request: Request) -> None:
         self._expected = request.parameters.n or 1
         self._model = ""
         self._thinking: dict[int, Thinking] = {}
+        self._settled: set[int] = set()  # answers past their reasoning: their text passes straight through
         self._finished: set[int] = set()
         self.answered = False
 
@@ -264,12 +267,57 @@ class ChoicesReader(ABC):
         if usage:
             read_usage(usage, out)
         prompt_filter = document.get("prompt_filter_results")  # Azure; `choices` is empty beside it
-        if prompt_filter:
-            for result in prompt_filter if isinstance(prompt_filter, list) else ():
-                if isinstance(result, dict):
-                    read_filter(result.get("content_filter_results"), out)
+        for result in prompt_filter if isinstance(prompt_filter, list) else ():
+            if isinstance(result, dict):
+                read_filter(result.get("content_filter_results"), out)
         self.answered = self.answered or choices is not None or bool(usage)
 
-    @abstractmethod
     def read_choice(self, choice: dict[str, Any], index: int, out: list[Event]) -> None:
         """Add the events of one answer's part."""
+        self.read_part(choice, index, out)
+        if choice.get("content_filter_results"):
+            read_filter(choice["content_filter_results"], out, index)
+        reason = choice.get("finish_reason")
+        if reason and index not in self._finished:  # chunks may follow it, with another reason or none
+            if isinstance(choice.get("error"), dict):  # OpenRouter's error in mid-stream
+                raise ErrorDocument(choice)
+            self._finished.add(index)
+            self.flush(index, out)
+            out.append(Finished(self.finish_reason(reason, index), index))
+
+    @abstractmethod
+    def read_part(self, choice: dict[str, Any], index: int, out: list[Event]) -> None:
+        """Add the events of what is new in one answer."""
+
+    def finish_reason(self, reason: object, index: int) -> FinishReason:  # noqa: ARG002 - for those that override it
+        """Return our word for a server's finish reason."""
+        return FINISH.get(str(reason).lower(), "stop")
+
+    def read_reasoning(self, part: dict[str, Any], index: int, out: list[Event]) -> None:
+        """Add the reasoning that stands in a field of its own."""
+        reasoning = part.get("reasoning_content") or part.get("reasoning")
+        if reasoning and isinstance(reasoning, str):
+            out.append(ReasoningDelta(reasoning, index))
+
+    def add_text(self, text: str, index: int, out: list[Event]) -> None:
+        """Add a piece of the answer's text, which may begin with its reasoning."""
+        if index in self._settled:
+            out.append(TextDelta(text, index))
+            return
+        thinking = self._thinking.get(index)
+        if thinking is None:
+            thinking = self._thinking[index] = Thinking(index)
+        thinking.add(text, out)
+        if thinking.settled:
+            self._settled.add(index)
+
+    def flush(self, index: int, out: list[Event]) -> None:
+        """Add what was held back of one answer, which has ended."""
+        if index in self._thinking:
+            self._thinking[index].end(out)
+            self._settled.add(index)
+
+    def end(self, out: list[Event]) -> None:
+        """Add what was held back, for answers that the stream broke off."""
+        for index in sorted(set(self._thinking) - self._finished):
+            self.flush(index, out)

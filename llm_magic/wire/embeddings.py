@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import struct
 from base64 import b64decode
 from collections.abc import Callable, Mapping, Sequence
@@ -11,11 +10,10 @@ from typing import TYPE_CHECKING, Any
 
 from llm_magic.errors import Origin
 from llm_magic.events import Attempt, Event, Usage, UsageReport
+from llm_magic.wire.attempts import HttpRequest, fetch
 from llm_magic.wire.documents import ErrorDocument, error_in, read_usage
 from llm_magic.wire.errors import translate
-from llm_magic.wire.secrets import check_headers, secrets_of
-from llm_magic.wire.transport import is_sync
-from llm_magic.wire.watched import watched
+from llm_magic.wire.secrets import check_headers
 
 if TYPE_CHECKING:
     from openai import AsyncOpenAI
@@ -73,24 +71,21 @@ async def embed(
 
     """
     check_headers(headers or {})
-    body = {"model": model, "input": list(inputs), **(extra or {})}
-    options: dict[str, Any] = {"headers": dict(headers or {}), "security": {"bearer_auth": True}}
-    if timeout is not None:
-        options["timeout"] = timeout
-    if max_retries is not None:
-        options["max_retries"] = max_retries
-
-    async def send() -> Any:
-        untyped: Any = client  # it may be a blocking one
-        if is_sync(client):
-            return await asyncio.to_thread(untyped.post, "/embeddings", cast_to=object, body=body, options=options)
-        return await untyped.post("/embeddings", cast_to=object, body=body, options=options)
-
-    document = await watched(client, origin, max_retries, send, body, announce=announce, secrets=secrets)
+    request = HttpRequest(
+        client,
+        origin,
+        "/embeddings",
+        {"model": model, "input": list(inputs), **(extra or {})},
+        headers or {},
+        timeout=timeout,
+        max_retries=max_retries,
+        secrets=secrets,
+    )
+    document = await fetch(request, announce)
     try:
         return _read(document, len(inputs))
     except ErrorDocument as fault:
-        raise translate(fault, origin, (*secrets_of(client), *secrets), body) from None
+        raise translate(fault, origin, request.known_secrets, request.body) from None
 
 
 def _read(document: Any, expected: int) -> Embedded:
@@ -101,7 +96,7 @@ def _read(document: Any, expected: int) -> Embedded:
         raise ErrorDocument(document, malformed=not error_in(document))
     if len(rows) != expected or not all(isinstance(row, dict) for row in rows):
         raise ErrorDocument(f"{len(rows)} vectors for {expected} inputs", malformed=True)
-    ordered = sorted(enumerate(rows), key=lambda pair: _place(pair[1], pair[0]))
+    ordered = sorted(enumerate(rows), key=lambda pair: _position(pair[1], pair[0]))
     found: list[Event] = []
     read_usage(document.get("usage"), found)
     usage = next((event.usage for event in found if isinstance(event, UsageReport)), None)
@@ -111,9 +106,9 @@ def _read(document: Any, expected: int) -> Embedded:
     )
 
 
-def _place(row: dict[str, Any], place: int) -> int:
+def _position(row: dict[str, Any], position: int) -> int:
     index = row.get("index")
-    return index if isinstance(index, int) else place
+    return index if isinstance(index, int) else position
 
 
 def _vector(value: Any) -> list[float]:

@@ -88,9 +88,9 @@ def _text(message: object) -> str:
 def _validation(item: object) -> str:
     if not isinstance(item, dict):
         return str(item)
-    place = ".".join(str(step) for step in item.get("loc") or () if step != "body")
+    location = ".".join(str(step) for step in item.get("loc") or () if step != "body")
     said = str(item.get("msg") or item.get("message") or "")
-    return f"'{place}': {said}" if place else said
+    return f"'{location}': {said}" if location else said
 
 
 def _read_text(text: str) -> ErrorBody:

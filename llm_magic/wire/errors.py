@@ -1,4 +1,8 @@
-"""What a content filter found, in words: which category and how severe."""
+"""The error for whatever a request came to: a refusal, a lost connection, an answer that is none.
+
+The server's words decide first, its status last: servers send the same fault with different
+statuses.
+"""
 
 from __future__ import annotations
 
@@ -32,81 +36,161 @@ from llm_magic.wire.documents import ErrorDocument, found_by_filter
 from llm_magic.wire.error_body import ErrorBody, one_line, read_error_body
 from llm_magic.wire.secrets import hide, request_id, retry_after, scrub
 
-_NAMES = {
-    "self_harm": "self-harm",
-    "jailbreak": "an attempt at jailbreaking",
-    "indirect_attack": "an indirect attack",
-    "protected_material_text": "protected text",
-    "protected_material_code": "protected code",
-}
+_DEEPEST = 12
+_LAST_STATUS = 599
 
 
-def filter_words(details: Mapping[str, Any]) -> str:
-    """Return the findings of Azure's content filter, from its results or from an error that holds them.
+def translate(error: BaseException, origin: Origin, secrets: Iterable[str] = (), body: Any = None) -> LLMError:
+    """Return our error for whatever the SDK, its HTTP client or the reading of a stream raised.
 
-    >>> filter_words({"violence": {"filtered": True, "severity": "medium"}, "hate": {"filtered": False}})
-    'violence (severity medium)'
+    `secrets` are masked wherever the server repeats them; `body` is what was sent, for a refusal to
+    name the option behind a field.
     """
-    results = _results(details)
-    words = []
-    for category, found in results.items():
-        if not isinstance(found, dict) or not found_by_filter({category: found}):
-            continue
-        name = _NAMES.get(category, category.replace("_", " "))
-        severity = found.get("severity")
-        words.append(f"{name} (severity {severity})" if severity else name)
-    return ", ".join(words)
+    if isinstance(error, LLMError):
+        return error
+    known = tuple(secrets)
+    translated = _translated(error, origin, known, body)
+    for link in (translated, *links(error)):  # `%tb` prints the whole chain
+        scrub(link, known)
+    return translated
 
 
-def _results(details: Mapping[str, Any]) -> Mapping[str, Any]:
-    for place in ("innererror", "inner_error", "content_filter_result", "content_filter_results"):
-        inside = details.get(place)
-        if isinstance(inside, Mapping):
-            return _results(inside)
-    return details
+def _translated(error: BaseException, origin: Origin, known: tuple[str, ...], body: Any) -> LLMError:
+    if isinstance(error, ErrorDocument):
+        return _document(error, origin, known, body)
+    response = getattr(error, "response", None)
+    if response is not None and getattr(error, "status_code", None) is not None:
+        return refused(error.body, response.status_code, origin, headers=response.headers, known=known, body=body)  # type: ignore[attr-defined]  # APIStatusError
+    chain, names = list(links(error)), class_names(error)
+    if is_illegal_header(error):
+        return illegal_header_error(origin)
+    if "UnicodeEncodeError" in names:
+        return _unencodable(next(link for link in chain if isinstance(link, UnicodeEncodeError)), origin)
+    if "TimeoutException" in names or "APITimeoutError" in names or "TimeoutError" in names:
+        return TimedOutError(
+            f"{origin} did not answer in time.", "Allow more with --timeout SECONDS, or ask again.", origin=origin
+        )
+    if names & {"TransportError", "APIConnectionError", "OSError"}:
+        return _unconnected(chain, names, origin, known)
+    said = hide(one_line(str(error)), known)
+    if isinstance(error, TypeError | ValueError) and ("auth" in said.lower() or "credential" in said.lower()):
+        return ConfigurationError(
+            f"{origin} has no usable key: {said}", "Set the key that this provider is configured with."
+        )
+    if "OpenAIError" in names:
+        return ConfigurationError(f"{origin}: {said}", "Check the provider's configuration with %llm_config.")
+    return ProviderError(f"{origin}: {type(error).__name__}: {said}", "%tb shows where.", origin=origin)
 
 
-_OPTIONS = {
-    **{
-        field: parameter.flag
-        for parameter in PARAMETERS.values()
-        for api in get_args(Api)
-        for field in (parameter.name, *parameter.fields(api))
-    },
-    "model": "--model",
-    "tools": "--tools",
-    "tool_choice": "--tool-choice",
-    "response_format": "the output type (--as, --schema, --choices)",
-    "text": "the output type (--as, --schema, --choices)",
-    "structured_outputs": "the output type (--as, --schema, --choices, --regex, --grammar)",
-    "grammar": "--grammar",
-    "stream": "--no-stream",
-    "stream_options": "--no-stream",
-}
-_UNMISTAKABLE = frozenset({"temperature", "logprobs", "seed"})
-"""Fields whose bare name in a message is no other word."""
-
-_QUOTED = re.compile(r"['\"`“]([A-Za-z_][A-Za-z0-9_.\[\]]*)['\"`”]")
+def class_names(error: BaseException) -> set[str]:
+    """Return the names of all classes in an exception's chain: those of HTTP clients are not imported here."""
+    return {cls.__name__ for link in links(error) for cls in type(link).__mro__}
 
 
-def refused_option(complaint: ErrorBody, body: Any) -> str:
-    """Return the next step after a refused request: leave out, or change, the option behind the refused field.
+def links(error: BaseException | None) -> Iterable[BaseException]:
+    """Return an exception and what caused it, the outermost one first."""
+    seen = 0
+    while error is not None and seen < _DEEPEST:
+        yield error
+        error, seen = error.__cause__ or error.__context__, seen + 1
 
-    The field is the error's `param`, or a name in its message that is a field of the `body` sent.
-    """
-    names = [complaint.param] if complaint.param else []
-    names += _QUOTED.findall(complaint.message)
-    sent = body if isinstance(body, dict) else {}
-    fields = [re.split(r"[.\[]", name.removeprefix("body."))[0] for name in names]
-    said = set(re.findall(r"[A-Za-z_]+", complaint.message))
-    fields += [name for name in sent if name in said and ("_" in name or name in _UNMISTAKABLE)]
-    for field in fields:
-        if field in sent:
-            return f"Change or leave out {_OPTIONS.get(field, f'--param {field}')}."
-    for field in fields:
-        if field in _OPTIONS:
-            return f"It is about {_OPTIONS[field]}."
-    return "--dry-run shows what was sent."
+
+def is_illegal_header(error: BaseException) -> bool:
+    """Return whether a transport refused to send a header."""
+    return "LocalProtocolError" in class_names(error) or any(
+        words in str(link).lower() for link in links(error) for words in ("illegal header", "detected in headers")
+    )
+
+
+def illegal_header_error(origin: Origin) -> ConfigurationError:
+    """Return the error for a key or header that HTTP does not allow."""
+    return ConfigurationError(
+        f"The key or a header for {origin} holds a character that no header may carry, "
+        "such as a line break or a space.",
+        "Check the key's value and the headers (--header, default_headers).",
+    )
+
+
+def _unencodable(error: UnicodeEncodeError, origin: Origin) -> InputError:
+    if error.encoding.startswith("utf"):
+        return PromptError(
+            "The prompt holds half of a surrogate pair, which is no character and cannot be sent.",
+            'Clean the text with text.encode("utf-16", "surrogatepass").decode("utf-16", "replace").',
+        )
+    return ConfigurationError(
+        f"A header or the key for {origin} holds a character outside ASCII ({error.object[error.start]!a}), which "
+        "cannot be sent.",
+        "Check the key and the headers for a stray character.",
+    )
+
+
+_LOST = (
+    (
+        ("proxy",),
+        "The proxy on the way to {origin} failed: {said}",
+        "Check the proxy in http_client_kwargs, HTTP_PROXY and HTTPS_PROXY, and NO_PROXY.",
+    ),
+    (
+        ("certificate", "ssl", "tls"),
+        "No secure connection to {origin}: {said}",
+        "Give the CA's file as http_client_kwargs={'verify': 'ca.pem'}, or check that the URL's https:// is right.",
+    ),
+    (
+        ("refused", "all connection attempts failed"),
+        "Nothing listens at {origin}: the connection was refused.",
+        "Check that the server runs and that base_url names its port.",
+    ),
+    (
+        ("name or service", "getaddrinfo", "nodename", "name resolution", "no address"),
+        "The host of {origin} is not known: {said}",
+        "Check the host in base_url, and the network.",
+    ),
+    (
+        ("disconnected", "reset", "peer closed", "incomplete"),
+        "{origin} closed the connection before it answered.",
+        "Ask again; if it stays so, the server's log says why.",
+    ),
+    (("",), "No connection to {origin}: {said}", "Check base_url and the network."),
+)
+"""What a lost connection says, what that means, and the next step; the last one holds for anything else."""
+
+
+def _unconnected(chain: list[BaseException], names: set[str], origin: Origin, known: tuple[str, ...]) -> LLMError:
+    reason = next((str(link) for link in reversed(chain) if str(link).strip()), "no connection")
+    said = hide(one_line(reason, 200), known)
+    low = " ".join(str(link) for link in chain).lower()
+    if "InvalidURL" in names or "UnsupportedProtocol" in names:
+        return ConfigurationError(
+            f"{origin}: the URL cannot be used: {said}", "Check base_url; it begins with http:// or https://."
+        )
+    if "ProxyError" in names:
+        low = f"proxy {low}"
+    what, hint = next((what, hint) for words, what, hint in _LOST if any(word in low for word in words))
+    return ConnectionFailedError(what.format(origin=origin, said=said), hint, origin=origin)
+
+
+def _document(error: ErrorDocument, origin: Origin, known: tuple[str, ...], body: Any) -> ProviderError:
+    """Return the error for a document that came where an answer was expected, with status 200."""
+    server_error = read_error_body(error.document)
+    if server_error.page:
+        return ProtocolError(
+            f"{origin} answered with {server_error.message}, not with the OpenAI protocol.",
+            "Check base_url: it usually ends in /v1.",
+            origin=origin,
+            body=error.document,
+        )
+    if error.malformed:
+        said = hide(one_line(str(error.document), 120), known)
+        return ProtocolError(
+            f"{origin} sent what is no answer of this API: {said or 'nothing'}",
+            "Check base_url and --api; the server may speak another protocol.",
+            origin=origin,
+            body=error.document,
+        )
+    code = server_error.inner.get("code")
+    code = code if isinstance(code, int) else server_error.code
+    status = int(code) if str(code).isdigit() and HTTPStatus.BAD_REQUEST <= int(code) <= _LAST_STATUS else None
+    return refused(error.document, status, origin, known=known, body=body)
 
 
 _QUOTA = frozenset({"insufficient_quota", "billing_hard_limit_reached", "billing_not_active", "budget_exceeded"})
@@ -154,13 +238,13 @@ def refused(
 
     `known` are secrets to be masked, `body` is what was sent.
     """
-    complaint = read_error_body(document)
-    said = hide(complaint.message, known)
+    server_error = read_error_body(document)
+    said = hide(server_error.message, known)
     identity = request_id(headers)
     told = f": {said}" if said else "."
     where = f"{origin} answered {status}" if status is not None else f"{origin} failed while answering"
     tail = f" [request {identity}]" if identity else ""
-    kind, what, hint = _classify(complaint, status, origin, headers, body)
+    kind, what, hint = _classify(server_error, status, origin, headers, body)
     return kind(
         one_line(what or f"{where}{told}", 600) + tail,
         hint,
@@ -175,34 +259,36 @@ Verdict = tuple[type[ProviderError], str, str]
 """The class, the message where it is not simply the server's, and the next step."""
 
 
-def _classify(complaint: ErrorBody, status: int | None, origin: Origin, headers: Any, body: Any) -> Verdict:
+def _classify(server_error: ErrorBody, status: int | None, origin: Origin, headers: Any, body: Any) -> Verdict:
     """Return the verdict, by the server's words first and by the status last."""
-    words = complaint.words
-    low = f"{complaint.message} {complaint.code} {complaint.kind}".lower()
+    words = server_error.words
+    low = f"{server_error.message} {server_error.code} {server_error.kind}".lower()
     if words & _FILTER or "responsibleai" in low:
-        found = filter_words(complaint.inner)
+        found = filter_words(server_error.inner)
         what = f"{origin} blocked the prompt with its content filter" + (f": {found}." if found else ".")
         return ContentFilteredError, what, "Rephrase the prompt; asking again with the same one does not help."
-    if words & _OVERFLOW or (status in (400, 413, 422, 500, None) and _says_overflow(complaint)):
+    if words & _OVERFLOW or (status in (400, 413, 422, 500, None) and _says_overflow(server_error)):
         return (
             ContextOverflowError,
-            _overflow(complaint, origin),
+            _overflow(server_error, origin),
             "Shorten the prompt, send fewer turns (--once, history_turns), or ask for fewer --max-tokens.",
         )
     if words & _QUOTA or "exceeded your current quota" in low or "budget has been exceeded" in low:
         return QuotaExceededError, "", "Waiting does not help: check the account's plan and limits."
     if status in (401, 403) or (status == HTTPStatus.BAD_REQUEST and _BAD_KEY_WORDS.search(low)):
+        said = server_error.message  # the proxy LiteLLM's “no connected db” means the key
+        what = f"{origin} refused the key ({status}: {said})" if said.lower().startswith("no connected db") else ""
         return (
             AuthenticationError,
-            _unauthorized(complaint, status, origin),
-            ("Check the environment variable that holds this provider's key, with %llm_config."),
+            what,
+            "Check the environment variable that holds this provider's key, with %llm_config.",
         )
     if (
         status == HTTPStatus.NOT_FOUND
         or words & {"model_not_found", "deploymentnotfound"}
         or _UNKNOWN_MODEL.search(low)
     ):
-        return _not_found(complaint, low, origin)
+        return _not_found(server_error, low, origin)
     if status == HTTPStatus.TOO_MANY_REQUESTS or "rate_limit_exceeded" in words:
         wait = retry_after(headers)
         pause = f"Wait {wait:.0f} s" if wait else "Wait a little"
@@ -218,23 +304,16 @@ def _classify(complaint: ErrorBody, status: int | None, origin: Origin, headers:
     if "image input is not supported" in low or "mmproj" in low or "is not a multimodal model" in low:
         return RequestRefusedError, "", "This model does not take images: leave --image out or choose another --model."
     if status is not None and status < HTTPStatus.INTERNAL_SERVER_ERROR:
-        return RequestRefusedError, "", refused_option(complaint, body)
+        return RequestRefusedError, "", refused_option(server_error, body)
     return ServerFailedError, "", "The fault is the server's: ask again, or look into its log."
 
 
-def _unauthorized(complaint: ErrorBody, status: int | None, origin: Origin) -> str:
-    said = complaint.message
-    if said.lower().startswith("no connected db"):  # LiteLLM proxy
-        return f"{origin} refused the key ({status}: {said})"
-    return ""
-
-
-def _not_found(complaint: ErrorBody, low: str, origin: Origin) -> Verdict:
+def _not_found(server_error: ErrorBody, low: str, origin: Origin) -> Verdict:
     if "deployment" in low and origin.model:
         return EndpointNotFoundError, "", f"No deployment of this name: check `deployments` and --model {origin.model}."
-    if _UNKNOWN_MODEL.search(low) or "model_not_found" in complaint.words or complaint.param == "model":
+    if _UNKNOWN_MODEL.search(low) or "model_not_found" in server_error.words or server_error.param == "model":
         return EndpointNotFoundError, "", f"%llm_models {origin.provider} lists the models that it has."
-    said = "an HTML page" if complaint.page else "“not found”"
+    said = "an HTML page" if server_error.page else "“not found”"
     return (
         EndpointNotFoundError,
         f"{origin} answered 404, {said}: this API is not at that URL.",
@@ -242,29 +321,29 @@ def _not_found(complaint: ErrorBody, low: str, origin: Origin) -> Verdict:
     )
 
 
-def _says_overflow(complaint: ErrorBody) -> bool:
+def _says_overflow(server_error: ErrorBody) -> bool:
     """Return whether the message speaks of too long a prompt, and not of too large a --max-tokens alone."""
-    if not _OVERFLOW_WORDS.search(complaint.message):
+    if not _OVERFLOW_WORDS.search(server_error.message):
         return False
-    low = complaint.message.lower()
-    return not complaint.param.startswith("max_") or any(word in low for word in ("prompt", "input", "messages"))
+    low = server_error.message.lower()
+    return not server_error.param.startswith("max_") or any(word in low for word in ("prompt", "input", "messages"))
 
 
-def _overflow(complaint: ErrorBody, origin: Origin) -> str:
+def _overflow(server_error: ErrorBody, origin: Origin) -> str:
     """Return the message with both numbers, wherever the server hides them."""
-    prompt = complaint.inner.get("n_prompt_tokens")
-    context = complaint.inner.get("n_ctx")
-    prompt = prompt if isinstance(prompt, int) else _first(_PROMPT_TOKENS, complaint.message)
-    context = context if isinstance(context, int) else _first(_CONTEXT_TOKENS, complaint.message)
+    prompt = server_error.inner.get("n_prompt_tokens")
+    context = server_error.inner.get("n_ctx")
+    prompt = prompt if isinstance(prompt, int) else _first(_PROMPT_TOKENS, server_error.message)
+    context = context if isinstance(context, int) else _first(_CONTEXT_TOKENS, server_error.message)
     if prompt and context and prompt > context:
-        least = "at least " if "at least" in complaint.message else ""
+        least = "at least " if "at least" in server_error.message else ""
         return f"The prompt has {least}{prompt:,} tokens, and the context of {origin} holds {context:,}."
     if prompt and context:
         return (
             f"The prompt's {prompt:,} tokens and the answer asked for do not fit into the {context:,} tokens of "
             f"the context of {origin}."
         )
-    return f"The prompt is too long for the context of {origin}: {complaint.message}"
+    return f"The prompt is too long for the context of {origin}: {server_error.message}"
 
 
 def _first(patterns: tuple[re.Pattern[str], ...], text: str) -> int | None:
@@ -275,135 +354,78 @@ def _first(patterns: tuple[re.Pattern[str], ...], text: str) -> int | None:
     return None
 
 
-_DEEPEST = 12
-_LAST_STATUS = 599
+_NAMES = {
+    "self_harm": "self-harm",
+    "jailbreak": "an attempt at jailbreaking",
+    "indirect_attack": "an indirect attack",
+    "protected_material_text": "protected text",
+    "protected_material_code": "protected code",
+}
 
 
-class Unconnected(Exception):  # noqa: N818 - carried inside the wire only
-    """A connection that cannot be made, and why: what the SDK would have wrapped."""
+def filter_words(details: Mapping[str, Any]) -> str:
+    """Return the findings of Azure's content filter, from its results or from an error that holds them.
 
-    def __init__(self, cause: Exception) -> None:
-        super().__init__(str(cause))
-        self.__cause__ = cause
-
-
-def translate(error: BaseException, origin: Origin, secrets: Iterable[str] = (), body: Any = None) -> LLMError:
-    """Return our error for whatever the SDK, its HTTP client or the reading of a stream raised.
-
-    `secrets` are masked wherever the server repeats them; `body` is what was sent, for a refusal to name the
-    option behind a field.
+    >>> filter_words({"violence": {"filtered": True, "severity": "medium"}, "hate": {"filtered": False}})
+    'violence (severity medium)'
     """
-    if isinstance(error, LLMError):
-        return error
-    known = tuple(secrets)
-    translated = _translated(error, origin, known, body)
-    for link in (translated, *_chain(error)):  # `%tb` prints the whole chain
-        scrub(link, known)
-    return translated
+    results = _results(details)
+    words = []
+    for category, found in results.items():
+        if not isinstance(found, dict) or not found_by_filter({category: found}):
+            continue
+        name = _NAMES.get(category, category.replace("_", " "))
+        severity = found.get("severity")
+        words.append(f"{name} (severity {severity})" if severity else name)
+    return ", ".join(words)
 
 
-def _translated(error: BaseException, origin: Origin, known: tuple[str, ...], body: Any) -> LLMError:
-    if isinstance(error, ErrorDocument):
-        return _document(error, origin, known, body)
-    response = getattr(error, "response", None)
-    if response is not None and getattr(error, "status_code", None) is not None:
-        return refused(error.body, response.status_code, origin, headers=response.headers, known=known, body=body)  # type: ignore[attr-defined]  # APIStatusError
-    chain = list(_chain(error))
-    names = {name for link in chain for name in (cls.__name__ for cls in type(link).__mro__)}
-    if isinstance(error, UnicodeEncodeError) or "UnicodeEncodeError" in names:
-        return _unencodable(next(link for link in chain if isinstance(link, UnicodeEncodeError)), origin)
-    if "TimeoutException" in names or "APITimeoutError" in names or "TimeoutError" in names:
-        return TimedOutError(
-            f"{origin} did not answer in time.", "Allow more with --timeout SECONDS, or ask again.", origin=origin
-        )
-    if names & {"TransportError", "APIConnectionError", "OSError", "Unconnected"}:
-        return _unconnected(chain, names, origin, known)
-    said = hide(one_line(str(error)), known)
-    if isinstance(error, TypeError | ValueError) and ("auth" in said.lower() or "credential" in said.lower()):
-        return ConfigurationError(
-            f"{origin} has no usable key: {said}", "Set the key that this provider is configured with."
-        )
-    if "OpenAIError" in names:
-        return ConfigurationError(f"{origin}: {said}", "Check the provider's configuration with %llm_config.")
-    return ProviderError(f"{origin}: {type(error).__name__}: {said}", "%tb shows where.", origin=origin)
+def _results(details: Mapping[str, Any]) -> Mapping[str, Any]:
+    for field in ("innererror", "inner_error", "content_filter_result", "content_filter_results"):
+        inside = details.get(field)
+        if isinstance(inside, Mapping):
+            return _results(inside)
+    return details
 
 
-def _chain(error: BaseException | None) -> Iterable[BaseException]:
-    seen = 0
-    while error is not None and seen < _DEEPEST:
-        yield error
-        error, seen = error.__cause__ or error.__context__, seen + 1
+_OPTIONS = {
+    **{
+        field: parameter.flag
+        for parameter in PARAMETERS.values()
+        for api in get_args(Api)
+        for field in (parameter.name, *parameter.fields(api))
+    },
+    "model": "--model",
+    "tools": "--tools",
+    "tool_choice": "--tool-choice",
+    "response_format": "the output type (--as, --schema, --choices)",
+    "text": "the output type (--as, --schema, --choices)",
+    "structured_outputs": "the output type (--as, --schema, --choices, --regex, --grammar)",
+    "grammar": "--grammar",
+    "stream": "--no-stream",
+    "stream_options": "--no-stream",
+}
+_UNMISTAKABLE = frozenset({"temperature", "logprobs", "seed"})
+"""Fields whose bare name in a message is no other word."""
+
+_QUOTED = re.compile(r"['\"`“]([A-Za-z_][A-Za-z0-9_.\[\]]*)['\"`”]")
 
 
-def _unencodable(error: UnicodeEncodeError, origin: Origin) -> InputError:
-    if error.encoding.startswith("utf"):
-        return PromptError(
-            "The prompt holds half of a surrogate pair, which is no character and cannot be sent.",
-            'Clean the text with text.encode("utf-16", "surrogatepass").decode("utf-16", "replace").',
-        )
-    return ConfigurationError(
-        f"A header or the key for {origin} holds a character outside ASCII ({error.object[error.start]!a}), which "
-        "cannot be sent.",
-        "Check the key and the headers for a stray character.",
-    )
+def refused_option(server_error: ErrorBody, body: Any) -> str:
+    """Return the next step after a refused request: leave out, or change, the option behind the refused field.
 
-
-def _unconnected(chain: list[BaseException], names: set[str], origin: Origin, known: tuple[str, ...]) -> LLMError:
-    reason = next((str(link) for link in reversed(chain) if str(link).strip()), "no connection")
-    said = hide(one_line(reason, 200), known)
-    low = " ".join(str(link) for link in chain).lower()
-    if "LocalProtocolError" in names or "illegal header" in low:
-        return ConfigurationError(
-            f"The key or a header for {origin} holds a character that no header may carry, "
-            "such as a line break or a space.",
-            "Check the key's value and the headers (--header, default_headers).",
-        )
-    if "InvalidURL" in names or "UnsupportedProtocol" in names:
-        return ConfigurationError(
-            f"{origin}: the URL cannot be used: {said}", "Check base_url; it begins with http:// or https://."
-        )
-    if "ProxyError" in names or "proxy" in low:
-        hint = "Check the proxy in http_client_kwargs, HTTP_PROXY and HTTPS_PROXY, and NO_PROXY."
-        what = f"The proxy on the way to {origin} failed: {said}"
-    elif "certificate" in low or "ssl" in low or "tls" in low:
-        hint = (
-            "Give the CA's file as http_client_kwargs={'verify': 'ca.pem'}, or check that the URL's https:// is right."
-        )
-        what = f"No secure connection to {origin}: {said}"
-    elif "refused" in low or "all connection attempts failed" in low:
-        hint = "Check that the server runs and that base_url names its port."
-        what = f"Nothing listens at {origin}: the connection was refused."
-    elif any(words in low for words in ("name or service", "getaddrinfo", "nodename", "name resolution", "no address")):
-        hint = "Check the host in base_url, and the network."
-        what = f"The host of {origin} is not known: {said}"
-    elif "disconnected" in low or "reset" in low or "peer closed" in low or "incomplete" in low:
-        hint = "Ask again; if it stays so, the server's log says why."
-        what = f"{origin} closed the connection before it answered."
-    else:
-        hint = "Check base_url and the network."
-        what = f"No connection to {origin}: {said}"
-    return ConnectionFailedError(what, hint, origin=origin)
-
-
-def _document(error: ErrorDocument, origin: Origin, known: tuple[str, ...], body: Any) -> ProviderError:
-    """Return the error for a document that came where an answer was expected, with status 200."""
-    complaint = read_error_body(error.document)
-    if complaint.page:
-        return ProtocolError(
-            f"{origin} answered with {complaint.message}, not with the OpenAI protocol.",
-            "Check base_url: it usually ends in /v1.",
-            origin=origin,
-            body=error.document,
-        )
-    if error.malformed:
-        said = hide(one_line(str(error.document), 120), known)
-        return ProtocolError(
-            f"{origin} sent what is no answer of this API: {said or 'nothing'}",
-            "Check base_url and --api; the server may speak another protocol.",
-            origin=origin,
-            body=error.document,
-        )
-    code = complaint.inner.get("code")
-    code = code if isinstance(code, int) else complaint.code
-    status = int(code) if str(code).isdigit() and HTTPStatus.BAD_REQUEST <= int(code) <= _LAST_STATUS else None
-    return refused(error.document, status, origin, known=known, body=body)
+    The field is the error's `param`, or a name in its message that is a field of the `body` sent.
+    """
+    names = [server_error.param] if server_error.param else []
+    names += _QUOTED.findall(server_error.message)
+    sent = body if isinstance(body, dict) else {}
+    fields = [re.split(r"[.\[]", name.removeprefix("body."))[0] for name in names]
+    said = set(re.findall(r"[A-Za-z_]+", server_error.message))
+    fields += [name for name in sent if name in said and ("_" in name or name in _UNMISTAKABLE)]
+    for field in fields:
+        if field in sent:
+            return f"Change or leave out {_OPTIONS.get(field, f'--param {field}')}."
+    for field in fields:
+        if field in _OPTIONS:
+            return f"It is about {_OPTIONS[field]}."
+    return "--dry-run shows what was sent."

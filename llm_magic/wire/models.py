@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-import asyncio
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from llm_magic.errors import Origin, ProtocolError
+from llm_magic.wire.attempts import HttpRequest, fetch
 from llm_magic.wire.documents import ErrorDocument, error_in
 from llm_magic.wire.errors import translate
-from llm_magic.wire.secrets import secrets_of
-from llm_magic.wire.transport import is_sync
-from llm_magic.wire.watched import watched
 
 if TYPE_CHECKING:
     from openai import AsyncOpenAI
@@ -39,19 +37,21 @@ async def list_models(
     Raises
     ------
     ProviderError
-        The endpoint cannot be reached, refuses, or answers with something else than a list of models.
+        The endpoint cannot be reached, refuses, or answers with something else than a list of
+        models.
 
     """
+    request = HttpRequest(client, origin, "/models", timeout=timeout, max_retries=max_retries)
     cards: list[dict[str, Any]] = []
     after: str | None = None
     for _ in range(_PAGES):
-        page = await _page(client, origin, after, timeout, max_retries)
+        page = await _page(request if after is None else replace(request, params={"after": after}))
         data = page.get("data")
         if data is None and isinstance(page.get("models"), list):
             data = page["models"]
         if not isinstance(data, list):
             fault = ErrorDocument(page, malformed=not error_in(page))
-            raise translate(fault, origin, secrets_of(client))
+            raise translate(fault, origin, request.known_secrets)
         new = [card if isinstance(card, dict) else {"id": str(card)} for card in data]
         cards.extend(new)
         last = page.get("last_id") or (new[-1].get("id") if new else None)
@@ -61,32 +61,17 @@ async def list_models(
     return cards
 
 
-async def _page(
-    client: Any, origin: Origin, after: str | None, seconds: float | None, max_retries: int | None
-) -> dict[str, Any]:
-    options: dict[str, Any] = {"security": {"bearer_auth": True}}
-    if after is not None:
-        options["params"] = {"after": after}
-    if seconds is not None:
-        options["timeout"] = seconds
-    if max_retries is not None:
-        options["max_retries"] = max_retries
-
-    async def get() -> Any:
-        if is_sync(client):
-            return await asyncio.to_thread(client.get, "/models", cast_to=object, options=options)
-        return await client.get("/models", cast_to=object, options=options)
-
-    page = await watched(client, origin, max_retries, get)
+async def _page(request: HttpRequest) -> dict[str, Any]:
+    page = await fetch(request)
     if isinstance(page, dict):
         return page
     if isinstance(page, list):
         return {"data": page}
     said = page if isinstance(page, str) else repr(page)
     if said.lstrip().startswith("<"):
-        raise translate(ErrorDocument(said), origin)
+        raise translate(ErrorDocument(said), request.origin)
     raise ProtocolError(
-        f"{origin} lists no models: it answered {said[:80]!r}.",
+        f"{request.origin} lists no models: it answered {said[:80]!r}.",
         "Check base_url: it usually ends in /v1.",
-        origin=origin,
+        origin=request.origin,
     )

@@ -10,8 +10,8 @@ _OPEN, _CLOSE = "<think>", "</think>"
 class Thinking:
     r"""The text of one answer, parted into reasoning and answer.
 
-    `settled` is true once nothing but text can follow: the caller may then pass by. White space around the
-    tags belongs to them, so that the answer is the answer alone.
+    `settled` is true once nothing but text can follow: the caller may then pass by. White space
+    around the tags belongs to them, so that the answer is the answer alone.
 
     >>> thinking, events = Thinking(0), []
     >>> for piece in ("<thi", "nk>\nhm</th", "ink>\n\nParis", " it is"): thinking.add(piece, events)

@@ -14,7 +14,6 @@ from llm_magic.events import (
     Finished,
     FinishReason,
     Identified,
-    LogprobsDelta,
     ReasoningDelta,
     RefusalDelta,
     TextDelta,
@@ -32,6 +31,7 @@ from llm_magic.wire.documents import (
     merge,
     parameter_fields,
     read_filter,
+    read_logprobs,
     read_usage,
 )
 from llm_magic.wire.reasoning import Thinking
@@ -134,7 +134,7 @@ class ResponsesReader:
                 out.append(TextDelta(delta))
             else:
                 self._thinking.add(delta, out)
-        _add_logprobs(document.get("logprobs"), out)
+        read_logprobs({"content": document.get("logprobs")}, 0, out)
 
     def _text_done(self, document: dict[str, Any], out: list[Event]) -> None:
         if (document.get("output_index"), document.get("content_index")) not in self._texts:
@@ -200,8 +200,8 @@ class ResponsesReader:
         if response.get("error") or response.get("status") == "failed":
             raise ErrorDocument(response)
         self.answered = True
-        for place, item in enumerate(response.get("output") or []):
-            self._output(place, item, out)
+        for number, item in enumerate(response.get("output") or []):
+            self._output(number, item, out)
         self._thinking.end(out)
         usage = response.get("usage")
         read_usage(usage, out)
@@ -210,20 +210,20 @@ class ResponsesReader:
         self.complete = True
         out.append(Finished(self._reason(response, usage or {})))
 
-    def _output(self, place: int, item: dict[str, Any], out: list[Event]) -> None:
+    def _output(self, number: int, item: dict[str, Any], out: list[Event]) -> None:
         kind = item.get("type")
         if kind == "function_call":
-            self._call(place, item, out) if not self._named(item) else None
+            self._call(number, item, out) if not self._named(item) else None
         elif kind == "reasoning" and self._summary is None:
             for part in [*(item.get("summary") or []), *(item.get("content") or [])]:
-                self._reasoning({"delta": part.get("text"), "output_index": (place, id(part))}, out)
+                self._reasoning({"delta": part.get("text"), "output_index": (number, id(part))}, out)
         elif kind == "message" and not self._texts and not self._refused:
             for part in item.get("content") or []:
                 if part.get("type") == "refusal":
                     self._refusal({"delta": part.get("refusal")}, out)
                 else:
                     self._thinking.add(part.get("text") or "", out)
-                    _add_logprobs(part.get("logprobs"), out)
+                    read_logprobs({"content": part.get("logprobs")}, 0, out)
 
     def _named(self, item: dict[str, Any]) -> bool:
         return item.get("id") in self._positions
@@ -263,8 +263,3 @@ class ResponsesReader:
         "response.failed": _ended,
         "response.cancelled": _ended,
     }
-
-
-def _add_logprobs(logprobs: Any, out: list[Event]) -> None:
-    if isinstance(logprobs, list) and logprobs:
-        out.append(LogprobsDelta(tuple(token for token in logprobs if isinstance(token, dict))))

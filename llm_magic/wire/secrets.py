@@ -1,4 +1,8 @@
-"""No secret leaves in a message, a preview or a header table: what looks like one, or is known to be one, is masked."""
+"""Secrets masked in messages, URLs and previews; and the headers of HTTP: what may be sent, what servers say in them.
+
+No secret leaves in a message, a preview or a header table: what looks like one, or is known to be
+one, is masked.
+"""
 
 from __future__ import annotations
 
@@ -20,6 +24,7 @@ _SECRET_VALUE = re.compile(
     r"\b(?:sk|pk|rk|gsk|hf|xai|AIza|sess|ghp)[-_][A-Za-z0-9_*.\-]{6,}"  # the usual prefixes of keys
     r"|\beyJ[A-Za-z0-9_\-]{8,}(?:\.[A-Za-z0-9_\-]+){1,2}"  # JSON web tokens
     r"|(?<=Bearer )[^\s\"',]+|(?<=bearer )[^\s\"',]+"
+    r"|(?<=Illegal header value )\S.*"  # as h11 has it
 )
 _SHORTEST = 4
 _SCHEME = re.compile(r"^(Bearer|Basic|Token)\s+", re.IGNORECASE)

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import gzip
+import json
+import re
 import time
 from typing import Any
 
@@ -171,7 +173,7 @@ def test_a_slow_stream_that_lives_does_not_time_out() -> None:
 
 
 def test_headers_that_never_end_are_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("llm_magic.wire.opening.SLACK", 0.3)
+    monkeypatch.setattr("llm_magic.wire.attempts.SLACK", 0.3)
     with ScriptedServer(Answer([b"HTTP/1.1 200 OK\r\n", *[b"x-a: b\r\n", 0.1] * 100], raw=True)) as server:
         started = time.perf_counter()
         outcome = ask(server.url, timeout=0.3)
@@ -406,21 +408,168 @@ def test_a_redirect_to_a_foreign_host_sends_nothing_there() -> None:
     assert isinstance(outcome.error, errors.EndpointNotFoundError)
 
 
-def test_a_key_stays_behind_when_the_port_changes() -> None:
+@pytest.mark.parametrize("sync", [False, True])
+@pytest.mark.parametrize("status", [301, 302, 307, 308])
+def test_a_redirect_to_another_port_sends_nothing_there(status: int, sync: bool) -> None:
+    from openai import OpenAI
+
     with ScriptedServer(HELLO) as other:
-        elsewhere = f"{other.host}/v1/chat/completions"
-        with ScriptedServer(Answer([], 307, {"location": elsewhere})) as server:
-            made = client(server.url, default_headers={"api-key": "other-secret"}, organization="org")
-            outcome = ask(server.url, made=made)
-        assert outcome.draft.text == "Hello"
-        headers = other.requests[0].headers
-    assert KEY not in str(headers)
-    assert "other-secret" not in str(headers)
-    assert "openai-organization" not in headers
+        elsewhere = f"{other.host}/v1/chat/completions?key=secret-1"
+        with ScriptedServer(Answer([], status, {"location": elsewhere, "x-request-id": "r7"})) as server:
+            known = {"default_headers": {"api-key": "other-secret"}, "organization": "org"}
+            made = OpenAI(base_url=server.url, api_key=KEY, **known) if sync else client(server.url, **known)
+            outcome = ask(server.url, made=made, retries=3)
+        assert other.connections == 0
+    assert isinstance(outcome.error, errors.EndpointNotFoundError)
+    assert f"from {server.url}/chat/completions to {other.host}/v1/chat/completions?key=***" in outcome.error.message
+    assert [(a.status, a.reason, a.request_id, a.final) for a in outcome.attempts] == [
+        (status, "redirected elsewhere", "r7", True)
+    ]
+
+
+def test_a_redirect_to_another_scheme_sends_nothing_there() -> None:
+    with ScriptedServer(Answer([], 307, {"location": "https://127.0.0.1/v1/chat/completions"})) as server:
+        outcome = ask(server.url, retries=3)
+        assert len(server.requests) == 1
+    assert isinstance(outcome.error, errors.EndpointNotFoundError)
+
+
+def test_a_location_that_echoes_a_key_does_not_show_it() -> None:
+    with ScriptedServer(Answer([], 307, {"location": f"https://elsewhere.example/{KEY}/x"})) as server:
+        outcome = ask(server.url)
+    assert isinstance(outcome.error, errors.EndpointNotFoundError)
+    assert KEY not in str(outcome.error)
+
+
+def test_redirects_in_a_circle_end() -> None:
+    with ScriptedServer(Answer([], 307, {"location": "/v1/chat/completions"})) as server:
+        outcome = ask(server.url, retries=3)
+    assert len(server.requests) == 6
+    assert isinstance(outcome.error, errors.EndpointNotFoundError)
+    assert "circle" in outcome.error.message
+
+
+@pytest.mark.parametrize("sync", [False, True])
+def test_a_redirect_of_azure_keeps_key_and_version(sync: bool) -> None:
+    from openai import AsyncAzureOpenAI, AzureOpenAI
+
+    there = "/other/deployments/m/chat/completions?api-version=2030-01-01&a=1"
+    with ScriptedServer(Answer([], 308, {"location": there}), HELLO) as server:
+        cls: Any = AzureOpenAI if sync else AsyncAzureOpenAI
+        outcome = ask(server.url, made=cls(azure_endpoint=server.host, api_key=KEY, api_version="2024-10-21"))
+    assert outcome.draft.text == "Hello"
+    assert server.requests[1].path == there
+    assert server.requests[1].headers["api-key"] == KEY
+    assert server.requests[1].json == server.requests[0].json
+
+
+@pytest.mark.parametrize("header", [{"X-A": "a\nb"}, {"a b": "c"}, {"X-A": " c"}, {"X-A": "\u00fc"}])
+@pytest.mark.parametrize("transport", ["default", "aiohttp"])
+def test_a_clients_illegal_header_is_refused_and_not_shown(header: dict[str, str], transport: str) -> None:
+    import openai
+
+    http = openai.DefaultAioHttpClient() if transport == "aiohttp" else None
+    with ScriptedServer(HELLO) as server:
+        outcome = ask(server.url, made=client(server.url, default_headers=header, http_client=http), retries=3)
+        assert server.connections == 0
+    assert isinstance(outcome.error, errors.ConfigurationError)
+    assert outcome.attempts == []
+
+
+@pytest.mark.parametrize("transport", ["default", "aiohttp"])
+def test_a_key_asked_for_that_no_header_may_carry(transport: str) -> None:
+    import traceback
+
+    import openai
+
+    async def token() -> str:
+        return "some-secret\nkey"
+
+    http = openai.DefaultAioHttpClient() if transport == "aiohttp" else None
+    with ScriptedServer(HELLO) as server:
+        outcome = ask(server.url, made=client(server.url, api_key=token, http_client=http), retries=3)
+        assert server.requests == []
+    assert isinstance(outcome.error, errors.ConfigurationError)
+    assert "some-secret" not in "".join(traceback.format_exception(outcome.error))
+
+
+def test_the_waits_between_attempts_double(monkeypatch: pytest.MonkeyPatch) -> None:
+    from llm_magic.wire import attempts
+
+    monkeypatch.setattr(attempts, "random", lambda: 0.0)
+    assert [attempts._wait(number, None) for number in range(7)] == [0.5, 1.0, 2.0, 4.0, 8.0, 8.0, 8.0]
+    assert [attempts._wait(0, asked) for asked in (0.0, -1.0, 3.0, 120.0, 121.0)] == [0.5, 0.5, 3.0, 120.0, 0.5]
+    monkeypatch.setattr(attempts, "random", lambda: 1.0)
+    assert attempts._wait(1, None) == 0.75
+
+
+@pytest.mark.parametrize("status", [408, 409, 429, 500, 599])
+def test_what_is_repeated(status: int) -> None:
+    with ScriptedServer(document({"error": "busy"}, status, {"retry-after-ms": "1"}), HELLO) as server:
+        assert ask(server.url, retries=1).draft.text == "Hello"
+        assert len(server.requests) == 2
+
+
+@pytest.mark.parametrize(("status", "said", "requests"), [(400, "true", 2), (503, "false", 1)])
+def test_a_server_may_say_whether_to_repeat(status: int, said: str, requests: int) -> None:
+    headers = {"retry-after-ms": "1", "x-should-retry": said}
+    with ScriptedServer(document({"error": "busy"}, status, headers), HELLO) as server:
+        ask(server.url, retries=1)
+        assert len(server.requests) == requests
+
+
+def test_a_host_that_is_not_known_is_not_asked_again() -> None:
+    outcome = ask("http://nowhere.invalid/v1", retries=3)
+    assert isinstance(outcome.error, errors.ConnectionFailedError)
+    assert [attempt.final for attempt in outcome.attempts] == [True]
+
+
+def test_a_body_is_not_read_far_ahead_of_who_takes_it() -> None:
+    from llm_magic.wire.attempts import READ_AHEAD, Connection
+
+    read = 0
+
+    class Endless:
+        status_code, headers, is_stream_consumed = 200, {}, False
+
+        @property
+        async def stream(self) -> Any:
+            nonlocal read
+            while True:
+                read += 1000
+                yield b"x" * 1000
+
+        async def aclose(self) -> None:
+            pass
+
+    async def run() -> None:
+        connection = Connection(Endless())
+        for times in range(1, 4):
+            data = await connection.take()
+            assert data is not None
+            assert len(data) == read // times
+            await asyncio.sleep(0.01)
+            assert read < (times + 1) * (READ_AHEAD + 2000)
+            read_before = read
+            await asyncio.sleep(0.01)
+            assert read == read_before, "nothing is read while nothing is taken"
+        await connection.close()
+
+    asyncio.run(run())
+
+
+def test_what_has_arrived_is_fed_at_once() -> None:
+    events = b"".join(b"data: %b\n\n" % json.dumps(chunk(str(number))).encode() for number in range(200))
+    framed = b"".join(b"%x\r\n%b\r\n" % (len(part), part) for part in re.findall(rb"data: .*\n\n", events))
+    head = b"HTTP/1.1 200 OK\r\ncontent-type: text/event-stream\r\ntransfer-encoding: chunked\r\n\r\n"
+    with ScriptedServer(Answer([head + framed + b"0\r\n\r\n"], raw=True)) as server:
+        outcome = ask(server.url)
+    assert outcome.draft.text == "".join(map(str, range(200)))
+    assert outcome.batches < 10
 
 
 def test_a_clean_task_context() -> None:
-    """The hooks of one call do not see another that runs beside it on the same client."""
+    """One call does not see another that runs beside it on the same client."""
 
     async def both(server: ScriptedServer) -> list[Any]:
         made = client(server.url)
@@ -490,6 +639,28 @@ def test_a_preview_of_azure_asks_for_no_token(sync: bool) -> None:
     assert shown.url == "https://r.example/openai/deployments/m/chat/completions?api-version=2024-10-21"
     headers = {name.lower(): value for name, value in shown.headers.items()}
     assert headers["authorization"] == "Bearer ***"
+
+
+@pytest.mark.parametrize("sync", [False, True])
+def test_a_preview_stops_no_other_request_of_its_client(sync: bool) -> None:
+    from openai import OpenAI
+
+    async def both(server: ScriptedServer) -> Any:
+        made = OpenAI(base_url=server.url, api_key=KEY) if sync else client(server.url)
+        asked = [collect(call(made), close=False) for _ in range(4)]
+        shown = [preview(call(made)) for _ in range(4)]
+        mixed = [each for pair in zip(asked, shown, strict=True) for each in pair]
+        found = await asyncio.gather(*mixed)
+        closing = made.close()
+        if closing is not None:
+            await closing
+        return found
+
+    with ScriptedServer(HELLO) as server:
+        found = asyncio.run(both(server))
+        assert len(server.requests) == 4
+    assert [outcome.draft.text for outcome in found[::2]] == ["Hello"] * 4
+    assert {shown.method for shown in found[1::2]} == {"POST"}
 
 
 def test_a_client_that_cannot_be_watched_still_answers_but_shows_no_preview(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -9,12 +9,13 @@ from typing import Any
 
 import pytest
 from asking import KEY, client
-from servers import Answer, ScriptedServer, document, page
+from servers import RESET, Answer, ScriptedServer, document, page
 
 from llm_magic import errors
 from llm_magic.errors import Origin
-from llm_magic.events import Usage
-from llm_magic.wire.call import Embedded, embed, list_models
+from llm_magic.events import Attempt, Usage
+from llm_magic.wire.embeddings import Embedded, embed
+from llm_magic.wire.models import list_models
 
 
 def models(server: ScriptedServer, made: Any = None, **known: Any) -> list[dict[str, Any]]:
@@ -130,3 +131,27 @@ def test_a_bad_header_is_refused_before_sending() -> None:
         with pytest.raises(errors.OptionError):
             vectors(server, ["x"], headers={"a b": "c"})
         assert server.connections == 0
+
+
+@pytest.mark.parametrize("sync", [False, True])
+def test_a_document_that_breaks_off_is_asked_for_again(sync: bool) -> None:
+    from openai import OpenAI
+
+    broken = Answer([b'{"data": [', 0.02, RESET], headers={"content-type": "application/json"})
+    told: list[Attempt] = []
+    with ScriptedServer(broken, document({"data": [row(0, 1)]})) as server:
+        made = OpenAI(base_url=server.url, api_key=KEY) if sync else None
+        found = vectors(server, ["x"], made, max_retries=1, announce=told.append)
+    assert found.vectors == [[1.0]]
+    assert [(attempt.status, attempt.final) for attempt in told] == [(None, False), (200, True)]
+
+
+def test_a_redirect_of_a_list_is_followed_at_home_only() -> None:
+    with ScriptedServer(Answer([], 302, {"location": "/models?page=2"}), document({"data": [{"id": "a"}]})) as server:
+        assert models(server) == [{"id": "a"}]
+        assert [received.path for received in server.requests] == ["/v1/models", "/models?page=2"]
+    with ScriptedServer(document({"data": []})) as other:
+        away = Answer([], 302, {"location": f"{other.host}/v1/models"})
+        with ScriptedServer(away) as server, pytest.raises(errors.EndpointNotFoundError, match=f"to {other.host}/v1"):
+            models(server)
+        assert other.connections == 0

@@ -16,7 +16,9 @@ from llm_magic.capabilities import Api, Capabilities
 from llm_magic.events import TextDelta
 from llm_magic.messages import Image, system, user
 from llm_magic.request import Parameters
-from llm_magic.wire.call import embed, exchange, list_models
+from llm_magic.wire.call import exchange
+from llm_magic.wire.embeddings import embed
+from llm_magic.wire.models import list_models
 
 APIS: list[Api] = ["chat", "responses", "completions"]
 TALK = (system("Be brief."), user("Say hello."))
