@@ -15,7 +15,6 @@ from typing import Any, NamedTuple
 
 from llm_magic.config.references import variable_of
 from llm_magic.errors import ConfigurationError
-from llm_magic.options.parameters import PARAMETERS
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,9 +58,6 @@ _KINDS = {
     "gemini": _Kind("compatible", "https://generativelanguage.googleapis.com/v1beta/openai", "GEMINI_API_KEY"),
     "litellm_proxy": _Kind("compatible"),
 }
-
-_OPTIONS = {item.litellm or name: name for name, item in PARAMETERS.items() if item.litellm is not None}
-"""Parameters that become defaults of the alias, by LiteLLM's names."""
 
 _TRAITS = {
     "organization": "organization",
@@ -180,10 +176,13 @@ def _entry(
         )
     key = _key(params.get("api_key", _KINDS[kind].key), where)
     spec = _spec(kind, base, key, where)
+    from llm_magic.options.parameters import PARAMETERS
+
+    options = {item.litellm or name: name for name, item in PARAMETERS.items() if item.litellm is not None}
     defaults: dict[str, Any] = {}
     for name, value in params.items():
-        if name in _OPTIONS:
-            defaults[_OPTIONS[name]] = value
+        if name in options:
+            defaults[options[name]] = value
         elif name in _TRAITS:
             spec[_TRAITS[name]] = value
         elif name == "extra_body" and isinstance(value, Mapping):
