@@ -29,9 +29,12 @@ async def _on_loop(on):
     sys.setprofile(_note if on else None)
 _session = get_ipython()._llm_magic.session
 def _profile(on):
-    _session.loop.run(_on_loop(on))
+    if not on:
+        sys.setprofile(None)
     threading.setprofile(_note if on else None)
-    sys.setprofile(_note if on else None)
+    _session.loop.run(_on_loop(on))
+    if on:
+        sys.setprofile(_note)
 """
 """What a kernel runs to take note of every function of the package that is entered, on every thread."""
 

@@ -83,7 +83,8 @@ class LLMMagics(Magics, Settings):
         if options.dry_run:
             display.show_preview(self.session.preview(cell))
             return None
-        view = display.choose(self.shell, self, self._show(options), background=bool(options.background))
+        show = options.show or self.show or "markdown"
+        view = display.choose(self.shell, self, show, background=bool(options.background))
         if options.background:
             job = self.session.ask_in_background(
                 cell, view, partial(self._finish, options, later=True), lambda error: view.note(_line(error))
@@ -116,9 +117,6 @@ class LLMMagics(Magics, Settings):
             print(found.code)  # noqa: T201 - to be copied
         elif found.code:
             self.shell.set_next_input(found.code)
-
-    def _show(self, options: Options) -> str:
-        return options.show or self.show or "markdown"
 
     def _remember(self, response: Response) -> None:
         self.shell.user_ns["_llm"] = response

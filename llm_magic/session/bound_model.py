@@ -8,15 +8,18 @@ from contextlib import aclosing
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
+from llm_magic.config.references import read
 from llm_magic.events import Event, Note, Progress, TextDelta, ToolCallDelta
-from llm_magic.session.plan import Plan, PlannedModel, compose
+from llm_magic.messages import Message, Text, system, user
+from llm_magic.request import Parameters, Request
+from llm_magic.session.plan import Plan, PlannedModel
 
 if TYPE_CHECKING:
     from llm_magic.background_loop import Emit
     from llm_magic.capabilities import Capabilities
+    from llm_magic.conversation import Turn
     from llm_magic.output.dialects import Structure
     from llm_magic.providers.base import Provider
-    from llm_magic.request import Request
     from llm_magic.wire.call import Preview
 
 
@@ -30,9 +33,38 @@ class BoundModel:
     capabilities: Capabilities
     structure: Structure | None
 
-    def first_request(self, plan: Plan) -> Request:
-        """Return the request that a plan begins with."""
-        return compose(plan, self.planned, self.model, self.capabilities, self.structure)
+    def compose(self, plan: Plan) -> Request:
+        """Return the request of the first round: system prompt, as much of the conversation as fits, prompt."""
+        options, structure = self.planned.options, self.structure
+        parts = plan.parts
+        if structure is not None and structure.instruction:
+            parts = (*parts, Text(f"\n\n{structure.instruction}"))
+        first = (system(options.system),) if options.system else ()
+        prompt = user(*parts)
+        turns = plan.turns and self._fitting(plan.turns, (*first, prompt))
+        headers = {name: str(read(value, f"--header {name}")) for name, value in options.header.items()}
+        forced = structure.tools if structure is not None else ()
+        return Request(
+            model=self.model,
+            messages=(*first, *(message for turn in turns for message in turn.messages), prompt),
+            parameters=Parameters(options.parameters, options.param),
+            structure=structure.fields if structure is not None else {},
+            tools=(*(tool.tool for tool in plan.tools.values()), *forced),
+            tool_choice=forced[0].name if forced else options.tool_choice,
+            stream=not options.no_stream,
+            headers=headers,
+            secrets=tuple(value for name, value in headers.items() if value != options.header[name]),
+        )
+
+    def _fitting(self, turns: tuple[Turn, ...], needed: tuple[Message, ...]) -> tuple[Turn, ...]:
+        """Return the latest turns that leave room for prompt and answer, where the context is known."""
+        context = self.capabilities.context
+        if context is None:
+            return turns
+        from llm_magic.conversation import estimate, window
+
+        answer = self.planned.options.parameters.get("max_tokens", context // 4)
+        return window(turns, context - estimate(needed) - answer)
 
     def exchange(self, request: Request) -> AsyncGenerator[list[Event], None]:
         """Send a request and yield what comes; what a server would surely refuse is refused here, in better words."""
@@ -75,7 +107,7 @@ async def preview(plan: Plan) -> Preview:
     provider, options = planned.target.provider, planned.options
     listed = provider.cached_models or ()
     bound = _bind(plan, planned, planned.target.model or (listed[0].id if listed else "(the first model listed)"))
-    request = bound.first_request(plan)
+    request = bound.compose(plan)
     return await provider.preview(request, bound.capabilities, timeout=options.timeout, max_retries=options.retries)
 
 

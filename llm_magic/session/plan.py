@@ -7,17 +7,13 @@ from dataclasses import dataclass, field
 from fnmatch import fnmatchcase
 from typing import TYPE_CHECKING, Any
 
-from llm_magic.config.references import read
 from llm_magic.errors import OptionError, PromptError
-from llm_magic.messages import Message, Part, Text, system, user
+from llm_magic.messages import Part, Text
 from llm_magic.options import Options, exclude_each_other, from_mapping
-from llm_magic.request import Parameters, Request
 
 if TYPE_CHECKING:
-    from llm_magic.capabilities import Capabilities
     from llm_magic.config.settings import Settings
     from llm_magic.conversation import Turn
-    from llm_magic.output.dialects import Structure
     from llm_magic.output.spec import OutputSpec
     from llm_magic.providers.registry import ProviderRegistry, Target
     from llm_magic.tools import FunctionTool
@@ -114,21 +110,18 @@ def _planned(given: Options, target: Target, settings: Settings) -> PlannedModel
     ]
     for glob in sorted(globs, key=len, reverse=True):
         options = options.over(from_mapping(settings.model_params[glob], f"LLMMagics.model_params[{glob!r}]"))
-    options = options.over(from_mapping(settings.params, "LLMMagics.params")).over(_everybodys(settings))
-    if options.base_url:
-        target = target.at(options.base_url)
-    return PlannedModel(target, options)
-
-
-def _everybodys(settings: Settings) -> Options:
-    """Return the options that have a trait of their own."""
-    return Options(
+    options = options.over(from_mapping(settings.params, "LLMMagics.params"))
+    of_traits = Options(
         system=settings.system or None,
         show=settings.show or None,
         no_stream=not settings.stream,
         retries_invalid=settings.retries_invalid,
         max_tool_rounds=settings.max_tool_rounds,
     )
+    options = options.over(of_traits)
+    if options.base_url:
+        target = target.at(options.base_url)
+    return PlannedModel(target, options)
 
 
 def _output(options: Options, namespace: Mapping[str, Any]) -> OutputSpec | None:
@@ -194,45 +187,3 @@ def _parts(cell: Cell, options: Options, settings: Settings) -> tuple[tuple[Part
 def _image_value(image: Any, namespace: Mapping[str, Any]) -> Any:
     """Return the variable of that name, else the path or URL itself."""
     return namespace[image] if isinstance(image, str) and image in namespace else image
-
-
-def fitting(
-    turns: tuple[Turn, ...], needed: tuple[Message, ...], max_tokens: int | None, context: int | None
-) -> tuple[Turn, ...]:
-    """Return the latest turns that leave room for the prompt and the answer, where the model's context is known."""
-    if context is None or not turns:
-        return turns
-    from llm_magic.conversation import estimate, window
-
-    answer = max_tokens if max_tokens is not None else context // 4
-    return window(turns, context - estimate(needed) - answer)
-
-
-def compose(
-    plan: Plan, planned: PlannedModel, model: str, capabilities: Capabilities, structure: Structure | None
-) -> Request:
-    """Write the request of the first round: system prompt, as much of the conversation as fits, prompt."""
-    options = planned.options
-    parts = plan.parts
-    if structure is not None and structure.instruction:
-        parts = (*parts, Text(f"\n\n{structure.instruction}"))
-    headers = {name: str(read(value, f"--header {name}")) for name, value in options.header.items()}
-    first = (system(options.system),) if options.system else ()
-    messages: list[Message] = [*first]
-    for turn in fitting(plan.turns, (*first, user(*parts)), options.parameters.get("max_tokens"), capabilities.context):
-        messages += turn.messages
-    messages.append(user(*parts))
-    return Request(
-        model=model,
-        messages=tuple(messages),
-        parameters=Parameters(options.parameters, options.param),
-        structure=structure.fields if structure is not None else {},
-        tools=(
-            *(tool.tool for tool in plan.tools.values()),
-            *(structure.tools if structure is not None else ()),
-        ),
-        tool_choice=structure.tools[0].name if structure is not None and structure.tools else options.tool_choice,
-        stream=not options.no_stream,
-        headers=headers,
-        secrets=tuple(value for name, value in headers.items() if value != options.header[name]),
-    )

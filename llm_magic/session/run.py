@@ -121,7 +121,7 @@ class Run:
         """Ask one model, in rounds, until there is a valid answer."""
         self._planned = planned
         bound = self._bound = await prepare(self.plan, planned, self._emit)
-        request = bound.first_request(self.plan)
+        request = bound.compose(self.plan)
         options = planned.options
         re_asks, rounds = options.retries_invalid or 0, options.max_tool_rounds or 0
         self._answered = []
@@ -233,7 +233,7 @@ class Run:
             provider=target.provider.name,
             messages=self._sent,
             structured=bound.structure.dialect if bound is not None and bound.structure is not None else None,
-            history_turns=self._history_turns(),
+            history_turns=self._history_turns() if self.plan.turns else 0,
             **known,
         )
         if len(response.alternatives) == len(self._values) > 1:

@@ -89,13 +89,10 @@ class Screen:
             came = run.response is not None and run.response.text
             view.fail(None if isinstance(error, InputError) and not came else run.response)
             raise
-        self._finish(response)
-        return response
-
-    def _finish(self, response: Response) -> None:
         from llm_magic.display.footer import footer
 
-        self.view.finish(response, footer(response) if self._footer else "")
+        view.finish(response, footer(response) if self._footer else "")
+        return response
 
     def _show(self, batch: list[RunEvent]) -> None:
         """Take note of a batch and bring the view up to date; an empty batch is the passing of time."""
@@ -106,25 +103,20 @@ class Screen:
             elif isinstance(event, Progress):
                 self.view.progress(event.text)
             elif isinstance(event, Attempt):
-                self._show_attempt(event)
+                self._failed = "" if event.final else str(event.status or event.reason)
+                if not event.final:
+                    self._show_attempt(event)
             elif isinstance(event, Question):
                 event.reply(_ask_user(event))
         if self.run.draft.first_token_seconds is None:
             self._show_waiting(told)
         else:
-            self.view.update(self.run.draft, self._value_so_far if self._is_json else None)
-
-    @property
-    def _is_json(self) -> bool:
-        spec = self.run.plan.spec
-        return spec is not None and spec.kind == "json"
+            spec = self.run.plan.spec
+            is_json = spec is not None and spec.kind == "json"
+            self.view.update(self.run.draft, self._value_so_far if is_json else None)
 
     def _show_attempt(self, attempt: Attempt) -> None:
         """Say that a request failed and is repeated, and when."""
-        if attempt.final:
-            self._failed = ""
-            return
-        self._failed = str(attempt.status or attempt.reason)
         seconds = round(attempt.retry_after or 0.0)
         wait = f" in {seconds} s" if seconds else ""
         self.view.progress(f"{attempt.provider}: {self._failed}, trying again{wait}")
