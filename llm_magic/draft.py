@@ -57,6 +57,7 @@ class Draft:
         self.cost: float | None = None
         self._spent: Usage | None = None  # of earlier requests of this cell
         self._usage: Usage | None = None  # of the request that runs now
+        self._rounds: list[dict[int, TextBuffer]] = []
         self._clear_answer()
 
     def _clear_answer(self) -> None:
@@ -67,8 +68,7 @@ class Draft:
         self._call_arguments: dict[int, list[str]] = {}
         self._logprobs: list[Mapping[str, Any]] = []
         self._finished: dict[int, FinishReason] = {}
-        self.generation = getattr(self, "generation", -1) + 1
-        """Counts the restarts: a display that sees it change begins anew."""
+        self._rounds.append(self._text)
 
     def add_all(self, events: Iterable[object]) -> None:
         """Fold a batch of events in; what only the moment is for (progress, questions) is passed over."""
@@ -178,9 +178,14 @@ class Draft:
         Note: _add_note,
     }
 
-    def buffer(self, index: int = 0) -> TextBuffer:
-        """Return the text of one answer, to be followed; after a restart it is another one."""
-        return self._text[index]
+    @property
+    def generation(self) -> int:
+        """The number of restarts: a display that sees it change puts aside what it shows and begins anew."""
+        return len(self._rounds) - 1
+
+    def buffer(self, index: int = 0, generation: int = -1) -> TextBuffer:
+        """Return the text of one answer, to be followed: of the latest generation, or of an earlier one."""
+        return self._rounds[generation][index]
 
     @property
     def length(self) -> int:
