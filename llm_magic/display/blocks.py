@@ -277,9 +277,3 @@ def _balance(text: str, element: str) -> int:
     for found in re.finditer(rf"<(/?){re.escape(element)}(?=[\s/>]|$)[^<>]*?(/?)(?:>|$)", text, re.IGNORECASE):
         count += -1 if found[1] else 0 if found[2] else 1
     return count
-
-
-def split(text: str) -> tuple[list[str], str]:
-    """Return the finished blocks of a text, and its tail."""
-    splitter = Splitter()
-    return splitter.feed(text), splitter.tail

@@ -76,10 +76,6 @@ class Pace:
         self._last = now
         self._spent += size + ENVELOPE
 
-    def wait(self, now: float) -> None:
-        """Count from now, for something else has just been painted."""
-        self._last = now
-
 
 class StreamingOutputs:
     r"""Divides an answer into outputs.
