@@ -52,13 +52,6 @@ class TextBuffer:
                 fresh = bytearray(_encoded(self._text)[position:]) + self._packed
             return _decoded(fresh), self._begins + len(self._packed)
 
-    def clear(self) -> None:
-        """Begin anew."""
-        with self._lock:
-            self._text, self._begins, self._length = "", 0, 0
-            self._packed = bytearray()
-            self._pieces.clear()
-
     def __len__(self) -> int:
         with self._lock:
             self._pack()

@@ -62,19 +62,19 @@ class CellOutputs:
         self._holds_line = line
         replaces = self._slot is not None
         self._slot = self._slot or uuid.uuid4().hex
-        self._show(bundle, slot=self._slot, replaces=replaces)
+        self._show(bundle, {}, self._slot, replaces=replaces)
 
     def settle(self, bundle: Bundle, metadata: dict[str, Any] | None = None) -> None:
         """Make this an output that stays, in the place of what was repainted."""
         slot, self._slot = self._slot, None
-        self._show(bundle, metadata, slot=slot, replaces=slot is not None)
+        self._show(bundle, metadata or {}, slot, replaces=slot is not None)
 
     def add(self, bundle: Bundle) -> None:
         """Add an output that stays and is not part of the answer."""
         if self._holds_line:
             self.settle(bundle)
         else:
-            self._show(bundle)
+            self._show(bundle, {}, None, replaces=False)
 
     def drop_line(self) -> None:
         """Empty a line that nothing came to replace."""
@@ -92,17 +92,10 @@ class CellOutputs:
         self._slot = None
         self.count = 0
 
-    def _show(
-        self,
-        bundle: Bundle,
-        metadata: dict[str, Any] | None = None,
-        *,
-        slot: str | None = None,
-        replaces: bool = False,
-    ) -> None:
+    def _show(self, bundle: Bundle, metadata: dict[str, Any], slot: str | None, *, replaces: bool) -> None:
         self.count += not replaces
         kind = "update_display_data" if replaces else "display_data"
-        self._send(kind, data=bundle, metadata=metadata or {}, transient={"display_id": slot} if slot else {})
+        self._send(kind, data=bundle, metadata=metadata, transient={"display_id": slot} if slot else {})
 
     def _send(self, kind: str, **content: Any) -> None:
         publisher = self._publisher
@@ -124,14 +117,7 @@ def _in_widget(request: str | None) -> bool:
 
 
 class ProgressLine:
-    """A line below a cell, or the last line of a terminal; nothing where nobody looks.
-
-    Parameters
-    ----------
-    shell
-        The IPython shell.
-
-    """
+    """A line below a cell, or the last line of a terminal; nothing where nobody looks."""
 
     def __init__(self, shell: Any) -> None:
         self._outputs = CellOutputs(shell) if getattr(shell, "kernel", None) is not None else None

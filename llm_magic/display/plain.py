@@ -11,16 +11,7 @@ from llm_magic.response import Response
 
 
 class PlainView:
-    """Writes text without any control codes.
-
-    Parameters
-    ----------
-    show
-        `markdown`, `text`, `code`, `json` or `none`; only `markdown` and `text` are written as they arrive.
-    streams
-        False: the answer is written when it is complete.
-
-    """
+    """Writes text without any control codes; as it arrives where it `streams` and is to be shown as it is."""
 
     wait = 1.0
 
