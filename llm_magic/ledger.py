@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Iterable
-from dataclasses import dataclass, fields
+from dataclasses import astuple, dataclass
 
 from llm_magic.events import Usage
 from llm_magic.response import Response
@@ -53,14 +53,10 @@ class UsageRow:
 
     def __add__(self, other: UsageRow) -> UsageRow:
         """Return the sum under the name of the first; the cost of those that have one."""
-        sums = {field.name: getattr(self, field.name) for field in fields(self)}
-        for name in _SUMMED:
-            more = getattr(other, name)
-            sums[name] = more if sums[name] is None else sums[name] + (more or 0)
-        return UsageRow(**sums)
-
-
-_SUMMED = [field.name for field in fields(UsageRow) if field.name not in {"provider", "model"}]
+        pairs = zip(astuple(self)[2:], astuple(other)[2:], strict=True)
+        return UsageRow(
+            self.provider, self.model, *(mine if more is None else (mine or 0) + more for mine, more in pairs)
+        )
 
 
 def total(rows: Iterable[UsageRow]) -> UsageRow:
@@ -85,36 +81,33 @@ class Ledger:
 
     def add(self, response: Response) -> None:
         """Enter a response: its usage for the model that gave it, requests for each model asked."""
-        attempts = response.attempts
-        succeeded = any(attempt.status is not None and attempt.status < _FAILED for attempt in attempts)
-        answered = succeeded or response.usage is not None or bool(response.text)
-        if not attempts and not answered:
+        rows = [
+            UsageRow(each.provider, each.model, requests=1, failed=int(each.status is None or each.status >= _FAILED))
+            for each in response.attempts
+        ]
+        answered = not all(row.failed for row in rows) or response.usage is not None or bool(response.text)
+        if not rows and not answered:
             return  # nothing was sent
-        last = attempts[-1] if attempts else None
-        key = (last.provider, last.model) if last is not None else (response.provider, response.model)
-        usage = response.usage or Usage()
-        with self._lock:
-            for attempt in attempts:
-                failed = attempt.status is None or attempt.status >= _FAILED
-                self._enter(UsageRow(attempt.provider, attempt.model, requests=1, failed=int(failed)))
-            self._enter(
-                UsageRow(
-                    *key,
-                    answers=int(answered),
-                    input_tokens=usage.input_tokens,
-                    output_tokens=usage.output_tokens,
-                    cached_tokens=usage.cached_tokens,
-                    reasoning_tokens=usage.reasoning_tokens,
-                    uncounted=int(answered and response.usage is None),
-                    seconds=response.seconds,
-                    cost=response.cost,
-                    unpriced=int(answered and response.cost is None),
-                )
+        usage, asked = response.usage or Usage(), rows[-1] if rows else response
+        rows.append(
+            UsageRow(
+                asked.provider,
+                asked.model,
+                answers=int(answered),
+                input_tokens=usage.input_tokens,
+                output_tokens=usage.output_tokens,
+                cached_tokens=usage.cached_tokens,
+                reasoning_tokens=usage.reasoning_tokens,
+                uncounted=int(answered and response.usage is None),
+                seconds=response.seconds,
+                cost=response.cost,
+                unpriced=int(answered and response.cost is None),
             )
-
-    def _enter(self, row: UsageRow) -> None:
-        key = (row.provider, row.model)
-        self._rows[key] = self._rows[key] + row if key in self._rows else row
+        )
+        with self._lock:
+            for row in rows:
+                known = self._rows.get((row.provider, row.model))
+                self._rows[row.provider, row.model] = known + row if known is not None else row
 
     def rows(self) -> tuple[UsageRow, ...]:
         """Return one row for each provider and model, in the order of their first use."""

@@ -108,7 +108,7 @@ class LLMMagics(Magics, Settings):
             self.shell.user_ns[options.out] = response.value
         if not options.code:
             return
-        from llm_magic.code_blocks import snippet
+        from llm_magic.markdown.fences import snippet
 
         found = snippet(response.text)
         for note in found.notes:

@@ -32,13 +32,12 @@ class Records:
         """Return the values of one column; `KeyError` for a name that is none."""
         if name not in self.columns:
             raise KeyError(name)
-        place = self.columns.index(name)
-        return tuple(row[place] for row in self.rows)
+        number = self.columns.index(name)
+        return tuple(row[number] for row in self.rows)
 
     def records(self) -> Iterator[dict[str, Any]]:
         """Yield the rows as dicts."""
-        for row in self.rows:
-            yield dict(zip(self.columns, row, strict=True))
+        return (dict(zip(self.columns, row, strict=True)) for row in self.rows)
 
     def to_frame(self) -> pd.DataFrame:
         """Return a pandas `DataFrame`; raises `ConfigurationError` where pandas is not installed."""
@@ -58,16 +57,13 @@ def records_of(value: Any) -> Records | None:
     Records(columns=('a', 'b'), rows=((1, None), (2, 'x')))
 
     """
-    if isinstance(value, (str, bytes, Mapping)) or not isinstance(value, (Sequence, set, frozenset)) or not value:
+    if not isinstance(value, (Sequence, set, frozenset)) or isinstance(value, (str, bytes)) or not value:
         return None
-    if hasattr(value, "_fields"):
+    if hasattr(value, "_fields"):  # a named tuple is one record
         return None
-    records = []
-    for item in value:
-        record = record_of(item)
-        if record is None:
-            return None
-        records.append(record)
+    records = [record for record in map(record_of, value) if record is not None]
+    if len(records) < len(value):
+        return None
     columns = tuple(dict.fromkeys(key for record in records for key in record))
     return Records(columns, tuple(tuple(record.get(key) for key in columns) for record in records))
 

@@ -6,6 +6,7 @@ import threading
 
 _MANY = 1024
 """Pieces that are kept as they came; more are packed, for a short string takes several times its text."""
+_CODEC = ("utf-8", "surrogatepass")
 
 
 class TextBuffer:
@@ -49,15 +50,8 @@ class TextBuffer:
             if position >= self._begins:
                 fresh = self._packed[position - self._begins :]
             else:
-                fresh = bytearray(_encoded(self._text)[position:]) + self._packed
-            return _decoded(fresh), self._begins + len(self._packed)
-
-    def clear(self) -> None:
-        """Begin anew."""
-        with self._lock:
-            self._text, self._begins, self._length = "", 0, 0
-            self._packed = bytearray()
-            self._pieces.clear()
+                fresh = bytearray(self._text.encode(*_CODEC)[position:]) + self._packed
+            return fresh.decode(*_CODEC), self._begins + len(self._packed)
 
     def __len__(self) -> int:
         with self._lock:
@@ -68,7 +62,7 @@ class TextBuffer:
         with self._lock:
             self._pack()
             if self._packed:
-                self._text += _decoded(self._packed)
+                self._text += self._packed.decode(*_CODEC)
                 self._begins += len(self._packed)
                 self._packed = bytearray()
             return self._text
@@ -78,12 +72,4 @@ class TextBuffer:
             text = "".join(self._pieces)
             self._pieces.clear()
             self._length += len(text)
-            self._packed += _encoded(text)
-
-
-def _encoded(text: str) -> bytes:
-    return text.encode("utf-8", "surrogatepass")
-
-
-def _decoded(data: bytearray) -> str:
-    return data.decode("utf-8", "surrogatepass")
+            self._packed += text.encode(*_CODEC)

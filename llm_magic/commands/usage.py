@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from html import escape
 from typing import Any
 
-from llm_magic.commands.line import Command
+from llm_magic.commands.line import Command, said
 from llm_magic.display import markup, table
 from llm_magic.display.footer import counted, money
 from llm_magic.display.markup import Bundle
@@ -25,8 +25,7 @@ def run(command: Command) -> None:
     ledger = command.session.ledger
     rows = ledger.rows()
     if not rows:
-        text = "Nothing was used yet."
-        command.show({"text/plain": text, "text/html": markup.prewrapped(text)})
+        command.show(said("Nothing was used yet."))
         return
     shown = _table(rows)
     shown["text/html"] += _chart(rows)

@@ -4,15 +4,43 @@ from __future__ import annotations
 
 import os
 import sys
-from typing import TYPE_CHECKING, Any
-
-from llm_magic.display.view import ValueSoFar, View
+from typing import TYPE_CHECKING, Any, Protocol
 
 if TYPE_CHECKING:
     from llm_magic.config.settings import Settings
+    from llm_magic.display.answer import ValueSoFar
+    from llm_magic.draft import Draft
+    from llm_magic.response import Response
     from llm_magic.wire.call import Preview
 
-__all__ = ["ValueSoFar", "View", "choose", "show_preview"]
+_LONGEST = 400
+"""Characters of one text in the body of a preview that are shown: an image would fill the page."""
+
+
+class View(Protocol):
+    """Shows one answer in one cell. Calls come from one thread, not always the cell's own."""
+
+    @property
+    def wait(self) -> float:
+        """Seconds after which `update` should be called again, with or without news."""
+
+    def begin(self, title: str) -> None:
+        """Begin; `title` is the model as asked for."""
+
+    def progress(self, text: str) -> None:
+        """Show one line that what follows will replace."""
+
+    def note(self, text: str) -> None:
+        """Show one line that stays."""
+
+    def update(self, draft: Draft, value: ValueSoFar | None = None) -> None:
+        """Show what is new; `value` gives the typed value so far, None where the answer is text."""
+
+    def finish(self, response: Response, footer: str) -> None:
+        """Show the final outputs; `footer` is the quiet line below them, or empty."""
+
+    def fail(self, response: Response | None) -> None:
+        """Keep what had arrived, marked; an error follows."""
 
 
 def choose(shell: Any, settings: Settings, show: str = "markdown", *, background: bool = False) -> View:
@@ -32,9 +60,9 @@ def choose(shell: Any, settings: Settings, show: str = "markdown", *, background
     """
     if getattr(shell, "kernel", None) is not None:
         from llm_magic.display.notebook import NotebookView
-        from llm_magic.display.outputs import CellPublisher
+        from llm_magic.display.outputs import CellOutputs
 
-        return NotebookView(CellPublisher(shell), show, settings.repaints)
+        return NotebookView(CellOutputs(shell), show, settings.repaints)
     if sys.stdout.isatty() and os.environ.get("TERM") != "dumb":
         from llm_magic.display.terminal import TerminalView
 
@@ -45,8 +73,24 @@ def choose(shell: Any, settings: Settings, show: str = "markdown", *, background
 
 
 def show_preview(preview: Preview) -> None:
-    """Show a request that is not sent: the method and URL, the headers, the body."""
-    from llm_magic.display import preview as page
+    """Show a request that is not sent: its method and URL, its headers, its body with long data cut."""
+    import json
+
+    from llm_magic.display.markup import preformatted
     from llm_magic.display.outputs import publish
 
-    publish(page.shown(preview))
+    body = json.dumps(_without_data(preview.body), indent=2, ensure_ascii=False, default=str)
+    headers = "\n".join(f"{name}: {value}" for name, value in preview.headers.items())
+    text = f"{preview.method} {preview.url}\n{headers}\n\n{body}"
+    publish({"text/plain": text, "text/html": preformatted(text)})
+
+
+def _without_data(value: Any) -> Any:
+    """Return a body whose data URLs are cut: how long they are is said."""
+    if isinstance(value, dict):
+        return {name: _without_data(item) for name, item in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [_without_data(item) for item in value]
+    if isinstance(value, str) and value.startswith("data:") and len(value) > _LONGEST:
+        return f"{value[:60]}… ({len(value):,} characters)"
+    return value

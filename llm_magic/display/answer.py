@@ -1,7 +1,8 @@
-"""An answer as an output of a notebook or as plain text: while it streams, and as it is saved."""
+"""An answer as an output of a notebook or as plain text: what is new while it streams, and as it is saved."""
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import asdict
 from typing import Any
 
@@ -10,6 +11,46 @@ from llm_magic.display.markup import Bundle
 from llm_magic.draft import Draft
 from llm_magic.markdown import fences, for_notebook
 from llm_magic.response import Response
+from llm_magic.text_buffer import TextBuffer
+
+ValueSoFar = Callable[[], Any]
+"""Returns the typed value as far as it can be read, None before it begins; call it only to paint."""
+
+
+class DraftReader:
+    """Follows the text of the first answer of a draft, and counts characters of all answers."""
+
+    def __init__(self, generation: int = 0) -> None:
+        self.generation = generation
+        """That of the draft; another one is read by another reader."""
+        self._buffer: TextBuffer | None = None  # that of the draft, once it is read
+        self._position = 0  # in it
+        self._read = 0  # characters of it
+        self.length = 0
+        """Characters of all answers."""
+        self.grew = False
+        """Whether the last call of `read` found something."""
+
+    @property
+    def text(self) -> str:
+        """The text of the first answer, after a restart still the one that was read."""
+        return str(self._buffer or "")
+
+    def read(self, draft: Draft) -> str:
+        """Return what the first answer has more than at the last call."""
+        buffer = draft.buffer()
+        if self._buffer is not None and buffer is not self._buffer:
+            return ""  # another round has begun meanwhile: the view begins anew at its next update
+        self._buffer = buffer
+        fresh, self._position = buffer.read(self._position)
+        self._read += len(fresh)
+        length = draft.length
+        self.grew, self.length = length != self.length, length
+        return fresh
+
+    def rest(self, text: str) -> str:
+        """Return what a whole text has more than what was read."""
+        return text[self._read :]
 
 
 def metadata(response: Response) -> dict[str, Any]:
@@ -49,8 +90,8 @@ def streaming(draft: Draft, value: Any, show: str) -> Bundle:
     if show in {"code", "json"}:
         return {"text/markdown": fenced(draft.text, show)}
     if len(draft.indexes) > 1:
-        texts = [str(draft.buffer(index)) for index in draft.indexes]
-        return markup.side_by_side([markup.prewrapped(each) for each in texts], _titles(len(texts)))
+        texts = [markup.prewrapped(str(draft.buffer(index))) for index in draft.indexes]
+        return {"text/html": markup.side_by_side(texts, _titles(len(texts)))}
     if value is not None:
         return table.shown(value)
     return {"text/markdown": for_notebook(draft.text)}
@@ -82,8 +123,8 @@ def fenced(text: str, show: str, *, whole: bool = False) -> str:
     """Return the code or the JSON of an answer as a fenced block."""
     if show == "json":
         return fences.fenced(markup.indented(text) if whole else text, "json")
-    first = next(fences.code_blocks(text), None)
-    return fences.fenced(code_of(text), first.info if first is not None else "")
+    info = next((block.info for block in fences.code_blocks(text)), "")
+    return fences.fenced(code_of(text), info)
 
 
 def _value(response: Response, *, typed: bool) -> str | None:
@@ -91,23 +132,19 @@ def _value(response: Response, *, typed: bool) -> str | None:
     value = response.value
     if value is None or (isinstance(value, str) and not typed):
         return markup.preformatted(response.text) if typed and response.text else None
-    if not table.is_structured(value) and table.shown(value)["text/plain"] == response.text.strip():
-        return None
-    return table.shown(value)["text/html"]
+    shown = table.shown(value)
+    says_more = table.is_structured(value) or shown["text/plain"] != response.text.strip()
+    return shown["text/html"] if says_more else None
 
 
 def _alternatives(response: Response) -> str:
-    answers = [
-        markup.prewrapped(each.text)
-        if each.value is None or isinstance(each.value, str)
-        else table.shown(each.value)["text/html"]
-        for each in response.alternatives
-    ]
-    titles = [
-        title if each.finish_reason not in markup.MARKS else f"{title}: {markup.MARKS[each.finish_reason]}"
-        for title, each in zip(_titles(len(answers)), response.alternatives, strict=True)
-    ]
-    return markup.side_by_side(answers, titles)["text/html"]
+    answers, titles = [], _titles(len(response.alternatives))
+    for number, each in enumerate(response.alternatives):
+        is_text = each.value is None or isinstance(each.value, str)
+        answers.append(markup.prewrapped(each.text) if is_text else table.shown(each.value)["text/html"])
+        if said := markup.MARKS.get(each.finish_reason):
+            titles[number] += f": {said}"
+    return markup.side_by_side(answers, titles)
 
 
 def _titles(count: int) -> list[str]:

@@ -90,9 +90,8 @@ class Splitter:
         self.length += len(text)
         *ended, rest = text.split("\n")
         if ended and len(self._partial):
-            self._partial.append(ended[0])
-            ended[0] = str(self._partial)
-            self._partial.clear()
+            ended[0] = str(self._partial) + ended[0]
+            self._partial = TextBuffer()
         for line in ended:
             self._take(line + "\n")
         if rest:
@@ -114,10 +113,8 @@ class Splitter:
         if self._fence and (not stripped or indent >= self._inside):
             self._take_code(line, stripped)
         elif self._maths:
-            self._fence = ""
             self._take_maths(line, stripped)
         elif self._raw_end or self._depth:
-            self._fence = ""
             self._take_html(line, stripped)
         elif not stripped:
             self._take_blank(line)
@@ -138,23 +135,20 @@ class Splitter:
         self._lines.append(line)
         self._maths_lines += 1
         if self._maths == "$$":
-            open_still = _maths_tokens(stripped).count("$$") % 2 == 0
-        elif self._maths == "\\]":
-            open_still = "\\]" not in _maths_tokens(stripped)
+            ended = _maths_tokens(stripped).count("$$") % 2 == 1
         else:
-            open_still = self._maths not in stripped
-        if not open_still or self._maths_lines > _MATHS_LINES:
+            ended = self._maths in (_maths_tokens(stripped) if self._maths == "\\]" else stripped)
+        if ended or self._maths_lines > _MATHS_LINES:
             self._maths = ""
 
     def _take_html(self, line: str, stripped: str) -> None:
         self._lines.append(line)
         if self._raw_end:
             self._end_raw(stripped)
-            return
-        if run := opening_run(stripped):
+        elif run := opening_run(stripped):
             self._fence, self._inside = run, 0
-            return
-        self._depth = max(0, self._depth + _balance(stripped, self._element))
+        else:
+            self._depth = max(0, self._depth + _balance(stripped, self._element))
 
     def _end_raw(self, text: str) -> None:
         if _RAW_END.search(text) if self._raw_end == "</" else self._raw_end in text:
@@ -176,18 +170,14 @@ class Splitter:
             self._code_below = self._code_below or indent >= _CODE_INDENT
         if not self._kind and indent >= _CODE_INDENT:
             self._kind = "indented"
-            return
-        if self._kind == "indented":
-            return
-        if run and not self._kind:
+        elif run and not self._kind:
             self._kind = "fence"
             self._fence, self._inside = run, 0
             self.opener, self.closing = line, run + "\n"
-            return
-        if not self._kind and (_HEADING.match(stripped) or _RULE.match(stripped)):
+        elif not self._kind and (_HEADING.match(stripped) or _RULE.match(stripped)):
             self._finish()
-            return
-        self._open_inside(stripped, indent)
+        elif self._kind != "indented":
+            self._open_inside(stripped, indent)
 
     def _separates(self, stripped: str, indent: int, *, opens_code: bool) -> bool:
         """Tell whether a line that has content begins a new block, where a blank line has not ended the old one."""
@@ -239,10 +229,7 @@ class Splitter:
                 self._raw_end = end
                 self._end_raw(content)
                 return
-        tag = _TAG.match(content)
-        if tag is None:
-            return
-        name = tag[1].lower()
+        name = tag[1].lower() if (tag := _TAG.match(content)) else ""
         if _BLOCK_TAG.fullmatch(name) or (not _LONE_END.fullmatch(name) and _LONE_TAG.match(content)):
             self._element = name
             self._depth = max(0, _balance(content, name))
@@ -277,9 +264,3 @@ def _balance(text: str, element: str) -> int:
     for found in re.finditer(rf"<(/?){re.escape(element)}(?=[\s/>]|$)[^<>]*?(/?)(?:>|$)", text, re.IGNORECASE):
         count += -1 if found[1] else 0 if found[2] else 1
     return count
-
-
-def split(text: str) -> tuple[list[str], str]:
-    """Return the finished blocks of a text, and its tail."""
-    splitter = Splitter()
-    return splitter.feed(text), splitter.tail

@@ -17,7 +17,7 @@ WRAP = "white-space: pre-wrap; overflow-wrap: anywhere"
 
 _QUIET = "color: var(--jp-ui-font-color2, gray); font-size: var(--jp-ui-font-size1, 0.85em)"
 _MARK = "border-left: 3px solid var(--jp-warn-color1, orange); padding-left: 0.6em"
-_PRE = (
+_INDENTED = (
     f"{WRAP}; margin: 0.4em 0 0.4em 1.2em; "
     "font-size: var(--jp-code-font-size, 0.9em); color: var(--jp-ui-font-color2, gray)"
 )
@@ -44,24 +44,20 @@ def mark(text: str) -> Bundle:
 
 def folded(title: str, text: str) -> Bundle:
     """Return a text of which only the title is seen until it is unfolded."""
-    html = unfolding(title, f'<pre style="{_PRE}">{escape(text)}</pre>')
+    html = unfolding(title, f'<pre style="{_INDENTED}">{escape(text)}</pre>')
     return {"text/plain": "\n    ".join([title, *text.splitlines()]), "text/html": html}
 
 
 def unfolding(title: str, html: str, *, opened: bool = False) -> str:
     """Return HTML of which only the title is seen until it is unfolded; `opened` it is from the start."""
-    return (
-        f'<details{" open" if opened else ""}><summary style="cursor: pointer; {_QUIET}">{escape(title)}</summary>'
-        f"{html}</details>"
-    )
+    summary = f'<summary style="cursor: pointer; {_QUIET}">{escape(title)}</summary>'
+    return f"<details{' open' if opened else ''}>{summary}{html}</details>"
 
 
 def joined(bundles: Sequence[Bundle]) -> Bundle:
     """Return one output that shows several, one below the other."""
-    return {
-        kind: ("\n" if kind == "text/plain" else "").join(bundle[kind] for bundle in bundles)
-        for kind in ("text/plain", "text/html")
-    }
+    plain, html = [bundle["text/plain"] for bundle in bundles], [bundle["text/html"] for bundle in bundles]
+    return {"text/plain": "\n".join(plain), "text/html": "".join(html)}
 
 
 def reasoning(text: str) -> Bundle:
@@ -76,11 +72,15 @@ def reasoning_line(text: str) -> str:
 
 def tool_run(run: ToolRun) -> Bundle:
     """Return a tool call with its result, folded."""
-    call = f"{run.name}({_arguments(run.arguments)})"
+    try:
+        values = json.loads(run.arguments or "{}")
+    except ValueError:
+        values = None
+    python = (f"{name}={value!r}" for name, value in values.items()) if isinstance(values, dict) else [run.arguments]
+    call = shortened(f"{run.name}({', '.join(python)})", 100)
     outcome = "failed" if run.failed else "not run" if run.result is None else shortened(run.result, 60)
-    arguments = indented(run.arguments)
     result = "" if run.result is None else f"\n→ {run.result}"
-    return folded(f"{shortened(call, 100)} → {outcome}", f"{run.name} {arguments}{result}")
+    return folded(f"{call} → {outcome}", f"{run.name} {indented(run.arguments)}{result}")
 
 
 def marks(response: Response) -> Bundle | None:
@@ -103,8 +103,8 @@ def prewrapped(text: str) -> str:
     return f'<div style="{WRAP}">{escape(text)}</div>'
 
 
-def side_by_side(answers: Sequence[str], titles: Sequence[str]) -> Bundle:
-    """Return several answers, given as HTML, next to each other."""
+def side_by_side(answers: Sequence[str], titles: Sequence[str]) -> str:
+    """Return several answers, given as HTML, next to each other as HTML."""
     cell = (
         "flex: 1 1 18em; min-width: 0; overflow: auto; padding: 0.4em 0.6em; "
         "border: 1px solid var(--jp-border-color2, lightgray); border-radius: 3px"
@@ -113,18 +113,7 @@ def side_by_side(answers: Sequence[str], titles: Sequence[str]) -> Bundle:
         f'<div style="{cell}"><div style="{_QUIET}">{escape(title)}</div>{answer}</div>'
         for title, answer in zip(titles, answers, strict=True)
     )
-    return {"text/html": f'<div style="display: flex; flex-wrap: wrap; gap: 0.6em">{cells}</div>'}
-
-
-def _arguments(document: str) -> str:
-    """Return a tool's arguments as Python writes them in a call."""
-    try:
-        values = json.loads(document or "{}")
-    except ValueError:
-        return document
-    if not isinstance(values, dict):
-        return document
-    return ", ".join(f"{name}={value!r}" for name, value in values.items())
+    return f'<div style="display: flex; flex-wrap: wrap; gap: 0.6em">{cells}</div>'
 
 
 def indented(document: str) -> str:

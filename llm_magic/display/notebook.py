@@ -12,10 +12,10 @@ import time
 from collections.abc import Callable
 
 from llm_magic.display import answer, markup
+from llm_magic.display.answer import DraftReader, ValueSoFar
 from llm_magic.display.markup import Bundle
-from llm_magic.display.outputs import CellPublisher, Outputs
+from llm_magic.display.outputs import CellOutputs
 from llm_magic.display.streaming_outputs import Pace, StreamingOutputs
-from llm_magic.display.view import DraftReader, ValueSoFar
 from llm_magic.draft import Draft
 from llm_magic.markdown import for_notebook
 from llm_magic.response import Response
@@ -31,8 +31,8 @@ class NotebookView:
 
     Parameters
     ----------
-    cell
-        The cell.
+    outputs
+        Those of the cell.
     show
         `markdown`, `text`, `code`, `json` or `none`.
     repaints
@@ -43,16 +43,15 @@ class NotebookView:
     """
 
     def __init__(
-        self, cell: CellPublisher, show: str, repaints: float, clock: Callable[[], float] = time.perf_counter
+        self, outputs: CellOutputs, show: str, repaints: float, clock: Callable[[], float] = time.perf_counter
     ) -> None:
+        self._outputs = outputs
         self._show = show
         self._clock = clock
         self._pace = Pace(repaints)
-        self._in_widget = cell.in_widget
-        self._outputs = Outputs(cell, repaints=not self._in_widget)
-        self._streams = show != "none" and not cell.captured
-        self._clears = cell.alone and not self._in_widget and not cell.captured
-        self._by_block = show == "markdown" and (self._clears or self._in_widget)
+        self._streams = show != "none" and not outputs.captured
+        self._clears = outputs.alone and outputs.replaceable
+        self._by_block = show == "markdown" and (self._clears or outputs.in_widget)
         self._folded: list[Bundle] = []
         self._notes: list[Bundle] = []
         self._runs = 0
@@ -62,8 +61,7 @@ class NotebookView:
         self._begin_answer(0)
 
     def _begin_answer(self, generation: int) -> None:
-        self._generation = generation
-        self._reader = DraftReader()
+        self._reader = DraftReader(generation)
         self._flow = StreamingOutputs()
         self._reasoned = False
         self._dirty = False
@@ -71,13 +69,11 @@ class NotebookView:
     @property
     def wait(self) -> float:
         """Seconds after which `update` should be called again, with or without news."""
-        if not self._dirty:
-            return IDLE
-        return max(0.005, self._pace.delay(self._clock(), self._size, self._reader.length))
+        return max(0.005, self._delay(self._clock())) if self._dirty else IDLE
 
-    @property
-    def _size(self) -> int:
-        return self._flow.length if self._by_block else self._reader.length
+    def _delay(self, now: float) -> float:
+        size = self._flow.length if self._by_block else self._reader.length
+        return self._pace.delay(now, size, self._reader.length)
 
     def begin(self, title: str) -> None:
         """Begin; nothing is shown before there is something to say."""
@@ -103,11 +99,12 @@ class NotebookView:
         """Show what is new, unless it is too early for that."""
         if not self._streams:
             return
-        if draft.generation != self._generation:
-            self._put_aside(draft.generation)
+        if draft.generation != self._reader.generation:
+            self._put_aside()
+            self._begin_answer(draft.generation)
         for run in draft.tool_runs[self._runs :]:
             self._fold(markup.tool_run(run))
-        self._runs = len(draft.tool_runs)
+            self._runs += 1
         fresh = self._reader.read(draft)
         if self._by_block and fresh:
             self._flow.feed(fresh)
@@ -116,9 +113,11 @@ class NotebookView:
             return
         self._dirty = self._dirty or self._reader.grew
         now = self._clock()
-        if self._dirty and self._pace.delay(now, self._size, self._reader.length) <= 0:
+        if self._dirty and self._delay(now) <= 0:
             self._line = ""
-            self._fold_reasoning(draft.reasoning)
+            if draft.reasoning and not self._reasoned:
+                self._reasoned = True
+                self._fold(markup.reasoning(draft.reasoning))
             self._paint(draft, value, now)
 
     def finish(self, response: Response, footer: str) -> None:
@@ -134,7 +133,7 @@ class NotebookView:
 
     # Before and beside the answer
 
-    def _put_aside(self, generation: int) -> None:
+    def _put_aside(self) -> None:
         """Fold what an earlier round said: another one begins."""
         if text := self._reader.text.strip():
             self._folded.append(markup.folded("Said before", text))
@@ -143,7 +142,6 @@ class NotebookView:
                 self._outputs.leave()
             elif self._outputs.answers:
                 self._outputs.settle(self._folded[-1])
-        self._begin_answer(generation)
 
     def _show_thinking(self, draft: Draft) -> None:
         """Say that the model reasons, or what it is about to call."""
@@ -151,11 +149,6 @@ class NotebookView:
             self.progress(calls)
         elif reasoning := draft.reasoning:
             self.progress(f"reasoning, {draft.seconds:.0f} s: … {' '.join(reasoning[-120:].split())}")
-
-    def _fold_reasoning(self, reasoning: str) -> None:
-        if reasoning and not self._reasoned:
-            self._reasoned = True
-            self._fold(markup.reasoning(reasoning))
 
     def _fold(self, bundle: Bundle) -> None:
         self._folded.append(bundle)
@@ -190,16 +183,17 @@ class NotebookView:
 
     def _end(self, response: Response | None) -> None:
         """Replace what was painted by the final outputs."""
+        shown = response if self._show != "none" else None
         if self._clears:
             self._outputs.clear()
-            if response is not None and response.reasoning and not self._reasoned:
-                self._folded.append(markup.reasoning(response.reasoning))
-            if self._folded and self._show != "none":
-                self._outputs.add(markup.joined(self._folded))
-        elif response is not None and self._show != "none":
-            self._fold_reasoning(response.reasoning)
-        if response is not None and self._show != "none":
-            self._settle_answer(response)
+        if shown is not None and shown.reasoning and not self._reasoned:
+            self._folded.append(markup.reasoning(shown.reasoning))
+            if not self._clears:
+                self._outputs.add(self._folded[-1])
+        if self._clears and self._folded:
+            self._outputs.add(markup.joined(self._folded))
+        if shown is not None:
+            self._settle_answer(shown)
         self._outputs.drop_line()
         below = self._notes if self._clears else []
         marked = markup.marks(response) if response is not None else None
@@ -208,9 +202,9 @@ class NotebookView:
 
     def _settle_answer(self, response: Response) -> None:
         bundle = answer.finished(response, self._show, typed=self._typed)
-        if self._in_widget and self._by_block and self._streams:
+        if self._outputs.in_widget and self._by_block and self._streams:
             self._flow.feed(self._reader.rest(response.text))
             bundle = {"text/markdown": for_notebook(self._flow.tail)}
-        self._begin_answer(self._generation)  # a long text is not kept three times while it is sent
+        self._begin_answer(self._reader.generation)  # a long text is not kept three times while it is sent
         if any(bundle.values()):
             self._outputs.settle(bundle, answer.metadata(response))

@@ -8,115 +8,47 @@ import shutil
 import sys
 import threading
 import uuid
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from llm_magic.display import markup
 from llm_magic.display.markup import Bundle
 
-if TYPE_CHECKING:
-    from IPython.core.interactiveshell import InteractiveShell
 
-
-class CellPublisher:
-    """The cell that runs now, as a place to publish to, later and from other threads, too.
+class CellOutputs:
+    """The outputs of the cell that runs now, later and from other threads, too; one of them is repainted.
 
     ipykernel 7 keeps the running cell in context variables, so a copy of the context stays with its cell. In
     ipykernel 6 the running cell is an attribute, so there the message is addressed by hand.
+
+    Attributes
+    ----------
+    captured
+        Whether outputs are collected (`%%capture`) and not sent to a front end.
+    alone
+        Whether the cell is one cell magic, which no other code of the cell shares the outputs with.
+    in_widget
+        Whether an `Output` widget takes the outputs, which knows no updates.
+    replaceable
+        False where an output cannot be replaced: then there are only outputs that stay.
+    count
+        Outputs so far.
+
     """
 
-    def __init__(self, shell: InteractiveShell) -> None:
-        self._publisher: Any = shell.display_pub
+    def __init__(self, shell: Any) -> None:
+        self._publisher = publisher = shell.display_pub
         self._thread = threading.get_ident()
         self._context = contextvars.copy_context()
-        self._parent: Any = getattr(self._publisher, "parent_header", None)
-        self._follows = hasattr(self._publisher, "set_thread_parent")
-        request = _request(shell)
-        self._source = str(request.get("content", {}).get("code", ""))
-        self._id = request.get("header", {}).get("msg_id", "")
-
-    @property
-    def captured(self) -> bool:
-        """Whether outputs are collected (`%%capture`) and not sent to a front end."""
-        return not hasattr(self._publisher, "pub_socket")
-
-    @property
-    def alone(self) -> bool:
-        """Whether the cell is one cell magic, which no other code of the cell shares the outputs with."""
-        return self._source.lstrip().startswith("%%llm")
-
-    @property
-    def in_widget(self) -> bool:
-        """Whether an `Output` widget takes the outputs, which knows no updates."""
-        widgets = sys.modules.get("ipywidgets.widgets.widget")
-        instances = getattr(widgets, "_instances", {})
-        return any(
-            getattr(widget, "msg_id", "") == self._id != "" for widget in list(getattr(instances, "values", list)())
-        )
-
-    def show(self, bundle: Bundle, metadata: dict[str, Any] | None = None, *, slot: str | None = None) -> None:
-        """Add an output; `slot` names it for `update`."""
-        self._publish("display_data", bundle, metadata, slot)
-
-    def update(self, bundle: Bundle, metadata: dict[str, Any] | None = None, *, slot: str) -> None:
-        """Replace the output of that name."""
-        self._publish("update_display_data", bundle, metadata, slot)
-
-    def clear(self) -> None:
-        """Remove the cell's outputs as soon as there is a new one."""
-        if self._here():
-            self._context.run(self._publisher.clear_output, True)
-        else:
-            self._send("clear_output", {"wait": True})
-
-    def _publish(self, kind: str, bundle: Bundle, metadata: dict[str, Any] | None, slot: str | None) -> None:
-        transient = {"display_id": slot} if slot else {}
-        if self._here():
-            self._context.run(
-                self._publisher.publish,
-                data=bundle,
-                metadata=metadata or {},
-                transient=transient,
-                update=kind == "update_display_data",
-            )
-        else:
-            self._send(kind, {"data": bundle, "metadata": metadata or {}, "transient": transient})
-
-    def _here(self) -> bool:
-        """Tell whether the publisher finds the cell by itself."""
-        return self._follows or self._thread == threading.get_ident() or self.captured
-
-    def _send(self, kind: str, content: dict[str, Any]) -> None:
-        session = self._publisher.session
-        message = session.msg(kind, content, parent=self._parent)
-        session.send(self._publisher.pub_socket, message, ident=self._publisher.topic)
-
-
-def _request(shell: InteractiveShell) -> dict[str, Any]:
-    """Return the front end's request that the kernel carries out now."""
-    kernel: Any = getattr(shell, "kernel", None)
-    request = kernel.get_parent() if kernel is not None else None
-    return request if isinstance(request, dict) else {}
-
-
-class Outputs:
-    """The outputs of one cell.
-
-    Parameters
-    ----------
-    cell
-        The cell.
-    repaints
-        False where an output cannot be replaced: then there are only outputs that stay.
-
-    """
-
-    def __init__(self, cell: CellPublisher, *, repaints: bool = True) -> None:
-        self._cell = cell
-        self._repaints = repaints
+        self._parent = getattr(publisher, "parent_header", None)
+        request = shell.kernel.get_parent() or {}
+        self.captured = not hasattr(publisher, "pub_socket")
+        self.alone = str(request.get("content", {}).get("code", "")).lstrip().startswith("%%llm")
+        self.in_widget = _in_widget(request.get("header", {}).get("msg_id"))
+        self.replaceable = not self.in_widget and not self.captured
+        self._finds_cell = self.captured or hasattr(publisher, "set_thread_parent")  # the publisher, on any thread
         self._slot: str | None = None
         self._holds_line = False
         self.count = 0
-        """Outputs so far."""
 
     @property
     def answers(self) -> bool:
@@ -125,39 +57,29 @@ class Outputs:
 
     def paint(self, bundle: Bundle, *, line: bool = False) -> None:
         """Replace what is repainted; a `line` is only about the wait and gives way to whatever follows."""
-        if not self._repaints:
+        if not self.replaceable:
             return
         self._holds_line = line
-        if self._slot is not None:
-            self._cell.update(bundle, slot=self._slot)
-        else:
-            self._slot = uuid.uuid4().hex
-            self._show(bundle, slot=self._slot)
+        replaces = self._slot is not None
+        self._slot = self._slot or uuid.uuid4().hex
+        self._show(bundle, {}, self._slot, replaces=replaces)
 
     def settle(self, bundle: Bundle, metadata: dict[str, Any] | None = None) -> None:
         """Make this an output that stays, in the place of what was repainted."""
-        if self._slot is not None:
-            self._cell.update(bundle, metadata, slot=self._slot)
-            self._slot = None
-        else:
-            self._show(bundle, metadata)
+        slot, self._slot = self._slot, None
+        self._show(bundle, metadata or {}, slot, replaces=slot is not None)
 
     def add(self, bundle: Bundle) -> None:
         """Add an output that stays and is not part of the answer."""
         if self._holds_line:
             self.settle(bundle)
         else:
-            self._show(bundle)
-
-    def _show(self, bundle: Bundle, metadata: dict[str, Any] | None = None, slot: str | None = None) -> None:
-        self._cell.show(bundle, metadata, slot=slot)
-        self.count += 1
+            self._show(bundle, {}, None, replaces=False)
 
     def drop_line(self) -> None:
         """Empty a line that nothing came to replace."""
         if self._slot is not None and self._holds_line:
-            self._cell.update({"text/plain": ""}, slot=self._slot)
-            self._slot = None
+            self.settle({"text/plain": ""})
 
     def leave(self) -> None:
         """Let what was repainted stay as it is."""
@@ -166,53 +88,63 @@ class Outputs:
 
     def clear(self) -> None:
         """Remove all outputs as soon as there is a new one."""
-        self._cell.clear()
+        self._send("clear_output", wait=True)
         self._slot = None
         self.count = 0
 
+    def _show(self, bundle: Bundle, metadata: dict[str, Any], slot: str | None, *, replaces: bool) -> None:
+        self.count += not replaces
+        kind = "update_display_data" if replaces else "display_data"
+        self._send(kind, data=bundle, metadata=metadata, transient={"display_id": slot} if slot else {})
+
+    def _send(self, kind: str, **content: Any) -> None:
+        publisher = self._publisher
+        if not self._finds_cell and self._thread != threading.get_ident():
+            message = publisher.session.msg(kind, content, parent=self._parent)
+            publisher.session.send(publisher.pub_socket, message, ident=publisher.topic)
+        elif kind == "clear_output":
+            self._context.run(publisher.clear_output, **content)
+        else:
+            self._context.run(publisher.publish, update=kind == "update_display_data", **content)
+
+
+def _in_widget(request: str | None) -> bool:
+    """Tell whether an `Output` widget takes what this request of the front end gives."""
+    widgets = getattr(sys.modules.get("ipywidgets.widgets.widget"), "_instances", None)
+    if not request or not widgets:
+        return False
+    return any(getattr(widget, "msg_id", "") == request for widget in list(widgets.values()))
+
 
 class ProgressLine:
-    """A line below a cell, or the last line of a terminal; nothing where nobody looks.
-
-    Parameters
-    ----------
-    shell
-        The IPython shell.
-
-    """
+    """A line below a cell, or the last line of a terminal; nothing where nobody looks."""
 
     def __init__(self, shell: Any) -> None:
-        self._outputs: Outputs | None = None
-        self._width = 0
-        if getattr(shell, "kernel", None) is not None:
-            cell = CellPublisher(shell)
-            self._outputs = Outputs(cell, repaints=not cell.in_widget and not cell.captured)
+        self._outputs = CellOutputs(shell) if getattr(shell, "kernel", None) is not None else None
         self._terminal = self._outputs is None and sys.stdout.isatty() and os.environ.get("TERM") != "dumb"
+        self._width = 0
 
     def say(self, text: str) -> None:
         """Show a line in the place of the last one."""
         if self._outputs is not None:
             self._outputs.paint(markup.quiet(text), line=True)
         elif self._terminal:
-            self._write(text)
+            line = " ".join(text.split())[: shutil.get_terminal_size().columns - 1]
+            sys.stdout.write(f"\r{line.ljust(self._width)}\r{line}")
+            sys.stdout.flush()
+            self._width = len(line)
 
     def end(self, bundle: Bundle | None = None) -> None:
         """Take the line away; `bundle` is shown in its place."""
         if self._outputs is None:
-            if self._terminal and self._width:
-                self._write("")
+            if self._width:
+                self.say("")
             if bundle is not None:
                 publish(bundle)
         elif bundle is None:
             self._outputs.drop_line()
         else:
             self._outputs.add(bundle)
-
-    def _write(self, text: str) -> None:
-        line = " ".join(text.split())[: shutil.get_terminal_size().columns - 1]
-        sys.stdout.write(f"\r{line.ljust(self._width)}\r{line}")
-        sys.stdout.flush()
-        self._width = len(line)
 
 
 def publish(bundle: Bundle) -> None:

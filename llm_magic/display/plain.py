@@ -5,22 +5,13 @@ from __future__ import annotations
 import sys
 
 from llm_magic.display import answer, markup
-from llm_magic.display.view import DraftReader, ValueSoFar
+from llm_magic.display.answer import DraftReader, ValueSoFar
 from llm_magic.draft import Draft
 from llm_magic.response import Response
 
 
 class PlainView:
-    """Writes text without any control codes.
-
-    Parameters
-    ----------
-    show
-        `markdown`, `text`, `code`, `json` or `none`; only `markdown` and `text` are written as they arrive.
-    streams
-        False: the answer is written when it is complete.
-
-    """
+    """Writes text without any control codes; as it arrives where it `streams` and is to be shown as it is."""
 
     wait = 1.0
 
@@ -28,7 +19,6 @@ class PlainView:
         self._show = show
         self._streams = streams and show in {"markdown", "text"}
         self._reader = DraftReader()
-        self._generation = 0
         self._ends_line = True
 
     def begin(self, title: str) -> None:
@@ -46,9 +36,9 @@ class PlainView:
         self._streams = self._streams and value is None and len(draft.indexes) <= 1
         if not self._streams:
             return
-        if draft.generation != self._generation:
+        if draft.generation != self._reader.generation:
             self._end_line()
-            self._generation, self._reader = draft.generation, DraftReader()
+            self._reader = DraftReader(draft.generation)
         self._write(self._reader.read(draft))
 
     def finish(self, response: Response, footer: str) -> None:
@@ -64,18 +54,15 @@ class PlainView:
 
     def _answer(self, response: Response) -> None:
         if self._show != "none":
-            self._write_answer(response)
+            if self._streams and answer.is_text(response):
+                self._write(self._reader.rest(response.text))
+            else:
+                self._end_line()
+                self._write(answer.as_text(response, self._show))
+            self._end_line()
         marked = markup.marks(response)
         if marked is not None:
             self.note(marked["text/plain"])
-
-    def _write_answer(self, response: Response) -> None:
-        if self._streams and answer.is_text(response):
-            self._write(self._reader.rest(response.text))
-        else:
-            self._end_line()
-            self._write(answer.as_text(response, self._show))
-        self._end_line()
 
     def _write(self, text: str) -> None:
         if text:
@@ -85,6 +72,4 @@ class PlainView:
 
     def _end_line(self) -> None:
         if not self._ends_line:
-            sys.stdout.write("\n")
-            sys.stdout.flush()
-        self._ends_line = True
+            self._write("\n")

@@ -48,14 +48,7 @@ def enough(outputs: int) -> int:
 
 
 class Pace:
-    """Decides when a tail is due for its next repaint.
-
-    Parameters
-    ----------
-    repaints
-        Repaints a second, at most.
-
-    """
+    """Decides when a tail is due for its next repaint: at most `repaints` times a second."""
 
     def __init__(self, repaints: float) -> None:
         self._shortest = 1.0 / repaints
@@ -76,10 +69,6 @@ class Pace:
         self._last = now
         self._spent += size + ENVELOPE
 
-    def wait(self, now: float) -> None:
-        """Count from now, for something else has just been painted."""
-        self._last = now
-
 
 class StreamingOutputs:
     r"""Divides an answer into outputs.
@@ -95,17 +84,14 @@ class StreamingOutputs:
         self._waiting: list[str] = []  # finished blocks that are no output yet
         self._waiting_length = 0
         self._shed = 0  # characters of the tail, a long code block, that are outputs already
-        self._opener = ""  # the line that opened that block
+        self._opener = ""  # the line that opened that block, where some of it is
 
     def feed(self, text: str) -> None:
         """Take more text."""
         for block in self._splitter.feed(text):
-            rest = block
-            if self._shed:
-                rest = self._opener + block[self._shed :]
-                self._shed = 0
-            self._waiting.append(rest)
-            self._waiting_length += len(rest)
+            self._waiting.append(self._opener + block[self._shed :])
+            self._waiting_length += len(self._waiting[-1])
+            self._opener, self._shed = "", 0
 
     @property
     def length(self) -> int:
@@ -115,9 +101,7 @@ class StreamingOutputs:
     @property
     def tail(self) -> str:
         """What is to be repainted."""
-        tail = self._splitter.tail
-        rest = self._opener + tail[self._shed :] if self._shed else tail
-        return "".join(self._waiting) + rest
+        return "".join(self._waiting) + self._opener + self._splitter.tail[self._shed :]
 
     def settled(self, outputs: int) -> list[str]:
         """Return the texts of the next outputs that stay, where the cell has so many.
@@ -148,8 +132,7 @@ class StreamingOutputs:
         end = tail.rfind("\n") + 1
         if end <= max(self._shed, len(opener)):
             return []
-        begun = self._opener if self._shed else ""
-        text = "".join(self._waiting) + begun + tail[self._shed : end] + self._splitter.closing
+        text = "".join([*self._waiting, self._opener, tail[self._shed : end], self._splitter.closing])
         self._waiting.clear()
         self._waiting_length = 0
         self._shed, self._opener = end, opener

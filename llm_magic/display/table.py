@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import enum
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from html import escape
 from itertools import islice
 from typing import Any
 
 from llm_magic.display.markup import Bundle, shortened
-from llm_magic.records import record_of
+from llm_magic.records import Records, record_of, records_of
 
 MAX_ROWS = 200
 """Rows of a table that are shown; how many there are is said."""
@@ -35,7 +35,8 @@ def shown(value: Any, *, widest: int = _WIDEST) -> Bundle:
     fields = record_of(value)
     if fields is not None:
         return _fields(fields)
-    return {"text/plain": _text(value), "text/html": f"<pre>{escape(_text(value))}</pre>"}
+    text = _text(value)
+    return {"text/plain": text, "text/html": f"<pre>{escape(text)}</pre>"}
 
 
 def is_structured(value: Any) -> bool:
@@ -43,37 +44,33 @@ def is_structured(value: Any) -> bool:
     return record_of(value) is not None or (isinstance(value, _SEQUENCES) and len(value) > 0)
 
 
-def _records(value: Any) -> list[Mapping[str, Any]] | None:
-    """Return a sequence of records or of scalars as the rows that are shown; None where the value is no sequence."""
+def _records(value: Any) -> Records | None:
+    """Return the rows that are shown of a sequence of records or of scalars; None where the value is no sequence."""
     if not isinstance(value, _SEQUENCES) or hasattr(value, "_asdict") or not value:
         return None
     items = list(islice(value, MAX_ROWS))
-    rows: list[Mapping[str, Any]] = [row for row in map(record_of, items) if row is not None]
-    return rows if len(rows) == len(items) else [{"value": item} for item in items]
+    return records_of(items) or Records(("value",), tuple((item,) for item in items))
 
 
-def _table(rows: Sequence[Mapping[str, Any]], count: int, widest: int = _WIDEST) -> Bundle:
-    columns = list(dict.fromkeys(name for row in rows for name in row))
-    cells = [[_text(row[name]) if name in row else "" for name in columns] for row in rows]
-    numeric = [all(_is_number(row.get(name)) for row in rows) for name in columns]
-    more = f"… {count:,} rows in all" if count > len(rows) else ""
-    aligns = [_RIGHT if right else _LEFT for right in numeric]
-    head = "".join(f'<th scope="col" {align}>{escape(name)}</th>' for name, align in zip(columns, aligns, strict=True))
-    body = "".join(
-        "<tr>" + "".join(f"<td {align}>{escape(text)}</td>" for text, align in zip(row, aligns, strict=True)) + "</tr>"
-        for row in cells
-    )
-    html = f"<table><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table>" + (f"<p>{more}</p>" if more else "")
-    lines = [[shortened(text, widest) for text in row] for row in [columns, *cells]]
-    widths = [max(len(row[number]) for row in lines) for number in range(len(columns))]
-    plain = [
-        "  ".join(
-            text.rjust(width) if right else text.ljust(width)
-            for text, width, right in zip(row, widths, numeric, strict=True)
-        ).rstrip()
-        for row in lines
-    ]
-    return {"text/plain": "\n".join([*plain, *([more] if more else [])]), "text/html": html}
+def _table(records: Records, count: int, widest: int = _WIDEST) -> Bundle:
+    html: list[list[str]] = []  # by column
+    plain: list[list[str]] = []
+    for name, column in zip(records.columns, zip(*records.rows, strict=True), strict=True):
+        right = all(map(_is_number, column))
+        align = _RIGHT if right else _LEFT
+        texts = [_text(item) for item in column]
+        cells = [f"<td {align}>{escape(text)}</td>" for text in texts]
+        html.append([f'<th scope="col" {align}>{escape(name)}</th>', *cells])
+        lines = [shortened(text, widest) for text in (name, *texts)]
+        width = max(map(len, lines))
+        plain.append([line.rjust(width) if right else line.ljust(width) for line in lines])
+    rows = [f"<tr>{''.join(row)}</tr>" for row in zip(*html, strict=True)]
+    page = f"<table><thead>{''.join(rows[:1])}</thead><tbody>{''.join(rows[1:])}</tbody></table>"
+    text = "\n".join("  ".join(row).rstrip() for row in zip(*plain, strict=True))
+    if count > len(records.rows):
+        more = f"… {count:,} rows in all"
+        page, text = f"{page}<p>{more}</p>", f"{text}\n{more}"
+    return {"text/plain": text, "text/html": page}
 
 
 def _fields(fields: Mapping[str, Any]) -> Bundle:
@@ -90,7 +87,7 @@ def _fields(fields: Mapping[str, Any]) -> Bundle:
 def _nested(value: Any) -> str:
     """Return the HTML of a value inside of another: records in it are tables of their own."""
     records = _records(value)
-    if records is not None and "value" not in records[0]:
+    if records is not None and "value" not in records.columns:
         return _table(records, len(value))["text/html"]
     inner = record_of(value)
     return _fields(inner)["text/html"] if inner else escape(_text(value)).replace("\n", "<br>")
@@ -100,15 +97,15 @@ def _text(value: Any) -> str:
     """Return a value in one cell of a table."""
     if value is None:
         return ""
-    if isinstance(value, str):
-        return value
     if isinstance(value, enum.Enum):
         return _text(value.value)
-    if isinstance(value, _SEQUENCES) and not hasattr(value, "_asdict"):
-        simple = not any(isinstance(item, _SEQUENCES) or record_of(item) is not None for item in value)
-        return ", ".join(_text(item) for item in value) if simple else json.dumps(_plain(value), ensure_ascii=False)
-    fields = record_of(value)
-    return str(value) if fields is None else json.dumps(_plain(value), ensure_ascii=False)
+    is_record = record_of(value) is not None
+    if isinstance(value, _SEQUENCES) and not is_record:
+        if not any(isinstance(item, _SEQUENCES) or record_of(item) is not None for item in value):
+            return ", ".join(map(_text, value))
+    elif not is_record:
+        return str(value)
+    return json.dumps(_plain(value), ensure_ascii=False)
 
 
 def _plain(value: Any) -> Any:

@@ -11,8 +11,8 @@ from rich.segment import Segment
 from rich.text import Text
 
 from llm_magic.display import answer, markup, table
+from llm_magic.display.answer import DraftReader, ValueSoFar
 from llm_magic.display.blocks import Splitter
-from llm_magic.display.view import DraftReader, ValueSoFar
 from llm_magic.draft import Draft
 from llm_magic.response import Response
 
@@ -53,28 +53,22 @@ class TerminalView:
         self._live: Live | None = None
         self._line = ""
         self._runs = 0
-        self._painted_at = float("-inf")
-        self._took = 0.0
+        self._due = float("-inf")  # when the next repaint may be
         self._begin_answer(0)
 
     def _begin_answer(self, generation: int) -> None:
-        self._generation = generation
+        self._reader = DraftReader(generation)
         self._splitter = Splitter()
-        self._reader = DraftReader()
+        self._by_block = self._show in {"markdown", "text"}
         self._printed = False
         self._reasoned = False
         self._dirty = False
         self._value: ValueSoFar | None = None
-        self._several = False
 
     @property
     def wait(self) -> float:
         """Seconds after which `update` should be called again."""
-        return max(0.005, self._painted_at + self._interval - self._clock()) if self._dirty else 1.0
-
-    @property
-    def _interval(self) -> float:
-        return max(self._shortest, 4 * self._took)
+        return max(0.005, self._due - self._clock()) if self._dirty else 1.0
 
     def begin(self, title: str) -> None:
         """Begin; nothing is shown before there is something to say."""
@@ -93,31 +87,30 @@ class TerminalView:
         """Show what is new."""
         if not self._streams:
             return
-        if draft.generation != self._generation:
+        if draft.generation != self._reader.generation:
             self._print_tail()
             self._begin_answer(draft.generation)
         for run in draft.tool_runs[self._runs :]:
             self._print(Text(markup.tool_run(run)["text/plain"], "dim"))
-        self._runs = len(draft.tool_runs)
-        self._line = self._waits_for(draft)
+            self._runs += 1
         fresh = self._reader.read(draft)
+        self._line = "" if self._reader.length else answer.called(draft)
+        if not self._reader.length and not self._line and draft.reasoning:
+            self._line = f"reasoning, {draft.seconds:.0f} s …"
         if self._show == "none" or (not self._reader.length and not self._line):
             return
         self._dirty = self._dirty or self._reader.grew or bool(self._line)
         if self._reader.length and draft.reasoning and not self._reasoned:
             self._reasoned = True
             self._print(Text(markup.reasoning_line(draft.reasoning), "dim"))
-        self._value, self._several = value, len(draft.indexes) > 1
-        if self._flows:
+        self._value = value
+        if value is not None or len(draft.indexes) > 1:
+            self._by_block = False
+        if self._by_block:
             for block in self._splitter.feed(fresh):
                 self._print_block(block)
-        if self._clock() >= self._painted_at + self._interval:
+        if self._clock() >= self._due:
             self._paint()
-
-    @property
-    def _flows(self) -> bool:
-        """Whether the answer is printed block by block."""
-        return self._value is None and not self._several and self._show in {"markdown", "text"}
 
     def finish(self, response: Response, footer: str) -> None:
         """Print the rest of the answer, and the footer."""
@@ -129,33 +122,24 @@ class TerminalView:
         """Print what had arrived."""
         self._end(response)
 
-    def _waits_for(self, draft: Draft) -> str:
-        if draft.length:
-            return ""
-        return answer.called(draft) or (f"reasoning, {draft.seconds:.0f} s …" if draft.reasoning else "")
-
     # Printing
 
     def _end(self, response: Response | None) -> None:
         self._line = ""
         if response is not None and self._show != "none":
-            if self._flows and self._reader.length and answer.is_text(response):
+            if self._by_block and self._reader.length and answer.is_text(response):
                 for block in self._splitter.feed(self._reader.rest(response.text)):
                     self._print_block(block)
                 self._print_tail()
             else:
                 self._stop()
-                self._console.print(self._final(response))
+                text = answer.as_text(response, self._show)
+                whole = self._show == "markdown" and answer.is_text(response)
+                self._console.print(_rendered(text) if whole else Text(text.removesuffix("\n")))
         self._stop()
         marked = markup.marks(response) if response is not None else None
         if marked is not None:
             self._console.print(Text(marked["text/plain"], "yellow"))
-
-    def _final(self, response: Response) -> RenderableType:
-        """Return an answer that was not printed block by block."""
-        text = answer.as_text(response, self._show)
-        whole = self._show == "markdown" and answer.is_text(response)
-        return self._rendered(text) if whole else Text(text.removesuffix("\n"))
 
     def _print_block(self, block: str) -> None:
         if not block.strip():
@@ -166,7 +150,7 @@ class TerminalView:
         if self._printed:
             self._print("")
         self._printed = True
-        self._print(self._rendered(block))
+        self._print(_rendered(block))
 
     def _print_tail(self) -> None:
         tail = self._splitter.tail
@@ -187,8 +171,8 @@ class TerminalView:
             self._live = Live(console=self._console, auto_refresh=False, transient=True, vertical_overflow="crop")
             self._live.start()
         self._live.update(_Window(self._tail()), refresh=True)
-        self._painted_at = self._clock()
-        self._took = self._painted_at - begun
+        ended = self._clock()
+        self._due = ended + max(self._shortest, 4 * (ended - begun))
         self._dirty = False
 
     def _tail(self) -> RenderableType:
@@ -197,12 +181,12 @@ class TerminalView:
         value = self._value() if self._value is not None else None
         if value is not None:
             return Text(table.shown(value)["text/plain"])
-        if not self._flows:
+        if not self._by_block:
             return Text(f"{self._reader.length:,} characters …", "dim")
         tail = self._splitter.tail
         if self._show == "text":
             return Text(tail)
-        return Group("", self._rendered(tail)) if self._printed else self._rendered(tail)
+        return Group("", _rendered(tail)) if self._printed else _rendered(tail)
 
     def _stop(self) -> None:
         if self._live is not None:
@@ -210,10 +194,11 @@ class TerminalView:
             self._live.stop()
             self._live = None
 
-    def _rendered(self, text: str) -> RenderableType:
-        from rich.markdown import Markdown  # which takes longer to import than all the rest
 
-        return Markdown(text)
+def _rendered(text: str) -> RenderableType:
+    from rich.markdown import Markdown  # which takes longer to import than all the rest
+
+    return Markdown(text)
 
 
 class _Window:

@@ -13,7 +13,7 @@ from __future__ import annotations
 import re
 from html import unescape
 
-from llm_magic.markdown.fences import OPENING, closing, fence_for
+from llm_magic.markdown.fences import CodeBlock, code_blocks, fenced
 
 _ELEMENTS = (
     "abbr b blockquote br caption center cite code dd del details div dl dt em h1 h2 h3 h4 h5 h6 hr i ins kbd li mark "
@@ -36,6 +36,7 @@ _INLINE = re.compile(
     rf"|{_TARGET}",
     re.IGNORECASE,
 )
+_TEXT_BELOW = re.compile(r"\n[^\S\n]*\S")
 _SCHEMES = frozenset({"http", "https", "mailto", "ftp", "ftps", "tel", "attachment"})
 
 
@@ -48,20 +49,16 @@ def sanitize(text: str) -> str:
     """
     if not _dangerous(text):
         return text
-    lines = re.sub(r"\r\n?", "\n", text).split("\n")
+    text = re.sub(r"\r\n?", "\n", text)
     written: list[str] = []
-    prose: list[str] = []
     at = 0
-    while at < len(lines):
-        opened = OPENING.match(lines[at])
-        if opened is None:
-            prose.append(lines[at])
-            at += 1
-            continue
-        written += _prose(prose)
-        prose = []
-        at = _write_code(lines, at, opened, written)
-    return "\n".join(written + _prose(prose))
+    for block in code_blocks(text):
+        written.append(_INLINE.sub(_written, text[at : block.start]))
+        line_before = "".join(written[-2:]).removesuffix("\n").rpartition("\n")[2]
+        apart = "\n" if line_before.strip() and not block.before else ""
+        written.append(apart + _code(block, text))
+        at = block.end
+    return "".join(written) + _INLINE.sub(_written, text[at:])
 
 
 def _dangerous(text: str) -> bool:
@@ -73,14 +70,11 @@ def _dangerous(text: str) -> bool:
         if found["target"] is not None:
             if not _leads_to_the_web(found["target"]):
                 return True
-        elif found["begin"] is not None and (found.start() < last or _begins_line(text, found.start())):
-            return True
+        elif (at := found.start("begin")) >= 0:
+            line_so_far = text[text.rfind("\n", 0, at) + 1 : at]
+            if at < last or not re.search(r"\w", line_so_far):
+                return True
     return False
-
-
-def _begins_line(text: str, at: int) -> bool:
-    line = text[text.rfind("\n", 0, at) + 1 : at]
-    return not re.search(r"\w", line)
 
 
 def _leads_to_the_web(target: str) -> bool:
@@ -88,10 +82,6 @@ def _leads_to_the_web(target: str) -> bool:
     plain = re.sub(r"[\x00-\x20\x7f-\xa0\\]", "", unescape(unescape(target))).lower()
     scheme, colon, _ = re.split(r"[/?#]", plain, maxsplit=1)[0].partition(":")
     return not colon or scheme in _SCHEMES or re.fullmatch(r"[a-z][a-z0-9+.-]*", scheme) is None
-
-
-def _prose(lines: list[str]) -> list[str]:
-    return [_INLINE.sub(_written, "\n".join(lines))] if lines else []
 
 
 def _written(found: re.Match[str]) -> str:
@@ -108,22 +98,12 @@ def _written(found: re.Match[str]) -> str:
     return text if _leads_to_the_web(found["target"]) else f"{found['before']}#{found['target']}"
 
 
-def _write_code(lines: list[str], at: int, opened: re.Match[str], written: list[str]) -> int:
-    """Write the fenced code that begins at a line, and return where the text goes on."""
-    prefix, closes = opened["before"], closing(opened)
-    end = next((number for number in range(at + 1, len(lines)) if closes.match(lines[number])), len(lines))
-    code = lines[at + 1 : end]
-    if prefix:
-        inside = [re.sub(rf"^[ \t>]{{0,{len(prefix)}}}", "", line) for line in code]
-        written.append(f"{prefix}<pre><code>{_encoded(chr(10).join(inside))}</code></pre>")
-    else:
-        fence = fence_for("\n".join(code))
-        if written and written[-1].rsplit("\n", 1)[-1].strip():
-            written.append("")
-        written += [fence + re.sub(r"[^\w+#.-].*", "", opened["info"]), *code, fence]
-        if end + 1 < len(lines) and lines[end + 1].strip():
-            written.append("")
-    return end + 1
+def _code(block: CodeBlock, text: str) -> str:
+    """Return fenced code of a text so that all readers agree on where it begins and ends."""
+    if block.before:
+        return f"{block.before}<pre><code>{_encoded(block.code.removesuffix(chr(10)))}</code></pre>"
+    code = fenced(block.code, re.sub(r"[^\w+#.-].*", "", block.info))
+    return code if _TEXT_BELOW.match(text, block.end) else code.removesuffix("\n")
 
 
 def _encoded(text: str) -> str:

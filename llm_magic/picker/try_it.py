@@ -10,7 +10,7 @@ from llm_magic.display.markup import MARKS
 from llm_magic.picker import markup
 
 if TYPE_CHECKING:
-    from llm_magic.display import ValueSoFar
+    from llm_magic.display.answer import ValueSoFar
     from llm_magic.draft import Draft
     from llm_magic.response import Response
 

@@ -11,7 +11,7 @@ from llm_magic import display
 from llm_magic.config.settings import Settings
 from llm_magic.draft import Draft
 from llm_magic.events import Finished, ReasoningDelta, TextDelta, Usage, UsageReport
-from llm_magic.markdown.maths import with_dollars
+from llm_magic.markdown import with_dollars
 
 TEXTS: dict[str, str] = {}
 

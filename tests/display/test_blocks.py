@@ -9,7 +9,14 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from markdown_it import MarkdownIt
 
-from llm_magic.display.blocks import Splitter, split
+from llm_magic.display.blocks import Splitter
+
+
+def split(text: str) -> tuple[list[str], str]:
+    """Return the finished blocks of a text, and its tail."""
+    splitter = Splitter()
+    return splitter.feed(text), splitter.tail
+
 
 WHOLE = {
     "fence": "```python\nx = 1\n\n# not a title\n\n- not a list\n```\n",

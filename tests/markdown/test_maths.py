@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from llm_magic.markdown.maths import with_dollars
+from llm_magic.markdown import with_dollars
 
 CASES = {
     r"a \( x \) b": "a $x$ b",
