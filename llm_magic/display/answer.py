@@ -22,8 +22,8 @@ class DraftReader:
 
     def __init__(self, generation: int = 0) -> None:
         self.generation = generation
-        """That of the draft; another one is read by another reader."""
-        self._buffer: TextBuffer | None = None  # that of the draft, once it is read
+        """That of the draft; each one is read to its end, also when the draft is further."""
+        self._buffer = TextBuffer()  # that of the draft
         self._position = 0  # in it
         self._read = 0  # characters of it
         self.length = 0
@@ -33,16 +33,13 @@ class DraftReader:
 
     @property
     def text(self) -> str:
-        """The text of the first answer, after a restart still the one that was read."""
-        return str(self._buffer or "")
+        """The text of the first answer."""
+        return str(self._buffer)
 
     def read(self, draft: Draft) -> str:
         """Return what the first answer has more than at the last call."""
-        buffer = draft.buffer()
-        if self._buffer is not None and buffer is not self._buffer:
-            return ""  # another round has begun meanwhile: the view begins anew at its next update
-        self._buffer = buffer
-        fresh, self._position = buffer.read(self._position)
+        self._buffer = draft.buffer(0, self.generation)
+        fresh, self._position = self._buffer.read(self._position)
         self._read += len(fresh)
         length = draft.length
         self.grew, self.length = length != self.length, length

@@ -99,9 +99,12 @@ class NotebookView:
         """Show what is new, unless it is too early for that."""
         if not self._streams:
             return
-        if draft.generation != self._reader.generation:
+        while self._reader.generation != draft.generation:
+            rest = self._reader.read(draft)
+            if self._by_block:
+                self._flow.feed(rest)
             self._put_aside()
-            self._begin_answer(draft.generation)
+            self._begin_answer(self._reader.generation + 1)
         for run in draft.tool_runs[self._runs :]:
             self._fold(markup.tool_run(run))
             self._runs += 1

@@ -36,9 +36,10 @@ class PlainView:
         self._streams = self._streams and value is None and len(draft.indexes) <= 1
         if not self._streams:
             return
-        if draft.generation != self._reader.generation:
+        while self._reader.generation != draft.generation:
+            self._write(self._reader.read(draft))
             self._end_line()
-            self._reader = DraftReader(draft.generation)
+            self._reader = DraftReader(self._reader.generation + 1)
         self._write(self._reader.read(draft))
 
     def finish(self, response: Response, footer: str) -> None:

@@ -87,9 +87,12 @@ class TerminalView:
         """Show what is new."""
         if not self._streams:
             return
-        if draft.generation != self._reader.generation:
+        while self._reader.generation != draft.generation:
+            rest = self._reader.read(draft)
+            for block in self._splitter.feed(rest) if self._by_block and value is None else ():
+                self._print_block(block)
             self._print_tail()
-            self._begin_answer(draft.generation)
+            self._begin_answer(self._reader.generation + 1)
         for run in draft.tool_runs[self._runs :]:
             self._print(Text(markup.tool_run(run)["text/plain"], "dim"))
             self._runs += 1

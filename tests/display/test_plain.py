@@ -70,3 +70,14 @@ def test_what_had_arrived_stays(capsys: pytest.CaptureFixture[str]) -> None:
     view.fail(draft.response())
     out, err = capsys.readouterr()
     assert (out, err) == ("half\n", "Interrupted.\n")
+
+
+def test_a_view_that_is_behind_shows_every_round(capsys: pytest.CaptureFixture[str]) -> None:
+    draft, view = Draft(), PlainView("text")
+    view.update(draft)
+    for text in ("First.", "Second."):
+        draft.add(TextDelta(text))
+        draft.add(Restarted("tools"))
+    draft.add(TextDelta("Third."))
+    view.update(draft)
+    assert capsys.readouterr().out == "First.\nSecond.\nThird."
