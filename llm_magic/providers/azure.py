@@ -42,6 +42,7 @@ class AzureProvider(Provider):
 
     kind = "azure"
     standard_key = "AZURE_OPENAI_API_KEY"
+    of_its_host = Provider.of_its_host | {"azure_ad_token_env", "azure_ad_token_provider"}
 
     azure_endpoint = Unicode("", help="Address of the resource: https://NAME.openai.azure.com.").tag(config=True)
     api_version = Unicode("", help="Version of the classic API, such as 2024-10-21; empty or v1 for the v1 API.").tag(
@@ -210,13 +211,6 @@ class AzureProvider(Provider):
         if not self.static_models():
             await self.prepare(lambda _: None)
         return await super().list_models(refresh, patience=patience)
-
-    def anonymous(self, values: dict[str, Any]) -> dict[str, Any]:
-        """Return what of the settings may be used with another host: no token either."""
-        kept = super().anonymous(values)
-        return {
-            name: value for name, value in kept.items() if name not in {"azure_ad_token_env", "azure_ad_token_provider"}
-        }
 
     def copy_at(self, base_url: str, values: dict[str, Any]) -> Provider:
         """Return a provider for another resource's address, or for a base URL that ends in its API's path."""

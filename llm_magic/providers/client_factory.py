@@ -12,7 +12,6 @@ import os
 import ssl
 import sys
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -31,21 +30,10 @@ CONNECT_SECONDS = 10.0
 """Longest wait for a connection: a host that drops packets must not take the whole timeout, seven times over."""
 
 
-@dataclass(frozen=True, slots=True)
-class OwnClient:
-    """A client that was made here; `owned` says whether its HTTP client is ours to close, too."""
+def make_client(construct: Construct, recipe: Mapping[str, Any], name: str, where: str) -> tuple[AsyncOpenAI, bool]:
+    """Return the client of the provider `name`, made from its recipe, and whether it is ours to close.
 
-    client: AsyncOpenAI
-    owned: bool = True
-
-    async def aclose(self) -> None:
-        """Close it, if it is ours."""
-        if self.owned:
-            await self.client.close()
-
-
-def make_client(construct: Construct, recipe: Mapping[str, Any], name: str, where: str) -> OwnClient:
-    """Return the client of the provider `name`, made from its recipe; `where` is its class, for errors.
+    `where` is the provider's class, for errors.
 
     Raises
     ------
@@ -77,7 +65,7 @@ def make_client(construct: Construct, recipe: Mapping[str, Any], name: str, wher
             client = without_environment(construct, arguments, recipe)
     except (openai.OpenAIError, ValueError, TypeError) as error:
         raise ConfigurationError(f"The client of {name} cannot be made: {error}") from error
-    return OwnClient(client, owned)
+    return client, owned
 
 
 def without_environment(construct: Construct, arguments: dict[str, Any], recipe: Mapping[str, Any]) -> AsyncOpenAI:
