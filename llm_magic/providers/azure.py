@@ -73,7 +73,7 @@ class AzureProvider(Provider):
     @validate("azure_ad_token_provider")
     def _check_token_provider(self, proposal: Any) -> Any:
         value = proposal["value"]
-        if isinstance(value, str) and value and not credentials.is_import_string(value):
+        if isinstance(value, str) and value and not credentials.IMPORT.fullmatch(value):
             raise ConfigurationError(
                 f"{type(self).__name__}.azure_ad_token_provider is no import string.",
                 'Write "module:function"; a token itself does not stand in configuration.',
@@ -127,24 +127,19 @@ class AzureProvider(Provider):
             return credentials.key("AZURE_OPENAI_AD_TOKEN", f"{where}_env")
         return None
 
+    def key(self) -> Secret | credentials.SecretCallable | None:
+        """Return the key; None where there is a token."""
+        return super().key() if self.token() is None else None
+
     def recipe(self) -> dict[str, Any]:
         """Return all that the client is made from."""
-        token = self.token()
-        recipe = super().recipe() if token is None else self._without_key()
+        token, recipe = self.token(), super().recipe()
         classic = bool(self.version)
         if classic and isinstance(recipe["api_key"], credentials.SecretCallable):
             recipe["api_key"] = self._asked  # the classic client of 2.x asks no callable for a key: `prepare` does
         if not classic and token is not None:
             recipe["api_key"], token = token, None
         return recipe | {"api_version": self.version, "token": token}
-
-    def _without_key(self) -> dict[str, Any]:
-        """Return the recipe where no key is looked for, because there is a token."""
-        before, self.keyless = self.keyless, True
-        try:
-            return super().recipe()
-        finally:
-            self.keyless = before
 
     def construct(self, arguments: dict[str, Any], recipe: Mapping[str, Any]) -> AsyncOpenAI:
         """Return the SDK's client: OpenAI's for v1, Azure's for the classic API."""
@@ -169,10 +164,9 @@ class AzureProvider(Provider):
 
     async def prepare(self, report: Callable[[str], None]) -> None:  # noqa: ARG002 - nothing takes long
         """Ask for the key of the classic API, where it has to be asked for."""
-        if self.version and self.token() is None:
-            key = self.key()
-            if isinstance(key, credentials.SecretCallable):
-                self._asked = Secret(await key())
+        key = self.key() if self.version else None
+        if isinstance(key, credentials.SecretCallable):
+            self._asked = Secret(await key())
 
     def key_hint(self) -> str:
         """Say which of the credentials was used."""

@@ -150,14 +150,7 @@ class Provider(Configurable):
 
     @classmethod
     def check_names(cls, given: Mapping[str, Any], where: str) -> None:
-        """Refuse settings that this class has not.
-
-        Raises
-        ------
-        ConfigurationError
-            Names the close match, and for a key what to write instead.
-
-        """
+        """Refuse settings that this class has not: ConfigurationError names the close match."""
         known = cls.class_traits(config=True)
         for setting in given:
             if setting in known:
@@ -200,15 +193,7 @@ class Provider(Configurable):
     @validate("default_headers")
     def _check_headers(self, proposal: Any) -> dict[str, str]:
         headers: dict[str, str] = proposal["value"]
-        where = f"{type(self).__name__}.default_headers"
-        for header, value in headers.items():
-            if references.variable_of(value) is None:
-                if references.is_secret_header(header):
-                    raise ConfigurationError(
-                        f"{where}: {header} carries a secret, and secrets do not stand in configuration.",
-                        f'Use headers_env = {{"{header}": "NAME_OF_A_VARIABLE"}}.',
-                    )
-                credentials.check_header(header, value, where)
+        references.check_headers(headers, f"{type(self).__name__}.default_headers", written=True)
         return headers
 
     def read(self, trait: str) -> Any:
@@ -234,8 +219,7 @@ class Provider(Configurable):
             name = references.variable_of(name) or name
             secret = references.variable(name, where, openai=self.sends_openai_values)
             headers[header] = Secret(f"{prefix} {secret}" if prefix else secret)
-        for header, value in headers.items():
-            credentials.check_header(header, value, f"{type(self).__name__} headers")
+        references.check_headers(headers, f"{type(self).__name__} headers")
         return headers
 
     @property
@@ -244,14 +228,7 @@ class Provider(Configurable):
         return False
 
     def url(self) -> str:
-        """Return the base URL in force.
-
-        Raises
-        ------
-        ConfigurationError
-            There is none, or it is no URL.
-
-        """
+        """Return the base URL in force; raises ConfigurationError where there is none, or it is no URL."""
         url = str(self.read("base_url") or self.standard_url).strip()
         if not url:
             raise ConfigurationError(
@@ -307,13 +284,7 @@ class Provider(Configurable):
         """Return the client, made at first use and made anew when a setting or a variable has changed.
 
         It belongs to the event loop that uses it first. Clients that were replaced stay open until `aclose`:
-        cells in the background may still use them.
-
-        Raises
-        ------
-        ConfigurationError
-            A setting or a variable is missing or wrong.
-
+        cells in the background may still use them. Raises ConfigurationError where a setting or a variable is wrong.
         """
         recipe = self.recipe()
         if self._client is None or recipe != self._recipe:
@@ -356,7 +327,7 @@ class Provider(Configurable):
         """Return the model's context in tokens, where the server's list told it."""
         cards = {item.id: item for item in self._cards or ()}
         found = cards.get(model)
-        if found is not None and found.context is None and found.parent:  # an adapter has its base model's
+        if found is not None and found.context is None:  # an adapter has its base model's
             found = cards.get(found.parent)
         return found.context if found is not None else None
 
@@ -427,11 +398,7 @@ class Provider(Configurable):
     ) -> Preview:
         """Return the request as `exchange` would send it; nothing is sent.
 
-        Raises
-        ------
-        UnsupportedError
-            The provider sends by code of its own.
-
+        Raises UnsupportedError where the provider sends by code of its own.
         """
         if self.own_backend:
             raise UnsupportedError(
@@ -467,8 +434,8 @@ class Provider(Configurable):
             return static
         self.client()  # which forgets the models where it is made anew
         if self._cards is None or refresh:
-            await self.ask_for_models(patience, None if patience is None else 0)
-        return list(self._cards or ())
+            return list(await self.ask_for_models(patience, None if patience is None else 0))
+        return list(self._cards)
 
     def static_models(self) -> list[ModelCard]:
         """Return the models that are listed without asking; empty where the server is to be asked."""
@@ -478,13 +445,9 @@ class Provider(Configurable):
         """Ask the server for its models, whatever the configuration says, and keep them; arguments as of `exchange`."""
         from llm_magic.wire import models
 
-        client, origin = self.client(), self.origin()
-        self.keep_cards(await models.list_models(client, origin, timeout=timeout, max_retries=max_retries))
-        return self._cards or ()
-
-    def keep_cards(self, raw: list[dict[str, Any]]) -> None:
-        """Keep the models that the server has listed."""
-        self._cards = tuple(card(item) for item in raw)
+        found = await models.list_models(self.client(), self.origin(), timeout=timeout, max_retries=max_retries)
+        self._cards = cards = tuple(map(card, found))
+        return cards
 
     @property
     def cached_models(self) -> tuple[ModelCard, ...] | None:
@@ -492,14 +455,7 @@ class Provider(Configurable):
         return tuple(self.static_models()) or self._cards
 
     async def first_model(self) -> str:
-        """Return the first model listed: that of `provider:`.
-
-        Raises
-        ------
-        ModelNotFoundError
-            The server lists none.
-
-        """
+        """Return the first model listed: that of `provider:`; raises ModelNotFoundError where there is none."""
         cards = await self.list_models()
         if not cards:
             raise ModelNotFoundError(f"{self.origin()} lists no model.", f"Name one: -m {self.name}:MODEL")
@@ -529,12 +485,5 @@ class Provider(Configurable):
         return type(self)(name=self.name, **(values | {"base_url": base_url}))
 
     def price(self, model: str) -> Price | None:
-        """Return what a model costs, where `prices` says it.
-
-        Raises
-        ------
-        ConfigurationError
-            The entry is no price.
-
-        """
+        """Return what a model costs, where `prices` says it; raises ConfigurationError where the entry is no price."""
         return price_in(self.prices, model, f"{type(self).__name__}.prices")

@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import Coroutine, Iterable, Iterator, Mapping
-from contextlib import suppress
 from copy import deepcopy
 from dataclasses import dataclass, field, replace
 from importlib.util import find_spec
@@ -24,9 +23,7 @@ from llm_magic.providers import plugins
 from llm_magic.providers.litellm import Imported, read_config
 from llm_magic.providers.routes import SHIPPED, route
 
-if TYPE_CHECKING:  # loading the extension needs none of them
-    from importlib.metadata import EntryPoint
-
+if TYPE_CHECKING:  # loading the extension needs neither
     from llm_magic.providers.base import Provider
     from llm_magic.providers.model_info import ModelCard
 
@@ -35,10 +32,6 @@ FRESH = 60.0
 Listed: TypeAlias = "dict[str, list[ModelCard] | LLMError]"
 """What providers list, by their names; in place of the models, the error that says why there are none."""
 _GRACE = 2.0  # seconds that a provider may take beyond its request: for a key that is asked for, a name looked up
-
-
-def _class_name(entry: EntryPoint) -> str:
-    return entry.value.rpartition(":")[2]
 
 
 @dataclass(frozen=True, slots=True)
@@ -110,21 +103,16 @@ class ProviderRegistry(Configurable):
     def apply_project(self, settings: Configurable, folder: Path | None = None) -> None:
         """Put the project's settings over those of the profile. An error is kept, and raised by the first cell.
 
-        Parameters
-        ----------
-        settings
-            Those of the cells; as this registry, freshly made from the profile's configuration.
-        folder
-            Where to look first; the notebook's folder, which a kernel starts in.
-
+        `settings` are those of the cells, as this registry freshly made from the profile's configuration; `folder` is
+        where to look first: the notebook's, which a kernel starts in.
         """
         sources_of(settings)
         try:
             path = precedence.find_project(folder or Path.cwd())
             if path is None:
                 return
-            classes = {*map(_class_name, plugins.entries().values()), "Provider"}
-            project = precedence.read_project(path, {"LLMMagics": settings, "ProviderRegistry": self}, classes)
+            owners, classes = {"LLMMagics": settings, "ProviderRegistry": self}, {*plugins.class_names(), "Provider"}
+            project = precedence.read_project(path, owners, classes)
             source, own = f"{PROJECT} ({path})", project.pop("ProviderRegistry")
             precedence.apply(project.pop("LLMMagics"), settings, source)
             self._of_project = frozenset(own.get("providers", ()))
@@ -141,16 +129,11 @@ class ProviderRegistry(Configurable):
     def update_config(self, config: Config) -> None:
         """Take over what `%config` sets, for the providers that there are and those still to be made.
 
-        Raises
-        ------
-        ConfigurationError
-            An unknown setting, or a key written out: then nothing is taken over, and nothing kept of it.
-
+        Of what has an unknown setting, or a key written out, nothing is kept: ConfigurationError says so.
         """
-        for name, entry in plugins.entries().items():
-            if not {_class_name(entry), "Provider"}.isdisjoint(config):
-                with suppress(ConfigurationError):  # what was wrong before is said when it is asked for
-                    self.get(name)
+        for cls, name in plugins.class_names().items():
+            if cls in config or "Provider" in config:
+                self._or_error(name)  # what was wrong before is said when it is asked for
         for _, provider in self._built.values():
             provider.check_config(config)
         self.layers[SESSION].merge(config)
@@ -168,11 +151,7 @@ class ProviderRegistry(Configurable):
     def owner(self, section: str, trait: str) -> Configurable | None:
         """Return an object that a setting belongs to: the registry, the provider of a name, or one of a class.
 
-        Raises
-        ------
-        ConfigurationError
-            The provider has no such setting, or is configured wrongly.
-
+        Raises ConfigurationError where the provider has no such setting, or is configured wrongly.
         """
         if section in {"", "ProviderRegistry"}:
             return self if trait in self.traits(config=True) else None
@@ -198,14 +177,7 @@ class ProviderRegistry(Configurable):
             return error
 
     def get(self, name: str) -> Provider:
-        """Return a provider by its name.
-
-        Raises
-        ------
-        ConfigurationError
-            There is none, or its settings are wrong.
-
-        """
+        """Return a provider by its name; raises ConfigurationError where there is none, or its settings are wrong."""
         if name in self._registered:
             return self._registered[name]
         spec = self.specs().get(name)
@@ -215,15 +187,13 @@ class ProviderRegistry(Configurable):
                 f"There is no provider {name!r}.", did_you_mean(name, names, f"There are {', '.join(names)}.", 1)
             )
         spec = {} if spec is None else spec
-        built_from, known = self._built.get(name, (None, None))
-        if known is not None and built_from == spec:
-            return known
-        provider = self._build(name, spec)
-        self._drop(name)
-        self._built[name] = (deepcopy(spec), provider)
-        self._made.append(provider)
-        self.shelf.append(provider)
-        return provider
+        if name not in self._built or self._built[name][0] != spec:
+            provider = self._build(name, spec)
+            self._drop(name)
+            self._built[name] = (deepcopy(spec), provider)
+            self._made.append(provider)
+            self.shelf.append(provider)
+        return self._built[name][1]
 
     def _build(self, name: str, spec: Mapping[str, Any]) -> Provider:
         if not isinstance(spec, Mapping) or ":" in name or not name:
@@ -280,11 +250,7 @@ class ProviderRegistry(Configurable):
     def add(self, name: str, cls: str = "compatible", **traits: Any) -> Provider:
         """Add a provider to this session; as an entry of `providers`, which it replaces if there is one.
 
-        Raises
-        ------
-        ConfigurationError
-            The class or a setting is unknown, or a value wrong: nothing is added then.
-
+        Where class or setting is unknown, or a value wrong, nothing is added: ConfigurationError says so.
         """
         before = self.providers
         self.providers = {**before, name: {"class": cls, **traits}}
@@ -295,14 +261,7 @@ class ProviderRegistry(Configurable):
             raise
 
     def remove(self, name: str) -> None:
-        """Take a provider out of this session.
-
-        Raises
-        ------
-        ConfigurationError
-            There is none of this name, or it is a class's own.
-
-        """
+        """Take a provider out of this session; raises ConfigurationError where it is none of the session's."""
         if name in self._registered:
             del self._registered[name]
         elif name in self.providers:
@@ -341,15 +300,8 @@ class ProviderRegistry(Configurable):
     ) -> Coroutine[Any, Any, Listed]:
         """Ask providers for their models, all at the same time: a list of each, or why there is none.
 
-        Parameters
-        ----------
-        names
-            The providers.
-        patience
-            Seconds that a server has for its list; whatever it does, little more is waited.
-        refresh
-            Whether to ask where the list is of the last minute, too.
-
+        `patience` is the seconds that a server has for its list: whatever it does, little more is waited;
+        `refresh` asks where the list is of the last minute, too.
         """
         providers = {name: self._or_error(name) for name in names}  # made here, not on the loop's thread
 
@@ -442,14 +394,7 @@ class ProviderRegistry(Configurable):
         return list(dict.fromkeys(known))
 
     def default_model(self, settings_model: str) -> str:
-        """Return the model of cells that name none.
-
-        Raises
-        ------
-        ConfigurationError
-            None is set, and the embedded one is not installed.
-
-        """
+        """Return the model of cells that name none: the one set, else the embedded one; raises ConfigurationError."""
         if settings_model:
             return settings_model
         if "local" in plugins.entries() and find_spec("xllamacpp") is not None:

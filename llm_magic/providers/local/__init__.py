@@ -97,14 +97,7 @@ class LocalProvider(Provider):
         )
 
     def capabilities(self, model: str) -> Capabilities:
-        """Return what llama.cpp can do with this model.
-
-        Raises
-        ------
-        ModelNotFoundError
-            It serves another model: llama.cpp itself would take any name.
-
-        """
+        """Return what llama.cpp can do with this model; another is refused here: llama.cpp would take any name."""
         if model != self.model:
             raise ModelNotFoundError(
                 f"{self.name} serves {self.model}, not {model!r}.",

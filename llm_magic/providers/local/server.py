@@ -134,14 +134,7 @@ class EmbeddedServer:
         self.properties = self.ask("/props")
 
     def ask(self, path: str) -> Any:
-        """Return a document of the server's; blocks for a moment.
-
-        Raises
-        ------
-        OSError
-            It does not answer.
-
-        """
+        """Return a document of the server's; blocks for a moment. Raises OSError where it does not answer."""
         connection = http.client.HTTPConnection(self.address.removeprefix("http://"), timeout=_SECONDS)
         try:
             connection.request("GET", path, headers={"Authorization": f"Bearer {self.key}"})
@@ -159,14 +152,7 @@ class EmbeddedServer:
             return False
 
     def busy(self) -> int:
-        """Return the number of answers in progress.
-
-        Raises
-        ------
-        OSError
-            It does not answer.
-
-        """
+        """Return the number of answers in progress; as `ask`."""
         return sum(slot["is_processing"] for slot in self.ask("/slots"))
 
     def stop(self) -> None:

@@ -79,14 +79,7 @@ def folder() -> Path:
 
 @contextmanager
 def needs(package: str) -> Iterator[None]:
-    """Turn a missing package of the extra `local` into the line that says how to get it.
-
-    Raises
-    ------
-    ConfigurationError
-        The body could not import `package`.
-
-    """
+    """Turn a missing package of the extra `local` into ConfigurationError, which says how to get it."""
     try:
         yield
     except ImportError as error:
