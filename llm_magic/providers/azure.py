@@ -173,14 +173,10 @@ class AzureProvider(Provider):
         used = "the Entra token" if self.token() is not None else self.api_key_env or self.standard_key
         return f"{self.name} used {used}: check that it belongs to {self.origin().url}."
 
-    def model_of(self, deployment: str) -> str:
-        """Return the model behind a deployment, as far as the configuration tells."""
-        return str(self.deployments.get(deployment, deployment))
-
     def capabilities(self, model: str) -> Capabilities:
         """Return what a model can do, by its own name and the API's version."""
         newer = self.version == "" or self.version >= _SINCE
-        reasoning = model_info.is_reasoning(self.model_of(model))
+        reasoning = model_info.is_reasoning(self.deployments.get(model, model))
         return replace(
             super().capabilities(model),
             max_tokens_field="max_completion_tokens" if newer or reasoning else "max_tokens",

@@ -116,21 +116,11 @@ Hooks = Mapping[str, list[Callable[..., Any]]]
 def http_client(settings: Mapping[str, Any], own: str, hooks: Hooks, where: str) -> tuple[Any, bool]:
     """Return an async HTTP client for the SDK, and whether it is ours to close.
 
-    Parameters
-    ----------
-    settings
-        `proxy` (URL), `verify` (False, or the path of a file or folder of CA certificates), `cert` (path of a
-        client certificate with its key, or `[certificate, key]`, or with the key's password as third),
-        `local_address` (IP address to connect from), `limits` (dict of `max_connections`,
-        `max_keepalive_connections`, `keepalive_expiry` in seconds), `uds` (path of a Unix socket), `trust_env`
-        (False: no proxies from the environment), `http2`.
-    own
-        "" for the SDK's default client, "aiohttp" for its aiohttp one, or an import string of a client or of a
-        function that returns one (called with the keyword arguments that the default client would get).
-    hooks
-        Event hooks, added to those that a client of the user's has.
-    where
-        The provider, for errors.
+    Of the `settings`, `verify` is False, or the path of a file or folder of CA certificates; `cert`
+    the path of a client certificate with its key, or `[certificate, key]`, or with the key's password
+    as third; `limits` a dict. `own` is "" for the SDK's default client, "aiohttp" for its aiohttp one,
+    or an import string of a client or of a function that returns one, called with what the default
+    client would get. `hooks` are added to a client's own; `where` is the provider, for errors.
 
     Raises
     ------
