@@ -157,8 +157,7 @@ def _add_litellm(command: Command, file: str) -> Bundle:
     try:
         names, aliases = registry.names(), registry.all_aliases()
     except LLMError:
-        with sources.loading(source):
-            registry.litellm_config = before
+        sources.load(registry, {"litellm_config": before}, source)
         raise
     lines = []
     for what, found, before_it in (("Aliases", aliases, known[1]), ("Providers", names, known[0])):

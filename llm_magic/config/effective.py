@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ast
 from collections.abc import Iterator, Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any, Protocol
 
@@ -89,7 +90,8 @@ def set_value(settings: Configurable, registry: Sections, name: str, value: Any)
             f"There is no setting {wanted}.", did_you_mean(wanted, known, "%llm_config lists all settings.")
         )
     if isinstance(value, str):
-        value = _literal(value)
+        with suppress(ValueError, SyntaxError):
+            value = ast.literal_eval(value)
     try:
         if section == type(owner).__name__ and owner not in (settings, registry):
             registry.update_config(Config({section: {trait: value}}))
@@ -130,10 +132,3 @@ def masked(value: Any, name: str = "") -> Any:
     if value and is_secret_header(name):
         return MASK
     return without_secrets(value) if "://" in value else value
-
-
-def _literal(text: str) -> Any:
-    try:
-        return ast.literal_eval(text)
-    except (ValueError, SyntaxError):
-        return text

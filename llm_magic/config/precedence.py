@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
-from contextlib import contextmanager
-from dataclasses import dataclass, field
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -25,41 +23,23 @@ class Sources:
 
     def __init__(self, owner: Configurable, known: Mapping[str, str]) -> None:
         self._known = dict(known)
-        self._loading = SESSION
         owner.observe(self._changed, list(owner.traits(config=True)))
 
     def _changed(self, change: Any) -> None:
-        self._known[change["name"]] = self._loading
+        self._known[change["name"]] = SESSION
 
     def of(self, trait: str) -> str:
         """Return the source of a trait's value."""
         return self._known.get(trait, DEFAULT)
 
-    @contextmanager
-    def loading(self, source: str) -> Iterator[None]:
-        """Take what is set meanwhile as coming from `source`."""
-        before, self._loading = self._loading, source
-        try:
-            yield
-        finally:
-            self._loading = before
-
     def load(self, owner: Configurable, values: Mapping[str, Any], source: str) -> None:
-        """Set `values`, as coming from `source`.
-
-        Raises
-        ------
-        ConfigurationError
-            A trait does not take its value.
-
-        """
+        """Set `values`, as coming from `source`; raises ConfigurationError where a trait does not take its value."""
         for trait, value in values.items():
             try:
-                with self.loading(source):
-                    setattr(owner, trait, value)
+                setattr(owner, trait, value)
             except TraitError as error:
                 raise ConfigurationError(f"{source}: {error}") from error
-            self._known[trait] = source  # also where the value is that of the default
+            self._known[trait] = source
 
 
 def sources_of(owner: Any) -> Sources:
@@ -78,66 +58,8 @@ def configured(owner: Any, config: Config) -> dict[str, Any]:
     return {name: value for name, value in found.items() if not isinstance(value, Config)}
 
 
-@dataclass(frozen=True)
-class Project:
-    """`[tool.llm_magic]` of a `pyproject.toml`: the values of settings, registry, and classes of providers."""
-
-    path: Path
-    settings: Mapping[str, Any]
-    registry: Mapping[str, Any]
-    classes: Config
-
-    @property
-    def source(self) -> str:
-        """The name of this source."""
-        return f"{PROJECT} ({self.path})"
-
-
-@dataclass
-class Layers:
-    """What the classes of providers are configured with, by source."""
-
-    profile: Config
-    project: Project | None = None
-    session: Config = field(default_factory=Config)
-    """What `%config` has set since."""
-
-    def of(
-        self, provider: Configurable, name: str, own: dict[str, Any], *, by_session: bool
-    ) -> Iterator[tuple[str, dict[str, Any]]]:
-        """Yield what each source sets for one provider, the farthest first.
-
-        Parameters
-        ----------
-        provider, name
-            The provider, and its name in `ProviderRegistry.providers`.
-        own
-            What stands there.
-        by_session
-            Whether that was set in this session.
-
-        """
-        layers = [(PROFILE, self.profile), (SESSION, self.session)]
-        source_of_own = SESSION if by_session else PROFILE
-        if self.project is not None:
-            layers.insert(1, (self.project.source, self.project.classes))
-            if not by_session and name in self.project.registry.get("providers", {}):
-                source_of_own = self.project.source
-        for source, config in layers:
-            yield source, configured(provider, config)
-            if source == source_of_own:
-                yield source, own
-
-
 def find_project(folder: Path) -> Path | None:
-    """Return the nearest `pyproject.toml` with a section of ours, at or above a folder.
-
-    Raises
-    ------
-    ConfigurationError
-        The file cannot be read.
-
-    """
+    """Return the nearest `pyproject.toml` with a section of ours, at or above a folder."""
     paths = (place / "pyproject.toml" for place in (folder, *folder.parents))
     return next((path for path in paths if path.is_file() and SECTION in _tools(path)), None)
 
@@ -157,11 +79,11 @@ def _tools(path: Path) -> Mapping[str, Any]:
     return tools
 
 
-def read_project(path: Path, settings: Configurable, registry: Configurable, classes: Iterable[str]) -> Project:
-    """Return what a `pyproject.toml` sets.
+def read_project(path: Path, owners: Mapping[str, Configurable], classes: Iterable[str]) -> dict[str, dict[str, Any]]:
+    """Return what a `pyproject.toml` sets, by section: that of an owner, or of one of the `classes` of providers.
 
-    A key of the section is a setting of `LLMMagics` or of `ProviderRegistry`; a table named as one of the `classes`
-    holds the settings of that class: `[tool.llm_magic.OpenAIProvider]`.
+    A key of `[tool.llm_magic]` is a setting of one of the `owners`; a table named as one of these or of the classes
+    holds its settings: `[tool.llm_magic.OpenAIProvider]`.
 
     Raises
     ------
@@ -169,25 +91,19 @@ def read_project(path: Path, settings: Configurable, registry: Configurable, cla
         A key is neither.
 
     """
-    known = {"LLMMagics": settings.traits(config=True), "ProviderRegistry": registry.traits(config=True)}
-    values: dict[str, dict[str, Any]] = {section: {} for section in known}
-    sections: dict[str, Any] = {}
+    known: dict[str, Iterable[str]] = {section: owner.traits(config=True) for section, owner in owners.items()}
+    sections = {trait: section for section, traits in known.items() for trait in traits}
+    found: dict[str, dict[str, Any]] = {section: {} for section in known}
     for name, value in _tools(path)[SECTION].items():
-        section = next((section for section, traits in known.items() if name in traits), None)
-        if section is not None:
-            values[section][name] = value
-        elif name in known and isinstance(value, Mapping):
+        if name in sections:
+            found[sections[name]][name] = str(path.parent / value) if name == "litellm_config" and value else value
+        elif name in {*known, *classes} and isinstance(value, Mapping):
             for trait in value:
-                _check(trait, known[name], path, f"{name}.")
-            values[name].update(value)
-        elif name in classes and isinstance(value, Mapping):
-            sections[name] = dict(value)
+                _check(trait, known.get(name, value), path, f"{name}.")  # a class checks its own when it is made
+            found.setdefault(name, {}).update(value)
         else:
-            _check(name, [*(trait for traits in known.values() for trait in traits), *known, *classes], path)
-    of_registry = values["ProviderRegistry"]
-    if of_registry.get("litellm_config"):
-        of_registry["litellm_config"] = str(path.parent / of_registry["litellm_config"])
-    return Project(path, values["LLMMagics"], of_registry, Config(sections))
+            _check(name, [*sections, *known, *classes], path)
+    return found
 
 
 def _check(name: str, known: Iterable[str], path: Path, before: str = "") -> None:
@@ -199,14 +115,7 @@ def _check(name: str, known: Iterable[str], path: Path, before: str = "") -> Non
 
 
 def apply(values: Mapping[str, Any], owner: Configurable, source: str) -> None:
-    """Put the project's values over those of the profile, whose mappings they are put together with.
-
-    Raises
-    ------
-    ConfigurationError
-        A trait does not take its value.
-
-    """
+    """Put the project's values over those of the profile, whose mappings they are put together with."""
     merged = {
         name: {**getattr(owner, name), **value} if name in _MERGED and isinstance(value, Mapping) else value
         for name, value in values.items()

@@ -1,4 +1,4 @@
-"""References to variables (`env:NAME`) as values of settings, read when used; and what is secret."""
+"""References to variables (`env:NAME`) as values of settings, read when used; what is secret, and headers."""
 
 from __future__ import annotations
 
@@ -13,6 +13,9 @@ from llm_magic.errors import ConfigurationError
 
 _REFERENCE = re.compile(r"(?:env:|os\.environ/)(.*)", re.DOTALL)
 _SECRET_HEADER = re.compile(r"auth|cookie|token(?!izer)|secret|password|api-?key|subscription-key", re.IGNORECASE)
+
+
+_HEADER_NAME = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+")  # RFC 9110, section 5.6.2: token
 
 
 class Secret(str):
@@ -38,14 +41,7 @@ def variable_of(text: str) -> str | None:
 def read(value: Any, where: str, *, openai: bool = False) -> Any:
     """Return a value with its references replaced, in lists and dicts too: `env:NAME` and `os.environ/NAME`.
 
-    Parameters
-    ----------
-    value
-        A value from the configuration.
-    where
-        The setting, for errors.
-    openai
-        Whether variables named `OPENAI_…` may be read for it.
+    `where` is the setting, for errors; `openai` says whether variables named `OPENAI_…` may be read for it.
 
     Raises
     ------
@@ -64,14 +60,7 @@ def read(value: Any, where: str, *, openai: bool = False) -> Any:
 
 
 def variable(name: str, where: str, *, openai: bool = False) -> Secret:
-    """Return the value of an environment variable, spaces around it removed.
-
-    Raises
-    ------
-    ConfigurationError
-        It is not set or empty, or an `OPENAI_…` one where only `openai` may send these.
-
-    """
+    """Return the value of an environment variable, spaces around it removed; as `read`."""
     if name.upper().startswith("OPENAI_") and name != "OPENAI_API_VERSION" and not openai:
         raise ConfigurationError(
             f"{where} names {name}, and only providers of class openai send OPENAI_* values.",
@@ -100,3 +89,29 @@ class Reference(Unicode[str, str]):
 def is_secret_header(name: str) -> bool:
     """Whether a header of this name carries a secret."""
     return _SECRET_HEADER.search(name) is not None
+
+
+def check_headers(headers: Mapping[str, str], where: str, *, written: bool = False) -> None:
+    """Refuse headers that HTTP does not allow, before the SDK fails on them in riddles; of `written` ones, secrets too.
+
+    Raises
+    ------
+    ConfigurationError
+        Names the header, and no value.
+
+    """
+    for name, value in headers.items():
+        if written and variable_of(value) is not None:
+            continue
+        if written and is_secret_header(name):
+            raise ConfigurationError(
+                f"{where}: {name} carries a secret, and secrets do not stand in configuration.",
+                f'Use headers_env = {{"{name}": "NAME_OF_A_VARIABLE"}}.',
+            )
+        if not _HEADER_NAME.fullmatch(name):
+            raise ConfigurationError(f"{where}: {name!r} cannot be the name of a header.", "Use letters, digits and -.")
+        if not value.isascii() or any(character in value for character in "\r\n\0"):
+            raise ConfigurationError(
+                f"{where}: the value of header {name} has a line break or a character outside ASCII.",
+                "Remove it, or encode it as the server expects.",
+            )

@@ -42,6 +42,7 @@ class AzureProvider(Provider):
 
     kind = "azure"
     standard_key = "AZURE_OPENAI_API_KEY"
+    of_its_host = Provider.of_its_host | {"azure_ad_token_env", "azure_ad_token_provider"}
 
     azure_endpoint = Unicode("", help="Address of the resource: https://NAME.openai.azure.com.").tag(config=True)
     api_version = Unicode("", help="Version of the classic API, such as 2024-10-21; empty or v1 for the v1 API.").tag(
@@ -72,7 +73,7 @@ class AzureProvider(Provider):
     @validate("azure_ad_token_provider")
     def _check_token_provider(self, proposal: Any) -> Any:
         value = proposal["value"]
-        if isinstance(value, str) and value and not credentials.is_import_string(value):
+        if isinstance(value, str) and value and not credentials.IMPORT.fullmatch(value):
             raise ConfigurationError(
                 f"{type(self).__name__}.azure_ad_token_provider is no import string.",
                 'Write "module:function"; a token itself does not stand in configuration.',
@@ -126,24 +127,19 @@ class AzureProvider(Provider):
             return credentials.key("AZURE_OPENAI_AD_TOKEN", f"{where}_env")
         return None
 
+    def key(self) -> Secret | credentials.SecretCallable | None:
+        """Return the key; None where there is a token."""
+        return super().key() if self.token() is None else None
+
     def recipe(self) -> dict[str, Any]:
         """Return all that the client is made from."""
-        token = self.token()
-        recipe = super().recipe() if token is None else self._without_key()
+        token, recipe = self.token(), super().recipe()
         classic = bool(self.version)
         if classic and isinstance(recipe["api_key"], credentials.SecretCallable):
             recipe["api_key"] = self._asked  # the classic client of 2.x asks no callable for a key: `prepare` does
         if not classic and token is not None:
             recipe["api_key"], token = token, None
         return recipe | {"api_version": self.version, "token": token}
-
-    def _without_key(self) -> dict[str, Any]:
-        """Return the recipe where no key is looked for, because there is a token."""
-        before, self.keyless = self.keyless, True
-        try:
-            return super().recipe()
-        finally:
-            self.keyless = before
 
     def construct(self, arguments: dict[str, Any], recipe: Mapping[str, Any]) -> AsyncOpenAI:
         """Return the SDK's client: OpenAI's for v1, Azure's for the classic API."""
@@ -168,24 +164,19 @@ class AzureProvider(Provider):
 
     async def prepare(self, report: Callable[[str], None]) -> None:  # noqa: ARG002 - nothing takes long
         """Ask for the key of the classic API, where it has to be asked for."""
-        if self.version and self.token() is None:
-            key = self.key()
-            if isinstance(key, credentials.SecretCallable):
-                self._asked = Secret(await key())
+        key = self.key() if self.version else None
+        if isinstance(key, credentials.SecretCallable):
+            self._asked = Secret(await key())
 
     def key_hint(self) -> str:
         """Say which of the credentials was used."""
         used = "the Entra token" if self.token() is not None else self.api_key_env or self.standard_key
         return f"{self.name} used {used}: check that it belongs to {self.origin().url}."
 
-    def model_of(self, deployment: str) -> str:
-        """Return the model behind a deployment, as far as the configuration tells."""
-        return str(self.deployments.get(deployment, deployment))
-
     def capabilities(self, model: str) -> Capabilities:
         """Return what a model can do, by its own name and the API's version."""
         newer = self.version == "" or self.version >= _SINCE
-        reasoning = model_info.is_reasoning(self.model_of(model))
+        reasoning = model_info.is_reasoning(self.deployments.get(model, model))
         return replace(
             super().capabilities(model),
             max_tokens_field="max_completion_tokens" if newer or reasoning else "max_tokens",
@@ -210,13 +201,6 @@ class AzureProvider(Provider):
         if not self.static_models():
             await self.prepare(lambda _: None)
         return await super().list_models(refresh, patience=patience)
-
-    def anonymous(self, values: dict[str, Any]) -> dict[str, Any]:
-        """Return what of the settings may be used with another host: no token either."""
-        kept = super().anonymous(values)
-        return {
-            name: value for name, value in kept.items() if name not in {"azure_ad_token_env", "azure_ad_token_provider"}
-        }
 
     def copy_at(self, base_url: str, values: dict[str, Any]) -> Provider:
         """Return a provider for another resource's address, or for a base URL that ends in its API's path."""

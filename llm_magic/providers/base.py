@@ -25,26 +25,12 @@ from llm_magic.urls import checked, same_host, without_secrets
 if TYPE_CHECKING:
     from openai import AsyncOpenAI
 
-    from llm_magic.providers.client_factory import OwnClient
     from llm_magic.request import Request
     from llm_magic.wire.call import Call, Preview
 
 __all__ = ["ModelCard", "Price", "Provider"]
 
 Number = TypeVar("Number", int, float)
-
-_OF_ITS_HOST = {
-    "api_key_env",
-    "organization",
-    "project",
-    "default_headers",
-    "default_query",
-    "headers_env",
-    "http_client",
-    "models",
-    "prices",
-}
-"""Settings that stay behind when another host is asked."""
 
 
 class Provider(Configurable):
@@ -85,6 +71,11 @@ class Provider(Configurable):
     """Base URL where `base_url` is empty."""
     sends_openai_values: ClassVar[bool] = False
     """Whether `OPENAI_*` variables may be read: only OpenAI itself gets them."""
+    of_its_host: ClassVar[set[str]] = {
+        "api_key_env", "organization", "project", "default_headers", "default_query", "headers_env", "http_client",
+        "models", "prices",
+    }  # fmt: skip
+    """Settings that stay behind when another host is asked."""
 
     name = Unicode(help="Name of this instance.")
     base_url = Unicode(
@@ -145,11 +136,10 @@ class Provider(Configurable):
         given = {key: value for key, value in traits.items() if key not in {"parent", "config"}}
         self.check_names(given, self.name or name)
         self._recipe: dict[str, Any] = {}
-        self._retired: list[OwnClient] = []
+        self._client: AsyncOpenAI | None = None
+        self._open: list[AsyncOpenAI] = []
         self._cards: tuple[ModelCard, ...] | None = None
-        self._elsewhere: dict[str, tuple[dict[str, Any], Provider]] = {}
-        self._replaced: list[Provider] = []
-        self._own: OwnClient | None = None
+        self._copies: list[tuple[str, dict[str, Any], Provider]] = []
         try:
             super().__init__(name=name or self.kind, **traits)
         except TraitError as error:
@@ -160,14 +150,7 @@ class Provider(Configurable):
 
     @classmethod
     def check_names(cls, given: Mapping[str, Any], where: str) -> None:
-        """Refuse settings that this class has not.
-
-        Raises
-        ------
-        ConfigurationError
-            Names the close match, and for a key what to write instead.
-
-        """
+        """Refuse settings that this class has not: ConfigurationError names the close match."""
         known = cls.class_traits(config=True)
         for setting in given:
             if setting in known:
@@ -191,22 +174,8 @@ class Provider(Configurable):
                     found.merge(place[section])
         return found
 
-    def update_config(self, config: Config) -> None:
-        """Take over what `%config` sets; where one value is wrong, none: a refused key must not stay behind.
-
-        Raises
-        ------
-        ConfigurationError
-            An unknown setting, or a key written out.
-        TraitError
-            A value that a trait does not take.
-
-        """
-        self.check_config(config)
-        super().update_config(config)
-
     def check_config(self, config: Config) -> None:
-        """Raise what `update_config` would, and change nothing: traitlets does not take back what our checks refuse."""
+        """Raise what is wrong in a configuration, and change nothing: traitlets would keep a key that is refused."""
         found = configured(self, config)
         self.check_names(found, type(self).__name__)
         for name, value in found.items():
@@ -214,7 +183,7 @@ class Provider(Configurable):
                 self.traits()[name]._validate(self, value)  # noqa: SLF001 - what setting it would do first
 
     def _load_config(self, cfg: Config, section_names: Any = None, traits: Any = None) -> None:
-        self.check_names(configured(self, cfg), type(self).__name__)
+        self.check_config(cfg)
         super()._load_config(cfg, section_names, traits)
 
     @validate("api_key_env")
@@ -224,15 +193,7 @@ class Provider(Configurable):
     @validate("default_headers")
     def _check_headers(self, proposal: Any) -> dict[str, str]:
         headers: dict[str, str] = proposal["value"]
-        where = f"{type(self).__name__}.default_headers"
-        for header, value in headers.items():
-            if references.variable_of(value) is None:
-                if references.is_secret_header(header):
-                    raise ConfigurationError(
-                        f"{where}: {header} carries a secret, and secrets do not stand in configuration.",
-                        f'Use headers_env = {{"{header}": "NAME_OF_A_VARIABLE"}}.',
-                    )
-                credentials.check_header(header, value, where)
+        references.check_headers(headers, f"{type(self).__name__}.default_headers", written=True)
         return headers
 
     def read(self, trait: str) -> Any:
@@ -258,8 +219,7 @@ class Provider(Configurable):
             name = references.variable_of(name) or name
             secret = references.variable(name, where, openai=self.sends_openai_values)
             headers[header] = Secret(f"{prefix} {secret}" if prefix else secret)
-        for header, value in headers.items():
-            credentials.check_header(header, value, f"{type(self).__name__} headers")
+        references.check_headers(headers, f"{type(self).__name__} headers")
         return headers
 
     @property
@@ -268,14 +228,7 @@ class Provider(Configurable):
         return False
 
     def url(self) -> str:
-        """Return the base URL in force.
-
-        Raises
-        ------
-        ConfigurationError
-            There is none, or it is no URL.
-
-        """
+        """Return the base URL in force; raises ConfigurationError where there is none, or it is no URL."""
         url = str(self.read("base_url") or self.standard_url).strip()
         if not url:
             raise ConfigurationError(
@@ -331,34 +284,27 @@ class Provider(Configurable):
         """Return the client, made at first use and made anew when a setting or a variable has changed.
 
         It belongs to the event loop that uses it first. Clients that were replaced stay open until `aclose`:
-        cells in the background may still use them.
-
-        Raises
-        ------
-        ConfigurationError
-            A setting or a variable is missing or wrong.
-
+        cells in the background may still use them. Raises ConfigurationError where a setting or a variable is wrong.
         """
         recipe = self.recipe()
-        if self._own is None or recipe != self._recipe:
+        if self._client is None or recipe != self._recipe:
             from llm_magic.providers.client_factory import make_client
 
-            own = make_client(self.construct, recipe, self.name, type(self).__name__)
-            if self._own is not None:
-                self._retired.append(self._own)
+            client, ours = make_client(self.construct, recipe, self.name, type(self).__name__)
+            if self._client is not None:
                 self._cards = None
-            self._own, self._recipe = own, recipe
-        return self._own.client
+            self._client, self._recipe = client, recipe
+            if ours:
+                self._open.append(client)
+        return self._client
 
     async def aclose(self) -> None:
         """Close all clients that this provider made, on the loop that used them."""
-        clients, self._retired = [*self._retired, *([self._own] if self._own else [])], []
-        self._own = self._cards = None
+        clients, copies = self._open, self._copies
+        self._client, self._cards, self._open, self._copies = None, None, [], []
         for client in clients:
-            await client.aclose()
-        copies = [*self._replaced, *(provider for _, provider in self._elsewhere.values())]
-        self._elsewhere, self._replaced = {}, []
-        for provider in copies:
+            await client.close()
+        for _, _, provider in copies:
             await provider.aclose()
 
     def close(self) -> None:
@@ -381,7 +327,7 @@ class Provider(Configurable):
         """Return the model's context in tokens, where the server's list told it."""
         cards = {item.id: item for item in self._cards or ()}
         found = cards.get(model)
-        if found is not None and found.context is None and found.parent:  # an adapter has its base model's
+        if found is not None and found.context is None:  # an adapter has its base model's
             found = cards.get(found.parent)
         return found.context if found is not None else None
 
@@ -452,11 +398,7 @@ class Provider(Configurable):
     ) -> Preview:
         """Return the request as `exchange` would send it; nothing is sent.
 
-        Raises
-        ------
-        UnsupportedError
-            The provider sends by code of its own.
-
+        Raises UnsupportedError where the provider sends by code of its own.
         """
         if self.own_backend:
             raise UnsupportedError(
@@ -492,8 +434,8 @@ class Provider(Configurable):
             return static
         self.client()  # which forgets the models where it is made anew
         if self._cards is None or refresh:
-            await self.ask_for_models(patience, None if patience is None else 0)
-        return list(self._cards or ())
+            return list(await self.ask_for_models(patience, None if patience is None else 0))
+        return list(self._cards)
 
     def static_models(self) -> list[ModelCard]:
         """Return the models that are listed without asking; empty where the server is to be asked."""
@@ -503,13 +445,9 @@ class Provider(Configurable):
         """Ask the server for its models, whatever the configuration says, and keep them; arguments as of `exchange`."""
         from llm_magic.wire import models
 
-        client, origin = self.client(), self.origin()
-        self.keep_cards(await models.list_models(client, origin, timeout=timeout, max_retries=max_retries))
-        return self._cards or ()
-
-    def keep_cards(self, raw: list[dict[str, Any]]) -> None:
-        """Keep the models that the server has listed."""
-        self._cards = tuple(card(item) for item in raw)
+        found = await models.list_models(self.client(), self.origin(), timeout=timeout, max_retries=max_retries)
+        self._cards = cards = tuple(map(card, found))
+        return cards
 
     @property
     def cached_models(self) -> tuple[ModelCard, ...] | None:
@@ -517,14 +455,7 @@ class Provider(Configurable):
         return tuple(self.static_models()) or self._cards
 
     async def first_model(self) -> str:
-        """Return the first model listed: that of `provider:`.
-
-        Raises
-        ------
-        ModelNotFoundError
-            The server lists none.
-
-        """
+        """Return the first model listed: that of `provider:`; raises ModelNotFoundError where there is none."""
         cards = await self.list_models()
         if not cards:
             raise ModelNotFoundError(f"{self.origin()} lists no model.", f"Name one: -m {self.name}:MODEL")
@@ -536,33 +467,23 @@ class Provider(Configurable):
         Elsewhere go no key, no headers, no query, no organization, no client certificate and no ready client.
         """
         values = {name: deepcopy(getattr(self, name)) for name in self.trait_names(config=True)}
-        known, there = self._elsewhere.get(base_url, ({}, None))
-        if there is None or known != values:
-            home = same_host(base_url, self.origin().url)
-            if there is not None:
-                self._replaced.append(there)
-            there = self.copy_at(base_url, values if home else self.anonymous(values))
-            there.keyless, there.vouched = self.keyless or not home, self.at_home and home
-            self._elsewhere[base_url] = (values, there)
+        for url, known, there in self._copies:
+            if (url, known) == (base_url, values):
+                return there
+        home, kept = same_host(base_url, self.origin().url), values
+        if not home:
+            http = {name: value for name, value in self.http_client_kwargs.items() if name not in {"cert", "uds"}}
+            kept = {name: value for name, value in values.items() if name not in self.of_its_host}
+            kept |= {"http_client_kwargs": http}
+        there = self.copy_at(base_url, kept)
+        there.keyless, there.vouched = self.keyless or not home, self.at_home and home
+        self._copies.append((base_url, values, there))
         return there
-
-    def anonymous(self, values: dict[str, Any]) -> dict[str, Any]:
-        """Return what of the settings may be used with a host that they were not made for."""
-        http = {name: value for name, value in self.http_client_kwargs.items() if name not in {"cert", "uds"}}
-        kept = {name: value for name, value in values.items() if name not in _OF_ITS_HOST}
-        return kept | {"http_client_kwargs": http}
 
     def copy_at(self, base_url: str, values: dict[str, Any]) -> Provider:
         """Return a provider like this one with these settings, for `base_url`."""
         return type(self)(name=self.name, **(values | {"base_url": base_url}))
 
     def price(self, model: str) -> Price | None:
-        """Return what a model costs, where `prices` says it.
-
-        Raises
-        ------
-        ConfigurationError
-            The entry is no price.
-
-        """
+        """Return what a model costs, where `prices` says it; raises ConfigurationError where the entry is no price."""
         return price_in(self.prices, model, f"{type(self).__name__}.prices")

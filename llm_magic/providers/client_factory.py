@@ -11,8 +11,7 @@ import inspect
 import os
 import ssl
 import sys
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -31,21 +30,10 @@ CONNECT_SECONDS = 10.0
 """Longest wait for a connection: a host that drops packets must not take the whole timeout, seven times over."""
 
 
-@dataclass(frozen=True, slots=True)
-class OwnClient:
-    """A client that was made here; `owned` says whether its HTTP client is ours to close, too."""
+def make_client(construct: Construct, recipe: Mapping[str, Any], name: str, where: str) -> tuple[AsyncOpenAI, bool]:
+    """Return the client of the provider `name`, made from its recipe, and whether it is ours to close.
 
-    client: AsyncOpenAI
-    owned: bool = True
-
-    async def aclose(self) -> None:
-        """Close it, if it is ours."""
-        if self.owned:
-            await self.client.close()
-
-
-def make_client(construct: Construct, recipe: Mapping[str, Any], name: str, where: str) -> OwnClient:
-    """Return the client of the provider `name`, made from its recipe; `where` is its class, for errors.
+    `where` is the provider's class, for errors.
 
     Raises
     ------
@@ -57,17 +45,10 @@ def make_client(construct: Construct, recipe: Mapping[str, Any], name: str, wher
 
     http, owned = http_client(recipe["http_client_kwargs"], recipe["http_client"], where)
     seconds = recipe["timeout"]
-    arguments = {
-        "base_url": recipe["base_url"],
-        "api_key": KEYLESS if recipe["api_key"] is None else recipe["api_key"],
-        "organization": recipe["organization"] or None,
-        "project": recipe["project"] or None,
-        "timeout": openai.Timeout(seconds, connect=min(seconds, CONNECT_SECONDS)),
-        "max_retries": recipe["max_retries"],
-        "default_headers": recipe["default_headers"],
-        "default_query": recipe["default_query"] or None,
-        "http_client": http,
-    }
+    arguments = {name: recipe[name] for name in ("base_url", "max_retries", "default_headers")}
+    arguments |= {name: recipe[name] or None for name in ("organization", "project", "default_query")}
+    arguments |= {"api_key": KEYLESS if recipe["api_key"] is None else recipe["api_key"], "http_client": http}
+    arguments["timeout"] = openai.Timeout(seconds, connect=min(seconds, CONNECT_SECONDS))
     try:
         if recipe["at_home"]:
             client = construct(arguments, recipe)
@@ -75,7 +56,7 @@ def make_client(construct: Construct, recipe: Mapping[str, Any], name: str, wher
             client = without_environment(construct, arguments, recipe)
     except (openai.OpenAIError, ValueError, TypeError) as error:
         raise ConfigurationError(f"The client of {name} cannot be made: {error}") from error
-    return OwnClient(client, owned)
+    return client, owned
 
 
 def without_environment(construct: Construct, arguments: dict[str, Any], recipe: Mapping[str, Any]) -> AsyncOpenAI:
@@ -153,13 +134,15 @@ def http_client(settings: Mapping[str, Any], own: str, where: str) -> tuple[Any,
     """
     import openai
 
-    _check_names(settings, SETTINGS, f"{where}.http_client_kwargs")
-    library = _library(openai.DefaultAsyncHttpxClient)
-    arguments = _arguments(settings, library, where)
+    what = f"{where}.http_client_kwargs"
+    _check_names(settings, SETTINGS, what)
+    bases = (base.__module__.partition(".")[0] for base in openai.DefaultAsyncHttpxClient.__mro__)
+    library = sys.modules[next(name for name in bases if name != "openai")]  # httpx or httpx2: the SDK's choice
+    arguments = _arguments(settings, library, what)
     if own and own != "aiohttp":
         return _of_the_user(own, arguments, where)
     if own == "aiohttp":
-        _refuse_for_aiohttp(arguments, where)
+        _refuse((*_OF_A_TRANSPORT, "http2"), arguments, 'http_client = "aiohttp"', what)
         try:
             return openai.DefaultAioHttpClient(**arguments), True
         except RuntimeError:
@@ -168,17 +151,12 @@ def http_client(settings: Mapping[str, Any], own: str, where: str) -> tuple[Any,
                 'pip install "llm_magic[aiohttp]"',
             ) from None
     if any(name in arguments for name in _OF_A_TRANSPORT):
-        arguments = _with_transport(arguments, library, where)
+        _refuse(["proxy"], arguments, "local_address or uds", what)
+        arguments = _with_transport(arguments, library)
     try:
         return openai.DefaultAsyncHttpxClient(**arguments), True
     except (ImportError, ValueError, TypeError) as error:
-        raise ConfigurationError(f"{where}.http_client_kwargs cannot be used: {error}") from error
-
-
-def _library(client: type) -> Any:
-    """Return the module that the SDK's client class comes from: httpx or httpx2, whichever the SDK has loaded."""
-    names = (base.__module__.partition(".")[0] for base in client.__mro__)
-    return sys.modules[next(name for name in names if name != "openai")]
+        raise ConfigurationError(f"{what} cannot be used: {error}") from error
 
 
 def _check_names(given: Mapping[str, Any], known: tuple[str, ...], where: str) -> None:
@@ -189,16 +167,14 @@ def _check_names(given: Mapping[str, Any], known: tuple[str, ...], where: str) -
 
 
 def _arguments(settings: Mapping[str, Any], library: Any, where: str) -> dict[str, Any]:
-    arguments = {
-        name: value for name, value in settings.items() if value is not None and name not in {"cert", "limits"}
-    }
-    if settings.get("limits") is not None:
-        _check_names(settings["limits"], _LIMITS, f"{where}.http_client_kwargs['limits']")
-        defaults: Any = _sdk_limits()
-        given = {name: getattr(defaults, name) for name in _LIMITS} | dict(settings["limits"])
+    """Return the arguments of an HTTP client: limits completed by the SDK's, certificates read."""
+    arguments = {name: value for name, value in settings.items() if value is not None}
+    if "limits" in arguments:
+        _check_names(arguments["limits"], _LIMITS, f"{where}['limits']")
+        given = {name: getattr(_sdk_limits(), name) for name in _LIMITS} | dict(arguments["limits"])
         arguments["limits"] = library.Limits(**given)
-    if "verify" in arguments or settings.get("cert") is not None:
-        arguments["verify"] = _tls(settings.get("verify", True), settings.get("cert"), library, where)
+    if "verify" in arguments or "cert" in arguments:
+        arguments["verify"] = _tls(arguments.get("verify", True), arguments.pop("cert", None), library, where)
     return arguments
 
 
@@ -210,13 +186,14 @@ def _sdk_limits() -> Any:
 
 def _tls(verify: object, cert: object, library: Any, where: str) -> ssl.SSLContext:
     """Return the TLS context. Paths are read here: httpx2 gave them up."""
-    what = f"{where}.http_client_kwargs"
     try:
         if isinstance(verify, str | Path):
             place = Path(verify).expanduser()
             if not place.exists():
-                raise ConfigurationError(f"{what}['verify']: there is no file {verify}.", "Give the path of a CA file.")
-            file, folder = (None, str(place)) if place.is_dir() else (str(place), None)
+                raise ConfigurationError(
+                    f"{where}['verify']: there is no file {verify}.", "Give the path of a CA file."
+                )
+            file, folder = (None, place) if place.is_dir() else (place, None)
             context: ssl.SSLContext = ssl.create_default_context(cafile=file, capath=folder)
         else:
             context = library.create_ssl_context(verify=bool(verify))
@@ -225,31 +202,23 @@ def _tls(verify: object, cert: object, library: Any, where: str) -> ssl.SSLConte
             context.load_cert_chain(*(str(Path(part).expanduser()) for part in parts[:2]), *parts[2:])
     except (OSError, TypeError) as error:  # ssl.SSLError is an OSError
         raise ConfigurationError(
-            f"{what}: the certificates cannot be read: {error}.", "Give the paths of PEM files."
+            f"{where}: the certificates cannot be read: {error}.", "Give the paths of PEM files."
         ) from error
     return context
 
 
-def _with_transport(arguments: dict[str, Any], library: Any, where: str) -> dict[str, Any]:
+def _with_transport(arguments: dict[str, Any], library: Any) -> dict[str, Any]:
     """Move what only a transport takes into one."""
-    if "proxy" in arguments:
-        raise ConfigurationError(
-            f"{where}.http_client_kwargs: proxy does not go with local_address or uds.", "Leave one of them out."
-        )
-    of_it = {"verify", "limits", "http2", "trust_env", *_OF_A_TRANSPORT}
-    transport = {name: value for name, value in arguments.items() if name in of_it}
-    transport.setdefault("limits", _sdk_limits())
+    of_it = {"verify", "limits", "http2", "trust_env", *_OF_A_TRANSPORT} & arguments.keys()
+    transport = {"limits": _sdk_limits()} | {name: arguments[name] for name in of_it}
     rest = {name: value for name, value in arguments.items() if name not in of_it}
     return rest | {"transport": library.AsyncHTTPTransport(**transport)}
 
 
-def _refuse_for_aiohttp(arguments: Mapping[str, Any], where: str) -> None:
-    for name in (*_OF_A_TRANSPORT, "http2"):
+def _refuse(names: Iterable[str], arguments: Mapping[str, Any], other: str, where: str) -> None:
+    for name in names:
         if name in arguments:
-            raise ConfigurationError(
-                f'{where}.http_client_kwargs: {name} does not go with http_client = "aiohttp".',
-                "Leave one of them out.",
-            )
+            raise ConfigurationError(f"{where}: {name} does not go with {other}.", "Leave one of them out.")
 
 
 def _of_the_user(path: str, arguments: dict[str, Any], where: str) -> tuple[Any, bool]:

@@ -1,14 +1,17 @@
-"""Any server of the OpenAI protocol: proxies, gateways, llama.cpp, Ollama, OpenRouter and the like."""
+"""Any server of the OpenAI protocol: proxies, gateways, llama.cpp, Ollama; and ready clients of the SDK."""
 
 from __future__ import annotations
 
 from dataclasses import replace
+from typing import Any
 
 from traitlets import Enum
 
 from llm_magic.capabilities import Capabilities
+from llm_magic.errors import ConfigurationError
 from llm_magic.providers import model_info
 from llm_magic.providers.base import Provider
+from llm_magic.urls import without_secrets
 
 
 class CompatibleProvider(Provider):
@@ -29,3 +32,61 @@ class CompatibleProvider(Provider):
     def capabilities(self, model: str) -> Capabilities:
         """Return what the server can do, as `structured` says."""
         return replace(super().capabilities(model), dialects=dict(model_info.COMPATIBLE[self.structured]))
+
+
+class ExistingClientProvider(CompatibleProvider):
+    """A ready client of the SDK: `AsyncOpenAI`, `OpenAI`, or their Azure kin; used as it is, and never closed here.
+
+    Parameters
+    ----------
+    client
+        The client; its key, URL, headers, timeouts and retries hold.
+    name
+        The instance's name.
+    traits
+        `api`, `models`, `prices` and `structured`; the rest is the client's own.
+
+    Raises
+    ------
+    ConfigurationError
+        It is no client of the SDK.
+
+    """
+
+    kind = "ready"
+
+    def __init__(self, client: Any, *, name: str = "", **traits: Any) -> None:
+        import openai
+
+        if not isinstance(client, openai.AsyncOpenAI | openai.OpenAI):
+            raise ConfigurationError(
+                f"A {type(client).__name__} is no client of the openai package.", "Give an openai.AsyncOpenAI."
+            )
+        self._ready = client
+        super().__init__(name=name, **traits)
+
+    def client(self) -> Any:
+        """Return the client."""
+        return self._ready
+
+    def url(self) -> str:
+        """Return the client's base URL."""
+        return str(self._ready.base_url)
+
+    def __repr__(self) -> str:
+        return f"<{type(self).__name__} {self.name} {without_secrets(self.url())}>"
+
+    def key_hint(self) -> str:
+        """Say whose the key is."""
+        return "The key is that of the registered client."
+
+    def capabilities(self, model: str) -> Capabilities:
+        """Return what the endpoint can do: newer models of OpenAI by their names, others as `structured` says."""
+        newer = self._ready.base_url.host.endswith(("openai.com", "azure.com")) or model_info.is_reasoning(model)
+        field: Any = "max_completion_tokens" if newer else "max_tokens"
+        return replace(super().capabilities(model), max_tokens_field=field)
+
+    def copy_at(self, base_url: str, values: dict[str, Any]) -> Provider:
+        """Return a provider for another URL; the client, with its key, stays behind on every host."""
+        kept = {name: values[name] for name in ("api", "structured")}
+        return CompatibleProvider(name=self.name, base_url=base_url, **kept)

@@ -7,7 +7,8 @@ import importlib
 import inspect
 import re
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from functools import partial
 from typing import Any
 
 from llm_magic.config.references import Secret, variable, variable_of
@@ -16,10 +17,7 @@ from llm_magic.errors import ConfigurationError
 KEYLESS = "EMPTY"
 """Sent as the key to servers that want none: the SDK refuses an empty one."""
 
-_VARIABLE = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
-_IMPORT = re.compile(r"[A-Za-z_][\w.]*:[A-Za-z_][\w.]*")
-_HEADER_NAME = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+")  # RFC 9110, section 5.6.2: token
-_WORDS_FOR_A_KEY = 'the name of an environment variable, "keyring:service/name", or "module:function"'
+IMPORT = re.compile(r"[A-Za-z_][\w.]*:[A-Za-z_][\w.]*")
 
 
 @dataclass(frozen=True)
@@ -27,7 +25,7 @@ class SecretCallable:
     """A key that is asked for at each request: `await` gives it. `source` says where, and is no secret."""
 
     source: str
-    function: Callable[[], Any]
+    function: Callable[[], Any] = field(compare=False)
 
     async def __call__(self) -> str:
         """Ask; a function that is not async runs on a thread, so that it may block."""
@@ -43,58 +41,38 @@ class SecretCallable:
             )
         return sendable(value.strip(), self.source)
 
-    def __eq__(self, other: object) -> bool:
-        return isinstance(other, SecretCallable) and other.source == self.source
-
-    def __hash__(self) -> int:
-        return hash(self.source)
-
 
 def check_key_source(source: str, where: str) -> str:
     """Return `source` if it says where a key is; refuse what is a key itself, without repeating it."""
-    named = variable_of(source)
-    name = source if named is None else named
+    name = variable_of(source) or source
     like_a_key = re.fullmatch(r"(?=.*\d)(?=.*[a-z]).{20,}", name)  # names of variables are no such mix
-    if source == "" or source.startswith("keyring:") or _IMPORT.fullmatch(source):
+    if source == "" or source.startswith("keyring:") or IMPORT.fullmatch(source):
         return source
-    if _VARIABLE.fullmatch(name) and not like_a_key:
+    if re.fullmatch(r"[A-Za-z_][A-Za-z0-9_]*", name) and not like_a_key:
         return source
     raise ConfigurationError(
         f"{where} holds something that looks like a key itself; keys do not stand in configuration.",
-        f"Set it to {_WORDS_FOR_A_KEY}.",
+        'Set it to the name of an environment variable, "keyring:service/name", or "module:function".',
     )
 
 
 def key(source: str, where: str, *, openai: bool = False) -> Secret | SecretCallable:
     """Return the key that `source` leads to, or what asks for it at each request.
 
-    Parameters
-    ----------
-    source
-        The name of an environment variable (with or without `env:` or `os.environ/` before it),
-        `keyring:service/name`, or `module:function` of a function without arguments, async or not.
-    where
-        The setting, for errors.
-    openai
-        Whether variables named `OPENAI_…` may be read.
-
-    Raises
-    ------
-    ConfigurationError
-        There is none, or it cannot be sent.
-
+    `source` is the name of an environment variable (with or without `env:` or `os.environ/` before it),
+    `keyring:service/name`, or `module:function` of a function without arguments, async or not; `where` the setting,
+    for errors; `openai` says whether variables named `OPENAI_…` may be read.
     """
     check_key_source(source, where)
     if source.startswith("keyring:"):
-        return SecretCallable(source, _from_keyring(source, where))
-    name = variable_of(source)
-    if name is None and ":" in source:
-        function = imported(source, where)
-        if not callable(function):
-            raise ConfigurationError(f"{where}: {source} is not callable.", "Name a function that returns the key.")
-        return SecretCallable(source, function)
-    name = name or source
-    return sendable(variable(name, where, openai=openai), name)
+        return SecretCallable(source, partial(_from_keyring, source, where))
+    name = variable_of(source) or source
+    if ":" not in name:
+        return sendable(variable(name, where, openai=openai), name)
+    function = imported(source, where)
+    if not callable(function):
+        raise ConfigurationError(f"{where}: {source} is not callable.", "Name a function that returns the key.")
+    return SecretCallable(source, function)
 
 
 def sendable(value: str, source: str) -> Secret:
@@ -107,15 +85,10 @@ def sendable(value: str, source: str) -> Secret:
     return Secret(value)
 
 
-def is_import_string(text: str) -> bool:
-    """Whether a text has the form `module:name`."""
-    return _IMPORT.fullmatch(text) is not None
-
-
 def imported(path: str, where: str) -> Any:
     """Return the object that an import string `module:name` names."""
     module, _, name = path.partition(":")
-    if not _IMPORT.fullmatch(path):
+    if not IMPORT.fullmatch(path):
         raise ConfigurationError(f"{where}: {path!r} is no import string.", 'Write it as "module:name".')
     try:
         found: Any = importlib.import_module(module)
@@ -129,34 +102,19 @@ def imported(path: str, where: str) -> Any:
     return found
 
 
-def _from_keyring(source: str, where: str) -> Callable[[], str]:
-    service, _, name = source.removeprefix("keyring:").partition("/")
-
-    def ask() -> str:
-        try:
-            keyring = importlib.import_module("keyring")
-        except ImportError:
-            raise ConfigurationError(
-                f"{where} names a keyring entry, and the package keyring is not installed.",
-                'pip install "llm_magic[keyring]"',
-            ) from None
-        found = keyring.get_password(service, name)
-        if not found:
-            raise ConfigurationError(
-                f"{where}: the keyring has no entry {name!r} of service {service!r}.",
-                f"Make one with: python -m keyring set {service} {name}",
-            )
-        return str(found)
-
-    return ask
-
-
-def check_header(name: str, value: str, where: str) -> None:
-    """Refuse a header that HTTP does not allow, before the SDK fails on it in riddles."""
-    if not _HEADER_NAME.fullmatch(name):
-        raise ConfigurationError(f"{where}: {name!r} cannot be the name of a header.", "Use letters, digits and -.")
-    if not value.isascii() or any(character in value for character in "\r\n\0"):
+def _from_keyring(source: str, where: str) -> str:
+    try:
+        keyring = importlib.import_module("keyring")
+    except ImportError:
         raise ConfigurationError(
-            f"{where}: the value of header {name} has a line break or a character outside ASCII.",
-            "Remove it, or encode it as the server expects.",
+            f"{where} names a keyring entry, and the package keyring is not installed.",
+            'pip install "llm_magic[keyring]"',
+        ) from None
+    service, _, name = source.removeprefix("keyring:").partition("/")
+    found = keyring.get_password(service, name)
+    if not found:
+        raise ConfigurationError(
+            f"{where}: the keyring has no entry {name!r} of service {service!r}.",
+            f"Make one with: python -m keyring set {service} {name}",
         )
+    return str(found)

@@ -57,16 +57,20 @@ class Price:
         return (fresh * self.input + usage.cached_tokens * cached + usage.output_tokens * self.output) / 1e6
 
 
-def price_of(entry: object, where: str) -> Price:
-    """Return a price from a dict of the configuration.
+def price_in(prices: Mapping[str, object], model: str, where: str) -> Price | None:
+    """Return the price of a model: the entry of its name, else that of the longest glob; None without one.
 
     Raises
     ------
     ConfigurationError
-        It lacks `input` or `output`, has other keys, or values that are no numbers.
+        The entry lacks `input` or `output`, has other keys, or values that are no numbers.
 
     """
-    known = {"input", "output", "cached"}
+    globs = sorted((glob for glob in prices if fnmatchcase(model, glob)), key=len)
+    name = model if model in prices else globs[-1] if globs else None
+    if name is None:
+        return None
+    entry, known = prices[name], {"input", "output", "cached"}
     if (
         isinstance(entry, Mapping)
         and {"input", "output"} <= set(entry) <= known
@@ -74,15 +78,9 @@ def price_of(entry: object, where: str) -> Price:
     ):
         return Price(**{name: float(value) for name, value in entry.items()})
     raise ConfigurationError(
-        f"{where} is no price.", 'Write US dollars per million tokens: {"input": 2.5, "output": 10, "cached": 1.25}.'
+        f"{where}[{name!r}] is no price.",
+        'Write US dollars per million tokens: {"input": 2.5, "output": 10, "cached": 1.25}.',
     )
-
-
-def price_in(prices: Mapping[str, object], model: str, where: str) -> Price | None:
-    """Return the price of a model: the entry of its name, else that of the longest glob; None without one."""
-    globs = sorted((glob for glob in prices if fnmatchcase(model, glob)), key=len)
-    name = model if model in prices else globs[-1] if globs else None
-    return None if name is None else price_of(prices[name], f"{where}[{name!r}]")
 
 
 def card(raw: Mapping[str, Any]) -> ModelCard:
@@ -114,23 +112,13 @@ Structured = Literal["json_schema", "json_object", "grammar", "none"]
 OPENAI: Dialects = {"json": "json_schema", "choices": "json_schema"}
 """OpenAI and Azure: schemas only, no free regex or grammar."""
 
-VLLM: Dialects = {
-    "json": "structured_outputs",
-    "choices": "structured_outputs",
-    "regex": "structured_outputs",
-    "grammar": "structured_outputs",
-}
-
-LLAMA: Dialects = {
-    "json": "llama_json_schema",
-    "choices": "llama_grammar",
-    "regex": "llama_grammar",
-    "grammar": "llama_grammar",
-}
+_ALL: tuple[Kind, ...] = ("json", "choices", "regex", "grammar")
+VLLM: Dialects = dict.fromkeys(_ALL, "structured_outputs")
+LLAMA: Dialects = {**dict.fromkeys(_ALL, "llama_grammar"), "json": "llama_json_schema"}
 """llama.cpp: schemas by `response_format`, the rest by its grammars (GBNF)."""
 
 COMPATIBLE: Mapping[Structured, Dialects] = {
-    "json_schema": {"json": "json_schema", "choices": "json_schema"},
+    "json_schema": OPENAI,
     "json_object": {"json": "json_object", "choices": "prompt"},
     "grammar": LLAMA,
     "none": {"json": "prompt", "choices": "prompt"},

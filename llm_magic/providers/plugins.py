@@ -30,6 +30,11 @@ def entries() -> dict[str, EntryPoint]:
     return found
 
 
+def class_names() -> dict[str, str]:
+    """Return the names of the entry points by those of their classes, which are sections of the configuration."""
+    return {entry.value.rpartition(":")[2]: name for name, entry in entries().items()}
+
+
 def load(name: str) -> type[Provider]:
     """Return the class of this name, or that an import string `module:Class` names.
 
@@ -42,10 +47,10 @@ def load(name: str) -> type[Provider]:
     """
     from llm_magic.providers.base import Provider
 
+    entry, source = entries().get(name), name
     if ":" in name:
-        loaded, source = imported(name, "class"), name
-    elif name in entries():
-        entry = entries()[name]
+        loaded = imported(name, "class")
+    elif entry is not None:
         source = entry.value
         try:
             loaded = entry.load()

@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import Coroutine, Iterable, Iterator, Mapping
-from contextlib import suppress
 from copy import deepcopy
 from dataclasses import dataclass, field, replace
 from importlib.util import find_spec
@@ -17,7 +16,8 @@ from traitlets import Dict, Unicode, observe
 from traitlets.config import Config, Configurable
 
 from llm_magic.close_matches import did_you_mean
-from llm_magic.config.precedence import SESSION, Layers, apply, find_project, read_project, sources_of
+from llm_magic.config import precedence
+from llm_magic.config.precedence import PROFILE, PROJECT, SESSION, configured, sources_of
 from llm_magic.errors import ConfigurationError, LLMError, ModelNotFoundError, TimedOutError
 from llm_magic.providers import plugins
 from llm_magic.providers.litellm import Imported, read_config
@@ -87,38 +87,37 @@ class ProviderRegistry(Configurable):
     def __init__(self, **traits: Any) -> None:
         self._built: dict[str, tuple[Mapping[str, Any], Provider]] = {}
         self._registered: dict[str, Provider] = {}
-        self._gone: list[Provider] = []
+        self._of_project: frozenset[str] = frozenset()  # the named providers that the project sets
+        self._made: list[Provider] = []  # whatever has become of them: all are closed in the end
         self._imported: tuple[object, Imported] = (None, Imported())
         self._listed: WeakKeyDictionary[Provider, float] = WeakKeyDictionary()
         self.problem: LLMError | None = None
         """What is wrong with the project's configuration; raised by the next cell."""
-        self.shelf: list[Any] | None = None
+        self.shelf: list[Any] = []
         """The list of configurables that `%config` knows (`shell.configurables`); providers are put there."""
         super().__init__(**traits)
-        self.layers = Layers(deepcopy(self.config))
+        self.layers = {PROFILE: deepcopy(self.config), SESSION: Config()}
+        """What the classes of providers are configured with, by source, the nearest last."""
         sources_of(self)
 
     def apply_project(self, settings: Configurable, folder: Path | None = None) -> None:
         """Put the project's settings over those of the profile. An error is kept, and raised by the first cell.
 
-        Parameters
-        ----------
-        settings
-            Those of the cells; as this registry, freshly made from the profile's configuration.
-        folder
-            Where to look first; the notebook's folder, which a kernel starts in.
-
+        `settings` are those of the cells, as this registry freshly made from the profile's configuration; `folder` is
+        where to look first: the notebook's, which a kernel starts in.
         """
         sources_of(settings)
         try:
-            path = find_project(folder or Path.cwd())
+            path = precedence.find_project(folder or Path.cwd())
             if path is None:
                 return
-            classes = {entry.value.rpartition(":")[2] for entry in plugins.entries().values()} | {"Provider"}
-            project = read_project(path, settings, self, classes)
-            apply(project.settings, settings, project.source)
-            self.layers.project = project
-            apply(project.registry, self, project.source)
+            owners, classes = {"LLMMagics": settings, "ProviderRegistry": self}, {*plugins.class_names(), "Provider"}
+            project = precedence.read_project(path, owners, classes)
+            source, own = f"{PROJECT} ({path})", project.pop("ProviderRegistry")
+            precedence.apply(project.pop("LLMMagics"), settings, source)
+            self._of_project = frozenset(own.get("providers", ()))
+            self.layers = {PROFILE: self.layers[PROFILE], source: Config(project), SESSION: self.layers[SESSION]}
+            precedence.apply(own, self, source)
         except ConfigurationError as error:
             self.problem = error
 
@@ -130,19 +129,14 @@ class ProviderRegistry(Configurable):
     def update_config(self, config: Config) -> None:
         """Take over what `%config` sets, for the providers that there are and those still to be made.
 
-        Raises
-        ------
-        ConfigurationError
-            An unknown setting, or a key written out: then nothing is taken over, and nothing kept of it.
-
+        Of what has an unknown setting, or a key written out, nothing is kept: ConfigurationError says so.
         """
-        for name, entry in plugins.entries().items():
-            if not {entry.value.rpartition(":")[2], "Provider"}.isdisjoint(config):
-                with suppress(ConfigurationError):  # what was wrong before is said when it is asked for
-                    self.get(name)
+        for cls, name in plugins.class_names().items():
+            if cls in config or "Provider" in config:
+                self._or_error(name)  # what was wrong before is said when it is asked for
         for _, provider in self._built.values():
             provider.check_config(config)
-        self.layers.session.merge(config)
+        self.layers[SESSION].merge(config)
         super().update_config(config)
         for _, provider in self._built.values():
             provider.update_config(config)
@@ -150,22 +144,18 @@ class ProviderRegistry(Configurable):
     def sections(self) -> Iterator[tuple[str, Configurable]]:
         """Yield the sections of the configuration below the settings: the registry's own, then the providers'."""
         yield "ProviderRegistry", self
-        for provider in self.all().values():
+        for provider in map(self._or_error, self.names()):
             if not isinstance(provider, LLMError):
                 yield type(provider).__name__ if provider.name == provider.kind else provider.name, provider
 
     def owner(self, section: str, trait: str) -> Configurable | None:
         """Return an object that a setting belongs to: the registry, the provider of a name, or one of a class.
 
-        Raises
-        ------
-        ConfigurationError
-            The provider has no such setting, or is configured wrongly.
-
+        Raises ConfigurationError where the provider has no such setting, or is configured wrongly.
         """
         if section in {"", "ProviderRegistry"}:
             return self if trait in self.traits(config=True) else None
-        known = [self.get(section)] if section in self.names() else self.all().values()
+        known = [self.get(section)] if section in self.names() else map(self._or_error, self.names())
         for provider in known:
             if not isinstance(provider, LLMError) and section in {provider.name, type(provider).__name__}:
                 provider.check_names({trait: None}, section)
@@ -180,10 +170,6 @@ class ProviderRegistry(Configurable):
         """Return the names of all providers: the configured ones first."""
         return list(dict.fromkeys([*self._registered, *self.specs(), *plugins.entries()]))
 
-    def all(self) -> dict[str, Provider | LLMError]:
-        """Return all providers by name; in place of one that cannot be made, the error that says why."""
-        return {name: self._or_error(name) for name in self.names()}
-
     def _or_error(self, name: str) -> Provider | LLMError:
         try:
             return self.get(name)
@@ -191,14 +177,7 @@ class ProviderRegistry(Configurable):
             return error
 
     def get(self, name: str) -> Provider:
-        """Return a provider by its name.
-
-        Raises
-        ------
-        ConfigurationError
-            There is none, or its settings are wrong.
-
-        """
+        """Return a provider by its name; raises ConfigurationError where there is none, or its settings are wrong."""
         if name in self._registered:
             return self._registered[name]
         spec = self.specs().get(name)
@@ -208,16 +187,13 @@ class ProviderRegistry(Configurable):
                 f"There is no provider {name!r}.", did_you_mean(name, names, f"There are {', '.join(names)}.", 1)
             )
         spec = {} if spec is None else spec
-        known = self._built.get(name)
-        if known is not None and known[0] == spec:
-            return known[1]
-        provider = self._build(name, spec)
-        if known is not None:
+        if name not in self._built or self._built[name][0] != spec:
+            provider = self._build(name, spec)
             self._drop(name)
-        self._built[name] = (deepcopy(spec), provider)
-        if self.shelf is not None:
+            self._built[name] = (deepcopy(spec), provider)
+            self._made.append(provider)
             self.shelf.append(provider)
-        return provider
+        return self._built[name][1]
 
     def _build(self, name: str, spec: Mapping[str, Any]) -> Provider:
         if not isinstance(spec, Mapping) or ":" in name or not name:
@@ -229,10 +205,15 @@ class ProviderRegistry(Configurable):
         own = {trait: value for trait, value in spec.items() if trait != "class"}
         cls.check_names(own, f"The provider {name}")
         provider = cls(parent=self, name=name)
-        sources, by_session = sources_of(provider), sources_of(self).of("providers") == SESSION
-        for source, values in self.layers.of(provider, name, own, by_session=by_session):
+        sources, source_of_own = sources_of(provider), sources_of(self).of("providers")
+        if source_of_own != SESSION and name not in self._of_project:
+            source_of_own = PROFILE
+        for source, config in self.layers.items():
+            values = configured(provider, config)
             cls.check_names(values, f"{source}: {cls.__name__}")
             sources.load(provider, values, source)
+            if source == source_of_own:
+                sources.load(provider, own, source)
         return provider
 
     def register(self, name: str, *, client: Any = None, provider: Provider | None = None) -> Provider:
@@ -258,23 +239,18 @@ class ProviderRegistry(Configurable):
                 f"{name!r} cannot be registered.", "Give a name without a colon, and either a client or a provider."
             )
         if provider is None:
-            from llm_magic.providers.existing_client import ExistingClientProvider
+            from llm_magic.providers.compatible import ExistingClientProvider
 
             provider = ExistingClientProvider(client, name=name)
         provider.name = name
-        if name in self._registered:
-            self._gone.append(self._registered[name])
         self._registered[name] = provider
+        self._made.append(provider)
         return provider
 
     def add(self, name: str, cls: str = "compatible", **traits: Any) -> Provider:
         """Add a provider to this session; as an entry of `providers`, which it replaces if there is one.
 
-        Raises
-        ------
-        ConfigurationError
-            The class or a setting is unknown, or a value wrong: nothing is added then.
-
+        Where class or setting is unknown, or a value wrong, nothing is added: ConfigurationError says so.
         """
         before = self.providers
         self.providers = {**before, name: {"class": cls, **traits}}
@@ -285,16 +261,9 @@ class ProviderRegistry(Configurable):
             raise
 
     def remove(self, name: str) -> None:
-        """Take a provider out of this session.
-
-        Raises
-        ------
-        ConfigurationError
-            There is none of this name, or it is a class's own.
-
-        """
+        """Take a provider out of this session; raises ConfigurationError where it is none of the session's."""
         if name in self._registered:
-            self._gone.append(self._registered.pop(name))
+            del self._registered[name]
         elif name in self.providers:
             self.providers = {key: value for key, value in self.providers.items() if key != name}
         elif name in self.names():
@@ -311,45 +280,30 @@ class ProviderRegistry(Configurable):
                 self._drop(name)
 
     def _drop(self, name: str) -> None:
-        _, provider = self._built.pop(name)
-        self._gone.append(provider)
-        self._off_the_shelf(provider)
-
-    def _off_the_shelf(self, provider: Provider) -> None:
-        if self.shelf is not None:
-            self.shelf[:] = [item for item in self.shelf if item is not provider]
-
-    def _ever_made(self) -> Iterable[Provider]:
-        return [*(provider for _, provider in self._built.values()), *self._registered.values(), *self._gone]
+        _, gone = self._built.pop(name, ({}, None))
+        self.shelf[:] = [item for item in self.shelf if item is not gone]
 
     async def aclose(self) -> None:
         """Close every client, on the loop that used them."""
-        for provider in self._ever_made():
+        for provider in self._made:
             await provider.aclose()
-        self._gone = []
 
     def close(self) -> None:
         """Stop what providers started besides clients: the embedded server."""
-        for provider in self._ever_made():
+        for provider in self._made:
             provider.close()
-            self._off_the_shelf(provider)
+        for name in list(self._built):
+            self._drop(name)
 
     def list_models(
         self, names: Iterable[str], *, patience: float, refresh: bool = False
     ) -> Coroutine[Any, Any, Listed]:
-        """Ask providers for their models, all at the same time; the result has a list of each, or why there is none.
+        """Ask providers for their models, all at the same time: a list of each, or why there is none.
 
-        Parameters
-        ----------
-        names
-            The providers.
-        patience
-            Seconds that a server has for its list; whatever it does, little more is waited.
-        refresh
-            Whether to ask where the list is of the last minute, too.
-
+        `patience` is the seconds that a server has for its list: whatever it does, little more is waited;
+        `refresh` asks where the list is of the last minute, too.
         """
-        providers = {name: self._or_error(name) for name in names}
+        providers = {name: self._or_error(name) for name in names}  # made here, not on the loop's thread
 
         async def ask_all() -> Listed:
             asking = (self._list(provider, patience, refresh=refresh) for provider in providers.values())
@@ -404,13 +358,12 @@ class ProviderRegistry(Configurable):
             return Target(self.get(name), "", name)
         found = route(name, {**SHIPPED, **self._import().routes, **self.routes})
         if found is not None:
-            provider, model = found
-            if provider not in self.names():
+            if found[0] not in self.names():
                 raise ConfigurationError(
-                    f"The route of {name} leads to {provider!r}, which is no provider.",
+                    f"The route of {name} leads to {found[0]!r}, which is no provider.",
                     f"There are {', '.join(self.names())}.",
                 )
-            return Target(self.get(provider), model, name)
+            return Target(self.get(found[0]), found[1], name)
         meant = did_you_mean(name, self.model_names())
         raise ModelNotFoundError(
             f"No provider answers to the model {name!r}.",
@@ -441,14 +394,7 @@ class ProviderRegistry(Configurable):
         return list(dict.fromkeys(known))
 
     def default_model(self, settings_model: str) -> str:
-        """Return the model of cells that name none.
-
-        Raises
-        ------
-        ConfigurationError
-            None is set, and the embedded one is not installed.
-
-        """
+        """Return the model of cells that name none: the one set, else the embedded one; raises ConfigurationError."""
         if settings_model:
             return settings_model
         if "local" in plugins.entries() and find_spec("xllamacpp") is not None:

@@ -30,8 +30,7 @@ def route(name: str, routes: Mapping[str, str]) -> tuple[str, str] | None:
     patterns = [pattern for pattern, target in routes.items() if target]
     for pattern in sorted(patterns, key=lambda item: (item != name, -len(item))):
         expression = re.escape(name) if pattern == name else "".join(map(_expression, _PARTS.split(pattern)))
-        found = re.fullmatch(expression, name, re.DOTALL)
-        if found is not None:
+        if found := re.fullmatch(expression, name, re.DOTALL):
             provider, _, model = routes[pattern].partition(":")
             return provider, _filled(model, found.groups()) if model else name
     return None

@@ -74,20 +74,13 @@ class VLLMProvider(Provider):
 
     def template(self) -> ChatTemplate:
         """Return the chat template of the tokenizer."""
-        name, revision = self.read("tokenizer"), self.read("tokenizer_revision")
-        if self._template is None or self._template.names != (name, revision):
-            self._template = ChatTemplate(str(name), str(revision))
+        names = str(self.read("tokenizer")), str(self.read("tokenizer_revision"))
+        if self._template is None or self._template.names != names:
+            self._template = ChatTemplate(*names)
         return self._template
 
     async def adapt(self, request: Request, capabilities: Capabilities) -> Request:
-        """Add the settings of the template and of constraints, or apply the template here.
-
-        Raises
-        ------
-        UnsupportedError
-            An image, which a template that is applied here cannot carry.
-
-        """
+        """Add the settings of the template and of constraints, or apply the template here."""
         structure, extra = dict(request.structure), dict(request.parameters.extra)
         constraint = structure.get("structured_outputs")
         if isinstance(self.structured_outputs, dict) and isinstance(constraint, dict):
@@ -125,12 +118,6 @@ class VLLMProvider(Provider):
         """Refuse a prompt that does not fit, naming its tokens and the context.
 
         It is counted, by the server or the tokenizer here, but only where the characters leave it open.
-
-        Raises
-        ------
-        ContextOverflowError
-            Prompt and answer are longer than the model's context.
-
         """
         context, wanted = capabilities.context, request.parameters.max_tokens or 1
         length = sum(len(message.text.encode("utf-8", "replace")) for message in request.messages)
@@ -175,29 +162,16 @@ class VLLMProvider(Provider):
 class ChatTemplate:
     """A model's chat template, applied on this side by `transformers`; the tokenizer is loaded at first use, and kept.
 
-    Parameters
-    ----------
-    name
-        Hugging Face name, or the path of a folder.
-    revision
-        Branch, tag or commit; empty for the default.
-
+    `names` are the Hugging Face name, or the path of a folder, and the branch, tag or commit; empty for the default.
     """
 
-    def __init__(self, name: str, revision: str = "") -> None:
-        self.names = (name, revision)
+    def __init__(self, *names: str) -> None:
+        self.names = names
         self._lock = threading.Lock()
         self._loaded: Any = None
 
     async def load(self, report: Callable[[str], None]) -> None:
-        """Load the tokenizer on a thread.
-
-        Raises
-        ------
-        ConfigurationError
-            The extra is not installed, or there is no such tokenizer, or it has no chat template.
-
-        """
+        """Load the tokenizer on a thread; raises ConfigurationError where there is none, or it has no template."""
         if self._loaded is None:
             report(f"loading the tokenizer {self.names[0]}…")
             await asyncio.to_thread(self._tokenizer)
@@ -209,27 +183,20 @@ class ChatTemplate:
             return self._loaded
 
     async def apply(self, messages: tuple[Message, ...], arguments: Mapping[str, Any]) -> tuple[str, int]:
-        """Return the prompt for a conversation, ending where the assistant begins, and its number of tokens.
-
-        Raises
-        ------
-        PromptError
-            The template refuses the conversation.
-
-        """
+        """Return the prompt for a conversation, ending where the assistant begins, and its number of tokens."""
         return await asyncio.to_thread(self._apply, messages, arguments)
 
     def _apply(self, messages: tuple[Message, ...], arguments: Mapping[str, Any]) -> tuple[str, int]:
-        tokenizer = self._tokenizer()
         turns = [{"role": message.role, "content": message.text} for message in messages]
+        tokenizer = self._tokenizer()
         try:
-            prompt = tokenizer.apply_chat_template(turns, tokenize=False, add_generation_prompt=True, **arguments)
+            prompt = str(tokenizer.apply_chat_template(turns, tokenize=False, add_generation_prompt=True, **arguments))
         except Exception as error:
             raise PromptError(
                 f"The chat template of {self.names[0]} refuses this conversation: {error}",
                 "Leave the system prompt or the history out (--once), or unset the tokenizer.",
             ) from error
-        return str(prompt), self.count(str(prompt))
+        return prompt, self.count(prompt)
 
     def count(self, prompt: str) -> int:
         """Return the number of tokens of a prompt that a template has written."""

@@ -107,7 +107,7 @@ def test_a_key_that_was_refused_is_nowhere(kernel: Kernel, code: str) -> None:
     kernel.run("%llm_config openai.timeout=9").check()
     for command in ("%llm_config", "%llm_provider", "%llm_models openai:x", "%config OpenAIProvider"):
         assert KEY not in str(kernel.run(command).outputs)
-    state = "(lambda r: repr((r.get('openai').api_key_env, r.layers.session, r.config, r.get('openai').config)))"
+    state = "(lambda r: repr((r.get('openai').api_key_env, r.layers['session'], r.config, r.get('openai').config)))"
     assert KEY not in kernel.value(f"{state}(get_ipython()._llm_magic.registry)")
 
 

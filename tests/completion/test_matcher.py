@@ -105,7 +105,7 @@ def test_models_aliases_and_providers(typing: Typing) -> None:
     assert typing.words("%%llm --model l") == ["lively", "local:"]
     assert typing.words("%%llm -m g") == ["gpt-x"]
     assert typing.words("%llm --model=l") == ["--model=lively", "--model=local:"]
-    typing.registry.get("vllm").keep_cards([{"id": "Qwen/Qwen3-8B"}, {"id": "smollm2"}])
+    typing.registry.get("vllm")._cards = (ModelCard("Qwen/Qwen3-8B"), ModelCard("smollm2"))
     assert typing.words("%%llm --model vllm:") == ["vllm:", "vllm:Qwen/Qwen3-8B", "vllm:smollm2"]
     assert typing.words("%%llm --model qwen") == ["vllm:Qwen/Qwen3-8B"]
     assert typing.words("%%llm --model 3-8") == ["vllm:Qwen/Qwen3-8B"]
@@ -209,7 +209,7 @@ def test_it_is_installed_once_and_taken_out(typing: Typing) -> None:
 
 def test_it_is_quick_with_much_to_choose_from() -> None:
     typing = Typing(**{f"name_{number}": number for number in range(20_000)})
-    typing.registry.get("vllm").keep_cards([{"id": f"org/model-{number}"} for number in range(5_000)])
+    typing.registry.get("vllm")._cards = tuple(ModelCard(f"org/model-{number}") for number in range(5_000))
     typing.words("%%llm --model v")
     for before in ("%%llm --model org/model-49", "%%llm\n{{ name_19", "%%llm --mo", "%%llm --as Ci", "%%llm --out n"):
         taken = []

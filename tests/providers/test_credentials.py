@@ -79,9 +79,9 @@ def test_a_changed_variable_is_seen_by_the_next_request(monkeypatch: pytest.Monk
             monkeypatch.setenv("MY_KEY", key)
             await provider.list_models(refresh=True)
             assert recorder.last.headers["authorization"] == f"Bearer {key}"
-        assert len(provider._retired) == 1
+        assert len(provider._open) == 2
         await provider.aclose()
-        assert provider._retired == []
+        assert provider._open == []
 
     asyncio.run(work())
 

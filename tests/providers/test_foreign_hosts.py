@@ -15,8 +15,7 @@ from recorder import Recorder
 from llm_magic.errors import ConfigurationError
 from llm_magic.providers.azure import AzureProvider
 from llm_magic.providers.base import Provider
-from llm_magic.providers.compatible import CompatibleProvider
-from llm_magic.providers.existing_client import ExistingClientProvider
+from llm_magic.providers.compatible import CompatibleProvider, ExistingClientProvider
 from llm_magic.providers.openai import OpenAIProvider
 from llm_magic.providers.vllm import VLLMProvider
 

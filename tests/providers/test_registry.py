@@ -287,7 +287,7 @@ def test_our_classes_are_entry_points_like_any_other() -> None:
 def test_another_packages_class_is_found_and_a_broken_one_harms_nobody(monkeypatch: pytest.MonkeyPatch) -> None:
     entries = {
         **plugins.entries(),
-        "theirs": EntryPoint("theirs", "llm_magic.providers.existing_client:ExistingClientProvider", plugins.GROUP),
+        "theirs": EntryPoint("theirs", "llm_magic.providers.compatible:ExistingClientProvider", plugins.GROUP),
         "broken": EntryPoint("broken", "package_that_is_broken:Provider", plugins.GROUP),
     }
     monkeypatch.setattr(plugins, "entries", lambda: entries)

