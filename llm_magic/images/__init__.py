@@ -64,7 +64,7 @@ def part(value: Any, *, max_side: int) -> tuple[Image, str]:
         return _from_displayed(value, max_side)
     if _is(value, "numpy", "ndarray"):
         return _from_array(value, max_side)
-    drawn = repr_image(value, max_side=max_side)
+    drawn = _from_repr(value, max_side)
     if drawn is not None:
         return drawn
     raise PromptError(
@@ -81,7 +81,12 @@ def is_picture(value: Any) -> bool:
     return is_image or _figure(value) is not None
 
 
-def repr_image(value: Any, *, max_side: int) -> tuple[Image, str] | None:
+def displayed(value: Any, *, max_side: int) -> tuple[Image, str] | None:
+    """Return the image that `{{ value }}` means, as `part` does; None for what is no image."""
+    return part(value, max_side=max_side) if is_picture(value) else _from_repr(value, max_side)
+
+
+def _from_repr(value: Any, max_side: int) -> tuple[Image, str] | None:
     """Return the image that an object displays itself as; None without one, or with Markdown."""
     if hasattr(type(value), "_repr_markdown_"):  # which it would rather have read
         return None
