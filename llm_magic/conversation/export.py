@@ -12,8 +12,7 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any
 
-from llm_magic.conversation.serialization import from_document, image_url, to_document
-from llm_magic.conversation.turns import Turn
+from llm_magic.conversation.turns import Turn, from_document, to_document
 from llm_magic.errors import HistoryError
 from llm_magic.markdown import for_notebook
 from llm_magic.markdown.fences import fence_for
@@ -119,7 +118,7 @@ def _when(turn: Turn) -> str:
 
 def _readable(message: Message) -> str:
     """Return a message as Markdown: images in place, calls and results as code."""
-    pieces = [part.text if isinstance(part, Text) else f"![image]({image_url(part)})" for part in message.parts]
+    pieces = [part.text if isinstance(part, Text) else f"![image]({part.as_url})" for part in message.parts]
     text = "\n\n".join(piece for piece in pieces if piece)
     if message.role == "tool":
         return _fenced(text)

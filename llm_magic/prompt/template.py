@@ -93,7 +93,7 @@ class _Run:
             text = "".join(self.template.root_render_func(names))
         except UnknownError as error:
             raise self._unknown(error) from None
-        except Exception as error:  # noqa: BLE001 - whatever the user's objects raise
+        except Exception as error:
             raise self._failed(error) from error
         return Rendered(tuple(self._parts(text)), tuple(self.notes))
 
