@@ -1,32 +1,7 @@
 """Every error this package raises; a message says what happened, where, and what to do next.
 
-LLMError
-├── InputError                  nothing was sent: the cell, an option or the configuration is wrong
-│   ├── OptionError             an unknown option, or a value that it does not take
-│   ├── PromptError             the template, a name in it, or an image cannot be rendered
-│   ├── OutputTypeError         a type, schema, regex, grammar or list of choices that cannot be one
-│   ├── ToolError               a Python function that cannot be offered to a model
-│   ├── ModelNotFoundError      a model name that no provider answers to
-│   ├── ConfigurationError      a setting, variable or extra that is missing or wrong
-│   ├── UnsupportedError        an option that this endpoint cannot honour
-│   └── HistoryError            a conversation that cannot be read, written or found
-├── ProviderError               the server refused, failed or could not be reached
-│   ├── ConnectionFailedError   no connection: refused, unknown host, TLS, proxy
-│   ├── TimedOutError           no answer within the timeout
-│   ├── AuthenticationError     the key was refused (401, 403)
-│   ├── EndpointNotFoundError   nothing answers at this URL, or the model is unknown there (404)
-│   ├── RequestRefusedError     the server will not take the request (other 4xx)
-│   │   ├── ContextOverflowError    the prompt is longer than the model's context
-│   │   └── ContentFilteredError    the prompt was blocked by a content filter
-│   ├── RateLimitedError        too many requests (429)
-│   │   └── QuotaExceededError  the account has no quota left; waiting does not help
-│   ├── ServerFailedError       the server failed (5xx), or an error arrived in mid-stream
-│   └── ProtocolError           what answered does not speak the OpenAI protocol
-└── AnswerError                 an answer came but cannot be used; `.response` keeps it
-    ├── InvalidValueError       the text does not validate as the output type
-    ├── IncompleteAnswerError   cut by a token limit, a filter or a lost stream
-    ├── RefusedError            the model refused
-    └── ToolLimitError          the model still asked for tools after the last round
+Below `LLMError` are `InputError` (nothing was sent), `ProviderError` (the server refused, failed or
+could not be reached) and `AnswerError` (an answer came but cannot be used); the others below these.
 """
 
 from __future__ import annotations

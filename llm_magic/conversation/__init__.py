@@ -67,20 +67,10 @@ class Conversation:
             return _select(rows, "chat = ? ORDER BY place, part", self.name)
 
     def before(self, cell_id: str | None, limit: int, *, part: int = 0, tokens: int | None = None) -> tuple[Turn, ...]:
-        """Return the turns that a cell's prompt follows.
+        """Return the turns that a cell's prompt follows: those before its own, or all.
 
-        Parameters
-        ----------
-        cell_id
-            The front end's name of the cell. A cell that has a turn gets those before it; one that
-            has none, all.
-        limit
-            Turns at most, the latest ones; 0 gives none.
-        part
-            Number of the prompt within one run of its cell, from 0.
-        tokens
-            Tokens that the turns may take, by `estimate`; None for no such limit.
-
+        At most `limit` turns, the latest ones, which take at most `tokens` by `estimate`. `part` is
+        the number of the prompt within one run of its cell, from 0.
         """
         with self._database.reading() as rows:
             earlier = "chat = ? AND (place, part) < (?, ?) ORDER BY place DESC, part DESC LIMIT ?"
@@ -113,14 +103,7 @@ class Conversation:
             return rows.execute("DELETE FROM turns WHERE chat = ?", (self.name,)).rowcount
 
     def fork(self, new: str) -> Conversation:
-        """Copy this conversation; neither changes with the other from then on.
-
-        Raises
-        ------
-        HistoryError
-            There is a conversation `new` already.
-
-        """
+        """Copy this conversation to a new one; neither changes with the other from then on."""
         child = Conversation(new, self._database)
         if len(child) or new == self.name:
             raise HistoryError(f"There is a conversation {new!r} already.", "Take another name, or reset that one.")
@@ -135,18 +118,10 @@ class Conversation:
     def export(self, path: str | Path) -> Path:
         """Write a file and return its path: `.json` (messages of the chat API), `.md` or `.ipynb`.
 
-        A file that is there is replaced, once the new one is written.
-
-        Raises
-        ------
-        HistoryError
-            The name ends otherwise, the conversation is empty, or the file cannot be written.
-
+        A file that is there is replaced, once the new one is written. HistoryError where the name
+        ends otherwise, the conversation is empty, or the file cannot be written.
         """
-        turns = self.turns()
-        if not turns:
-            raise HistoryError(f"The conversation {self.name!r} has no turns to export.")
-        return write(Path(path).expanduser(), self.name, turns)
+        return write(Path(path).expanduser(), self.name, self.turns())
 
     def _place(self, rows: sqlite3.Connection, cell_id: str | None) -> int:
         """Return the place of a cell's turns, for a cell without turns the one after the last."""
@@ -182,16 +157,9 @@ def _select(rows: sqlite3.Connection, condition: str, *values: object) -> tuple[
 class Conversations:
     """All conversations of a notebook.
 
-    Parameters
-    ----------
-    file
-        A file that keeps them across restarts of the kernel; None keeps them in memory. Kernels
-        that name the same file share its conversations.
-    say
-        Takes a sentence that the user should see; by default it becomes a warning.
+    A `file` keeps them across restarts of the kernel, and kernels that name the same one share
+    them; without one they are in memory. `say` takes a sentence that the user should see.
 
-    Examples
-    --------
     >>> from llm_magic.messages import assistant, user
     >>> chats = Conversations()
     >>> chats.get("main").record(Turn("cell-1", (user("Hi"), assistant("Hello"))))
@@ -217,14 +185,7 @@ class Conversations:
         return Conversation(name or MAIN, self._database)
 
     def find(self, name: str, *further: str) -> Conversation:
-        """Return a conversation that is among the `names`.
-
-        Raises
-        ------
-        HistoryError
-            There is none of this name; the error names close ones.
-
-        """
+        """Return a conversation that is among the `names`; HistoryError names close ones."""
         names = self.names(*further)
         if name not in names:
             hint = did_you_mean(name, names, f"There are {', '.join(names)}.")
@@ -244,18 +205,8 @@ class Conversations:
     def load(self, path: str | Path, name: str = "") -> Conversation:
         """Read an exported `.json` file, or messages of the chat API, as a new conversation.
 
-        Parameters
-        ----------
-        path
-            The file.
-        name
-            The conversation to make, by default the file's name without its ending.
-
-        Raises
-        ------
-        HistoryError
-            The file cannot be read or is none of these, or there is a conversation of this name.
-
+        Its name is by default the file's without the ending. HistoryError where the file cannot be
+        read or is none of these, or there is a conversation of this name.
         """
         path = Path(path).expanduser()
         conversation = self.get(name or path.stem)

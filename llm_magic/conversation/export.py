@@ -29,6 +29,8 @@ def write(path: Path, name: str, turns: Sequence[Turn]) -> Path:
         raise HistoryError(
             f"Conversations are not written as {path.suffix or path.name!r}.", "End it in .json, .md or .ipynb."
         )
+    if not turns:
+        raise HistoryError(f"The conversation {name!r} has no turns to export.")
     text = writer(name, turns)
     temporary = path.with_name(f".{path.name}.{secrets.token_hex(4)}")
     try:

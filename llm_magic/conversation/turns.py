@@ -23,28 +23,18 @@ _BYTES_A_TOKEN = 4
 
 @dataclass(frozen=True, slots=True)
 class Turn:
-    """What one cell added to a conversation.
-
-    Attributes
-    ----------
-    cell_id
-        The front end's name of the cell; None where it has none.
-    messages
-        The user's message, calls of tools with their results, and the answer; images included.
-    model
-        The model, as asked for.
-    when
-        Seconds since 1970.
-    part
-        Number of the prompt within its cell, from 0, where one run of a cell asks several times.
-
-    """
+    """What one cell added to a conversation."""
 
     cell_id: str | None
+    """The front end's name of the cell; None where it has none."""
     messages: tuple[Message, ...]
+    """The user's message, calls of tools with their results, and the answer; images included."""
     model: str = ""
+    """The model, as asked for."""
     when: float = 0.0
+    """Seconds since 1970."""
     part: int = 0
+    """Number of the prompt within its cell, from 0, where one run of a cell asks several times."""
 
 
 def estimate(messages: Sequence[Message]) -> int:
@@ -107,18 +97,9 @@ def to_document(message: Message) -> dict[str, Any]:
 
 
 def from_document(document: Any) -> Message:
-    """Read one message of the chat API.
-
-    Raises
-    ------
-    HistoryError
-        It is no such message; the error says what is wrong with it.
-
-    """
+    """Read one message of the chat API; HistoryError says what is wrong with what is none."""
     try:
-        role = document["role"]
-        if role == "developer":
-            role = "system"
+        role = "system" if document["role"] == "developer" else document["role"]
         if role not in get_args(Role):
             raise ValueError(f"there is no role {role!r}")  # noqa: TRY301 - one message for all that is wrong
         content = document.get("content")

@@ -25,17 +25,12 @@ _WHOLE = 1000  # items of an array that is shown whole
 class Limits(Protocol):
     """What of the settings a prompt heeds; `Settings` has it all."""
 
-    @property
-    def max_rows(self) -> int:
-        """Rows of a table."""
-
-    @property
-    def max_value_chars(self) -> int:
-        """Characters of one value."""
-
-    @property
-    def max_image_pixels(self) -> int:
-        """Pixels of an image's longest side."""
+    max_rows: int
+    """Rows of a table."""
+    max_value_chars: int
+    """Characters of one value."""
+    max_image_pixels: int
+    """Pixels of an image's longest side."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,13 +46,8 @@ class Rendering:
 def to_prompt(value: Any, limits: Limits) -> Rendering:
     """Render one value.
 
-    Raises
-    ------
-    PromptError
-        The value has nothing to show yet (a coroutine), or is an image that cannot be read.
-    Exception
-        Whatever the value's own repr raises.
-
+    Raises PromptError where it has nothing to show yet (a coroutine) or is an image that cannot be
+    read, and whatever its own repr raises.
     """
     most = limits.max_value_chars
     if type(value) in _PLAIN:
