@@ -9,6 +9,7 @@ import secrets
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 from datetime import datetime
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -55,31 +56,30 @@ def read(path: Path) -> tuple[Turn, ...]:
         raise HistoryError(f"{path} cannot be read: {error.strerror}.", _EXPORTED) from None
     except (ValueError, RecursionError):
         raise HistoryError(f"{path} is not JSON.", _EXPORTED) from None
-    documents = document.get("messages") if isinstance(document, dict) else document
-    if not isinstance(documents, list) or not documents:
+    document = document if isinstance(document, dict) else {"messages": document}
+    messages = document.get("messages")
+    if not isinstance(messages, list) or not messages:
         raise HistoryError(f"{path} holds no messages.", _EXPORTED)
-    messages = [from_document(item) for item in documents]
-    told = document.get("turns") if isinstance(document, dict) else None
-    return _turns(messages, told)
+    return _turns([from_document(message) for message in messages], document.get("turns"))
 
 
 def _turns(messages: list[Message], told: Any) -> tuple[Turn, ...]:
     """Divide messages into turns: as the file tells, else at each question after an answer."""
     try:
-        counts = [int(turn["messages"]) for turn in told or ()]
-        if counts and sum(counts) == len(messages) and min(counts) > 0:
-            parts = iter(messages)
-            return tuple(
-                Turn(
-                    None if turn.get("cell_id") is None else str(turn["cell_id"]),
-                    tuple(next(parts) for _ in range(count)),
-                    str(turn.get("model", "")),
-                    float(turn.get("when", 0)),
-                    int(turn.get("part", 0)),
-                )
-                for turn, count in zip(told, counts, strict=True)
+        rest = iter(messages)
+        turns = tuple(
+            Turn(
+                None if turn.get("cell_id") is None else str(turn["cell_id"]),
+                tuple(islice(rest, turn["messages"])),
+                str(turn.get("model", "")),
+                float(turn.get("when", 0)),
+                int(turn.get("part", 0)),
             )
-    except (TypeError, KeyError, ValueError):
+            for turn in told
+        )
+        if all(turn.messages for turn in turns) and sum(turn["messages"] for turn in told) == len(messages):
+            return turns
+    except (TypeError, KeyError, ValueError, AttributeError):
         pass  # hand-made: the messages are what counts
     groups: list[list[Message]] = []
     for message in messages:

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import base64
-import binascii
 import os
 import re
+from contextlib import suppress
 from io import BytesIO
 from pathlib import Path
 from typing import Any
@@ -23,28 +23,17 @@ _TAKEN = "PNG, JPEG, GIF and WebP are taken."
 
 
 def part(value: Any, *, max_side: int) -> tuple[Image, str]:
-    """Return an image as a part of a message, and what was done to it.
+    """Return an image as a part of a message, and a sentence for the user where it was changed.
 
     Parameters
     ----------
     value
         A path, a URL (`http:`, `https:`, `data:`), the bytes of a file, a PIL image, a matplotlib
         figure or axes, an `IPython.display.Image`, or an array: H×W, H×W×3 or H×W×4, of uint8, of
-        bool, or of floats from 0 to 1.
+        bool, or of floats from 0 to 1. PromptError for what is none of these, or cannot be read.
     max_side
         Pixels that its longest side may have; a larger one is scaled down. An image at an `http(s)`
         URL is fetched by the server, and is not.
-
-    Returns
-    -------
-    tuple
-        The part, and a sentence for the user where the image was changed, else an empty one.
-
-    Raises
-    ------
-    PromptError
-        There is no such file, the bytes are no image or too many, or `pillow` is needed and
-        missing.
 
     """
     if isinstance(value, str):
@@ -141,14 +130,12 @@ def _from_text(value: str, max_side: int) -> tuple[Image, str]:
 def _data_url(url: str) -> bytes:
     """Decode a data: URL (RFC 2397)."""
     described, comma, data = url.partition(",")
-    try:
-        if not comma:
-            raise ValueError("no comma")  # noqa: TRY301 - one message for all that is wrong with it
-        if described.lower().endswith(";base64"):
-            return base64.b64decode(re.sub(r"\s", "", unquote_to_bytes(data).decode("ascii")), validate=True)
-        return unquote_to_bytes(data)
-    except (ValueError, binascii.Error):
-        raise PromptError("The data: URL of the image cannot be decoded.", "data:image/png;base64,…") from None
+    content = unquote_to_bytes(data)
+    with suppress(ValueError):
+        if comma:
+            is_base64 = described.lower().endswith(";base64")
+            return base64.b64decode(re.sub(rb"\s", b"", content), validate=True) if is_base64 else content
+    raise PromptError("The data: URL of the image cannot be decoded.", "data:image/png;base64,…")
 
 
 def _from_path(value: Any, max_side: int) -> tuple[Image, str]:
@@ -181,12 +168,11 @@ def _close_files(path: Path) -> str:
 def _from_displayed(value: Any, max_side: int) -> tuple[Image, str]:
     if value.data is None:
         return _from_text(value.url or value.filename or "", max_side)
-    if isinstance(value.data, str):
-        try:
-            return _fitted(base64.b64decode(value.data, validate=True), "The displayed image", max_side)
-        except (ValueError, binascii.Error):
-            raise PromptError("The displayed image holds no image bytes.", _TAKEN) from None
-    return _fitted(value.data, "The displayed image", max_side)
+    try:
+        data = base64.b64decode(value.data, validate=True) if isinstance(value.data, str) else value.data
+    except ValueError:
+        raise PromptError("The displayed image holds no image bytes.", _TAKEN) from None
+    return _fitted(data, "The displayed image", max_side)
 
 
 def _from_figure(figure: Any, max_side: int) -> tuple[Image, str]:
@@ -197,7 +183,7 @@ def _from_figure(figure: Any, max_side: int) -> tuple[Image, str]:
     sink = BytesIO()
     figure.savefig(sink, format="png", dpi=min(dpi, most))
     image, further = _fitted(sink.getvalue(), "The figure", max_side)
-    return image, " ".join(filter(None, (note, further)))
+    return image, f"{note} {further}".strip()
 
 
 def _from_array(value: Any, max_side: int) -> tuple[Image, str]:

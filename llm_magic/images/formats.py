@@ -160,12 +160,9 @@ def encoded(image: Any, max_side: int) -> tuple[bytes, str, str]:
 def converted(data: bytes, what: str, max_side: int) -> tuple[bytes, str, str] | None:
     """Return an image of another format as PNG; None without Pillow, or if it knows it not."""
     try:
-        from PIL import Image, UnidentifiedImageError
-    except ImportError:
-        return None
-    try:
-        image = Image.open(BytesIO(data))
-    except (UnidentifiedImageError, Image.DecompressionBombError, OSError, ValueError, SyntaxError):
+        with _pillow(what) as pillow:
+            image = pillow.open(BytesIO(data))
+    except PromptError:
         return None
     with image, _pillow("The image"):
         _check_size(image)
@@ -187,7 +184,8 @@ def _encode(image: Any, what: str, max_side: int) -> tuple[bytes, str, str]:
     if max(width, height) > max_side:
         share = max_side / max(width, height)
         size = max(1, round(width * share)), max(1, round(height * share))
-        image.draft("RGB", size) if kind == "JPEG" and hasattr(image, "draft") else None
+        if kind == "JPEG":
+            image.draft("RGB", size)  # is decoded at half its size, a quarter, …
         image = ImageOps.exif_transpose(image)  # the orientation is lost with the metadata
         size = size if (image.width >= image.height) == (width >= height) else size[::-1]
         image = _plain(image, kind).resize(size)

@@ -52,11 +52,6 @@ def render(template: str, namespace: Mapping[str, Any], *, settings: Limits, raw
     raw
         The body is no template: it is sent as it stands.
 
-    Returns
-    -------
-    Rendered
-        Its `parts` are texts, and images where the template names some.
-
     Raises
     ------
     PromptError
