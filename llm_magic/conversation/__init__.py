@@ -55,9 +55,6 @@ class Conversation:
         self.name = name
         self._database = database
 
-    def __repr__(self) -> str:
-        return f"Conversation({self.name!r}, {len(self)} turns)"
-
     def __len__(self) -> int:
         return len(self.turns())
 
@@ -66,17 +63,16 @@ class Conversation:
         with self._database.reading() as rows:
             return _select(rows, "chat = ? ORDER BY place, part", self.name)
 
-    def before(self, cell_id: str | None, limit: int, *, part: int = 0, tokens: int | None = None) -> tuple[Turn, ...]:
+    def before(self, cell_id: str | None, limit: int, *, part: int = 0) -> tuple[Turn, ...]:
         """Return the turns that a cell's prompt follows: those before its own, or all.
 
-        At most `limit` turns, the latest ones, which take at most `tokens` by `estimate`. `part` is
-        the number of the prompt within one run of its cell, from 0.
+        At most `limit` turns, the latest ones. `part` is the number of the prompt within one run of
+        its cell, from 0.
         """
         with self._database.reading() as rows:
             earlier = "chat = ? AND (place, part) < (?, ?) ORDER BY place DESC, part DESC LIMIT ?"
             place = self._place(rows, cell_id)
-            turns = _select(rows, earlier, self.name, place, part, max(limit, 0))[::-1]
-        return turns if tokens is None else window(turns, tokens)
+            return _select(rows, earlier, self.name, place, part, max(limit, 0))[::-1]
 
     def record(self, turn: Turn) -> None:
         """Keep a turn in its cell's place, else at the end; later parts there go with their run."""

@@ -93,9 +93,8 @@ class Database:
 
     def _is_ours(self, file: Path) -> bool:
         """Whether there is a file of ours; a damaged one is put aside, one of others refused."""
-        if not file.exists() or not file.stat().st_size:
+        if not file.exists() or not (stat := file.stat()).st_size:
             return False
-        stat = file.stat()
         if self._seen == (stat.st_dev, stat.st_ino):
             return True
         with file.open("rb") as opened:

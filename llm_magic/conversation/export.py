@@ -105,17 +105,14 @@ def _as_json(name: str, turns: Sequence[Turn]) -> str:
 def _as_markdown(name: str, turns: Sequence[Turn]) -> str:
     lines = [f"# {name}", ""]
     for number, turn in enumerate(turns, 1):
-        lines += [f"## {number}. {turn.model}{_when(turn)}".rstrip(), ""]
+        when = f", {datetime.fromtimestamp(turn.when).astimezone():%Y-%m-%d %H:%M}" if turn.when else ""
+        lines += [f"## {number}. {turn.model}{when}".rstrip(), ""]
         for message in turn.messages:
             lines += [f"**{_WHO[message.role]}**", "", _readable(message), ""]
     return "\n".join(lines).encode("utf-8", "replace").decode()
 
 
 _WHO = {"user": "You", "assistant": "Model", "tool": "Tool", "system": "System"}
-
-
-def _when(turn: Turn) -> str:
-    return f", {datetime.fromtimestamp(turn.when).astimezone():%Y-%m-%d %H:%M}" if turn.when else ""
 
 
 def _readable(message: Message) -> str:

@@ -99,7 +99,7 @@ def to_document(message: Message) -> dict[str, Any]:
 def from_document(document: Any) -> Message:
     """Read one message of the chat API; HistoryError says what is wrong with what is none."""
     try:
-        role = "system" if document["role"] == "developer" else document["role"]
+        role: Any = "system" if document["role"] == "developer" else document["role"]
         if role not in get_args(Role):
             raise ValueError(f"there is no role {role!r}")  # noqa: TRY301 - one message for all that is wrong
         content = document.get("content")

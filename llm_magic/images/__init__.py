@@ -25,16 +25,11 @@ _TAKEN = "PNG, JPEG, GIF and WebP are taken."
 def part(value: Any, *, max_side: int) -> tuple[Image, str]:
     """Return an image as a part of a message, and a sentence for the user where it was changed.
 
-    Parameters
-    ----------
-    value
-        A path, a URL (`http:`, `https:`, `data:`), the bytes of a file, a PIL image, a matplotlib
-        figure or axes, an `IPython.display.Image`, or an array: H×W, H×W×3 or H×W×4, of uint8, of
-        bool, or of floats from 0 to 1. PromptError for what is none of these, or cannot be read.
-    max_side
-        Pixels that its longest side may have; a larger one is scaled down. An image at an `http(s)`
-        URL is fetched by the server, and is not.
-
+    The value is a path, a URL (`http:`, `https:`, `data:`), the bytes of a file, a PIL image, a
+    matplotlib figure or axes, an `IPython.display.Image`, or an array: H×W, H×W×3 or H×W×4, of
+    uint8, of bool, or of floats from 0 to 1. PromptError for what is none, or cannot be read.
+    An image of more than `max_side` pixels a side is scaled down, but not one at an `http(s)` URL:
+    the server fetches that.
     """
     if isinstance(value, str):
         return _from_text(value, max_side)
@@ -46,15 +41,13 @@ def part(value: Any, *, max_side: int) -> tuple[Image, str]:
         return _fitted(bytes(value), "The image", max_side)
     if _is(value, "PIL", "Image"):
         return _sent(*encoded(value, max_side))
-    figure = _figure(value)
-    if figure is not None:
+    if (figure := _figure(value)) is not None:
         return _from_figure(figure, max_side)
     if _is(value, "IPython", "Image"):
         return _from_displayed(value, max_side)
     if _is(value, "numpy", "ndarray"):
         return _from_array(value, max_side)
-    drawn = _from_repr(value, max_side)
-    if drawn is not None:
+    if drawn := _from_repr(value, max_side):
         return drawn
     raise PromptError(
         f"A {type(value).__name__} is no image.",

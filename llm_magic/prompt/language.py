@@ -12,7 +12,7 @@ import re
 import sys
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
-from functools import cached_property, lru_cache, partial
+from functools import cached_property, partial
 from typing import Any
 
 from jinja2 import Environment, StrictUndefined, TemplateSyntaxError, Undefined, UndefinedError, pass_context
@@ -155,14 +155,8 @@ class Names(Context):
     `show` gives the text of a value, told the line of the compiled template that wants it.
     """
 
-    def __init__(
-        self,
-        language: Environment,
-        blocks: dict[str, Any],
-        namespace: Mapping[str, Any],
-        show: Callable[[Any, int], str],
-    ) -> None:
-        super().__init__(language, {}, None, blocks)
+    def __init__(self, blocks: dict[str, Any], namespace: Mapping[str, Any], show: Callable[[Any, int], str]) -> None:
+        super().__init__(LANGUAGE, {}, None, blocks)
         self.namespace = namespace
         self.show = show
 
@@ -187,7 +181,7 @@ class Names(Context):
 
     def derived(self, locals: dict[str, Any] | None = None) -> Names:  # noqa: A002 - as the base class has it
         """Return these names with some more; the base class would copy the notebook's."""
-        other = Names(self.environment, {}, self.namespace, self.show)
+        other = Names({}, self.namespace, self.show)
         other.vars = self.vars | {name: value for name, value in (locals or {}).items() if value is not missing}
         other.eval_ctx, other.blocks = self.eval_ctx, self.blocks
         return other
@@ -240,18 +234,15 @@ def _shown(names: Names, value: Any) -> str:
     return names.show(value, sys._getframe(1).f_lineno)  # noqa: SLF001 - the line tells which expression it is
 
 
-@lru_cache(maxsize=1)
-def language() -> _Language:
-    """Return the language of templates, the same for all prompts."""
-    made = _Language(
-        comment_start_string="\r{#",  # `{#1}` is LaTeX: no comments, as no source has a \r once flattened
-        comment_end_string="#}\r",
-        keep_trailing_newline=True,
-        undefined=_Unknown,
-        finalize=_shown,
-        extensions=["jinja2.ext.do", "jinja2.ext.loopcontrols"],
-    )
-    for name in ("lipsum", "range", "dict"):  # the latter two are Python's own
-        del made.globals[name]
-    made.filters["tojson"] = to_json  # Jinja2's own escapes it for HTML
-    return made
+LANGUAGE = _Language(
+    comment_start_string="\r{#",  # `{#1}` is LaTeX: no comments, as no source has a \r once flattened
+    comment_end_string="#}\r",
+    keep_trailing_newline=True,
+    undefined=_Unknown,
+    finalize=_shown,
+    extensions=["jinja2.ext.do", "jinja2.ext.loopcontrols"],
+)
+"""The language of templates, the same for all prompts."""
+for _name in ("lipsum", "range", "dict"):  # the latter two are Python's own
+    del LANGUAGE.globals[_name]
+LANGUAGE.filters["tojson"] = to_json  # Jinja2's own escapes it for HTML

@@ -17,7 +17,7 @@ from jinja2.utils import missing
 from llm_magic.close_matches import did_you_mean
 from llm_magic.errors import LLMError, PromptError
 from llm_magic.messages import Part, Text
-from llm_magic.prompt.language import Names, UnknownError, flatten, language, last_error
+from llm_magic.prompt.language import LANGUAGE, Names, UnknownError, flatten, last_error
 from llm_magic.prompt.values import Limits, Rendering, to_prompt
 
 _FILE = "<prompt>"
@@ -37,28 +37,15 @@ class Rendered:
 
 
 def render(template: str, namespace: Mapping[str, Any], *, settings: Limits, raw: bool = False) -> Rendered:
-    r"""Render a cell's body over the notebook's variables.
+    r"""Render a cell's body over the notebook's variables; a `raw` one is no template.
 
-    Parameters
-    ----------
-    template
-        The body. Text outside of `{{ … }}` and `{% … %}` is kept byte for byte.
-    namespace
-        The variables, read where the template names them and never copied. Names that are not there
-        may be Python builtins (`{{ len(df) }}`), or `error`: the last exception of the notebook,
-        with its traceback.
-    settings
-        The rows of a table, the characters of a value and the pixels of an image that are allowed.
-    raw
-        The body is no template: it is sent as it stands.
+    Text outside of `{{ … }}` and `{% … %}` is kept byte for byte. The variables are read where the
+    template names them, and never copied. Names that are not there may be Python builtins
+    (`{{ len(df) }}`), or `error`: the last exception of the notebook, with its traceback.
 
-    Raises
-    ------
-    PromptError
-        The template does not parse, names what is not there, or a value fails while it is rendered.
+    PromptError where the template does not parse, names what is not there, or a value fails while
+    it is rendered.
 
-    Examples
-    --------
     >>> from llm_magic.config.settings import Settings
     >>> render("{{ n + 1 }} of {\"n\": 1}", {"n": 1}, settings=Settings()).parts
     (Text(text='2 of {"n": 1}'),)
@@ -83,7 +70,7 @@ class _Run:
         self.template = self._compile()
 
     def rendered(self) -> Rendered:
-        names = Names(language(), self.template.blocks, self.namespace, self.show)
+        names = Names(self.template.blocks, self.namespace, self.show)
         try:
             text = "".join(self.template.root_render_func(names))
         except UnknownError as error:
@@ -95,12 +82,12 @@ class _Run:
     def _compile(self) -> Template:
         """Read the template. Its line numbers are offsets from 1, see `ExactLexer`."""
         try:
-            tree = language().parse(self.source, filename=_FILE)
+            tree = LANGUAGE.parse(self.source, filename=_FILE)
             self._check(tree)
-            code = language().compile(tree, filename=_FILE)
+            code = LANGUAGE.compile(tree, filename=_FILE)
         except TemplateSyntaxError as error:
             raise self._syntax_error(error) from None
-        return Template.from_code(language(), code, {})
+        return Template.from_code(LANGUAGE, code, {})
 
     def _check(self, tree: nodes.Template) -> None:
         """Refuse other templates, and `{{ id }}` where that is a builtin, which is to be called."""
@@ -148,7 +135,7 @@ class _Run:
     def _tag(self, line: int) -> tuple[str, int]:
         """Return the tag that a line of the compiled template came from, and its offset."""
         offset = self.template.get_corresponding_lineno(line) - 1
-        for tag in language().lexer.tags(self.source):
+        for tag in LANGUAGE.lexer.tags(self.source):
             if tag.start <= offset < tag.end:
                 return (tag.text if len(tag.text) <= _MOST_OF_TAG else f"{tag.text[:_MOST_OF_TAG]}…"), tag.start
         return "the template", offset
@@ -160,7 +147,7 @@ class _Run:
 
     def _syntax_error(self, error: TemplateSyntaxError) -> PromptError:
         """Say why the source does not parse."""
-        flat, tags = flatten(self.source), language().lexer.tags(self.source)
+        flat, tags = flatten(self.source), LANGUAGE.lexer.tags(self.source)
         offset = min(max(error.lineno - 1, 0), len(flat))
         message = (error.message or "").strip().rstrip(".")
         hint = _LITERALLY
@@ -176,7 +163,7 @@ class _Run:
         elif nameless:
             kind, name = nameless.groups()
             message = f"there is no {kind} {name!r}"
-            hint = did_you_mean(name, language().filters if kind == "filter" else language().tests, hint)
+            hint = did_you_mean(name, LANGUAGE.filters if kind == "filter" else LANGUAGE.tests, hint)
         elif message.startswith("unexpected end of template") and tags and not tags[-1].closed:
             offset = tags[-1].start
             message = f"{flat[offset : offset + 2]!r} is not closed"

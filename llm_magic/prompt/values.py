@@ -17,7 +17,6 @@ from llm_magic.messages import Image
 from llm_magic.prompt.reprs import pretty, source_of, traceback_of
 from llm_magic.response import Response
 
-_PLAIN = {str, int, float, bool}
 _UNFINISHED = (types.CoroutineType, types.AsyncGeneratorType, types.GeneratorType)
 _WHOLE = 1000  # items of an array that is shown whole
 
@@ -50,29 +49,28 @@ def to_prompt(value: Any, limits: Limits) -> Rendering:
     read, and whatever its own repr raises.
     """
     most = limits.max_value_chars
-    if type(value) in _PLAIN:
+    if type(value) in {str, int, float, bool}:
         return _cut(str(value), most)
     if isinstance(value, BaseException):
         return _cut(traceback_of(value), most, keep_end=True)
     from llm_magic import images
-    from llm_magic.prompt.tables import is_table, table
+    from llm_magic.prompt.tables import library_of, table
 
-    if is_table(value):
-        shown = table(value, limits.max_rows)
-        cut = _cut(shown.text, most)
-        return Rendering(f"{cut.text}\n\n{shown.shape}", block=True, notes=(*shown.notes, *cut.notes))
-    drawn = images.displayed(value, max_side=limits.max_image_pixels)
-    if drawn is not None:
+    if library_of(value):
+        text, shape, notes = table(value, limits.max_rows)
+        cut = _cut(text, most)
+        return Rendering(f"{cut.text}\n\n{shape}", block=True, notes=(*notes, *cut.notes))
+    if drawn := images.displayed(value, max_side=limits.max_image_pixels):
         image, note = drawn
         return Rendering(image=image, notes=(note,) if note else ())
     if type(value).__module__ == "numpy" and hasattr(value, "dtype"):
         return _array(value, most)
-    text = _text(value)
-    if text is None:
+    own = _text(value)
+    if own is None:
         markdown = images.display_data(value, "_repr_markdown_")
-        text = markdown if isinstance(markdown, str) else _json(value)
-    if text is not None:
-        return _cut(text, most)
+        own = markdown if isinstance(markdown, str) else _json(value)
+    if own is not None:
+        return _cut(own, most)
     text, whole = pretty(value, most)
     said = f"the first {most:,} characters"  # of how many, nobody has counted
     return Rendering(text) if whole else _noted(f"{text}\n… [cut: {said}]", said)
