@@ -56,13 +56,8 @@ class Origin:
 class LLMError(Exception):
     """The root of the tree: `except LLMError` catches whatever this package raises on purpose.
 
-    Parameters
-    ----------
-    message
-        What happened and where, in one sentence.
-    hint
-        What to do next, in one sentence; shown on a line of its own.
-
+    `message` says what happened and where, `hint` what to do next, each in one sentence; they are
+    shown on a line each.
     """
 
     response: Any = None
@@ -122,19 +117,9 @@ class HistoryError(InputError):
 class ProviderError(LLMError):
     """The server refused, failed or could not be reached.
 
-    Parameters
-    ----------
-    message, hint
-        As for `LLMError`.
-    origin
-        The provider, model and URL asked.
-    status
-        The HTTP status, `None` where there was no answer.
-    request_id
-        The server's own name for the request, for its support desk.
-    body
-        The server's error document, as far as it could be read.
-
+    `origin` is the provider, model and URL asked, `status` the HTTP status (None where there was no
+    answer), `request_id` the server's own name for the request, for its support desk, and `body`
+    its error document, as far as it could be read.
     """
 
     def __init__(

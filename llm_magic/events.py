@@ -1,4 +1,4 @@
-"""What happens while an answer arrives: a small union of frozen events, the same for every API.
+"""What happens while an answer arrives: a few frozen events, the same for every API.
 
 `index` is the number of the answer that the event belongs to, 0 but where several were asked for (`n`).
 """
@@ -31,8 +31,14 @@ class Usage:
         )
 
 
+class Event:
+    """What all events have in common: nothing but their name."""
+
+    __slots__ = ()
+
+
 @dataclass(frozen=True, slots=True)
-class Attempt:
+class Attempt(Event):
     """One HTTP request: `status` and `reason` of its failure, or status 200. Seconds.
 
     `retry_after` is what the server asked to wait. A failed attempt is announced as it happens, also as an event.
@@ -50,7 +56,7 @@ class Attempt:
 
 
 @dataclass(frozen=True, slots=True)
-class Opened:
+class Opened(Event):
     """The server began to answer: status, headers (names in lower case), and its id of the request."""
 
     status: int
@@ -59,14 +65,14 @@ class Opened:
 
 
 @dataclass(frozen=True, slots=True)
-class Identified:
+class Identified(Event):
     """The model's name as the server reports it."""
 
     model: str
 
 
 @dataclass(frozen=True, slots=True)
-class TextDelta:
+class TextDelta(Event):
     """More of the answer's text."""
 
     text: str
@@ -74,7 +80,7 @@ class TextDelta:
 
 
 @dataclass(frozen=True, slots=True)
-class ReasoningDelta:
+class ReasoningDelta(Event):
     """More of the model's reasoning, which is never part of the answer."""
 
     text: str
@@ -82,7 +88,7 @@ class ReasoningDelta:
 
 
 @dataclass(frozen=True, slots=True)
-class RefusalDelta:
+class RefusalDelta(Event):
     """More of the model's refusal."""
 
     text: str
@@ -90,7 +96,7 @@ class RefusalDelta:
 
 
 @dataclass(frozen=True, slots=True)
-class ToolCallDelta:
+class ToolCallDelta(Event):
     """More of a tool call: `arguments` of one `position` are appended, `id` and `name` come once."""
 
     position: int
@@ -101,7 +107,7 @@ class ToolCallDelta:
 
 
 @dataclass(frozen=True, slots=True)
-class ToolResult:
+class ToolResult(Event):
     """A tool call that was carried out: the result sent to the model, or the error, as text."""
 
     id: str
@@ -113,7 +119,7 @@ class ToolResult:
 
 
 @dataclass(frozen=True, slots=True)
-class LogprobsDelta:
+class LogprobsDelta(Event):
     """Log probabilities of further tokens, each as the server gives it."""
 
     tokens: tuple[Mapping[str, Any], ...]
@@ -121,7 +127,7 @@ class LogprobsDelta:
 
 
 @dataclass(frozen=True, slots=True)
-class FilterReport:
+class FilterReport(Event):
     """What a content filter found, as the server gives it."""
 
     details: Mapping[str, Any]
@@ -129,7 +135,7 @@ class FilterReport:
 
 
 @dataclass(frozen=True, slots=True)
-class UsageReport:
+class UsageReport(Event):
     """The usage so far; a later report replaces an earlier one of the same request."""
 
     usage: Usage
@@ -138,7 +144,7 @@ class UsageReport:
 
 
 @dataclass(frozen=True, slots=True)
-class Finished:
+class Finished(Event):
     """One answer is complete, and why. The first one for an `index` counts."""
 
     reason: FinishReason
@@ -146,40 +152,21 @@ class Finished:
 
 
 @dataclass(frozen=True, slots=True)
-class Progress:
+class Progress(Event):
     """What the wait is for, as one line that the next event replaces: weights, a model loading, a retry."""
 
     text: str
 
 
 @dataclass(frozen=True, slots=True)
-class Note:
+class Note(Event):
     """Something the user should know and that stays: rows cut, a schema sent non-strict, a fallback taken."""
 
     text: str
 
 
 @dataclass(frozen=True, slots=True)
-class Restarted:
+class Restarted(Event):
     """What came so far is put aside: another round (after tools), a re-ask (invalid value), a fallback."""
 
     why: Literal["tools", "invalid", "fallback"]
-
-
-Event = (
-    Attempt
-    | Opened
-    | Identified
-    | TextDelta
-    | ReasoningDelta
-    | RefusalDelta
-    | ToolCallDelta
-    | ToolResult
-    | LogprobsDelta
-    | FilterReport
-    | UsageReport
-    | Finished
-    | Progress
-    | Note
-    | Restarted
-)

@@ -9,32 +9,21 @@ LINE_PROMPT = re.compile(r"(?P<before>\s*(?:[\w.,\[\]'\" ]+=\s*)?)%llm(?P<rest>[
 
 
 def rewrite(lines: list[str]) -> list[str]:
-    """Return the lines of a cell as IPython has to see them."""
-    first = next((number for number, line in enumerate(lines) if not _blank(line)), None)
-    if first is None:
-        return lines
-    if CELL_MAGIC.match(lines[first]):
-        return _cell(lines[first:])
-    return _questions(lines)
+    r"""Return the lines of a cell, as IPython has to see them: the input transformer of this extension.
 
-
-rewrite.has_side_effects = True  # type: ignore[attr-defined] # IPython leaves it out when it asks whether a cell is complete
-
-
-def _blank(line: str) -> bool:
-    """Tell whether a line says nothing to Python."""
-    stripped = line.strip()
-    return not stripped or stripped.startswith("#")
-
-
-def _cell(lines: list[str]) -> list[str]:
-    r"""Put the magic at the very beginning, and give it a body, without which IPython refuses it.
+    A cell magic comes at the very beginning and has a body: IPython refuses one without.
 
     >>> rewrite(["# a comment\n", "  %%llm -t 0\r\n"])
     ['%%llm -t 0\n', '\n']
 
     """
-    return [lines[0].strip() + "\n", *(lines[1:] or ["\n"])]
+    first = next((number for number, line in enumerate(lines) if line.strip()[:1] not in {"", "#"}), 0)
+    if lines and CELL_MAGIC.match(lines[first]):
+        return [lines[first].strip() + "\n", *(lines[first + 1 :] or ["\n"])]
+    return _questions(lines)
+
+
+rewrite.has_side_effects = True  # type: ignore[attr-defined] # IPython leaves it out when it asks whether a cell is complete
 
 
 def _questions(lines: list[str]) -> list[str]:
@@ -61,9 +50,7 @@ def _questions(lines: list[str]) -> list[str]:
 
 
 def _inside(lines: list[str]) -> bool:
-    """Tell whether what follows `lines` continues a string or a bracket of theirs."""
-    if not lines:
-        return False
+    """Whether what follows `lines` continues a string or a bracket of theirs."""
     from IPython.core.inputtransformer2 import make_tokens_by_line
 
     tokens = make_tokens_by_line([line if line.endswith("\n") else line + "\n" for line in lines])

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 from dataclasses import dataclass
 from typing import Literal
 
@@ -25,6 +26,13 @@ class Image:
     data: bytes | None = None
     media_type: str = "image/png"
     url: str | None = None
+
+    @property
+    def as_url(self) -> str:
+        """Its own URL, else a data: URL of its bytes."""
+        if self.url is not None:
+            return self.url
+        return f"data:{self.media_type};base64,{base64.b64encode(self.data or b'').decode()}"
 
 
 Part = Text | Image

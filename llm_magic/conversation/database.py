@@ -43,17 +43,9 @@ COMMIT;
 class Database:
     """A table of turns, see `_SCHEMA`: `place` is that of a cell, `part` counts within a cell.
 
-    Threads and kernels may share it. Both ways to use it raise HistoryError where the file cannot
-    be read or written, is locked for long, or is not ours.
-
-    Parameters
-    ----------
-    file
-        The file; None for memory. It is made when it is first written to.
-    say
-        Takes a sentence that the user should see: that a damaged file was put aside, and where it
-        is now.
-
+    Threads and kernels may share it. The file, None for memory, is made when it is first written
+    to. Both ways to use it raise HistoryError where the file cannot be read or written, is locked
+    for long, or is not ours; `say` is told where a damaged one was put aside.
     """
 
     def __init__(self, file: str | Path | None, say: Callable[[str], None] = warnings.warn) -> None:
@@ -101,9 +93,8 @@ class Database:
 
     def _is_ours(self, file: Path) -> bool:
         """Whether there is a file of ours; a damaged one is put aside, one of others refused."""
-        if not file.exists() or not file.stat().st_size:
+        if not file.exists() or not (stat := file.stat()).st_size:
             return False
-        stat = file.stat()
         if self._seen == (stat.st_dev, stat.st_ino):
             return True
         with file.open("rb") as opened:

@@ -9,11 +9,11 @@ import secrets
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 from datetime import datetime
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
-from llm_magic.conversation.serialization import from_document, image_url, to_document
-from llm_magic.conversation.turns import Turn
+from llm_magic.conversation.turns import Turn, from_document, to_document
 from llm_magic.errors import HistoryError
 from llm_magic.markdown import for_notebook
 from llm_magic.markdown.fences import fence_for
@@ -30,6 +30,8 @@ def write(path: Path, name: str, turns: Sequence[Turn]) -> Path:
         raise HistoryError(
             f"Conversations are not written as {path.suffix or path.name!r}.", "End it in .json, .md or .ipynb."
         )
+    if not turns:
+        raise HistoryError(f"The conversation {name!r} has no turns to export.")
     text = writer(name, turns)
     temporary = path.with_name(f".{path.name}.{secrets.token_hex(4)}")
     try:
@@ -54,31 +56,30 @@ def read(path: Path) -> tuple[Turn, ...]:
         raise HistoryError(f"{path} cannot be read: {error.strerror}.", _EXPORTED) from None
     except (ValueError, RecursionError):
         raise HistoryError(f"{path} is not JSON.", _EXPORTED) from None
-    documents = document.get("messages") if isinstance(document, dict) else document
-    if not isinstance(documents, list) or not documents:
+    document = document if isinstance(document, dict) else {"messages": document}
+    messages = document.get("messages")
+    if not isinstance(messages, list) or not messages:
         raise HistoryError(f"{path} holds no messages.", _EXPORTED)
-    messages = [from_document(item) for item in documents]
-    told = document.get("turns") if isinstance(document, dict) else None
-    return _turns(messages, told)
+    return _turns([from_document(message) for message in messages], document.get("turns"))
 
 
 def _turns(messages: list[Message], told: Any) -> tuple[Turn, ...]:
     """Divide messages into turns: as the file tells, else at each question after an answer."""
     try:
-        counts = [int(turn["messages"]) for turn in told or ()]
-        if counts and sum(counts) == len(messages) and min(counts) > 0:
-            parts = iter(messages)
-            return tuple(
-                Turn(
-                    None if turn.get("cell_id") is None else str(turn["cell_id"]),
-                    tuple(next(parts) for _ in range(count)),
-                    str(turn.get("model", "")),
-                    float(turn.get("when", 0)),
-                    int(turn.get("part", 0)),
-                )
-                for turn, count in zip(told, counts, strict=True)
+        rest = iter(messages)
+        turns = tuple(
+            Turn(
+                None if turn.get("cell_id") is None else str(turn["cell_id"]),
+                tuple(islice(rest, turn["messages"])),
+                str(turn.get("model", "")),
+                float(turn.get("when", 0)),
+                int(turn.get("part", 0)),
             )
-    except (TypeError, KeyError, ValueError):
+            for turn in told
+        )
+        if all(turn.messages for turn in turns) and sum(turn["messages"] for turn in told) == len(messages):
+            return turns
+    except (TypeError, KeyError, ValueError, AttributeError):
         pass  # hand-made: the messages are what counts
     groups: list[list[Message]] = []
     for message in messages:
@@ -104,7 +105,8 @@ def _as_json(name: str, turns: Sequence[Turn]) -> str:
 def _as_markdown(name: str, turns: Sequence[Turn]) -> str:
     lines = [f"# {name}", ""]
     for number, turn in enumerate(turns, 1):
-        lines += [f"## {number}. {turn.model}{_when(turn)}".rstrip(), ""]
+        when = f", {datetime.fromtimestamp(turn.when).astimezone():%Y-%m-%d %H:%M}" if turn.when else ""
+        lines += [f"## {number}. {turn.model}{when}".rstrip(), ""]
         for message in turn.messages:
             lines += [f"**{_WHO[message.role]}**", "", _readable(message), ""]
     return "\n".join(lines).encode("utf-8", "replace").decode()
@@ -113,13 +115,9 @@ def _as_markdown(name: str, turns: Sequence[Turn]) -> str:
 _WHO = {"user": "You", "assistant": "Model", "tool": "Tool", "system": "System"}
 
 
-def _when(turn: Turn) -> str:
-    return f", {datetime.fromtimestamp(turn.when).astimezone():%Y-%m-%d %H:%M}" if turn.when else ""
-
-
 def _readable(message: Message) -> str:
     """Return a message as Markdown: images in place, calls and results as code."""
-    pieces = [part.text if isinstance(part, Text) else f"![image]({image_url(part)})" for part in message.parts]
+    pieces = [part.text if isinstance(part, Text) else f"![image]({part.as_url})" for part in message.parts]
     text = "\n\n".join(piece for piece in pieces if piece)
     if message.role == "tool":
         return _fenced(text)

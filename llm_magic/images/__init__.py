@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import base64
-import binascii
 import os
 import re
+from contextlib import suppress
 from io import BytesIO
 from pathlib import Path
 from typing import Any
@@ -23,29 +23,13 @@ _TAKEN = "PNG, JPEG, GIF and WebP are taken."
 
 
 def part(value: Any, *, max_side: int) -> tuple[Image, str]:
-    """Return an image as a part of a message, and what was done to it.
+    """Return an image as a part of a message, and a sentence for the user where it was changed.
 
-    Parameters
-    ----------
-    value
-        A path, a URL (`http:`, `https:`, `data:`), the bytes of a file, a PIL image, a matplotlib
-        figure or axes, an `IPython.display.Image`, or an array: H×W, H×W×3 or H×W×4, of uint8, of
-        bool, or of floats from 0 to 1.
-    max_side
-        Pixels that its longest side may have; a larger one is scaled down. An image at an `http(s)`
-        URL is fetched by the server, and is not.
-
-    Returns
-    -------
-    tuple
-        The part, and a sentence for the user where the image was changed, else an empty one.
-
-    Raises
-    ------
-    PromptError
-        There is no such file, the bytes are no image or too many, or `pillow` is needed and
-        missing.
-
+    The value is a path, a URL (`http:`, `https:`, `data:`), the bytes of a file, a PIL image, a
+    matplotlib figure or axes, an `IPython.display.Image`, or an array: H×W, H×W×3 or H×W×4, of
+    uint8, of bool, or of floats from 0 to 1. PromptError for what is none, or cannot be read.
+    An image of more than `max_side` pixels a side is scaled down, but not one at an `http(s)` URL:
+    the server fetches that.
     """
     if isinstance(value, str):
         return _from_text(value, max_side)
@@ -57,15 +41,13 @@ def part(value: Any, *, max_side: int) -> tuple[Image, str]:
         return _fitted(bytes(value), "The image", max_side)
     if _is(value, "PIL", "Image"):
         return _sent(*encoded(value, max_side))
-    figure = _figure(value)
-    if figure is not None:
+    if (figure := _figure(value)) is not None:
         return _from_figure(figure, max_side)
     if _is(value, "IPython", "Image"):
         return _from_displayed(value, max_side)
     if _is(value, "numpy", "ndarray"):
         return _from_array(value, max_side)
-    drawn = repr_image(value, max_side=max_side)
-    if drawn is not None:
+    if drawn := _from_repr(value, max_side):
         return drawn
     raise PromptError(
         f"A {type(value).__name__} is no image.",
@@ -81,7 +63,12 @@ def is_picture(value: Any) -> bool:
     return is_image or _figure(value) is not None
 
 
-def repr_image(value: Any, *, max_side: int) -> tuple[Image, str] | None:
+def displayed(value: Any, *, max_side: int) -> tuple[Image, str] | None:
+    """Return the image that `{{ value }}` means, as `part` does; None for what is no image."""
+    return part(value, max_side=max_side) if is_picture(value) else _from_repr(value, max_side)
+
+
+def _from_repr(value: Any, max_side: int) -> tuple[Image, str] | None:
     """Return the image that an object displays itself as; None without one, or with Markdown."""
     if hasattr(type(value), "_repr_markdown_"):  # which it would rather have read
         return None
@@ -136,14 +123,12 @@ def _from_text(value: str, max_side: int) -> tuple[Image, str]:
 def _data_url(url: str) -> bytes:
     """Decode a data: URL (RFC 2397)."""
     described, comma, data = url.partition(",")
-    try:
-        if not comma:
-            raise ValueError("no comma")  # noqa: TRY301 - one message for all that is wrong with it
-        if described.lower().endswith(";base64"):
-            return base64.b64decode(re.sub(r"\s", "", unquote_to_bytes(data).decode("ascii")), validate=True)
-        return unquote_to_bytes(data)
-    except (ValueError, binascii.Error):
-        raise PromptError("The data: URL of the image cannot be decoded.", "data:image/png;base64,…") from None
+    content = unquote_to_bytes(data)
+    with suppress(ValueError):
+        if comma:
+            is_base64 = described.lower().endswith(";base64")
+            return base64.b64decode(re.sub(rb"\s", b"", content), validate=True) if is_base64 else content
+    raise PromptError("The data: URL of the image cannot be decoded.", "data:image/png;base64,…")
 
 
 def _from_path(value: Any, max_side: int) -> tuple[Image, str]:
@@ -176,12 +161,11 @@ def _close_files(path: Path) -> str:
 def _from_displayed(value: Any, max_side: int) -> tuple[Image, str]:
     if value.data is None:
         return _from_text(value.url or value.filename or "", max_side)
-    if isinstance(value.data, str):
-        try:
-            return _fitted(base64.b64decode(value.data, validate=True), "The displayed image", max_side)
-        except (ValueError, binascii.Error):
-            raise PromptError("The displayed image holds no image bytes.", _TAKEN) from None
-    return _fitted(value.data, "The displayed image", max_side)
+    try:
+        data = base64.b64decode(value.data, validate=True) if isinstance(value.data, str) else value.data
+    except ValueError:
+        raise PromptError("The displayed image holds no image bytes.", _TAKEN) from None
+    return _fitted(data, "The displayed image", max_side)
 
 
 def _from_figure(figure: Any, max_side: int) -> tuple[Image, str]:
@@ -192,7 +176,7 @@ def _from_figure(figure: Any, max_side: int) -> tuple[Image, str]:
     sink = BytesIO()
     figure.savefig(sink, format="png", dpi=min(dpi, most))
     image, further = _fitted(sink.getvalue(), "The figure", max_side)
-    return image, " ".join(filter(None, (note, further)))
+    return image, f"{note} {further}".strip()
 
 
 def _from_array(value: Any, max_side: int) -> tuple[Image, str]:

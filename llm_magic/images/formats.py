@@ -7,10 +7,11 @@ when there is work for it. Sources: PNG (RFC 2083, 3 and 4.1), JPEG (ITU T.81, a
 
 from __future__ import annotations
 
+import re
 import struct
 import warnings
 import zlib
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from io import BytesIO
@@ -21,7 +22,6 @@ from llm_magic.errors import PromptError
 
 MAX_PIXELS = 100_000_000  # of an image that is decoded: 400 MB of memory at four bytes each
 
-_PNG = b"\x89PNG\r\n\x1a\n"
 _KEPT = {"JPEG": "image/jpeg", "PNG": "image/png", "WEBP": "image/webp"}  # not converted
 
 
@@ -33,33 +33,6 @@ class Header:
     width: int
     height: int
     whole: bool
-
-
-def media_type(data: bytes) -> str | None:
-    """Return the media type that the first bytes tell; None for what models do not take.
-
-    >>> media_type(b"GIF89a..."), media_type(b"BM...")
-    ('image/gif', None)
-
-    """
-    if data.startswith(_PNG):
-        return "image/png"
-    if data.startswith(b"\xff\xd8\xff"):
-        return "image/jpeg"
-    if data.startswith((b"GIF87a", b"GIF89a")):
-        return "image/gif"
-    if data[:4] == b"RIFF" and data[8:12] == b"WEBP":
-        return "image/webp"
-    return None
-
-
-def header(data: bytes) -> Header | None:
-    """Return what the header says; None for no image of a known kind, or a damaged one."""
-    kind = media_type(data)
-    try:
-        return Header(kind, *_READERS[kind](data)) if kind is not None else None
-    except (IndexError, ValueError, struct.error):
-        return None
 
 
 def _png(data: bytes) -> tuple[int, int, bool]:
@@ -109,7 +82,34 @@ def _webp(data: bytes) -> tuple[int, int, bool]:
     return width, height, len(data) >= size + 8
 
 
-_READERS = {"image/png": _png, "image/gif": _gif, "image/jpeg": _jpeg, "image/webp": _webp}
+_FORMATS: dict[str, tuple[bytes, Callable[[bytes], tuple[int, int, bool]]]] = {
+    "image/png": (rb"\x89PNG\r\n\x1a\n", _png),
+    "image/jpeg": (rb"\xff\xd8\xff", _jpeg),
+    "image/gif": (rb"GIF8[79]a", _gif),
+    "image/webp": (rb"(?s)RIFF.{4}WEBP", _webp),
+}
+"""What models take: how the bytes begin, and what reads their header."""
+
+
+def media_type(data: bytes) -> str | None:
+    """Return the media type that the first bytes tell; None for what models do not take.
+
+    >>> media_type(b"GIF89a..."), media_type(b"BM...")
+    ('image/gif', None)
+
+    """
+    return next((kind for kind, (start, _) in _FORMATS.items() if re.match(start, data)), None)
+
+
+def header(data: bytes) -> Header | None:
+    """Return what the header says; None for no image of a known kind, or a damaged one."""
+    kind = media_type(data)
+    try:
+        return Header(kind, *_FORMATS[kind][1](data)) if kind is not None else None
+    except (IndexError, ValueError, struct.error):
+        return None
+
+
 _COLOUR_TYPES = {1: 0, 2: 4, 3: 2, 4: 6}  # channels: PNG's colour type
 
 
@@ -122,7 +122,7 @@ def png(pixels: bytes, width: int, height: int, channels: int) -> bytes:
     rows = b"".join(b"\0" + pixels[at : at + stride] for at in range(0, stride * height, stride))
     described = pack(">IIBBBBB", width, height, 8, _COLOUR_TYPES[channels], 0, 0, 0)
     chunks = ((b"IHDR", described), (b"IDAT", zlib.compress(rows, 6)), (b"IEND", b""))
-    return _PNG + b"".join(
+    return b"\x89PNG\r\n\x1a\n" + b"".join(
         pack(">I", len(body)) + kind + body + pack(">I", zlib.crc32(kind + body)) for kind, body in chunks
     )
 
@@ -152,7 +152,6 @@ def scaled(data: bytes, what: str, max_side: int) -> tuple[bytes, str, str]:
 
 def encoded(image: Any, max_side: int) -> tuple[bytes, str, str]:
     """Encode a PIL image: as the format it was read from where models take that, else as PNG."""
-    _check_size(image)
     with _pillow("The image"):
         return _encode(image, "The image", max_side)
 
@@ -160,34 +159,28 @@ def encoded(image: Any, max_side: int) -> tuple[bytes, str, str]:
 def converted(data: bytes, what: str, max_side: int) -> tuple[bytes, str, str] | None:
     """Return an image of another format as PNG; None without Pillow, or if it knows it not."""
     try:
-        from PIL import Image, UnidentifiedImageError
-    except ImportError:
-        return None
-    try:
-        image = Image.open(BytesIO(data))
-    except (UnidentifiedImageError, Image.DecompressionBombError, OSError, ValueError, SyntaxError):
+        with _pillow(what) as pillow:
+            image = pillow.open(BytesIO(data))
+    except PromptError:
         return None
     with image, _pillow("The image"):
-        _check_size(image)
         result, kind, note = _encode(image, "It", max_side)
         return result, kind, f"{what} was converted from {image.format} to PNG. {note}".rstrip()
-
-
-def _check_size(image: Any) -> None:
-    if image.width * image.height > MAX_PIXELS:
-        raise PromptError(f"The image has {image.width:,} × {image.height:,} pixels.", "Scale it down first.")
 
 
 def _encode(image: Any, what: str, max_side: int) -> tuple[bytes, str, str]:
     from PIL import ImageOps
 
-    kind = image.format if image.format in _KEPT else "PNG"
     width, height = image.size
+    if width * height > MAX_PIXELS:
+        raise PromptError(f"The image has {width:,} × {height:,} pixels.", "Scale it down first.")
+    kind = image.format if image.format in _KEPT else "PNG"
     note = ""
     if max(width, height) > max_side:
         share = max_side / max(width, height)
         size = max(1, round(width * share)), max(1, round(height * share))
-        image.draft("RGB", size) if kind == "JPEG" and hasattr(image, "draft") else None
+        if kind == "JPEG":
+            image.draft("RGB", size)  # is decoded at half its size, a quarter, …
         image = ImageOps.exif_transpose(image)  # the orientation is lost with the metadata
         size = size if (image.width >= image.height) == (width >= height) else size[::-1]
         image = _plain(image, kind).resize(size)

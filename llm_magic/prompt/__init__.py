@@ -6,8 +6,7 @@ ends included. Text that itself contains `{{` or `{%` (some LaTeX, other templat
 `{% raw %}` and `{% endraw %}`, or the cell takes `--raw`. A line of only `{% … %}` tags vanishes.
 """
 
-from llm_magic.prompt.expand import expand_option
 from llm_magic.prompt.template import Rendered, render
-from llm_magic.prompt.values import Limits
+from llm_magic.prompt.values import Limits, expand_option
 
 __all__ = ["Limits", "Rendered", "expand_option", "render"]

@@ -7,6 +7,8 @@ import inspect
 import linecache
 import textwrap
 import traceback
+from collections.abc import Iterator
+from contextlib import suppress
 from io import StringIO
 from typing import Any, Final
 
@@ -72,12 +74,9 @@ def source_of(value: Any) -> str:
     Without a source it is the signature and the docstring.
     """
     for find in (inspect.getsource, _class_of_a_cell):
-        try:
-            source = find(value)
-        except (OSError, TypeError, SyntaxError):
-            continue
-        if source:
-            return textwrap.dedent(source).rstrip("\n")
+        with suppress(OSError, TypeError, SyntaxError):
+            if source := find(value):
+                return textwrap.dedent(source).rstrip("\n")
     return _signature(value)
 
 
@@ -89,33 +88,29 @@ def _class_of_a_cell(value: Any) -> str:
     """
     if not inspect.isclass(value):
         return ""
-    name = value.__qualname__.rpartition(".")[2]
     known = {*dir(value), *getattr(value, "__annotations__", ())}
-    newest = ""
-    for entry in reversed(list(linecache.cache.values())):
-        if len(entry) != 4 or entry[1] is not None:  # noqa: PLR2004 - (size, mtime, lines, name); a cell has no mtime
-            continue
-        lines = entry[2]
+    found = list(_class_statements(value.__name__))
+    return next((source for source, defined in found if defined <= known), found[0][0] if found else "")
+
+
+def _class_statements(name: str) -> Iterator[tuple[str, set[str]]]:
+    """Yield the class statements of the cells that ran, the newest first, and the names each defines."""
+    cells = [entry[2] for entry in linecache.cache.values() if len(entry) == 4 and entry[1] is None]  # noqa: PLR2004 - (size, mtime, lines, name); a cell has no mtime
+    for lines in reversed(cells):
         if not any(f"class {name}" in line for line in lines):
             continue
         for node in reversed([*ast.walk(ast.parse("".join(lines)))]):
             if isinstance(node, ast.ClassDef) and node.name == name:
                 first = min([node.lineno, *(decorator.lineno for decorator in node.decorator_list)])
-                source = "".join(lines[first - 1 : node.end_lineno])
-                if _defined(node) <= known:
-                    return source
-                newest = newest or source
-    return newest
+                yield "".join(lines[first - 1 : node.end_lineno]), _defined(node)
 
 
 def _defined(node: ast.ClassDef) -> set[str]:
     """Return the names that a class statement defines, but for those that Python mangles."""
-    names: set[str] = set()
-    for statement in node.body:
-        if isinstance(statement, (ast.FunctionDef, ast.AsyncFunctionDef, ast.ClassDef)):
-            names.add(statement.name)
-        elif isinstance(statement, ast.AnnAssign) and isinstance(statement.target, ast.Name):
-            names.add(statement.target.id)
+    functions = (ast.FunctionDef, ast.AsyncFunctionDef, ast.ClassDef)
+    names = {statement.name for statement in node.body if isinstance(statement, functions)}
+    fields = [statement.target for statement in node.body if isinstance(statement, ast.AnnAssign)]
+    names |= {field.id for field in fields if isinstance(field, ast.Name)}
     return {name for name in names if not name.startswith("__")}
 
 

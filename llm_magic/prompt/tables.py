@@ -14,15 +14,6 @@ MAX_CELL = 500  # characters of one cell
 
 
 @dataclass(frozen=True, slots=True)
-class Table:
-    """A table as text, its true shape in words, and what was left out of it."""
-
-    text: str
-    shape: str
-    notes: tuple[str, ...] = ()
-
-
-@dataclass(frozen=True, slots=True)
 class _Column:
     """The cells of a column that are shown, as text."""
 
@@ -31,12 +22,8 @@ class _Column:
     is_number: bool
 
 
-def is_table(value: object) -> bool:
-    """Whether this is a DataFrame or Series of pandas or polars."""
-    return _library(value) is not None
-
-
-def _library(value: object) -> str | None:
+def library_of(value: object) -> str | None:
+    """Return `pandas` or `polars` for a DataFrame or Series of theirs, else None."""
     for base in type(value).__mro__:
         library = base.__module__.partition(".")[0]
         if library in {"pandas", "polars"} and base.__name__ in {"DataFrame", "Series"}:
@@ -44,12 +31,14 @@ def _library(value: object) -> str | None:
     return None
 
 
-def table(value: Any, max_rows: int) -> Table:
-    """Return a DataFrame or Series as a table of at most `max_rows` rows, the first and last."""
+def table(value: Any, max_rows: int) -> tuple[str, str, list[str]]:
+    """Return a DataFrame or Series as a table, its true shape in words, and what was left out of it.
+
+    The table has at most `max_rows` rows, the first and last.
+    """
     rows, columns = (*value.shape, None)[:2]
-    head = rows if rows <= max_rows else (max_rows + 1) // 2
-    tail = 0 if rows <= max_rows else max_rows - head
-    shown = (_pandas if _library(value) == "pandas" else _polars)(value, head, tail)
+    head, tail = (rows, 0) if rows <= max_rows else ((max_rows + 1) // 2, max_rows // 2)
+    shown = (_pandas if library_of(value) == "pandas" else _polars)(value, head, tail)
     lines = [_line(_cell(column.name) for column in shown), _line("---:" if c.is_number else "---" for c in shown)]
     lines += [_line(column.cells[number] for column in shown) for number in range(head + tail)]
     if tail:
@@ -67,7 +56,7 @@ def table(value: Any, max_rows: int) -> Table:
     cut = sum(text.endswith("…") and len(text) > MAX_CELL for column in shown for text in column.cells)
     if cut:
         notes.append(f"{cut:,} long cell{'s were' if cut > 1 else ' was'} cut to {MAX_CELL} characters.")
-    return Table("\n".join(lines), "; ".join(said), tuple(notes))
+    return "\n".join(lines), "; ".join(said), notes
 
 
 def _pandas(value: Any, head: int, tail: int) -> list[_Column]:

@@ -5,27 +5,27 @@ from __future__ import annotations
 import builtins
 import re
 import secrets
-import sys
 import traceback
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
-from functools import cached_property, lru_cache, partial
-from typing import Any, NoReturn
+from typing import Any
 
-from jinja2 import Environment, StrictUndefined, Template, TemplateSyntaxError, Undefined, nodes, pass_context
+from jinja2 import Template, TemplateSyntaxError, nodes
 from jinja2.meta import find_undeclared_variables
-from jinja2.runtime import Context
 from jinja2.utils import missing
 
-from llm_magic.errors import LLMError
+from llm_magic.close_matches import did_you_mean
+from llm_magic.errors import LLMError, PromptError
 from llm_magic.messages import Part, Text
-from llm_magic.prompt import errors
-from llm_magic.prompt.errors import UnknownError
-from llm_magic.prompt.lexer import COMMENT_END, COMMENT_START, ExactLexer
+from llm_magic.prompt.language import LANGUAGE, Names, UnknownError, flatten, last_error
 from llm_magic.prompt.values import Limits, Rendering, to_prompt
 
 _FILE = "<prompt>"
-_MOST = 120  # characters of a tag in a message
+_MOST_OF_TAG = 120  # characters in a message
+_MOST_OF_ERROR = 300
+_LITERALLY = "Braces that are meant literally: --raw, or {% raw %}…{% endraw %} around them."
+_TAGS = ["for", "endfor", "if", "elif", "else", "endif", "set", "endset", "filter", "endfilter", "macro", "endmacro"]
+_TAGS += ["call", "endcall", "with", "endwith", "raw", "endraw", "do", "break", "continue", "print"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,33 +37,15 @@ class Rendered:
 
 
 def render(template: str, namespace: Mapping[str, Any], *, settings: Limits, raw: bool = False) -> Rendered:
-    r"""Render a cell's body over the notebook's variables.
+    r"""Render a cell's body over the notebook's variables; a `raw` one is no template.
 
-    Parameters
-    ----------
-    template
-        The body. Text outside of `{{ … }}` and `{% … %}` is kept byte for byte.
-    namespace
-        The variables, read where the template names them and never copied. Names that are not there
-        may be Python builtins (`{{ len(df) }}`), or `error`: the last exception of the notebook,
-        with its traceback.
-    settings
-        The rows of a table, the characters of a value and the pixels of an image that are allowed.
-    raw
-        The body is no template: it is sent as it stands.
+    Text outside of `{{ … }}` and `{% … %}` is kept byte for byte. The variables are read where the
+    template names them, and never copied. Names that are not there may be Python builtins
+    (`{{ len(df) }}`), or `error`: the last exception of the notebook, with its traceback.
 
-    Returns
-    -------
-    Rendered
-        Its `parts` are texts, and images where the template names some.
+    PromptError where the template does not parse, names what is not there, or a value fails while
+    it is rendered.
 
-    Raises
-    ------
-    PromptError
-        The template does not parse, names what is not there, or a value fails while it is rendered.
-
-    Examples
-    --------
     >>> from llm_magic.config.settings import Settings
     >>> render("{{ n + 1 }} of {\"n\": 1}", {"n": 1}, settings=Settings()).parts
     (Text(text='2 of {"n": 1}'),)
@@ -88,23 +70,24 @@ class _Run:
         self.template = self._compile()
 
     def rendered(self) -> Rendered:
-        names = _Names(_language(), self.template.blocks, self.namespace, self.show)
+        names = Names(self.template.blocks, self.namespace, self.show)
         try:
             text = "".join(self.template.root_render_func(names))
-        except Exception as error:  # noqa: BLE001 - whatever the user's objects raise
-            self._fail(error)
+        except UnknownError as error:
+            raise self._unknown(error) from None
+        except Exception as error:
+            raise self._failed(error) from error
         return Rendered(tuple(self._parts(text)), tuple(self.notes))
 
     def _compile(self) -> Template:
-        """Read the template. Its line numbers are offsets, see `ExactLexer`."""
-        language = _language()
+        """Read the template. Its line numbers are offsets from 1, see `ExactLexer`."""
         try:
-            tree = language.parse(self.source, filename=_FILE)
+            tree = LANGUAGE.parse(self.source, filename=_FILE)
             self._check(tree)
-            code = language.compile(tree, filename=_FILE)
+            code = LANGUAGE.compile(tree, filename=_FILE)
         except TemplateSyntaxError as error:
-            raise errors.syntax_error(self.source, error, language.lexer.tags(self.source), language) from None
-        return Template.from_code(language, code, {})
+            raise self._syntax_error(error) from None
+        return Template.from_code(LANGUAGE, code, {})
 
     def _check(self, tree: nodes.Template) -> None:
         """Refuse other templates, and `{{ id }}` where that is a builtin, which is to be called."""
@@ -115,7 +98,7 @@ class _Run:
             for child in output.nodes:
                 name = child.name if isinstance(child, nodes.Name) else ""
                 if name in undeclared and name not in self.namespace and hasattr(builtins, name):
-                    raise errors.unknown_name(self.source, child.lineno - 1, name, self.namespace)
+                    raise self._unknown_name(name, child.lineno - 1)
 
     def show(self, value: Any, line: int) -> str:
         """Return the text of a value; for an image or a block, a mark that `_parts` replaces."""
@@ -144,151 +127,84 @@ class _Run:
         if so_far or not pieces:
             yield Text(so_far)
 
+    def _where(self, offset: int) -> str:
+        before = flatten(self.source)[:offset]
+        line, column = before.count("\n") + 1, offset - before.rfind("\n")
+        return f"line {line}, column {column} of the prompt"
+
     def _tag(self, line: int) -> tuple[str, int]:
         """Return the tag that a line of the compiled template came from, and its offset."""
         offset = self.template.get_corresponding_lineno(line) - 1
-        for tag in _language().lexer.tags(self.source):
+        for tag in LANGUAGE.lexer.tags(self.source):
             if tag.start <= offset < tag.end:
-                return (tag.text if len(tag.text) <= _MOST else f"{tag.text[:_MOST]}…"), tag.start
+                return (tag.text if len(tag.text) <= _MOST_OF_TAG else f"{tag.text[:_MOST_OF_TAG]}…"), tag.start
         return "the template", offset
 
-    def _fail(self, error: Exception) -> NoReturn:
-        """Say which tag failed, by the innermost line of the template in the traceback."""
+    def _failing_tag(self, error: Exception) -> tuple[str, int]:
+        """Return the tag that raised, by the innermost line of the template in the traceback."""
         lines = [line for frame, line in traceback.walk_tb(error.__traceback__) if frame.f_code.co_filename == _FILE]
-        tag, offset = self._tag(lines[-1] if lines else 1)
-        if not isinstance(error, UnknownError):
-            raise errors.failed(self.source, offset, tag, error) from error
+        return self._tag(lines[-1] if lines else 1)
+
+    def _syntax_error(self, error: TemplateSyntaxError) -> PromptError:
+        """Say why the source does not parse."""
+        flat, tags = flatten(self.source), LANGUAGE.lexer.tags(self.source)
+        offset = min(max(error.lineno - 1, 0), len(flat))
+        message = (error.message or "").strip().rstrip(".")
+        hint = _LITERALLY
+        nameless = re.fullmatch(r"No (filter|test) named '(\w+)'", message)
+        strange = re.match(r"Encountered unknown tag '(\w+)'", message)
+        within = re.search(r"needs to be closed is '(\w+)'", message)
+        if strange and strange[1] not in _TAGS:
+            message, hint = f"'{{% {strange[1]} %}}' is no tag", did_you_mean(strange[1], _TAGS, hint)
+        elif strange and within and strange[1] != within[1]:
+            message = f"'{{% {strange[1]} %}}' comes before the end of '{{% {within[1]} %}}'"
+        elif strange:
+            message = f"'{{% {strange[1]} %}}' is out of place"
+        elif nameless:
+            kind, name = nameless.groups()
+            message = f"there is no {kind} {name!r}"
+            hint = did_you_mean(name, LANGUAGE.filters if kind == "filter" else LANGUAGE.tests, hint)
+        elif message.startswith("unexpected end of template") and tags and not tags[-1].closed:
+            offset = tags[-1].start
+            message = f"{flat[offset : offset + 2]!r} is not closed"
+        elif within:
+            begin = re.compile(rf"\{{%[-+]?\s*{within[1]}\b")
+            offset = max((tag.start for tag in tags if begin.match(tag.text)), default=offset)
+            message = f"'{{% {within[1]} %}}' has no '{{% end{within[1]} %}}'"
+        return PromptError(f"The prompt's template does not parse, {self._where(offset)}: {message}.", hint)
+
+    def _unknown_name(self, name: str, offset: int) -> PromptError:
+        message = f"The prompt names {name!r} on {self._where(offset)}, but the notebook has no such variable."
+        if name == "error":
+            return PromptError(message, "It stands for the last exception, and no cell has failed yet.")
+        otherwise = f"It is Python's own: {{{{ {name}(…) }}}} calls it." if hasattr(builtins, name) else _LITERALLY
+        return PromptError(message, did_you_mean(name, _public(self.namespace), otherwise))
+
+    def _unknown(self, error: UnknownError) -> PromptError:
+        """Say which name, attribute or item is not there."""
+        tag, offset = self._failing_tag(error)
         if error.obj is missing:
-            raise errors.unknown_name(self.source, offset, error.name, self.namespace) from None
-        raise errors.unknown_member(self.source, offset, tag, error) from None
+            return self._unknown_name(error.name, offset)
+        members = error.obj if isinstance(error.obj, Mapping) else dir(error.obj)
+        what = "attribute or item" if isinstance(error.name, str) else "item"
+        return PromptError(
+            f"{tag} on {self._where(offset)}: this {type(error.obj).__name__} has no {what} {error.name!r}.",
+            did_you_mean(str(error.name), _public(members)),
+        )
+
+    def _failed(self, error: Exception) -> PromptError:
+        """Say which tag raised what."""
+        tag, offset = self._failing_tag(error)
+        at = f"{tag} failed on {self._where(offset)}"
+        if isinstance(error, LLMError):
+            return PromptError(f"{at}: {error.message}", error.hint)
+        said = " ".join(str(error).split())
+        said = said if len(said) <= _MOST_OF_ERROR else f"{said[:_MOST_OF_ERROR]}…"
+        return PromptError(
+            f"{at}: {type(error).__name__}{': ' * bool(said)}{said}",
+            "Try the expression in a cell of its own; %tb shows where it failed.",
+        )
 
 
-class _Names(Context):
-    """The names of a template: its own, the notebook's, the language's, `error`, the builtins.
-
-    `show` gives the text of a value, told the line of the compiled template that wants it.
-    """
-
-    def __init__(
-        self,
-        language: Environment,
-        blocks: dict[str, Any],
-        namespace: Mapping[str, Any],
-        show: Callable[[Any, int], str],
-    ) -> None:
-        super().__init__(language, {}, None, blocks)
-        self.namespace = namespace
-        self.show = show
-
-    def resolve_or_missing(self, key: str) -> Any:
-        """Return the value of a name, or Jinja2's `missing`."""
-        for names in (self.vars, self.namespace, self.environment.globals):
-            try:
-                return names[key]
-            except KeyError:
-                continue
-        if key == "error":
-            error = last_error()
-            return missing if error is None else error
-        return getattr(builtins, key, missing)
-
-    def call(self, obj: Any, /, *args: Any, **kwargs: Any) -> Any:
-        """Call what a template calls; an unknown name as an argument is an error here already."""
-        for value in (*args, *kwargs.values()):
-            if isinstance(value, _Unknown):
-                value._fail_with_undefined_error()  # noqa: SLF001 - Jinja2 has no public way
-        return super().call(obj, *args, **kwargs)
-
-    def derived(self, locals: dict[str, Any] | None = None) -> _Names:  # noqa: A002 - as the base class has it
-        """Return these names with some more; the base class would copy the notebook's."""
-        other = _Names(self.environment, {}, self.namespace, self.show)
-        other.vars = self.vars | {name: value for name, value in (locals or {}).items() if value is not missing}
-        other.eval_ctx, other.blocks = self.eval_ctx, self.blocks
-        return other
-
-
-_others: list[BaseException] = []  # the last one that was not ours, while ours may hide it
-
-
-def last_error() -> BaseException | None:
-    """Return the last exception of the notebook; our own only where there is no other.
-
-    A `%%llm` cell that asks about an error and fails on a typing mistake is run again: it means the
-    same error.
-    """
-    last: BaseException | None = getattr(sys, "last_value", None)
-    if last is None:
-        _others.clear()
-    elif not isinstance(last, LLMError):
-        _others[:] = [last]
-    return _others[0] if _others else last
-
-
-class _Unknown(StrictUndefined):
-    """What is not there: a template may ask whether it is defined, or give it a default."""
-
-    __slots__ = ()
-
-    def __init__(self, hint: str | None = None, obj: Any = missing, name: Any = None, exc: Any = None) -> None:
-        raised: Any = exc or partial(UnknownError, obj, name)  # typed as a class, but only called
-        super().__init__(hint, obj, name, raised)
-
-
-class _Language(Environment):
-    """Jinja2 with our lexer, and attributes and items that fail the way Python's do."""
-
-    @cached_property
-    def lexer(self) -> ExactLexer:
-        return ExactLexer(self)
-
-    def getattr(self, obj: Any, attribute: str) -> Any:
-        try:
-            return getattr(obj, attribute)
-        except AttributeError:
-            if hasattr(type(obj), attribute):
-                raise  # a property that failed
-        try:
-            return obj[attribute]
-        except (TypeError, LookupError, AttributeError):
-            return self.undefined(obj=obj, name=attribute)
-
-    def getitem(self, obj: Any, argument: Any) -> Any:
-        try:
-            return obj[argument]
-        except LookupError:
-            return self.undefined(obj=obj, name=argument)
-        except TypeError:
-            if isinstance(argument, str) and hasattr(obj, argument):
-                return getattr(obj, argument)
-            raise
-
-
-@pass_context
-def _shown(names: _Names, value: Any) -> str:
-    if isinstance(value, Undefined):
-        return str(value)  # raises, but for `{{ x if condition }}` without an else
-    return names.show(value, sys._getframe(1).f_lineno)  # noqa: SLF001 - the line tells which expression it is
-
-
-@lru_cache(maxsize=1)
-def _language() -> _Language:
-    """Return the language of templates, the same for all prompts."""
-    made = _Language(
-        comment_start_string=COMMENT_START,
-        comment_end_string=COMMENT_END,
-        keep_trailing_newline=True,
-        undefined=_Unknown,
-        finalize=_shown,
-        extensions=["jinja2.ext.do", "jinja2.ext.loopcontrols"],
-    )
-    for name in ("lipsum", "range", "dict"):  # the latter two are Python's own
-        del made.globals[name]
-    made.filters["tojson"] = _to_json
-    return made
-
-
-def _to_json(value: Any, indent: int | None = None) -> str:
-    """Return JSON as it is written; Jinja2's own filter escapes it for HTML."""
-    from pydantic_core import to_json
-
-    return to_json(value, indent=indent, fallback=repr, inf_nan_mode="constants").decode()
+def _public(names: Iterable[Any]) -> list[str]:
+    return [name for name in map(str, names) if not name.startswith("_")]

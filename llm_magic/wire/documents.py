@@ -5,7 +5,6 @@ What an endpoint does not take is refused before sending.
 
 from __future__ import annotations
 
-import base64
 import json
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
@@ -82,9 +81,7 @@ def merge(body: dict[str, Any], *others: Mapping[str, Any]) -> dict[str, Any]:
 
 def image_url(image: Image) -> str:
     """Return the URL of an image: its own, or a data URL of its bytes."""
-    if image.url is not None:
-        return image.url
-    return f"data:{image.media_type};base64,{base64.b64encode(image.data or b'').decode('ascii')}"
+    return image.as_url
 
 
 def joined_text(parts: tuple[Text | Image, ...]) -> str | None:

@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from llm_magic.conversation import Conversations, Turn
-from llm_magic.conversation.serialization import from_document, to_document
+from llm_magic.conversation.turns import from_document, to_document
 from llm_magic.errors import HistoryError
 from llm_magic.messages import Image, Message, Text, ToolCall, assistant, tool, user
 

@@ -124,11 +124,11 @@ def test_a_window_of_tokens(sizes: list[int], tokens: int) -> None:
     assert len(kept) == sum(fitting)
 
 
-def test_before_heeds_the_tokens() -> None:
+def test_a_window_of_what_is_before() -> None:
     chat = Conversations().get()
     for cell in "abc":
         chat.record(turn(cell, "x" * 16))
     each = estimate(turn("a", "x" * 16).messages)
-    assert len(chat.before("new", 20, tokens=2 * each)) == 2
-    assert len(chat.before("new", 1, tokens=2 * each)) == 1
-    assert chat.before("new", 20, tokens=each - 1) == ()
+    assert len(window(chat.before("new", 20), 2 * each)) == 2
+    assert len(window(chat.before("new", 1), 2 * each)) == 1
+    assert window(chat.before("new", 20), each - 1) == ()

@@ -15,7 +15,7 @@ import pytest
 from llm_magic.config.settings import Settings
 from llm_magic.messages import Text
 from llm_magic.prompt import Rendered, render
-from llm_magic.prompt.tables import is_table
+from llm_magic.prompt.tables import library_of
 
 
 def shown(value: Any, template: str = "{{ df }}", **limits: int) -> Rendered:
@@ -152,9 +152,9 @@ def test_subclasses_are_tables_and_lookalikes_are_not() -> None:
         """As geopandas has it."""
 
     lookalike = types.new_class("DataFrame")
-    assert is_table(Records({"a": [1]}))
-    assert not is_table(lookalike())
-    assert not is_table(pd.DataFrame)
+    assert library_of(Records({"a": [1]}))
+    assert not library_of(lookalike())
+    assert not library_of(pd.DataFrame)
 
 
 def test_polars() -> None:
