@@ -14,8 +14,8 @@ from llm_magic.output.grammar.regex import read_regex
 from llm_magic.output.grammar.regex_to_gbnf import to_gbnf, to_regex
 from llm_magic.output.json_text import WRAP
 from llm_magic.output.schema import Schema
+from llm_magic.output.schema.keywords import subschemas
 from llm_magic.output.schema.normalize import SchemaSupport, normalize
-from llm_magic.output.schema.references import subschemas
 from llm_magic.output.schema.strict import SUPPORT as OPENAI
 from llm_magic.output.schema.strict import strict
 from llm_magic.output.spec import OutputSpec

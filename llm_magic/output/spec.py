@@ -15,7 +15,7 @@ from llm_magic.errors import OutputTypeError
 from llm_magic.output import json_text
 from llm_magic.output.grammar import Grammar, load_grammar
 from llm_magic.output.schema import Schema, read_schema
-from llm_magic.output.schema.references import is_object, may_be
+from llm_magic.output.schema.keywords import is_object, may_be
 from llm_magic.output.schema.shape import Shape, type_name, words_of
 from llm_magic.output.type_expression import evaluate_type, require_type
 from llm_magic.output.validate import parse_choice, parse_grammar, parse_json, parse_regex

@@ -15,8 +15,7 @@ from llm_magic.errors import InvalidValueError
 from llm_magic.output import json_text
 from llm_magic.output.grammar import Grammar
 from llm_magic.output.schema import SHOWN_ERRORS, Schema, Validator, listed, path_text, validator
-from llm_magic.output.schema.formats import NAIVE_DATETIME, NAIVE_TIME
-from llm_magic.output.schema.references import subschemas, without_nulls
+from llm_magic.output.schema.keywords import NAIVE_DATETIME, NAIVE_TIME, subschemas, without_nulls
 from llm_magic.output.schema.shape import Shape
 
 _STRUCTURE = frozenset(

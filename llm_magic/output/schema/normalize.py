@@ -13,9 +13,7 @@ from llm_magic.errors import UnsupportedError
 from llm_magic.output.grammar.regex import Chars, Repeat, read_regex, width
 from llm_magic.output.grammar.regex_to_gbnf import in_json, to_regex
 from llm_magic.output.schema import Schema
-from llm_magic.output.schema.formats import PATTERNS
-from llm_magic.output.schema.merge import ANNOTATIONS, merge
-from llm_magic.output.schema.references import resolve, target_of
+from llm_magic.output.schema.keywords import ANNOTATIONS, PATTERNS, merge, resolve, target_of
 
 _MAX_LENGTH = 2000
 _MAX_BRANCHES = 24

@@ -16,7 +16,7 @@ import typing_extensions
 
 from llm_magic.close_matches import did_you_mean
 from llm_magic.errors import InputError, ToolError
-from llm_magic.output.schema.references import without_nulls
+from llm_magic.output.schema.keywords import without_nulls
 from llm_magic.output.schema.shape import Shape, with_known_typed_dicts
 from llm_magic.output.schema.strict import strict
 from llm_magic.output.type_expression import evaluate

@@ -1,11 +1,11 @@
-"""A JSON Schema with its `$ref`s followed: what they name, and what may be a value.
+"""What the keywords of JSON Schema mean: references followed, two schemas as one, formats as patterns.
 
 References lead within their own document; other documents are never fetched.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any, Literal
 from urllib.parse import unquote
 
@@ -125,3 +125,88 @@ def _branches(schema: Any, root: Schema, depth: int = 0) -> Iterator[Schema]:
     for key in ("anyOf", "oneOf", "allOf"):
         for part in schema.get(key, ()):
             yield from _branches(part, root, depth + 1)
+
+
+ANNOTATIONS = frozenset(
+    {"title", "description", "default", "examples", "example", "deprecated", "readOnly", "writeOnly", "$comment", "$id",
+     "id", "$schema", "$anchor", "$defs", "definitions", "$vocabulary", "contentMediaType", "contentEncoding"}
+)  # fmt: skip
+"""Keywords that say nothing about which values fit."""
+
+
+def merge(one: Schema, other: Schema) -> Schema:
+    """Return a schema for what fits both; of keywords that cannot be joined the first stays.
+
+    >>> merge({"type": "integer", "minimum": 1}, {"minimum": 3, "maximum": 5})
+    {'type': 'integer', 'minimum': 3, 'maximum': 5}
+
+    """
+    joined = {key: _JOINS[key](value, other[key]) for key, value in one.items() if key in other and key in _JOINS}
+    return {**one, **other, **one, **joined}
+
+
+def _both(one: Any, other: Any) -> Any:
+    """Return a schema for a place where two hold."""
+    if one is True or other is False:
+        return other
+    if other is True or one is False or one == other:
+        return one
+    return {"allOf": [one, other]}
+
+
+def _properties(one: Schema, other: Schema) -> Schema:
+    return {**one, **{key: _both(one[key], value) if key in one else value for key, value in other.items()}}
+
+
+def _types(one: Any, other: Any) -> Any:
+    left, right = ([kind] if isinstance(kind, str) else list(kind) for kind in (one, other))
+    kept = [kind for kind in left if kind in right or (kind == "integer" and "number" in right)]
+    kept += [kind for kind in right if kind == "integer" and "number" in left and kind not in kept]
+    return kept[0] if len(kept) == 1 else kept or one
+
+
+_JOINS: Mapping[str, Callable[[Any, Any], Any]] = {
+    "type": _types,
+    "enum": lambda one, other: [value for value in one if value in other] or one,
+    **dict.fromkeys(("properties", "patternProperties"), _properties),
+    **dict.fromkeys(("additionalProperties", "items", "propertyNames"), _both),
+    "required": lambda one, other: [*one, *(value for value in other if value not in one)],
+    "allOf": lambda one, other: [*one, *other],
+    **dict.fromkeys(("minimum", "exclusiveMinimum", "minLength", "minItems", "minProperties"), max),
+    **dict.fromkeys(("maximum", "exclusiveMaximum", "maxLength", "maxItems", "maxProperties"), min),
+    "uniqueItems": lambda one, other: one or other,
+}
+
+
+_YEAR = "(0[0-9]{2}[1-9]|0[0-9][1-9]0|0[1-9]00|[1-9][0-9]{3})"
+_MONTH_DAY = "((0[13578]|1[02])-(0[1-9]|[12][0-9]|3[01])|(0[469]|11)-(0[1-9]|[12][0-9]|30)|02-(0[1-9]|[12][0-9]))"
+_CLOCK = "([01][0-9]|2[0-3]):[0-5][0-9]:[0-5][0-9]"
+_ZONE = r"(Z|[+-](0[0-9]|1[0-4]):(00|15|30|45))"
+_TIME_PARTS = "([0-9]{1,4}H([0-9]{1,2}M)?([0-9]{1,2}S)?|[0-9]{1,4}M([0-9]{1,2}S)?|[0-9]{1,5}S)"
+_LABEL = "[a-z0-9]([a-z0-9-]{0,20}[a-z0-9])?"
+_BYTE = "(25[0-5]|2[0-4][0-9]|1[0-9][0-9]|[1-9]?[0-9])"
+
+NAIVE_DATETIME = f"^{_YEAR}-{_MONTH_DAY}T{_CLOCK}$"
+NAIVE_TIME = f"^{_CLOCK}$"
+
+_PATTERNS: Mapping[str, str] = {
+    "date": f"^{_YEAR}-{_MONTH_DAY}$",
+    "time": rf"^{_CLOCK}(\.[0-9]{{1,6}})?{_ZONE}$",
+    "date-time": rf"^{_YEAR}-{_MONTH_DAY}T{_CLOCK}(\.[0-9]{{1,6}})?{_ZONE}$",
+    "duration": f"^P([0-9]{{1,4}}D(T{_TIME_PARTS})?|T{_TIME_PARTS})$",
+    "email": rf"^[A-Za-z0-9][A-Za-z0-9_+-]{{0,30}}(\.[A-Za-z0-9_+-]{{1,30}}){{0,2}}@({_LABEL}\.){{1,3}}[a-z]{{2,12}}$",
+    "hostname": rf"^({_LABEL}\.){{0,4}}[a-z]([a-z0-9-]{{0,20}}[a-z0-9])?$",
+    "ipv4": rf"^({_BYTE}\.){{3}}{_BYTE}$",
+    "ipv6": "^([0-9a-f]{1,4}:){7}[0-9a-f]{1,4}$",
+    "uuid": "^[0-9a-f]{8}-[0-9a-f]{4}-[1-5][0-9a-f]{3}-[89ab][0-9a-f]{3}-[0-9a-f]{12}$",
+    "uri": r"^[a-z][a-z0-9+-]{1,15}://[A-Za-z0-9-]{1,40}(\.[A-Za-z0-9-]{1,40}){0,4}(:[1-9][0-9]{1,3})?(/[A-Za-z0-9._~-]{0,60}){0,8}$",
+    "json-pointer": "^(/[A-Za-z0-9_-]{1,40}){0,8}$",
+}
+PATTERNS: Mapping[str, str] = {
+    **_PATTERNS,
+    "idn-email": _PATTERNS["email"],
+    "idn-hostname": _PATTERNS["hostname"],
+    **dict.fromkeys(("uri-reference", "iri", "iri-reference"), _PATTERNS["uri"]),
+}
+"""Narrower than the formats in corners that no model needs (quoted e-mail names, `::` in
+addresses), and never wider, but for 29 February."""
