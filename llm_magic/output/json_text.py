@@ -10,6 +10,7 @@ import json
 import math
 import re
 import time
+from collections import Counter
 from typing import Any
 
 from pydantic_core import from_json
@@ -52,8 +53,7 @@ def loads(text: str) -> Any:
 def _object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     found = dict(pairs)
     if len(found) != len(pairs):
-        seen: set[str] = set()
-        twice = next(key for key, _ in pairs if key in seen or seen.add(key))  # type: ignore[func-returns-value]  # add returns None on purpose here
+        twice = next(key for key, count in Counter(key for key, _ in pairs).items() if count > 1)
         raise ValueError(f"the key {twice!r} appears twice in one object")
     return found
 
@@ -101,31 +101,30 @@ def read(text: str, *, object_root: bool) -> tuple[Any, str]:
     stripped = text.strip()
     if not stripped:
         raise InvalidValueError("The answer is empty; JSON was asked for.")
-    inner: str | None = unfenced(text)
-    if inner == stripped:
-        inner = _only_object(stripped) if object_root and not stripped.startswith("{") else None
     try:
         return loads(stripped), stripped
     except ValueError as error:
-        if inner is not None:
+        inner = unfenced(stripped)
+        if inner == stripped and object_root and not stripped.startswith("{"):
+            inner = _only_object(stripped)
+        if inner != stripped:
             with contextlib.suppress(ValueError):
                 return loads(inner), inner
         raise InvalidValueError(f"The answer is not JSON: {error}.") from None
 
 
-def _only_object(text: str) -> str | None:
-    """Return the text of the only JSON object in running text; None for none or several."""
-    decoder = json.JSONDecoder()
+def _only_object(text: str) -> str:
+    """Return the text of the only JSON object in running text; all of it for none or several."""
     found: list[str] = []
     position = 0
     while (position := text.find("{", position)) >= 0:
         try:
-            _, end = decoder.raw_decode(text, position)
+            _, end = json.JSONDecoder().raw_decode(text, position)
         except (ValueError, RecursionError):
-            return None  # broken, or another use of braces: to take a later one would be a guess
+            return text  # broken, or another use of braces: to take a later one would be a guess
         found.append(text[position:end])
         position = end
-    return found[0] if len(found) == 1 else None
+    return found[0] if len(found) == 1 else text
 
 
 _FENCE = re.compile(r"\s*(?:```|~~~)[^\n]*\n\s*")
@@ -172,14 +171,12 @@ class PartialJSON:
         self._text += "".join(self._new)
         self._new.clear()
         started = time.perf_counter()
-        if len(self._text) < _SMALL or started >= self._due or self._may_have_ended():
+        may_have_ended = self._text.endswith("]" if isinstance(self._value, list) else "}")
+        if len(self._text) < _SMALL or started >= self._due or may_have_ended:
             self._value = self._read()
             now = time.perf_counter()
             self._due = now + (now - started) / _SHARE
         return self._value
-
-    def _may_have_ended(self) -> bool:
-        return self._text.endswith("]" if isinstance(self._value, list) else "}")
 
     def _read(self) -> Any:
         if self._start is None:

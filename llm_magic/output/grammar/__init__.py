@@ -131,28 +131,19 @@ def load_grammar(source: str, namespace: Mapping[str, Any]) -> tuple[str, Gramma
 _SPACE = r"(?:[ \t]|#[^\r\n]*)*"
 _SPACE_AND_LINES = r"(?:\s|#[^\r\n]*)*"
 _UNIT = re.compile(r'[A-Za-z0-9_"\[.(*+?{]')
-_REPEATS = r"[*+?]|\{\s*(?=[\d,]*\d)(?P<low>\d*)\s*(?P<comma>,?)\s*(?P<high>\d*)\s*\}"
+_REPEATS = r"[*+?]|\{\s*(?=[\d,\s]*\d)(?P<low>\d*)\s*(?P<comma>,?)\s*(?P<high>\d*)\s*\}"
 _HEX = r"x[0-9a-fA-F]{2}|u[0-9a-fA-F]{4}|U00(?:0[0-9a-fA-F]|10)[0-9a-fA-F]{4}"
 _CHARACTER = rf'([^\\\r\n])|\\([nrt])|\\([\\"\[\]^/-])|\\({_HEX})'
 _CONTROLS = {"n": 10, "r": 13, "t": 9}
 
 
 class _GBNFParser:
-    """Reads the text of a grammar into rules; groups and repetitions become rules of their own.
-
-    Attributes
-    ----------
-    rules
-        All rules; those of the text may refer to some that are not defined.
-    numbers
-        Where the rules that have a name stand.
-
-    """
+    """Reads the text of a grammar into rules; groups and repetitions become rules of their own."""
 
     def __init__(self, text: str) -> None:
         self._text, self._at = text, 0
         self.rules: list[Rule] = []
-        self.numbers: dict[str, int] = {}
+        self.numbers: dict[str, int] = {}  # of the rules that have a name
         self._take(_SPACE_AND_LINES)
         while self._at < len(text):
             self._definition()
@@ -215,7 +206,10 @@ class _GBNFParser:
 
     def _unit(self) -> list[Item]:
         if self._take('"'):
-            return [((code, code),) for code in self._characters('"')]
+            codes: list[int] = []
+            while not self._take('"'):
+                codes.append(self._character())
+            return [((code, code),) for code in codes]
         if self._take(r"\["):
             return [self._class()]
         if self._take(r"\."):
@@ -257,12 +251,6 @@ class _GBNFParser:
             low = self._character()
             ranges.append((low, self._character() if self._take(r"-(?!\])") else low))
         return complement(tuple(ranges)) if negated else tuple(ranges)
-
-    def _characters(self, end: str) -> list[int]:
-        codes: list[int] = []
-        while not self._take(end):
-            codes.append(self._character())
-        return codes
 
     def _character(self) -> int:
         broken = self._text.startswith("\\", self._at)

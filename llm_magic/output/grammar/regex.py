@@ -81,12 +81,12 @@ _ASCII_CATEGORIES = _CATEGORIES | {
     codes.CATEGORY_WORD: _ASCII_WORDS,
     codes.CATEGORY_NOT_WORD: complement((*_ASCII_WORDS, *SURROGATES)),
 }
-_NEGATED = {
-    codes.CATEGORY_DIGIT: codes.CATEGORY_NOT_DIGIT,
-    codes.CATEGORY_SPACE: codes.CATEGORY_NOT_SPACE,
-    codes.CATEGORY_WORD: codes.CATEGORY_NOT_WORD,
-}
-_OPPOSITE = _NEGATED | {no: yes for yes, no in _NEGATED.items()}
+_PAIRS = (
+    (codes.CATEGORY_DIGIT, codes.CATEGORY_NOT_DIGIT),
+    (codes.CATEGORY_SPACE, codes.CATEGORY_NOT_SPACE),
+    (codes.CATEGORY_WORD, codes.CATEGORY_NOT_WORD),
+)
+_OPPOSITE = dict([*_PAIRS, *((no, yes) for yes, no in _PAIRS)])
 _ANY: Ranges = complement(((10, 10), *SURROGATES))
 
 
@@ -125,8 +125,8 @@ Node = Chars | Sequence | Alternation | Repeat
 _NESTED = frozenset({codes.BRANCH, codes.SUBPATTERN})
 """Items whose own parts are read with `first` and `last`, and open their ends themselves."""
 _REFUSED = {
-    codes.ASSERT: "look-ahead and look-behind",
-    codes.ASSERT_NOT: "look-ahead and look-behind",
+    **dict.fromkeys((codes.ASSERT, codes.ASSERT_NOT), "look-ahead and look-behind"),
+    codes.AT: "boundaries within the text",
     codes.GROUPREF: "references back to a group",
     codes.GROUPREF_EXISTS: "conditional groups",
     codes.ATOMIC_GROUP: "atomic groups",
@@ -137,13 +137,9 @@ _REFUSED = {
 def read_regex(pattern: str, *, search: bool = False) -> Node:
     r"""Return the tree of a pattern that has to match a whole text.
 
-    Parameters
-    ----------
-    pattern
-        A regular expression by Python's rules.
-    search
-        Whether it may match anywhere in the text, with ASCII classes, as a JSON Schema's `pattern`
-        does: text may then stand before it where `^` does not, and behind it where `$` does not.
+    With `search` it may match anywhere in the text, with ASCII classes, as a JSON Schema's
+    `pattern` does: text may then stand before it where `^` does not, and behind it where `$` does
+    not.
 
     Raises
     ------
@@ -214,9 +210,8 @@ class _RegexParser:
             unlimited = high is codes.MAXREPEAT or high > MAX_REPEATS
             part = self.sequence(list(inner), first=False, last=False)
             return Repeat(part, min(low, MAX_REPEATS), None if unlimited else high)
-        what = _REFUSED.get(operator, "boundaries within the text" if operator is codes.AT else str(operator).lower())
         raise UnsupportedError(
-            f"The pattern {self._pattern!r} uses {what}, which no grammar can say.",
+            f"The pattern {self._pattern!r} uses {_REFUSED[operator]}, which no grammar can say.",
             "Write it without, and check that part of the value in Python.",
         )
 
