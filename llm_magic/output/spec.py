@@ -23,33 +23,18 @@ from llm_magic.output.validate import parse_choice, parse_grammar, parse_json, p
 
 @dataclass(frozen=True, eq=False)
 class OutputSpec:
-    """One output type.
-
-    Attributes
-    ----------
-    kind
-        `json`, `choices`, `regex` or `grammar`: the kind of constraint.
-    title
-        What to call it: `list[City]`, the schema's title, the pattern.
-    schema
-        The JSON Schema of the value (kind `json`), not yet in any server's dialect.
-    shape
-        The Python type behind it, where there is one; else the value is plain data.
-    choices
-        The strings to choose from (kind `choices`).
-    pattern
-        The regular expression, by Python's rules (kind `regex`).
-    grammar
-        The grammar, in GBNF (kind `grammar`).
-
-    """
+    """One output type: the kind of constraint, and what it is for its kind."""
 
     kind: Kind
     title: str
+    """What to call it: `list[City]`, the schema's title, the pattern."""
     schema: Schema = field(default_factory=dict)
+    """The JSON Schema of the value (kind `json`), not yet in any server's dialect."""
     shape: Shape | None = None
+    """The Python type behind it, where there is one; else the value is plain data."""
     choices: tuple[str, ...] = ()
     pattern: str = ""
+    """The regular expression, by Python's rules (kind `regex`)."""
     grammar: Grammar | None = None
     structures: dict[Any, Any] = field(default_factory=dict, repr=False)
     """How the dialects put it, kept for the next request."""
@@ -68,19 +53,10 @@ class OutputSpec:
         return self.kind == "json" and not self.object_root and may_be("object", self.schema, self.schema)
 
     def parse(self, text: str) -> Any:
-        """Return the value of an answer, having validated it here.
+        """Return the value of the whole text of an answer, having validated it here.
 
-        Parameters
-        ----------
-        text
-            The whole text of the answer. White space around it, one code fence and the wrapping
-            `{"value": …}` are taken off.
-
-        Returns
-        -------
-        Any
-            A value of the Python type; plain data for `--schema`; `str` for choices, regex and
-            grammar.
+        White space around it, one code fence and the wrapping `{"value": …}` are taken off. The
+        value is of the Python type; plain data for `--schema`; `str` for choices, regex and grammar.
 
         Raises
         ------
