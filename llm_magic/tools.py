@@ -28,22 +28,14 @@ _NAME = re.compile(r"[A-Za-z0-9_-]{1,64}")
 
 @dataclass(frozen=True, slots=True)
 class FunctionTool:
-    """A function that a model may call.
-
-    Attributes
-    ----------
-    tool
-        What the model sees.
-    function
-        What is called, with keyword arguments.
-    shape
-        The type of the arguments, as a typed dict.
-
-    """
+    """A function that a model may call."""
 
     tool: Tool
+    """What the model sees."""
     function: Callable[..., Any]
+    """What is called, with keyword arguments."""
     shape: Shape
+    """The type of the arguments, as a typed dict."""
 
     @property
     def name(self) -> str:
@@ -70,25 +62,19 @@ class FunctionTool:
             raise ValueError(  # noqa: TRY004 - one class for all that the model got wrong
                 f"the arguments must be a JSON object with {names}, not {json.dumps(data)[:80]}"
             )
+        written = json.dumps(without_nulls(data, self.shape.schema))
         try:
-            values: dict[str, Any] = self.shape.adapter.validate_json(
-                json.dumps(without_nulls(data, self.shape.schema))
-            )
+            return dict(self.shape.adapter.validate_json(written))
         except pydantic.ValidationError as error:
             raise ValueError(f"the arguments do not fit: {validation_message(error)}") from None
-        return values
 
 
 def describe(function: Callable[..., Any]) -> FunctionTool:
-    """Return a function as a tool.
+    """Return a function, method, partial or callable object, plain or async, as a tool.
 
-    Parameters
-    ----------
-    function
-        A function, method, partial or callable object, plain or async. Each parameter needs a type
-        hint and must be one that can be passed by name; a parameter with a default may be left out
-        by the model. Descriptions are taken from the docstring (numpydoc, Google or Sphinx style)
-        and from `Annotated[…, Field(description=…)]`.
+    Each parameter needs a type hint and must be one that can be passed by name; one with a default
+    may be left out by the model. Descriptions are taken from the docstring (numpydoc, Google or
+    Sphinx style) and from `Annotated[…, Field(description=…)]`.
 
     Raises
     ------
@@ -105,10 +91,9 @@ def describe(function: Callable[..., Any]) -> FunctionTool:
         hint = "Define it with `def name(…)`: letters, digits and _."
         raise ToolError(f"A function named {name!r} cannot be a tool.", hint)
     documentation = inspect.getdoc(inner) or ""
+    arguments = _arguments_type(function, name, parameter_descriptions(documentation))
     try:
-        shape = Shape(_arguments_type(function, name, parameter_descriptions(documentation)), name)
-    except ToolError:
-        raise
+        shape = Shape(arguments, name)
     except InputError as error:
         reason = error.message.removeprefix(f"--as {name}: ")
         raise ToolError(f"The tool {name}: a type of its parameters cannot be used: {reason}", error.hint) from error
@@ -123,16 +108,16 @@ def _arguments_type(function: Callable[..., Any], name: str, descriptions: Mappi
     try:
         signature = inspect.signature(function, eval_str=True)
     except (NameError, SyntaxError, TypeError, ValueError) as error:
-        reason = f"its signature cannot be read: {error}."
-        raise ToolError(f"The tool {name}: {reason}", "Are all its type hints defined?") from None
+        advice = "Are all its type hints defined?"
+        raise ToolError(f"The tool {name}: its signature cannot be read: {error}.", advice) from None
     fields: dict[str, Any] = {}
     for key, parameter in signature.parameters.items():
         if parameter.kind not in (parameter.POSITIONAL_OR_KEYWORD, parameter.KEYWORD_ONLY):
-            reason = f"{parameter} cannot be passed by name."
-            raise ToolError(f"The tool {name}: {reason}", "Give it parameters with names and types.")
+            advice = "Give it parameters with names and types."
+            raise ToolError(f"The tool {name}: {parameter} cannot be passed by name.", advice)
         if parameter.annotation is parameter.empty:
-            reason = f"its parameter {key!r} has no type hint."
-            raise ToolError(f"The tool {name}: {reason}", f"Write def {name}({key}: str, …).")
+            advice = f"Write def {name}({key}: str, …)."
+            raise ToolError(f"The tool {name}: its parameter {key!r} has no type hint.", advice)
         hint = with_known_typed_dicts(parameter.annotation)
         if key in descriptions:
             hint = Annotated[hint, pydantic.Field(description=descriptions[key])]
@@ -145,15 +130,9 @@ def _arguments_type(function: Callable[..., Any], name: str, descriptions: Mappi
 def tools_from(
     names: str | Sequence[str | Callable[..., Any]], namespace: Mapping[str, Any]
 ) -> tuple[FunctionTool, ...]:
-    """Return the tools that `--tools` names.
+    """Return the tools that `--tools` names: text with commas, or a sequence of names and functions.
 
-    Parameters
-    ----------
-    names
-        Names separated by commas, or a sequence of names and functions; `object.method` is a name,
-        too.
-    namespace
-        The user's variables.
+    `object.method` is a name, too. Names are looked up among the user's variables.
 
     Raises
     ------
@@ -178,7 +157,10 @@ def _function(name: str, namespace: Mapping[str, Any]) -> Any:
     if not re.fullmatch(r"[^\W\d]\w*(\.[^\W\d]\w*)*", name):
         raise ToolError(f"--tools: {name!r} is no name of a function.", "Name functions: --tools weather,add.")
     if name.partition(".")[0] not in namespace:
-        known = [key for key, value in namespace.items() if callable(value) and _is_users(key)]
+        own = (
+            key for key in namespace if not key.startswith("_") and not hasattr(builtins, key)
+        )  # as IPython's `open`
+        known = [key for key in own if callable(namespace[key])]
         hint = did_you_mean(name, known, "Define it in a cell before this one.")
         raise ToolError(f"--tools: no function {name!r} in this notebook.", hint)
     try:
@@ -189,11 +171,6 @@ def _function(name: str, namespace: Mapping[str, Any]) -> Any:
         kind = type(found).__name__
         raise ToolError(f"--tools: {name} is a {kind}, not a function.", "--tools takes the names of functions.")
     return found
-
-
-def _is_users(name: str) -> bool:
-    """Tell a name of the user's from private ones, and those that are always there, as `open`."""
-    return not name.startswith("_") and not hasattr(builtins, name)
 
 
 _SECTIONS = (

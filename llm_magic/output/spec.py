@@ -17,7 +17,7 @@ from llm_magic.output.grammar import Grammar, load_grammar
 from llm_magic.output.schema import Schema, read_schema
 from llm_magic.output.schema.keywords import is_object, may_be
 from llm_magic.output.schema.shape import Shape, type_name, words_of
-from llm_magic.output.type_expression import evaluate_type, require_type
+from llm_magic.output.type_expression import evaluate, require_type
 from llm_magic.output.validate import parse_choice, parse_grammar, parse_json, parse_regex
 
 
@@ -137,7 +137,8 @@ def spec_from(
 
 
 def _from_type(as_: Any, namespace: Mapping[str, Any]) -> OutputSpec | None:
-    kind = evaluate_type(as_, namespace) if isinstance(as_, str) else require_type(as_, repr(as_))
+    written = isinstance(as_, str)
+    kind = require_type(evaluate(as_, namespace) if written else as_, as_ if written else repr(as_))
     if kind is str:
         return None
     try:

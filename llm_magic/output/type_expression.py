@@ -52,16 +52,7 @@ def _names_for(tree: ast.Expression, namespace: Mapping[str, Any]) -> ChainMap[s
 
 
 def evaluate(expression: str, namespace: Mapping[str, Any], option: str = "--as") -> Any:
-    """Return what a Python expression is worth in the user's namespace.
-
-    Parameters
-    ----------
-    expression
-        Python source of one expression: `list[City]`, `Literal["a", "b"]`, `int | None`.
-    namespace
-        The user's variables; read only.
-    option
-        The option that it came from, for errors.
+    """Return what a Python expression of an option is worth in the user's namespace.
 
     Raises
     ------
@@ -86,11 +77,6 @@ def evaluate(expression: str, namespace: Mapping[str, Any], option: str = "--as"
         raise _unknown(error.name or str(error), expression, names, option) from None
     except Exception as error:  # anything may go wrong in the user's expression
         raise OutputTypeError(f"{option} {expression!r} raises {type(error).__name__}: {error}.") from error
-
-
-def evaluate_type(expression: str, namespace: Mapping[str, Any]) -> Any:
-    """Return the type that an expression names, or raise `OutputTypeError`."""
-    return require_type(evaluate(expression, namespace), expression)
 
 
 def require_type(value: Any, name: str) -> Any:

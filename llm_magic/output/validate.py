@@ -14,7 +14,7 @@ import pydantic
 from llm_magic.errors import InvalidValueError
 from llm_magic.output import json_text
 from llm_magic.output.grammar import Grammar
-from llm_magic.output.schema import SHOWN_ERRORS, Schema, Validator, listed, path_text, validator
+from llm_magic.output.schema import Schema, Validator, listed, validator
 from llm_magic.output.schema.keywords import NAIVE_DATETIME, NAIVE_TIME, subschemas, without_nulls
 from llm_magic.output.schema.shape import Shape
 
@@ -158,11 +158,11 @@ def _structure(node: Any, key: str = "") -> Any:
 
 def validation_message(error: pydantic.ValidationError) -> str:
     """Return pydantic's findings as a line: where, what is wrong, and what was there."""
-    problems = []
-    for found in error.errors(include_url=False, include_context=False)[: SHOWN_ERRORS + 1]:
-        where = path_text([step for step in found["loc"] if not _BRANCH.search(str(step))]) or "the value"
+    problems: list[tuple[list[str | int], str]] = []
+    for found in error.errors(include_url=False, include_context=False):
+        path = [step for step in found["loc"] if not _BRANCH.search(str(step))]
         shown = "" if found["type"] == "missing" else f" (got {_short(found['input'])})"
-        problems.append(f"{where}: {found['msg'][:1].lower()}{found['msg'][1:].rstrip('.')}{shown}")
+        problems.append((path, f"{found['msg'][:1].lower()}{found['msg'][1:].rstrip('.')}{shown}"))
     return listed(problems)
 
 
