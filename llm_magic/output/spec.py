@@ -142,11 +142,12 @@ def _from_type(as_: Any, namespace: Mapping[str, Any]) -> OutputSpec | None:
     if kind is str:
         return None
     try:
-        return _kept_spec(kind)
-    except TypeError:  # the type cannot be a key
         return _spec_of(kind)
+    except TypeError:  # the type cannot be a key
+        return _spec_of.__wrapped__(kind)
 
 
+@lru_cache(maxsize=128)
 def _spec_of(kind: Any) -> OutputSpec:
     name = type_name(kind)
     shape = Shape(kind, name)
@@ -154,9 +155,6 @@ def _spec_of(kind: Any) -> OutputSpec:
         raise OutputTypeError(f"--as {name}: there is only one such value.", "Examples: int, list[City], date | None.")
     words = words_of(kind)
     return OutputSpec("choices" if words else "json", name, schema=shape.schema, shape=shape, choices=words or ())
-
-
-_kept_spec = lru_cache(maxsize=128)(_spec_of)
 
 
 def _from_choices(choices: str | Sequence[str]) -> OutputSpec:

@@ -74,7 +74,11 @@ def evaluate(expression: str, namespace: Mapping[str, Any], option: str = "--as"
     try:
         return eval(compile(tree, f"<{option}>", "eval"), {"__builtins__": builtins}, names)  # noqa: S307 - the user's own code, in the user's own kernel
     except NameError as error:
-        raise _unknown(error.name or str(error), expression, names, option) from None
+        name = error.name or str(error)
+        known = [key for key, value in names.items() if isinstance(value, type) or key in _OFFERED]
+        known += ["int", "float", "bool", "str", "list", "dict", "tuple", "set"]
+        hint = did_you_mean(name, known) or did_you_mean(name, names, "Define or import it in a cell before this one.")
+        raise OutputTypeError(f"{option} {expression!r}: no name {name!r} in this notebook.", hint) from None
     except Exception as error:  # anything may go wrong in the user's expression
         raise OutputTypeError(f"{option} {expression!r} raises {type(error).__name__}: {error}.") from error
 
@@ -91,10 +95,3 @@ def require_type(value: Any, name: str) -> Any:
 
 def _is_type(value: Any) -> bool:
     return isinstance(value, type) or typing.get_origin(value) is not None or type(value).__module__ == "typing"
-
-
-def _unknown(name: str, expression: str, names: Mapping[str, Any], option: str) -> OutputTypeError:
-    known = [key for key, value in names.items() if isinstance(value, type) or key in _OFFERED]
-    known += ["int", "float", "bool", "str", "list", "dict", "tuple", "set"]
-    hint = did_you_mean(name, known) or did_you_mean(name, names, "Define or import it in a cell before this one.")
-    return OutputTypeError(f"{option} {expression!r}: no name {name!r} in this notebook.", hint)

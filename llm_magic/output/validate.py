@@ -159,7 +159,7 @@ def _structure(node: Any, key: str = "") -> Any:
 def validation_message(error: pydantic.ValidationError) -> str:
     """Return pydantic's findings as a line: where, what is wrong, and what was there."""
     problems: list[tuple[list[str | int], str]] = []
-    for found in error.errors(include_url=False, include_context=False):
+    for found in error.errors(include_url=False, include_context=False)[:4]:  # one more than is shown
         path = [step for step in found["loc"] if not _BRANCH.search(str(step))]
         shown = "" if found["type"] == "missing" else f" (got {_short(found['input'])})"
         problems.append((path, f"{found['msg'][:1].lower()}{found['msg'][1:].rstrip('.')}{shown}"))

@@ -28,10 +28,9 @@ def resolve(schema: Schema, root: Schema) -> Schema:
 
 def target_of(reference: str, root: Schema) -> Any:
     """Return what a reference names, by pointer, by anchor, or behind the own `$id`; or None."""
-    for key in ("$id", "id"):
-        base = root.get(key)
-        if isinstance(base, str) and base.rstrip("#") and reference.startswith(base.rstrip("#") + "#"):
-            reference = reference[len(base.rstrip("#")) :]
+    for base in (root.get("$id"), root.get("id")):
+        if isinstance(base, str) and reference.startswith(base.rstrip("#") + "#"):
+            reference = reference.removeprefix(base.rstrip("#"))
     if reference == "#":
         return root
     if reference.startswith("#/"):
@@ -94,16 +93,15 @@ def may_be(kind: Literal["object", "null"], schema: Any, root: Schema, depth: in
     return all(may_be(kind, part, root, depth + 1) for part in schema.get("allOf", ()))
 
 
-def without_nulls(data: Any, schema: Schema) -> Any:
-    """Return data without the nulls of optional properties that may not be null."""
-    return _without_nulls(data, [schema], schema)
+def without_nulls(data: Any, root: Schema, schemas: list[Any] | None = None) -> Any:
+    """Return data without the nulls of optional properties that may not be null.
 
-
-def _without_nulls(data: Any, schemas: list[Any], root: Schema) -> Any:
-    branches = [branch for schema in schemas for branch in _branches(schema, root)]
+    `schemas` are those of the data, which stand in `root`; None: it is `root` itself.
+    """
+    branches = [branch for schema in ([root] if schemas is None else schemas) for branch in _branches(schema, root)]
     if isinstance(data, list):
         items = [branch["items"] for branch in branches if "items" in branch]
-        return [_without_nulls(value, items, root) for value in data]
+        return [without_nulls(value, root, items) for value in data]
     if not isinstance(data, dict):
         return data
     kept = {}
@@ -112,7 +110,7 @@ def _without_nulls(data: Any, schemas: list[Any], root: Schema) -> Any:
         said = said or [rest for branch in branches if isinstance(rest := branch.get("additionalProperties"), dict)]
         required = any(key in branch.get("required", ()) for branch in branches)
         if value is not None or not said or required or any(may_be("null", each, root) for each in said):
-            kept[key] = _without_nulls(value, said, root)
+            kept[key] = without_nulls(value, root, said)
     return kept
 
 
@@ -188,25 +186,22 @@ _BYTE = "(25[0-5]|2[0-4][0-9]|1[0-9][0-9]|[1-9]?[0-9])"
 
 NAIVE_DATETIME = f"^{_YEAR}-{_MONTH_DAY}T{_CLOCK}$"
 NAIVE_TIME = f"^{_CLOCK}$"
+_EMAIL = rf"^[A-Za-z0-9][A-Za-z0-9_+-]{{0,30}}(\.[A-Za-z0-9_+-]{{1,30}}){{0,2}}@({_LABEL}\.){{1,3}}[a-z]{{2,12}}$"
+_HOSTNAME = rf"^({_LABEL}\.){{0,4}}[a-z]([a-z0-9-]{{0,20}}[a-z0-9])?$"
+_URI = r"^[a-z][a-z0-9+-]{1,15}://[A-Za-z0-9-]{1,40}(\.[A-Za-z0-9-]{1,40}){0,4}(:[1-9][0-9]{1,3})?(/[A-Za-z0-9._~-]{0,60}){0,8}$"
 
-_PATTERNS: Mapping[str, str] = {
+PATTERNS: Mapping[str, str] = {
     "date": f"^{_YEAR}-{_MONTH_DAY}$",
     "time": rf"^{_CLOCK}(\.[0-9]{{1,6}})?{_ZONE}$",
     "date-time": rf"^{_YEAR}-{_MONTH_DAY}T{_CLOCK}(\.[0-9]{{1,6}})?{_ZONE}$",
     "duration": f"^P([0-9]{{1,4}}D(T{_TIME_PARTS})?|T{_TIME_PARTS})$",
-    "email": rf"^[A-Za-z0-9][A-Za-z0-9_+-]{{0,30}}(\.[A-Za-z0-9_+-]{{1,30}}){{0,2}}@({_LABEL}\.){{1,3}}[a-z]{{2,12}}$",
-    "hostname": rf"^({_LABEL}\.){{0,4}}[a-z]([a-z0-9-]{{0,20}}[a-z0-9])?$",
+    **dict.fromkeys(("email", "idn-email"), _EMAIL),
+    **dict.fromkeys(("hostname", "idn-hostname"), _HOSTNAME),
+    **dict.fromkeys(("uri", "uri-reference", "iri", "iri-reference"), _URI),
     "ipv4": rf"^({_BYTE}\.){{3}}{_BYTE}$",
     "ipv6": "^([0-9a-f]{1,4}:){7}[0-9a-f]{1,4}$",
     "uuid": "^[0-9a-f]{8}-[0-9a-f]{4}-[1-5][0-9a-f]{3}-[89ab][0-9a-f]{3}-[0-9a-f]{12}$",
-    "uri": r"^[a-z][a-z0-9+-]{1,15}://[A-Za-z0-9-]{1,40}(\.[A-Za-z0-9-]{1,40}){0,4}(:[1-9][0-9]{1,3})?(/[A-Za-z0-9._~-]{0,60}){0,8}$",
     "json-pointer": "^(/[A-Za-z0-9_-]{1,40}){0,8}$",
-}
-PATTERNS: Mapping[str, str] = {
-    **_PATTERNS,
-    "idn-email": _PATTERNS["email"],
-    "idn-hostname": _PATTERNS["hostname"],
-    **dict.fromkeys(("uri-reference", "iri", "iri-reference"), _PATTERNS["uri"]),
 }
 """Narrower than the formats in corners that no model needs (quoted e-mail names, `::` in
 addresses), and never wider, but for 29 February."""

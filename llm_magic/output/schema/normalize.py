@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 import math
 import re
@@ -97,11 +98,8 @@ class _Normalizer:
             return self.node(True, depth)
         if reference not in self._names:
             base = re.sub(r"[^A-Za-z0-9]+", "-", reference.rsplit("/", 1)[-1]).strip("-") or "root"
-            name, count = base, 1
-            while name in self.definitions:
-                count += 1
-                name = f"{base}-{count}"
-            self._names[reference] = name
+            names = itertools.chain([base], (f"{base}-{number}" for number in itertools.count(2)))
+            name = self._names[reference] = next(name for name in names if name not in self.definitions)
             self.definitions[name] = {}  # taken, for the references within
             self.definitions[name] = self.node(target, depth + 1)
         return {"$ref": f"#/$defs/{self._names[reference]}"}
@@ -130,9 +128,7 @@ class _Normalizer:
     def _opposite(self, condition: Schema, flat: Schema) -> Schema:
         """Return what does not meet a condition on one property with listed values; or anything."""
         tested = condition.get("properties")
-        if not isinstance(tested, dict) or len(tested) != 1:
-            return {}
-        ((name, test),) = tested.items()
+        name, test = next(iter(tested.items())) if isinstance(tested, dict) and len(tested) == 1 else ("", None)
         known = flat.get("properties", {}).get(name)
         if not (isinstance(test, dict) and isinstance(known, dict)):
             return {}
@@ -187,10 +183,10 @@ class _Normalizer:
         if kind == "integer":
             return {"type": kind, **_integer_bounds(flat, self.support.integer_limit)}
         bounds = {key: flat[key] for key in _NUMBER_BOUNDS if key in flat} if kind == "number" else {}
-        if bounds and not self.support.number_bounds:
-            self.unenforced.update(bounds)
-            bounds = {}
-        return {"type": kind, **{key: value for key, value in bounds.items() if not isinstance(value, bool)}}
+        if self.support.number_bounds:
+            return {"type": kind, **{key: value for key, value in bounds.items() if not isinstance(value, bool)}}
+        self.unenforced.update(bounds)
+        return {"type": kind}
 
     def _string(self, flat: Schema) -> Schema:
         low = int(flat.get("minLength") or 0)
@@ -228,9 +224,7 @@ class _Normalizer:
         properties = {key: value for key, value in flat.get("properties", {}).items() if value is not False}
         listed = flat.get("required")  # in draft 3, a flag of the property
         required = [key for key in listed if isinstance(key, str)] if isinstance(listed, list) else []
-        rest, patterns, names = (
-            flat.get(key) for key in ("additionalProperties", "patternProperties", "propertyNames")
-        )
+        rest, patterns, names = map(flat.get, ("additionalProperties", "patternProperties", "propertyNames"))
         if isinstance(patterns, dict) and patterns and not properties:
             self.unenforced.add("patternProperties")
             rest = next(iter(patterns.values()))
@@ -298,8 +292,8 @@ def _integer_bounds(schema: Schema, limit: int) -> Schema:
     low, high, above, below = (schema.get(key) for key in _NUMBER_BOUNDS)
     above = low if above is True else above  # draft 4: a flag beside `minimum`
     below = high if below is True else below
-    lows = [*(math.ceil(low) for low in _numbers(low)), *(math.floor(above) + 1 for above in _numbers(above))]
-    highs = [*(math.floor(high) for high in _numbers(high)), *(math.ceil(below) - 1 for below in _numbers(below))]
+    lows = [*map(math.ceil, _numbers(low)), *(math.floor(above) + 1 for above in _numbers(above))]
+    highs = [*map(math.floor, _numbers(high)), *(math.ceil(below) - 1 for below in _numbers(below))]
     bounds = ({"minimum": max(lows)} if lows else {}) | ({"maximum": min(highs)} if highs else {})
     if limit and bounds.get("minimum", 0) < limit and bounds.get("maximum", 0) > -limit:
         return {"minimum": -limit, "maximum": limit} | bounds
