@@ -157,9 +157,8 @@ def _function(name: str, namespace: Mapping[str, Any]) -> Any:
     if not re.fullmatch(r"[^\W\d]\w*(\.[^\W\d]\w*)*", name):
         raise ToolError(f"--tools: {name!r} is no name of a function.", "Name functions: --tools weather,add.")
     if name.partition(".")[0] not in namespace:
-        own = (
-            key for key in namespace if not key.startswith("_") and not hasattr(builtins, key)
-        )  # as IPython's `open`
+        # IPython puts an `open` of its own among the user's variables
+        own = (key for key in namespace if not key.startswith("_") and not hasattr(builtins, key))
         known = [key for key in own if callable(namespace[key])]
         hint = did_you_mean(name, known, "Define it in a cell before this one.")
         raise ToolError(f"--tools: no function {name!r} in this notebook.", hint)

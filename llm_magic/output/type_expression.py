@@ -11,7 +11,7 @@ import types
 import typing
 import uuid
 from collections import ChainMap
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from typing import Any
 
 from llm_magic.close_matches import did_you_mean
@@ -88,10 +88,7 @@ def require_type(value: Any, name: str) -> Any:
     for kind, hint in _NOT_TYPES.items():
         if isinstance(value, kind):
             raise OutputTypeError(f"--as {name}: this is a {kind.__name__}, not a type.", hint)
-    if value is Ellipsis or (isinstance(value, (int, float, bytes, tuple, set, Callable)) and not _is_type(value)):  # type: ignore[arg-type]  # mypy: Callable is no class to it
+    is_type = isinstance(value, type) or typing.get_origin(value) is not None or type(value).__module__ == "typing"
+    if value is Ellipsis or (not is_type and (callable(value) or isinstance(value, (int, float, bytes, tuple, set)))):
         raise OutputTypeError(f"--as {name}: {value!r} is not a type.", "Examples: int, list[City], date | None.")
     return value
-
-
-def _is_type(value: Any) -> bool:
-    return isinstance(value, type) or typing.get_origin(value) is not None or type(value).__module__ == "typing"

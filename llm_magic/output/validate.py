@@ -115,23 +115,14 @@ def _checked(data: Any, schema: Schema, shape: Shape | None, written: str | None
 
 @lru_cache(maxsize=64)
 def _coercion_check(schema_text: str) -> Validator | None:
-    schema = reject_coercions(json.loads(schema_text))
-    return None if schema is None else validator(json.dumps(schema))
-
-
-def reject_coercions(schema: Schema) -> Schema | None:
-    """Return a schema that refuses what even strict pydantic coerces; None: it coerces nothing.
+    """Return the check that refuses what even strict pydantic coerces; None: it coerces nothing.
 
     Python holds `True` and `1` for equal, and pydantic with it: `Literal[1]` would take `true`. And
     a string of digits passes for a date, as seconds since 1970. Everywhere else it is looser than
     `schema`: pydantic knows better what its types take.
-
-    >>> reject_coercions({"type": "array", "items": {"enum": [0, 1]}})
-    {'items': {'enum': [0, 1]}}
-
     """
-    kept: Schema | None = _structure(schema) if any(map(_is_coerced, subschemas(schema))) else None
-    return kept
+    schema = json.loads(schema_text)
+    return validator(json.dumps(_structure(schema))) if any(map(_is_coerced, subschemas(schema))) else None
 
 
 def _is_coerced(node: Schema) -> bool:

@@ -52,11 +52,10 @@ class Grammar:
             )
         self._root = numbers["root"]
         self._nullable: set[int] = set()
-        while found := {number for number, rule in enumerate(self._rules) if self._may_be_empty(rule)} - self._nullable:
-            self._nullable |= found
-
-    def _may_be_empty(self, rule: Rule) -> bool:
-        return any(self._nullable.issuperset(way) for way in rule)
+        while self._nullable != (
+            found := {at for at, rule in enumerate(self._rules) if any(map(self._nullable.issuperset, rule))}
+        ):
+            self._nullable = found
 
     def accepts(self, text: str) -> bool:
         """Tell whether the whole text is a `root`."""

@@ -7,6 +7,7 @@ constraint is narrower than Python's, never wider.
 
 from __future__ import annotations
 
+import math
 import re
 import warnings
 from collections.abc import Iterable
@@ -241,8 +242,8 @@ class _RegexParser:
         return union([ranges, tuple((ord(other), ord(other)) for other in cases)])
 
 
-def width(node: Node) -> tuple[int, int | None]:
-    """Return how many characters the tree matches at least and at most; None is no limit.
+def width(node: Node) -> tuple[int, float]:
+    """Return how many characters the tree matches at least and at most, which may be infinite.
 
     >>> width(read_regex("ab?c{2,5}"))
     (3, 7)
@@ -252,11 +253,8 @@ def width(node: Node) -> tuple[int, int | None]:
         return 1, 1
     if isinstance(node, Repeat):
         least, most = width(node.part)
-        return least * node.low, None if most is None or node.high is None else most * node.high
+        high = math.inf if node.high is None else node.high
+        return least * node.low, most * high if most and high else 0
     widths = [width(part) for part in node.parts]
     leasts, mosts = [least for least, _ in widths], [most for _, most in widths]
-    known = [most for most in mosts if most is not None]
-    in_a_row = isinstance(node, Sequence)
-    least = sum(leasts) if in_a_row else min(leasts, default=0)
-    most = sum(known) if in_a_row else max(known, default=0)
-    return least, most if len(known) == len(mosts) else None
+    return (sum(leasts), sum(mosts)) if isinstance(node, Sequence) else (min(leasts), max(mosts))

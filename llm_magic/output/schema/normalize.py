@@ -128,7 +128,9 @@ class _Normalizer:
     def _opposite(self, condition: Schema, flat: Schema) -> Schema:
         """Return what does not meet a condition on one property with listed values; or anything."""
         tested = condition.get("properties")
-        name, test = next(iter(tested.items())) if isinstance(tested, dict) and len(tested) == 1 else ("", None)
+        if not isinstance(tested, dict) or len(tested) != 1:
+            return {}
+        ((name, test),) = tested.items()
         known = flat.get("properties", {}).get(name)
         if not (isinstance(test, dict) and isinstance(known, dict)):
             return {}
@@ -213,7 +215,7 @@ class _Normalizer:
             least, longest = width(node)
             if least < low:
                 self.unenforced.add("minLength")
-            if high is not None and (longest is None or longest > high):
+            if high is not None and longest > high:
                 self.unenforced.add("maxLength")
             return f"^({to_regex(in_json(node, escapes=self.support.escapes))})$"
         except UnsupportedError:
