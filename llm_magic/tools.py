@@ -172,11 +172,11 @@ def _function(name: str, namespace: Mapping[str, Any]) -> Any:
     return found
 
 
-_SECTIONS = (
-    "Parameters|Other Parameters|Args|Arguments|Keyword Args|Attributes|Returns|Yields|Raises|Warns|Notes|See Also"
-    "|Examples?|References"
+_HEADING = re.compile(
+    "^(Parameters|Other Parameters|Args|Arguments|Keyword Args|Attributes|Returns|Yields|Raises|Warns|Notes|See Also"
+    "|Examples?|References):?[ \t]*$",
+    re.MULTILINE,
 )
-_HEADING = re.compile(rf"^({_SECTIONS})(:?)[ \t]*$", re.MULTILINE)
 _SPHINX = re.compile(r"^:param\s+(?:[^:\n]*\s)?(\w+):[ \t]*(.*(?:\n[ \t]+.*)*)", re.MULTILINE)
 _FIELD = re.compile(r"^:\w+[^:\n]*:", re.MULTILINE)
 
@@ -188,8 +188,7 @@ def summary(docstring: str) -> str:
     'Add two numbers.'
 
     """
-    starts = [match.start() for pattern in (_HEADING, _FIELD) if (match := pattern.search(docstring))]
-    text = docstring[: min(starts)] if starts else docstring
+    text = _FIELD.split(_HEADING.split(docstring)[0])[0]
     paragraphs = re.split(r"\n\s*\n", text.strip())
     return "\n\n".join(" ".join(paragraph.split()) for paragraph in paragraphs)
 
@@ -202,11 +201,10 @@ def parameter_descriptions(docstring: str) -> dict[str, str]:
 
     """
     found = {name: " ".join(text.split()) for name, text in _SPHINX.findall(docstring)}
-    headings = list(_HEADING.finditer(docstring))
-    ends = [*(heading.start() for heading in headings[1:]), len(docstring)]
-    for heading, end in zip(headings, ends, strict=False):
-        if heading[1] in ("Parameters", "Other Parameters", "Args", "Arguments", "Keyword Args"):
-            body = docstring[heading.end() : end].strip("\n")
+    sections = _HEADING.split(docstring)[1:]
+    for heading, section in zip(sections[::2], sections[1::2], strict=True):
+        if heading in ("Parameters", "Other Parameters", "Args", "Arguments", "Keyword Args"):
+            body = section.strip("\n")
             first, _, rest = body.partition("\n")
             found.update(_described(rest, typed=True) if set(first.strip()) == {"-"} else _described(body))
     return {name: text for name, text in found.items() if text}

@@ -90,20 +90,10 @@ def spec_from(
 ) -> OutputSpec | None:
     r"""Return the output type that the options of a cell ask for; None for plain text.
 
-    Parameters
-    ----------
-    as_
-        A Python type, or an expression of one in `namespace`. `str` is plain text.
-    schema
-        A JSON Schema: see `llm_magic.output.schema.read_schema`.
-    choices
-        Quoted CSV, or a sequence of strings.
-    regex
-        A regular expression by Python's rules, to be matched as a whole.
-    grammar
-        A GBNF grammar: a variable that holds it, a file, or its text.
-    namespace
-        The user's variables; read only.
+    `as_` is a Python type or an expression of one (`str` is plain text), `schema` what
+    `read_schema` reads, `choices` quoted CSV or strings, `regex` a pattern by Python's rules for
+    the whole text, `grammar` GBNF: a variable that holds it, a file, or its text. `namespace` holds
+    the user's variables; it is only read.
 
     Raises
     ------

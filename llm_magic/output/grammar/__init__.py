@@ -24,12 +24,7 @@ _State = tuple[int, tuple[Item, ...], int, int]
 
 
 class Grammar:
-    """A GBNF grammar.
-
-    Parameters
-    ----------
-    text
-        Rules `name ::= …`; the answer is a `root`.
+    """A GBNF grammar, of the text of rules `name ::= …`; the answer is a `root`.
 
     Raises
     ------
@@ -133,6 +128,7 @@ _UNIT = re.compile(r'[A-Za-z0-9_"\[.(*+?{]')
 _REPEATS = r"[*+?]|\{\s*(?=[\d,\s]*\d)(?P<low>\d*)\s*(?P<comma>,?)\s*(?P<high>\d*)\s*\}"
 _HEX = r"x[0-9a-fA-F]{2}|u[0-9a-fA-F]{4}|U00(?:0[0-9a-fA-F]|10)[0-9a-fA-F]{4}"
 _CHARACTER = rf'([^\\\r\n])|\\([nrt])|\\([\\"\[\]^/-])|\\({_HEX})'
+_SIGNS: Mapping[str, tuple[int, int | None]] = {"*": (0, None), "+": (1, None), "?": (0, 1)}
 _CONTROLS = {"n": 10, "r": 13, "t": 9}
 
 
@@ -234,8 +230,8 @@ class _GBNFParser:
     def _counts(self) -> tuple[int, int | None]:
         start = self._at
         match = self._expect(_REPEATS, "repetitions as in {2,5}")
-        if match[0] in "*+?":
-            return int(match[0] == "+"), 1 if match[0] == "?" else None
+        if match[0] in _SIGNS:
+            return _SIGNS[match[0]]
         low = int(match["low"] or 0)
         high = (int(match["high"]) if match["high"] else None) if match["comma"] else low
         if low > MAX_REPEATS or (high is not None and not low <= high <= MAX_REPEATS):

@@ -20,13 +20,10 @@ _MAX_LENGTH = 2000
 _MAX_BRANCHES = 24
 _MAX_DEPTH = 60
 _ANY = ("string", "number", "boolean", "null", "array", "object")
-_OBJECT_KEYWORDS = (
-    "properties", "required", "additionalProperties", "patternProperties", "propertyNames", "minProperties",
-    "maxProperties",
-)  # fmt: skip
 _NUMBER_BOUNDS = ("minimum", "maximum", "exclusiveMinimum", "exclusiveMaximum")
 _TYPE_BY_KEYWORD: Mapping[str, str] = {
-    **dict.fromkeys(_OBJECT_KEYWORDS, "object"),
+    **dict.fromkeys(("properties", "required", "additionalProperties", "patternProperties"), "object"),
+    **dict.fromkeys(("propertyNames", "minProperties", "maxProperties"), "object"),
     **dict.fromkeys(("items", "prefixItems", "minItems", "maxItems", "uniqueItems", "contains"), "array"),
     **dict.fromkeys(("pattern", "format", "minLength", "maxLength"), "string"),
     **dict.fromkeys((*_NUMBER_BOUNDS, "multipleOf"), "number"),
