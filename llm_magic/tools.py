@@ -45,11 +45,8 @@ class FunctionTool:
     def arguments(self, text: str) -> dict[str, Any]:
         """Return the validated keyword arguments of a call.
 
-        Raises
-        ------
-        ValueError
-            The text is no JSON object of these parameters; the message is written for the model.
-
+        A text that is no JSON object of these parameters is a `ValueError`, with a message for the
+        model.
         """
         try:
             data = json.loads(text) if text.strip() else {}

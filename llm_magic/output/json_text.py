@@ -27,10 +27,8 @@ _SURROGATE = re.compile(r"\\u[dD][89abABcdefCDEF]")
 def loads(text: str) -> Any:
     """Read one JSON document by RFC 8259, refusing what readers usually let pass.
 
-    Raises
-    ------
-    ValueError
-        Not JSON, `NaN` or an infinite number, a key that appears twice, or half a surrogate pair.
+    A `ValueError` tells of no JSON, `NaN` or an infinite number, a key that appears twice, or half
+    a surrogate pair.
 
     >>> loads('{"a": [1, 2.5]}')
     {'a': [1, 2.5]}
@@ -90,13 +88,7 @@ def read(text: str, *, object_root: bool) -> tuple[Any, str]:
     """Return the JSON document in an answer, as plain data and as it is written there.
 
     White space, one code fence around it, and, where an object is expected, prose around the only
-    object are allowed.
-
-    Raises
-    ------
-    InvalidValueError
-        There is no JSON, or more than one document.
-
+    object are allowed. No JSON, or more than one document, is an `InvalidValueError`.
     """
     stripped = text.strip()
     if not stripped:

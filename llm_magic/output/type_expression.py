@@ -54,10 +54,8 @@ def _names_for(tree: ast.Expression, namespace: Mapping[str, Any]) -> ChainMap[s
 def evaluate(expression: str, namespace: Mapping[str, Any], option: str = "--as") -> Any:
     """Return what a Python expression of an option is worth in the user's namespace.
 
-    Raises
-    ------
-    OutputTypeError
-        It is no expression, a name in it is unknown (close matches are named), or it raises.
+    It is an `OutputTypeError` if it is no expression, a name in it is unknown (close matches are
+    named), or it raises.
 
     >>> evaluate("dict[str, date]", {})
     dict[str, datetime.date]

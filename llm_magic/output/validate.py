@@ -39,13 +39,8 @@ validating it."""
 def parse_json(text: str, schema: Schema, shape: Shape | None, *, object_root: bool, always_wrapped: bool) -> Any:
     """Return the value of a JSON answer; of what it may say, the first that validates counts.
 
-    Without a `shape` it is plain data. For the last two see `OutputSpec`.
-
-    Raises
-    ------
-    InvalidValueError
-        The answer is not JSON, or not of this schema and type.
-
+    Without a `shape` it is plain data. For the last two see `OutputSpec`. What is not JSON, or not
+    of this schema and type, is an `InvalidValueError`.
     """
     collects = gc.isenabled() and len(text) > _LONG
     if collects:

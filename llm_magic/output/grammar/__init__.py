@@ -26,10 +26,7 @@ _State = tuple[int, tuple[Item, ...], int, int]
 class Grammar:
     """A GBNF grammar, of the text of rules `name ::= …`; the answer is a `root`.
 
-    Raises
-    ------
-    OutputTypeError
-        The text is no such grammar; the message names the line.
+    A text that is no such grammar is an `OutputTypeError`, which names the line.
 
     >>> Grammar('root ::= "yes" | "no" "!"*').accepts("no!!")
     True
@@ -99,11 +96,7 @@ class Grammar:
 def load_grammar(source: str, namespace: Mapping[str, Any]) -> tuple[str, Grammar]:
     """Return the title and the grammar that `--grammar` means: a variable, text or a file.
 
-    Raises
-    ------
-    OutputTypeError
-        None of these, or no GBNF.
-
+    None of these, or no GBNF, is an `OutputTypeError`.
     """
     name = source.strip()
     if isinstance(namespace.get(name), str):

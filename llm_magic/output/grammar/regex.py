@@ -140,12 +140,7 @@ def read_regex(pattern: str, *, search: bool = False) -> Node:
 
     With `search` it may match anywhere in the text, with ASCII classes, as a JSON Schema's
     `pattern` does: text may then stand before it where `^` does not, and behind it where `$` does
-    not.
-
-    Raises
-    ------
-    UnsupportedError
-        It uses what a grammar cannot say, or it does not compile.
+    not. What a grammar cannot say, or does not compile, is an `UnsupportedError`.
 
     >>> read_regex("a?") == Repeat(Chars(((97, 97),)), 0, 1)
     True

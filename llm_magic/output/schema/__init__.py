@@ -42,11 +42,8 @@ def read_schema(source: str | Mapping[str, Any], namespace: Mapping[str, Any]) -
     That is a mapping; or text: a path that ends in `.json`, a variable or expression that is a
     dict, JSON text that begins with `{`, or the short form `name, age int, bio: one sentence`.
 
-    Raises
-    ------
-    OutputTypeError
-        An unreadable file, text that is none of these, or a schema that is not one (with the path
-        in it).
+    An unreadable file, text that is none of these, or a schema that is not one (with the path in
+    it) is an `OutputTypeError`.
 
     >>> read_schema("name, age int", {})[1]["properties"]["age"]
     {'type': 'integer'}
@@ -113,10 +110,7 @@ def short_form(text: str) -> Schema:
     a `?` behind it allows null. Brackets around it all ask for a list of such objects. After the
     short form of schemas in the `llm` command-line tool.
 
-    Raises
-    ------
-    OutputTypeError
-        A name or type that is none, or a field given twice.
+    A name or type that is none, or a field given twice, is an `OutputTypeError`.
 
     >>> short_form("[city, people int]")["items"]["required"]
     ['city', 'people']

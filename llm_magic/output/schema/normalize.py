@@ -166,9 +166,7 @@ class _Normalizer:
         ways = [way for way in flat[key] if way is not False]
         if base:
             ways = [{"allOf": [base, way]} if isinstance(way, dict) else base for way in ways]
-            written = [self._flat_node(self._flat(way, depth + 1), depth + 1) for way in ways]
-        else:
-            written = [self.node(way, depth + 1) for way in ways]
+        written = [self.node(way, depth + 1) for way in ways]
         unique = list({json.dumps(way, sort_keys=True): way for way in written}.values())
         return unique[0] if len(unique) == 1 else {"anyOf": unique}
 
