@@ -71,14 +71,8 @@ def describe(function: Callable[..., Any]) -> FunctionTool:
 
     Each parameter needs a type hint and must be one that can be passed by name; one with a default
     may be left out by the model. Descriptions are taken from the docstring (numpydoc, Google or
-    Sphinx style) and from `Annotated[…, Field(description=…)]`.
-
-    Raises
-    ------
-    ToolError
-        It is not callable, has no usable name, a parameter without a hint or one that no JSON
-        Schema can say.
-
+    Sphinx style) and from `Annotated[…, Field(description=…)]`. What is not callable, has no usable
+    name, a parameter without a hint or one that no JSON Schema can say, is a `ToolError`.
     """
     if not callable(function) or isinstance(function, type):
         raise ToolError(f"{function!r:.80} is no function.", "--tools takes the names of functions.")
@@ -129,14 +123,8 @@ def tools_from(
 ) -> tuple[FunctionTool, ...]:
     """Return the tools that `--tools` names: text with commas, or a sequence of names and functions.
 
-    `object.method` is a name, too. Names are looked up among the user's variables.
-
-    Raises
-    ------
-    ToolError
-        A name that is unknown (close ones are named), not callable or given twice, or a function
-        that cannot be a tool.
-
+    `object.method` is a name, too. A name that is not among the user's variables (close ones are
+    named), not callable or given twice, or a function that cannot be a tool, is a `ToolError`.
     """
     wanted: Sequence[Any] = names.split(",") if isinstance(names, str) else names
     tools: dict[str, FunctionTool] = {}

@@ -47,10 +47,7 @@ class Structure:
 def apply(spec: OutputSpec, capabilities: Capabilities) -> Structure:
     """Return the constraint of an output type as an endpoint takes it.
 
-    Raises
-    ------
-    UnsupportedError
-        The endpoint has no way to take this kind of constraint.
+    An endpoint that has no way to take this kind of constraint is an `UnsupportedError`.
 
     >>> from llm_magic.output.spec import spec_from
     >>> apply(spec_from(bool), Capabilities(dialects={"json": "structured_outputs"})).fields
@@ -78,12 +75,7 @@ _NAMES: Mapping[Kind, str] = {
 
 
 def schema_name(title: str) -> str:
-    """Return a title as a name that OpenAI takes: at most 64 of letters, digits, `_` and `-`.
-
-    >>> schema_name("list[City]")
-    'list_City'
-
-    """
+    """Return a title as a name that OpenAI takes: at most 64 of letters, digits, `_` and `-`."""
     return re.sub(r"[^A-Za-z0-9_-]+", "_", title).strip("_")[:64] or "answer"
 
 
@@ -215,7 +207,9 @@ def _told_fields(spec: OutputSpec) -> str:
     return "\n".join(["The fields of the answer:", *lines]) if lines else ""
 
 
-_ROWS: tuple[tuple[Dialect, Callable[[OutputSpec, Capabilities], Structure], tuple[Kind, ...]], ...] = (
+Writer = Callable[[OutputSpec, Capabilities], Structure]
+
+_ROWS: tuple[tuple[Dialect, Writer, tuple[Kind, ...]], ...] = (
     ("json_schema", _openai, ("json", "choices", "regex")),
     ("structured_outputs", _vllm, ("json", "choices", "regex", "grammar")),
     ("llama_json_schema", _llama_schema, ("json",)),
@@ -224,6 +218,4 @@ _ROWS: tuple[tuple[Dialect, Callable[[OutputSpec, Capabilities], Structure], tup
     ("tool_call", _tool_call, ("json", "choices")),
     ("prompt", _prompt, ("json", "choices")),
 )
-WRITERS: Mapping[tuple[Dialect, Kind], Callable[[OutputSpec, Capabilities], Structure]] = {
-    (dialect, kind): write for dialect, write, kinds in _ROWS for kind in kinds
-}
+WRITERS: Mapping[tuple[Dialect, Kind], Writer] = {(name, kind): write for name, write, kinds in _ROWS for kind in kinds}

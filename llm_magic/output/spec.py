@@ -57,12 +57,7 @@ class OutputSpec:
 
         White space around it, one code fence and the wrapping `{"value": …}` are taken off. The
         value is of the Python type; plain data for `--schema`; `str` for choices, regex and grammar.
-
-        Raises
-        ------
-        InvalidValueError
-            The text is no such value; the message says where.
-
+        A text that is no such value is an `InvalidValueError`, which says where.
         """
         if self.kind == "choices":
             return parse_choice(text, self.choices, self.shape)
@@ -93,12 +88,8 @@ def spec_from(
     `as_` is a Python type or an expression of one (`str` is plain text), `schema` what
     `read_schema` reads, `choices` quoted CSV or strings, `regex` a pattern by Python's rules for
     the whole text, `grammar` GBNF: a variable that holds it, a file, or its text. `namespace` holds
-    the user's variables; it is only read.
-
-    Raises
-    ------
-    OutputTypeError
-        More than one was given, or what was given cannot be one.
+    the user's variables; it is only read. More than one, or what cannot be one, is an
+    `OutputTypeError`.
 
     >>> spec_from(int).parse(" 42\n")
     42

@@ -64,10 +64,9 @@ def evaluate(expression: str, namespace: Mapping[str, Any], option: str = "--as"
     try:
         tree = ast.parse(expression.strip(), mode="eval")
     except (SyntaxError, ValueError) as error:
-        raise OutputTypeError(
-            f"{option} {expression!r} is not a Python expression: {getattr(error, 'msg', error)}.",
-            'Examples: --as int, --as "list[City]", --as \'Literal["yes", "no"]\'.',
-        ) from None
+        reason = getattr(error, "msg", error)
+        hint = 'Examples: --as int, --as "list[City]", --as \'Literal["yes", "no"]\'.'
+        raise OutputTypeError(f"{option} {expression!r} is not a Python expression: {reason}.", hint) from None
     names = _names_for(tree, namespace)
     try:
         return eval(compile(tree, f"<{option}>", "eval"), {"__builtins__": builtins}, names)  # noqa: S307 - the user's own code, in the user's own kernel

@@ -79,14 +79,10 @@ def _documents(
 
 
 def _value(data: Any, schema: Schema, shape: Shape | None, written: str | None) -> Any:
-    """Return the validated value of plain data.
-
-    An optional property that came as null, as OpenAI's strict schemas make models write it, counts
-    as absent.
-    """
+    """Return the validated value of plain data; the null of an optional property is its absence."""
     try:
         return _checked(data, schema, shape, written)
-    except InvalidValueError:
+    except InvalidValueError:  # OpenAI's strict schemas make models write such nulls
         smaller = without_nulls(data, schema)
         if smaller == data:
             raise

@@ -39,9 +39,8 @@ class Grammar:
         self._rules, numbers = parser.rules, parser.numbers
         missing = next((name for name, number in numbers.items() if not self._rules[number]), None)
         if missing is not None or "root" not in numbers:
-            raise OutputTypeError(
-                f"The grammar has no rule {missing or 'root'!r}.", 'The answer is a "root": root ::= "yes" | "no".'
-            )
+            hint = 'The answer is a "root": root ::= "yes" | "no".'
+            raise OutputTypeError(f"The grammar has no rule {missing or 'root'!r}.", hint)
         self._root = numbers["root"]
         self._nullable: set[int] = set()
         while self._nullable != (
@@ -108,10 +107,8 @@ def load_grammar(source: str, namespace: Mapping[str, Any]) -> tuple[str, Gramma
         text = path.read_text(encoding="utf-8-sig")
     except (OSError, ValueError) as error:
         reason = getattr(error, "strerror", None) or "it is not UTF-8 text"
-        raise OutputTypeError(
-            f"--grammar {source}: neither a variable that holds text nor a readable file ({reason}).",
-            'The grammar is written in GBNF: root ::= "yes" | "no".',
-        ) from None
+        message = f"--grammar {source}: neither a variable that holds text nor a readable file ({reason})."
+        raise OutputTypeError(message, 'The grammar is written in GBNF: root ::= "yes" | "no".') from None
     return path.name, Grammar(text)
 
 
@@ -253,7 +250,5 @@ class _GBNFParser:
         column = self._at - self._text.rfind("\n", 0, self._at)
         rest = self._text[self._at : self._at + 20].split("\n", 1)[0]
         found = f"before {rest!r}" if rest else "at the end of the line"
-        return OutputTypeError(
-            f"The grammar is not GBNF: {expected} expected in line {line}, column {column}, {found}.",
-            'Rules look like: root ::= "yes" | "no" [0-9]{1,3}',
-        )
+        message = f"The grammar is not GBNF: {expected} expected in line {line}, column {column}, {found}."
+        return OutputTypeError(message, 'Rules look like: root ::= "yes" | "no" [0-9]{1,3}')

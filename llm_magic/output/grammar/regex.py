@@ -206,10 +206,9 @@ class _RegexParser:
             unlimited = high is codes.MAXREPEAT or high > MAX_REPEATS
             part = self.sequence(list(inner), first=False, last=False)
             return Repeat(part, min(low, MAX_REPEATS), None if unlimited else high)
-        raise UnsupportedError(
-            f"The pattern {self._pattern!r} uses {_REFUSED[operator]}, which no grammar can say.",
-            "Write it without, and check that part of the value in Python.",
-        )
+        what = _REFUSED.get(operator, str(operator).lower())
+        hint = "Write it without, and check that part of the value in Python."
+        raise UnsupportedError(f"The pattern {self._pattern!r} uses {what}, which no grammar can say.", hint)
 
     def _set(self, items: list[Any]) -> Ranges:
         negated = items[0][0] is codes.NEGATE

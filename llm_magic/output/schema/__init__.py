@@ -132,13 +132,13 @@ def short_form(text: str) -> Schema:
 
 
 def _field(text: str) -> tuple[str, Schema]:
-    head, colon, description = text.partition(":")
+    head, _, description = text.partition(":")
     name, _, kind = head.strip().partition(" ")
     if not _FIELD_NAME.fullmatch(name):
         hint = "The short form is: name, age int, bio: one sentence."
         raise OutputTypeError(f"--schema: {name!r} is no name of a field.", hint)
     schema = _type(kind.strip() or "str")
-    if colon and description.strip():
+    if description.strip():
         schema["description"] = description.strip()
     return name, schema
 
@@ -203,12 +203,7 @@ def listed(problems: Iterable[tuple[list[str | int], str]]) -> str:
 
 
 def _path_text(path: list[str | int]) -> str:
-    """Write a path as a reader would: `cities[0].name`.
-
-    >>> _path_text(["cities", 0, "name"])
-    'cities[0].name'
-
-    """
+    """Write a path as a reader would: `cities[0].name`."""
     text = ""
     for step in path:
         text += f"[{step}]" if isinstance(step, int) else f".{step}" if text else str(step)

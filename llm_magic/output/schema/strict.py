@@ -17,7 +17,6 @@ SUPPORT = SchemaSupport(formats=_FORMATS, number_bounds=True, descriptions=True)
 MAX_DEPTH = 10
 MAX_PROPERTIES = 5000
 MAX_ENUM_VALUES = 1000
-
 _ROOT = "the value"
 
 
