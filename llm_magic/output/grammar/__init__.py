@@ -72,16 +72,16 @@ class Grammar:
         """Add to the states of a position what they complete and begin; return the next ones."""
         seen = set(states)
         here: dict[int, list[_State]] = {}
-        position = len(waiting)
         waiting.append(here)
         following: list[_State] = []
-        for number, way, done, began in states:  # extended while it is walked
+        for state in states:  # extended while it is walked
+            number, way, done, began = state
             new: list[_State] = []
             if done == len(way):
                 new = [(n, w, d + 1, b) for n, w, d, b in waiting[began].get(number, ())]
             elif isinstance(item := way[done], int):
-                here.setdefault(item, []).append((number, way, done, began))
-                new = [(item, each, 0, position) for each in self._rules[item]]
+                here.setdefault(item, []).append(state)
+                new = [(item, each, 0, len(waiting) - 1) for each in self._rules[item]]
                 if item in self._nullable:
                     new.append((number, way, done + 1, began))
             elif any(low <= code <= high for low, high in item):
