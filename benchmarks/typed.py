@@ -19,7 +19,7 @@ from llm_magic.capabilities import Capabilities
 from llm_magic.draft import Draft
 from llm_magic.events import TextDelta
 from llm_magic.output.dialects import apply
-from llm_magic.output.partial import PartialJSON
+from llm_magic.output.json_text import PartialJSON
 from llm_magic.output.spec import spec_from
 
 RECORDS = [{"name": f"city {n} é", "people": n, "tags": ["a", None, True], "geo": {"lat": 1.5}} for n in range(14_000)]

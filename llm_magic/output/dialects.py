@@ -14,8 +14,8 @@ from llm_magic.output.grammar.regex import read_regex
 from llm_magic.output.grammar.regex_to_gbnf import to_gbnf, to_regex
 from llm_magic.output.json_text import WRAP
 from llm_magic.output.schema import Schema
+from llm_magic.output.schema.keywords import subschemas
 from llm_magic.output.schema.normalize import SchemaSupport, normalize
-from llm_magic.output.schema.references import subschemas
 from llm_magic.output.schema.strict import SUPPORT as OPENAI
 from llm_magic.output.schema.strict import strict
 from llm_magic.output.spec import OutputSpec
@@ -29,45 +29,25 @@ VLLM = SchemaSupport(formats=frozenset({"uuid", "ipv4", "ipv6"}), number_bounds=
 
 @dataclass(frozen=True, slots=True)
 class Structure:
-    """A constraint as one endpoint takes it.
-
-    Attributes
-    ----------
-    dialect
-        The dialect used, for `Response.structured`.
-    fields
-        Fields of the request's body.
-    instruction
-        Text to append to the prompt; empty where the server tells the model itself.
-    tools
-        For the dialect `tool_call` the one tool that has to be called (`tool_choice` is its name);
-        the answer is then the arguments of that call, not the text.
-    notes
-        What the user should know.
-
-    """
+    """A constraint as one endpoint takes it."""
 
     dialect: Dialect
+    """The dialect used, for `Response.structured`."""
     fields: Mapping[str, Any] = field(default_factory=dict)
+    """Fields of the request's body."""
     instruction: str = ""
+    """Text to append to the prompt; empty where the server tells the model itself."""
     tools: tuple[Tool, ...] = ()
+    """For the dialect `tool_call` the one tool that has to be called; the answer is then the
+    arguments of that call, not the text."""
     notes: tuple[str, ...] = ()
+    """What the user should know."""
 
 
 def apply(spec: OutputSpec, capabilities: Capabilities) -> Structure:
     """Return the constraint of an output type as an endpoint takes it.
 
-    Parameters
-    ----------
-    spec
-        The output type.
-    capabilities
-        The endpoint: `dialects` and `api` are read.
-
-    Raises
-    ------
-    UnsupportedError
-        The endpoint has no way to take this kind of constraint.
+    An endpoint that has no way to take this kind of constraint is an `UnsupportedError`.
 
     >>> from llm_magic.output.spec import spec_from
     >>> apply(spec_from(bool), Capabilities(dialects={"json": "structured_outputs"})).fields
@@ -75,8 +55,7 @@ def apply(spec: OutputSpec, capabilities: Capabilities) -> Structure:
 
     """
     dialect = capabilities.dialects.get(spec.kind)
-    write = WRITERS.get((dialect, spec.kind)) if dialect is not None else None
-    if dialect is None or write is None:
+    if dialect is None or (dialect, spec.kind) not in WRITERS:
         raise UnsupportedError(
             f"This endpoint takes no {_NAMES[spec.kind]}.",
             "Say --as with a type, or use a server that does: vLLM, llama.cpp, the embedded model."
@@ -85,7 +64,7 @@ def apply(spec: OutputSpec, capabilities: Capabilities) -> Structure:
         )
     key = (dialect, capabilities.api, capabilities.strict_tools)
     if key not in spec.structures:
-        spec.structures[key] = write(spec, capabilities)
+        spec.structures[key] = WRITERS[dialect, spec.kind](spec, capabilities)
     structure: Structure = spec.structures[key]
     return structure
 
@@ -96,12 +75,7 @@ _NAMES: Mapping[Kind, str] = {
 
 
 def schema_name(title: str) -> str:
-    """Return a title as a name that OpenAI takes: at most 64 of letters, digits, `_` and `-`.
-
-    >>> schema_name("list[City]")
-    'list_City'
-
-    """
+    """Return a title as a name that OpenAI takes: at most 64 of letters, digits, `_` and `-`."""
     return re.sub(r"[^A-Za-z0-9_-]+", "_", title).strip("_")[:64] or "answer"
 
 
@@ -161,8 +135,8 @@ def _decoder_schema(spec: OutputSpec, support: SchemaSupport) -> tuple[Schema, t
 
 
 def _vllm(spec: OutputSpec, _capabilities: Capabilities) -> Structure:
-    notes: tuple[str, ...] = ()
     constraint: Schema
+    notes: tuple[str, ...] = ()
     if spec.kind == "json":
         schema, notes = _decoder_schema(spec, VLLM)
         constraint = {"json": schema}
@@ -171,7 +145,7 @@ def _vllm(spec: OutputSpec, _capabilities: Capabilities) -> Structure:
     elif spec.kind == "regex":
         constraint = {"regex": to_regex(read_regex(spec.pattern))}
     else:
-        constraint = {"grammar": _grammar_text(spec)}
+        constraint = {"grammar": _gbnf(spec)}
     return Structure("structured_outputs", {"structured_outputs": constraint}, _told_fields(spec), notes=notes)
 
 
@@ -185,17 +159,15 @@ def _llama_schema(spec: OutputSpec, capabilities: Capabilities) -> Structure:
 
 
 def _llama_grammar(spec: OutputSpec, _capabilities: Capabilities) -> Structure:
-    return Structure("llama_grammar", {"grammar": _grammar_text(spec)}, _told_fields(spec))
+    return Structure("llama_grammar", {"grammar": _gbnf(spec)}, _told_fields(spec))
 
 
-def _grammar_text(spec: OutputSpec) -> str:
+def _gbnf(spec: OutputSpec) -> str:
     """Return the GBNF of choices, a pattern, or a grammar as it is."""
     if spec.grammar is not None:
         return spec.grammar.text
-    if spec.kind == "choices":
-        ways = " | ".join(to_gbnf(read_regex(re.escape(choice))) for choice in spec.choices)
-        return f"root ::= {ways}"
-    return f"root ::= {to_gbnf(read_regex(spec.pattern))}"
+    ways = [re.escape(choice) for choice in spec.choices] or [spec.pattern]
+    return f"root ::= {' | '.join(to_gbnf(read_regex(way)) for way in ways)}"
 
 
 def _json_object(spec: OutputSpec, capabilities: Capabilities) -> Structure:
@@ -225,33 +197,25 @@ def _told_fields(spec: OutputSpec) -> str:
     """Return what a constraint does not tell the model: the choices, descriptions of fields."""
     if spec.kind == "choices":
         return f"Answer with exactly one of: {', '.join(spec.choices)}"
-    fields = [
-        (name, field["description"])
+    lines = dict.fromkeys(
+        f"- {name}: {' '.join(said.split())}"
         for node in subschemas(spec.schema)
-        if isinstance(node.get("properties"), dict)
-        for name, field in node["properties"].items()
-        if isinstance(field, dict) and isinstance(field.get("description"), str)
-    ]
-    lines = dict.fromkeys(f"- {name}: {' '.join(description.split())}" for name, description in fields)
+        if isinstance(properties := node.get("properties"), dict)
+        for name, field in properties.items()
+        if isinstance(field, dict) and isinstance(said := field.get("description"), str)
+    )
     return "\n".join(["The fields of the answer:", *lines]) if lines else ""
 
 
-WRITERS: Mapping[tuple[Dialect, Kind], Callable[[OutputSpec, Capabilities], Structure]] = {
-    ("json_schema", "json"): _openai,
-    ("json_schema", "choices"): _openai,
-    ("json_schema", "regex"): _openai,
-    ("structured_outputs", "json"): _vllm,
-    ("structured_outputs", "choices"): _vllm,
-    ("structured_outputs", "regex"): _vllm,
-    ("structured_outputs", "grammar"): _vllm,
-    ("llama_json_schema", "json"): _llama_schema,
-    ("llama_grammar", "choices"): _llama_grammar,
-    ("llama_grammar", "regex"): _llama_grammar,
-    ("llama_grammar", "grammar"): _llama_grammar,
-    ("json_object", "json"): _json_object,
-    ("json_object", "choices"): _json_object,
-    ("tool_call", "json"): _tool_call,
-    ("tool_call", "choices"): _tool_call,
-    ("prompt", "json"): _prompt,
-    ("prompt", "choices"): _prompt,
-}
+Writer = Callable[[OutputSpec, Capabilities], Structure]
+
+_ROWS: tuple[tuple[Dialect, Writer, tuple[Kind, ...]], ...] = (
+    ("json_schema", _openai, ("json", "choices", "regex")),
+    ("structured_outputs", _vllm, ("json", "choices", "regex", "grammar")),
+    ("llama_json_schema", _llama_schema, ("json",)),
+    ("llama_grammar", _llama_grammar, ("choices", "regex", "grammar")),
+    ("json_object", _json_object, ("json", "choices")),
+    ("tool_call", _tool_call, ("json", "choices")),
+    ("prompt", _prompt, ("json", "choices")),
+)
+WRITERS: Mapping[tuple[Dialect, Kind], Writer] = {(name, kind): write for name, write, kinds in _ROWS for kind in kinds}

@@ -1,4 +1,7 @@
-"""From a model's text to the one JSON document in it; where two could be meant, none is taken."""
+"""JSON in the text of an answer: the one document in it, or its value so far while it streams.
+
+Where two documents could be meant, none is taken.
+"""
 
 from __future__ import annotations
 
@@ -6,7 +9,11 @@ import contextlib
 import json
 import math
 import re
+import time
+from collections import Counter
 from typing import Any
+
+from pydantic_core import from_json
 
 from llm_magic.errors import InvalidValueError
 from llm_magic.markdown.fences import code_blocks
@@ -20,10 +27,8 @@ _SURROGATE = re.compile(r"\\u[dD][89abABcdefCDEF]")
 def loads(text: str) -> Any:
     """Read one JSON document by RFC 8259, refusing what readers usually let pass.
 
-    Raises
-    ------
-    ValueError
-        Not JSON, `NaN` or an infinite number, a key that appears twice, or half a surrogate pair.
+    A `ValueError` tells of no JSON, `NaN` or an infinite number, a key that appears twice, or half
+    a surrogate pair.
 
     >>> loads('{"a": [1, 2.5]}')
     {'a': [1, 2.5]}
@@ -46,8 +51,7 @@ def loads(text: str) -> Any:
 def _object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     found = dict(pairs)
     if len(found) != len(pairs):
-        seen: set[str] = set()
-        twice = next(key for key, _ in pairs if key in seen or seen.add(key))  # type: ignore[func-returns-value]  # add returns None on purpose here
+        twice = next(key for key, count in Counter(key for key, _ in pairs).items() if count > 1)
         raise ValueError(f"the key {twice!r} appears twice in one object")
     return found
 
@@ -84,39 +88,126 @@ def read(text: str, *, object_root: bool) -> tuple[Any, str]:
     """Return the JSON document in an answer, as plain data and as it is written there.
 
     White space, one code fence around it, and, where an object is expected, prose around the only
-    object are allowed.
-
-    Raises
-    ------
-    InvalidValueError
-        There is no JSON, or more than one document.
-
+    object are allowed. No JSON, or more than one document, is an `InvalidValueError`.
     """
     stripped = text.strip()
     if not stripped:
         raise InvalidValueError("The answer is empty; JSON was asked for.")
-    inner: str | None = unfenced(text)
-    if inner == stripped:
-        inner = _only_object(stripped) if object_root and not stripped.startswith("{") else None
     try:
         return loads(stripped), stripped
     except ValueError as error:
-        if inner is not None:
+        inner = unfenced(stripped)
+        if inner == stripped and object_root and not stripped.startswith("{"):
+            inner = _only_object(stripped)
+        if inner != stripped:
             with contextlib.suppress(ValueError):
                 return loads(inner), inner
         raise InvalidValueError(f"The answer is not JSON: {error}.") from None
 
 
-def _only_object(text: str) -> str | None:
-    """Return the text of the only JSON object in running text; None for none or several."""
-    decoder = json.JSONDecoder()
+def _only_object(text: str) -> str:
+    """Return the text of the only JSON object in running text; all of it for none or several."""
     found: list[str] = []
     position = 0
     while (position := text.find("{", position)) >= 0:
         try:
-            _, end = decoder.raw_decode(text, position)
+            _, end = json.JSONDecoder().raw_decode(text, position)
         except (ValueError, RecursionError):
-            return None  # broken, or another use of braces: to take a later one would be a guess
+            return text  # broken, or another use of braces: to take a later one would be a guess
         found.append(text[position:end])
         position = end
-    return found[0] if len(found) == 1 else None
+    return found[0] if len(found) == 1 else text
+
+
+_FENCE = re.compile(r"\s*(?:```|~~~)[^\n]*\n\s*")
+_SMALL = 32_768
+"""Characters that are read within a fraction of a millisecond."""
+_SHARE = 0.1
+"""Of the time, what goes into reading a longer text again and again, at most."""
+
+
+class PartialJSON:
+    """The value of a JSON text of which more may come.
+
+    >>> partial = PartialJSON()
+    >>> partial.feed('[{"name": "Ul')
+    >>> partial.value
+    [{'name': 'Ul'}]
+    >>> partial.feed('m", "people": 12')
+    >>> partial.value
+    [{'name': 'Ulm'}]
+
+    """
+
+    def __init__(self) -> None:
+        self._text = ""
+        self._new: list[str] = []
+        self._start: int | None = None  # where the document begins
+        self._value: Any = None
+        self._due = 0.0  # when a long text may be read again
+
+    def feed(self, text: str) -> None:
+        """Take more of the text; costs the same whatever came before."""
+        self._new.append(text)
+
+    @property
+    def value(self) -> Any:
+        """The value so far; None before it begins.
+
+        A number appears when it is complete, a string as it arrives; what is no JSON, and all
+        behind it, does not. The text is read from its beginning, so a long one may be known as it
+        was a moment ago, until it ends.
+        """
+        if not self._new:
+            return self._value
+        self._text += "".join(self._new)
+        self._new.clear()
+        started = time.perf_counter()
+        may_have_ended = self._text.endswith("]" if isinstance(self._value, list) else "}")
+        if len(self._text) < _SMALL or started >= self._due or may_have_ended:
+            self._value = self._read()
+            now = time.perf_counter()
+            self._due = now + (now - started) / _SHARE
+        return self._value
+
+    def _read(self) -> Any:
+        if self._start is None:
+            self._start = _beginning(self._text)
+        if self._start is None:
+            return None
+        document = self._text[self._start :].encode(errors="replace")
+        value = _parsed(document)
+        before_number = document.rstrip(b"+-.0123456789eE")
+        unfinished = len(before_number) < len(document) and isinstance(_last(value), (int, float))
+        return _parsed(before_number) if unfinished else value
+
+
+def _beginning(text: str) -> int | None:
+    """Return where the document begins, behind a fence or prose; None: not to be told yet."""
+    fence = _FENCE.match(text)
+    if fence:
+        return fence.end()
+    stripped = text.lstrip()
+    if not stripped or "```".startswith(stripped[:3]):
+        return None
+    if stripped[0] in '{["-0123456789':
+        return len(text) - len(stripped)
+    found = re.search(r"[{[]", text)
+    return found.start() if found else None
+
+
+def _parsed(document: bytes) -> Any:
+    """Return the value of the beginning of a document, as far as it is JSON."""
+    try:
+        return from_json(document, allow_partial="trailing-strings", cache_strings="keys")
+    except ValueError as error:
+        line, column = map(int, re.findall(r"\d+", str(error))[-2:])
+    end = sum(len(before) + 1 for before in document.split(b"\n")[: line - 1]) + column - 1
+    return _parsed(document[:end]) if 0 < end < len(document) else None
+
+
+def _last(value: Any) -> Any:
+    """Return the scalar that was written last."""
+    while value and isinstance(value, (dict, list)):
+        value = value[next(reversed(value))] if isinstance(value, dict) else value[-1]
+    return value

@@ -16,41 +16,26 @@ from llm_magic.options import exclude_each_other
 from llm_magic.output import json_text
 from llm_magic.output.grammar import Grammar, load_grammar
 from llm_magic.output.schema import Schema, read_schema
-from llm_magic.output.schema.references import is_object, may_be
+from llm_magic.output.schema.keywords import is_object, may_be
 from llm_magic.output.schema.shape import Shape, type_name, words_of
-from llm_magic.output.type_expression import evaluate_type, require_type
+from llm_magic.output.type_expression import evaluate, require_type
 from llm_magic.output.validate import parse_choice, parse_grammar, parse_json, parse_regex
 
 
 @dataclass(frozen=True, eq=False)
 class OutputSpec:
-    """One output type.
-
-    Attributes
-    ----------
-    kind
-        `json`, `choices`, `regex` or `grammar`: the kind of constraint.
-    title
-        What to call it: `list[City]`, the schema's title, the pattern.
-    schema
-        The JSON Schema of the value (kind `json`), not yet in any server's dialect.
-    shape
-        The Python type behind it, where there is one; else the value is plain data.
-    choices
-        The strings to choose from (kind `choices`).
-    pattern
-        The regular expression, by Python's rules (kind `regex`).
-    grammar
-        The grammar, in GBNF (kind `grammar`).
-
-    """
+    """One output type: the kind of constraint, and what it is for its kind."""
 
     kind: Kind
     title: str
+    """What to call it: `list[City]`, the schema's title, the pattern."""
     schema: Schema = field(default_factory=dict)
+    """The JSON Schema of the value (kind `json`), not yet in any server's dialect."""
     shape: Shape | None = None
+    """The Python type behind it, where there is one; else the value is plain data."""
     choices: tuple[str, ...] = ()
     pattern: str = ""
+    """The regular expression, by Python's rules (kind `regex`)."""
     grammar: Grammar | None = None
     structures: dict[Any, Any] = field(default_factory=dict, repr=False)
     """How the dialects put it, kept for the next request."""
@@ -69,25 +54,11 @@ class OutputSpec:
         return self.kind == "json" and not self.object_root and may_be("object", self.schema, self.schema)
 
     def parse(self, text: str) -> Any:
-        """Return the value of an answer, having validated it here.
+        """Return the value of the whole text of an answer, having validated it here.
 
-        Parameters
-        ----------
-        text
-            The whole text of the answer. White space around it, one code fence and the wrapping
-            `{"value": …}` are taken off.
-
-        Returns
-        -------
-        Any
-            A value of the Python type; plain data for `--schema`; `str` for choices, regex and
-            grammar.
-
-        Raises
-        ------
-        InvalidValueError
-            The text is no such value; the message says where.
-
+        White space around it, one code fence and the wrapping `{"value": …}` are taken off. The
+        value is of the Python type; plain data for `--schema`; `str` for choices, regex and grammar.
+        A text that is no such value is an `InvalidValueError`, which says where.
         """
         if self.kind == "choices":
             return parse_choice(text, self.choices, self.shape)
@@ -115,25 +86,11 @@ def spec_from(
 ) -> OutputSpec | None:
     r"""Return the output type that the options of a cell ask for; None for plain text.
 
-    Parameters
-    ----------
-    as_
-        A Python type, or an expression of one in `namespace`. `str` is plain text.
-    schema
-        A JSON Schema: see `llm_magic.output.schema.read_schema`.
-    choices
-        Quoted CSV, or a sequence of strings.
-    regex
-        A regular expression by Python's rules, to be matched as a whole.
-    grammar
-        A GBNF grammar: a variable that holds it, a file, or its text.
-    namespace
-        The user's variables; read only.
-
-    Raises
-    ------
-    OutputTypeError
-        More than one was given, or what was given cannot be one.
+    `as_` is a Python type or an expression of one (`str` is plain text), `schema` what
+    `read_schema` reads, `choices` quoted CSV or strings, `regex` a pattern by Python's rules for
+    the whole text, `grammar` GBNF: a variable that holds it, a file, or its text. `namespace` holds
+    the user's variables; it is only read. More than one, or what cannot be one, is an
+    `OutputTypeError`.
 
     >>> spec_from(int).parse(" 42\n")
     42
@@ -160,15 +117,17 @@ def spec_from(
 
 
 def _from_type(as_: Any, namespace: Mapping[str, Any]) -> OutputSpec | None:
-    kind = evaluate_type(as_, namespace) if isinstance(as_, str) else require_type(as_, repr(as_))
+    written = isinstance(as_, str)
+    kind = require_type(evaluate(as_, namespace) if written else as_, as_ if written else repr(as_))
     if kind is str:
         return None
     try:
-        return _kept_spec(kind)
-    except TypeError:  # the type cannot be a key
         return _spec_of(kind)
+    except TypeError:  # the type cannot be a key
+        return _spec_of.__wrapped__(kind)
 
 
+@lru_cache(maxsize=128)
 def _spec_of(kind: Any) -> OutputSpec:
     name = type_name(kind)
     shape = Shape(kind, name)
@@ -176,9 +135,6 @@ def _spec_of(kind: Any) -> OutputSpec:
         raise OutputTypeError(f"--as {name}: there is only one such value.", "Examples: int, list[City], date | None.")
     words = words_of(kind)
     return OutputSpec("choices" if words else "json", name, schema=shape.schema, shape=shape, choices=words or ())
-
-
-_kept_spec = lru_cache(maxsize=128)(_spec_of)
 
 
 def _from_choices(choices: str | Sequence[str]) -> OutputSpec:

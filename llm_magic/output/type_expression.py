@@ -11,7 +11,7 @@ import types
 import typing
 import uuid
 from collections import ChainMap
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from typing import Any
 
 from llm_magic.close_matches import did_you_mean
@@ -52,21 +52,10 @@ def _names_for(tree: ast.Expression, namespace: Mapping[str, Any]) -> ChainMap[s
 
 
 def evaluate(expression: str, namespace: Mapping[str, Any], option: str = "--as") -> Any:
-    """Return what a Python expression is worth in the user's namespace.
+    """Return what a Python expression of an option is worth in the user's namespace.
 
-    Parameters
-    ----------
-    expression
-        Python source of one expression: `list[City]`, `Literal["a", "b"]`, `int | None`.
-    namespace
-        The user's variables; read only.
-    option
-        The option that it came from, for errors.
-
-    Raises
-    ------
-    OutputTypeError
-        It is no expression, a name in it is unknown (close matches are named), or it raises.
+    It is an `OutputTypeError` if it is no expression, a name in it is unknown (close matches are
+    named), or it raises.
 
     >>> evaluate("dict[str, date]", {})
     dict[str, datetime.date]
@@ -75,22 +64,20 @@ def evaluate(expression: str, namespace: Mapping[str, Any], option: str = "--as"
     try:
         tree = ast.parse(expression.strip(), mode="eval")
     except (SyntaxError, ValueError) as error:
-        raise OutputTypeError(
-            f"{option} {expression!r} is not a Python expression: {getattr(error, 'msg', error)}.",
-            'Examples: --as int, --as "list[City]", --as \'Literal["yes", "no"]\'.',
-        ) from None
+        reason = getattr(error, "msg", error)
+        hint = 'Examples: --as int, --as "list[City]", --as \'Literal["yes", "no"]\'.'
+        raise OutputTypeError(f"{option} {expression!r} is not a Python expression: {reason}.", hint) from None
     names = _names_for(tree, namespace)
     try:
         return eval(compile(tree, f"<{option}>", "eval"), {"__builtins__": builtins}, names)  # noqa: S307 - the user's own code, in the user's own kernel
     except NameError as error:
-        raise _unknown(error.name or str(error), expression, names, option) from None
+        name = error.name or str(error)
+        known = [key for key, value in names.items() if isinstance(value, type) or key in _OFFERED]
+        known += ["int", "float", "bool", "str", "list", "dict", "tuple", "set"]
+        hint = did_you_mean(name, known) or did_you_mean(name, names, "Define or import it in a cell before this one.")
+        raise OutputTypeError(f"{option} {expression!r}: no name {name!r} in this notebook.", hint) from None
     except Exception as error:  # anything may go wrong in the user's expression
         raise OutputTypeError(f"{option} {expression!r} raises {type(error).__name__}: {error}.") from error
-
-
-def evaluate_type(expression: str, namespace: Mapping[str, Any]) -> Any:
-    """Return the type that an expression names, or raise `OutputTypeError`."""
-    return require_type(evaluate(expression, namespace), expression)
 
 
 def require_type(value: Any, name: str) -> Any:
@@ -98,17 +85,7 @@ def require_type(value: Any, name: str) -> Any:
     for kind, hint in _NOT_TYPES.items():
         if isinstance(value, kind):
             raise OutputTypeError(f"--as {name}: this is a {kind.__name__}, not a type.", hint)
-    if value is Ellipsis or (isinstance(value, (int, float, bytes, tuple, set, Callable)) and not _is_type(value)):  # type: ignore[arg-type]  # mypy: Callable is no class to it
+    is_type = isinstance(value, type) or typing.get_origin(value) is not None or type(value).__module__ == "typing"
+    if value is Ellipsis or (not is_type and (callable(value) or isinstance(value, (int, float, bytes, tuple, set)))):
         raise OutputTypeError(f"--as {name}: {value!r} is not a type.", "Examples: int, list[City], date | None.")
     return value
-
-
-def _is_type(value: Any) -> bool:
-    return isinstance(value, type) or typing.get_origin(value) is not None or type(value).__module__ == "typing"
-
-
-def _unknown(name: str, expression: str, names: Mapping[str, Any], option: str) -> OutputTypeError:
-    known = [key for key, value in names.items() if isinstance(value, type) or key in _OFFERED]
-    known += ["int", "float", "bool", "str", "list", "dict", "tuple", "set"]
-    hint = did_you_mean(name, known) or did_you_mean(name, names, "Define or import it in a cell before this one.")
-    return OutputTypeError(f"{option} {expression!r}: no name {name!r} in this notebook.", hint)

@@ -14,9 +14,8 @@ import pydantic
 from llm_magic.errors import InvalidValueError
 from llm_magic.output import json_text
 from llm_magic.output.grammar import Grammar
-from llm_magic.output.schema import SHOWN_ERRORS, Schema, Validator, listed, path_text, validator
-from llm_magic.output.schema.formats import NAIVE_DATETIME, NAIVE_TIME
-from llm_magic.output.schema.references import subschemas, without_nulls
+from llm_magic.output.schema import Schema, Validator, listed, validator
+from llm_magic.output.schema.keywords import NAIVE_DATETIME, NAIVE_TIME, subschemas, without_nulls
 from llm_magic.output.schema.shape import Shape
 
 _STRUCTURE = frozenset(
@@ -29,6 +28,8 @@ _LOOKS: Mapping[str, Schema] = {
     "duration": {"pattern": "[:PDdYy]"},
 }  # fmt: skip
 """What strings of a format, or of our own pattern for one, have to look like at the least."""
+_BRANCH = re.compile(r"[\[(]|^function-")
+"""What pydantic calls the branches of a union, among the keys of the document."""
 _LONG = 50_000
 """Characters from which on no garbage is collected while an answer is read: for a list of 14,000
 records, going through all that is being made, again and again, took longer than reading and
@@ -38,24 +39,8 @@ validating it."""
 def parse_json(text: str, schema: Schema, shape: Shape | None, *, object_root: bool, always_wrapped: bool) -> Any:
     """Return the value of a JSON answer; of what it may say, the first that validates counts.
 
-    Parameters
-    ----------
-    text
-        The answer.
-    schema
-        The JSON Schema of the value.
-    shape
-        The Python type of the value; None: it is plain data.
-    object_root
-        Whether the value is an object and nothing else, so that it is not wrapped.
-    always_wrapped
-        Whether every dialect asked for `{"value": …}`.
-
-    Raises
-    ------
-    InvalidValueError
-        The answer is not JSON, or not of this schema and type.
-
+    Without a `shape` it is plain data. For the last two see `OutputSpec`. What is not JSON, or not
+    of this schema and type, is an `InvalidValueError`.
     """
     collects = gc.isenabled() and len(text) > _LONG
     if collects:
@@ -76,10 +61,7 @@ def parse_json(text: str, schema: Schema, shape: Shape | None, *, object_root: b
 def _documents(
     text: str, schema: Schema, *, object_root: bool, always_wrapped: bool
 ) -> Iterator[tuple[Any, str | None]]:
-    """Yield what an answer may say, as data and as text: unwrapped first, then as it stands.
-
-    How it is written is None for what is a part of the document only.
-    """
+    """Yield what an answer may say, as data and, if it is a whole document, as text."""
     bare = json_text.unfenced(text)
     unquoted = schema.get("type") == "string" and bare and not bare.startswith(('"', "{", "["))
     if unquoted:
@@ -88,7 +70,7 @@ def _documents(
         data, written = json_text.read(text, object_root=object_root or always_wrapped)
     except InvalidValueError:
         if unquoted:
-            return
+            return  # the error is about the text without quotes
         raise
     inner = data if object_root else json_text.unwrapped(data)
     if inner is not data:
@@ -97,14 +79,10 @@ def _documents(
 
 
 def _value(data: Any, schema: Schema, shape: Shape | None, written: str | None) -> Any:
-    """Return the validated value of plain data.
-
-    An optional property that came as null, as OpenAI's strict schemas make models write it, counts
-    as absent.
-    """
+    """Return the validated value of plain data; the null of an optional property is its absence."""
     try:
         return _checked(data, schema, shape, written)
-    except InvalidValueError:
+    except InvalidValueError:  # OpenAI's strict schemas make models write such nulls
         smaller = without_nulls(data, schema)
         if smaller == data:
             raise
@@ -128,25 +106,14 @@ def _checked(data: Any, schema: Schema, shape: Shape | None, written: str | None
 
 @lru_cache(maxsize=64)
 def _coercion_check(schema_text: str) -> Validator | None:
-    schema = reject_coercions(json.loads(schema_text))
-    return None if schema is None else validator(json.dumps(schema))
-
-
-def reject_coercions(schema: Schema) -> Schema | None:
-    """Return a schema that refuses what even strict pydantic coerces; None: it coerces nothing.
+    """Return the check that refuses what even strict pydantic coerces; None: it coerces nothing.
 
     Python holds `True` and `1` for equal, and pydantic with it: `Literal[1]` would take `true`. And
     a string of digits passes for a date, as seconds since 1970. Everywhere else it is looser than
     `schema`: pydantic knows better what its types take.
-
-    >>> reject_coercions({"type": "array", "items": {"enum": [0, 1]}})
-    {'items': {'enum': [0, 1]}}
-
     """
-    if not any(_is_coerced(node) for node in subschemas(schema)):
-        return None
-    kept: Schema = _structure(schema, named=False)
-    return kept
+    schema = json.loads(schema_text)
+    return validator(json.dumps(_structure(schema))) if any(map(_is_coerced, subschemas(schema))) else None
 
 
 def _is_coerced(node: Schema) -> bool:
@@ -160,34 +127,25 @@ def _look(node: Schema) -> Schema | None:
     return next((_LOOKS[name] for name in names if name in _LOOKS), None)
 
 
-def _structure(node: Any, *, named: bool) -> Any:
-    """Keep what leads to what is refused; `named`: the keys of `node` are no keywords."""
-    if isinstance(node, list):
-        return [_structure(value, named=False) for value in node]
-    if not isinstance(node, dict):
+def _structure(node: Any, key: str = "") -> Any:
+    """Keep of what stands at a keyword what leads to what is refused."""
+    if key == "enum" or not isinstance(node, (list, dict)):
         return node
-    if named:
-        return {key: _structure(value, named=False) for key, value in node.items()}
-    return _look(node) or {
-        key: value if key in {"enum", "$ref"} else _structure(value, named=key in {"properties", "$defs"})
-        for key, value in node.items()
-        if key in _STRUCTURE
-    }
+    if isinstance(node, list):
+        return [_structure(value) for value in node]
+    if key in {"properties", "$defs"}:  # its own keys are names
+        return {name: _structure(value) for name, value in node.items()}
+    return _look(node) or {name: _structure(value, name) for name, value in node.items() if name in _STRUCTURE}
 
 
 def validation_message(error: pydantic.ValidationError) -> str:
     """Return pydantic's findings as a line: where, what is wrong, and what was there."""
-    problems = []
-    for found in error.errors(include_url=False, include_context=False)[: SHOWN_ERRORS + 1]:
-        where = path_text([step for step in found["loc"] if not _is_tag(step)]) or "the value"
+    problems: list[tuple[list[str | int], str]] = []
+    for found in error.errors(include_url=False, include_context=False)[:4]:  # one more than is shown
+        path = [step for step in found["loc"] if not _BRANCH.search(str(step))]
         shown = "" if found["type"] == "missing" else f" (got {_short(found['input'])})"
-        problems.append(f"{where}: {found['msg'][:1].lower()}{found['msg'][1:].rstrip('.')}{shown}")
+        problems.append((path, f"{found['msg'][:1].lower()}{found['msg'][1:].rstrip('.')}{shown}"))
     return listed(problems)
-
-
-def _is_tag(step: str | int) -> bool:
-    """Tell the names that pydantic gives to the branches of a union from keys of the document."""
-    return isinstance(step, str) and bool(re.search(r"[\[(]|^function-", step))
 
 
 def _short(value: Any) -> str:
@@ -197,11 +155,10 @@ def _short(value: Any) -> str:
 
 def parse_choice(text: str, choices: tuple[str, ...], shape: Shape | None) -> Any:
     """Return the choice that an answer names: exactly, or but for case, quotes and a full stop."""
-    named = [words for words in _words(text) if words in choices][:1]
-    if not named:
-        loose = ([choice for choice in choices if _loose(choice) == _loose(words)] for words in _words(text))
-        named = next((matches for matches in loose if len(matches) == 1), [])
-    if not named:
+    exact = ([words] for words in _words(text) if words in choices)
+    loose = ([choice for choice in choices if _loose(choice) == _loose(words)] for words in _words(text))
+    named = next((matches for matches in (*exact, *loose) if len(matches) == 1), None)
+    if named is None:
         raise InvalidValueError(f"The answer {_short(text.strip())} is none of: {', '.join(choices)}.")
     try:
         return named[0] if shape is None else shape.adapter.validate_python(named[0])
@@ -233,13 +190,8 @@ def parse_grammar(text: str, grammar: Grammar) -> str:
 
 def _words(text: str) -> Iterator[str]:
     """Yield what an answer may mean as one text, the most literal first."""
-    yield text
-    stripped = text.strip()
-    if stripped != text:
-        yield stripped
     inner = json_text.unfenced(text)
-    if inner != stripped:
-        yield inner
+    yield from dict.fromkeys((text, text.strip(), inner))
     try:
         data = json_text.unwrapped(json_text.loads(inner))
     except ValueError:

@@ -16,7 +16,7 @@ from llm_magic.session.tool_runner import Question, RunEvent
 
 if TYPE_CHECKING:
     from llm_magic.display import View
-    from llm_magic.output.partial import PartialJSON
+    from llm_magic.output.json_text import PartialJSON
 
 PATIENCE = 1.0
 """Seconds of silence after which the view says what it waits for."""
@@ -126,7 +126,7 @@ class Screen:
         """Return the typed value as far as it can be read."""
         draft, spec = self.run.draft, self.run.plan.spec
         if self._partial is None or self._partial_of != draft.generation:
-            from llm_magic.output.partial import PartialJSON
+            from llm_magic.output.json_text import PartialJSON
 
             self._partial, self._partial_of, self._read = PartialJSON(), draft.generation, 0
         fresh, self._read = draft.buffer().read(self._read)

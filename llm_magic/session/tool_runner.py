@@ -15,11 +15,10 @@ from pydantic_core import PydanticSerializationError, to_json
 
 from llm_magic.events import Event, ToolResult
 from llm_magic.messages import Message, ToolCall, tool
-from llm_magic.tools.function import FunctionTool
+from llm_magic.tools import FunctionTool
 
 if TYPE_CHECKING:
     from llm_magic.background_loop import Emit
-    from llm_magic.tools import FunctionTool
 
 
 @dataclass(frozen=True, slots=True)

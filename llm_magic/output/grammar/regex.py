@@ -7,6 +7,7 @@ constraint is narrower than Python's, never wider.
 
 from __future__ import annotations
 
+import math
 import re
 import warnings
 from collections.abc import Iterable
@@ -81,12 +82,12 @@ _ASCII_CATEGORIES = _CATEGORIES | {
     codes.CATEGORY_WORD: _ASCII_WORDS,
     codes.CATEGORY_NOT_WORD: complement((*_ASCII_WORDS, *SURROGATES)),
 }
-_NEGATED = {
-    codes.CATEGORY_DIGIT: codes.CATEGORY_NOT_DIGIT,
-    codes.CATEGORY_SPACE: codes.CATEGORY_NOT_SPACE,
-    codes.CATEGORY_WORD: codes.CATEGORY_NOT_WORD,
-}
-_OPPOSITE = _NEGATED | {no: yes for yes, no in _NEGATED.items()}
+_PAIRS = (
+    (codes.CATEGORY_DIGIT, codes.CATEGORY_NOT_DIGIT),
+    (codes.CATEGORY_SPACE, codes.CATEGORY_NOT_SPACE),
+    (codes.CATEGORY_WORD, codes.CATEGORY_NOT_WORD),
+)
+_OPPOSITE = dict([*_PAIRS, *((no, yes) for yes, no in _PAIRS)])
 _ANY: Ranges = complement(((10, 10), *SURROGATES))
 
 
@@ -125,8 +126,8 @@ Node = Chars | Sequence | Alternation | Repeat
 _NESTED = frozenset({codes.BRANCH, codes.SUBPATTERN})
 """Items whose own parts are read with `first` and `last`, and open their ends themselves."""
 _REFUSED = {
-    codes.ASSERT: "look-ahead and look-behind",
-    codes.ASSERT_NOT: "look-ahead and look-behind",
+    **dict.fromkeys((codes.ASSERT, codes.ASSERT_NOT), "look-ahead and look-behind"),
+    codes.AT: "boundaries within the text",
     codes.GROUPREF: "references back to a group",
     codes.GROUPREF_EXISTS: "conditional groups",
     codes.ATOMIC_GROUP: "atomic groups",
@@ -137,18 +138,9 @@ _REFUSED = {
 def read_regex(pattern: str, *, search: bool = False) -> Node:
     r"""Return the tree of a pattern that has to match a whole text.
 
-    Parameters
-    ----------
-    pattern
-        A regular expression by Python's rules.
-    search
-        Whether it may match anywhere in the text, with ASCII classes, as a JSON Schema's `pattern`
-        does: text may then stand before it where `^` does not, and behind it where `$` does not.
-
-    Raises
-    ------
-    UnsupportedError
-        It uses what a grammar cannot say, or it does not compile.
+    With `search` it may match anywhere in the text, with ASCII classes, as a JSON Schema's
+    `pattern` does: text may then stand before it where `^` does not, and behind it where `$` does
+    not. What a grammar cannot say, or does not compile, is an `UnsupportedError`.
 
     >>> read_regex("a?") == Repeat(Chars(((97, 97),)), 0, 1)
     True
@@ -214,11 +206,9 @@ class _RegexParser:
             unlimited = high is codes.MAXREPEAT or high > MAX_REPEATS
             part = self.sequence(list(inner), first=False, last=False)
             return Repeat(part, min(low, MAX_REPEATS), None if unlimited else high)
-        what = _REFUSED.get(operator, "boundaries within the text" if operator is codes.AT else str(operator).lower())
-        raise UnsupportedError(
-            f"The pattern {self._pattern!r} uses {what}, which no grammar can say.",
-            "Write it without, and check that part of the value in Python.",
-        )
+        what = _REFUSED.get(operator, str(operator).lower())
+        hint = "Write it without, and check that part of the value in Python."
+        raise UnsupportedError(f"The pattern {self._pattern!r} uses {what}, which no grammar can say.", hint)
 
     def _set(self, items: list[Any]) -> Ranges:
         negated = items[0][0] is codes.NEGATE
@@ -246,8 +236,8 @@ class _RegexParser:
         return union([ranges, tuple((ord(other), ord(other)) for other in cases)])
 
 
-def width(node: Node) -> tuple[int, int | None]:
-    """Return how many characters the tree matches at least and at most; None is no limit.
+def width(node: Node) -> tuple[int, float]:
+    """Return how many characters the tree matches at least and at most, which may be infinite.
 
     >>> width(read_regex("ab?c{2,5}"))
     (3, 7)
@@ -257,11 +247,8 @@ def width(node: Node) -> tuple[int, int | None]:
         return 1, 1
     if isinstance(node, Repeat):
         least, most = width(node.part)
-        return least * node.low, None if most is None or node.high is None else most * node.high
+        high = math.inf if node.high is None else node.high
+        return least * node.low, most * high if most and high else 0
     widths = [width(part) for part in node.parts]
     leasts, mosts = [least for least, _ in widths], [most for _, most in widths]
-    known = [most for most in mosts if most is not None]
-    in_a_row = isinstance(node, Sequence)
-    least = sum(leasts) if in_a_row else min(leasts, default=0)
-    most = sum(known) if in_a_row else max(known, default=0)
-    return least, most if len(known) == len(mosts) else None
+    return (sum(leasts), sum(mosts)) if isinstance(node, Sequence) else (min(leasts), max(mosts))

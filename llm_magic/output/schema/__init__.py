@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
@@ -17,8 +18,6 @@ from llm_magic.output.type_expression import evaluate
 
 Schema = dict[str, Any]
 Validator = Callable[[Any], None]
-
-SHOWN_ERRORS = 3
 
 _FIELD_NAME = re.compile(r"[A-Za-z_][\w-]*")
 _TYPES: dict[str, Schema] = {
@@ -40,19 +39,11 @@ _TYPES: dict[str, Schema] = {
 def read_schema(source: str | Mapping[str, Any], namespace: Mapping[str, Any]) -> tuple[str, Schema]:
     """Return the title and the schema that `--schema` means.
 
-    Parameters
-    ----------
-    source
-        A mapping; or text: a path that ends in `.json`, a variable or expression that is a dict,
-        JSON text that begins with `{`, or the short form `name, age int, bio: one sentence`.
-    namespace
-        The user's variables.
+    That is a mapping; or text: a path that ends in `.json`, a variable or expression that is a
+    dict, JSON text that begins with `{`, or the short form `name, age int, bio: one sentence`.
 
-    Raises
-    ------
-    OutputTypeError
-        An unreadable file, text that is none of these, or a schema that is not one (with the path
-        in it).
+    An unreadable file, text that is none of these, or a schema that is not one (with the path in
+    it) is an `OutputTypeError`.
 
     >>> read_schema("name, age int", {})[1]["properties"]["age"]
     {'type': 'integer'}
@@ -64,30 +55,27 @@ def read_schema(source: str | Mapping[str, Any], namespace: Mapping[str, Any]) -
     if not text:
         raise OutputTypeError("--schema is empty.", "Example: --schema 'name, age int, bio: one sentence'.")
     if text.endswith(".json"):
-        return _from_file(Path(text).expanduser())
+        path = Path(text).expanduser()
+        return _checked(path.stem, _from_json(_read(path), f"--schema {path}"))
     if text.startswith("{"):
         return _checked("schema", _from_json(text, "--schema"))
-    if _FIELD_NAME.fullmatch(text) and isinstance(namespace.get(text), (Mapping, type)):
-        return _from_variable(text, namespace[text])
+    value = namespace.get(text)
     if re.fullmatch(r"[A-Za-z_]\w*\s*[.\[(].*", text, re.DOTALL):
-        return _from_variable(text, evaluate(text, namespace, "--schema"))
-    return _checked("answer", short_form(text))
-
-
-def _from_variable(name: str, value: Any) -> tuple[str, Schema]:
+        value = evaluate(text, namespace, "--schema")
+    elif not isinstance(value, (Mapping, type)):
+        return _checked("answer", short_form(text))
     if isinstance(value, type):
-        hint = f"Say --as {name} to get values of it."
-        raise OutputTypeError(f"--schema {name}: this is a type, not a JSON Schema.", hint)
-    return _checked(name, value)
+        hint = f"Say --as {text} to get values of it."
+        raise OutputTypeError(f"--schema {text}: this is a type, not a JSON Schema.", hint)
+    return _checked(text, value)
 
 
-def _from_file(path: Path) -> tuple[str, Schema]:
+def _read(path: Path) -> str:
     try:
-        text = path.read_text(encoding="utf-8-sig")
+        return path.read_text(encoding="utf-8-sig")
     except (OSError, ValueError) as error:
         reason = getattr(error, "strerror", None) or "it is not UTF-8 text"
         raise OutputTypeError(f"--schema {path}: {reason}.", f"Looked for it in {Path.cwd()}.") from None
-    return _checked(path.stem, _from_json(text, f"--schema {path}"))
 
 
 def _from_json(text: str, where: str) -> Any:
@@ -122,10 +110,7 @@ def short_form(text: str) -> Schema:
     a `?` behind it allows null. Brackets around it all ask for a list of such objects. After the
     short form of schemas in the `llm` command-line tool.
 
-    Raises
-    ------
-    OutputTypeError
-        A name or type that is none, or a field given twice.
+    A name or type that is none, or a field given twice, is an `OutputTypeError`.
 
     >>> short_form("[city, people int]")["items"]["required"]
     ['city', 'people']
@@ -147,13 +132,13 @@ def short_form(text: str) -> Schema:
 
 
 def _field(text: str) -> tuple[str, Schema]:
-    head, colon, description = text.partition(":")
+    head, _, description = text.partition(":")
     name, _, kind = head.strip().partition(" ")
     if not _FIELD_NAME.fullmatch(name):
         hint = "The short form is: name, age int, bio: one sentence."
         raise OutputTypeError(f"--schema: {name!r} is no name of a field.", hint)
     schema = _type(kind.strip() or "str")
-    if colon and description.strip():
+    if description.strip():
         schema["description"] = description.strip()
     return name, schema
 
@@ -180,20 +165,16 @@ def validator(schema_text: str) -> Validator:
     try:
         check = jsonschema_rs.validator_for(schema, validate_formats=True, retriever=_fetch_nothing)
     except jsonschema_rs.ValidationError as error:
-        path = path_text(error.instance_path)
+        path = _path_text(error.instance_path)
         hint = _REFERENCE_HINT if "etriev" in error.message else ""
         raise OutputTypeError(f"{f' at {path}' if path else ''}: {_brief(error.message)}", hint) from None
     except (ValueError, jsonschema_rs.ReferencingError) as error:
         raise OutputTypeError(f": {_brief(str(error))}", _REFERENCE_HINT) from None
 
     def validate(data: Any) -> None:
-        problems = []
-        for problem in check.iter_errors(data):
-            problems.append(f"{path_text(problem.instance_path) or 'the value'}: {_brief(_innermost(problem))}")
-            if len(problems) > SHOWN_ERRORS:
-                break
-        if problems:
-            raise InvalidValueError(listed(problems))
+        problems = ((problem.instance_path, _brief(_innermost(problem))) for problem in check.iter_errors(data))
+        if message := listed(problems):
+            raise InvalidValueError(message)
 
     return validate
 
@@ -211,23 +192,18 @@ def _innermost(problem: jsonschema_rs.ValidationError) -> str:
     if not branches:
         return problem.message
     deepest = max((error for branch in branches for error in branch), key=lambda error: len(error.instance_path))
-    where = path_text(deepest.instance_path[len(problem.instance_path) :])
+    where = _path_text(deepest.instance_path[len(problem.instance_path) :])
     return f"fits no alternative; nearest: {f'{where}: ' if where else ''}{deepest.message}"
 
 
-def listed(problems: list[str]) -> str:
-    """Return problems as a line or two: the first three, and that there are more."""
-    more = "; and more" if len(problems) > SHOWN_ERRORS else ""
-    return "; ".join(problems[:SHOWN_ERRORS]) + more + "."
+def listed(problems: Iterable[tuple[list[str | int], str]]) -> str:
+    """Return where and what problems are: the first three, and that there are more; "" for none."""
+    shown = [f"{_path_text(path) or 'the value'}: {problem}" for path, problem in itertools.islice(problems, 4)]
+    return "; ".join([*shown[:3], *("and more" for _ in shown[3:])]) + "." if shown else ""
 
 
-def path_text(path: list[str | int]) -> str:
-    """Write a path as a reader would: `cities[0].name`.
-
-    >>> path_text(["cities", 0, "name"])
-    'cities[0].name'
-
-    """
+def _path_text(path: list[str | int]) -> str:
+    """Write a path as a reader would: `cities[0].name`."""
     text = ""
     for step in path:
         text += f"[{step}]" if isinstance(step, int) else f".{step}" if text else str(step)

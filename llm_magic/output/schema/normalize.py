@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 import math
 import re
@@ -13,21 +14,16 @@ from llm_magic.errors import UnsupportedError
 from llm_magic.output.grammar.regex import Chars, Repeat, read_regex, width
 from llm_magic.output.grammar.regex_to_gbnf import in_json, to_regex
 from llm_magic.output.schema import Schema
-from llm_magic.output.schema.formats import PATTERNS
-from llm_magic.output.schema.merge import ANNOTATIONS, merge
-from llm_magic.output.schema.references import resolve, target_of
+from llm_magic.output.schema.keywords import ANNOTATIONS, PATTERNS, merge, resolve, target_of
 
 _MAX_LENGTH = 2000
 _MAX_BRANCHES = 24
 _MAX_DEPTH = 60
 _ANY = ("string", "number", "boolean", "null", "array", "object")
-_OBJECT_KEYWORDS = (
-    "properties", "required", "additionalProperties", "patternProperties", "propertyNames", "minProperties",
-    "maxProperties",
-)  # fmt: skip
 _NUMBER_BOUNDS = ("minimum", "maximum", "exclusiveMinimum", "exclusiveMaximum")
 _TYPE_BY_KEYWORD: Mapping[str, str] = {
-    **dict.fromkeys(_OBJECT_KEYWORDS, "object"),
+    **dict.fromkeys(("properties", "required", "additionalProperties", "patternProperties"), "object"),
+    **dict.fromkeys(("propertyNames", "minProperties", "maxProperties"), "object"),
     **dict.fromkeys(("items", "prefixItems", "minItems", "maxItems", "uniqueItems", "contains"), "array"),
     **dict.fromkeys(("pattern", "format", "minLength", "maxLength"), "string"),
     **dict.fromkeys((*_NUMBER_BOUNDS, "multipleOf"), "number"),
@@ -99,11 +95,8 @@ class _Normalizer:
             return self.node(True, depth)
         if reference not in self._names:
             base = re.sub(r"[^A-Za-z0-9]+", "-", reference.rsplit("/", 1)[-1]).strip("-") or "root"
-            name, count = base, 1
-            while name in self.definitions:
-                count += 1
-                name = f"{base}-{count}"
-            self._names[reference] = name
+            names = itertools.chain([base], (f"{base}-{number}" for number in itertools.count(2)))
+            name = self._names[reference] = next(name for name in names if name not in self.definitions)
             self.definitions[name] = {}  # taken, for the references within
             self.definitions[name] = self.node(target, depth + 1)
         return {"$ref": f"#/$defs/{self._names[reference]}"}
@@ -173,9 +166,7 @@ class _Normalizer:
         ways = [way for way in flat[key] if way is not False]
         if base:
             ways = [{"allOf": [base, way]} if isinstance(way, dict) else base for way in ways]
-            written = [self._flat_node(self._flat(way, depth + 1), depth + 1) for way in ways]
-        else:
-            written = [self.node(way, depth + 1) for way in ways]
+        written = [self.node(way, depth + 1) for way in ways]
         unique = list({json.dumps(way, sort_keys=True): way for way in written}.values())
         return unique[0] if len(unique) == 1 else {"anyOf": unique}
 
@@ -189,10 +180,10 @@ class _Normalizer:
         if kind == "integer":
             return {"type": kind, **_integer_bounds(flat, self.support.integer_limit)}
         bounds = {key: flat[key] for key in _NUMBER_BOUNDS if key in flat} if kind == "number" else {}
-        if bounds and not self.support.number_bounds:
-            self.unenforced.update(bounds)
-            bounds = {}
-        return {"type": kind, **{key: value for key, value in bounds.items() if not isinstance(value, bool)}}
+        if self.support.number_bounds:
+            return {"type": kind, **{key: value for key, value in bounds.items() if not isinstance(value, bool)}}
+        self.unenforced.update(bounds)
+        return {"type": kind}
 
     def _string(self, flat: Schema) -> Schema:
         low = int(flat.get("minLength") or 0)
@@ -219,7 +210,7 @@ class _Normalizer:
             least, longest = width(node)
             if least < low:
                 self.unenforced.add("minLength")
-            if high is not None and (longest is None or longest > high):
+            if high is not None and longest > high:
                 self.unenforced.add("maxLength")
             return f"^({to_regex(in_json(node, escapes=self.support.escapes))})$"
         except UnsupportedError:
@@ -230,9 +221,7 @@ class _Normalizer:
         properties = {key: value for key, value in flat.get("properties", {}).items() if value is not False}
         listed = flat.get("required")  # in draft 3, a flag of the property
         required = [key for key in listed if isinstance(key, str)] if isinstance(listed, list) else []
-        rest, patterns, names = (
-            flat.get(key) for key in ("additionalProperties", "patternProperties", "propertyNames")
-        )
+        rest, patterns, names = map(flat.get, ("additionalProperties", "patternProperties", "propertyNames"))
         if isinstance(patterns, dict) and patterns and not properties:
             self.unenforced.add("patternProperties")
             rest = next(iter(patterns.values()))
@@ -300,8 +289,8 @@ def _integer_bounds(schema: Schema, limit: int) -> Schema:
     low, high, above, below = (schema.get(key) for key in _NUMBER_BOUNDS)
     above = low if above is True else above  # draft 4: a flag beside `minimum`
     below = high if below is True else below
-    lows = [*(math.ceil(low) for low in _numbers(low)), *(math.floor(above) + 1 for above in _numbers(above))]
-    highs = [*(math.floor(high) for high in _numbers(high)), *(math.ceil(below) - 1 for below in _numbers(below))]
+    lows = [*map(math.ceil, _numbers(low)), *(math.floor(above) + 1 for above in _numbers(above))]
+    highs = [*map(math.floor, _numbers(high)), *(math.ceil(below) - 1 for below in _numbers(below))]
     bounds = ({"minimum": max(lows)} if lows else {}) | ({"maximum": min(highs)} if highs else {})
     if limit and bounds.get("minimum", 0) < limit and bounds.get("maximum", 0) > -limit:
         return {"minimum": -limit, "maximum": limit} | bounds

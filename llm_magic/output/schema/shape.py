@@ -18,7 +18,7 @@ from pydantic_core import core_schema
 
 from llm_magic.errors import OutputTypeError
 from llm_magic.output.schema import Schema
-from llm_magic.output.schema.formats import NAIVE_DATETIME, NAIVE_TIME
+from llm_magic.output.schema.keywords import NAIVE_DATETIME, NAIVE_TIME
 
 
 class _SchemaGenerator(GenerateJsonSchema):
@@ -93,16 +93,11 @@ def with_known_typed_dicts(kind: Any) -> Any:
     if sys.version_info >= (3, 12):
         return kind
     if typing.is_typeddict(kind) and type(kind).__module__ == "typing":
-        hints = typing.get_type_hints(kind, include_extras=True)
-        fields = {}
-        for name, hint in hints.items():
-            said = typing.get_origin(hint)  # `__required_keys__` knows none that is a string
-            listed = name in kind.__required_keys__
-            optional = said is typing.NotRequired or (said is not typing.Required and not listed)
-            if said in (typing.Required, typing.NotRequired):
-                hint = typing.get_args(hint)[0]  # noqa: PLW2901 - its wrapper is written anew below
-            wrapper = typing_extensions.NotRequired if optional else typing_extensions.Required
-            fields[name] = wrapper[with_known_typed_dicts(hint)]
+        fields: dict[str, Any] = {}
+        for name, hint in typing.get_type_hints(kind, include_extras=True).items():
+            wrapper: Any = typing.Required if name in kind.__required_keys__ else typing.NotRequired
+            said = typing.get_origin(hint) in (typing.Required, typing.NotRequired)  # perhaps in a string
+            fields[name] = with_known_typed_dicts(hint if said else wrapper[hint])
         replaced = typing_extensions.TypedDict(kind.__name__, fields)  # type: ignore[misc]  # the functional form, with names known only now
         replaced.__doc__ = kind.__doc__
         return replaced

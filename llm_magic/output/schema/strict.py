@@ -8,8 +8,8 @@ strict schema, and the reason is told.
 from __future__ import annotations
 
 from llm_magic.output.schema import Schema
+from llm_magic.output.schema.keywords import subschemas
 from llm_magic.output.schema.normalize import SchemaSupport, normalize
-from llm_magic.output.schema.references import subschemas
 
 _FORMATS = frozenset({"date-time", "time", "date", "duration", "email", "hostname", "ipv4", "ipv6", "uuid"})
 SUPPORT = SchemaSupport(formats=_FORMATS, number_bounds=True, descriptions=True)
@@ -17,7 +17,6 @@ SUPPORT = SchemaSupport(formats=_FORMATS, number_bounds=True, descriptions=True)
 MAX_DEPTH = 10
 MAX_PROPERTIES = 5000
 MAX_ENUM_VALUES = 1000
-
 _ROOT = "the value"
 
 

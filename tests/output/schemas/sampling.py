@@ -19,15 +19,15 @@ def text_of(grammar: Grammar, rng: random.Random, budget: int = 60) -> str:
     while changed:
         changed = False
         for number, rule in enumerate(rules):
-            cheapest = min(1 + sum(costs[i] if isinstance(i, int) else 1 for i in way) for way in rule.alternatives)
+            cheapest = min(1 + sum(costs[i] if isinstance(i, int) else 1 for i in way) for way in rule)
             if cheapest < costs[number]:
                 costs[number], changed = cheapest, True
-    stack: list[Any] = [grammar._numbers["root"]]
+    stack: list[Any] = [grammar._root]
     written: list[str] = []
     while stack:
         item = stack.pop()
         if isinstance(item, int):
-            ways = rules[item].alternatives
+            ways = rules[item]
             if len(written) + len(stack) > budget:
                 ways = [min(ways, key=lambda way: sum(costs[i] if isinstance(i, int) else 1 for i in way))]
             stack.extend(reversed(rng.choice(ways)))

@@ -16,7 +16,7 @@ import typing_extensions
 
 from llm_magic.close_matches import did_you_mean
 from llm_magic.errors import InputError, ToolError
-from llm_magic.output.schema.references import without_nulls
+from llm_magic.output.schema.keywords import without_nulls
 from llm_magic.output.schema.shape import Shape, with_known_typed_dicts
 from llm_magic.output.schema.strict import strict
 from llm_magic.output.type_expression import evaluate
@@ -28,22 +28,14 @@ _NAME = re.compile(r"[A-Za-z0-9_-]{1,64}")
 
 @dataclass(frozen=True, slots=True)
 class FunctionTool:
-    """A function that a model may call.
-
-    Attributes
-    ----------
-    tool
-        What the model sees.
-    function
-        What is called, with keyword arguments.
-    shape
-        The type of the arguments, as a typed dict.
-
-    """
+    """A function that a model may call."""
 
     tool: Tool
+    """What the model sees."""
     function: Callable[..., Any]
+    """What is called, with keyword arguments."""
     shape: Shape
+    """The type of the arguments, as a typed dict."""
 
     @property
     def name(self) -> str:
@@ -53,11 +45,8 @@ class FunctionTool:
     def arguments(self, text: str) -> dict[str, Any]:
         """Return the validated keyword arguments of a call.
 
-        Raises
-        ------
-        ValueError
-            The text is no JSON object of these parameters; the message is written for the model.
-
+        A text that is no JSON object of these parameters is a `ValueError`, with a message for the
+        model.
         """
         try:
             data = json.loads(text) if text.strip() else {}
@@ -70,32 +59,20 @@ class FunctionTool:
             raise ValueError(  # noqa: TRY004 - one class for all that the model got wrong
                 f"the arguments must be a JSON object with {names}, not {json.dumps(data)[:80]}"
             )
+        written = json.dumps(without_nulls(data, self.shape.schema))
         try:
-            values: dict[str, Any] = self.shape.adapter.validate_json(
-                json.dumps(without_nulls(data, self.shape.schema))
-            )
+            return dict(self.shape.adapter.validate_json(written))
         except pydantic.ValidationError as error:
             raise ValueError(f"the arguments do not fit: {validation_message(error)}") from None
-        return values
 
 
 def describe(function: Callable[..., Any]) -> FunctionTool:
-    """Return a function as a tool.
+    """Return a function, method, partial or callable object, plain or async, as a tool.
 
-    Parameters
-    ----------
-    function
-        A function, method, partial or callable object, plain or async. Each parameter needs a type
-        hint and must be one that can be passed by name; a parameter with a default may be left out
-        by the model. Descriptions are taken from the docstring (numpydoc, Google or Sphinx style)
-        and from `Annotated[…, Field(description=…)]`.
-
-    Raises
-    ------
-    ToolError
-        It is not callable, has no usable name, a parameter without a hint or one that no JSON
-        Schema can say.
-
+    Each parameter needs a type hint and must be one that can be passed by name; one with a default
+    may be left out by the model. Descriptions are taken from the docstring (numpydoc, Google or
+    Sphinx style) and from `Annotated[…, Field(description=…)]`. What is not callable, has no usable
+    name, a parameter without a hint or one that no JSON Schema can say, is a `ToolError`.
     """
     if not callable(function) or isinstance(function, type):
         raise ToolError(f"{function!r:.80} is no function.", "--tools takes the names of functions.")
@@ -105,10 +82,9 @@ def describe(function: Callable[..., Any]) -> FunctionTool:
         hint = "Define it with `def name(…)`: letters, digits and _."
         raise ToolError(f"A function named {name!r} cannot be a tool.", hint)
     documentation = inspect.getdoc(inner) or ""
+    arguments = _arguments_type(function, name, parameter_descriptions(documentation))
     try:
-        shape = Shape(_arguments_type(function, name, parameter_descriptions(documentation)), name)
-    except ToolError:
-        raise
+        shape = Shape(arguments, name)
     except InputError as error:
         reason = error.message.removeprefix(f"--as {name}: ")
         raise ToolError(f"The tool {name}: a type of its parameters cannot be used: {reason}", error.hint) from error
@@ -123,16 +99,16 @@ def _arguments_type(function: Callable[..., Any], name: str, descriptions: Mappi
     try:
         signature = inspect.signature(function, eval_str=True)
     except (NameError, SyntaxError, TypeError, ValueError) as error:
-        reason = f"its signature cannot be read: {error}."
-        raise ToolError(f"The tool {name}: {reason}", "Are all its type hints defined?") from None
+        advice = "Are all its type hints defined?"
+        raise ToolError(f"The tool {name}: its signature cannot be read: {error}.", advice) from None
     fields: dict[str, Any] = {}
     for key, parameter in signature.parameters.items():
         if parameter.kind not in (parameter.POSITIONAL_OR_KEYWORD, parameter.KEYWORD_ONLY):
-            reason = f"{parameter} cannot be passed by name."
-            raise ToolError(f"The tool {name}: {reason}", "Give it parameters with names and types.")
+            advice = "Give it parameters with names and types."
+            raise ToolError(f"The tool {name}: {parameter} cannot be passed by name.", advice)
         if parameter.annotation is parameter.empty:
-            reason = f"its parameter {key!r} has no type hint."
-            raise ToolError(f"The tool {name}: {reason}", f"Write def {name}({key}: str, …).")
+            advice = f"Write def {name}({key}: str, …)."
+            raise ToolError(f"The tool {name}: its parameter {key!r} has no type hint.", advice)
         hint = with_known_typed_dicts(parameter.annotation)
         if key in descriptions:
             hint = Annotated[hint, pydantic.Field(description=descriptions[key])]
@@ -145,22 +121,10 @@ def _arguments_type(function: Callable[..., Any], name: str, descriptions: Mappi
 def tools_from(
     names: str | Sequence[str | Callable[..., Any]], namespace: Mapping[str, Any]
 ) -> tuple[FunctionTool, ...]:
-    """Return the tools that `--tools` names.
+    """Return the tools that `--tools` names: text with commas, or a sequence of names and functions.
 
-    Parameters
-    ----------
-    names
-        Names separated by commas, or a sequence of names and functions; `object.method` is a name,
-        too.
-    namespace
-        The user's variables.
-
-    Raises
-    ------
-    ToolError
-        A name that is unknown (close ones are named), not callable or given twice, or a function
-        that cannot be a tool.
-
+    `object.method` is a name, too. A name that is not among the user's variables (close ones are
+    named), not callable or given twice, or a function that cannot be a tool, is a `ToolError`.
     """
     wanted: Sequence[Any] = names.split(",") if isinstance(names, str) else names
     tools: dict[str, FunctionTool] = {}
@@ -178,7 +142,9 @@ def _function(name: str, namespace: Mapping[str, Any]) -> Any:
     if not re.fullmatch(r"[^\W\d]\w*(\.[^\W\d]\w*)*", name):
         raise ToolError(f"--tools: {name!r} is no name of a function.", "Name functions: --tools weather,add.")
     if name.partition(".")[0] not in namespace:
-        known = [key for key, value in namespace.items() if callable(value) and _is_users(key)]
+        # IPython puts an `open` of its own among the user's variables
+        own = (key for key in namespace if not key.startswith("_") and not hasattr(builtins, key))
+        known = [key for key in own if callable(namespace[key])]
         hint = did_you_mean(name, known, "Define it in a cell before this one.")
         raise ToolError(f"--tools: no function {name!r} in this notebook.", hint)
     try:
@@ -191,16 +157,11 @@ def _function(name: str, namespace: Mapping[str, Any]) -> Any:
     return found
 
 
-def _is_users(name: str) -> bool:
-    """Tell a name of the user's from private ones, and those that are always there, as `open`."""
-    return not name.startswith("_") and not hasattr(builtins, name)
-
-
-_SECTIONS = (
-    "Parameters|Other Parameters|Args|Arguments|Keyword Args|Attributes|Returns|Yields|Raises|Warns|Notes|See Also"
-    "|Examples?|References"
+_HEADING = re.compile(
+    "^(Parameters|Other Parameters|Args|Arguments|Keyword Args|Attributes|Returns|Yields|Raises|Warns|Notes|See Also"
+    "|Examples?|References):?[ \t]*$",
+    re.MULTILINE,
 )
-_HEADING = re.compile(rf"^({_SECTIONS})(:?)[ \t]*$", re.MULTILINE)
 _SPHINX = re.compile(r"^:param\s+(?:[^:\n]*\s)?(\w+):[ \t]*(.*(?:\n[ \t]+.*)*)", re.MULTILINE)
 _FIELD = re.compile(r"^:\w+[^:\n]*:", re.MULTILINE)
 
@@ -212,8 +173,7 @@ def summary(docstring: str) -> str:
     'Add two numbers.'
 
     """
-    starts = [match.start() for pattern in (_HEADING, _FIELD) if (match := pattern.search(docstring))]
-    text = docstring[: min(starts)] if starts else docstring
+    text = _FIELD.split(_HEADING.split(docstring)[0])[0]
     paragraphs = re.split(r"\n\s*\n", text.strip())
     return "\n\n".join(" ".join(paragraph.split()) for paragraph in paragraphs)
 
@@ -226,11 +186,10 @@ def parameter_descriptions(docstring: str) -> dict[str, str]:
 
     """
     found = {name: " ".join(text.split()) for name, text in _SPHINX.findall(docstring)}
-    headings = list(_HEADING.finditer(docstring))
-    ends = [*(heading.start() for heading in headings[1:]), len(docstring)]
-    for heading, end in zip(headings, ends, strict=False):
-        if heading[1] in ("Parameters", "Other Parameters", "Args", "Arguments", "Keyword Args"):
-            body = docstring[heading.end() : end].strip("\n")
+    sections = _HEADING.split(docstring)[1:]
+    for heading, section in zip(sections[::2], sections[1::2], strict=True):
+        if heading in ("Parameters", "Other Parameters", "Args", "Arguments", "Keyword Args"):
+            body = section.strip("\n")
             first, _, rest = body.partition("\n")
             found.update(_described(rest, typed=True) if set(first.strip()) == {"-"} else _described(body))
     return {name: text for name, text in found.items() if text}
