@@ -18,12 +18,12 @@ from itertools import count
 from random import random
 from typing import Any
 
-from llm_magic.errors import EndpointNotFoundError, Origin
+from llm_magic.errors import EndpointNotFoundError, OptionError, Origin
 from llm_magic.events import Attempt
-from llm_magic.wire.documents import parse
+from llm_magic.wire.documents import parse_or_text
 from llm_magic.wire.error_body import ErrorBody, one_line, read_error_body
 from llm_magic.wire.errors import class_names, illegal_header_error, is_illegal_header, links, translate
-from llm_magic.wire.secrets import hide, illegal_header, masked_url, request_id, retry_after, secrets_of
+from llm_magic.wire.secrets import check_headers, hide, masked_url, request_id, retry_after, secrets_of
 
 SLACK = 10.0
 """Seconds over twice the timeout that one attempt may take until its headers are complete."""
@@ -74,25 +74,16 @@ that starts."""
 
 @dataclass(frozen=True, slots=True)
 class HttpRequest:
-    """One HTTP request over a client of the SDK.
+    """One HTTP request over a client of the SDK; what is not said here is as of `Call`.
 
     Attributes
     ----------
-    client
-        An `AsyncOpenAI` or `AsyncAzureOpenAI`; a blocking `OpenAI` or `AzureOpenAI` works too, on a
-        thread.
-    origin
-        What errors name.
     path
         Below the client's base URL, or an absolute URL.
     body
         JSON; None makes it a GET.
     headers, params
         Further headers, and fields of the query, of this request.
-    timeout
-        Seconds for connecting and for each read; None takes the client's.
-    max_retries
-        Further attempts after a failure; None takes the client's.
     secrets
         What errors must not show, besides the client's own.
     whole
@@ -123,8 +114,11 @@ class HttpRequest:
         """What must not be shown."""
         return (*secrets_of(self.client), *self.secrets)
 
-    def send(self, client: Any, stream: Any) -> Any:
+    def send(self, client: Any) -> Any:
         """Send it once over `client`; return what the SDK does, an answer that is still open."""
+        from openai import AsyncStream, OpenAI, Stream
+
+        stream = (Stream if isinstance(client, OpenAI) else AsyncStream)[object]
         options: dict[str, Any] = {
             "max_retries": 0,
             "follow_redirects": False,
@@ -154,7 +148,10 @@ async def attempts(request: HttpRequest) -> AsyncGenerator[tuple[Attempt, Connec
         What the SDK raised at the last attempt, or before anything was sent.
 
     """
-    _check_headers_of(request.client, request.origin)
+    try:  # not every transport refuses what HTTP does not allow, and some show the value
+        check_headers({**request.client.default_headers, "api-key": request.client.api_key or "none"})
+    except OptionError:
+        raise illegal_header_error(request.origin) from None
     retries = getattr(request.client, "max_retries", 0) if request.max_retries is None else request.max_retries
     for number in count():
         started = time.perf_counter()
@@ -171,17 +168,9 @@ async def attempts(request: HttpRequest) -> AsyncGenerator[tuple[Attempt, Connec
             await asyncio.sleep(_wait(number, attempt.retry_after))
         else:
             seconds = time.perf_counter() - started
-            identity = request_id(connection.headers)
-            origin = request.origin
-            yield Attempt(origin.provider, origin.model, connection.status, "", seconds, identity), connection
+            names = (request.origin.provider, request.origin.model)
+            yield Attempt(*names, connection.status, "", seconds, request_id(connection.headers)), connection
             return
-
-
-def _check_headers_of(client: Any, origin: Origin) -> None:
-    """Refuse what HTTP does not allow: not every transport does, and some show the value."""
-    known = {**client.default_headers, "api-key": client.api_key or "none"}
-    if any(illegal_header(name, value) for name, value in known.items()):
-        raise illegal_header_error(origin)
 
 
 async def fetch(request: HttpRequest, announce: Callable[[Attempt], None] = lambda _: None) -> Any:
@@ -203,25 +192,18 @@ async def fetch(request: HttpRequest, announce: Callable[[Attempt], None] = lamb
                 content = b"" if connection is None else connection.content
     except Exception as error:
         raise translate(error, request.origin, request.known_secrets, request.body) from error
-    return _document(content)
-
-
-def _document(content: bytes) -> Any:
-    try:
-        return parse(content)
-    except ValueError:
-        return content.decode("utf-8", "replace")
+    return parse_or_text(content)
 
 
 async def _open(request: HttpRequest) -> Connection:
     """Send it, following redirects; the headers of all of them must come in time."""
-    from openai import APIStatusError
+    from openai import APIStatusError, OpenAI
 
-    seconds = request.seconds
+    seconds, blocking = request.seconds, isinstance(request.client, OpenAI)
     async with asyncio.timeout(None if seconds is None else 2 * seconds + SLACK):
         for _ in range(MAX_REDIRECTS + 1):
             try:
-                connection = await _send(request)
+                answer = await (_send_on_thread(request) if blocking else request.send(request.client))
                 break
             except APIStatusError as error:
                 request = _redirected(request, error)
@@ -232,19 +214,16 @@ async def _open(request: HttpRequest) -> Connection:
                 "Set base_url to where the API really is.",
                 origin=request.origin,
             )
+    connection = Connection(answer.response, blocking=blocking)
     if request.whole:
         await connection.read()
     return connection
 
 
-async def _send(request: HttpRequest) -> Connection:
-    from openai import AsyncStream, OpenAI, Stream
-
-    if not isinstance(request.client, OpenAI):
-        return Connection((await request.send(request.client, AsyncStream[object])).response)
-    thread = asyncio.ensure_future(asyncio.to_thread(request.send, request.client, Stream[object]))
+async def _send_on_thread(request: HttpRequest) -> Any:
+    thread = asyncio.ensure_future(asyncio.to_thread(request.send, request.client))
     try:
-        return Connection((await asyncio.shield(thread)).response, blocking=True)
+        return await asyncio.shield(thread)
     except asyncio.CancelledError:  # the thread cannot be: its answer is closed as soon as it comes
         thread.add_done_callback(_discard)
         raise
@@ -289,7 +268,7 @@ def _failed(error: Exception, request: HttpRequest, seconds: float) -> Attempt |
     identity: str | None = None
     final = True
     if isinstance(error, APIStatusError):
-        headers, server_error = error.response.headers, read_error_body(_document(error.response.content))
+        headers, server_error = error.response.headers, read_error_body(parse_or_text(error.response.content))
         status, wait, identity = error.status_code, retry_after(headers), request_id(headers)
         reason = server_error.message or f"HTTP {status}"
         final = not _repeatable(status, server_error, headers, wait)
@@ -358,6 +337,7 @@ class Connection:
         self._arrived = asyncio.Event()
         self._taken = asyncio.Event()
         self._reader: asyncio.Task[None] | None = None
+        self._broken: Exception | None = None
 
     async def take(self) -> bytes | None:
         """Return what has arrived, decompressed; wait for it if there is nothing. None at the body's end.
@@ -367,10 +347,10 @@ class Connection:
         """
         if self._reader is None:
             self._reader = asyncio.create_task(self._read_ahead())
-            self._reader.add_done_callback(self._ended)
         while not self._parts:
             if self._reader.done():
-                self._reader.result()
+                if self._broken is not None:
+                    raise self._broken
                 return None
             self._arrived.clear()
             await self._arrived.wait()
@@ -388,29 +368,25 @@ class Connection:
             await self.close()
 
     async def _read_ahead(self) -> None:
-        parts, arrived = self._parts, self._arrived
-        async for part in self._chunks():
-            parts.append(part)
-            arrived.set()
-            self._size += len(part)
-            if self._size > READ_AHEAD:
-                self._taken.clear()
-                await self._taken.wait()
-
-    def _ended(self, reader: asyncio.Task[None]) -> None:
-        self._arrived.set()
-        if not reader.cancelled():
-            reader.exception()  # known, also if nobody takes any more
-
-    def _chunks(self) -> AsyncIterable[bytes]:
-        response = self._response
+        response, parts, arrived = self._response, self._parts, self._arrived
         if self._blocking:
-            return self._chunks_of_thread()
-        if response.is_stream_consumed or response.headers.get("content-encoding", "identity") != "identity":
-            chunks: AsyncIterable[bytes] = response.aiter_bytes()
+            chunks: AsyncIterable[bytes] = self._chunks_of_thread()
+        elif response.is_stream_consumed or response.headers.get("content-encoding", "identity") != "identity":
+            chunks = response.aiter_bytes()
         else:
             chunks = response.stream  # what `aiter_bytes` would pass on unchanged, at half the time
-        return chunks
+        try:
+            async for part in chunks:
+                parts.append(part)
+                arrived.set()
+                self._size += len(part)
+                if self._size > READ_AHEAD:
+                    self._taken.clear()
+                    await self._taken.wait()
+        except Exception as error:  # noqa: BLE001 - raised where the body is taken, if anybody still does
+            self._broken = error
+        finally:
+            arrived.set()
 
     async def _chunks_of_thread(self) -> AsyncGenerator[bytes]:
         reading = self._response.iter_bytes()

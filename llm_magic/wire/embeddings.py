@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from llm_magic.errors import Origin
-from llm_magic.events import Attempt, Event, Usage, UsageReport
+from llm_magic.events import Attempt, Usage
 from llm_magic.wire.attempts import HttpRequest, fetch
 from llm_magic.wire.documents import ErrorDocument, error_in, read_usage
 from llm_magic.wire.errors import translate
@@ -97,9 +97,7 @@ def _read(document: Any, expected: int) -> Embedded:
     if len(rows) != expected or not all(isinstance(row, dict) for row in rows):
         raise ErrorDocument(f"{len(rows)} vectors for {expected} inputs", malformed=True)
     ordered = sorted(enumerate(rows), key=lambda pair: _position(pair[1], pair[0]))
-    found: list[Event] = []
-    read_usage(document.get("usage"), found)
-    usage = next((event.usage for event in found if isinstance(event, UsageReport)), None)
+    usage = next((report.usage for report in read_usage(document.get("usage"))), None)
     model = document.get("model")
     return Embedded(
         [_vector(row.get("embedding")) for _, row in ordered], usage, model if isinstance(model, str) else ""

@@ -19,17 +19,15 @@ from llm_magic.events import (
     TextDelta,
     ToolCallDelta,
 )
-from llm_magic.messages import Message, Text
+from llm_magic.messages import Image, Message, Text
 from llm_magic.request import Request
 from llm_magic.wire.documents import (
     ErrorDocument,
-    check,
     count,
     error_in,
     image_url,
-    joined_text,
     merge,
-    parameter_fields,
+    options,
     read_filter,
     read_logprobs,
     read_usage,
@@ -37,21 +35,20 @@ from llm_magic.wire.documents import (
 from llm_magic.wire.reasoning import Thinking
 
 PATH = "/responses"
+_INCOMPLETE: dict[object, FinishReason] = {"max_output_tokens": "length", "content_filter": "content_filter"}
 
 
 def body(request: Request, capabilities: Capabilities) -> dict[str, Any]:
     """Return the JSON body of `request`; raises UnsupportedError for what the API has not."""
-    check(request, capabilities, "responses")
+    chosen = options(request, capabilities, "responses")
     instructions = "\n\n".join(message.text for message in request.messages if message.role == "system")
     fields: dict[str, Any] = {"model": request.model}
     if instructions:
         fields["instructions"] = instructions
     fields["input"] = [item for message in request.messages if message.role != "system" for item in _items(message)]
-    if request.stream:
-        fields["stream"] = True
     if capabilities.store is not None:
         fields["store"] = capabilities.store
-    fields |= parameter_fields(request, capabilities, "responses")
+    fields |= chosen
     if request.tools:
         fields["tools"] = [
             {
@@ -76,9 +73,8 @@ def _items(message: Message) -> list[dict[str, Any]]:
         return [{"type": "function_call_output", "call_id": message.tool_call_id, "output": message.text}]
     items: list[dict[str, Any]] = []
     if message.parts or not message.tool_calls:
-        text = joined_text(message.parts)
-        content: Any = text
-        if text is None:
+        content: Any = message.text
+        if any(isinstance(part, Image) for part in message.parts):
             content = [
                 {"type": "input_text", "text": part.text}
                 if isinstance(part, Text)
@@ -121,7 +117,7 @@ class ResponsesReader:
             self.answered = True
             reader(self, document, out)
         elif document.get("object") == "response" or "output" in document:
-            self._response(document, out)
+            self._whole(document, out)
         elif not kind:
             raise ErrorDocument(document, malformed=not error_in(document))
 
@@ -186,17 +182,15 @@ class ResponsesReader:
         self._call(key, {**document, "id": document.get("item_id")}, out)
 
     def _identify(self, document: dict[str, Any], out: list[Event]) -> None:
-        model = (document.get("response") or {}).get("model")
+        model = (document.get("response") or document).get("model")
         if model and model != self._model:
             self._model = model
             out.append(Identified(model))
 
-    def _ended(self, document: dict[str, Any], out: list[Event]) -> None:
-        self._response(document.get("response") or {}, out)
-
-    def _response(self, response: dict[str, Any], out: list[Event]) -> None:
+    def _whole(self, document: dict[str, Any], out: list[Event]) -> None:
         """Take the whole response: what no delta brought, the usage, and why it ended."""
-        self._identify({"response": response}, out)
+        self._identify(document, out)
+        response = document.get("response") or document
         if response.get("error") or response.get("status") == "failed":
             raise ErrorDocument(response)
         self.answered = True
@@ -204,7 +198,7 @@ class ResponsesReader:
             self._output(number, item, out)
         self._thinking.end(out)
         usage = response.get("usage")
-        read_usage(usage, out)
+        out.extend(read_usage(usage))
         for result in response.get("content_filters") or []:  # Azure
             read_filter(result.get("content_filter_results"), out)
         self.complete = True
@@ -213,7 +207,8 @@ class ResponsesReader:
     def _output(self, number: int, item: dict[str, Any], out: list[Event]) -> None:
         kind = item.get("type")
         if kind == "function_call":
-            self._call(number, item, out) if not self._named(item) else None
+            if item.get("id") not in self._positions:
+                self._call(number, item, out)
         elif kind == "reasoning" and self._summary is None:
             for part in [*(item.get("summary") or []), *(item.get("content") or [])]:
                 self._reasoning({"delta": part.get("text"), "output_index": (number, id(part))}, out)
@@ -225,15 +220,11 @@ class ResponsesReader:
                     self._thinking.add(part.get("text") or "", out)
                     read_logprobs({"content": part.get("logprobs")}, 0, out)
 
-    def _named(self, item: dict[str, Any]) -> bool:
-        return item.get("id") in self._positions
-
     def _reason(self, response: dict[str, Any], usage: dict[str, Any]) -> FinishReason:
         status = response.get("status")
         if status == "incomplete":
             why = (response.get("incomplete_details") or {}).get("reason")
-            reasons: dict[object, FinishReason] = {"max_output_tokens": "length", "content_filter": "content_filter"}
-            return reasons.get(why, "truncated")
+            return _INCOMPLETE.get(why, "truncated")
         if status in ("cancelled", "in_progress", "queued"):
             return "truncated"
         if self._cap and count(usage, "output_tokens") >= self._cap + ("incomplete_details" in response):
@@ -258,8 +249,8 @@ class ResponsesReader:
         "response.output_item.done": _item,
         "response.function_call_arguments.delta": _arguments,
         "response.function_call_arguments.done": _arguments_done,
-        "response.completed": _ended,
-        "response.incomplete": _ended,
-        "response.failed": _ended,
-        "response.cancelled": _ended,
+        "response.completed": _whole,
+        "response.incomplete": _whole,
+        "response.failed": _whole,
+        "response.cancelled": _whole,
     }

@@ -140,26 +140,20 @@ def retry_after(headers: Any) -> float | None:
     return None
 
 
-def illegal_header(name: str, value: object) -> OptionError | None:
-    """Return the error for a header that HTTP does not allow; None for one that it does.
+def check_headers(headers: Mapping[str, object]) -> None:
+    """Raise OptionError for the first header that HTTP does not allow.
 
     Source: https://www.rfc-editor.org/rfc/rfc9110#fields.names
     """
-    if not _NAME.fullmatch(name):
-        return OptionError(f"--header {name!r}: this is no name of a header.", "Letters, digits and hyphens make one.")
-    if not isinstance(value, str):
-        return None  # the SDK's mark for leaving a header out
-    if not value.isascii() or _CONTROL.search(value) or value != value.strip():
-        return OptionError(
-            f"--header {name}: its value holds a character that no header may carry.",
-            "Plain ASCII, no line breaks, no space at either end.",
-        )
-    return None
-
-
-def check_headers(headers: Mapping[str, str]) -> None:
-    """Raise OptionError for the first header that HTTP does not allow."""
     for name, value in headers.items():
-        error = illegal_header(name, value)
-        if error is not None:
-            raise error
+        if not _NAME.fullmatch(name):
+            raise OptionError(
+                f"--header {name!r}: this is no name of a header.", "Letters, digits and hyphens make one."
+            )
+        if not isinstance(value, str):
+            continue  # the SDK's mark for leaving a header out
+        if not value.isascii() or _CONTROL.search(value) or value != value.strip():
+            raise OptionError(
+                f"--header {name}: its value holds a character that no header may carry.",
+                "Plain ASCII, no line breaks, no space at either end.",
+            )
