@@ -280,35 +280,29 @@ def _failed(error: Exception, request: HttpRequest, seconds: float) -> Attempt |
         names = class_names(error)
         if is_illegal_header(error) or not names & {"APIConnectionError", "TransportError"}:
             return None
-        reason = _why_lost(error, names, request.seconds, seconds)
         said = " ".join(map(str, links(error))).lower()
-        final = "TimeoutException" not in names and any(words in said for words in _HOPELESS)
+        reason, final = str(error.__cause__ or error) or "no connection", any(words in said for words in _HOPELESS)
+        if "TimeoutException" in names:
+            limit = request.seconds
+            late = limit is not None and seconds >= limit
+            reason, final = f"no answer within {limit:g} s" if late else "no connection", False
     reason = one_line(hide(reason, request.known_secrets), 200)
     return Attempt(request.origin.provider, request.origin.model, status, reason, seconds, identity, wait, final)
 
 
-def _why_lost(error: Exception, names: set[str], timeout: float | None, seconds: float) -> str:
-    if "TimeoutException" in names:
-        return f"no answer within {timeout:g} s" if timeout is not None and seconds >= timeout else "no connection"
-    return str(error.__cause__ or error) or "no connection"
-
-
 def _repeatable(status: int, server_error: ErrorBody, headers: Mapping[str, str], wait: float | None) -> bool:
     """Return whether it may succeed later, by the SDK's rule and what that does not know."""
-    if is_permanent(status, server_error) or (wait is not None and wait > MAX_RETRY_AFTER):
-        return False
-    said = headers.get("x-should-retry")
-    if said in ("true", "false"):
-        return said == "true"
-    return status in (408, 409, 429) or status >= HTTPStatus.INTERNAL_SERVER_ERROR
-
-
-def is_permanent(status: int, server_error: ErrorBody) -> bool:
-    """Return whether asking again cannot help, though the status says that it might."""
-    if status == HTTPStatus.NOT_IMPLEMENTED or server_error.words & _PERMANENT:  # llama.cpp: not switched on
-        return True
     said = server_error.message.lower()
-    return status >= HTTPStatus.INTERNAL_SERVER_ERROR and any(words in said for words in _PERMANENT_WORDS)
+    failed = status >= HTTPStatus.INTERNAL_SERVER_ERROR
+    if (
+        status == HTTPStatus.NOT_IMPLEMENTED  # llama.cpp: not switched on
+        or server_error.words & _PERMANENT
+        or (failed and any(words in said for words in _PERMANENT_WORDS))
+        or (wait is not None and wait > MAX_RETRY_AFTER)
+    ):
+        return False
+    asked = headers.get("x-should-retry")
+    return asked == "true" if asked in ("true", "false") else failed or status in (408, 409, 429)
 
 
 def _wait(number: int, asked: float | None) -> float:
@@ -396,20 +390,14 @@ class Connection:
     async def close(self) -> None:
         """Close the answer; one not read to its end closes the TCP connection."""
         if self._blocking:
-            if not self._response.is_closed:
-                _shut(self._response)
+            stream = None if self._response.is_closed else self._response.extensions.get("network_stream")
+            raw = None if stream is None else stream.get_extra_info("socket")
+            if raw is not None:
+                with suppress(OSError):  # only shutting the socket under it ends a blocking read
+                    raw.shutdown(socket.SHUT_RDWR)
             await asyncio.to_thread(self._response.close)
         if self._reader is not None and not self._reader.done():
             self._reader.cancel()
             await asyncio.wait({self._reader})
         if not self._blocking:
             await self._response.aclose()
-
-
-def _shut(response: Any) -> None:
-    """Shut the socket under a read that still waits on it: only that ends a blocking read."""
-    stream = response.extensions.get("network_stream")
-    raw = stream.get_extra_info("socket") if stream is not None else None
-    if raw is not None:
-        with suppress(OSError):
-            raw.shutdown(socket.SHUT_RDWR)

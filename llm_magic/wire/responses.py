@@ -89,6 +89,11 @@ def _items(message: Message) -> list[dict[str, Any]]:
     return items
 
 
+def _key(document: dict[str, Any]) -> object:
+    """Return what names the item that an event is about."""
+    return document.get("output_index", document.get("item_id"))
+
+
 class ResponsesReader:
     """Stream events or one document in, our events out: dispatch by the event's type, in a table."""
 
@@ -153,33 +158,29 @@ class ResponsesReader:
         if item.get("type") == "function_call":
             self._call(document.get("output_index", item.get("id")), item, out)
 
-    def _call(self, key: object, item: dict[str, Any], out: list[Event]) -> None:
-        """Take a function call as an item: at its beginning, at its end, or both."""
-        arguments = item.get("arguments") or ""
-        if key not in self._positions:
-            position = self._positions[key] = len(self._positions)
-            identity = item.get("call_id") or item.get("id") or f"call_{position}"
-            out.append(ToolCallDelta(position, identity, item.get("name") or "", arguments))
-        elif arguments and self._positions[key] not in self._written:
-            position = self._positions[key]
-            out.append(ToolCallDelta(position, "", "", arguments))
-        else:
-            return
-        if arguments:
-            self._written.add(position)
+    def _arguments_done(self, document: dict[str, Any], out: list[Event]) -> None:
+        self._call(_key(document), {**document, "id": document.get("item_id")}, out)
 
     def _arguments(self, document: dict[str, Any], out: list[Event]) -> None:
-        key = document.get("output_index", document.get("item_id"))
-        if key not in self._positions:  # the item was never announced
-            self._call(key, {"id": document.get("item_id"), "name": document.get("name")}, out)
-        position = self._positions[key]
+        if _key(document) not in self._positions:  # the item was never announced
+            self._arguments_done({**document, "call_id": None, "arguments": ""}, out)
         if document.get("delta"):
+            position = self._positions[_key(document)]
             self._written.add(position)
             out.append(ToolCallDelta(position, "", "", document["delta"]))
 
-    def _arguments_done(self, document: dict[str, Any], out: list[Event]) -> None:
-        key = document.get("output_index", document.get("item_id"))
-        self._call(key, {**document, "id": document.get("item_id")}, out)
+    def _call(self, key: object, item: dict[str, Any], out: list[Event]) -> None:
+        """Take a function call as an item: at its beginning, at its end, or both."""
+        arguments = item.get("arguments") or ""
+        known = key in self._positions
+        position = self._positions.setdefault(key, len(self._positions))
+        if not known:
+            identity = item.get("call_id") or item.get("id") or f"call_{position}"
+            out.append(ToolCallDelta(position, identity, item.get("name") or "", arguments))
+        elif arguments and position not in self._written:
+            out.append(ToolCallDelta(position, "", "", arguments))
+        if arguments:
+            self._written.add(position)
 
     def _identify(self, document: dict[str, Any], out: list[Event]) -> None:
         model = (document.get("response") or document).get("model")

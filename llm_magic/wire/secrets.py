@@ -71,11 +71,9 @@ def masked_headers(headers: Mapping[str, str], known: Iterable[str] = ()) -> dic
     """Return the headers with secrets masked; the scheme of an authorization stays."""
     masked = {}
     for name, value in headers.items():
-        if is_secret(name):
-            scheme = _SCHEME.match(value)
-            masked[name] = f"{scheme[1]} {MASK}" if scheme else MASK
-        else:
-            masked[name] = hide(value, known)
+        scheme = _SCHEME.match(value)
+        mask = f"{scheme[1]} {MASK}" if scheme else MASK
+        masked[name] = mask if is_secret(name) else hide(value, known)
     return masked
 
 
@@ -125,18 +123,15 @@ def retry_after(headers: Any) -> float | None:
     Source: https://www.rfc-editor.org/rfc/rfc9110#field.retry-after, and `retry-after-ms` of OpenAI and Azure.
     """
     for name, unit in (("retry-after-ms", 1000.0), ("retry-after", 1.0)):
-        value = headers.get(name)
-        if value is None:
-            continue
-        try:
+        value = headers.get(name, "")
+        with suppress(ValueError):
             seconds = float(value) / unit
-        except ValueError:
-            date = email.utils.parsedate_tz(value)
-            if date is not None:
-                return max(0.0, email.utils.mktime_tz(date) - time.time())
+            if math.isfinite(seconds):
+                return seconds
             continue
-        if math.isfinite(seconds):
-            return seconds
+        date = email.utils.parsedate_tz(value)
+        if date is not None:
+            return max(0.0, email.utils.mktime_tz(date) - time.time())
     return None
 
 
