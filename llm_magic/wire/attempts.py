@@ -8,6 +8,7 @@ one that was asked.
 from __future__ import annotations
 
 import asyncio
+import re
 import socket
 import time
 from collections.abc import AsyncGenerator, AsyncIterable, Callable, Mapping
@@ -52,21 +53,14 @@ _PERMANENT = frozenset(
         "model_not_found",
     }
 )
-_PERMANENT_WORDS = (
-    "image input is not supported",
-    "mmproj",
-    "exceeds the available context size",
-    "increase the physical batch size",
+_PERMANENT_WORDS = re.compile(
+    r"image input is not supported|mmproj|exceeds the available context size|increase the physical batch size",
+    re.IGNORECASE,
 )
-_HOPELESS = (
-    "certificate verify failed",
-    "certificate_verify_failed",
-    "wrong_version_number",
-    "record layer failure",
-    "name or service not known",
-    "nodename nor servname",
-    "getaddrinfo failed",
-    "no address associated",
+_HOPELESS = re.compile(
+    r"certificate verify failed|certificate_verify_failed|wrong_version_number|record layer failure"
+    r"|name or service not known|nodename nor servname|getaddrinfo failed|no address associated",
+    re.IGNORECASE,
 )
 """What a failure to connect says that the next attempt would meet, too; a refused one may be a server
 that starts."""
@@ -280,8 +274,8 @@ def _failed(error: Exception, request: HttpRequest, seconds: float) -> Attempt |
         names = class_names(error)
         if is_illegal_header(error) or not names & {"APIConnectionError", "TransportError"}:
             return None
-        said = " ".join(map(str, links(error))).lower()
-        reason, final = str(error.__cause__ or error) or "no connection", any(words in said for words in _HOPELESS)
+        reason = str(error.__cause__ or error) or "no connection"
+        final = any(_HOPELESS.search(str(link)) for link in links(error))
         if "TimeoutException" in names:
             limit = request.seconds
             late = limit is not None and seconds >= limit
@@ -292,12 +286,11 @@ def _failed(error: Exception, request: HttpRequest, seconds: float) -> Attempt |
 
 def _repeatable(status: int, server_error: ErrorBody, headers: Mapping[str, str], wait: float | None) -> bool:
     """Return whether it may succeed later, by the SDK's rule and what that does not know."""
-    said = server_error.message.lower()
     failed = status >= HTTPStatus.INTERNAL_SERVER_ERROR
     if (
         status == HTTPStatus.NOT_IMPLEMENTED  # llama.cpp: not switched on
         or server_error.words & _PERMANENT
-        or (failed and any(words in said for words in _PERMANENT_WORDS))
+        or (failed and _PERMANENT_WORDS.search(server_error.message))
         or (wait is not None and wait > MAX_RETRY_AFTER)
     ):
         return False

@@ -177,9 +177,8 @@ def _document(error: ErrorDocument, origin: Origin, known: tuple[str, ...], body
             what = f"answered with {server_error.message}, not with the OpenAI protocol."
             hint = "Check base_url: it usually ends in /v1."
         return ProtocolError(f"{origin} {what}", hint, origin=origin, body=error.document)
-    code = server_error.inner.get("code")
-    code = code if isinstance(code, int) else server_error.code
-    status = int(code) if str(code).isdigit() and HTTPStatus.BAD_REQUEST <= int(code) <= _LAST_STATUS else None
+    code = server_error.code
+    status = int(code) if code.isdigit() and HTTPStatus.BAD_REQUEST <= int(code) <= _LAST_STATUS else None
     return refused(error.document, status, origin, known=known, body=body)
 
 
@@ -314,19 +313,19 @@ def _says_overflow(server_error: ErrorBody) -> bool:
 
 def _overflow(server_error: ErrorBody, origin: Origin) -> str:
     """Return the message with both numbers, wherever the server hides them."""
-    prompt = server_error.inner.get("n_prompt_tokens")
-    context = server_error.inner.get("n_ctx")
-    prompt = prompt if isinstance(prompt, int) else _first(_PROMPT_TOKENS, server_error.message)
-    context = context if isinstance(context, int) else _first(_CONTEXT_TOKENS, server_error.message)
-    if prompt and context and prompt > context:
-        least = "at least " if "at least" in server_error.message else ""
+    inner, said = server_error.inner, server_error.message
+    prompt, context = inner.get("n_prompt_tokens"), inner.get("n_ctx")
+    prompt = prompt if isinstance(prompt, int) else _first(_PROMPT_TOKENS, said)
+    context = context if isinstance(context, int) else _first(_CONTEXT_TOKENS, said)
+    if not prompt or not context:
+        return f"The prompt is too long for the context of {origin}: {said}"
+    if prompt > context:
+        least = "at least " if "at least" in said else ""
         return f"The prompt has {least}{prompt:,} tokens, and the context of {origin} holds {context:,}."
-    if prompt and context:
-        return (
-            f"The prompt's {prompt:,} tokens and the answer asked for do not fit into the {context:,} tokens of "
-            f"the context of {origin}."
-        )
-    return f"The prompt is too long for the context of {origin}: {server_error.message}"
+    return (
+        f"The prompt's {prompt:,} tokens and the answer asked for do not fit into the {context:,} tokens of "
+        f"the context of {origin}."
+    )
 
 
 def _first(patterns: tuple[re.Pattern[str], ...], text: str) -> int | None:
