@@ -8,6 +8,7 @@ one that was asked.
 from __future__ import annotations
 
 import asyncio
+import re
 import socket
 import time
 from collections.abc import AsyncGenerator, AsyncIterable, Callable, Mapping
@@ -18,12 +19,12 @@ from itertools import count
 from random import random
 from typing import Any
 
-from llm_magic.errors import EndpointNotFoundError, Origin
+from llm_magic.errors import EndpointNotFoundError, OptionError, Origin
 from llm_magic.events import Attempt
-from llm_magic.wire.documents import parse
+from llm_magic.wire.documents import parse_or_text
 from llm_magic.wire.error_body import ErrorBody, one_line, read_error_body
 from llm_magic.wire.errors import class_names, illegal_header_error, is_illegal_header, links, translate
-from llm_magic.wire.secrets import hide, illegal_header, masked_url, request_id, retry_after, secrets_of
+from llm_magic.wire.secrets import check_headers, hide, masked_url, request_id, retry_after, secrets_of
 
 SLACK = 10.0
 """Seconds over twice the timeout that one attempt may take until its headers are complete."""
@@ -52,21 +53,14 @@ _PERMANENT = frozenset(
         "model_not_found",
     }
 )
-_PERMANENT_WORDS = (
-    "image input is not supported",
-    "mmproj",
-    "exceeds the available context size",
-    "increase the physical batch size",
+_PERMANENT_WORDS = re.compile(
+    r"image input is not supported|mmproj|exceeds the available context size|increase the physical batch size",
+    re.IGNORECASE,
 )
-_HOPELESS = (
-    "certificate verify failed",
-    "certificate_verify_failed",
-    "wrong_version_number",
-    "record layer failure",
-    "name or service not known",
-    "nodename nor servname",
-    "getaddrinfo failed",
-    "no address associated",
+_HOPELESS = re.compile(
+    r"certificate verify failed|certificate_verify_failed|wrong_version_number|record layer failure"
+    r"|name or service not known|nodename nor servname|getaddrinfo failed|no address associated",
+    re.IGNORECASE,
 )
 """What a failure to connect says that the next attempt would meet, too; a refused one may be a server
 that starts."""
@@ -74,25 +68,16 @@ that starts."""
 
 @dataclass(frozen=True, slots=True)
 class HttpRequest:
-    """One HTTP request over a client of the SDK.
+    """One HTTP request over a client of the SDK; what is not said here is as of `Call`.
 
     Attributes
     ----------
-    client
-        An `AsyncOpenAI` or `AsyncAzureOpenAI`; a blocking `OpenAI` or `AzureOpenAI` works too, on a
-        thread.
-    origin
-        What errors name.
     path
         Below the client's base URL, or an absolute URL.
     body
         JSON; None makes it a GET.
     headers, params
         Further headers, and fields of the query, of this request.
-    timeout
-        Seconds for connecting and for each read; None takes the client's.
-    max_retries
-        Further attempts after a failure; None takes the client's.
     secrets
         What errors must not show, besides the client's own.
     whole
@@ -123,8 +108,11 @@ class HttpRequest:
         """What must not be shown."""
         return (*secrets_of(self.client), *self.secrets)
 
-    def send(self, client: Any, stream: Any) -> Any:
+    def send(self, client: Any) -> Any:
         """Send it once over `client`; return what the SDK does, an answer that is still open."""
+        from openai import AsyncStream, OpenAI, Stream
+
+        stream = (Stream if isinstance(client, OpenAI) else AsyncStream)[object]
         options: dict[str, Any] = {
             "max_retries": 0,
             "follow_redirects": False,
@@ -154,7 +142,10 @@ async def attempts(request: HttpRequest) -> AsyncGenerator[tuple[Attempt, Connec
         What the SDK raised at the last attempt, or before anything was sent.
 
     """
-    _check_headers_of(request.client, request.origin)
+    try:  # not every transport refuses what HTTP does not allow, and some show the value
+        check_headers({**request.client.default_headers, "api-key": request.client.api_key or "none"})
+    except OptionError:
+        raise illegal_header_error(request.origin) from None
     retries = getattr(request.client, "max_retries", 0) if request.max_retries is None else request.max_retries
     for number in count():
         started = time.perf_counter()
@@ -171,17 +162,9 @@ async def attempts(request: HttpRequest) -> AsyncGenerator[tuple[Attempt, Connec
             await asyncio.sleep(_wait(number, attempt.retry_after))
         else:
             seconds = time.perf_counter() - started
-            identity = request_id(connection.headers)
-            origin = request.origin
-            yield Attempt(origin.provider, origin.model, connection.status, "", seconds, identity), connection
+            names = (request.origin.provider, request.origin.model)
+            yield Attempt(*names, connection.status, "", seconds, request_id(connection.headers)), connection
             return
-
-
-def _check_headers_of(client: Any, origin: Origin) -> None:
-    """Refuse what HTTP does not allow: not every transport does, and some show the value."""
-    known = {**client.default_headers, "api-key": client.api_key or "none"}
-    if any(illegal_header(name, value) for name, value in known.items()):
-        raise illegal_header_error(origin)
 
 
 async def fetch(request: HttpRequest, announce: Callable[[Attempt], None] = lambda _: None) -> Any:
@@ -203,25 +186,18 @@ async def fetch(request: HttpRequest, announce: Callable[[Attempt], None] = lamb
                 content = b"" if connection is None else connection.content
     except Exception as error:
         raise translate(error, request.origin, request.known_secrets, request.body) from error
-    return _document(content)
-
-
-def _document(content: bytes) -> Any:
-    try:
-        return parse(content)
-    except ValueError:
-        return content.decode("utf-8", "replace")
+    return parse_or_text(content)
 
 
 async def _open(request: HttpRequest) -> Connection:
     """Send it, following redirects; the headers of all of them must come in time."""
-    from openai import APIStatusError
+    from openai import APIStatusError, OpenAI
 
-    seconds = request.seconds
+    seconds, blocking = request.seconds, isinstance(request.client, OpenAI)
     async with asyncio.timeout(None if seconds is None else 2 * seconds + SLACK):
         for _ in range(MAX_REDIRECTS + 1):
             try:
-                connection = await _send(request)
+                answer = await (_send_on_thread(request) if blocking else request.send(request.client))
                 break
             except APIStatusError as error:
                 request = _redirected(request, error)
@@ -232,19 +208,16 @@ async def _open(request: HttpRequest) -> Connection:
                 "Set base_url to where the API really is.",
                 origin=request.origin,
             )
+    connection = Connection(answer.response, blocking=blocking)
     if request.whole:
         await connection.read()
     return connection
 
 
-async def _send(request: HttpRequest) -> Connection:
-    from openai import AsyncStream, OpenAI, Stream
-
-    if not isinstance(request.client, OpenAI):
-        return Connection((await request.send(request.client, AsyncStream[object])).response)
-    thread = asyncio.ensure_future(asyncio.to_thread(request.send, request.client, Stream[object]))
+async def _send_on_thread(request: HttpRequest) -> Any:
+    thread = asyncio.ensure_future(asyncio.to_thread(request.send, request.client))
     try:
-        return Connection((await asyncio.shield(thread)).response, blocking=True)
+        return await asyncio.shield(thread)
     except asyncio.CancelledError:  # the thread cannot be: its answer is closed as soon as it comes
         thread.add_done_callback(_discard)
         raise
@@ -289,7 +262,7 @@ def _failed(error: Exception, request: HttpRequest, seconds: float) -> Attempt |
     identity: str | None = None
     final = True
     if isinstance(error, APIStatusError):
-        headers, server_error = error.response.headers, read_error_body(_document(error.response.content))
+        headers, server_error = error.response.headers, read_error_body(parse_or_text(error.response.content))
         status, wait, identity = error.status_code, retry_after(headers), request_id(headers)
         reason = server_error.message or f"HTTP {status}"
         final = not _repeatable(status, server_error, headers, wait)
@@ -301,35 +274,28 @@ def _failed(error: Exception, request: HttpRequest, seconds: float) -> Attempt |
         names = class_names(error)
         if is_illegal_header(error) or not names & {"APIConnectionError", "TransportError"}:
             return None
-        reason = _why_lost(error, names, request.seconds, seconds)
-        said = " ".join(map(str, links(error))).lower()
-        final = "TimeoutException" not in names and any(words in said for words in _HOPELESS)
+        reason = str(error.__cause__ or error) or "no connection"
+        final = any(_HOPELESS.search(str(link)) for link in links(error))
+        if "TimeoutException" in names:
+            limit = request.seconds
+            late = limit is not None and seconds >= limit
+            reason, final = f"no answer within {limit:g} s" if late else "no connection", False
     reason = one_line(hide(reason, request.known_secrets), 200)
     return Attempt(request.origin.provider, request.origin.model, status, reason, seconds, identity, wait, final)
 
 
-def _why_lost(error: Exception, names: set[str], timeout: float | None, seconds: float) -> str:
-    if "TimeoutException" in names:
-        return f"no answer within {timeout:g} s" if timeout is not None and seconds >= timeout else "no connection"
-    return str(error.__cause__ or error) or "no connection"
-
-
 def _repeatable(status: int, server_error: ErrorBody, headers: Mapping[str, str], wait: float | None) -> bool:
     """Return whether it may succeed later, by the SDK's rule and what that does not know."""
-    if is_permanent(status, server_error) or (wait is not None and wait > MAX_RETRY_AFTER):
+    failed = status >= HTTPStatus.INTERNAL_SERVER_ERROR
+    if (
+        status == HTTPStatus.NOT_IMPLEMENTED  # llama.cpp: not switched on
+        or server_error.words & _PERMANENT
+        or (failed and _PERMANENT_WORDS.search(server_error.message))
+        or (wait is not None and wait > MAX_RETRY_AFTER)
+    ):
         return False
-    said = headers.get("x-should-retry")
-    if said in ("true", "false"):
-        return said == "true"
-    return status in (408, 409, 429) or status >= HTTPStatus.INTERNAL_SERVER_ERROR
-
-
-def is_permanent(status: int, server_error: ErrorBody) -> bool:
-    """Return whether asking again cannot help, though the status says that it might."""
-    if status == HTTPStatus.NOT_IMPLEMENTED or server_error.words & _PERMANENT:  # llama.cpp: not switched on
-        return True
-    said = server_error.message.lower()
-    return status >= HTTPStatus.INTERNAL_SERVER_ERROR and any(words in said for words in _PERMANENT_WORDS)
+    asked = headers.get("x-should-retry")
+    return asked == "true" if asked in ("true", "false") else failed or status in (408, 409, 429)
 
 
 def _wait(number: int, asked: float | None) -> float:
@@ -358,6 +324,7 @@ class Connection:
         self._arrived = asyncio.Event()
         self._taken = asyncio.Event()
         self._reader: asyncio.Task[None] | None = None
+        self._broken: Exception | None = None
 
     async def take(self) -> bytes | None:
         """Return what has arrived, decompressed; wait for it if there is nothing. None at the body's end.
@@ -367,10 +334,10 @@ class Connection:
         """
         if self._reader is None:
             self._reader = asyncio.create_task(self._read_ahead())
-            self._reader.add_done_callback(self._ended)
         while not self._parts:
             if self._reader.done():
-                self._reader.result()
+                if self._broken is not None:
+                    raise self._broken
                 return None
             self._arrived.clear()
             await self._arrived.wait()
@@ -388,29 +355,25 @@ class Connection:
             await self.close()
 
     async def _read_ahead(self) -> None:
-        parts, arrived = self._parts, self._arrived
-        async for part in self._chunks():
-            parts.append(part)
-            arrived.set()
-            self._size += len(part)
-            if self._size > READ_AHEAD:
-                self._taken.clear()
-                await self._taken.wait()
-
-    def _ended(self, reader: asyncio.Task[None]) -> None:
-        self._arrived.set()
-        if not reader.cancelled():
-            reader.exception()  # known, also if nobody takes any more
-
-    def _chunks(self) -> AsyncIterable[bytes]:
-        response = self._response
+        response, parts, arrived = self._response, self._parts, self._arrived
         if self._blocking:
-            return self._chunks_of_thread()
-        if response.is_stream_consumed or response.headers.get("content-encoding", "identity") != "identity":
-            chunks: AsyncIterable[bytes] = response.aiter_bytes()
+            chunks: AsyncIterable[bytes] = self._chunks_of_thread()
+        elif response.is_stream_consumed or response.headers.get("content-encoding", "identity") != "identity":
+            chunks = response.aiter_bytes()
         else:
             chunks = response.stream  # what `aiter_bytes` would pass on unchanged, at half the time
-        return chunks
+        try:
+            async for part in chunks:
+                parts.append(part)
+                arrived.set()
+                self._size += len(part)
+                if self._size > READ_AHEAD:
+                    self._taken.clear()
+                    await self._taken.wait()
+        except Exception as error:  # noqa: BLE001 - raised where the body is taken, if anybody still does
+            self._broken = error
+        finally:
+            arrived.set()
 
     async def _chunks_of_thread(self) -> AsyncGenerator[bytes]:
         reading = self._response.iter_bytes()
@@ -420,20 +383,14 @@ class Connection:
     async def close(self) -> None:
         """Close the answer; one not read to its end closes the TCP connection."""
         if self._blocking:
-            if not self._response.is_closed:
-                _shut(self._response)
+            stream = None if self._response.is_closed else self._response.extensions.get("network_stream")
+            raw = None if stream is None else stream.get_extra_info("socket")
+            if raw is not None:
+                with suppress(OSError):  # only shutting the socket under it ends a blocking read
+                    raw.shutdown(socket.SHUT_RDWR)
             await asyncio.to_thread(self._response.close)
         if self._reader is not None and not self._reader.done():
             self._reader.cancel()
             await asyncio.wait({self._reader})
         if not self._blocking:
             await self._response.aclose()
-
-
-def _shut(response: Any) -> None:
-    """Shut the socket under a read that still waits on it: only that ends a blocking read."""
-    stream = response.extensions.get("network_stream")
-    raw = stream.get_extra_info("socket") if stream is not None else None
-    if raw is not None:
-        with suppress(OSError):
-            raw.shutdown(socket.SHUT_RDWR)

@@ -17,7 +17,7 @@ from llm_magic.wire import chat, completions, responses
 from llm_magic.wire.attempts import Connection, HttpRequest, attempts
 from llm_magic.wire.documents import parse
 from llm_magic.wire.errors import translate
-from llm_magic.wire.secrets import check_headers, masked_headers, masked_url, request_id
+from llm_magic.wire.secrets import check_headers, masked_headers, masked_url
 from llm_magic.wire.stream import Answer
 
 if TYPE_CHECKING:
@@ -63,19 +63,15 @@ class Call:
     timeout: float | None = None
     max_retries: int | None = None
 
-    def body(self) -> dict[str, Any]:
-        """Return the JSON body that will be sent."""
-        fields: dict[str, Any] = _APIS[self.capabilities.api].body(self.request, self.capabilities)
-        return fields
-
     def http_request(self) -> HttpRequest:
         """Return what will be sent; raises OptionError for a header that HTTP does not allow."""
         check_headers(self.request.headers)
+        api = _APIS[self.capabilities.api]
         return HttpRequest(
             self.client,
             self.origin,
-            _APIS[self.capabilities.api].PATH,
-            self.body(),
+            api.PATH,
+            api.body(self.request, self.capabilities),
             self.request.headers,
             timeout=self.timeout,
             max_retries=self.max_retries,
@@ -104,13 +100,14 @@ async def exchange(call: Call) -> AsyncGenerator[list[Event], None]:
             async for attempt, connection in made:
                 yield [attempt]
                 if connection is not None:
-                    yield [_opened(connection)]
+                    headers = {name.lower(): value for name, value in connection.headers.items()}
+                    yield [Opened(connection.status, headers, attempt.request_id)]
                     async with aclosing(_read(call.origin, request.seconds, connection, answer)) as batches:
                         async for batch in batches:
                             yield batch
         if answer.fault is not None:
             raise answer.fault  # noqa: TRY301 - translated below, with everything else
-        if not answer.answered:
+        if not answer.reader.answered:
             raise ProtocolError(  # noqa: TRY301 - likewise
                 f"{call.origin} answered with nothing.", "Check base_url and --api.", origin=call.origin
             )
@@ -121,11 +118,6 @@ async def exchange(call: Call) -> AsyncGenerator[list[Event], None]:
             await connection.close()
 
 
-def _opened(connection: Connection) -> Opened:
-    headers = {name.lower(): value for name, value in connection.headers.items()}
-    return Opened(connection.status, headers, request_id(headers))
-
-
 async def _read(
     origin: Origin, seconds: float | None, connection: Connection, answer: Answer
 ) -> AsyncGenerator[list[Event]]:
@@ -134,13 +126,13 @@ async def _read(
     alive, since = 0, loop.time()
     while True:
         limit = seconds
-        if answer.complete:
+        if answer.reader.complete:
             limit = LINGER if seconds is None else min(seconds, LINGER)
         try:
             async with asyncio.timeout_at(None if limit is None else since + limit):
                 data = await connection.take()
         except TimeoutError as error:
-            if answer.complete:
+            if answer.reader.complete:
                 return
             raise TimedOutError(
                 f"{origin} fell silent: nothing whole came for {seconds:g} s.",
@@ -151,7 +143,7 @@ async def _read(
             batch = answer.close()
             if batch:
                 yield batch
-            if answer.answered or answer.fault is not None:
+            if answer.reader.answered or answer.fault is not None:
                 return  # broken off: what came stands, and has no finish reason
             raise
         batch = answer.close() if data is None else answer.feed(data)
@@ -218,7 +210,7 @@ async def preview(call: Call) -> Preview:
 
 async def _caught(request: HttpRequest, hooks: list[Any]) -> Any:
     """Let the SDK send a request, stopped by a hook of the HTTP client that this task alone meets."""
-    from openai import AsyncStream, OpenAI, Stream
+    from openai import OpenAI
 
     here, caught = (threading.get_ident(), asyncio.current_task()), []
 
@@ -231,12 +223,10 @@ async def _caught(request: HttpRequest, hooks: list[Any]) -> Any:
         stop(built)
 
     client = _without_tokens(request.client)
-    blocking = isinstance(client, OpenAI)
-    hook = stop if blocking else stop_async
+    hook = stop if isinstance(client, OpenAI) else stop_async
     hooks.append(hook)
     try:
-        sending = request.send(client, (Stream if blocking else AsyncStream)[object])
-        await sending
+        await request.send(client)
     except Exception:
         if not caught:
             raise

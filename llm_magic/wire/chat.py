@@ -6,42 +6,63 @@ Source of the fields: https://platform.openai.com/docs/api-reference/chat
 from __future__ import annotations
 
 import json
+from dataclasses import dataclass
 from typing import Any
 
 from llm_magic.capabilities import Capabilities
-from llm_magic.events import Event, FinishReason, RefusalDelta, ToolCallDelta
-from llm_magic.messages import Message, Text
-from llm_magic.request import Request
-from llm_magic.wire.documents import (
-    ChoicesReader,
-    check,
-    image_url,
-    joined_text,
-    merge,
-    parameter_fields,
-    read_logprobs,
-    read_parts,
+from llm_magic.events import (
+    Event,
+    Finished,
+    FinishReason,
+    Identified,
+    ReasoningDelta,
+    RefusalDelta,
+    TextDelta,
+    ToolCallDelta,
 )
+from llm_magic.messages import Image, Message, Text
+from llm_magic.request import Request, Tool
+from llm_magic.wire.documents import (
+    ErrorDocument,
+    error_in,
+    image_url,
+    merge,
+    options,
+    read_filter,
+    read_logprobs,
+    read_usage,
+)
+from llm_magic.wire.reasoning import Thinking
 
 PATH = "/chat/completions"
+
+FINISH: dict[str, FinishReason] = {
+    "stop": "stop",
+    "length": "length",
+    "max_tokens": "length",
+    "max_output_tokens": "length",
+    "model_length": "length",
+    "tool_calls": "tool_calls",
+    "function_call": "tool_calls",
+    "tool_use": "tool_calls",
+    "content_filter": "content_filter",
+    "content_filtered": "content_filter",
+    "safety": "content_filter",
+    "refusal": "refusal",
+    "abort": "truncated",
+    "cancelled": "truncated",
+    "error": "truncated",
+}
+"""Finish reasons as servers write them. Another one ends the answer as `stop` does (`eos`, `end_turn`, …)."""
 
 
 def body(request: Request, capabilities: Capabilities) -> dict[str, Any]:
     """Return the JSON body of `request`; raises UnsupportedError for what the endpoint does not take."""
-    check(request, capabilities, "chat")
-    fields: dict[str, Any] = {
-        "model": request.model,
-        "messages": [_message(message, capabilities) for message in request.messages],
-    }
-    if request.stream:
-        fields["stream"] = True
-        if capabilities.stream_usage:
-            fields["stream_options"] = {"include_usage": True}
-    fields |= parameter_fields(request, capabilities, "chat")
+    chosen = options(request, capabilities, "chat")
+    messages = [_message(message, capabilities) for message in request.messages]
+    fields: dict[str, Any] = {"model": request.model, "messages": messages, **chosen}
     if request.tools:
-        fields["tools"] = [
-            _tool(tool.name, tool.description, tool.parameters, tool.strict, capabilities) for tool in request.tools
-        ]
+        fields["tools"] = [_tool(tool, capabilities) for tool in request.tools]
         if request.tool_choice in ("auto", "none", "required"):
             fields["tool_choice"] = request.tool_choice
         elif request.tool_choice:
@@ -49,25 +70,23 @@ def body(request: Request, capabilities: Capabilities) -> dict[str, Any]:
     return merge(fields, request.structure, request.parameters.extra)
 
 
-def _tool(name: str, description: str, parameters: Any, strict: bool, capabilities: Capabilities) -> dict[str, Any]:
-    function: dict[str, Any] = {"name": name, "description": description, "parameters": dict(parameters)}
-    if strict and capabilities.strict_tools:
-        function["strict"] = True
-    return {"type": "function", "function": function}
+def _tool(tool: Tool, capabilities: Capabilities) -> dict[str, Any]:
+    function = {"name": tool.name, "description": tool.description, "parameters": dict(tool.parameters)}
+    strict = {"strict": True} if tool.strict and capabilities.strict_tools else {}
+    return {"type": "function", "function": {**function, **strict}}
 
 
 def _message(message: Message, capabilities: Capabilities) -> dict[str, Any]:
     fields: dict[str, Any] = {"role": capabilities.system_role if message.role == "system" else message.role}
-    text = joined_text(message.parts)
-    if text is None:
+    if any(isinstance(part, Image) for part in message.parts):
         fields["content"] = [
             {"type": "text", "text": part.text}
             if isinstance(part, Text)
             else {"type": "image_url", "image_url": {"url": image_url(part)}}
             for part in message.parts
         ]
-    elif text or not message.tool_calls:
-        fields["content"] = text
+    elif message.text or not message.tool_calls:
+        fields["content"] = message.text
     if message.tool_calls:
         fields["tool_calls"] = [
             {"id": call.id, "type": "function", "function": {"name": call.name, "arguments": call.arguments}}
@@ -76,6 +95,15 @@ def _message(message: Message, capabilities: Capabilities) -> dict[str, Any]:
     if message.tool_call_id is not None:
         fields["tool_call_id"] = message.tool_call_id
     return fields
+
+
+@dataclass(slots=True)
+class StreamedCall:
+    """A tool call so far: whether any of its arguments have come tells where the next call may begin."""
+
+    id: str = ""
+    name: str = ""
+    begun: bool = False
 
 
 class ToolCalls:
@@ -89,9 +117,7 @@ class ToolCalls:
     def __init__(self, answer: int) -> None:
         self._answer = answer
         self._positions: dict[int, int] = {}  # the server's index → position
-        self._ids: list[str] = []
-        self._names: list[str] = []
-        self._begun: list[bool] = []  # whether arguments have come
+        self._calls: list[StreamedCall] = []
 
     def read(self, deltas: list[Any], out: list[Event]) -> None:
         """Take the `tool_calls` of one delta or message."""
@@ -104,96 +130,154 @@ class ToolCalls:
             arguments = function.get("arguments")
             if isinstance(arguments, dict | list):  # some servers send the object itself
                 arguments = json.dumps(arguments, ensure_ascii=False)
-            arguments = arguments if isinstance(arguments, str) else ""
+            arguments = _word(arguments)
             position = self._position(delta.get("index"), identity, name)
-            new_id = identity if identity and not self._ids[position] else ""
-            new_name = name if name and not self._names[position] else ""
-            self._ids[position] = self._ids[position] or identity
-            self._names[position] = self._names[position] or name
-            self._begun[position] = self._begun[position] or bool(arguments)
-            if new_id or new_name or arguments:
-                out.append(ToolCallDelta(position, new_id, new_name, arguments, self._answer))
+            call = self._calls[position]
+            identity, name = "" if call.id else identity, "" if call.name else name
+            call.id, call.name, call.begun = call.id or identity, call.name or name, call.begun or bool(arguments)
+            if identity or name or arguments:
+                out.append(ToolCallDelta(position, identity, name, arguments, self._answer))
 
     def _position(self, index: object, identity: str, name: str) -> int:
+        """Return the position of the call that a delta belongs to, which may be a new one."""
+        new, last = len(self._calls), self._calls[-1] if self._calls else None
         if isinstance(index, int) and not isinstance(index, bool):
-            known = self._positions.get(index)
-            if known is not None and not (name and identity and self._ids[known] not in ("", identity)):
-                return known
-            position = self._positions[index] = self._new()
-            return position
-        if identity:
-            return self._ids.index(identity) if identity in self._ids else self._new()
-        last = len(self._ids) - 1
-        if last < 0 or (name and self._begun[last] and name != self._names[last]):
-            return self._new()
-        return last
-
-    def _new(self) -> int:
-        self._ids.append("")
-        self._names.append("")
-        self._begun.append(False)
-        return len(self._ids) - 1
+            position = self._positions.get(index, new)
+            if position < new and name and identity and self._calls[position].id not in ("", identity):
+                position = new
+            self._positions[index] = position
+        elif identity:
+            position = next((place for place, call in enumerate(self._calls) if call.id == identity), new)
+        else:
+            position = new if last is None or (name and last.begun and name != last.name) else new - 1
+        if position == new:
+            self._calls.append(StreamedCall())
+        return position
 
     def end(self, out: list[Event]) -> None:
         """Name the calls that the server left without an id."""
-        for position, identity in enumerate(self._ids):
-            if not identity:
-                self._ids[position] = f"call_{position}"
-                out.append(ToolCallDelta(position, self._ids[position], "", "", self._answer))
+        for position, call in enumerate(self._calls):
+            if not call.id:
+                call.id = f"call_{position}"
+                out.append(ToolCallDelta(position, call.id, "", "", self._answer))
 
 
 def _word(value: object) -> str:
     return value if isinstance(value, str) else ""
 
 
-class ChatReader(ChoicesReader):
+class ChatReader:
     """Documents of one answer in, events out; a stream's chunk and a whole completion are read alike."""
 
     def __init__(self, request: Request) -> None:
-        super().__init__(request)
+        self._expected = request.parameters.n or 1
+        self._model = ""
+        self._thinking: dict[int, Thinking | None] = {}  # None: the text passes straight through
         self._calls: dict[int, ToolCalls] = {}
         self._refused: set[int] = set()
+        self._finished: set[int] = set()
+        self.complete = False
+        self.answered = False
+
+    def read(self, document: dict[str, Any], name: str, out: list[Event]) -> None:
+        """Add the events of `document` to `out`; raises ErrorDocument, after adding, for an error."""
+        choices = document.get("choices")
+        if document.get("error") or name == "error" or (choices is None and error_in(document)):
+            raise ErrorDocument(document)
+        model = document.get("model")
+        if model and model != self._model and isinstance(model, str):
+            self._model = model
+            out.append(Identified(model))
+        if choices:
+            for choice in choices:
+                if isinstance(choice, dict):
+                    index = choice.get("index") or 0
+                    self._read_choice(choice, index if type(index) is int else 0, out)
+        usage = document.get("usage")
+        if usage:
+            out.extend(read_usage(usage))
+        prompt_filter = document.get("prompt_filter_results")  # Azure; `choices` is empty beside it
+        for result in prompt_filter if isinstance(prompt_filter, list) else ():
+            if isinstance(result, dict):
+                read_filter(result.get("content_filter_results"), out)
+        self.answered = self.answered or choices is not None or bool(usage)
+
+    def _read_choice(self, choice: dict[str, Any], index: int, out: list[Event]) -> None:
+        """Add the events of one answer's part."""
+        self.read_part(choice, index, out)
+        if choice.get("content_filter_results"):
+            read_filter(choice["content_filter_results"], out, index)
+        reason = choice.get("finish_reason")
+        if reason and index not in self._finished:  # chunks may follow it, with another reason or none
+            if isinstance(choice.get("error"), dict):  # OpenRouter's error in mid-stream
+                raise ErrorDocument(choice)
+            self._finished.add(index)
+            self.complete = len(self._finished) >= self._expected
+            self._end_of(index, out)
+            ours = FINISH.get(str(reason).lower(), "stop")
+            out.append(Finished("refusal" if ours == "stop" and index in self._refused else ours, index))
 
     def read_part(self, choice: dict[str, Any], index: int, out: list[Event]) -> None:
         """Add the events of a delta, or of a whole message."""
         delta = choice.get("delta") or choice.get("message")
         if isinstance(delta, dict):
             content = delta.get("content")
-            if len(delta) > 1 or not content:
-                self.read_reasoning(delta, index, out)
+            more = len(delta) > 1 or not content  # a delta of text alone is by far the most frequent one
+            if more:
+                reasoning = delta.get("reasoning_content") or delta.get("reasoning")
+                if reasoning and isinstance(reasoning, str):
+                    out.append(ReasoningDelta(reasoning, index))
             if content:  # the first delta's is empty or null
-                text = content if isinstance(content, str) else read_parts(content, index, out)
-                self.add_text(text, index, out)
-            if len(delta) > 1 or not content:
-                self._read_rest(delta, index, out)
+                self.add_text(content if isinstance(content, str) else _read_parts(content, index, out), index, out)
+            if more:
+                refusal = delta.get("refusal")
+                if refusal and isinstance(refusal, str):
+                    self._refused.add(index)
+                    out.append(RefusalDelta(refusal, index))
+                calls, legacy = delta.get("tool_calls"), delta.get("function_call")
+                calls = calls if isinstance(calls, list) else []
+                if legacy and isinstance(legacy, dict):
+                    calls = [*calls, {"index": 0, "function": legacy}]
+                if calls:
+                    self._calls.setdefault(index, ToolCalls(index)).read(calls, out)
         logprobs = choice.get("logprobs")
         if logprobs:
             read_logprobs(logprobs, index, out)
 
-    def _read_rest(self, delta: dict[str, Any], index: int, out: list[Event]) -> None:
-        refusal = delta.get("refusal")
-        if refusal and isinstance(refusal, str):
-            self._refused.add(index)
-            out.append(RefusalDelta(refusal, index))
-        calls, legacy = delta.get("tool_calls"), delta.get("function_call")
-        calls = calls if isinstance(calls, list) else []
-        if legacy and isinstance(legacy, dict):
-            calls = [*calls, {"index": 0, "function": legacy}]
-        if calls:
-            self._calls.setdefault(index, ToolCalls(index)).read(calls, out)
+    def add_text(self, text: str, index: int, out: list[Event]) -> None:
+        """Add a piece of the answer's text, which may begin with its reasoning."""
+        if index not in self._thinking:
+            start = text.lstrip()[:1]
+            self._thinking[index] = Thinking(index) if start in ("", "<") else None
+        thinking = self._thinking[index]
+        if thinking is None:
+            out.append(TextDelta(text, index))
+        else:
+            thinking.add(text, out)
+            self._thinking[index] = None if thinking.settled else thinking
 
-    def finish_reason(self, reason: object, index: int) -> FinishReason:
-        """Return our word for a server's finish reason; after a refusal it did not simply stop."""
-        ours = super().finish_reason(reason, index)
-        return "refusal" if ours == "stop" and index in self._refused else ours
-
-    def flush(self, index: int, out: list[Event]) -> None:
+    def _end_of(self, index: int, out: list[Event]) -> None:
         """Add what was held back of one answer, which has ended."""
-        super().flush(index, out)
-        if index in self._calls:
-            self._calls[index].end(out)
+        for held in (self._thinking.get(index), self._calls.get(index)):
+            if held is not None:
+                held.end(out)
 
     def end(self, out: list[Event]) -> None:
         """Add what was held back, for answers that the stream broke off."""
         for index in sorted({*self._thinking, *self._calls} - self._finished):
-            self.flush(index, out)
+            self._end_of(index, out)
+
+
+def _read_parts(content: object, index: int, out: list[Event]) -> str:
+    """Return the text of a content that is a list of parts, as some servers send; reasoning parts go to `out`."""
+    texts = []
+    for part in content if isinstance(content, list) else ():
+        if isinstance(part, str):
+            texts.append(part)
+        elif isinstance(part, dict) and part.get("thinking"):
+            thought = part["thinking"]
+            text = thought if isinstance(thought, str) else _read_parts(thought, index, out)
+            out.append(ReasoningDelta(text, index))
+        elif isinstance(part, dict) and isinstance(part.get("text"), str):
+            texts.append(part["text"])
+    return "".join(texts)

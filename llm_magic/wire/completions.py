@@ -14,7 +14,8 @@ from llm_magic.errors import UnsupportedError
 from llm_magic.events import Event
 from llm_magic.messages import Image, Message
 from llm_magic.request import Request
-from llm_magic.wire.documents import ChoicesReader, check, merge, parameter_fields, read_logprobs
+from llm_magic.wire.chat import ChatReader
+from llm_magic.wire.documents import merge, options
 
 PATH = "/completions"
 _LABELS = {"user": "User", "assistant": "Assistant"}
@@ -22,15 +23,10 @@ _LABELS = {"user": "User", "assistant": "Assistant"}
 
 def body(request: Request, capabilities: Capabilities) -> dict[str, Any]:
     """Return the JSON body of `request`; raises UnsupportedError for what the API has not."""
-    check(request, capabilities, "completions")
+    chosen = options(request, capabilities, "completions")
     if request.tools:
         raise UnsupportedError("The Completions API knows no tools.", "Leave --tools out, or use --api chat.")
-    fields: dict[str, Any] = {"model": request.model, "prompt": prompt(request.messages)}
-    if request.stream:
-        fields["stream"] = True
-        if capabilities.stream_usage:
-            fields["stream_options"] = {"include_usage": True}
-    fields |= parameter_fields(request, capabilities, "completions")
+    fields = {"model": request.model, "prompt": prompt(request.messages), **chosen}
     return merge(fields, request.structure, request.parameters.extra)
 
 
@@ -56,19 +52,18 @@ def prompt(messages: tuple[Message, ...]) -> str:
     return "\n\n".join([*turns, "Assistant:"])
 
 
-class CompletionsReader(ChoicesReader):
-    """Documents of one answer in, events out; a stream's chunk and a whole completion are read alike."""
+class CompletionsReader(ChatReader):
+    """Documents of one answer in, events out: choices as of the Chat Completions API, each with its text."""
 
     def read_part(self, choice: dict[str, Any], index: int, out: list[Event]) -> None:
-        """Add the events of a piece of text."""
-        self.read_reasoning(choice, index, out)
-        text = choice.get("text")
-        if text and isinstance(text, str):
-            self.add_text(text, index, out)
+        """Add the events of a piece of text, which is read as a delta of the Chat Completions API."""
         logprobs = choice.get("logprobs")
-        if isinstance(logprobs, dict):
-            # llama.cpp sends the shape of the Chat Completions API here, too
-            read_logprobs(logprobs if "content" in logprobs else {"content": _rows(logprobs)}, index, out)
+        if isinstance(logprobs, dict) and "content" not in logprobs:  # llama.cpp sends chat's shape here, too
+            logprobs = {"content": _rows(logprobs)}
+        reasoning = choice.get("reasoning_content") or choice.get("reasoning")
+        text = choice.get("text")
+        delta = {"reasoning": reasoning, "content": text if isinstance(text, str) else None}
+        super().read_part({"delta": delta, "logprobs": logprobs}, index, out)
 
 
 def _rows(logprobs: Mapping[str, Any]) -> list[dict[str, Any]]:

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from llm_magic.errors import Origin
-from llm_magic.events import Attempt, Event, Usage, UsageReport
+from llm_magic.events import Attempt, Usage
 from llm_magic.wire.attempts import HttpRequest, fetch
 from llm_magic.wire.documents import ErrorDocument, error_in, read_usage
 from llm_magic.wire.errors import translate
@@ -43,26 +43,9 @@ async def embed(
 ) -> Embedded:
     """Return the embeddings of `inputs`, in one request.
 
-    Parameters
-    ----------
-    client, origin
-        As for `Call`.
-    model
-        The model's name at the endpoint.
-    inputs
-        Texts; not empty.
-    extra
-        Further fields of the body, such as `dimensions`.
-    headers
-        Further headers of this request.
-    timeout
-        Seconds; None takes the client's.
-    max_retries
-        Further attempts after a failure; None takes the client's.
-    announce
-        Called with each HTTP request when it has ended, failed ones included.
-    secrets
-        What errors must not show, besides the client's own.
+    `inputs` are texts, at least one; `extra` are further fields of the body, such as `dimensions`;
+    `announce` is called with each HTTP request when it has ended, failed ones included; `secrets`
+    are what errors must not show, besides the client's own. The others are as of `Call`.
 
     Raises
     ------
@@ -89,26 +72,17 @@ async def embed(
 
 
 def _read(document: Any, expected: int) -> Embedded:
-    if not isinstance(document, dict):
-        raise ErrorDocument(document, malformed=True)
-    rows = document.get("data")
+    rows = document.get("data") if isinstance(document, dict) else None
     if not isinstance(rows, list):
-        raise ErrorDocument(document, malformed=not error_in(document))
+        raise ErrorDocument(document, malformed=not (isinstance(document, dict) and error_in(document)))
     if len(rows) != expected or not all(isinstance(row, dict) for row in rows):
         raise ErrorDocument(f"{len(rows)} vectors for {expected} inputs", malformed=True)
-    ordered = sorted(enumerate(rows), key=lambda pair: _position(pair[1], pair[0]))
-    found: list[Event] = []
-    read_usage(document.get("usage"), found)
-    usage = next((event.usage for event in found if isinstance(event, UsageReport)), None)
+    places = [row["index"] if isinstance(row.get("index"), int) else place for place, row in enumerate(rows)]
+    ordered = [row for _, row in sorted(zip(places, rows, strict=True), key=lambda pair: pair[0])]
+    usage = next((report.usage for report in read_usage(document.get("usage"))), None)
     model = document.get("model")
-    return Embedded(
-        [_vector(row.get("embedding")) for _, row in ordered], usage, model if isinstance(model, str) else ""
-    )
-
-
-def _position(row: dict[str, Any], position: int) -> int:
-    index = row.get("index")
-    return index if isinstance(index, int) else position
+    vectors = [_vector(row.get("embedding")) for row in ordered]
+    return Embedded(vectors, usage, model if isinstance(model, str) else "")
 
 
 def _vector(value: Any) -> list[float]:

@@ -50,8 +50,14 @@ def read_error_body(document: object) -> ErrorBody:
     >>> read_error_body({"detail": "Not Found"}).message
     'Not Found'
     """
-    if isinstance(document, str | bytes):
-        return _read_text(document if isinstance(document, str) else document.decode("utf-8", "replace"))
+    if isinstance(document, bytes):
+        document = document.decode("utf-8", "replace")
+    if isinstance(document, str):
+        if not document.lstrip().startswith("<"):
+            return ErrorBody(one_line(document))
+        title = _TITLE.search(document)
+        titled = f" titled “{one_line(html.unescape(title[1]), 80)}”" if title else ""
+        return ErrorBody(f"an HTML page{titled}", page=True)
     if isinstance(document, list) and document and isinstance(document[0], dict):
         return read_error_body(document[0])
     if not isinstance(document, dict):
@@ -91,15 +97,6 @@ def _validation(item: object) -> str:
     location = ".".join(str(step) for step in item.get("loc") or () if step != "body")
     said = str(item.get("msg") or item.get("message") or "")
     return f"'{location}': {said}" if location else said
-
-
-def _read_text(text: str) -> ErrorBody:
-    start = text.lstrip()[:200].lower()
-    if start.startswith("<"):
-        title = _TITLE.search(text)
-        said = f"an HTML page titled “{one_line(html.unescape(title[1]), 80)}”" if title else "an HTML page"
-        return ErrorBody(said, page=True)
-    return ErrorBody(one_line(text))
 
 
 def _word(value: object) -> str:

@@ -66,17 +66,15 @@ def _translated(error: BaseException, origin: Origin, known: tuple[str, ...], bo
         return illegal_header_error(origin)
     if "UnicodeEncodeError" in names:
         return _unencodable(next(link for link in chain if isinstance(link, UnicodeEncodeError)), origin)
-    if "TimeoutException" in names or "APITimeoutError" in names or "TimeoutError" in names:
-        return TimedOutError(
-            f"{origin} did not answer in time.", "Allow more with --timeout SECONDS, or ask again.", origin=origin
-        )
+    if names & {"TimeoutException", "APITimeoutError", "TimeoutError"}:
+        hint = "Allow more with --timeout SECONDS, or ask again."
+        return TimedOutError(f"{origin} did not answer in time.", hint, origin=origin)
     if names & {"TransportError", "APIConnectionError", "OSError"}:
         return _unconnected(chain, names, origin, known)
     said = hide(one_line(str(error)), known)
     if isinstance(error, TypeError | ValueError) and ("auth" in said.lower() or "credential" in said.lower()):
-        return ConfigurationError(
-            f"{origin} has no usable key: {said}", "Set the key that this provider is configured with."
-        )
+        hint = "Set the key that this provider is configured with."
+        return ConfigurationError(f"{origin} has no usable key: {said}", hint)
     if "OpenAIError" in names:
         return ConfigurationError(f"{origin}: {said}", "Check the provider's configuration with %llm_config.")
     return ProviderError(f"{origin}: {type(error).__name__}: {said}", "%tb shows where.", origin=origin)
@@ -160,9 +158,8 @@ def _unconnected(chain: list[BaseException], names: set[str], origin: Origin, kn
     said = hide(one_line(reason, 200), known)
     low = " ".join(str(link) for link in chain).lower()
     if "InvalidURL" in names or "UnsupportedProtocol" in names:
-        return ConfigurationError(
-            f"{origin}: the URL cannot be used: {said}", "Check base_url; it begins with http:// or https://."
-        )
+        hint = "Check base_url; it begins with http:// or https://."
+        return ConfigurationError(f"{origin}: the URL cannot be used: {said}", hint)
     if "ProxyError" in names:
         low = f"proxy {low}"
     what, hint = next((what, hint) for words, what, hint in _LOST if any(word in low for word in words))
@@ -172,24 +169,16 @@ def _unconnected(chain: list[BaseException], names: set[str], origin: Origin, kn
 def _document(error: ErrorDocument, origin: Origin, known: tuple[str, ...], body: Any) -> ProviderError:
     """Return the error for a document that came where an answer was expected, with status 200."""
     server_error = read_error_body(error.document)
-    if server_error.page:
-        return ProtocolError(
-            f"{origin} answered with {server_error.message}, not with the OpenAI protocol.",
-            "Check base_url: it usually ends in /v1.",
-            origin=origin,
-            body=error.document,
-        )
-    if error.malformed:
+    if server_error.page or error.malformed:
         said = hide(one_line(str(error.document), 120), known)
-        return ProtocolError(
-            f"{origin} sent what is no answer of this API: {said or 'nothing'}",
-            "Check base_url and --api; the server may speak another protocol.",
-            origin=origin,
-            body=error.document,
-        )
-    code = server_error.inner.get("code")
-    code = code if isinstance(code, int) else server_error.code
-    status = int(code) if str(code).isdigit() and HTTPStatus.BAD_REQUEST <= int(code) <= _LAST_STATUS else None
+        what = f"sent what is no answer of this API: {said or 'nothing'}"
+        hint = "Check base_url and --api; the server may speak another protocol."
+        if server_error.page:
+            what = f"answered with {server_error.message}, not with the OpenAI protocol."
+            hint = "Check base_url: it usually ends in /v1."
+        return ProtocolError(f"{origin} {what}", hint, origin=origin, body=error.document)
+    code = server_error.code
+    status = int(code) if code.isdigit() and HTTPStatus.BAD_REQUEST <= int(code) <= _LAST_STATUS else None
     return refused(error.document, status, origin, known=known, body=body)
 
 
@@ -241,13 +230,12 @@ def refused(
     server_error = read_error_body(document)
     said = hide(server_error.message, known)
     identity = request_id(headers)
-    told = f": {said}" if said else "."
     where = f"{origin} answered {status}" if status is not None else f"{origin} failed while answering"
-    tail = f" [request {identity}]" if identity else ""
     kind, what, hint = _classify(server_error, status, origin, headers, body)
+    message = one_line(what or (f"{where}: {said}" if said else f"{where}."), 600)
     return kind(
-        one_line(what or f"{where}{told}", 600) + tail,
-        hint,
+        f"{message} [request {identity}]" if identity else message,
+        hint or _HINTS[kind],
         origin=origin,
         status=status,
         request_id=identity,
@@ -255,105 +243,97 @@ def refused(
     )
 
 
-Verdict = tuple[type[ProviderError], str, str]
-"""The class, the message where it is not simply the server's, and the next step."""
+_HINTS: dict[type[ProviderError], str] = {
+    ContentFilteredError: "Rephrase the prompt; asking again with the same one does not help.",
+    ContextOverflowError: "Shorten the prompt, send fewer turns (--once, history_turns), "
+    "or ask for fewer --max-tokens.",
+    QuotaExceededError: "Waiting does not help: check the account's plan and limits.",
+    AuthenticationError: "Check the environment variable that holds this provider's key, with %llm_config.",
+    TimedOutError: "Ask again, or allow the server more time.",
+    ServerFailedError: "The fault is the server's: ask again, or look into its log.",
+}
+"""The next step after a refusal of each class that has but one."""
 
 
-def _classify(server_error: ErrorBody, status: int | None, origin: Origin, headers: Any, body: Any) -> Verdict:
-    """Return the verdict, by the server's words first and by the status last."""
+def _classify(
+    server_error: ErrorBody, status: int | None, origin: Origin, headers: Any, body: Any
+) -> tuple[type[ProviderError], str, str]:
+    """Return the class, the message where it is not the server's, and the hint where it is not that of `_HINTS`.
+
+    The server's words decide first, and the status last.
+    """
     words = server_error.words
     low = f"{server_error.message} {server_error.code} {server_error.kind}".lower()
     if words & _FILTER or "responsibleai" in low:
         found = filter_words(server_error.inner)
         what = f"{origin} blocked the prompt with its content filter" + (f": {found}." if found else ".")
-        return ContentFilteredError, what, "Rephrase the prompt; asking again with the same one does not help."
+        return ContentFilteredError, what, ""
     if words & _OVERFLOW or (status in (400, 413, 422, 500, None) and _says_overflow(server_error)):
-        return (
-            ContextOverflowError,
-            _overflow(server_error, origin),
-            "Shorten the prompt, send fewer turns (--once, history_turns), or ask for fewer --max-tokens.",
-        )
+        return ContextOverflowError, _overflow(server_error, origin), ""
     if words & _QUOTA or "exceeded your current quota" in low or "budget has been exceeded" in low:
-        return QuotaExceededError, "", "Waiting does not help: check the account's plan and limits."
+        return QuotaExceededError, "", ""
     if status in (401, 403) or (status == HTTPStatus.BAD_REQUEST and _BAD_KEY_WORDS.search(low)):
         said = server_error.message  # the proxy LiteLLM's “no connected db” means the key
         what = f"{origin} refused the key ({status}: {said})" if said.lower().startswith("no connected db") else ""
-        return (
-            AuthenticationError,
-            what,
-            "Check the environment variable that holds this provider's key, with %llm_config.",
-        )
-    if (
-        status == HTTPStatus.NOT_FOUND
-        or words & {"model_not_found", "deploymentnotfound"}
-        or _UNKNOWN_MODEL.search(low)
-    ):
-        return _not_found(server_error, low, origin)
+        return AuthenticationError, what, ""
+    unknown = bool(_UNKNOWN_MODEL.search(low))
+    if status == HTTPStatus.NOT_FOUND or words & {"model_not_found", "deploymentnotfound"} or unknown:
+        what, hint = "", f"%llm_models {origin.provider} lists the models that it has."
+        if "deployment" in low and origin.model:
+            hint = f"No deployment of this name: check `deployments` and --model {origin.model}."
+        elif not unknown and "model_not_found" not in words and server_error.param != "model":
+            said = "an HTML page" if server_error.page else "“not found”"
+            what = f"{origin} answered 404, {said}: this API is not at that URL."
+            hint = "Check base_url: it usually ends in /v1. --api chooses another API."
+        return EndpointNotFoundError, what, hint
     if status == HTTPStatus.TOO_MANY_REQUESTS or "rate_limit_exceeded" in words:
         wait = retry_after(headers)
         pause = f"Wait {wait:.0f} s" if wait else "Wait a little"
         return RateLimitedError, "", f"{pause}, or send less at once; --retries sets how often it is tried again."
     if status in (408, 504):
-        return TimedOutError, "", "Ask again, or allow the server more time."
+        return TimedOutError, "", ""
     if status in (405, 501):
-        return (
-            EndpointNotFoundError,
-            "",
-            "This server does not offer this API: check base_url, or choose another with --api.",
-        )
+        hint = "This server does not offer this API: check base_url, or choose another with --api."
+        return EndpointNotFoundError, "", hint
     if "image input is not supported" in low or "mmproj" in low or "is not a multimodal model" in low:
         return RequestRefusedError, "", "This model does not take images: leave --image out or choose another --model."
     if status is not None and status < HTTPStatus.INTERNAL_SERVER_ERROR:
         return RequestRefusedError, "", refused_option(server_error, body)
-    return ServerFailedError, "", "The fault is the server's: ask again, or look into its log."
-
-
-def _not_found(server_error: ErrorBody, low: str, origin: Origin) -> Verdict:
-    if "deployment" in low and origin.model:
-        return EndpointNotFoundError, "", f"No deployment of this name: check `deployments` and --model {origin.model}."
-    if _UNKNOWN_MODEL.search(low) or "model_not_found" in server_error.words or server_error.param == "model":
-        return EndpointNotFoundError, "", f"%llm_models {origin.provider} lists the models that it has."
-    said = "an HTML page" if server_error.page else "“not found”"
-    return (
-        EndpointNotFoundError,
-        f"{origin} answered 404, {said}: this API is not at that URL.",
-        "Check base_url: it usually ends in /v1. --api chooses another API.",
-    )
+    return ServerFailedError, "", ""
 
 
 def _says_overflow(server_error: ErrorBody) -> bool:
     """Return whether the message speaks of too long a prompt, and not of too large a --max-tokens alone."""
-    if not _OVERFLOW_WORDS.search(server_error.message):
-        return False
     low = server_error.message.lower()
-    return not server_error.param.startswith("max_") or any(word in low for word in ("prompt", "input", "messages"))
+    about_prompt = not server_error.param.startswith("max_") or any(
+        word in low for word in ("prompt", "input", "messages")
+    )
+    return bool(_OVERFLOW_WORDS.search(low)) and about_prompt
 
 
 def _overflow(server_error: ErrorBody, origin: Origin) -> str:
     """Return the message with both numbers, wherever the server hides them."""
-    prompt = server_error.inner.get("n_prompt_tokens")
-    context = server_error.inner.get("n_ctx")
-    prompt = prompt if isinstance(prompt, int) else _first(_PROMPT_TOKENS, server_error.message)
-    context = context if isinstance(context, int) else _first(_CONTEXT_TOKENS, server_error.message)
-    if prompt and context and prompt > context:
-        least = "at least " if "at least" in server_error.message else ""
+    inner, said = server_error.inner, server_error.message
+    prompt, context = inner.get("n_prompt_tokens"), inner.get("n_ctx")
+    prompt = prompt if isinstance(prompt, int) else _first(_PROMPT_TOKENS, said)
+    context = context if isinstance(context, int) else _first(_CONTEXT_TOKENS, said)
+    if not prompt or not context:
+        return f"The prompt is too long for the context of {origin}: {said}"
+    if prompt > context:
+        least = "at least " if "at least" in said else ""
         return f"The prompt has {least}{prompt:,} tokens, and the context of {origin} holds {context:,}."
-    if prompt and context:
-        return (
-            f"The prompt's {prompt:,} tokens and the answer asked for do not fit into the {context:,} tokens of "
-            f"the context of {origin}."
-        )
-    return f"The prompt is too long for the context of {origin}: {server_error.message}"
+    return (
+        f"The prompt's {prompt:,} tokens and the answer asked for do not fit into the {context:,} tokens of "
+        f"the context of {origin}."
+    )
 
 
 def _first(patterns: tuple[re.Pattern[str], ...], text: str) -> int | None:
-    for pattern in patterns:
-        found = pattern.search(text)
-        if found:
-            return int(found[1].replace(",", ""))
-    return None
+    found = (pattern.search(text) for pattern in patterns)
+    return next((int(each[1].replace(",", "")) for each in found if each), None)
 
 
+_RESULTS = ("innererror", "inner_error", "content_filter_result", "content_filter_results")
 _NAMES = {
     "self_harm": "self-harm",
     "jailbreak": "an attempt at jailbreaking",
@@ -369,23 +349,17 @@ def filter_words(details: Mapping[str, Any]) -> str:
     >>> filter_words({"violence": {"filtered": True, "severity": "medium"}, "hate": {"filtered": False}})
     'violence (severity medium)'
     """
-    results = _results(details)
+    inside: Any = details
+    while isinstance(inside, Mapping):
+        details = inside
+        inside = next((details[name] for name in _RESULTS if isinstance(details.get(name), Mapping)), None)
     words = []
-    for category, found in results.items():
-        if not isinstance(found, dict) or not found_by_filter({category: found}):
-            continue
-        name = _NAMES.get(category, category.replace("_", " "))
-        severity = found.get("severity")
-        words.append(f"{name} (severity {severity})" if severity else name)
+    for category, found in details.items():
+        if found_by_filter({category: found}):
+            name = _NAMES.get(category, category.replace("_", " "))
+            severity = found.get("severity")
+            words.append(f"{name} (severity {severity})" if severity else name)
     return ", ".join(words)
-
-
-def _results(details: Mapping[str, Any]) -> Mapping[str, Any]:
-    for field in ("innererror", "inner_error", "content_filter_result", "content_filter_results"):
-        inside = details.get(field)
-        if isinstance(inside, Mapping):
-            return _results(inside)
-    return details
 
 
 _OPTIONS = {

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
-from llm_magic.errors import Origin, ProtocolError
+from llm_magic.errors import LLMError, Origin, ProtocolError
 from llm_magic.wire.attempts import HttpRequest, fetch
 from llm_magic.wire.documents import ErrorDocument, error_in
 from llm_magic.wire.errors import translate
@@ -25,14 +25,7 @@ async def list_models(
 ) -> list[dict[str, Any]]:
     """Return the cards of `GET /models`, of all pages.
 
-    Parameters
-    ----------
-    client, origin
-        As for `Call`.
-    timeout
-        Seconds for each page; None takes the client's.
-    max_retries
-        Further attempts after a failure; None takes the client's.
+    `timeout`, in seconds, is that of each page; the parameters are as of `Call`.
 
     Raises
     ------
@@ -45,13 +38,14 @@ async def list_models(
     cards: list[dict[str, Any]] = []
     after: str | None = None
     for _ in range(_PAGES):
-        page = await _page(request if after is None else replace(request, params={"after": after}))
+        page = await fetch(request if after is None else replace(request, params={"after": after}))
+        if not isinstance(page, dict | list):
+            raise _no_list(page, request)
+        page = page if isinstance(page, dict) else {"data": page}
         data = page.get("data")
-        if data is None and isinstance(page.get("models"), list):
-            data = page["models"]
+        data = page.get("models") if data is None else data
         if not isinstance(data, list):
-            fault = ErrorDocument(page, malformed=not error_in(page))
-            raise translate(fault, origin, request.known_secrets)
+            raise translate(ErrorDocument(page, malformed=not error_in(page)), origin, request.known_secrets)
         new = [card if isinstance(card, dict) else {"id": str(card)} for card in data]
         cards.extend(new)
         last = page.get("last_id") or (new[-1].get("id") if new else None)
@@ -61,16 +55,11 @@ async def list_models(
     return cards
 
 
-async def _page(request: HttpRequest) -> dict[str, Any]:
-    page = await fetch(request)
-    if isinstance(page, dict):
-        return page
-    if isinstance(page, list):
-        return {"data": page}
+def _no_list(page: object, request: HttpRequest) -> LLMError:
     said = page if isinstance(page, str) else repr(page)
     if said.lstrip().startswith("<"):
-        raise translate(ErrorDocument(said), request.origin)
-    raise ProtocolError(
+        return translate(ErrorDocument(said), request.origin)
+    return ProtocolError(
         f"{request.origin} lists no models: it answered {said[:80]!r}.",
         "Check base_url: it usually ends in /v1.",
         origin=request.origin,

@@ -19,14 +19,10 @@ class Thinking:
     [ReasoningDelta(text='hm', index=0), TextDelta(text='Paris', index=0), TextDelta(text=' it is', index=0)]
     """
 
-    __slots__ = ("_after_close", "_held", "_index", "_inside", "_said", "settled")
-
     def __init__(self, index: int) -> None:
         self._index = index
         self._held = ""
-        self._inside = False
-        self._said = False
-        self._after_close = False
+        self._opened = self._closed = self._said = False
         self.settled = False
 
     def add(self, text: str, out: list[Event]) -> None:
@@ -34,56 +30,38 @@ class Thinking:
         if self.settled:
             out.append(TextDelta(text, self._index))
             return
-        self._held += text
-        if not self._inside and not self._after_close:
-            self._begin(out)
-        if self._inside:
-            self._reason(out)
-        if self._after_close:
-            self._answer(out)
+        held = self._held + text
+        if not self._opened:
+            start = held.lstrip()
+            self._opened = start.startswith(_OPEN)
+            self.settled = not _OPEN.startswith(start) and not self._opened
+            held = start[len(_OPEN) :] if self._opened else held
+        if self._opened and not self._closed:
+            held = self._reason(held, out)
+        if self._closed:
+            held = held.lstrip()
+            self.settled = bool(held)
+        if self.settled:
+            out.append(TextDelta(held, self._index))
+        self._held = "" if self.settled else held
 
-    def _begin(self, out: list[Event]) -> None:
-        start = self._held.lstrip()
-        if start.startswith(_OPEN):
-            self._inside = True
-            self._held = start[len(_OPEN) :]
-        elif not _OPEN.startswith(start):  # also while nothing but white space has come
-            self._settle(out)
-
-    def _reason(self, out: list[Event]) -> None:
-        thought, closed, rest = self._held.partition(_CLOSE)
-        if closed:
-            self._inside, self._after_close = False, True
-            self._held = rest
-        else:
-            keep = next((size for size in range(len(_CLOSE) - 1, 0, -1) if thought.endswith(_CLOSE[:size])), 0)
-            cut = len(thought) - keep
-            blank = len(thought[:cut]) - len(thought[:cut].rstrip())  # it may stand before the closing tag
-            thought, self._held = thought[: cut - blank], thought[cut - blank :]
-        thought = thought.rstrip() if closed else thought
-        if not self._said:
-            thought = thought.lstrip()
+    def _reason(self, held: str, out: list[Event]) -> str:
+        """Give out the reasoning; return what may belong to the closing tag, or stands after it."""
+        thought, closed, rest = held.partition(_CLOSE)
+        self._closed = bool(closed)
+        if not closed:
+            cut = next((size for size in range(len(_CLOSE) - 1, 0, -1) if held.endswith(_CLOSE[:size])), 0)
+            thought = held[: len(held) - cut]
+            rest = held[len(thought.rstrip()) :]  # white space may stand before the closing tag
+        thought = thought.rstrip() if self._said else thought.strip()
         if thought:
             self._said = True
             out.append(ReasoningDelta(thought, self._index))
-
-    def _answer(self, out: list[Event]) -> None:
-        self._held = self._held.lstrip()
-        if self._held:
-            self._settle(out)
-
-    def _settle(self, out: list[Event]) -> None:
-        self.settled = True
-        if self._held:
-            out.append(TextDelta(self._held, self._index))
-            self._held = ""
+        return rest
 
     def end(self, out: list[Event]) -> None:
         """Give out what was held back: the answer ended here."""
-        if self._inside:
-            self.settled = True
-            if self._held.strip():
-                out.append(ReasoningDelta(self._held, self._index))
-            self._held = ""
-        elif not self.settled:
-            self._settle(out)
+        inside = self._opened and not self._closed
+        if self._held.strip() if inside else self._held:
+            out.append((ReasoningDelta if inside else TextDelta)(self._held, self._index))
+        self._held, self.settled = "", True

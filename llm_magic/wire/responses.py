@@ -19,17 +19,15 @@ from llm_magic.events import (
     TextDelta,
     ToolCallDelta,
 )
-from llm_magic.messages import Message, Text
+from llm_magic.messages import Image, Message, Text
 from llm_magic.request import Request
 from llm_magic.wire.documents import (
     ErrorDocument,
-    check,
     count,
     error_in,
     image_url,
-    joined_text,
     merge,
-    parameter_fields,
+    options,
     read_filter,
     read_logprobs,
     read_usage,
@@ -37,21 +35,20 @@ from llm_magic.wire.documents import (
 from llm_magic.wire.reasoning import Thinking
 
 PATH = "/responses"
+_INCOMPLETE: dict[object, FinishReason] = {"max_output_tokens": "length", "content_filter": "content_filter"}
 
 
 def body(request: Request, capabilities: Capabilities) -> dict[str, Any]:
     """Return the JSON body of `request`; raises UnsupportedError for what the API has not."""
-    check(request, capabilities, "responses")
+    chosen = options(request, capabilities, "responses")
     instructions = "\n\n".join(message.text for message in request.messages if message.role == "system")
     fields: dict[str, Any] = {"model": request.model}
     if instructions:
         fields["instructions"] = instructions
     fields["input"] = [item for message in request.messages if message.role != "system" for item in _items(message)]
-    if request.stream:
-        fields["stream"] = True
     if capabilities.store is not None:
         fields["store"] = capabilities.store
-    fields |= parameter_fields(request, capabilities, "responses")
+    fields |= chosen
     if request.tools:
         fields["tools"] = [
             {
@@ -76,9 +73,8 @@ def _items(message: Message) -> list[dict[str, Any]]:
         return [{"type": "function_call_output", "call_id": message.tool_call_id, "output": message.text}]
     items: list[dict[str, Any]] = []
     if message.parts or not message.tool_calls:
-        text = joined_text(message.parts)
-        content: Any = text
-        if text is None:
+        content: Any = message.text
+        if any(isinstance(part, Image) for part in message.parts):
             content = [
                 {"type": "input_text", "text": part.text}
                 if isinstance(part, Text)
@@ -91,6 +87,11 @@ def _items(message: Message) -> list[dict[str, Any]]:
         for call in message.tool_calls
     )
     return items
+
+
+def _key(document: dict[str, Any]) -> object:
+    """Return what names the item that an event is about."""
+    return document.get("output_index", document.get("item_id"))
 
 
 class ResponsesReader:
@@ -121,7 +122,7 @@ class ResponsesReader:
             self.answered = True
             reader(self, document, out)
         elif document.get("object") == "response" or "output" in document:
-            self._response(document, out)
+            self._whole(document, out)
         elif not kind:
             raise ErrorDocument(document, malformed=not error_in(document))
 
@@ -157,46 +158,40 @@ class ResponsesReader:
         if item.get("type") == "function_call":
             self._call(document.get("output_index", item.get("id")), item, out)
 
-    def _call(self, key: object, item: dict[str, Any], out: list[Event]) -> None:
-        """Take a function call as an item: at its beginning, at its end, or both."""
-        arguments = item.get("arguments") or ""
-        if key not in self._positions:
-            position = self._positions[key] = len(self._positions)
-            identity = item.get("call_id") or item.get("id") or f"call_{position}"
-            out.append(ToolCallDelta(position, identity, item.get("name") or "", arguments))
-        elif arguments and self._positions[key] not in self._written:
-            position = self._positions[key]
-            out.append(ToolCallDelta(position, "", "", arguments))
-        else:
-            return
-        if arguments:
-            self._written.add(position)
+    def _arguments_done(self, document: dict[str, Any], out: list[Event]) -> None:
+        self._call(_key(document), {**document, "id": document.get("item_id")}, out)
 
     def _arguments(self, document: dict[str, Any], out: list[Event]) -> None:
-        key = document.get("output_index", document.get("item_id"))
-        if key not in self._positions:  # the item was never announced
-            self._call(key, {"id": document.get("item_id"), "name": document.get("name")}, out)
-        position = self._positions[key]
+        if _key(document) not in self._positions:  # the item was never announced
+            self._arguments_done({**document, "call_id": None, "arguments": ""}, out)
         if document.get("delta"):
+            position = self._positions[_key(document)]
             self._written.add(position)
             out.append(ToolCallDelta(position, "", "", document["delta"]))
 
-    def _arguments_done(self, document: dict[str, Any], out: list[Event]) -> None:
-        key = document.get("output_index", document.get("item_id"))
-        self._call(key, {**document, "id": document.get("item_id")}, out)
+    def _call(self, key: object, item: dict[str, Any], out: list[Event]) -> None:
+        """Take a function call as an item: at its beginning, at its end, or both."""
+        arguments = item.get("arguments") or ""
+        known = key in self._positions
+        position = self._positions.setdefault(key, len(self._positions))
+        if not known:
+            identity = item.get("call_id") or item.get("id") or f"call_{position}"
+            out.append(ToolCallDelta(position, identity, item.get("name") or "", arguments))
+        elif arguments and position not in self._written:
+            out.append(ToolCallDelta(position, "", "", arguments))
+        if arguments:
+            self._written.add(position)
 
     def _identify(self, document: dict[str, Any], out: list[Event]) -> None:
-        model = (document.get("response") or {}).get("model")
+        model = (document.get("response") or document).get("model")
         if model and model != self._model:
             self._model = model
             out.append(Identified(model))
 
-    def _ended(self, document: dict[str, Any], out: list[Event]) -> None:
-        self._response(document.get("response") or {}, out)
-
-    def _response(self, response: dict[str, Any], out: list[Event]) -> None:
+    def _whole(self, document: dict[str, Any], out: list[Event]) -> None:
         """Take the whole response: what no delta brought, the usage, and why it ended."""
-        self._identify({"response": response}, out)
+        self._identify(document, out)
+        response = document.get("response") or document
         if response.get("error") or response.get("status") == "failed":
             raise ErrorDocument(response)
         self.answered = True
@@ -204,7 +199,7 @@ class ResponsesReader:
             self._output(number, item, out)
         self._thinking.end(out)
         usage = response.get("usage")
-        read_usage(usage, out)
+        out.extend(read_usage(usage))
         for result in response.get("content_filters") or []:  # Azure
             read_filter(result.get("content_filter_results"), out)
         self.complete = True
@@ -213,7 +208,8 @@ class ResponsesReader:
     def _output(self, number: int, item: dict[str, Any], out: list[Event]) -> None:
         kind = item.get("type")
         if kind == "function_call":
-            self._call(number, item, out) if not self._named(item) else None
+            if item.get("id") not in self._positions:
+                self._call(number, item, out)
         elif kind == "reasoning" and self._summary is None:
             for part in [*(item.get("summary") or []), *(item.get("content") or [])]:
                 self._reasoning({"delta": part.get("text"), "output_index": (number, id(part))}, out)
@@ -225,15 +221,11 @@ class ResponsesReader:
                     self._thinking.add(part.get("text") or "", out)
                     read_logprobs({"content": part.get("logprobs")}, 0, out)
 
-    def _named(self, item: dict[str, Any]) -> bool:
-        return item.get("id") in self._positions
-
     def _reason(self, response: dict[str, Any], usage: dict[str, Any]) -> FinishReason:
         status = response.get("status")
         if status == "incomplete":
             why = (response.get("incomplete_details") or {}).get("reason")
-            reasons: dict[object, FinishReason] = {"max_output_tokens": "length", "content_filter": "content_filter"}
-            return reasons.get(why, "truncated")
+            return _INCOMPLETE.get(why, "truncated")
         if status in ("cancelled", "in_progress", "queued"):
             return "truncated"
         if self._cap and count(usage, "output_tokens") >= self._cap + ("incomplete_details" in response):
@@ -258,8 +250,8 @@ class ResponsesReader:
         "response.output_item.done": _item,
         "response.function_call_arguments.delta": _arguments,
         "response.function_call_arguments.done": _arguments_done,
-        "response.completed": _ended,
-        "response.incomplete": _ended,
-        "response.failed": _ended,
-        "response.cancelled": _ended,
+        "response.completed": _whole,
+        "response.incomplete": _whole,
+        "response.failed": _whole,
+        "response.cancelled": _whole,
     }

@@ -71,11 +71,9 @@ def masked_headers(headers: Mapping[str, str], known: Iterable[str] = ()) -> dic
     """Return the headers with secrets masked; the scheme of an authorization stays."""
     masked = {}
     for name, value in headers.items():
-        if is_secret(name):
-            scheme = _SCHEME.match(value)
-            masked[name] = f"{scheme[1]} {MASK}" if scheme else MASK
-        else:
-            masked[name] = hide(value, known)
+        scheme = _SCHEME.match(value)
+        mask = f"{scheme[1]} {MASK}" if scheme else MASK
+        masked[name] = mask if is_secret(name) else hide(value, known)
     return masked
 
 
@@ -125,41 +123,32 @@ def retry_after(headers: Any) -> float | None:
     Source: https://www.rfc-editor.org/rfc/rfc9110#field.retry-after, and `retry-after-ms` of OpenAI and Azure.
     """
     for name, unit in (("retry-after-ms", 1000.0), ("retry-after", 1.0)):
-        value = headers.get(name)
-        if value is None:
-            continue
-        try:
+        value = headers.get(name, "")
+        with suppress(ValueError):
             seconds = float(value) / unit
-        except ValueError:
-            date = email.utils.parsedate_tz(value)
-            if date is not None:
-                return max(0.0, email.utils.mktime_tz(date) - time.time())
+            if math.isfinite(seconds):
+                return seconds
             continue
-        if math.isfinite(seconds):
-            return seconds
+        date = email.utils.parsedate_tz(value)
+        if date is not None:
+            return max(0.0, email.utils.mktime_tz(date) - time.time())
     return None
 
 
-def illegal_header(name: str, value: object) -> OptionError | None:
-    """Return the error for a header that HTTP does not allow; None for one that it does.
+def check_headers(headers: Mapping[str, object]) -> None:
+    """Raise OptionError for the first header that HTTP does not allow.
 
     Source: https://www.rfc-editor.org/rfc/rfc9110#fields.names
     """
-    if not _NAME.fullmatch(name):
-        return OptionError(f"--header {name!r}: this is no name of a header.", "Letters, digits and hyphens make one.")
-    if not isinstance(value, str):
-        return None  # the SDK's mark for leaving a header out
-    if not value.isascii() or _CONTROL.search(value) or value != value.strip():
-        return OptionError(
-            f"--header {name}: its value holds a character that no header may carry.",
-            "Plain ASCII, no line breaks, no space at either end.",
-        )
-    return None
-
-
-def check_headers(headers: Mapping[str, str]) -> None:
-    """Raise OptionError for the first header that HTTP does not allow."""
     for name, value in headers.items():
-        error = illegal_header(name, value)
-        if error is not None:
-            raise error
+        if not _NAME.fullmatch(name):
+            raise OptionError(
+                f"--header {name!r}: this is no name of a header.", "Letters, digits and hyphens make one."
+            )
+        if not isinstance(value, str):
+            continue  # the SDK's mark for leaving a header out
+        if not value.isascii() or _CONTROL.search(value) or value != value.strip():
+            raise OptionError(
+                f"--header {name}: its value holds a character that no header may carry.",
+                "Plain ASCII, no line breaks, no space at either end.",
+            )

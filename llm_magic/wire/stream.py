@@ -9,13 +9,13 @@ Source: https://html.spec.whatwg.org/multipage/server-sent-events.html#event-str
 
 from __future__ import annotations
 
-from typing import Any, Protocol
+from typing import Any
 
 from llm_magic.capabilities import Api
 from llm_magic.events import Event
 from llm_magic.request import Request
 from llm_magic.wire import chat, completions, responses
-from llm_magic.wire.documents import ErrorDocument, parse
+from llm_magic.wire.documents import ErrorDocument, parse, parse_or_text
 
 _BOM = b"\xef\xbb\xbf"
 LIMIT = 1 << 28
@@ -110,23 +110,6 @@ def _event(block: bytes) -> ServerEvent | None:
 _PINGS = frozenset({b"ping", b"pong", b"keep-alive", b"keepalive", b"heartbeat"})
 
 
-class DocumentReader(Protocol):
-    """What each API offers: documents in, events out."""
-
-    answered: bool
-    """Whether anything of an answer has come."""
-
-    @property
-    def complete(self) -> bool:
-        """Whether every answer asked for has ended."""
-
-    def read(self, document: dict[str, Any], name: str, out: list[Event]) -> None:
-        """Add the events of `document`; raises ErrorDocument."""
-
-    def end(self, out: list[Event]) -> None:
-        """Add what was held back when the stream broke off."""
-
-
 READERS: dict[Api, Any] = {
     "chat": chat.ChatReader,
     "responses": responses.ResponsesReader,
@@ -146,7 +129,8 @@ class Answer:
     """
 
     def __init__(self, api: Api, request: Request) -> None:
-        self._reader: DocumentReader = READERS[api](request)
+        self.reader: chat.ChatReader | responses.ResponsesReader = READERS[api](request)
+        """Knows whether anything was `answered`, and whether every answer asked for is `complete`."""
         self._ends_itself = api == "responses"  # its last event is the end mark, others follow with [DONE]
         self._decoder: Decoder | None = None  # once it is known to be a stream
         self._is_document = False  # once that is known
@@ -155,16 +139,6 @@ class Answer:
         self.done = False
         self.alive = 0
         """Counts what has come whole: server-sent events, not comments, not bytes."""
-
-    @property
-    def complete(self) -> bool:
-        """Whether every answer asked for has ended."""
-        return self._reader.complete
-
-    @property
-    def answered(self) -> bool:
-        """Whether anything of an answer has come."""
-        return self._reader.answered
 
     def feed(self, data: bytes) -> list[Event]:
         """Return the events that `data` completes."""
@@ -177,7 +151,7 @@ class Answer:
         if self._held:
             data, self._held = b"".join(self._held), []
         try:
-            self._read_events(decoder.feed(data), out)
+            self._read(decoder.feed(data), out)
         except ErrorDocument as error:
             self.fault = error
         except EventTooLargeError:
@@ -191,73 +165,49 @@ class Answer:
             return out
         try:
             if self._decoder is not None and not self.done:
-                self._read_last(self._decoder.close(), out)
+                self._read(self._decoder.close(), out, cut=True)
             elif any(self._held):
-                self._read_document(b"".join(self._held), out)
+                data = b"".join(self._held).removeprefix(_BOM)
+                self._read([(b"", data)], out)
+                if not self.reader.answered:
+                    self.fault = ErrorDocument(parse_or_text(data), malformed=True)
         except ErrorDocument as error:
             self.fault = error
-        self._reader.end(out)
+        self.reader.end(out)
         return out
 
     def _sniff(self, data: bytes) -> Decoder | None:
         """Hold `data` back; return the decoder once the first byte that is not blank tells of a stream."""
         self._held.append(data)
         if not self._is_document:
-            head = b"".join(self._held)
-            start = head[len(_BOM) if head.startswith(_BOM) else 0 :].lstrip()[: len(_BOM)]
+            start = b"".join(self._held).removeprefix(_BOM).lstrip()[: len(_BOM)]
             if start and start not in (_BOM[:1], _BOM[:2]):
                 self._is_document = start[:1] in (b"{", b"[", b"<")
                 self._decoder = None if self._is_document else Decoder()
         return self._decoder
 
-    def _read_events(self, events: list[ServerEvent], out: list[Event]) -> None:
+    def _read(self, events: list[ServerEvent], out: list[Event], *, cut: bool = False) -> None:
+        """Read the events; `cut` ones, which no blank line ended, count only where they are whole."""
         self.alive += len(events)
         for name, data in events:
             try:
                 document = parse(data)
             except ValueError:
-                if self._is_end(name, data):
-                    return
-                continue
-            if document is not None:
-                self._read(document, name.decode("utf-8", "replace") if name else "", out)
-        if self._ends_itself and self._reader.complete:
-            self.done = True
-
-    def _read(self, document: Any, name: str, out: list[Event]) -> None:
-        if type(document) is not dict:
-            raise ErrorDocument(document, malformed=name != "error")
-        try:
-            self._reader.read(document, name, out)
-        except (AttributeError, TypeError, KeyError, IndexError):
-            raise ErrorDocument(document, malformed=True) from None
-
-    def _is_end(self, name: bytes, data: bytes) -> bool:
-        """Return whether what is no JSON ends the stream; pass over what does no harm."""
-        text = data.strip()
-        if text == b"[DONE]":
-            self.done = True
-        elif text and text.lower() not in _PINGS and name.lower() not in _PINGS:
-            raise ErrorDocument(text.decode("utf-8", "replace"), malformed=name != b"error")
-        return self.done
-
-    def _read_last(self, events: list[ServerEvent], out: list[Event]) -> None:
-        """Read the event that no blank line ended: whole JSON counts, a piece of it does not."""
-        for name, data in events:
-            try:
-                parse(data)
-            except ValueError:
-                if data.strip() == b"[DONE]":
+                text = data.strip()
+                if text == b"[DONE]":
                     self.done = True
+                    return
+                if text and not cut and text.lower() not in _PINGS and name.lower() not in _PINGS:
+                    said = text.decode("utf-8", "replace")
+                    raise ErrorDocument(said, malformed=name != b"error") from None
                 continue
-            self._read_events([(name, data)], out)
-
-    def _read_document(self, data: bytes, out: list[Event]) -> None:
-        try:
-            document = parse(data.removeprefix(b"\xef\xbb\xbf"))
-        except ValueError:
-            raise ErrorDocument(data.decode("utf-8", "replace"), malformed=True) from None
-        self.alive += 1
-        self._read(document, "", out)
-        if not self._reader.answered:
-            raise ErrorDocument(document, malformed=True)
+            if document is None:
+                continue
+            if type(document) is not dict:
+                raise ErrorDocument(document, malformed=name != b"error")
+            try:
+                self.reader.read(document, name.decode("utf-8", "replace") if name else "", out)
+            except (AttributeError, TypeError, KeyError, IndexError):
+                raise ErrorDocument(document, malformed=True) from None
+        if self._ends_itself and self.reader.complete:
+            self.done = True

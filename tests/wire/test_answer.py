@@ -183,7 +183,7 @@ def test_several_answers_at_once() -> None:
         asked=request(n=2),
     )  # fmt: skip
     assert got == [NAMED, TextDelta("a"), TextDelta("b", 1), Finished("stop", 1), Finished("length")]
-    assert answer.complete
+    assert answer.reader.complete
 
 
 def test_logprobs() -> None:
@@ -263,8 +263,8 @@ def test_cut_inside_json_keeps_what_came_and_has_no_end() -> None:
     got, answer = run(data)
     assert got == [NAMED, TextDelta("a")]
     assert answer.fault is None
-    assert answer.answered
-    assert not answer.complete
+    assert answer.reader.answered
+    assert not answer.reader.complete
 
 
 @pytest.mark.parametrize("end", [True, False])
@@ -272,7 +272,7 @@ def test_no_finish_reason(end: bool) -> None:
     got, answer = run(sent(chunk("a"), done=end))
     assert got == [NAMED, TextDelta("a")]
     assert answer.done is end
-    assert not answer.complete
+    assert not answer.reader.complete
 
 
 @pytest.mark.parametrize(
@@ -333,7 +333,7 @@ def test_a_document_is_read_as_one_whatever_was_asked_for(before: bytes) -> None
 def test_what_is_no_answer(data: bytes, malformed: bool | None) -> None:
     got, answer = run(data)
     assert got == []
-    assert not answer.answered or answer.fault is not None
+    assert not answer.reader.answered or answer.fault is not None
     assert (answer.fault.malformed if answer.fault else None) is malformed
 
 
@@ -519,7 +519,7 @@ def test_how_bytes_are_split_never_changes_the_events(stream: tuple[Api, bytes],
     split, second = run(data, api, cuts=cuts)
     assert split == whole
     assert (first.fault is None) == (second.fault is None)
-    assert first.answered == second.answered
+    assert first.reader.answered == second.reader.answered
 
 
 @settings(max_examples=300, deadline=None)

@@ -55,7 +55,7 @@ def test_what_is_sent_is_what_the_body_says() -> None:
             headers={"X-Mine": "1"},
             parameters=Parameters(temperature=0.0, max_tokens=7, extra={"top_k": None, "nested": {"a": [1, None]}}),
         )
-        body = asked.body()
+        body = asked.http_request().body
         asyncio.run(collect(asked))
     received = server.requests[0]
     assert received.json == body
@@ -613,7 +613,7 @@ def test_a_preview_sends_nothing_and_shows_no_secret() -> None:
             default_query={"sig": "secret-2", "a": "b"},
         )
         asked = call(made, headers={"X-Mine": "1"}, parameters=Parameters(seed=3))
-        return await preview(asked), asked.body()
+        return await preview(asked), asked.http_request().body
 
     with ScriptedServer(HELLO) as server:
         shown, body = asyncio.run(run(server))
