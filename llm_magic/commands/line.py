@@ -53,18 +53,9 @@ class Command:
         return any(word.text in {"-h", "--help"} and not word.quoted for word in words(self.text))
 
     def read(self, options: Sequence[Option] = (), *, most: int, usage: str, text: str | None = None) -> Line:
-        """Read the line.
+        """Read the line, or the part of it that is `text`, with `most` words at most besides the options.
 
-        Parameters
-        ----------
-        options
-            Those that the command takes.
-        most
-            Words that it takes at most, besides options.
-        usage
-            What to write behind the magic's name, for errors.
-        text
-            What to read instead of the whole line.
+        `usage` is what to write behind the magic's name, for errors.
 
         Raises
         ------

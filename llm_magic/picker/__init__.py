@@ -25,14 +25,7 @@ _CELL_ENDED = "post_run_cell"
 
 @magics_class
 class LLMPicker(Magics):
-    """The model picker.
-
-    Parameters
-    ----------
-    shell, session
-        Where it runs, and what it picks for.
-
-    """
+    """The model picker of a session."""
 
     def __init__(self, shell: InteractiveShell, session: Session) -> None:
         super().__init__(shell)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import Future
+from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
@@ -75,14 +76,7 @@ class Listing:
 
 
 class PickerBackend:
-    """Shows and changes the settings of one session, and tells panels when they have changed.
-
-    Parameters
-    ----------
-    session
-        The session.
-
-    """
+    """Shows and changes the settings of one session, and tells panels when they have changed."""
 
     def __init__(self, session: Session) -> None:
         self._session = session
@@ -117,10 +111,9 @@ class PickerBackend:
 
     def aliases(self) -> list[str]:
         """Return the names that stand for models."""
-        try:
+        with suppress(LLMError):  # a LiteLLM configuration that cannot be read; `in_force` says so
             return list(self._session.registry.all_aliases())
-        except LLMError:  # a LiteLLM configuration that cannot be read; `in_force` says so
-            return []
+        return []
 
     def in_force(self) -> InForce:
         """Return what cells without options ask for now; nothing is sent for it."""
@@ -205,9 +198,7 @@ class PickerBackend:
             settings.params = params
 
     def ask(self, prompt: str, view: TryIt) -> Callable[[], object]:
-        """Ask outside of any conversation and show the answer in `view`; the result stops it.
-
-        A thread of its own follows the answer.
+        """Ask outside of any conversation and show the answer in `view`, from a thread; the result stops it.
 
         Raises
         ------

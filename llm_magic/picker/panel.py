@@ -21,15 +21,9 @@ _LIST_ROWS = 8
 
 
 class Panel:
-    """A model picker, in `box`; each input has a label, and an empty parameter is unset.
+    """A model picker, in `box`, its list searched for `search` at first.
 
-    Parameters
-    ----------
-    backend
-        Everything that it shows and changes.
-    search
-        What the list is searched for at first.
-
+    Each input has a label, and an empty parameter is unset.
     """
 
     def __init__(self, backend: PickerBackend, search: str = "") -> None:

@@ -19,17 +19,9 @@ PAUSE = 0.12
 
 
 class TryIt:
-    """Shows one answer in two lines of the panel.
+    """Shows one answer in two lines of the panel: `say` paints the status, `paint` the answer, given HTML.
 
-    Parameters
-    ----------
-    say
-        Paints the status line, given HTML.
-    paint
-        Paints the answer, given HTML.
-    ended
-        Called once when all is over, whatever the end was.
-
+    `ended` is called once when all is over, whatever the end was.
     """
 
     def __init__(self, say: Callable[[str], None], paint: Callable[[str], None], ended: Callable[[], None]) -> None:
