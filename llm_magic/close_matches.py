@@ -5,8 +5,10 @@ from __future__ import annotations
 from collections.abc import Iterable
 
 
-def close_matches(name: str, known: Iterable[str], most: int = 3) -> list[str]:
+def close_matches(name: str, known: Iterable[str], most: int = 3, cutoff: float = 0.6) -> list[str]:
     """Return the known names that are close to `name`, the closest first, with or without their provider.
+
+    `cutoff` is the least likeness, from 0 to 1.
 
     >>> close_matches("temprature", ["temperature", "top_p"])
     ['temperature']
@@ -19,9 +21,9 @@ def close_matches(name: str, known: Iterable[str], most: int = 3) -> list[str]:
     import difflib
 
     names = sorted(set(known))
-    found = difflib.get_close_matches(name, names, most)
+    found = difflib.get_close_matches(name, names, most, cutoff)
     tails = {item.partition(":")[2] or item: item for item in names}
-    found += [tails[tail] for tail in difflib.get_close_matches(name.partition(":")[2] or name, tails, most)]
+    found += [tails[tail] for tail in difflib.get_close_matches(name.partition(":")[2] or name, tails, most, cutoff)]
     found += [item for item in names if item.lower() == name.lower()]
     return list(dict.fromkeys(found))[:most]
 

@@ -24,15 +24,16 @@ class LLMCommands(Magics):
         self.shell: InteractiveShell
         self.session = session
 
-    def _do(self, name: str, line: str, work: Callable[[Command], Any], *, cell: bool = False) -> Any:
+    def _do(self, name: str, line: str, work: Callable[[Command], Any], cell: str | None = None) -> Any:
         """Run a command, or print the help page that is its docstring."""
         from llm_magic.commands.line import Command
 
-        command = Command(("%%" if cell else "%") + name, line.strip(), self.session, self.shell)
-        if command.asks_for_help():
-            print(inspect.getdoc(getattr(self, name)))  # noqa: T201 - a page to read
-            return None
-        return work(command)
+        magic = f"%{name}" if cell is None else f"%%{name}"
+        command = Command(magic, line.strip(), self.session, self.shell, cell)
+        if not command.asks_for_help():
+            return work(command)
+        print(inspect.getdoc(getattr(self, name)))  # noqa: T201 - a page to read
+        return None
 
     @no_var_expand
     @line_magic
@@ -184,4 +185,4 @@ class LLMCommands(Magics):
         """
         from llm_magic.commands import embeddings
 
-        return self._do("llm_embed", line, lambda command: embeddings.run(command, cell), cell=cell is not None)
+        return self._do("llm_embed", line, embeddings.run, cell)

@@ -3,18 +3,19 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
 from datetime import datetime
 from typing import TYPE_CHECKING
 
-from llm_magic.commands.line import Command, Line, said
+from llm_magic.commands.line import Command, Subcommand
 from llm_magic.display import markup, table
+from llm_magic.display.footer import counted
 from llm_magic.display.markup import Bundle
 from llm_magic.errors import OptionError
 from llm_magic.options import Option
+from llm_magic.options.reader import Line
 
 if TYPE_CHECKING:
-    from llm_magic.conversation import Conversation, Conversations
+    from llm_magic.conversation import Conversation
     from llm_magic.messages import Message
 
 _DAY = 86_400.0
@@ -23,24 +24,17 @@ _SPEAKERS = {"user": "You", "assistant": "Model", "tool": "Tool", "system": "Sys
 
 def run(command: Command) -> None:
     """Carry out a sub-command."""
-    subject, rest = command.subject(_SUBJECTS)
-    work, least, most, usage, options = _SUBJECTS[subject or "list"]
-    usage = f"{subject} {usage}".strip()
-    line = command.read(options, most=most, usage=usage, text=rest)
-    if len(line.words) < least:
-        raise OptionError(f"{command.magic} {subject} needs {usage.split()[1]}.", f"{command.magic} {usage}.")
-    chats = command.session.conversations
-    command.show(work(command, chats, line))
+    command.run(_SUBCOMMANDS)
 
 
-def _find(command: Command, chats: Conversations, *words: str) -> Conversation:
+def _find(command: Command, *words: str) -> Conversation:
     """Return the conversation that the words name, without any the current one, which may have no turns yet."""
     current = command.session.settings.chat
-    return chats.find(*(words or (current,)), current)
+    return command.session.conversations.find(*(words or (current,)), current)
 
 
-def _list(command: Command, chats: Conversations, line: Line) -> Bundle:  # noqa: ARG001 - one signature for all
-    current = command.session.settings.chat
+def _list(command: Command, _line: Line) -> Bundle:
+    chats, current = command.session.conversations, command.session.settings.chat
     rows = [
         {
             "": "→" if chat.name == current else "",
@@ -56,11 +50,11 @@ def _list(command: Command, chats: Conversations, line: Line) -> Bundle:  # noqa
     return markup.joined([table.shown(rows), markup.quiet(kept)])
 
 
-def _show(command: Command, chats: Conversations, line: Line) -> Bundle:
-    chat = _find(command, chats, *line.words)
+def _show(command: Command, line: Line) -> Bundle | str:
+    chat = _find(command, *line.words)
     turns = chat.turns()
     if not turns:
-        return said(f"The conversation {chat.name} has no turns yet.")
+        return f"The conversation {chat.name} has no turns yet."
     bundles = []
     for number, turn in enumerate(turns, 1):
         facts = [f"{chat.name}, turn {number} of {len(turns)}", turn.model, _when(turn.when)]
@@ -69,58 +63,51 @@ def _show(command: Command, chats: Conversations, line: Line) -> Bundle:
     return markup.joined(bundles)
 
 
-def _reset(command: Command, chats: Conversations, line: Line) -> Bundle:
-    chat = _find(command, chats, *line.words)
-    count = chat.reset()
-    return said(f"{chat.name}: {_turns(count)} forgotten.")
+def _reset(command: Command, line: Line) -> str:
+    chat = _find(command, *line.words)
+    return f"{chat.name}: {counted(chat.reset(), 'turn')} forgotten."
 
 
-def _fork(command: Command, chats: Conversations, line: Line) -> Bundle:
-    new, source = line.words[0], _find(command, chats, *line.words[1:])
+def _fork(command: Command, line: Line) -> str:
+    new, source = line.words[0], _find(command, *line.words[1:])
     chat = source.fork(new)
-    return said(
-        f"{new} is a copy of {source.name} now ({_turns(len(chat))}). %llm_chat switch {new} goes on there, "
+    return (
+        f"{new} is a copy of {source.name} now ({counted(len(chat), 'turn')}). %llm_chat switch {new} goes on there, "
         f"and so does a cell with -c {new}."
     )
 
 
-def _switch(command: Command, chats: Conversations, line: Line) -> Bundle:
-    name = line.words[0]
-    new = bool(line.values.get("new"))
-    if new and name in chats.names(command.session.settings.chat):
+def _switch(command: Command, line: Line) -> str:
+    name, settings, chats = line.words[0], command.session.settings, command.session.conversations
+    new = line.values.get("new")
+    if new and name in chats.names(settings.chat):
         raise OptionError(f"There is a conversation {name!r} already.", f"%llm_chat switch {name} goes on there.")
-    chat = chats.get(name) if new else _find(command, chats, name)
-    command.session.settings.chat = chat.name
-    return said(f"Cells without -c belong to {chat.name} from now on ({_turns(len(chat))}).")
+    chat = chats.get(name) if new else _find(command, name)
+    settings.chat = chat.name
+    return f"Cells without -c belong to {chat.name} from now on ({counted(len(chat), 'turn')})."
 
 
-def _export(command: Command, chats: Conversations, line: Line) -> Bundle:
-    chat = _find(command, chats, *line.words[1:])
+def _export(command: Command, line: Line) -> str:
+    chat = _find(command, *line.words[1:])
     path = chat.export(line.words[0])
-    return said(f"{_turns(len(chat))} of {chat.name} written to {path}.")
+    return f"{counted(len(chat), 'turn')} of {chat.name} written to {path}."
 
 
-def _import(command: Command, chats: Conversations, line: Line) -> Bundle:  # noqa: ARG001 - one signature for all
-    chat = chats.load(*line.words)
-    return said(f"{_turns(len(chat))} read as {chat.name}. %llm_chat switch {chat.name} goes on there.")
+def _import(command: Command, line: Line) -> str:
+    chat = command.session.conversations.load(*line.words)
+    return f"{counted(len(chat), 'turn')} read as {chat.name}. %llm_chat switch {chat.name} goes on there."
 
 
 _NEW = Option("new", ("--new",), "", "start one that is empty")
-_Work = Callable[[Command, "Conversations", Line], Bundle]
-_SUBJECTS: dict[str, tuple[_Work, int, int, str, tuple[Option, ...]]] = {
-    "list": (_list, 0, 0, "", ()),
-    "show": (_show, 0, 1, "[NAME]", ()),
-    "reset": (_reset, 0, 1, "[NAME]", ()),
-    "fork": (_fork, 1, 2, "NEW [NAME]", ()),
-    "switch": (_switch, 1, 1, "NAME [--new]", (_NEW,)),
-    "export": (_export, 1, 2, "FILE [NAME]", ()),
-    "import": (_import, 1, 2, "FILE [NAME]", ()),
+_SUBCOMMANDS = {
+    "list": Subcommand(_list),
+    "show": Subcommand(_show, "[NAME]", most=1),
+    "reset": Subcommand(_reset, "[NAME]", most=1),
+    "fork": Subcommand(_fork, "NEW [NAME]", 1, 2),
+    "switch": Subcommand(_switch, "NAME [--new]", 1, 1, (_NEW,)),
+    "export": Subcommand(_export, "FILE [NAME]", 1, 2),
+    "import": Subcommand(_import, "FILE [NAME]", 1, 2),
 }
-"""By sub-command: its work, the fewest and the most words, how it is written, its options."""
-
-
-def _turns(count: int) -> str:
-    return f"{count:,} turn{'s' * (count != 1)}"
 
 
 def _when(seconds: float | None) -> str:

@@ -7,7 +7,7 @@ import shutil
 from collections.abc import Sequence
 
 from llm_magic.close_matches import did_you_mean
-from llm_magic.commands.line import Command, said
+from llm_magic.commands.line import Command
 from llm_magic.config.effective import Setting, set_value, settings_in_force
 from llm_magic.config.precedence import DEFAULT
 from llm_magic.display import markup, table
@@ -26,7 +26,7 @@ def run(command: Command) -> None:
     change = _CHANGE.fullmatch(command.text)
     if change is not None:
         changed = set_value(session.settings, session.registry, change[1], command.expanded(change[2].strip()))
-        command.show(said(f"{changed.name} = {changed.shown} ({changed.source})"))
+        command.show(f"{changed.name} = {changed.shown} ({changed.source})")
         return
     line = command.read(most=1, usage="[NAME[=VALUE]]")
     settings = settings_in_force(session.settings, session.registry)

@@ -23,13 +23,13 @@ class EmbeddingInterrupted(KeyboardInterrupt):
         return ["KeyboardInterrupt: the requests were stopped; run it again, and it goes on where it was."]
 
 
-def run(command: Command, cell: str | None) -> Any:
+def run(command: Command) -> Any:
     """Embed; return the vectors where no variable takes them."""
     values = dict(command.read(OPTIONS, most=0, usage="[options], and the texts on the lines below").values)
     kind, out, each = values.pop("embed_as", "list"), values.pop("out", None), values.pop("each", None)
     if kind == "ndarray":
         need_numpy()
-    texts = _texts(command, each, cell)
+    texts = _texts(command, each)
     model = values.pop("model", "")
     embedding = Embedding(command.session, texts, EmbeddingOptions.of(values, model))
     try:
@@ -44,9 +44,9 @@ def run(command: Command, cell: str | None) -> Any:
     return None
 
 
-def _texts(command: Command, each: str | None, cell: str | None) -> list[str]:
+def _texts(command: Command, each: str | None) -> list[str]:
     """Return the texts: of the expression, or the lines of the cell."""
-    lines = [line.strip() for line in (cell or "").splitlines() if line.strip()]
+    lines = [line.strip() for line in (command.cell or "").splitlines() if line.strip()]
     if each is None:
         if not lines:
             raise PromptError(

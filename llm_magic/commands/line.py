@@ -1,17 +1,17 @@
-"""The line of a command: words and options by a table; what the table does not hold is an error."""
+"""The line of a command: sub-commands, words and options by tables; what these lack is an error."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Coroutine, Iterable, Mapping, Sequence
+from collections.abc import Callable, Coroutine, Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
 
 from llm_magic.close_matches import did_you_mean
 from llm_magic.display import markup
 from llm_magic.display.markup import Bundle
 from llm_magic.errors import OptionError
-from llm_magic.options import Option, reader
-from llm_magic.options.reader import words
+from llm_magic.options import Option
+from llm_magic.options.reader import Line, read, words
 
 if TYPE_CHECKING:
     from IPython.core.interactiveshell import InteractiveShell
@@ -22,15 +22,19 @@ if TYPE_CHECKING:
 
 T = TypeVar("T")
 
-HELP = ("-h", "--help")
 
+class Subcommand(NamedTuple):
+    """A sub-command: its work, what is written behind it, and which words and options it takes.
 
-@dataclass(frozen=True, slots=True)
-class Line:
-    """What a line says: its words in order, and the values of its options by their names."""
+    `work` returns what is to be shown; `least` and `most` count words; `options` may depend on the
+    text that follows the sub-command.
+    """
 
-    words: tuple[str, ...]
-    values: Mapping[str, Any]
+    work: Callable[[Command, Line], Bundle | str]
+    usage: str = ""
+    least: int = 0
+    most: int = 0
+    options: Sequence[Option] | Callable[[Command, str], Sequence[Option]] = ()
 
 
 @dataclass(slots=True)
@@ -41,25 +45,17 @@ class Command:
     text: str
     session: Session
     shell: InteractiveShell
+    cell: str | None = None
     _progress: ProgressLine | None = None
 
     def asks_for_help(self) -> bool:
         """Tell whether the line asks for its help page."""
-        return any(word.text in HELP and not word.quoted for word in words(self.text))
+        return any(word.text in {"-h", "--help"} and not word.quoted for word in words(self.text))
 
     def read(self, options: Sequence[Option] = (), *, most: int, usage: str, text: str | None = None) -> Line:
-        """Read the line.
+        """Read the line, or the part of it that is `text`, with `most` words at most besides the options.
 
-        Parameters
-        ----------
-        options
-            Those that the command takes.
-        most
-            Words that it takes at most, besides options.
-        usage
-            What to write behind the magic's name, for errors.
-        text
-            What to read instead of the whole line.
+        `usage` is what to write behind the magic's name, for errors.
 
         Raises
         ------
@@ -67,7 +63,8 @@ class Command:
             An unknown option, a wrong value, one given twice, or a word too many.
 
         """
-        line = read(self.magic, self.text if text is None else text, options, self.expanded)
+        by_flag = {flag: option for option in options for flag in option.flags}
+        line = read(self.text if text is None else text, by_flag, self.magic, expand=self.expanded)
         if len(line.words) > most:
             what = f"{most or 'no'} word{'s' * (most != 1)} besides options"
             hint = f"{self.magic} {usage}".rstrip() + "."
@@ -82,24 +79,28 @@ class Command:
 
         return expand_option(text, self.shell.user_ns)
 
-    def subject(self, subjects: Iterable[str]) -> tuple[str, str]:
-        """Return the sub-command of the line and what follows it; empty where there is none.
+    def run(self, subcommands: Mapping[str, Subcommand]) -> None:
+        """Carry out the sub-command that the line begins with, `list` where it is empty.
 
         Raises
         ------
         OptionError
-            There is no such sub-command.
+            There is no such sub-command, or it needs a word that is missing; else as `read`.
 
         """
         first = next(words(self.text), None)
-        if first is None:
-            return "", ""
-        known = tuple(subjects)
-        if first.text not in known:
-            kind = "option" if first.text.startswith("-") else "command"
-            others = f"There are {', '.join(known)}; {self.magic} --help shows them all."
-            raise OptionError(f"{self.magic} has no {kind} {first.text}.", did_you_mean(first.text, known, others))
-        return first.text, self.text[first.end :]
+        name, rest = (first.text, self.text[first.end :]) if first else ("list", "")
+        if name not in subcommands:
+            kind = "option" if name.startswith("-") else "command"
+            others = f"There are {', '.join(subcommands)}; {self.magic} --help shows them all."
+            raise OptionError(f"{self.magic} has no {kind} {name}.", did_you_mean(name, subcommands, others))
+        work, usage, least, most, options = subcommands[name]
+        if callable(options):
+            options = options(self, rest)
+        line = self.read(options, most=most, usage=f"{name} {usage}".rstrip(), text=rest)
+        if len(line.words) < least:
+            raise OptionError(f"{self.magic} {name} needs {usage.split()[0]}.", f"{self.magic} {name} {usage}.")
+        self.show(work(self, line))
 
     def wait(self, work: Callable[[Emit[str]], Coroutine[Any, Any, T]], what: str) -> T:
         """Run `work` on the loop for its result; a line tells what it emits, or of the wait."""
@@ -123,29 +124,13 @@ class Command:
             raise
         return found[0]
 
-    def show(self, bundle: Bundle) -> None:
-        """Show what the command gives, in the place of what was said of the wait for it."""
+    def show(self, shown: Bundle | str) -> None:
+        """Show a sentence or an output, in the place of what was said of the wait for it."""
         from llm_magic.display.outputs import publish
 
+        if isinstance(shown, str):
+            shown = {"text/plain": shown, "text/html": markup.prewrapped(shown)}
         if self._progress is None:
-            publish(bundle)
+            publish(shown)
         else:
-            self._progress.end(bundle)
-
-
-def said(text: str) -> Bundle:
-    """Return what a command says in words."""
-    return {"text/plain": text, "text/html": markup.prewrapped(text)}
-
-
-def read(magic: str, text: str, options: Sequence[Option], expand: Callable[[str], str] = str) -> Line:
-    """Read a line by a table of options; `expand` is applied to each word that stands unquoted.
-
-    >>> from llm_magic.options import BY_FLAG
-    >>> read("%llm_x", "add eu -m a", [BY_FLAG["--model"]])
-    Line(words=('add', 'eu'), values={'model': 'a'})
-
-    """
-    by_flag = {flag: option for option in options for flag in option.flags}
-    values, found = reader.read(text, by_flag, magic, expand=expand)
-    return Line(tuple(found), values)
+            self._progress.end(shown)

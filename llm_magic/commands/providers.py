@@ -7,9 +7,8 @@ import json
 import os
 import re
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from contextlib import suppress
-from difflib import get_close_matches
 from importlib.util import find_spec
 from itertools import pairwise
 from pathlib import Path
@@ -17,15 +16,17 @@ from typing import TYPE_CHECKING, Any
 
 from traitlets import TraitError, TraitType, Unicode
 
-from llm_magic.commands.line import Command, said
+from llm_magic.close_matches import close_matches
+from llm_magic.commands.line import Command, Subcommand
 from llm_magic.commands.models import PATIENCE, why
 from llm_magic.config.precedence import sources_of
 from llm_magic.config.references import is_secret_header
 from llm_magic.display import markup, table
+from llm_magic.display.footer import counted
 from llm_magic.display.markup import Bundle
 from llm_magic.errors import AuthenticationError, ConfigurationError, LLMError, OptionError
 from llm_magic.options import Option
-from llm_magic.options.reader import words
+from llm_magic.options.reader import Line, words
 from llm_magic.providers import plugins
 from llm_magic.providers.credentials import SecretCallable
 
@@ -38,12 +39,10 @@ _SHOWN = 5  # names of models in the report of a test
 
 def run(command: Command) -> None:
     """Carry out a sub-command."""
-    subject, rest = command.subject(_SUBJECTS)
-    command.show(_SUBJECTS[subject or "list"](command, rest))
+    command.run(_SUBCOMMANDS)
 
 
-def _list(command: Command, rest: str) -> Bundle:
-    command.read(most=0, usage="list", text=rest)
+def _list(command: Command, _line: Line) -> Bundle:
     registry = command.session.registry
     rows, lines = [], []
     for name in registry.names():
@@ -57,30 +56,24 @@ def _list(command: Command, rest: str) -> Bundle:
     return markup.joined([table.shown(rows, widest=_WIDEST), *map(markup.quiet, lines)])
 
 
-def _add(command: Command, rest: str) -> Bundle:
-    line = command.read(_add_options(command, rest), most=1, usage=_USAGE, text=rest)
+def _add(command: Command, line: Line) -> str:
     values = dict(line.values)
-    registry = command.session.registry
     file = values.pop("litellm", None)
     if file is not None:
         if line.words or values:
-            raise OptionError("--litellm stands alone: the file names the providers.", _LITELLM)
+            raise OptionError(
+                "--litellm stands alone: the file names the providers.", "%llm_provider add --litellm config.yaml."
+            )
         return _add_litellm(command, file)
-    if not line.words:
-        raise OptionError(f"{command.magic} add needs a NAME.", f"{command.magic} {_USAGE}.")
-    name = line.words[0]
+    name = _name(command, line, "add", f"{command.magic} add {_USAGE}.")
     if re.search(r"[\s:/]", name):
         raise OptionError(f"{name!r} cannot be the name of a provider.", "Take letters, digits, - and _.")
     cls = values.pop("class", None) or _class_of(name)
-    provider = registry.add(name, cls, **values)
-    return said(
+    provider = command.session.registry.add(name, cls, **values)
+    return (
         f"{name} is a provider of class {cls} now, at {_url(provider) or 'no URL yet'}. "
         f"Ask it with -m {name}:MODEL; %llm_provider test {name} tries it."
     )
-
-
-_USAGE = "add NAME --class C --base-url URL --api-key-env VAR"
-_LITELLM = "%llm_provider add --litellm config.yaml."
 
 
 def _class_of(name: str) -> str:
@@ -138,7 +131,7 @@ def _refuse_key(command: Command, flag: str, traits: Mapping[str, Any]) -> None:
         return
     env = f"{trait}_env"
     others = [name for name in traits if not name.endswith("_env")]
-    if env not in traits and get_close_matches(trait, others, cutoff=0.8):
+    if env not in traits and close_matches(trait, others, cutoff=0.8):
         return  # a slip of the pen; farther than that, `token` would be one for `tokenizer`
     instead = (env if env in traits else "api_key_env").replace("_", "-")
     raise OptionError(
@@ -147,7 +140,7 @@ def _refuse_key(command: Command, flag: str, traits: Mapping[str, Any]) -> None:
     )
 
 
-def _add_litellm(command: Command, file: str) -> Bundle:
+def _add_litellm(command: Command, file: str) -> str:
     """Take over a LiteLLM configuration; one that cannot be read leaves everything as it was."""
     registry = command.session.registry
     before, sources = registry.litellm_config, sources_of(registry)
@@ -167,24 +160,24 @@ def _add_litellm(command: Command, file: str) -> Bundle:
         problem = alias.get("problem") if isinstance(alias, Mapping) else None
         if isinstance(problem, LLMError):
             lines.append(f"{name} cannot be used: {problem.message}")
-    return markup.joined([said(line) for line in lines])
+    return "\n".join(lines)
 
 
-def _remove(command: Command, rest: str) -> Bundle:
-    name = _name(command, "remove", rest)
+def _remove(command: Command, line: Line) -> str:
+    name = _name(command, line, "remove")
     command.session.registry.remove(name)
-    return said(f"{name} is no provider of this session any more.")
+    return f"{name} is no provider of this session any more."
 
 
-def _test(command: Command, rest: str) -> Bundle:
+def _test(command: Command, line: Line) -> str:
     """Ask a provider for its models: address, key and answer are right, or an error says why."""
-    name = _name(command, "test", rest)
+    name = _name(command, line, "test")
     provider = command.session.registry.get(name)
     if provider.kind == "local":
         if find_spec("xllamacpp") is None:
             raise ConfigurationError(f"{name} needs xllamacpp.", 'pip install "llm_magic[local]"')
         model = provider.cached_models[0].id if provider.cached_models else ""
-        return said(f"{name} serves {model} inside this kernel, from the first cell on that asks it.")
+        return f"{name} serves {model} inside this kernel, from the first cell on that asks it."
     started = time.perf_counter()
     try:
         models = command.wait(lambda _: _listed(provider), f"asking {name}")
@@ -193,11 +186,9 @@ def _test(command: Command, rest: str) -> Bundle:
         raise
     seconds = time.perf_counter() - started
     shown = ", ".join(models[:_SHOWN]) + (", …" if len(models) > _SHOWN else "")
-    count = f"{len(models):,} model{'s' * (len(models) != 1)}"
-    key = _key(provider)
-    return said(
-        f"{name} answers: {_url(provider) or 'it'} lists {count} in {seconds:.2f} s{': ' if models else ''}{shown}. "
-        f"Key: {key or 'none'}. No model was asked."
+    return (
+        f"{name} answers: {_url(provider) or 'it'} lists {counted(len(models), 'model')} in {seconds:.2f} s"
+        f"{': ' if models else ''}{shown}. Key: {_key(provider) or 'none'}. No model was asked."
     )
 
 
@@ -209,20 +200,20 @@ async def _listed(provider: Provider) -> list[str]:
     return [card.id for card in await provider.ask_for_models(PATIENCE, 0)]
 
 
-_SUBJECTS: dict[str, Callable[[Command, str], Bundle]] = {
-    "list": _list,
-    "add": _add,
-    "remove": _remove,
-    "test": _test,
+_USAGE = "NAME --class C --base-url URL --api-key-env VAR"
+_SUBCOMMANDS = {
+    "list": Subcommand(_list),
+    "add": Subcommand(_add, _USAGE, most=1, options=_add_options),
+    "remove": Subcommand(_remove, "NAME", most=1),
+    "test": Subcommand(_test, "NAME", most=1),
 }
 
 
-def _name(command: Command, subject: str, rest: str) -> str:
-    line = command.read(most=1, usage=f"{subject} NAME", text=rest)
+def _name(command: Command, line: Line, subcommand: str, hint: str = "") -> str:
+    """Return the name on the line; where it lacks, the hint of the error are the names that there are."""
     if not line.words:
-        raise OptionError(
-            f"{command.magic} {subject} needs a NAME.", f"There are {', '.join(command.session.registry.names())}."
-        )
+        hint = hint or f"There are {', '.join(command.session.registry.names())}."
+        raise OptionError(f"{command.magic} {subcommand} needs a NAME.", hint)
     return line.words[0]
 
 

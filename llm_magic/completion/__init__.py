@@ -23,11 +23,7 @@ IDENTIFIER = "llm_magic"
 class Matcher:
     """Completes options, values and names; where it has an answer, other matchers rest.
 
-    Parameters
-    ----------
-    candidates
-        Returns what may be offered; called at the first completion, so that loading is quick.
-
+    `candidates` is called at the first completion, so that loading is quick.
     """
 
     matcher_api_version = 2

@@ -46,17 +46,9 @@ class Candidate(typing.NamedTuple):
 
 
 class Candidates:
-    """All that completion may offer.
+    """All that completion may offer, of a session and of the user's variables.
 
-    Parameters
-    ----------
-    session
-        Knows models, providers and conversations.
-    namespace
-        The user's variables.
-    hidden
-        Names in it that the user did not make (`In`, `exit`, …).
-
+    `hidden` are names among these that the user did not make (`In`, `exit`, …).
     """
 
     def __init__(self, session: Session, namespace: Mapping[str, Any], hidden: Iterable[str] = ()) -> None:
@@ -142,11 +134,7 @@ class Candidates:
         elif context.magic == "llm_config" and not action:
             cells = sorted(self._session.settings.traits(config=True))
             registry = sorted(self._session.registry.traits(config=True))
-            names = [
-                *(f"LLMMagics.{name}" for name in cells),
-                *cells,
-                *(f"ProviderRegistry.{name}" for name in registry),
-            ]
+            names = [f"LLMMagics.{name}" for name in cells] + cells + [f"ProviderRegistry.{name}" for name in registry]
             yield from (Candidate(name, "setting") for name in names)
 
     # Names of the notebook

@@ -8,12 +8,11 @@ from dataclasses import dataclass
 
 from llm_magic import embeddings, input_transformer
 from llm_magic.options import BY_FLAG, BY_NAME, Option
-from llm_magic.options.reader import words
+from llm_magic.options.reader import BRACKETS, words
 
 _FLAGS = {"llm_embed": {flag: option for option in (*embeddings.OPTIONS, BY_NAME["help"]) for flag in option.flags}}
 _LINE = re.compile(r"\s*(?:[^%=#]+=\s*)?%(?P<name>llm\w*)(?P<rest>(?:\s.*)?)$")
 _LOOP = re.compile(r"\{%-?\s*(?:for\s+(?P<names>[\w\s,]+?)\s+in|set\s+(?P<name>\w+))\b")
-_BRACKETS = {"(": ")", "[": "]", "{": "}"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -123,8 +122,8 @@ def _unfinished(text: str) -> bool:
 def _open_brackets(text: str) -> bool:
     expected: list[str] = []
     for character in text:
-        if character in _BRACKETS:
-            expected.append(_BRACKETS[character])
+        if character in BRACKETS:
+            expected.append(BRACKETS[character])
         elif expected and character == expected[-1]:
             expected.pop()
     return bool(expected)

@@ -81,10 +81,11 @@ def of_alias(defaults: Mapping[str, Any], alias: str) -> Options:
 
     """
     options = from_mapping(defaults, f"alias {alias!r}")
-    for name in options.values():
-        if name not in _REQUEST:
+    for key, value in defaults.items():
+        option = BY_NAME.get(key.replace("-", "_"))
+        if value is not None and option is not None and option.name not in _REQUEST:
             raise OptionError(
-                f"The alias {alias} sets {name}, which embeddings do not take.",
+                f"The alias {alias} sets {option.name}, which embeddings do not take.",
                 "Name the model itself, or make an alias for embeddings.",
             )
     return options

@@ -38,14 +38,7 @@ AT_ONCE = 4
 class Embedding:
     """Texts that are to be embedded, resolved: await `answer` for the vectors.
 
-    Parameters
-    ----------
-    session
-        Whose registry, settings and ledger are used.
-    texts
-        The texts; none gives no vectors, and nothing is sent.
-    options
-        How.
+    No texts give no vectors, and nothing is sent.
 
     Raises
     ------
@@ -123,10 +116,10 @@ class Embedding:
         self._price = provider.price(self._model)
         deployed = await _deployed(provider, self._model)
         unfinished = self._session.unfinished
-        keys = {number: self._key(number) for number in range(len(self._batches))}
-        self._found = {number: unfinished[key] for number, key in keys.items() if key in unfinished}
+        keys = [self._key(number) for number in range(len(self._batches))]
+        self._found = {number: unfinished[key] for number, key in enumerate(keys) if key in unfinished}
         self._kept = set(self._found)
-        numbers = iter([number for number in keys if number not in self._kept])
+        numbers = iter(sorted(set(range(len(keys))) - self._kept))
 
         async def work() -> None:
             for number in numbers:  # shared by the workers: each takes the next one

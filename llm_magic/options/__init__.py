@@ -1,10 +1,16 @@
-"""The options of a cell: the table of what there is, what one cell says, and how a line is read."""
+"""The options of a cell, each said once: parser, `--help` and completion follow these fields."""
+# ruff: noqa: RUF009 - `_option` makes a field
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import MISSING, dataclass, field, fields
+from typing import Any, get_args
+
+from llm_magic.errors import OptionError
+from llm_magic.options import option as take
 from llm_magic.options.option import Option, exclude_each_other
-from llm_magic.options.parameters import PARAMETERS, RequestParameters
-from llm_magic.options.table import BY_FLAG, BY_NAME, OPTIONS, AskOptions, Options, from_mapping
+from llm_magic.options.parameters import PARAMETERS, Api, RequestParameters
 
 __all__ = [
     "BY_FLAG",
@@ -18,3 +24,197 @@ __all__ = [
     "exclude_each_other",
     "from_mapping",
 ]
+
+
+def _option(
+    flags: str,
+    purpose: str,
+    metavar: str = "",
+    read: Callable[[str], Any] | None = None,
+    words: tuple[str, ...] = (),
+    **more: bool,
+) -> Any:
+    """Return the field of an option: a switch, or what `read`, else one of `words`, else any text."""
+    if metavar and read is None:
+        read = take.one_of(*words) if words else take.nonempty
+    said = {"flags": tuple(flags.split()), "help": purpose, "metavar": metavar, "read": read, "words": words, **more}
+    return field(default_factory=dict, metadata=said) if "pairs" in more else field(default=None, metadata=said)
+
+
+_GROUPS = {
+    "model": "Which model", "out": "The value", "parameters": "Request parameters", "system": "The prompt",
+    "tools": "Tools", "code": "How it runs and is shown",
+}  # fmt: skip
+"""Titles of the help page, by the field that each begins with."""
+
+
+@dataclass(slots=True)
+class Options:
+    """What the options of one cell say; None (or empty) where an option was not given."""
+
+    model: str | None = _option("-m --model", "an alias, provider:model, or a name that a route knows", "NAME")
+    base_url: str | None = _option("--base-url", "another URL for this call; no key travels along", "URL", take.url)
+    api: Api | None = _option("--api", "chat, responses or completions", "API", words=get_args(Api))
+    timeout: float | None = _option("--timeout", "seconds without a sign of life", "SECONDS", take.seconds)
+    retries: int | None = _option("--retries", "further attempts after a passing failure", "N", take.whole(0))
+    header: dict[str, str] = _option(
+        "--header",
+        "a header of this request (env:X reads a variable); repeatable",
+        "NAME=VALUE",
+        take.header,
+        pairs=True,
+    )
+    out: str | None = _option("-o --out", "variable to bind the value to", "NAME", take.variable)
+    output_type: Any = _option("--as", "type of the value: int, list[City], Literal['a', 'b'], …", "TYPE")
+    schema: Any = _option("--schema", "JSON Schema: a file, a dict, or 'name, age int'", "SCHEMA")
+    choices: tuple[str, ...] | None = _option("--choices", "exactly one of these", "A,B,C", take.words)
+    regex: str | None = _option("--regex", "text that matches this pattern as a whole", "PATTERN")
+    grammar: str | None = _option("--grammar", "text of this grammar: a file or a variable", "GRAMMAR")
+    retries_invalid: int | None = _option(
+        "--retries-invalid", "how often to ask again for a valid value", "N", take.whole(0)
+    )
+    parameters: RequestParameters = field(default_factory=RequestParameters)
+    param: dict[str, Any] = _option(
+        "-p --param", "any other field of the body, read as JSON; repeatable", "NAME=VALUE", take.parameter, pairs=True
+    )
+    system: str | None = _option("-s --system", "system prompt", "TEXT")
+    image: tuple[Any, ...] | None = _option(
+        "-i --image", "an image: path, URL or variable; repeatable", "IMAGE", repeats=True
+    )
+    raw: bool | None = _option("--raw", "send the body as it stands, no {{ }}")
+    chat: str | None = _option("-c --chat", "the conversation that the cell belongs to", "NAME")
+    once: bool | None = _option("--once", "neither send nor keep history")
+    tools: Any = _option("--tools", "Python functions that the model may call", "F,G", take.words)
+    tool_choice: str | None = _option(
+        "--tool-choice",
+        "auto, none, required, or the name of one",
+        "CHOICE",
+        take.nonempty,
+        ("auto", "none", "required"),
+    )
+    max_tool_rounds: int | None = _option("--max-tool-rounds", "rounds of calls at most", "N", take.whole(1))
+    confirm: bool | None = _option("--confirm", "ask before each call")
+    code: bool | None = _option("--code", "put the answer's code into the next cell")
+    background: bool | None = _option("-b --background", "return at once with a job; the answer goes on here")
+    no_stream: bool | None = _option("--no-stream", "show the answer when it is complete")
+    show: str | None = _option(
+        "--show", "markdown, text, code, json or none", "HOW", words=("markdown", "text", "code", "json", "none")
+    )
+    dry_run: bool | None = _option("--dry-run", "show the exact request, send nothing")
+    help: bool | None = _option("-h --help", "this page")
+
+    @classmethod
+    def of(cls, values: Mapping[str, Any]) -> Options:
+        """Return the options that have these values, by their names."""
+        given: Any = {name: values[name] for name in PARAMETERS if name in values}
+        return cls(parameters=given, **{name: value for name, value in values.items() if name not in PARAMETERS})
+
+    def over(self, defaults: Options) -> Options:
+        """Return these options, each one not given here taken from `defaults`; dicts add up."""
+        merged: dict[str, Any] = {}
+        for item in fields(self):
+            ours, theirs = getattr(self, item.name), getattr(defaults, item.name)
+            if item.default_factory is not MISSING:
+                merged[item.name] = {**theirs, **ours}
+            else:
+                merged[item.name] = theirs if ours is None else ours
+        return Options(**merged)
+
+
+class AskOptions(RequestParameters, total=False):
+    """The options of `%%llm` as keyword arguments of `LLM.ask`, which describes them."""
+
+    system: str
+    images: Sequence[Any]
+    output_type: Any
+    schema: Any
+    choices: Sequence[str]
+    regex: str
+    grammar: str
+    retries_invalid: int
+    param: dict[str, Any]
+    header: dict[str, str]
+    base_url: str
+    timeout: float
+    retries: int
+    api: Api
+    chat: str
+    tools: Sequence[Callable[..., Any]]
+    tool_choice: str
+    max_tool_rounds: int
+
+
+def _declared() -> Iterator[Option]:
+    group = ""
+    for item in fields(Options):
+        group = _GROUPS.get(item.name, group)
+        if item.name == "parameters":
+            yield from (parameter.option(group) for parameter in PARAMETERS.values())
+        else:
+            yield Option(item.name, group=group, **item.metadata)
+
+
+OPTIONS: tuple[Option, ...] = tuple(_declared())
+BY_FLAG: Mapping[str, Option] = {flag: option for option in OPTIONS for flag in option.flags}
+BY_NAME: Mapping[str, Option] = {option.name: option for option in OPTIONS} | {"as": BY_FLAG["--as"]}
+
+_OF_ONE_CELL = frozenset({"model", "base_url", "out", "dry_run", "help"})
+"""Options of which a default would change what a cell says."""
+_OBJECTS = frozenset({"output_type", "schema", "choices", "tools", "image"})
+"""Options whose configured value may be an object that is no text."""
+
+
+def from_mapping(values: Mapping[str, Any], source: str) -> Options:
+    """Return the options that a configured mapping stands for.
+
+    Parameters
+    ----------
+    values
+        Long names of options, with `-` or `_`, to values as text or of their own type; another name
+        is a field of the body.
+    source
+        What to name in an error: `LLMMagics.params`.
+
+    Raises
+    ------
+    OptionError
+        A value that the option does not take.
+
+    >>> from_mapping({"max-tokens": 5, "min_p": 0.1}, "LLMMagics.params").param
+    {'min_p': 0.1}
+
+    """
+    known: dict[str, Any] = {}
+    fields_of_body: dict[str, Any] = {}
+    for key, value in values.items():
+        option = BY_NAME.get(key.replace("-", "_"))
+        if option is None:
+            fields_of_body[key] = value
+        elif option.name in _OF_ONE_CELL:
+            raise OptionError(f"{source} cannot set {key!r}.", f"Say {option.flags[-1]} in the cell.")
+        elif value is not None:
+            known[option.name] = _configured(option, value, source)
+    return Options.of({**known, "param": {**known.get("param", {}), **fields_of_body}})
+
+
+def _configured(option: Option, value: Any, source: str) -> Any:
+    """Check one configured value as the line's text would be, keeping objects that are no text."""
+    if option.pairs:
+        if not isinstance(value, Mapping):
+            raise OptionError(f"{source}: {option.name} must be a dict, not {type(value).__name__}.")
+        return dict(value)
+    if option.read is None:
+        if not isinstance(value, bool):
+            raise OptionError(f"{source}: {option.name} must be True or False, not {value!r}.")
+        return value
+    if option.repeats:
+        items = value if isinstance(value, (list, tuple)) else (value,)
+        return tuple(_configured(option._replace(repeats=False), item, source) for item in items)
+    if isinstance(value, bool) or not isinstance(value, (str, int, float)):
+        if option.name in _OBJECTS:
+            return value
+        raise OptionError(f"{source}: {option.name} cannot be {value!r}.")
+    try:
+        return option.read(str(value))
+    except ValueError as error:
+        raise OptionError(f"{source}: {option.name} must be {error}, not {value!r}.") from None

@@ -11,9 +11,11 @@ import keyword
 import math
 import re
 from collections.abc import Callable, Mapping
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypeVar
 
 from llm_magic.errors import LLMError, OptionError
+
+Number = TypeVar("Number", int, float)
 
 
 class Option(NamedTuple):
@@ -47,36 +49,30 @@ def exclude_each_other(values: Mapping[str, object], error: type[LLMError] = Opt
     return given[0] if given else None
 
 
-def whole(least: int | None = None) -> Callable[[str], int]:
-    """Read a whole number, of at least `least`."""
-
-    def read(text: str) -> int:
-        try:
-            found = int(text)
-        except ValueError:
-            raise ValueError("a whole number") from None
-        if least is not None and found < least:
-            raise ValueError(f"a whole number of at least {least}")
-        return found
-
-    return read
-
-
-def number(least: float, most: float = math.inf) -> Callable[[str], float]:
+def number(
+    least: float,
+    most: float = math.inf,
+    kind: Callable[[str], Number] = float,  # type: ignore[assignment] # where nothing else is given
+    name: str = "a number",
+) -> Callable[[str], Number]:
     """Read a number from `least` to `most`."""
 
-    def read(text: str) -> float:
+    def read(text: str) -> Number:
         try:
-            found = float(text)
+            found = kind(text)
         except ValueError:
-            raise ValueError("a number") from None
-        if not least <= found <= most or math.isinf(found):
-            raise ValueError(
-                f"a number from {least:g} to {most:g}" if most < math.inf else f"a number of at least {least:g}"
-            )
+            raise ValueError(name) from None
+        if not least <= found <= most or abs(found) == math.inf:
+            bounds = f"from {least:g} to {most:g}" if most < math.inf else f"of at least {least:g}"
+            raise ValueError(f"{name} {bounds}")
         return found
 
     return read
+
+
+def whole(least: float = -math.inf) -> Callable[[str], int]:
+    """Read a whole number, of at least `least`."""
+    return number(least, kind=int, name="a whole number")
 
 
 def seconds(text: str) -> float:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any, NamedTuple
 
@@ -9,7 +10,10 @@ from llm_magic.close_matches import did_you_mean
 from llm_magic.errors import OptionError
 from llm_magic.options import BY_FLAG, OPTIONS, Option, Options
 
-_CLOSING = {"(": ")", "[": "]", "{": "}"}
+BRACKETS = {"(": ")", "[": "]", "{": "}"}
+_QUOTED = re.compile(r"""(?P<quote>['"])(?P<text>(?:\\(?P=quote)|(?!(?P=quote)).)*+)(?P=quote)""", re.DOTALL)
+_QUOTED_WORD = re.compile(rf"(?P<option>--(?:-*[^\W_])+-*=)?{_QUOTED.pattern}(?!\S)", re.DOTALL)
+_NO_SPACE = re.compile(r"\S")
 
 
 class Word(NamedTuple):
@@ -19,6 +23,13 @@ class Word(NamedTuple):
     quoted: bool
     start: int
     end: int
+
+
+class Line(NamedTuple):
+    """What a line says: its words that are no option, in order, and the values of its options by name."""
+
+    words: tuple[str, ...]
+    values: Mapping[str, Any]
 
 
 def words(line: str) -> Iterator[Word]:
@@ -33,83 +44,52 @@ def words(line: str) -> Iterator[Word]:
     ['--as', "Literal['a', 'b']", '-s', 'Be brief.']
 
     """
-    position = 0
-    while True:
-        while position < len(line) and line[position].isspace():
-            position += 1
-        if position == len(line):
-            return
-        start = position
-        prefix = _option_prefix(line, start)
-        opening = start + len(prefix)
-        end = _closing_quote(line, opening)
-        if end is not None and (end + 1 == len(line) or line[end + 1].isspace()):
-            quote = line[opening]
-            position = end + 1
-            yield Word(prefix + line[opening + 1 : end].replace("\\" + quote, quote), True, start, position)
+    end = 0
+    while beginning := _NO_SPACE.search(line, end):
+        start = beginning.start()
+        if found := _QUOTED_WORD.match(line, start):
+            quote, end = found["quote"], found.end()
+            yield Word((found["option"] or "") + found["text"].replace("\\" + quote, quote), True, start, end)
         else:
-            position = _bare_end(line, start)
-            yield Word(line[start:position], False, start, position)
-
-
-def _option_prefix(line: str, start: int) -> str:
-    """Return the `--option=` that the word at `start` begins with, or nothing."""
-    if not line.startswith("--", start):
-        return ""
-    head, equals, _ = line[start:].partition("=")
-    return head + equals if equals and head[2:].replace("-", "").isalnum() else ""
-
-
-def _closing_quote(line: str, opening: int) -> int | None:
-    """Return where the quote at `opening` closes; None where none opens or it never closes."""
-    if opening >= len(line) or line[opening] not in "'\"":
-        return None
-    position = opening + 1
-    while position < len(line):
-        if line[position] == "\\" and line[position + 1 : position + 2] == line[opening]:
-            position += 2
-        elif line[position] == line[opening]:
-            return position
-        else:
-            position += 1
-    return None
+            end = _bare_end(line, start)
+            yield Word(line[start:end], False, start, end)
 
 
 def _bare_end(line: str, start: int) -> int:
     """Return where the unquoted word at `start` ends."""
     position = start
-    open_brackets: list[str] = []
-    first_space: int | None = None
+    expected: list[str] = []  # the brackets that close those that are open
+    first_space = len(line)
     while position < len(line):
         character = line[position]
         if character.isspace():
-            if not open_brackets:
+            if not expected:
                 return position
-            first_space = first_space or position
-        elif character in _CLOSING:
-            open_brackets.append(_CLOSING[character])
-        elif open_brackets and character == open_brackets[-1]:
-            open_brackets.pop()
-        elif open_brackets and (end := _closing_quote(line, position)) is not None:
-            position = end
+            first_space = min(first_space, position)
+        elif character in BRACKETS:
+            expected.append(BRACKETS[character])
+        elif expected and character == expected[-1]:
+            expected.pop()
+        elif expected and (quoted := _QUOTED.match(line, position)):
+            position = quoted.end() - 1
         position += 1
-    return first_space if open_brackets and first_space is not None else position
+    return first_space if expected else position
 
 
 def read(
-    line: str,
+    text: str,
     options: Mapping[str, Option],
     magic: str,
     *,
     prompt: bool = False,
     expand: Callable[[str], str] = str,
     repeat_wrong: bool = False,
-) -> tuple[dict[str, Any], list[str]]:
-    """Read a line by a table of options: their values by name, and the words that are no option.
+) -> Line:
+    """Read a line by a table of options.
 
     Parameters
     ----------
-    line, magic
+    text, magic
         What stands behind the magic's name, and that name, for errors.
     options
         Those that it takes, by their flags.
@@ -129,62 +109,57 @@ def read(
 
     >>> from llm_magic.options import BY_FLAG
     >>> read("add eu -m a", BY_FLAG, "%llm_x")
-    ({'model': 'a'}, ['add', 'eu'])
+    Line(words=('add', 'eu'), values={'model': 'a'})
 
     """
     values: dict[str, Any] = {}
     found: list[str] = []
-    stream = words(line)
+    only_words = False
+    stream = words(text)
     for word in stream:
-        if word.text == "--":
-            found += [line[word.end :].lstrip()] if prompt else [_expanded(rest, expand) for rest in stream]
-            break
-        if (word.quoted and not word.text.startswith("--")) or not word.text.startswith("-") or word.text == "-":
+        if word.text == "--" and not only_words:
             if prompt:
-                return values, [line[word.start :]]
-            found.append(_expanded(word, expand))
+                return Line((text[word.end :].lstrip(),), values)
+            only_words = True
             continue
-        flag, equals, text = word.text.partition("=")
+        dashes = "--" if word.quoted else "-"
+        if only_words or word.text == "-" or not word.text.startswith(dashes):
+            if prompt:
+                return Line((text[word.start :],), values)
+            found.append(word.text if word.quoted else expand(word.text))
+            continue
+        flag, equals, said = word.text.partition("=")
         option = options.get(flag)
         if option is None:
             hint = did_you_mean(flag, options, f"{magic} --help lists the options.")
             raise OptionError(f"{magic} has no option {flag}.", hint)
+        name = option.name
         if option.read is None:
             if equals:
                 raise OptionError(f"{flag} takes no value.", f"Write {flag} alone.")
-            values[option.name] = True
+            values[name] = True
             continue
-        if equals:
-            text = text if word.quoted else expand(text)
-        else:
-            following = next(stream, None)
-            if following is None or (not following.quoted and following.text.partition("=")[0] in options):
-                hint = f"{option.help[:1].upper()}{option.help[1:]}."
-                raise OptionError(f"{flag} needs a value: {flag} {option.metavar}.", hint)
-            text = _expanded(following, expand)
+        holder = word if equals else next(stream, None)
+        if holder is None or (not equals and not holder.quoted and holder.text.partition("=")[0] in options):
+            hint = f"{option.help[:1].upper()}{option.help[1:]}."
+            raise OptionError(f"{flag} needs a value: {flag} {option.metavar}.", hint)
+        said = said if equals else holder.text
+        said = said if holder.quoted else expand(said)
         try:
-            _put(values, option, flag, option.read(text))
+            value = option.read(said)
         except ValueError as error:
-            wrong = f", not {text!r}" if repeat_wrong else ""
+            wrong = f", not {said!r}" if repeat_wrong else ""
             hint = f"{option.flags[-1]} {option.metavar}: {option.help}."
             raise OptionError(f"{flag} takes {error}{wrong}.", hint) from None
-    return values, found
-
-
-def _expanded(word: Word, expand: Callable[[str], str]) -> str:
-    return word.text if word.quoted else expand(word.text)
-
-
-def _put(values: dict[str, Any], option: Option, flag: str, value: Any) -> None:
-    """Put a value with the others."""
-    if option.pairs:
-        values.setdefault(option.name, {}).update([value])
-    elif option.repeats:
-        values[option.name] = (*values.get(option.name, ()), value)
-    elif option.name in values:
-        raise OptionError(f"{flag} is given twice.", "Keep one of them.")
-    else:
-        values[option.name] = value
+        if option.pairs:
+            values[name] = {**values.get(name, {}), value[0]: value[1]}
+        elif option.repeats:
+            values[name] = (*values.get(name, ()), value)
+        elif name in values:
+            raise OptionError(f"{flag} is given twice.", "Keep one of them.")
+        else:
+            values[name] = value
+    return Line(tuple(found), values)
 
 
 def parse(
@@ -200,7 +175,7 @@ def parse(
     ({'temperature': 0.0}, "What's up?")
 
     """
-    values, found = read(line, BY_FLAG, magic, prompt=True, expand=expand, repeat_wrong=True)
+    found, values = read(line, BY_FLAG, magic, prompt=True, expand=expand, repeat_wrong=True)
     rest = found[0] if found else ""
     if rest and not prompt:
         raise OptionError(

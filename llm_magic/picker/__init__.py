@@ -25,14 +25,7 @@ _CELL_ENDED = "post_run_cell"
 
 @magics_class
 class LLMPicker(Magics):
-    """The model picker.
-
-    Parameters
-    ----------
-    shell, session
-        Where it runs, and what it picks for.
-
-    """
+    """The model picker of a session."""
 
     def __init__(self, shell: InteractiveShell, session: Session) -> None:
         super().__init__(shell)
@@ -73,9 +66,8 @@ class LLMPicker(Magics):
             from llm_magic.picker import terminal
 
             search = " ".join(word for word in words if word != "--list")
-            listing = terminal.listing(self.session, search)
-            self._numbered = listing.names
-            print(listing.text)  # noqa: T201 - a page to read
+            page, self._numbered = terminal.listing(self.session, search)
+            print(page)  # noqa: T201 - a page to read
         else:
             self._open(" ".join(words))
 
@@ -88,21 +80,17 @@ class LLMPicker(Magics):
 
         if self._backend is None:
             self._backend = PickerBackend(self.session)
-            self.shell.events.register(_CELL_ENDED, self._cell_ended)
+            self.shell.events.register(_CELL_ENDED, self._backend.cell_ended)
         panel = Panel(self._backend, search)
         self._panels.append(panel)
         if len(self._panels) > _MOST_PANELS:
             self._panels.pop(0).end(_OLD)
         display(panel.bundle(), raw=True)
 
-    def _cell_ended(self, _result: object = None) -> None:
-        if self._backend is not None:
-            self._backend.cell_ended()
-
     def close(self) -> None:
         """Let go of the shell and the settings; panels that are still to be seen say so."""
         if self._backend is not None:
-            self.shell.events.unregister(_CELL_ENDED, self._cell_ended)
+            self.shell.events.unregister(_CELL_ENDED, self._backend.cell_ended)
             for panel in self._panels:
                 panel.end(_UNLOADED)
             self._backend.close()

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import Future
-from dataclasses import dataclass, field, replace
+from contextlib import suppress
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from llm_magic.config.effective import masked
@@ -30,7 +31,7 @@ _WATCHED = [*_SETTINGS, "model_params"]
 _WATCHED_IN_REGISTRY = ["providers", "aliases", "routes", "litellm_config"]
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class InForce:
     """What cells without options ask for now.
 
@@ -75,42 +76,29 @@ class Listing:
 
 
 class PickerBackend:
-    """Shows and changes the settings of one session, and tells panels when they have changed.
-
-    Parameters
-    ----------
-    session
-        The session.
-
-    """
+    """Shows and changes the settings of one session, and tells panels when they have changed."""
 
     def __init__(self, session: Session) -> None:
         self._session = session
-        self._watching: list[Callable[[], None]] = []
+        self.settings = session.settings
+        self.watchers: set[Callable[[], None]] = set()
+        """Called whenever something of what is shown may be different."""
         self._told = self.usage()
-        sources_of(session.settings)  # it watches, too, and has to know of a change before we show it
-        session.settings.observe(self._changed, _WATCHED)
+        sources_of(self.settings)  # it watches, too, and has to know of a change before we show it
+        self.settings.observe(self._changed, _WATCHED)
         session.registry.observe(self._changed, _WATCHED_IN_REGISTRY)
 
     def close(self) -> None:
         """Let go of the settings."""
-        self._session.settings.unobserve(self._changed, _WATCHED)
+        self.settings.unobserve(self._changed, _WATCHED)
         self._session.registry.unobserve(self._changed, _WATCHED_IN_REGISTRY)
-        self._watching.clear()
+        self.watchers.clear()
 
-    def watch(self, changed: Callable[[], None]) -> None:
-        """Call `changed` whenever something of what is shown may be different, until `forget`."""
-        self._watching.append(changed)
-
-    def forget(self, changed: Callable[[], None]) -> None:
-        """End `watch`."""
-        self._watching = [watcher for watcher in self._watching if watcher != changed]
-
-    def _changed(self, _change: Any = None) -> None:
-        for changed in list(self._watching):
+    def _changed(self, _change: object = None) -> None:
+        for changed in list(self.watchers):
             changed()
 
-    def cell_ended(self) -> None:
+    def cell_ended(self, _result: object = None) -> None:
         """Look whether a cell has used something."""
         usage = self.usage()
         if usage != self._told:
@@ -123,14 +111,13 @@ class PickerBackend:
 
     def aliases(self) -> list[str]:
         """Return the names that stand for models."""
-        try:
+        with suppress(LLMError):  # a LiteLLM configuration that cannot be read; `in_force` says so
             return list(self._session.registry.all_aliases())
-        except LLMError:  # a LiteLLM configuration that cannot be read; `in_force` says so
-            return []
+        return []
 
     def in_force(self) -> InForce:
         """Return what cells without options ask for now; nothing is sent for it."""
-        settings, registry = self._session.settings, self._session.registry
+        settings, registry = self.settings, self._session.registry
         force = InForce(
             source=sources_of(settings).of("model"),
             params={key.replace("-", "_"): value for key, value in settings.params.items()},
@@ -138,24 +125,23 @@ class PickerBackend:
             code=self._code(),
         )
         try:
-            force = replace(force, name=registry.default_model(settings.model))
+            force.name = registry.default_model(settings.model)
             choice = choose(Options(), settings, registry)[0]
-            force = replace(force, provider=choice.target.provider.name, model=choice.target.model)
-            own = from_mapping(settings.params, "LLMMagics.params")
+            force.provider, force.model = choice.target.provider.name, choice.target.model
+            own = from_mapping(settings.params, "LLMMagics.params").parameters
             values = {name: choice.options.parameters.get(name) for name in FIELDS}
-            over = {name: value for name, value in values.items() if value != own.parameters.get(name)}
-            return replace(force, overriding=over)
+            force.overriding = {name: value for name, value in values.items() if value != own.get(name)}
         except LLMError as error:
-            return replace(force, problem=str(error))
+            force.problem = str(error)
+        return force
 
     def _code(self) -> str:
         """Return the lines that set what differs from the defaults."""
-        settings = self._session.settings
-        sources = sources_of(settings)
+        sources = sources_of(self.settings)
         return "\n".join(
-            f"%config LLMMagics.{name} = {masked(getattr(settings, name))!r}"
+            f"%config LLMMagics.{name} = {masked(getattr(self.settings, name))!r}"
             for name in _SETTINGS
-            if getattr(settings, name) or sources.of(name) != DEFAULT
+            if getattr(self.settings, name) or sources.of(name) != DEFAULT
         )
 
     def list_models(self, provider: str, tell: Callable[[Listing], None], *, refresh: bool) -> None:
@@ -176,15 +162,17 @@ class PickerBackend:
             return
 
         def told(future: Future[Listed]) -> None:
-            if not future.cancelled():
-                tell(_listing(provider, url, future))
+            if future.cancelled():
+                return
+            answer: Sequence[ModelCard] | BaseException | None = future.exception()
+            answer = future.result()[provider] if answer is None else answer
+            if isinstance(answer, BaseException):  # there is no cell to fail: the panel says it
+                tell(Listing(provider, url, problem=str(answer)))
+            else:
+                tell(Listing(provider, url, tuple(answer)))
 
         asking = self._session.registry.list_models([provider], patience=PATIENCE, refresh=refresh)
         self._session.loop.submit(asking).add_done_callback(told)
-
-    def choose(self, model: str) -> None:
-        """Make a model the one of all cells that name none."""
-        self._session.settings.model = model
 
     def set_parameter(self, name: str, text: str) -> None:
         """Set a request parameter of all cells, or unset it with an empty text.
@@ -203,20 +191,14 @@ class PickerBackend:
 
     def set_parameters(self, values: Mapping[str, Any]) -> None:
         """Set request parameters of all cells; None unsets one."""
-        settings = self._session.settings
+        settings = self.settings
         kept = {key: value for key, value in settings.params.items() if key.replace("-", "_") not in values}
         params = kept | {name: value for name, value in values.items() if value is not None}
         if params != settings.params:
             settings.params = params
 
-    def set_system(self, text: str) -> None:
-        """Set the system prompt of all cells."""
-        self._session.settings.system = text
-
     def ask(self, prompt: str, view: TryIt) -> Callable[[], object]:
-        """Ask outside of any conversation and show the answer in `view`; the result stops it.
-
-        A thread of its own follows the answer.
+        """Ask outside of any conversation and show the answer in `view`, from a thread; the result stops it.
 
         Raises
         ------
@@ -224,34 +206,21 @@ class PickerBackend:
             Nothing can be sent.
 
         """
-        session = self._session
         cell = Cell(prompt, Options(once=True), template=False)
-        return session.ask_in_background(cell, view, lambda _: None, view.error).cancel
+        return self._session.ask_in_background(cell, view, lambda _: None, view.error).cancel
 
     def usage(self) -> str:
         """Return one line on what has been used so far."""
-        from llm_magic.display.footer import money, seconds, tokens
+        from llm_magic.display.footer import counted, money, seconds, tokens
 
         rows = self._session.ledger.rows()
         if not rows:
             return ""
         cost = sum(row.cost or 0 for row in rows)
-        requests = sum(row.requests for row in rows)
         facts = [
-            f"{requests:,} request{'s' * (requests != 1)}",
+            counted(sum(row.requests for row in rows), "request"),
             tokens(sum(row.input_tokens for row in rows), sum(row.output_tokens for row in rows)),
             seconds(sum(row.seconds for row in rows)),
             *([money(cost)] if cost else []),
         ]
         return "Used so far: " + " · ".join(facts)
-
-
-def _listing(provider: str, url: str, future: Future[Listed]) -> Listing:
-    """Return what became of asking for a list."""
-    try:
-        answer = future.result()[provider]
-    except Exception as error:  # noqa: BLE001 - there is no cell to fail: the panel says it
-        return Listing(provider, url, problem=str(error))
-    if isinstance(answer, LLMError):
-        return Listing(provider, url, problem=str(answer))
-    return Listing(provider, url, tuple(answer))

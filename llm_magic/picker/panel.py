@@ -10,26 +10,20 @@ from typing import Any
 
 import ipywidgets as widgets  # type: ignore[import-untyped] # it ships no types
 
+from llm_magic.display.footer import counted
 from llm_magic.errors import LLMError
 from llm_magic.options import PARAMETERS
-from llm_magic.picker import rows
 from llm_magic.picker.backend import ALIASES, FIELDS, InForce, Listing, PickerBackend
-from llm_magic.picker.markup import EMPTY, code, problem, quiet, style, title
+from llm_magic.picker.lines import EMPTY, MOST, code, facts, label, matching, problem, quiet, style, title
 from llm_magic.picker.try_it import TryIt
 
 _LIST_ROWS = 8
 
 
 class Panel:
-    """A model picker, in `box`; each input has a label, and an empty parameter is unset.
+    """A model picker, in `box`, its list searched for `search` at first.
 
-    Parameters
-    ----------
-    backend
-        Everything that it shows and changes.
-    search
-        What the list is searched for at first.
-
+    Each input has a label, and an empty parameter is unset.
     """
 
     def __init__(self, backend: PickerBackend, search: str = "") -> None:
@@ -41,11 +35,11 @@ class Panel:
         self._turn = 0  # number of the last list asked for; those of earlier turns come too late
         self._listing: Listing | None = None
         self._wrong: dict[str, str] = {}
-        self._stop: Callable[[], object] | None = None
+        self._stop: Callable[[], object] = lambda: None
         self.head, self.trouble, self.status, self.hints = (widgets.HTML(EMPTY) for _ in range(4))
         self.said, self.answer, self.usage, self.code = (widgets.HTML(EMPTY) for _ in range(4))
         self.provider = widgets.Dropdown(description="Provider")
-        self.search = widgets.Text(description="Search models", placeholder="part of a name")
+        self.search = widgets.Text(description="Search models", placeholder="part of a name").add_class("llm-grow")
         self.reload = _button("Refresh", "Ask the endpoint again for its models")
         self.models = widgets.Select(description="Models", rows=_LIST_ROWS)
         self.fields = {name: _field(name, label) for name, label in FIELDS.items()}
@@ -54,34 +48,25 @@ class Panel:
             description="System prompt", placeholder="unset", rows=3, continuous_update=False
         )
         self.prompt = widgets.Text("Why is the sky blue? Answer in one sentence.", description="Try a prompt")
-        self.try_it = _button("Try it", "Ask the model once, outside of every conversation", "llm-primary")
-        self.stop = _button("Stop", "Stop the answer", "llm-hidden")
+        self.prompt.add_class("llm-grow")
+        self.try_it = _button("Try it", "Ask the model once, outside of every conversation").add_class("llm-primary")
+        self.stop = _button("Stop", "Stop the answer").add_class("llm-hidden")
         self.box = self._laid_out()
         self._connect()
         with self._painting():
             self._paint(first=True)
             self.search.value = search
             self._paint_models()
-        backend.watch(self.refresh)
+        backend.watchers.add(self.refresh)
 
     def _laid_out(self) -> Any:
-        self.search.add_class("llm-grow")
-        self.prompt.add_class("llm-grow")
-        find = _box("llm-row", self.search, self.reload, flow="row")
-        left = _box("llm-column", self.provider, find, self.models, self.status)
-        right = _box("llm-column", _box("llm-grid", *self.fields.values(), self.unset), self.hints, self.system)
-        return _box(
-            "llm-picker",
-            widgets.HTML(style()),
-            self.head,
-            self.trouble,
-            _box("llm-columns", left, right, flow="row"),
-            _box("llm-row", self.prompt, self.try_it, self.stop, flow="row"),
-            self.said,
-            self.answer,
-            self.usage,
-            self.code,
-        )
+        find = _row("llm-row", self.search, self.reload)
+        left = _column("llm-column", self.provider, find, self.models, self.status)
+        grid = _column("llm-grid", *self.fields.values(), self.unset)
+        columns = _row("llm-columns", left, _column("llm-column", grid, self.hints, self.system))
+        attempt = _row("llm-row", self.prompt, self.try_it, self.stop)
+        said = (self.said, self.answer, self.usage, self.code)
+        return _column("llm-picker", widgets.HTML(style()), self.head, self.trouble, columns, attempt, *said)
 
     def _connect(self) -> None:
         def on(widget: Any, act: Callable[[Any], None]) -> None:
@@ -94,20 +79,20 @@ class Panel:
         on(self.provider, self._browse)
         on(self.search, lambda _: self._paint_models())
         on(self.models, self._model_picked)
-        on(self.system, lambda text: self._backend.set_system(text.strip()))
+        on(self.system, lambda text: self._backend.settings.set_trait("system", text.strip()))
         for name, field in self.fields.items():
             on(field, partial(self._parameter_typed, name))
         self.reload.on_click(lambda _: self._browse(self._browsed, refresh=True))
         self.unset.on_click(lambda _: self._unset_all())
         self.try_it.on_click(lambda _: self._ask())
-        self.stop.on_click(lambda _: self._stop_answer())
+        self.stop.on_click(lambda _: self._stop())
         self.prompt.on_msg(lambda _widget, content, _buffers: self._ask() if content.get("event") == "submit" else None)
 
     # What the user does
 
     def _model_picked(self, name: str | None) -> None:
         if name and name != self._force.name:
-            self._backend.choose(name)
+            self._backend.settings.model = name
 
     def _parameter_typed(self, name: str, text: str) -> None:
         try:
@@ -123,33 +108,22 @@ class Panel:
         self.refresh()
 
     def _ask(self) -> None:
-        if self._stop is not None:
+        if self.try_it.disabled:
             return
-        self._stop = lambda: None
         self.answer.value = EMPTY
         self.said.value = quiet("Asking …", busy=True)
-        self._show_stop(True)
+        self._answering(True)
         view = TryIt(partial(setattr, self.said, "value"), partial(setattr, self.answer, "value"), self._answered)
         try:
-            stop = self._backend.ask(self.prompt.value, view)
+            self._stop = self._backend.ask(self.prompt.value, view)
         except LLMError as error:
             view.error(error)
-            return
-        with self._lock:
-            if self._stop is not None:  # else the answer came before this line
-                self._stop = stop
-
-    def _stop_answer(self) -> None:
-        if self._stop is not None:
-            self._stop()
 
     def _answered(self) -> None:
-        with self._lock:
-            self._stop = None
-        self._show_stop(False)
+        self._answering(False)
         self.usage.value = quiet(self._backend.usage())
 
-    def _show_stop(self, running: bool) -> None:
+    def _answering(self, running: bool) -> None:
         (self.stop.remove_class if running else self.stop.add_class)("llm-hidden")
         self.try_it.disabled = running
 
@@ -162,15 +136,14 @@ class Panel:
 
     def end(self, reason: str) -> None:
         """Let go of the backend: nothing has an effect any more, and the panel says so."""
-        self._backend.forget(self.refresh)
-        self._stop_answer()
+        self._backend.watchers.discard(self.refresh)
+        self._stop()
         with self._painting():
             self._turn += 1
             self.trouble.value = problem(reason)
             self.status.value = EMPTY
-            buttons = (self.reload, self.unset, self.try_it, self.stop)
-            texts = (self.provider, self.search, self.models, self.system, self.prompt, *self.fields.values())
-            for widget in (*buttons, *texts):
+            inputs = (self.provider, self.search, self.models, self.system, self.prompt, *self.fields.values())
+            for widget in (*inputs, self.reload, self.unset, self.try_it, self.stop):
                 widget.disabled = True
 
     def bundle(self) -> dict[str, Any]:
@@ -250,41 +223,36 @@ class Panel:
     def _paint_models(self) -> None:
         with self._painting():
             listing, name = self._listing or Listing(""), self._force.name
-            found = rows.matching(listing.cards or (), self.search.value)
-            shown = found[: rows.MOST]
+            found = matching(listing.cards or (), self.search.value)
+            shown = found[:MOST]
             selected = [card for card in found if self._name(card.id) == name]
             if selected and selected[0] not in shown:
                 shown = [*selected, *shown[:-1]]
-            options = [(rows.label(card), self._name(card.id)) for card in shown]
+            options = [(label(card), self._name(card.id)) for card in shown]
             if list(self.models.options) != options:
                 self.models.options = options
             self.models.value = name if selected else None
             if self._listing is not None:
-                told = rows.label(selected[0]) if selected and rows.facts(selected[0]) else ""
+                told = label(selected[0]) if selected and facts(selected[0]) else ""
                 self.status.value = self._status(listing, len(found), len(shown), told)
 
     def _status(self, listing: Listing, found: int, shown: int, told: str) -> str:
         """Return what is said of a list; `told` is the row of the model in force, uncut."""
         force, cards = self._force, listing.cards
         where = f" at {listing.url}" if listing.url else ""
-        said = gone = ""
+        said, wrong = "", [listing.problem] if listing.problem else []
         if cards is not None:
-            count = len(cards)
-            if not count:
+            if not cards:
                 said = f"No models{where}."
             elif shown < found:
                 said = f"{shown:,} of {found:,} models shown: search to see the others."
-            elif found < count:
-                said = f"{found:,} of {count:,} models{where}."
+            elif found < len(cards):
+                said = f"{found:,} of {len(cards):,} models{where}."
             else:
-                said = f"{count:,} model{'s' * (count != 1)}{where}."
+                said = f"{counted(len(cards), 'model')}{where}."
             if force.model and force.provider == listing.provider and all(card.id != force.model for card in cards):
-                gone = f"{force.model} is in force, but is not listed there."
-        lines = [
-            problem(" ".join(filter(None, (listing.problem, gone)))),
-            quiet(told),
-            quiet(said),
-        ]
+                wrong.append(f"{force.model} is in force, but is not listed there.")
+        lines = (problem(" ".join(wrong)), quiet(told), quiet(said))
         return "".join(line for line in lines if line != EMPTY) or EMPTY
 
     def _name(self, model: str) -> str:
@@ -297,14 +265,13 @@ def _field(name: str, label: str) -> Any:
     return widgets.Combobox(options=parameter.words, **settings) if parameter.words else widgets.Text(**settings)
 
 
-def _button(label: str, tooltip: str, style: str = "") -> Any:
-    button = widgets.Button(description=label, tooltip=tooltip)
-    if style:
-        button.add_class(style)
-    return button
+def _button(label: str, tooltip: str) -> Any:
+    return widgets.Button(description=label, tooltip=tooltip)
 
 
-def _box(style: str, *children: Any, flow: str = "column") -> Any:
-    box = (widgets.HBox if flow == "row" else widgets.VBox)(children)
-    box.add_class(style)
-    return box
+def _row(style: str, *children: Any) -> Any:
+    return widgets.HBox(children).add_class(style)
+
+
+def _column(style: str, *children: Any) -> Any:
+    return widgets.VBox(children).add_class(style)

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from contextlib import suppress
 from typing import TYPE_CHECKING
 
 from llm_magic.errors import LLMError, OptionError
-from llm_magic.picker import rows
 from llm_magic.picker.backend import PATIENCE
+from llm_magic.picker.lines import matching, numbered
 from llm_magic.providers.model_info import ModelCard
 
 if TYPE_CHECKING:
@@ -17,40 +17,36 @@ MOST = 50
 """Models of one provider that are shown at most; a search finds the others."""
 
 
-@dataclass(frozen=True, slots=True)
-class NumberedList:
-    """The page, and what its numbers stand for: `names[0]` is number 1."""
+def listing(session: Session, search: str = "") -> tuple[str, tuple[str, ...]]:
+    """Ask all providers for their models, and number those that hold the words of `search`.
 
-    text: str
-    names: tuple[str, ...]
-
-
-def listing(session: Session, search: str = "") -> NumberedList:
-    """Ask all providers for their models, and number those that hold the words of `search`."""
+    Returns the page, and the names that its numbers stand for, of number 1 first.
+    """
     registry = session.registry
     answers = session.loop.run(registry.list_models(registry.names(), patience=PATIENCE))
-    in_force = _in_force(session)
+    in_force = ""
+    with suppress(LLMError):
+        in_force = registry.default_model(session.settings.model)
     lines: list[str] = []
-    numbered: list[str] = []
+    names: list[str] = []
     for provider, answer in answers.items():
         if isinstance(answer, LLMError):
             lines += [f"   {provider}: {answer.message}"] if not search else []
             continue
-        found = rows.matching(answer, search, provider)
+        found = matching(answer, search, provider)
         full = [f"{provider}:{card.id}" for card in found[:MOST]]
-        lines += rows.numbered(full, found[:MOST], in_force, len(numbered) + 1)
-        numbered += full
+        lines += numbered(full, found[:MOST], in_force, len(names) + 1)
+        names += full
         if len(found) > MOST:
             lines.append(f"   {provider}: {len(found) - MOST:,} more; %llm_picker --list WORDS searches them")
-    aliases = [ModelCard(alias) for alias in registry.all_aliases()]
-    shown = [card for card in aliases if all(word in card.id.lower() for word in search.lower().split())]
-    names = [card.id for card in shown]
-    lines += rows.numbered(names, shown, in_force, len(numbered) + 1)
-    numbered += names
-    if search and not numbered:
+    wanted = search.lower().split()
+    aliases = [alias for alias in registry.all_aliases() if all(word in alias.lower() for word in wanted)]
+    lines += numbered(aliases, [ModelCard(alias) for alias in aliases], in_force, len(names) + 1)
+    names += aliases
+    if search and not names:
         lines.append(f"No model's name holds {search!r}.")
     lines.append(f"In force: {in_force or 'no model'}. %llm_picker NUMBER changes it for this session.")
-    return NumberedList("\n".join(lines), tuple(numbered))
+    return "\n".join(lines), tuple(names)
 
 
 def chosen(number: int, names: tuple[str, ...]) -> str:
@@ -67,10 +63,3 @@ def chosen(number: int, names: tuple[str, ...]) -> str:
         shown = f"The list has {numbers}." if names else "No list was shown yet."
         raise OptionError(f"There is no model number {number}.", f"{shown} %llm_picker --list shows it.")
     return names[number - 1]
-
-
-def _in_force(session: Session) -> str:
-    try:
-        return session.registry.default_model(session.settings.model)
-    except LLMError:
-        return ""

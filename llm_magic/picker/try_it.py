@@ -7,7 +7,7 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 from llm_magic.display.markup import MARKS
-from llm_magic.picker import markup
+from llm_magic.picker.lines import answer, problem, quiet
 
 if TYPE_CHECKING:
     from llm_magic.display.answer import ValueSoFar
@@ -19,17 +19,9 @@ PAUSE = 0.12
 
 
 class TryIt:
-    """Shows one answer in two lines of the panel.
+    """Shows one answer in two lines of the panel: `say` paints the status, `paint` the answer, given HTML.
 
-    Parameters
-    ----------
-    say
-        Paints the status line, given HTML.
-    paint
-        Paints the answer, given HTML.
-    ended
-        Called once when all is over, whatever the end was.
-
+    `ended` is called once when all is over, whatever the end was.
     """
 
     def __init__(self, say: Callable[[str], None], paint: Callable[[str], None], ended: Callable[[], None]) -> None:
@@ -46,11 +38,11 @@ class TryIt:
     def begin(self, title: str) -> None:
         """Say who is asked."""
         self._model = title
-        self._say(markup.quiet(f"Asking {title} …", busy=True))
+        self._say(quiet(f"Asking {title} …", busy=True))
 
     def progress(self, text: str) -> None:
         """Say what is waited for."""
-        self._say(markup.quiet(text, busy=True))
+        self._say(quiet(text, busy=True))
 
     def note(self, text: str) -> None:
         """Keep a line for the end."""
@@ -62,25 +54,25 @@ class TryIt:
         if now - self._painted < PAUSE or text == self._text:
             return
         if not self._text:
-            self._say(markup.quiet(f"{self._model} answers …", busy=True))
+            self._say(quiet(f"{self._model} answers …", busy=True))
         self._painted, self._text = now, text
-        self._paint(markup.answer(text))
+        self._paint(answer(text))
 
     def finish(self, response: Response, footer: str) -> None:
         """Show the whole answer, and what it took."""
-        self._paint(markup.answer(response.text))
+        self._paint(answer(response.text))
         marked = MARKS.get(response.finish_reason, "")
-        self._say(markup.quiet(" ".join(filter(None, [*self._notes, marked, footer or "Done."]))))
+        self._say(quiet(" ".join(filter(None, [*self._notes, marked, footer or "Done."]))))
         self._ended()
 
     def fail(self, response: Response | None) -> None:
         """Keep what had arrived."""
         if response is not None:
-            self._paint(markup.answer(response.text))
-        self._say(markup.quiet("Stopped."))
+            self._paint(answer(response.text))
+        self._say(quiet("Stopped."))
         self._ended()
 
     def error(self, error: BaseException) -> None:
         """Say what went wrong."""
-        self._say(markup.problem(str(error)))
+        self._say(problem(str(error)))
         self._ended()

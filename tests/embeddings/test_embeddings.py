@@ -170,26 +170,29 @@ def test_the_model_for_embeddings_is_a_setting(session: Session) -> None:
 
 
 def test_what_came_before_a_failure_is_not_paid_for_twice(session: Session) -> None:
+    batches = AT_ONCE + 2
+    texts = numbered(2 * batches)
     broken = True
 
-    def third_fails(request: Received) -> Answer:
-        return DOWN if broken and "text 5" in request.json["input"] else vectors(request)
+    def last_fails(request: Received) -> Answer:  # which is asked for when two others have come
+        return DOWN if broken and texts[-1] in request.json["input"] else vectors(request)
 
-    with ScriptedServer(third_fails) as server:
+    with ScriptedServer(last_fails) as server:
         session.registry.add("there", base_url=server.url, max_retries=0)
         with pytest.raises(ServerFailedError) as caught:
-            LLM("there:m").embed(numbered(6), batch=2)
-        before = len(server.requests)
+            LLM("there:m").embed(texts, batch=2)
         kept = len(session.unfinished)
-        assert 0 < kept < 3
-        assert caught.value.hint.endswith(f"{2 * kept} of 6 vectors came before and are kept for the next run.")
+        assert 2 <= kept < batches
+        assert caught.value.hint.endswith(
+            f"{2 * kept} of {len(texts)} vectors came before and are kept for the next run."
+        )
         broken = False
-        found = LLM("there:m").embed(numbered(6), batch=2)
-        assert len(server.requests) - before == 3 - kept
-    assert [vector[0] for vector in found] == list(range(6))
+        found = LLM("there:m").embed(texts, batch=2, header={"X-Run": "second"})
+        assert [request.headers.get("x-run") for request in server.requests].count("second") == batches - kept
+    assert [vector[0] for vector in found] == list(range(len(texts)))
     assert session.unfinished == {}
     (row,) = session.ledger.rows()
-    assert (row.failed, row.input_tokens) == (1, 12)
+    assert (row.failed, row.input_tokens) == (1, 2 * len(texts))
 
 
 def test_no_text_means_no_request(session: Session) -> None:

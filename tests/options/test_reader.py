@@ -3,8 +3,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from llm_magic.errors import OptionError
-from llm_magic.options import OPTIONS
-from llm_magic.options.reader import help_text, parse, words
+from llm_magic.options import BY_FLAG, OPTIONS, Option
+from llm_magic.options.reader import Line, help_text, parse, read, words
 
 
 def texts(line: str) -> list[str]:
@@ -117,3 +117,49 @@ def test_only_bare_values_are_expanded() -> None:
 def test_help_names_every_flag() -> None:
     page = help_text()
     assert all(flag in page for option in OPTIONS for flag in option.flags)
+
+
+SOME = {
+    flag: option
+    for option in (BY_FLAG["--model"], BY_FLAG["--param"], Option("new", ("--new",), "", "start one"))
+    for flag in option.flags
+}
+
+
+@pytest.mark.parametrize(
+    ("text", "line"),
+    [
+        ("", Line((), {})),
+        ("switch idea --new", Line(("switch", "idea"), {"new": True})),
+        ("-m a b", Line(("b",), {"model": "a"})),
+        ("--model='a b'", Line((), {"model": "a b"})),
+        ("-p a=1 -p b=x", Line((), {"param": {"a": 1, "b": "x"}})),
+        ("-- --new", Line(("--new",), {})),
+        ("'a b' -", Line(("a b", "-"), {})),
+    ],
+)
+def test_words_and_options_of_a_command(text: str, line: Line) -> None:
+    assert read(text, SOME, "%llm_x") == line
+
+
+@pytest.mark.parametrize(
+    ("text", "message", "hint"),
+    [
+        ("--modle a", "%llm_x has no option --modle.", "Did you mean --model?"),
+        ("--zzz", "%llm_x has no option --zzz.", "%llm_x --help lists the options."),
+        ("-m", "-m needs a value: -m NAME.", "An alias, provider:model, or a name that a route knows."),
+        ("-m --new", "-m needs a value: -m NAME.", "An alias, provider:model, or a name that a route knows."),
+        ("-m a -m b", "-m is given twice.", "Keep one of them."),
+        ("--new=1", "--new takes no value.", "Write --new alone."),
+        ("-p a", "-p takes NAME=VALUE.", "--param NAME=VALUE: any other field of the body, read as JSON; repeatable."),
+    ],
+)
+def test_what_is_wrong_with_a_command(text: str, message: str, hint: str) -> None:
+    with pytest.raises(OptionError) as caught:
+        read(text, SOME, "%llm_x")
+    assert (caught.value.message, caught.value.hint) == (message, hint)
+
+
+def test_only_unquoted_words_are_expanded() -> None:
+    line = read("a 'a' --model=a", SOME, "%llm_x", expand=str.upper)
+    assert line == Line(("A", "a"), {"model": "A"})
