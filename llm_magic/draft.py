@@ -257,7 +257,7 @@ class Draft:
             "refusal": self.refusal,
             "tool_calls": tuple(self.tool_runs),
             "model_reported": self.model_reported,
-            "finish_reason": self.finish_reason or "truncated",
+            "finish_reason": self._finished.get(0, "truncated"),
             "usage": self.usage,
             "cost": self.cost,
             "first_token_seconds": self.first_token_seconds,

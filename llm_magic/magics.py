@@ -61,7 +61,7 @@ class LLMMagics(Magics, Settings):
 
         namespace: dict[str, Any] = self.shell.user_ns
         magic = "%llm" if cell is None else "%%llm"
-        options, prompt = reader.parse(line, magic=magic, prompt=cell is None, expand=_expander(namespace))
+        options, prompt = reader.parse(line, magic=magic, prompt=cell is None, expand=partial(_expanded, namespace))
         if options.help:
             print(reader.help_text())  # noqa: T201 - a page to read
             return None
@@ -130,17 +130,11 @@ class LLMMagics(Magics, Settings):
         return identifier if isinstance(identifier, str) else None
 
 
-def _expander(namespace: Mapping[str, Any]) -> Callable[[str], str]:
-    """Return what expands IPython's `$name` and `{expression}` in an unquoted value."""
+def _expanded(namespace: Mapping[str, Any], text: str) -> str:
+    """Return an unquoted value with IPython's `$name` and `{expression}` replaced."""
+    from llm_magic.prompt import expand_option
 
-    def expand(text: str) -> str:
-        if "$" not in text and "{" not in text:
-            return text
-        from llm_magic.prompt import expand_option
-
-        return expand_option(text, namespace)
-
-    return expand
+    return expand_option(text, namespace)
 
 
 def _line(error: Exception) -> str:

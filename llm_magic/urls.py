@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import lru_cache
 from urllib.parse import SplitResult, urlsplit, urlunsplit
 
 from llm_magic.errors import ConfigurationError
@@ -9,6 +10,7 @@ from llm_magic.errors import ConfigurationError
 _PORTS = {"http": 80, "https": 443}
 
 
+@lru_cache
 def without_secrets(url: str) -> str:
     """Return a URL without user info, query and fragment.
 
@@ -20,6 +22,7 @@ def without_secrets(url: str) -> str:
     return urlunsplit((parts.scheme, parts.netloc.rpartition("@")[2], parts.path, "", ""))
 
 
+@lru_cache
 def checked(url: str, where: str) -> str:
     """Return a URL that requests can be sent to.
 
@@ -59,6 +62,7 @@ def _place(parts: SplitResult) -> tuple[str, str | None, int | None]:
     return parts.scheme, parts.hostname, parts.port or _PORTS.get(parts.scheme)
 
 
+@lru_cache
 def with_v1(url: str) -> str:
     """Return a URL whose path ends in a version; `/v1` is added where it ends in none.
 

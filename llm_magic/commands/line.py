@@ -73,8 +73,6 @@ class Command:
 
     def expanded(self, text: str) -> str:
         """Return a word with IPython's `$name` and `{expression}` replaced."""
-        if "$" not in text and "{" not in text:
-            return text
         from llm_magic.prompt import expand_option
 
         return expand_option(text, self.shell.user_ns)

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from html import escape
 from typing import Any
 
-from llm_magic.commands.line import Command, said
+from llm_magic.commands.line import Command
 from llm_magic.display import markup, table
 from llm_magic.display.footer import counted, money
 from llm_magic.display.markup import Bundle
@@ -25,7 +25,7 @@ def run(command: Command) -> None:
     ledger = command.session.ledger
     rows = ledger.rows()
     if not rows:
-        command.show(said("Nothing was used yet."))
+        command.show("Nothing was used yet.")
         return
     shown = _table(rows)
     shown["text/html"] += _chart(rows)

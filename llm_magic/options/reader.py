@@ -15,6 +15,9 @@ _QUOTED = re.compile(r"""(?P<quote>['"])(?P<text>(?:\\(?P=quote)|(?!(?P=quote)).
 _QUOTED_WORD = re.compile(rf"(?P<option>--(?:-*[^\W_])+-*=)?{_QUOTED.pattern}(?!\S)", re.DOTALL)
 _NO_SPACE = re.compile(r"\S")
 
+_PLAIN = frozenset("${").isdisjoint
+"""Whether a text has nothing that IPython expands."""
+
 
 class Word(NamedTuple):
     """A word of the line: its text without outer quotes, whether it had any, and its place."""
@@ -126,7 +129,7 @@ def read(
         if only_words or word.text == "-" or not word.text.startswith(dashes):
             if prompt:
                 return Line((text[word.start :],), values)
-            found.append(word.text if word.quoted else expand(word.text))
+            found.append(word.text if word.quoted or _PLAIN(word.text) else expand(word.text))
             continue
         flag, equals, said = word.text.partition("=")
         option = options.get(flag)
@@ -144,7 +147,7 @@ def read(
             hint = f"{option.help[:1].upper()}{option.help[1:]}."
             raise OptionError(f"{flag} needs a value: {flag} {option.metavar}.", hint)
         said = said if equals else holder.text
-        said = said if holder.quoted else expand(said)
+        said = said if holder.quoted or _PLAIN(said) else expand(said)
         try:
             value = option.read(said)
         except ValueError as error:

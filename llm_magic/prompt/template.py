@@ -8,6 +8,7 @@ import secrets
 import traceback
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Any
 
 from jinja2 import Template, TemplateSyntaxError, nodes
@@ -57,6 +58,23 @@ def render(template: str, namespace: Mapping[str, Any], *, settings: Limits, raw
     return _Run(template, namespace, settings).rendered()
 
 
+@lru_cache(maxsize=32)  # a cell that is run again, and many rows of one prompt, are read once
+def _compiled(source: str) -> tuple[Template, tuple[tuple[str, int], ...]]:
+    """Read a template; also return each `{{ id }}` that names a builtin, which is to be called, with its offset.
+
+    Line numbers of the template are offsets from 1, see `ExactLexer`.
+    """
+    tree = LANGUAGE.parse(source, filename=_FILE)
+    for other in tree.find_all((nodes.Include, nodes.Import, nodes.FromImport, nodes.Extends)):
+        raise TemplateSyntaxError("a prompt has no other templates to include, import or extend", other.lineno)
+    undeclared = find_undeclared_variables(tree)
+    names = [child for output in tree.find_all(nodes.Output) for child in output.nodes if isinstance(child, nodes.Name)]
+    found = [
+        (child.name, child.lineno - 1) for child in names if child.name in undeclared and hasattr(builtins, child.name)
+    ]
+    return Template.from_code(LANGUAGE, LANGUAGE.compile(tree, filename=_FILE), {}), tuple(found)
+
+
 class _Run:
     """One template at work."""
 
@@ -67,7 +85,13 @@ class _Run:
         self.notes: dict[str, None] = {}
         self.placed: list[Rendering] = []
         self.nonce = str(secrets.randbelow(10**18))  # no value holds our marks, not even on purpose
-        self.template = self._compile()
+        try:
+            self.template, builtin_names = _compiled(source)
+        except TemplateSyntaxError as error:
+            raise self._syntax_error(error) from None
+        for name, offset in builtin_names:
+            if name not in namespace:
+                raise self._unknown_name(name, offset)
 
     def rendered(self) -> Rendered:
         names = Names(self.template.blocks, self.namespace, self.show)
@@ -78,27 +102,6 @@ class _Run:
         except Exception as error:
             raise self._failed(error) from error
         return Rendered(tuple(self._parts(text)), tuple(self.notes))
-
-    def _compile(self) -> Template:
-        """Read the template. Its line numbers are offsets from 1, see `ExactLexer`."""
-        try:
-            tree = LANGUAGE.parse(self.source, filename=_FILE)
-            self._check(tree)
-            code = LANGUAGE.compile(tree, filename=_FILE)
-        except TemplateSyntaxError as error:
-            raise self._syntax_error(error) from None
-        return Template.from_code(LANGUAGE, code, {})
-
-    def _check(self, tree: nodes.Template) -> None:
-        """Refuse other templates, and `{{ id }}` where that is a builtin, which is to be called."""
-        for other in tree.find_all((nodes.Include, nodes.Import, nodes.FromImport, nodes.Extends)):
-            raise TemplateSyntaxError("a prompt has no other templates to include, import or extend", other.lineno)
-        undeclared = find_undeclared_variables(tree)
-        for output in tree.find_all(nodes.Output):
-            for child in output.nodes:
-                name = child.name if isinstance(child, nodes.Name) else ""
-                if name in undeclared and name not in self.namespace and hasattr(builtins, name):
-                    raise self._unknown_name(name, child.lineno - 1)
 
     def show(self, value: Any, line: int) -> str:
         """Return the text of a value; for an image or a block, a mark that `_parts` replaces."""

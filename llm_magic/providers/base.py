@@ -219,7 +219,8 @@ class Provider(Configurable):
             name = references.variable_of(name) or name
             secret = references.variable(name, where, openai=self.sends_openai_values)
             headers[header] = Secret(f"{prefix} {secret}" if prefix else secret)
-        references.check_headers(headers, f"{type(self).__name__} headers")
+        if headers:
+            references.check_headers(headers, f"{type(self).__name__} headers")
         return headers
 
     @property
@@ -486,4 +487,4 @@ class Provider(Configurable):
 
     def price(self, model: str) -> Price | None:
         """Return what a model costs, where `prices` says it; raises ConfigurationError where the entry is no price."""
-        return price_in(self.prices, model, f"{type(self).__name__}.prices")
+        return price_in(self.prices, model, f"{type(self).__name__}.prices") if self.prices else None

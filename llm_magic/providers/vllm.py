@@ -85,7 +85,7 @@ class VLLMProvider(Provider):
         constraint = structure.get("structured_outputs")
         if isinstance(self.structured_outputs, dict) and isinstance(constraint, dict):
             structure["structured_outputs"] = {**self.structured_outputs, **constraint}
-        if self._templates(capabilities):
+        if self.tokenizer and capabilities.api == "completions":
             extra.pop("chat_template_kwargs", None)
             prompt, tokens = await self._templated(request)
             extra.setdefault("add_special_tokens", False)  # the template has written them
@@ -97,10 +97,6 @@ class VLLMProvider(Provider):
         if capabilities.api == "chat" and self.chat_template_kwargs:
             extra["chat_template_kwargs"] = self._template_arguments(request)
         return replace(request, structure=structure, parameters=replace(request.parameters, extra=extra))
-
-    def _templates(self, capabilities: Capabilities) -> bool:
-        """Whether the conversation becomes a prompt on this side."""
-        return bool(self.tokenizer) and capabilities.api == "completions"
 
     def _template_arguments(self, request: Request) -> dict[str, Any]:
         return {**self.read("chat_template_kwargs"), **(request.parameters.extra.get("chat_template_kwargs") or {})}
@@ -135,7 +131,7 @@ class VLLMProvider(Provider):
 
     async def _count(self, request: Request, capabilities: Capabilities) -> int | None:
         """Return the tokens of the prompt; None where the server does not tell."""
-        if self._templates(capabilities):
+        if self.tokenizer and capabilities.api == "completions":
             return (await self._templated(request))[1]
         from llm_magic.wire import chat, completions
         from llm_magic.wire.attempts import HttpRequest, fetch

@@ -169,7 +169,7 @@ class Session:
 
     def preview(self, cell: Cell) -> Preview:
         """Return the request that a cell would send first; nothing is sent."""
-        from llm_magic.session.bound_model import preview
+        from llm_magic.session.plan import preview
 
         return self.loop.run(preview(self.plan(cell)))
 

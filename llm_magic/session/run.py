@@ -23,8 +23,7 @@ from llm_magic.errors import (
 from llm_magic.events import Note, Restarted, Usage, UsageReport
 from llm_magic.messages import Message, assistant, user
 from llm_magic.response import Alternative, Response
-from llm_magic.session.bound_model import BoundModel, prepare
-from llm_magic.session.plan import Plan, PlannedModel
+from llm_magic.session.plan import BoundModel, Plan, PlannedModel, prepare
 from llm_magic.session.tool_runner import RunEvent, ToolRunner
 
 if TYPE_CHECKING:
