@@ -115,7 +115,7 @@ def entered(url: str) -> list[tuple[str, str]]:
     sys.path.insert(0, str(Path(__file__).parent.parent / "tests"))
     from kernels import Kernel
 
-    cell = "%%llm -m vllm: --max-tokens 8 -t 0 --once\nSay {{ x }}."
+    cell = "%%llm -m vllm: --stop . -t 0 --once\nSay {{ x }}."
     with Kernel() as kernel:
         kernel.run("%load_ext llm_magic").check()
         kernel.run(f"%config VLLMProvider.base_url = {url!r}\nx = 'hello'").check()

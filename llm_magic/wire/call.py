@@ -65,7 +65,8 @@ class Call:
 
     def http_request(self) -> HttpRequest:
         """Return what will be sent; raises OptionError for a header that HTTP does not allow."""
-        check_headers(self.request.headers)
+        if self.request.headers:
+            check_headers(self.request.headers)
         api = _APIS[self.capabilities.api]
         return HttpRequest(
             self.client,

@@ -161,5 +161,5 @@ def test_what_is_wrong_with_a_command(text: str, message: str, hint: str) -> Non
 
 
 def test_only_unquoted_words_are_expanded() -> None:
-    line = read("a 'a' --model=a", SOME, "%llm_x", expand=str.upper)
-    assert line == Line(("A", "a"), {"model": "A"})
+    line = read("$a '$a' --model=$a", SOME, "%llm_x", expand=str.upper)
+    assert line == Line(("$A", "$a"), {"model": "$A"})
