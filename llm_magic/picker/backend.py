@@ -22,8 +22,9 @@ if TYPE_CHECKING:
 
 ALIASES = ":aliases"
 """What is browsed in place of a provider (whose name has no colon) to see the aliases."""
-FIELDS = {name: name.replace("_", " ").capitalize() for name, parameter in PARAMETERS.items() if parameter.picker}
-"""The parameters of the panel, by option; an empty one is unset, and not sent."""
+_NAMES = dict.fromkeys(("temperature", "max_tokens", *PARAMETERS))
+FIELDS = {name: name.replace("_", " ").capitalize() for name in _NAMES if PARAMETERS[name].picker}
+"""The parameters of the panel, the two used most at first; an empty one is unset, and not sent."""
 PATIENCE = 20.0
 """Seconds that an endpoint may take to list its models."""
 _SETTINGS = ("model", "params", "system")
