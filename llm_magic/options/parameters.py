@@ -74,15 +74,15 @@ class RequestParameters(TypedDict, total=False):
     temperature: Annotated[
         float, Parameter("0 is the most likely answer", "T", number(0), short="-t", responses=OWN_NAME)
     ]
+    top_p: Annotated[
+        float, Parameter("keep the most likely tokens of this probability", "P", number(0, 1), responses=OWN_NAME)
+    ]
     max_tokens: Annotated[
         int, Parameter(
             "tokens of the answer at most", "N", whole(1),
             chat=("max_tokens", "max_completion_tokens"), responses="max_output_tokens",
         ),
     ]  # fmt: skip
-    top_p: Annotated[
-        float, Parameter("keep the most likely tokens of this probability", "P", number(0, 1), responses=OWN_NAME)
-    ]
     seed: Annotated[int, Parameter("the same seed, the same answer, where the server can", "N", whole())]
     stop: Annotated[
         str | Sequence[str],
