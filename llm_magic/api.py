@@ -33,17 +33,18 @@ def activate(session: Session | None) -> None:
 
 def active_session() -> Session:
     """Return the session of the loaded extension, else one of its own, configured by the project's file."""
-    if _active is None:
-        from llm_magic.config.settings import Settings
-        from llm_magic.providers.registry import ProviderRegistry
-        from llm_magic.session import Session
+    if _active is not None:
+        return _active
+    from llm_magic.config.settings import Settings
+    from llm_magic.providers.registry import ProviderRegistry
+    from llm_magic.session import Session
 
-        settings = Settings()
-        registry = ProviderRegistry(parent=settings)
-        registry.apply_project(settings)
-        activate(Session(settings, registry))
-    assert _active is not None  # noqa: S101 - just activated
-    return _active
+    settings = Settings()
+    registry = ProviderRegistry(parent=settings)
+    registry.apply_project(settings)
+    session = Session(settings, registry)
+    activate(session)
+    return session
 
 
 def registry() -> ProviderRegistry:
