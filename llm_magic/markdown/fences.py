@@ -10,10 +10,10 @@ import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-_RUN = re.compile(r"`{3,}(?=[^`\n]*$)|~{3,}", re.MULTILINE)
+RUN = re.compile(r"`{3,}(?=[^`\n]*$)|~{3,}", re.MULTILINE)
 """What an opening fence is made of; as much of the same character, or more, closes it."""
 _OPENING = re.compile(  # in whatever containers
-    rf"^(?P<before>[ \t>]*(?:(?:[-+*]|\d{{1,9}}[.)])[ \t][ \t>]*)*)(?P<run>{_RUN.pattern})[ \t]*(?P<info>[^\n]*)$",
+    rf"^(?P<before>[ \t>]*(?:(?:[-+*]|\d{{1,9}}[.)])[ \t][ \t>]*)*)(?P<run>{RUN.pattern})[ \t]*(?P<info>[^\n]*)$",
     re.MULTILINE,
 )
 _PYTHON = frozenset({"", "python", "python3", "py", "py3", "ipython", "ipython3", "pycon"})
@@ -77,7 +77,7 @@ def code_blocks(text: str) -> Iterator[CodeBlock]:
 
 def opening_run(content: str) -> str:
     """Return the run with which a line's content opens fenced code; empty where it does not."""
-    found = _RUN.match(content) if content.startswith(("```", "~~~")) else None
+    found = RUN.match(content) if content.startswith(("```", "~~~")) else None
     return found[0] if found else ""
 
 

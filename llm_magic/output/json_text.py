@@ -16,7 +16,7 @@ from typing import Any
 from pydantic_core import from_json
 
 from llm_magic.errors import InvalidValueError
-from llm_magic.markdown.fences import code_blocks
+from llm_magic.markdown.fences import RUN, code_blocks
 
 WRAP = "value"
 """The key of the object that holds a value where an endpoint takes nothing but objects."""
@@ -119,7 +119,7 @@ def _only_object(text: str) -> str:
     return found[0] if len(found) == 1 else text
 
 
-_FENCE = re.compile(r"\s*(?:```|~~~)[^\n]*\n\s*")
+_FENCE = re.compile(rf"\s*(?:{RUN.pattern})[^\n]*\n\s*", re.MULTILINE)
 _SMALL = 32_768
 """Characters that are read within a fraction of a millisecond."""
 _SHARE = 0.1

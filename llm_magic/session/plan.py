@@ -135,25 +135,19 @@ def _planned(given: Options, target: Target, settings: Settings) -> PlannedModel
 
 
 def _output(options: Options, namespace: Mapping[str, Any]) -> OutputSpec | None:
-    kinds = {
-        "--as": options.output_type,
-        "--schema": options.schema,
-        "--choices": options.choices,
-        "--regex": options.regex,
-        "--grammar": options.grammar,
+    asked = {
+        "as_": options.output_type,
+        "schema": options.schema,
+        "choices": options.choices,
+        "regex": options.regex,
+        "grammar": options.grammar,
     }
-    if exclude_each_other(kinds) is None:
+    if all(value is None for value in asked.values()):
         return None
+    exclude_each_other({"--as" if name == "as_" else f"--{name}": value for name, value in asked.items()})
     from llm_magic.output.spec import spec_from
 
-    return spec_from(
-        as_=options.output_type,
-        schema=options.schema,
-        choices=options.choices,
-        regex=options.regex,
-        grammar=options.grammar,
-        namespace=namespace,
-    )
+    return spec_from(**asked, namespace=namespace)
 
 
 def _tools(options: Options, namespace: Mapping[str, Any]) -> Mapping[str, FunctionTool]:
