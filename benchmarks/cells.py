@@ -24,7 +24,7 @@ from typing import Any
 
 from jupyter_client.manager import start_new_kernel
 from machine import about
-from wire import payload, serve
+from wire import HEAD, events_of, framed, payload, serve
 
 sys.path.insert(0, str(Path(__file__).parent.parent / "tests"))
 
@@ -96,8 +96,8 @@ def json_text(rows: int = 12_000) -> str:
     )
 
 
-def plain_json() -> bytes:
-    """Return an HTTP answer that streams these records in 20,000 chunks."""
+def json_events() -> list[bytes]:
+    """Return the events of an answer that streams these records in 20,000 chunks."""
     text = json_text()
     step = max(1, len(text) // 20_000)
     chunks = [
@@ -105,8 +105,12 @@ def plain_json() -> bytes:
         for at in range(0, len(text), step)
     ]
     chunks.append({"choices": [{"index": 0, "delta": {}, "finish_reason": "stop"}]})
-    body = b"".join(b"data: " + json.dumps(chunk).encode() + b"\n\n" for chunk in chunks) + b"data: [DONE]\n\n"
-    return b"HTTP/1.1 200 OK\r\ncontent-type: text/event-stream\r\ncontent-length: %d\r\n\r\n%b" % (len(body), body)
+    return events_of(chunks)
+
+
+def plain_json() -> bytes:
+    """Return the whole HTTP answer of these records."""
+    return HEAD + b"".join(map(framed, json_events())) + b"0\r\n\r\n"
 
 
 class Kernel:
@@ -151,10 +155,9 @@ def median(values: list[float]) -> float:
     return statistics.median(values)
 
 
-def serve_slowly(answer: Callable[[], bytes], seconds: float, ports: Any) -> None:
+def serve_slowly(seconds: float, ports: Any) -> None:
     """Serve one answer after the other, each event on its own and all of them in so many seconds."""
-    head, _, body = answer().partition(b"\r\n\r\n")
-    events = [event + b"\n\n" for event in body.split(b"\n\n")[:-1]]
+    events = json_events()
     with socket.create_server(("127.0.0.1", 0)) as listener:
         ports.put(listener.getsockname()[1])
         while True:
@@ -162,17 +165,18 @@ def serve_slowly(answer: Callable[[], bytes], seconds: float, ports: Any) -> Non
             connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
             with connection, suppress(ConnectionError):
                 connection.recv(65_536)
-                connection.sendall(head + b"\r\n\r\n")
+                connection.sendall(HEAD)
                 begun = time.perf_counter()
                 for number, event in enumerate(events):
                     time.sleep(max(0.0, begun + seconds * number / len(events) - time.perf_counter()))
-                    connection.sendall(event)
+                    connection.sendall(framed(event))
+                connection.sendall(b"0\r\n\r\n")
 
 
 def arriving(seconds: float) -> None:
     """Print what it costs to show records that arrive slowly, as they grow, against showing their text."""
     queue: Any = multiprocessing.Queue()
-    server = multiprocessing.Process(target=serve_slowly, args=(plain_json, seconds, queue), daemon=True)
+    server = multiprocessing.Process(target=serve_slowly, args=(seconds, queue), daemon=True)
     server.start()
     kernel = Kernel()
     kernel.run(f"PORTS = {{'records': {queue.get()}}}")

@@ -36,9 +36,20 @@ def payload(chunks: int) -> bytes:
     events.append({**head, "choices": [{"index": 0, "delta": {}, "finish_reason": "stop"}]})
     usage = {"prompt_tokens": 10, "completion_tokens": chunks, "total_tokens": chunks + 10}
     events.append({**head, "choices": [], "usage": usage})
-    parts = [b"data: " + json.dumps(event).encode() + b"\n\n" for event in events] + [b"data: [DONE]\n\n"]
-    framed = b"".join(b"%x\r\n%b\r\n" % (len(part), part) for part in parts) + b"0\r\n\r\n"
-    return b"HTTP/1.1 200 OK\r\ncontent-type: text/event-stream\r\ntransfer-encoding: chunked\r\n\r\n" + framed
+    return HEAD + b"".join(map(framed, events_of(events))) + b"0\r\n\r\n"
+
+
+HEAD = b"HTTP/1.1 200 OK\r\ncontent-type: text/event-stream\r\ntransfer-encoding: chunked\r\n\r\n"
+
+
+def events_of(documents: list[dict[str, Any]]) -> list[bytes]:
+    """Return documents as server-sent events, with the mark of the end."""
+    return [b"data: " + json.dumps(document).encode() + b"\n\n" for document in documents] + [b"data: [DONE]\n\n"]
+
+
+def framed(event: bytes) -> bytes:
+    """Return an event as a chunk of the transfer coding."""
+    return b"%x\r\n%b\r\n" % (len(event), event)
 
 
 def serve(answer: bytes, ports: Any) -> None:
