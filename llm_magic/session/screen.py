@@ -129,7 +129,7 @@ class Screen:
             from llm_magic.output.json_text import PartialJSON
 
             self._partial, self._partial_of, self._read = PartialJSON(), draft.generation, 0
-        fresh, self._read = draft.buffer().read(self._read)
+        fresh, self._read = draft.buffer(0, self._partial_of).read(self._read)
         self._partial.feed(fresh)
         return spec.unwrapped(self._partial.value) if spec is not None else None
 
