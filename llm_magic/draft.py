@@ -30,6 +30,8 @@ from llm_magic.messages import ToolCall
 from llm_magic.response import Alternative, Response, ToolRun
 from llm_magic.text_buffer import TextBuffer
 
+_OK = 200
+
 
 class Draft:
     """A `Response` so far: `add` events, read the fields, take the `response`.
@@ -150,6 +152,8 @@ class Draft:
         self.model_reported = event.model or self.model_reported
 
     def _add_attempt(self, event: Attempt) -> None:
+        if event.status == _OK and event.reason and self.attempts and not self.attempts[-1].reason:
+            self.attempts.pop()  # the same request, whose answer broke off
         self.attempts.append(event)
 
     def _restart(self, _event: Restarted) -> None:

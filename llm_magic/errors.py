@@ -24,7 +24,8 @@ LLMError
 │   └── ProtocolError           what answered does not speak the OpenAI protocol
 └── AnswerError                 an answer came but cannot be used; `.response` keeps it
     ├── InvalidValueError       the text does not validate as the output type
-    ├── IncompleteAnswerError   cut by a token limit, a filter or a lost stream
+    ├── IncompleteAnswerError   cut by a token limit, a filter or a lost connection
+    ├── EmptyAnswerError        no text, call or item came, but perhaps reasoning
     ├── RefusedError            the model refused
     └── ToolLimitError          the model still asked for tools after the last round
 """
@@ -196,7 +197,11 @@ class InvalidValueError(AnswerError):
 
 
 class IncompleteAnswerError(AnswerError):
-    """The answer was cut by a token limit, a filter or a lost stream."""
+    """The answer was cut by a token limit, a filter or a lost connection: it broke off."""
+
+
+class EmptyAnswerError(AnswerError):
+    """The answer has no text, call or item; its reasoning, if any came, is in `response`."""
 
 
 class RefusedError(AnswerError):

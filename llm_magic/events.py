@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from typing import Any, Literal
 
 FinishReason = Literal["stop", "length", "tool_calls", "content_filter", "refusal", "interrupted", "truncated"]
-"""Why an answer ended; `truncated` is a stream that ended without saying why."""
+"""Why an answer ended; `truncated` is one that broke off, or that the server gave up."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,7 +41,8 @@ class Event:
 class Attempt(Event):
     """One HTTP request: `status` and `reason` of its failure, or status 200. Seconds.
 
-    `retry_after` is what the server asked to wait. A failed attempt is announced as it happens, also as an event.
+    `retry_after` is what the server asked to wait. A failed attempt is announced as it happens, also as an event. An
+    answer that broke off is told of once more: with status 200 and the reason, in the place of the attempt before.
     """
 
     provider: str

@@ -15,6 +15,7 @@ ERRORS = {
     "ConnectionFailedError",
     "ContentFilteredError",
     "ContextOverflowError",
+    "EmptyAnswerError",
     "EndpointNotFoundError",
     "HistoryError",
     "IncompleteAnswerError",

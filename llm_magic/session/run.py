@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from contextlib import aclosing
+from contextlib import aclosing, suppress
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
@@ -11,6 +11,7 @@ from llm_magic.background_loop import Emit
 from llm_magic.draft import Draft
 from llm_magic.errors import (
     ConnectionFailedError,
+    EmptyAnswerError,
     IncompleteAnswerError,
     InvalidValueError,
     LLMError,
@@ -36,7 +37,7 @@ FALLBACK_ON = (ConnectionFailedError, RateLimitedError, ServerFailedError, Timed
 CUT = {
     "length": ("was cut at the token limit", "Raise --max-tokens, or ask for less."),
     "content_filter": ("was cut by the content filter", "Reword the prompt."),
-    "truncated": ("ended before it was complete: the stream broke off", "Run the cell again."),
+    "truncated": ("broke off before it was complete", "Ask again."),
 }
 
 
@@ -126,9 +127,8 @@ class Run:
         self._answered = []
         while True:
             self._sent = request.messages
-            async with aclosing(bound.exchange(request)) as stream:
-                async for batch in stream:
-                    await self._emit(batch)
+            empty = await self._exchange(bound, request)
+            self._check_ended()
             calls = self.draft.tool_calls
             if calls and self.plan.tools:
                 if rounds == 0:
@@ -144,6 +144,8 @@ class Run:
             try:
                 await self._validate(bound, request)
             except InvalidValueError as error:
+                if empty is not None:
+                    error.message = f"{empty.message} That is no {self.plan.spec.title if self.plan.spec else 'text'}."
                 if re_asks == 0 or len(self._texts) > 1:
                     error.hint = error.hint or "Raise --retries-invalid, or reword the prompt. _llm.text has what came."
                     raise
@@ -153,6 +155,34 @@ class Run:
                 continue
             self._answered.append(assistant(self.draft.text))
             return
+
+    async def _exchange(self, bound: BoundModel, request: Request) -> EmptyAnswerError | None:
+        """Ask once, and emit what comes; return the error of an empty answer where it may be a value or be asked again.
+
+        Raises
+        ------
+        LLMError
+            What went wrong, an empty answer included where text is asked for.
+
+        """
+        try:
+            async with aclosing(bound.exchange(request)) as stream:
+                async for batch in stream:
+                    await self._emit(batch)
+        except EmptyAnswerError as error:
+            if self.plan.spec is None:
+                raise
+            return error
+        return None
+
+    def _check_ended(self) -> None:
+        """Raise where an answer has not ended, or the server gave it up: it is half an answer, and so are its calls."""
+        for alternative in self.draft.alternatives():
+            if alternative.finish_reason == "truncated":
+                what, hint = CUT["truncated"]
+                raise IncompleteAnswerError(
+                    f"The answer of {self._planned.target.asked} {what}.", f"{hint} _llm.text has what came."
+                )
 
     async def _validate(self, bound: BoundModel, request: Request) -> None:
         """Set the value from the text, or say why there is none.
@@ -206,9 +236,10 @@ class Run:
     async def _aside(self, bound: BoundModel, request: Request) -> str:
         """Ask without showing the answer, and return its text; what it used is added to the rest."""
         aside, before = Draft(), self.draft.usage_of_request
-        async with aclosing(bound.exchange(request)) as stream:
-            async for batch in stream:
-                aside.add_all(batch)
+        with suppress(EmptyAnswerError):  # no value, as any other text that is invalid
+            async with aclosing(bound.exchange(request)) as stream:
+                async for batch in stream:
+                    aside.add_all(batch)
         await self._emit([*aside.attempts])
         if aside.usage is not None:
             await self._emit([UsageReport(aside.usage + (before or Usage()))])

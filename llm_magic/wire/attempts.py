@@ -8,10 +8,11 @@ one that was asked.
 from __future__ import annotations
 
 import asyncio
+import errno
+import ipaddress
 import re
-import socket
 import time
-from collections.abc import AsyncGenerator, AsyncIterable, Callable, Mapping
+from collections.abc import AsyncGenerator, Callable, Mapping
 from contextlib import aclosing, suppress
 from dataclasses import dataclass, field, replace
 from http import HTTPStatus
@@ -21,13 +22,23 @@ from typing import Any
 
 from llm_magic.errors import EndpointNotFoundError, OptionError, Origin
 from llm_magic.events import Attempt
-from llm_magic.wire.documents import parse_or_text
+from llm_magic.wire.connection import Connection, Watch, watched
+from llm_magic.wire.documents import BrokenOff, ErrorDocument, is_cut, parse_or_text
 from llm_magic.wire.error_body import ErrorBody, one_line, read_error_body
-from llm_magic.wire.errors import class_names, illegal_header_error, is_illegal_header, links, translate
-from llm_magic.wire.secrets import check_headers, hide, masked_url, request_id, retry_after, secrets_of
+from llm_magic.wire.errors import (
+    asked_wait,
+    class_names,
+    illegal_header_error,
+    is_illegal_header,
+    is_malformed,
+    links,
+    translate,
+)
+from llm_magic.wire.secrets import check_headers, hide, masked_url, request_id, secrets_of
 
 SLACK = 10.0
-"""Seconds over twice the timeout that one attempt may take until its headers are complete."""
+"""Seconds over twice the timeout that one attempt may take to connect and to send its request; the headers
+of the answer may then take the timeout."""
 
 MAX_RETRY_AFTER = 120.0
 """Seconds; asked to wait longer, a request is given up."""
@@ -36,8 +47,8 @@ FIRST_WAIT, LONGEST_WAIT = 0.5, 8.0
 """Seconds before the first and before any repetition; doubled, and less up to a quarter by chance."""
 
 MAX_REDIRECTS = 5
-READ_AHEAD = 1 << 20
-"""Bytes of a body that are read before anybody has taken them."""
+MAX_STALE = 20
+"""Kept connections in a row that may turn out to be closed."""
 
 _PERMANENT = frozenset(
     {
@@ -130,7 +141,10 @@ class HttpRequest:
 
 
 async def attempts(request: HttpRequest) -> AsyncGenerator[tuple[Attempt, Connection | None]]:
-    """Yield each attempt as it ends; the last one, if it succeeded, with the open connection.
+    """Yield each attempt as it ends; one that succeeded with the open connection.
+
+    Who reads the answer sets `broken` of the connection, and `repeatable`, where the answer broke off: the attempt is
+    then told once more, as one that failed, and another one follows where that may help.
 
     Raises
     ------
@@ -150,21 +164,31 @@ async def attempts(request: HttpRequest) -> AsyncGenerator[tuple[Attempt, Connec
     for number in count():
         started = time.perf_counter()
         try:
-            connection = await _open(request)
+            connection = await _open_fresh(request)
         except Exception as error:
             attempt = _failed(error, request, time.perf_counter() - started)
             if attempt is None:
                 raise
-            attempt = replace(attempt, final=attempt.final or number >= retries)
+            limit = min(retries, 1) if _refused_here(error, request) else retries
+            attempt = replace(attempt, final=attempt.final or number >= limit)
             yield attempt, None
             if attempt.final:
                 raise
-            await asyncio.sleep(_wait(number, attempt.retry_after))
         else:
-            seconds = time.perf_counter() - started
             names = (request.origin.provider, request.origin.model)
-            yield Attempt(*names, connection.status, "", seconds, request_id(connection.headers)), connection
-            return
+            identity = request_id(connection.headers)
+            yield Attempt(*names, connection.status, "", time.perf_counter() - started, identity), connection
+            if connection.broken is None:
+                return
+            final = number >= retries or not connection.repeatable
+            said = getattr(connection.broken, "message", None) or str(connection.broken)
+            seconds, reason = time.perf_counter() - started, one_line(hide(said, request.known_secrets), 200)
+            attempt = Attempt(*names, connection.status, reason, seconds, identity, None, final)
+            await connection.close()
+            yield attempt, None
+            if final:
+                raise connection.broken
+        await asyncio.sleep(_wait(number, attempt.retry_after))
 
 
 async def fetch(request: HttpRequest, announce: Callable[[Attempt], None] = lambda _: None) -> Any:
@@ -189,29 +213,64 @@ async def fetch(request: HttpRequest, announce: Callable[[Attempt], None] = lamb
     return parse_or_text(content)
 
 
-async def _open(request: HttpRequest) -> Connection:
-    """Send it, following redirects; the headers of all of them must come in time."""
+async def _open_fresh(request: HttpRequest) -> Connection:
+    """Open it; over a kept connection that the server had closed meanwhile, at once another time, uncounted.
+
+    That is safe, though a POST: on a connection that was used before, not one byte of an answer came, so the server had
+    given it up before it read the request (RFC 9112, 9.3.1). On a fresh connection the same is a failed attempt.
+    """
+    stale = 0
+    while True:
+        watch, came = await _tried(request)
+        if isinstance(came, Connection):
+            return came
+        stale += 1
+        if stale > MAX_STALE or watch is None or not watch.reused or not _is_disconnected(came):
+            raise came
+
+
+def _is_disconnected(error: BaseException) -> bool:
+    names = class_names(error)
+    return bool(names & {"ReadError", "WriteError", "RemoteProtocolError"}) and not is_malformed(error)
+
+
+async def _tried(request: HttpRequest) -> tuple[Watch | None, Connection | Exception]:
+    """Send it, following redirects; return what was seen, and the open answer or what went wrong."""
     from openai import APIStatusError, OpenAI
 
-    seconds, blocking = request.seconds, isinstance(request.client, OpenAI)
-    async with asyncio.timeout(None if seconds is None else 2 * seconds + SLACK):
+    seconds, blocking, watch = request.seconds, isinstance(request.client, OpenAI), None
+    try:
         for _ in range(MAX_REDIRECTS + 1):
             try:
-                answer = await (_send_on_thread(request) if blocking else request.send(request.client))
+                async with asyncio.timeout(None if seconds is None else 2 * seconds + SLACK) as limit:
+                    watch = Watch(seconds, limit)
+                    with watched(request.client, watch, blocking=blocking):
+                        answer = await (_send_on_thread(request) if blocking else request.send(request.client))
                 break
             except APIStatusError as error:
                 request = _redirected(request, error)
         else:
-            raise EndpointNotFoundError(
+            raise EndpointNotFoundError(  # noqa: TRY301 - returned as any other
                 f"{request.origin} redirects in a circle, at last to "
                 f"{masked_url(request.path, request.known_secrets)}.",
                 "Set base_url to where the API really is.",
                 origin=request.origin,
             )
-    connection = Connection(answer.response, blocking=blocking)
-    if request.whole:
-        await connection.read()
-    return connection
+        connection = Connection(answer.response, blocking=blocking)
+        if request.whole:
+            await _read_whole(connection, seconds)
+    except Exception as error:  # noqa: BLE001 - raised by the caller, or not at all
+        return watch, error
+    return watch, connection
+
+
+async def _read_whole(connection: Connection, seconds: float | None) -> None:
+    try:
+        await connection.read(seconds)
+    except ValueError as error:
+        raise ErrorDocument(str(error), malformed=True) from None
+    if is_cut(connection.content):
+        raise BrokenOff("the JSON document is not whole")
 
 
 async def _send_on_thread(request: HttpRequest) -> Any:
@@ -263,25 +322,50 @@ def _failed(error: Exception, request: HttpRequest, seconds: float) -> Attempt |
     final = True
     if isinstance(error, APIStatusError):
         headers, server_error = error.response.headers, read_error_body(parse_or_text(error.response.content))
-        status, wait, identity = error.status_code, retry_after(headers), request_id(headers)
+        status, wait, identity = error.status_code, asked_wait(headers), request_id(headers)
         reason = server_error.message or f"HTTP {status}"
         final = not _repeatable(status, server_error, headers, wait)
     elif isinstance(error, EndpointNotFoundError):
         status, identity, reason = error.status, error.request_id, "redirected elsewhere"
     elif isinstance(error, TimeoutError):
         reason = "no answer in time"
+    elif isinstance(error, BrokenOff):
+        reason, final = str(error), False
     else:
         names = class_names(error)
-        if is_illegal_header(error) or not names & {"APIConnectionError", "TransportError"}:
+        if is_illegal_header(error) or not names & {"APIConnectionError", "TransportError", "DecodingError"}:
             return None
         reason = str(error.__cause__ or error) or "no connection"
-        final = any(_HOPELESS.search(str(link)) for link in links(error))
+        final = (
+            is_malformed(error) or "DecodingError" in names or any(_HOPELESS.search(str(link)) for link in links(error))
+        )
         if "TimeoutException" in names:
             limit = request.seconds
             late = limit is not None and seconds >= limit
             reason, final = f"no answer within {limit:g} s" if late else "no connection", False
     reason = one_line(hide(reason, request.known_secrets), 200)
     return Attempt(request.origin.provider, request.origin.model, status, reason, seconds, identity, wait, final)
+
+
+def _refused_here(error: BaseException, request: HttpRequest) -> bool:
+    """Return whether this very machine refused the connection: nothing listens, and waiting does not change that."""
+    try:
+        host = str(request.client.base_url.host)
+    except AttributeError:  # no client of the SDK
+        return False
+    try:
+        here = ipaddress.ip_address(host).is_loopback or ipaddress.ip_address(host).is_unspecified
+    except ValueError:
+        here = host == "localhost" or host.endswith(".localhost")
+    return here and any(
+        getattr(link, "errno", None) == errno.ECONNREFUSED or "refused" in str(link).lower() for link in _causes(error)
+    )
+
+
+def _causes(error: BaseException) -> list[BaseException]:
+    """Return the chain of an exception, those inside of groups included: one for each address that was tried."""
+    found = list(links(error))
+    return found + [each for link in found if isinstance(link, BaseExceptionGroup) for each in link.exceptions]
 
 
 def _repeatable(status: int, server_error: ErrorBody, headers: Mapping[str, str], wait: float | None) -> bool:
@@ -303,94 +387,3 @@ def _wait(number: int, asked: float | None) -> float:
     if asked is not None and 0 < asked <= MAX_RETRY_AFTER:
         return asked
     return min(FIRST_WAIT * 2.0 ** min(number, 10), LONGEST_WAIT) * (1 - random() / 4)  # noqa: S311 - no secret
-
-
-class Connection:
-    """An open answer: status and headers are known; the body is read ahead by a task of its own.
-
-    Real servers send each event as an HTTP chunk of its own. They are not handed on one by one:
-    `take` returns all that has arrived since the last time, and a single one at once.
-    """
-
-    def __init__(self, response: Any, *, blocking: bool = False) -> None:
-        self._response = response
-        self._blocking = blocking
-        self.status = int(response.status_code)
-        self.headers: Mapping[str, str] = response.headers
-        self.content = b""
-        """The whole body, once `read`."""
-        self._parts: list[bytes] = []
-        self._size = 0
-        self._arrived = asyncio.Event()
-        self._taken = asyncio.Event()
-        self._reader: asyncio.Task[None] | None = None
-        self._broken: Exception | None = None
-
-    async def take(self) -> bytes | None:
-        """Return what has arrived, decompressed; wait for it if there is nothing. None at the body's end.
-
-        Raises what reading it raised, after all that came before. May be cancelled and called
-        again.
-        """
-        if self._reader is None:
-            self._reader = asyncio.create_task(self._read_ahead())
-        while not self._parts:
-            if self._reader.done():
-                if self._broken is not None:
-                    raise self._broken
-                return None
-            self._arrived.clear()
-            await self._arrived.wait()
-        data = b"".join(self._parts)
-        self._parts.clear()
-        self._size = 0
-        self._taken.set()
-        return data
-
-    async def read(self) -> None:
-        """Read the whole body into `content`, and close."""
-        try:
-            self.content = await (asyncio.to_thread(self._response.read) if self._blocking else self._response.aread())
-        finally:
-            await self.close()
-
-    async def _read_ahead(self) -> None:
-        response, parts, arrived = self._response, self._parts, self._arrived
-        if self._blocking:
-            chunks: AsyncIterable[bytes] = self._chunks_of_thread()
-        elif response.is_stream_consumed or response.headers.get("content-encoding", "identity") != "identity":
-            chunks = response.aiter_bytes()
-        else:
-            chunks = response.stream  # what `aiter_bytes` would pass on unchanged, at half the time
-        try:
-            async for part in chunks:
-                parts.append(part)
-                arrived.set()
-                self._size += len(part)
-                if self._size > READ_AHEAD:
-                    self._taken.clear()
-                    await self._taken.wait()
-        except Exception as error:  # noqa: BLE001 - raised where the body is taken, if anybody still does
-            self._broken = error
-        finally:
-            arrived.set()
-
-    async def _chunks_of_thread(self) -> AsyncGenerator[bytes]:
-        reading = self._response.iter_bytes()
-        while (part := await asyncio.to_thread(next, reading, None)) is not None:
-            yield part
-
-    async def close(self) -> None:
-        """Close the answer; one not read to its end closes the TCP connection."""
-        if self._blocking:
-            stream = None if self._response.is_closed else self._response.extensions.get("network_stream")
-            raw = None if stream is None else stream.get_extra_info("socket")
-            if raw is not None:
-                with suppress(OSError):  # only shutting the socket under it ends a blocking read
-                    raw.shutdown(socket.SHUT_RDWR)
-            await asyncio.to_thread(self._response.close)
-        if self._reader is not None and not self._reader.done():
-            self._reader.cancel()
-            await asyncio.wait({self._reader})
-        if not self._blocking:
-            await self._response.aclose()

@@ -10,13 +10,14 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from llm_magic.capabilities import Api, Capabilities
-from llm_magic.errors import Origin, ProtocolError, TimedOutError, UnsupportedError
+from llm_magic.errors import EmptyAnswerError, Origin, ProtocolError, TimedOutError, UnsupportedError
 from llm_magic.events import Event, Opened
 from llm_magic.request import Request
 from llm_magic.wire import chat, completions, responses
-from llm_magic.wire.attempts import Connection, HttpRequest, attempts
-from llm_magic.wire.documents import parse
-from llm_magic.wire.errors import translate
+from llm_magic.wire.attempts import HttpRequest, attempts
+from llm_magic.wire.connection import Connection, Patience
+from llm_magic.wire.documents import BrokenOff, ErrorDocument, parse
+from llm_magic.wire.errors import class_names, is_malformed, translate
 from llm_magic.wire.secrets import check_headers, masked_headers, masked_url
 from llm_magic.wire.stream import Answer
 
@@ -48,9 +49,9 @@ class Call:
     request
         What is asked.
     timeout
-        Seconds for connecting, for the first bytes, and then for each further event; None takes the
-        client's. Comments and parts of events do not count as events: a server that only keeps the
-        line open times out.
+        Seconds for connecting, for the headers of the answer, and then of silence; None takes the
+        client's. A server that only keeps the line open (comments, empty deltas, single bytes) is
+        given up after three times as long without anything that says something (`Patience`).
     max_retries
         Further attempts after a failure; None takes the client's.
 
@@ -84,34 +85,48 @@ async def exchange(call: Call) -> AsyncGenerator[list[Event], None]:
     """Send the request and yield what happens, a list of all events that have arrived each time.
 
     Failed attempts come as they happen, then `Attempt` (status 200) and `Opened`, then the answer.
-    It ends after `Finished` for every answer, or without one when the stream broke off. Closing the
+    It ends after `Finished` for every answer. One that breaks off before anything of it was shown is
+    a failed attempt, too, and repeated; nothing of it is yielded but its attempt. Closing the
     iterator, or cancelling the task that reads it, closes the connection at once.
 
     Raises
     ------
     LLMError
         Of the classes in `llm_magic.errors` only; what came before has been yielded.
+        `IncompleteAnswerError`: the answer broke off. `EmptyAnswerError`: it is no text, call or
+        item.
 
     """
     request = call.http_request()
-    answer = Answer(call.capabilities.api, call.request)
     connection: Connection | None = None
+    held: list[Event] = []  # of an answer of which nothing was shown yet
     try:
         async with aclosing(attempts(request)) as made:
-            async for attempt, connection in made:
+            async for attempt, opened in made:
+                connection = opened or connection
+                if opened is None:
+                    yield [*held, attempt] if attempt.final else [attempt]
+                    held = []
+                    continue
+                headers = {name.lower(): value for name, value in opened.headers.items()}
                 yield [attempt]
-                if connection is not None:
-                    headers = {name.lower(): value for name, value in connection.headers.items()}
-                    yield [Opened(connection.status, headers, attempt.request_id)]
-                    async with aclosing(_read(call.origin, request.seconds, connection, answer)) as batches:
+                yield [Opened(opened.status, headers, attempt.request_id)]
+                answer = Answer(call.capabilities.api, call.request)
+                try:
+                    async with aclosing(_read(call.origin, request.seconds, opened, answer)) as batches:
                         async for batch in batches:
-                            yield batch
-        if answer.fault is not None:
-            raise answer.fault  # noqa: TRY301 - translated below, with everything else
-        if not answer.reader.answered:
-            raise ProtocolError(  # noqa: TRY301 - likewise
-                f"{call.origin} answered with nothing.", "Check base_url and --api.", origin=call.origin
-            )
+                            if answer.shown:
+                                yield [*held, *batch] if held else batch
+                                held = []
+                            else:
+                                held += batch
+                    _judge(call, answer, opened)
+                except Exception:
+                    if held:
+                        yield held
+                    raise
+                if opened.broken is None and held:
+                    yield held
     except Exception as error:
         raise translate(error, call.origin, request.known_secrets, request.body) from error
     finally:
@@ -119,34 +134,84 @@ async def exchange(call: Call) -> AsyncGenerator[list[Event], None]:
             await connection.close()
 
 
+def _judge(call: Call, answer: Answer, connection: Connection) -> None:
+    """Raise what is wrong with an answer that has ended; one that broke off is marked on its connection."""
+    if answer.fault is not None:
+        raise answer.fault
+    nothing = not answer.reader.answered and not answer.shown
+    is_stream = answer.events or connection.headers.get("content-type", "").startswith("text/event-stream")
+    if not answer.whole and (connection.broken is not None or not nothing or is_stream):
+        why = connection.broken or "it ended with no finish reason and no end mark"
+        broken = BrokenOff(str(why), answer.during)
+        broken.__cause__ = connection.broken
+        connection.broken = _nothing(call.origin) if nothing and connection.broken is None else broken
+        connection.repeatable = not answer.shown
+        return
+    if nothing and answer.events == 0 and answer.first[:1] not in (b"", b":"):
+        raise ErrorDocument(answer.first.decode("utf-8", "replace"), malformed=True)
+    if nothing:
+        raise _nothing(call.origin)
+    cut = {"length", "content_filter", "refusal"}.intersection(answer.reasons)
+    if not answer.said and not answer.reader.others and not cut:
+        raise _empty(call.origin, answer)
+
+
+def _nothing(origin: Origin) -> ProtocolError:
+    return ProtocolError(f"{origin} answered with nothing.", "Check base_url and --api.", origin=origin)
+
+
+def _empty(origin: Origin, answer: Answer) -> EmptyAnswerError:
+    """Return the error for an answer that is none, with what came in its place."""
+    status = getattr(answer.reader, "status", "")
+    if status:
+        return EmptyAnswerError(f"{origin} gave no answer yet: its response is {status}.", "Ask without `background`.")
+    used = answer.usage
+    if answer.shown or (used is not None and used.reasoning_tokens):
+        spent = f"all of its {used.output_tokens:,} tokens" if used is not None and used.output_tokens else "all of it"
+        return EmptyAnswerError(
+            f"{origin} gave reasoning and no answer: {spent} went into its reasoning.",
+            "Ask again, with more --max-tokens or less --reasoning-effort.",
+        )
+    counted = f", {used.input_tokens:,} tokens in and {used.output_tokens:,} out" if used is not None else ""
+    reason = answer.reasons[0] if answer.reasons else "none"
+    return EmptyAnswerError(
+        f"{origin} gave an empty answer: no text and no call came (finish reason {reason}{counted}).",
+        "Ask again, or reword the prompt; --dry-run shows what is sent.",
+    )
+
+
 async def _read(
     origin: Origin, seconds: float | None, connection: Connection, answer: Answer
 ) -> AsyncGenerator[list[Event]]:
     """Yield the events as they arrive, until the body ends, breaks, or has nothing more to say."""
     loop = asyncio.get_running_loop()
-    alive, since = 0, loop.time()
+    patience, progress, completed = Patience(seconds), 0, 0.0
     while True:
-        limit = seconds
+        ends = patience.ends
         if answer.reader.complete:
-            limit = LINGER if seconds is None else min(seconds, LINGER)
+            completed = completed or loop.time()
+            ends = min(completed + LINGER, ends or float("inf"))
         try:
-            async with asyncio.timeout_at(None if limit is None else since + limit):
+            async with asyncio.timeout_at(ends):
                 data = await connection.take()
-        except TimeoutError as error:
-            if answer.reader.complete:
+        except Exception as error:
+            if isinstance(error, TimeoutError) and answer.reader.complete:
+                yield answer.close()
                 return
-            raise TimedOutError(
-                f"{origin} fell silent: nothing whole came for {seconds:g} s.",
-                "Allow more with --timeout SECONDS, or ask again.",
-                origin=origin,
-            ) from error
-        except Exception:
-            batch = answer.close()
-            if batch:
-                yield batch
-            if answer.reader.answered or answer.fault is not None:
-                return  # broken off: what came stands, and has no finish reason
-            raise
+            if not answer.reader.complete and class_names(error) & {"TimeoutError", "TimeoutException"}:
+                yield answer.close(lost=True)
+                raise TimedOutError(
+                    f"{origin} fell silent: {patience.words()}.",
+                    "Allow more with --timeout SECONDS, or ask again.",
+                    origin=origin,
+                ) from error
+            yield answer.close(lost=True)
+            if "DecodingError" in class_names(error) and not answer.whole and not answer.shown:
+                raise
+            if not answer.whole:
+                connection.broken = BrokenOff(_lost(error))
+                connection.broken.__cause__ = error
+            return
         batch = answer.close() if data is None else answer.feed(data)
         if batch:
             yield batch
@@ -159,8 +224,15 @@ async def _read(
                         pass
             yield answer.close()
             return
-        if answer.alive != alive:
-            alive, since = answer.alive, loop.time()
+        patience.hear(progress=answer.progress != progress)
+        progress = answer.progress
+
+
+def _lost(error: Exception) -> str:
+    """Return in words why an answer ended."""
+    if "DecodingError" in class_names(error):
+        return "what followed cannot be decompressed"
+    return "what followed is no HTTP" if is_malformed(error) else "the connection was lost"
 
 
 @dataclass(frozen=True, slots=True)

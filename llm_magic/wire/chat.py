@@ -31,6 +31,7 @@ from llm_magic.wire.documents import (
     read_filter,
     read_logprobs,
     read_usage,
+    says,
 )
 from llm_magic.wire.reasoning import Thinking
 
@@ -154,10 +155,13 @@ class ToolCalls:
             self._calls.append(StreamedCall())
         return position
 
+    def __bool__(self) -> bool:
+        return any(call.name or call.begun for call in self._calls)
+
     def end(self, out: list[Event]) -> None:
         """Name the calls that the server left without an id."""
         for position, call in enumerate(self._calls):
-            if not call.id:
+            if not call.id and (call.name or call.begun):  # Snowflake sends a call of nothing beside every answer
                 call.id = f"call_{position}"
                 out.append(ToolCallDelta(position, call.id, "", "", self._answer))
 
@@ -175,14 +179,23 @@ class ChatReader:
         self._thinking: dict[int, Thinking | None] = {}  # None: the text passes straight through
         self._calls: dict[int, ToolCalls] = {}
         self._refused: set[int] = set()
+        self._begun: set[int] = set()
         self._finished: set[int] = set()
         self.complete = False
         self.answered = False
+        self.others: set[str] = set()
+        """Fields of an answer, by their names, that hold something which is no text, reasoning or call."""
+
+    @property
+    def all_finished(self) -> bool:
+        """Whether each answer that has begun said why it ended, be they as many as were asked for or not."""
+        return bool(self._finished) and self._begun <= self._finished
 
     def read(self, document: dict[str, Any], name: str, out: list[Event]) -> None:
         """Add the events of `document` to `out`; raises ErrorDocument, after adding, for an error."""
         choices = document.get("choices")
         if document.get("error") or name == "error" or (choices is None and error_in(document)):
+            out.extend(read_usage(document.get("usage")))
             raise ErrorDocument(document)
         model = document.get("model")
         if model and model != self._model and isinstance(model, str):
@@ -203,8 +216,10 @@ class ChatReader:
         self.answered = self.answered or choices is not None or bool(usage)
 
     def _read_choice(self, choice: dict[str, Any], index: int, out: list[Event]) -> None:
-        """Add the events of one answer's part."""
-        self.read_part(choice, index, out)
+        """Add the events of one answer's part; a text that follows its end is no part of it."""
+        if index not in self._finished:
+            self._begun.add(index)
+            self.read_part(choice, index, out)
         if choice.get("content_filter_results"):
             read_filter(choice["content_filter_results"], out, index)
         reason = choice.get("finish_reason")
@@ -262,10 +277,38 @@ class ChatReader:
             if held is not None:
                 held.end(out)
 
-    def end(self, out: list[Event]) -> None:
-        """Add what was held back, for answers that the stream broke off."""
-        for index in sorted({*self._thinking, *self._calls} - self._finished):
+    def said_more(self, document: dict[str, Any]) -> bool:
+        """Return whether a document that gave no text says something, and take note of it: audio, images, items."""
+        more = False
+        for choice in document.get("choices") or ():
+            delta = choice.get("delta") or choice.get("message") if isinstance(choice, dict) else None
+            for name, value in delta.items() if isinstance(delta, dict) else ():
+                if says({name: value}):
+                    more = True
+                    if name not in _KNOWN:
+                        self.others.add(name)
+        return more
+
+    def cut(self) -> None:
+        """Take note that what was read was not whole: no answer in it has ended."""
+        self.complete = False
+        self._finished.clear()
+
+    def end(self, out: list[Event], *, whole: bool) -> None:
+        """Add what was held back; an answer that is `whole` without saying why it ended, has stopped."""
+        for index in sorted(self._begun - self._finished):
             self._end_of(index, out)
+            if whole:
+                self._finished.add(index)
+                ours: FinishReason = "refusal" if index in self._refused else "stop"
+                out.append(Finished("tool_calls" if self._calls.get(index) else ours, index))
+
+
+_KNOWN = frozenset(
+    {"content", "reasoning", "reasoning_content", "reasoning_details", "thinking", "tool_calls", "function_call"}
+    | {"refusal", "role"}
+)
+"""Fields of a delta that are read as text, reasoning and calls."""
 
 
 def _read_parts(content: object, index: int, out: list[Event]) -> str:

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Mapping
+from contextlib import suppress
 from typing import Any
 
 from pydantic_core import from_json
@@ -73,6 +75,35 @@ class ErrorDocument(Exception):  # noqa: N818 - carried inside the wire only; `e
         self.malformed = malformed
 
 
+class BrokenOff(Exception):  # noqa: N818 - carried inside the wire only, as above
+    """An answer that ended too early: why, and in the midst of what; "" where nothing had come."""
+
+    def __init__(self, why: str, during: str = "") -> None:
+        super().__init__(why)
+        self.during = during
+
+
+def is_cut(data: bytes) -> bool:
+    """Return whether this is the beginning of a JSON object or array that does not end.
+
+    >>> is_cut(b'{"a": [1, "te'), is_cut(b'{"a": 1}'), is_cut(b"<html>"), is_cut(b'{"a": 1}}')
+    (True, False, False, False)
+    """
+    return partial(data) is not None
+
+
+def partial(data: bytes) -> Any:
+    """Return what a JSON object or array that was cut says, its last text as far as it goes; None for any other."""
+    if data.lstrip()[:1] not in (b"{", b"["):
+        return None
+    try:
+        from_json(data)
+    except ValueError:
+        with suppress(ValueError):
+            return from_json(data.decode("utf-8", "ignore"), allow_partial="trailing-strings")
+    return None
+
+
 def parse(data: bytes) -> Any:
     """Return the JSON document in `data`; raises ValueError where there is none.
 
@@ -120,29 +151,44 @@ def error_in(document: Mapping[str, Any]) -> bool:
     )
 
 
-def count(document: Mapping[str, Any], *names: str) -> int:
-    """Return the first of these fields that holds a number, as an integer; else 0."""
+def count(document: object, *names: str) -> int | None:
+    """Return the first of these fields that holds a number of tokens; None where none does.
+
+    Servers also send `NaN`, `1e999`, strings, nulls and negative numbers: these say nothing.
+    """
     for name in names:
-        value = document.get(name)
-        if isinstance(value, int | float) and not isinstance(value, bool):
+        value = _amount(document.get(name) if isinstance(document, dict) else None)
+        if value is not None:
             return int(value)
-    return 0
+    return None
+
+
+def _amount(value: object) -> int | float | None:
+    """Return a number that can be an amount."""
+    if isinstance(value, bool) or not isinstance(value, int | float):
+        return None
+    return value if 0 <= value <= _MOST and math.isfinite(value) else None
+
+
+_MOST = 2**53
 
 
 def read_usage(usage: object) -> list[UsageReport]:
-    """Return a report of the tokens counted in a `usage` object of any of the APIs; none where it is empty."""
-    if not isinstance(usage, dict) or not usage:
+    """Return a report of the tokens counted in a `usage` object of any of the APIs; none where it counts none."""
+    if not isinstance(usage, dict):
         return []
-    read = usage.get("prompt_tokens_details") or usage.get("input_tokens_details") or {}
-    written = usage.get("completion_tokens_details") or usage.get("output_tokens_details") or {}
-    cost = usage.get("cost")
-    counted = Usage(
+    read = usage.get("prompt_tokens_details") or usage.get("input_tokens_details")
+    written = usage.get("completion_tokens_details") or usage.get("output_tokens_details")
+    cost = _amount(usage.get("cost"))
+    counts = (
         count(usage, "prompt_tokens", "input_tokens"),
         count(usage, "completion_tokens", "output_tokens"),
         count(read, "cached_tokens") or count(usage, "prompt_cache_hit_tokens"),
         count(written, "reasoning_tokens"),
     )
-    return [UsageReport(counted, float(cost) if isinstance(cost, int | float) and not isinstance(cost, bool) else None)]
+    if cost is None and all(counted is None for counted in counts):
+        return []
+    return [UsageReport(Usage(*(counted or 0 for counted in counts)), None if cost is None else float(cost))]
 
 
 def found_by_filter(details: object) -> bool:
@@ -166,3 +212,20 @@ def read_logprobs(logprobs: object, index: int, out: list[Event]) -> None:
     tokens = tuple(token for token in content if isinstance(token, dict)) if isinstance(content, list) else ()
     if tokens:
         out.append(LogprobsDelta(tokens, index))
+
+
+_NAMES_ONLY = frozenset({"role", "type", "id", "index", "object", "name", "format", "status"})
+"""Fields of a delta that say nothing by themselves."""
+
+
+def says(value: object, depth: int = 4) -> bool:
+    """Return whether a piece of a document holds any content, whatever it is: a text, a number.
+
+    >>> says({"role": "assistant", "content": ""}), says({"audio": {"id": "a", "data": "UklG"}})
+    (False, True)
+    """
+    if isinstance(value, dict):
+        return depth > 0 and any(says(item, depth - 1) for name, item in value.items() if name not in _NAMES_ONLY)
+    if isinstance(value, list):
+        return depth > 0 and any(says(item, depth - 1) for item in value)
+    return bool(value)

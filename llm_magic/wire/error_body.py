@@ -9,6 +9,7 @@ from typing import Any
 
 _TITLE = re.compile(r"<title[^>]*>(.*?)</title>", re.IGNORECASE | re.DOTALL)
 _LONGEST = 400
+_CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f\u200e\u200f\u202a-\u202e\u2066-\u2069]")
 _LITELLM = re.compile(r"^litellm\.(?:\w+Error: (?:litellm\.)?)+(?:\w+Exception - )?")
 _LITELLM_TAIL = re.compile(
     r"\n+(?:model=\S+ context_window_fallbacks|LiteLLM: model group|Received Model Group).*", re.DOTALL
@@ -37,8 +38,8 @@ class ErrorBody:
 
 
 def one_line(text: str, longest: int = _LONGEST) -> str:
-    """Return `text` as one line of at most `longest` characters."""
-    line = " ".join(text.split())
+    """Return `text` as one line of at most `longest` characters, without control characters."""
+    line = " ".join(_CONTROL.sub(" ", text).split())
     return line if len(line) <= longest else line[: longest - 1].rstrip() + "…"
 
 

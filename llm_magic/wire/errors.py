@@ -19,6 +19,7 @@ from llm_magic.errors import (
     ContentFilteredError,
     ContextOverflowError,
     EndpointNotFoundError,
+    IncompleteAnswerError,
     InputError,
     LLMError,
     Origin,
@@ -32,7 +33,7 @@ from llm_magic.errors import (
     TimedOutError,
 )
 from llm_magic.options.parameters import PARAMETERS, Api
-from llm_magic.wire.documents import ErrorDocument, found_by_filter
+from llm_magic.wire.documents import BrokenOff, ErrorDocument, found_by_filter
 from llm_magic.wire.error_body import ErrorBody, one_line, read_error_body
 from llm_magic.wire.secrets import hide, request_id, retry_after, scrub
 
@@ -58,12 +59,22 @@ def translate(error: BaseException, origin: Origin, secrets: Iterable[str] = (),
 def _translated(error: BaseException, origin: Origin, known: tuple[str, ...], body: Any) -> LLMError:
     if isinstance(error, ErrorDocument):
         return _document(error, origin, known, body)
+    if isinstance(error, BrokenOff):
+        return _broken_off(error, origin)
     response = getattr(error, "response", None)
     if response is not None and getattr(error, "status_code", None) is not None:
         return refused(error.body, response.status_code, origin, headers=response.headers, known=known, body=body)  # type: ignore[attr-defined]  # APIStatusError
     chain, names = list(links(error)), class_names(error)
     if is_illegal_header(error):
         return illegal_header_error(origin)
+    if is_malformed(error):
+        return _malformed(error, origin, known)
+    if "DecodingError" in names:
+        return ProtocolError(
+            f"{origin} sent an answer that cannot be decompressed: its content-encoding is not what it says.",
+            "The fault is the server's, or of a proxy before it.",
+            origin=origin,
+        )
     if "UnicodeEncodeError" in names:
         return _unencodable(next(link for link in chain if isinstance(link, UnicodeEncodeError)), origin)
     if names & {"TimeoutException", "APITimeoutError", "TimeoutError"}:
@@ -80,6 +91,19 @@ def _translated(error: BaseException, origin: Origin, known: tuple[str, ...], bo
     return ProviderError(f"{origin}: {type(error).__name__}: {said}", "%tb shows where.", origin=origin)
 
 
+def _broken_off(error: BrokenOff, origin: Origin) -> LLMError:
+    if error.during:
+        return IncompleteAnswerError(
+            f"{origin} broke off in the midst of {error.during}: {error}.",
+            "Ask again; _llm.text (in Python: response of the error) has what came.",
+        )
+    return ConnectionFailedError(
+        f"{origin} closed the connection before it answered: {error}.",
+        "Ask again; if it stays so, the server's log says why.",
+        origin=origin,
+    )
+
+
 def class_names(error: BaseException) -> set[str]:
     """Return the names of all classes in an exception's chain: those of HTTP clients are not imported here."""
     return {cls.__name__ for link in links(error) for cls in type(link).__mro__}
@@ -94,10 +118,65 @@ def links(error: BaseException | None) -> Iterable[BaseException]:
 
 
 def is_illegal_header(error: BaseException) -> bool:
-    """Return whether a transport refused to send a header."""
-    return "LocalProtocolError" in class_names(error) or any(
-        words in str(link).lower() for link in links(error) for words in ("illegal header", "detected in headers")
+    """Return whether a transport refused to send a header; one that came is the server's."""
+    names = class_names(error)
+    return "LocalProtocolError" in names or (
+        "RemoteProtocolError" not in names
+        and any(
+            words in str(link).lower() for link in links(error) for words in ("illegal header", "detected in headers")
+        )
     )
+
+
+_ENDED = re.compile(
+    r"disconnected|peer closed|connection ?closed|incomplete|connectionterminated|streamreset|goaway", re.IGNORECASE
+)
+"""What a transport says of a connection that ended too early, though it was HTTP until then."""
+
+
+def is_malformed(error: BaseException) -> bool:
+    """Return whether what came is no HTTP."""
+    if "RemoteProtocolError" not in class_names(error):
+        return False
+    return not any(_ENDED.search(str(link)) for link in links(error))
+
+
+def _malformed(error: BaseException, origin: Origin, known: tuple[str, ...]) -> ProtocolError:
+    said = next(
+        (str(link) for link in links(error) if "RemoteProtocolError" in {cls.__name__ for cls in type(link).__mro__}),
+        "",
+    )
+    tls = "\\x15\\x03" in said  # an alert of TLS
+    return ProtocolError(
+        f"{origin} sent a malformed HTTP answer: {hide(one_line(said, 120), known)}",
+        "The server speaks TLS: base_url begins with https://."
+        if tls
+        else "The fault is the server's, or of a proxy before it; check that base_url names the right port.",
+        origin=origin,
+    )
+
+
+def asked_wait(headers: Any) -> float | None:
+    """Return the seconds that a server asks to wait; None where it does not, or asks for what is no wait."""
+    try:
+        seconds = retry_after(headers)
+    except (ValueError, OverflowError, TypeError, AttributeError):  # a date that no calendar holds
+        return None
+    return seconds if seconds is not None and seconds > 0 else None
+
+
+def _pause(seconds: float | None) -> str:
+    """Return a wait in words.
+
+    >>> _pause(0.4), _pause(90), _pause(259_200), _pause(None)
+    ('Wait 1 s', 'Wait 90 s', 'Wait 3 days', 'Wait a little')
+    """
+    if seconds is None:
+        return "Wait a little"
+    for unit, least, length in (("days", 172_800, 86_400), ("hours", 7_200, 3_600), ("min", 600, 60)):
+        if seconds >= least:
+            return f"Wait {seconds / length:,.0f} {unit}"
+    return f"Wait {max(seconds, 1):.0f} s"
 
 
 def illegal_header_error(origin: Origin) -> ConfigurationError:
@@ -287,8 +366,7 @@ def _classify(
             hint = "Check base_url: it usually ends in /v1. --api chooses another API."
         return EndpointNotFoundError, what, hint
     if status == HTTPStatus.TOO_MANY_REQUESTS or "rate_limit_exceeded" in words:
-        wait = retry_after(headers)
-        pause = f"Wait {wait:.0f} s" if wait else "Wait a little"
+        pause = _pause(asked_wait(headers))
         return RateLimitedError, "", f"{pause}, or send less at once; --retries sets how often it is tried again."
     if status in (408, 504):
         return TimedOutError, "", ""

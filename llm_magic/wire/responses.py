@@ -31,10 +31,14 @@ from llm_magic.wire.documents import (
     read_filter,
     read_logprobs,
     read_usage,
+    says,
 )
 from llm_magic.wire.reasoning import Thinking
 
 PATH = "/responses"
+_SAYS_NOTHING = frozenset({"keepalive", "ping", "response.in_progress", "response.queued"})
+"""Events of a server that is alive."""
+
 _INCOMPLETE: dict[object, FinishReason] = {"max_output_tokens": "length", "content_filter": "content_filter"}
 
 
@@ -106,11 +110,23 @@ class ResponsesReader:
         self._texts: set[object] = set()  # parts whose text came in pieces
         self._summary: object = None
         self._refused = False
+        self._seen: set[tuple[object, ...]] = set()  # what events without a delta were about
         self.complete = False
         self.answered = False
+        self.others: set[str] = set()
+        """Types of output items that are no text, reasoning or call."""
+        self.status = ""
+        """That of the response, where it is one that has no answer yet."""
+
+    @property
+    def all_finished(self) -> bool:
+        """Whether the response said that it ended."""
+        return self.complete
 
     def read(self, document: dict[str, Any], name: str, out: list[Event]) -> None:
         """Add the events of `document` to `out`; raises ErrorDocument, after adding, for an error."""
+        if self.complete:
+            return
         kind = document.get("type") or name
         if kind in ("error", "response.error") or (not kind and error_in(document)):
             raise ErrorDocument(document)
@@ -157,6 +173,13 @@ class ResponsesReader:
         item = document.get("item") or {}
         if item.get("type") == "function_call":
             self._call(document.get("output_index", item.get("id")), item, out)
+        else:
+            self._note_item(item)
+
+    def _note_item(self, item: dict[str, Any]) -> None:
+        kind = item.get("type")
+        if isinstance(kind, str) and kind not in ("message", "reasoning", "function_call"):
+            self.others.add(kind)
 
     def _arguments_done(self, document: dict[str, Any], out: list[Event]) -> None:
         self._call(_key(document), {**document, "id": document.get("item_id")}, out)
@@ -203,10 +226,11 @@ class ResponsesReader:
         for result in response.get("content_filters") or []:  # Azure
             read_filter(result.get("content_filter_results"), out)
         self.complete = True
-        out.append(Finished(self._reason(response, usage or {})))
+        out.append(Finished(self._reason(response, usage)))
 
     def _output(self, number: int, item: dict[str, Any], out: list[Event]) -> None:
         kind = item.get("type")
+        self._note_item(item)
         if kind == "function_call":
             if item.get("id") not in self._positions:
                 self._call(number, item, out)
@@ -221,22 +245,41 @@ class ResponsesReader:
                     self._thinking.add(part.get("text") or "", out)
                     read_logprobs({"content": part.get("logprobs")}, 0, out)
 
-    def _reason(self, response: dict[str, Any], usage: dict[str, Any]) -> FinishReason:
+    def _reason(self, response: dict[str, Any], usage: object) -> FinishReason:
         status = response.get("status")
         if status == "incomplete":
             why = (response.get("incomplete_details") or {}).get("reason")
             return _INCOMPLETE.get(why, "truncated")
         if status in ("cancelled", "in_progress", "queued"):
+            self.status = status
             return "truncated"
-        if self._cap and count(usage, "output_tokens") >= self._cap + ("incomplete_details" in response):
+        if self._cap and (count(usage, "output_tokens") or 0) >= self._cap + ("incomplete_details" in response):
             return "length"  # llama.cpp, also behind a proxy, calls that completed
         if self._positions:
             return "tool_calls"
         return "refusal" if self._refused else "stop"
 
-    def end(self, out: list[Event]) -> None:
-        """Add what was held back, for an answer that the stream broke off."""
+    def said_more(self, document: dict[str, Any]) -> bool:
+        """Return whether an event that gave no text says something: a delta that is not empty, or something new."""
+        if "delta" in document:
+            return says(document["delta"])
+        if document.get("type") in _SAYS_NOTHING:
+            return False
+        about = tuple(str(document.get(name)) for name in ("type", "output_index", "item_id", "content_index"))
+        new = about not in self._seen
+        self._seen.add(about)
+        return new
+
+    def cut(self) -> None:
+        """Take note that what was read was not whole."""
+        self.complete = False
+
+    def end(self, out: list[Event], *, whole: bool) -> None:
+        """Add what was held back; a response that is `whole` without saying so has stopped."""
         self._thinking.end(out)
+        if whole and not self.complete and self.answered:
+            self.complete = True
+            out.append(Finished("tool_calls" if self._positions else "refusal" if self._refused else "stop"))
 
     _READERS: ClassVar[dict[object, Callable[[ResponsesReader, dict[str, Any], list[Event]], None]]] = {
         "response.created": _identify,

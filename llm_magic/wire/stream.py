@@ -9,24 +9,35 @@ Source: https://html.spec.whatwg.org/multipage/server-sent-events.html#event-str
 
 from __future__ import annotations
 
+from contextlib import suppress
 from typing import Any
 
 from llm_magic.capabilities import Api
-from llm_magic.events import Event
+from llm_magic.events import (
+    Event,
+    FilterReport,
+    Finished,
+    FinishReason,
+    ReasoningDelta,
+    RefusalDelta,
+    TextDelta,
+    ToolCallDelta,
+    Usage,
+    UsageReport,
+)
 from llm_magic.request import Request
 from llm_magic.wire import chat, completions, responses
-from llm_magic.wire.documents import ErrorDocument, parse, parse_or_text
+from llm_magic.wire.connection import LARGEST, STRIDE
+from llm_magic.wire.documents import ErrorDocument, parse, parse_or_text, partial
 
 _BOM = b"\xef\xbb\xbf"
-LIMIT = 1 << 28
-"""Bytes of one event at most (256 MiB): what is larger is no event, but a fault."""
 
 ServerEvent = tuple[bytes, bytes]
 """The `event:` name (empty where none was given) and the data, its lines joined by line feeds."""
 
 
 class EventTooLargeError(ValueError):
-    """One event is larger than `LIMIT`."""
+    """One event is larger than `LARGEST`."""
 
 
 class Decoder:
@@ -48,6 +59,11 @@ class Decoder:
         self._begun = False
         self._after_cr = False
 
+    @property
+    def held(self) -> int:
+        """Bytes of the event that is not whole."""
+        return self._size
+
     def feed(self, data: bytes) -> list[ServerEvent]:
         """Return the events that `data` completes."""
         if not self._begun:
@@ -66,7 +82,7 @@ class Decoder:
             if data:  # joined only when a block ends: a long event costs no more than its length
                 self._tail.append(data)
                 self._size += len(data)
-                if self._size > LIMIT:
+                if self._size > LARGEST:
                     raise EventTooLargeError
             return []
         whole = b"".join((*self._tail, data)) if self._tail else data
@@ -104,6 +120,8 @@ def _event(block: bytes) -> ServerEvent | None:
             data.append(value)
         elif field == b"event":
             name = value
+        elif field == b"error" and value:  # GPUStack's
+            return b"error", value
     return (name, b"\n".join(data)) if data else None
 
 
@@ -117,6 +135,16 @@ READERS: dict[Api, Any] = {
 }
 
 
+_SAID: frozenset[type] = frozenset({TextDelta, RefusalDelta, ToolCallDelta})
+"""Events that are an answer."""
+
+_SHOWN = _SAID | {ReasoningDelta}
+"""Events that are seen."""
+
+_REPEATED: frozenset[type] = frozenset({UsageReport, FilterReport})
+"""Events that a server may send again and again without saying anything new."""
+
+
 class Answer:
     """Bytes in, events out.
 
@@ -125,7 +153,8 @@ class Answer:
 
     `fault` is set when something came that ends the answer: an error of the server, or no answer at
     all. The events before it have been returned by then. `done` is true after the end mark of the
-    stream.
+    stream, `whole` once nothing is missing: after an end mark, a finish reason of each answer, or a
+    whole document.
     """
 
     def __init__(self, api: Api, request: Request) -> None:
@@ -135,31 +164,58 @@ class Answer:
         self._decoder: Decoder | None = None  # once it is known to be a stream
         self._is_document = False  # once that is known
         self._held: list[bytes] = []  # of a document, or while neither is known
+        self._size = 0  # of what is held
+        self._pending = 0  # bytes of an event or document that is not whole
+        self._last_report: Event | None = None
         self.fault: ErrorDocument | None = None
         self.done = False
-        self.alive = 0
-        """Counts what has come whole: server-sent events, not comments, not bytes."""
+        self.whole = False
+        self.first = b""
+        """How it began."""
+        self.events = 0
+        """Server-sent events that came."""
+        self.progress = 0
+        """Counts what says something: not comments, not empty deltas, not single bytes."""
+        self.shown = False
+        """Whether anything came that is seen: a text, reasoning, a refusal, a tool call."""
+        self.said = False
+        """Whether anything but reasoning did."""
+        self.during = ""
+        """What came last, in words."""
+        self.reasons: list[FinishReason] = []
+        """Why answers ended that said nothing."""
+        self.usage: Usage | None = None
+        """What was counted for them."""
 
     def feed(self, data: bytes) -> list[Event]:
         """Return the events that `data` completes."""
         out: list[Event] = []
         if self.fault is not None or self.done:
             return out
+        if not self.first:
+            self.first = data[:200].strip()
         decoder = self._decoder or self._sniff(data)
         if decoder is None:
             return out
         if self._held:
             data, self._held = b"".join(self._held), []
         try:
-            self._read(decoder.feed(data), out)
+            events = decoder.feed(data)
+            if events:
+                self._pending = 0
+                self._read(events, out)
+            else:
+                self._wait_for_more(decoder.held)
         except ErrorDocument as error:
             self.fault = error
         except EventTooLargeError:
-            self.fault = ErrorDocument("an event of more than 256 MiB", malformed=True)
+            self.fault = ErrorDocument(f"an event of more than {LARGEST >> 20} MiB", malformed=True)
+        if out:
+            self._note(out)
         return out
 
-    def close(self) -> list[Event]:
-        """Return the last events, the bytes having ended (well or not)."""
+    def close(self, *, lost: bool = False) -> list[Event]:
+        """Return the last events, the bytes having ended: well, or with a `lost` connection."""
         out: list[Event] = []
         if self.fault is not None:
             return out
@@ -167,28 +223,80 @@ class Answer:
             if self._decoder is not None and not self.done:
                 self._read(self._decoder.close(), out, cut=True)
             elif any(self._held):
-                data = b"".join(self._held).removeprefix(_BOM)
-                self._read([(b"", data)], out)
-                if not self.reader.answered:
-                    self.fault = ErrorDocument(parse_or_text(data), malformed=True)
+                self._close_document(b"".join(self._held).removeprefix(_BOM), out)
         except ErrorDocument as error:
             self.fault = error
-        self.reader.end(out)
+        self.whole = self.whole or self.done or (self.reader.complete if lost else self.reader.all_finished)
+        self.reader.end(out, whole=self.whole)
+        if self.whole and out:
+            self._note(out)
+        elif out:  # was not shown, and is not before it is known that it will not be asked for again
+            self.during = _words_for(out) or self.during
         return out
+
+    def _close_document(self, data: bytes, out: list[Event]) -> None:
+        cut = partial(data)
+        if cut is None:
+            self._read([(b"", data)], out)
+            if not self.reader.answered:
+                raise ErrorDocument(parse_or_text(data), malformed=True)
+            self.whole = True
+            return
+        self.events += 1
+        with suppress(ErrorDocument, ValueError, AttributeError, TypeError, KeyError, IndexError):
+            self.reader.read(cut, "", out)  # nothing that was received is thrown away
+        self.reader.cut()
+        out[:] = [event for event in out if type(event) is not Finished]  # its reason may stand before its text
+
+    def _note(self, out: list[Event]) -> None:
+        """Take note of what the events say, all together."""
+        last = type(out[-1])
+        if last in _SHOWN:
+            self.progress += 1
+            self.during = _DURING[last]
+        elif any(self._is_new(event) for event in out):
+            self.progress += 1
+        if not self.said:
+            kinds = {type(event) for event in out}
+            self.said = not kinds.isdisjoint(_SAID)
+            self.shown = self.shown or not kinds.isdisjoint(_SHOWN)
+            self.during = _words_for(out) or self.during
+            self.reasons += [event.reason for event in out if isinstance(event, Finished)]
+            self.usage = next((event.usage for event in reversed(out) if isinstance(event, UsageReport)), self.usage)
+
+    def _is_new(self, event: Event) -> bool:
+        if type(event) not in _REPEATED:
+            return True
+        new, self._last_report = event != self._last_report, event
+        return new
+
+    def _wait_for_more(self, size: int) -> None:
+        """Take note of the bytes so far of one large event or document: each stride of them is progress."""
+        before, self._pending = self._pending, size
+        self.progress += size // STRIDE > before // STRIDE
 
     def _sniff(self, data: bytes) -> Decoder | None:
         """Hold `data` back; return the decoder once the first byte that is not blank tells of a stream."""
+        if not self._is_document and self._held and not data.strip():
+            data = b""  # more of the white space before an answer
         self._held.append(data)
+        self._size += len(data)
+        if self._size > LARGEST:
+            self.fault = ErrorDocument(f"a document of more than {LARGEST >> 20} MiB", malformed=True)
+            self._held = []
+            return None
         if not self._is_document:
             start = b"".join(self._held).removeprefix(_BOM).lstrip()[: len(_BOM)]
             if start and start not in (_BOM[:1], _BOM[:2]):
                 self._is_document = start[:1] in (b"{", b"[", b"<")
                 self._decoder = None if self._is_document else Decoder()
+        if self._is_document:
+            self._wait_for_more(self._size)
         return self._decoder
 
     def _read(self, events: list[ServerEvent], out: list[Event], *, cut: bool = False) -> None:
         """Read the events; `cut` ones, which no blank line ended, count only where they are whole."""
-        self.alive += len(events)
+        self.events += len(events)
         for name, data in events:
             try:
                 document = parse(data)
@@ -205,9 +313,25 @@ class Answer:
                 continue
             if type(document) is not dict:
                 raise ErrorDocument(document, malformed=name != b"error")
+            before = len(out)
             try:
                 self.reader.read(document, name.decode("utf-8", "replace") if name else "", out)
-            except (AttributeError, TypeError, KeyError, IndexError):
+            except (AttributeError, TypeError, KeyError, IndexError, ValueError, ArithmeticError, RecursionError):
                 raise ErrorDocument(document, malformed=True) from None
+            if (len(out) == before or type(out[-1]) not in _SHOWN) and self.reader.said_more(document):
+                self.progress += 1
         if self._ends_itself and self.reader.complete:
             self.done = True
+
+
+_DURING: dict[type, str] = {
+    TextDelta: "its answer",
+    ReasoningDelta: "its reasoning",
+    RefusalDelta: "its refusal",
+    ToolCallDelta: "a tool call",
+}
+
+
+def _words_for(out: list[Event]) -> str:
+    """Return what the last of the events that are seen belongs to."""
+    return next((_DURING[type(event)] for event in reversed(out) if type(event) in _SHOWN), "")

@@ -113,10 +113,12 @@ def test_a_compressed_stream() -> None:
 def test_a_stream_that_breaks_off_keeps_its_text_and_has_no_end(end: list[Any]) -> None:
     with ScriptedServer(stream(chunk("Hel"), chunk("lo"), 0.02, *end, done=False)) as server:
         outcome = ask(server.url)
-    assert outcome.error is None
+    assert isinstance(outcome.error, errors.IncompleteAnswerError)
+    assert "broke off in the midst of its answer" in outcome.error.message
     assert outcome.draft.text == "Hello"
     assert outcome.draft.finish_reason is None
     assert outcome.draft.response().finish_reason == "truncated"
+    assert [attempt.reason != "" for attempt in outcome.draft.attempts] == [True], "told of the one request"
 
 
 def test_a_connection_cut_after_the_end_is_no_fault() -> None:
@@ -525,7 +527,7 @@ def test_a_host_that_is_not_known_is_not_asked_again() -> None:
 
 
 def test_a_body_is_not_read_far_ahead_of_who_takes_it() -> None:
-    from llm_magic.wire.attempts import READ_AHEAD, Connection
+    from llm_magic.wire.connection import READ_AHEAD, Connection
 
     read = 0
 

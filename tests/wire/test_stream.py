@@ -98,7 +98,7 @@ def test_a_large_event_costs_its_length_not_its_square(end: bytes) -> None:
 
 @pytest.mark.parametrize("start", [b"data: ", b"\rdata: ", b"\r\n"])
 def test_what_never_ends_is_a_fault_and_not_all_of_memory(start: bytes, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(stream, "LIMIT", 1000)
+    monkeypatch.setattr(stream, "LARGEST", 1000)
     decoder = Decoder()
     decoder.feed(start)
     with pytest.raises(EventTooLargeError):
@@ -106,7 +106,7 @@ def test_what_never_ends_is_a_fault_and_not_all_of_memory(start: bytes, monkeypa
 
 
 def test_many_lines_of_data_are_bounded_too(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(stream, "LIMIT", 1000)
+    monkeypatch.setattr(stream, "LARGEST", 1000)
     decoder = Decoder()
     decoder.feed(b"\r")
     with pytest.raises(EventTooLargeError):
