@@ -20,7 +20,7 @@ from itertools import count
 from random import random
 from typing import Any
 
-from llm_magic.errors import EndpointNotFoundError, OptionError, Origin
+from llm_magic.errors import EndpointNotFoundError, LLMError, OptionError, Origin
 from llm_magic.events import Attempt
 from llm_magic.wire.connection import Connection, Watch, watched
 from llm_magic.wire.documents import BrokenOff, ErrorDocument, is_cut, parse_or_text
@@ -208,6 +208,8 @@ async def fetch(request: HttpRequest, announce: Callable[[Attempt], None] = lamb
             async for attempt, connection in made:
                 announce(attempt)
                 content = b"" if connection is None else connection.content
+    except LLMError:
+        raise
     except Exception as error:
         raise translate(error, request.origin, request.known_secrets, request.body) from error
     return parse_or_text(content)

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from llm_magic.capabilities import Api, Capabilities
-from llm_magic.errors import EmptyAnswerError, Origin, ProtocolError, TimedOutError, UnsupportedError
+from llm_magic.errors import EmptyAnswerError, LLMError, Origin, ProtocolError, TimedOutError, UnsupportedError
 from llm_magic.events import Event, Opened
 from llm_magic.request import Request
 from llm_magic.wire import chat, completions, responses
@@ -127,6 +127,8 @@ async def exchange(call: Call) -> AsyncGenerator[list[Event], None]:
                     raise
                 if opened.broken is None and held:
                     yield held
+    except LLMError:
+        raise
     except Exception as error:
         raise translate(error, call.origin, request.known_secrets, request.body) from error
     finally:
@@ -139,6 +141,8 @@ def _judge(call: Call, answer: Answer, connection: Connection) -> None:
     if answer.fault is not None:
         raise answer.fault
     nothing = not answer.reader.answered and not answer.shown
+    if nothing and answer.events == 0 and connection.broken is None and answer.is_foreign:
+        raise ErrorDocument(answer.first.decode("utf-8", "replace"), malformed=True)
     is_stream = answer.events or connection.headers.get("content-type", "").startswith("text/event-stream")
     if not answer.whole and (connection.broken is not None or not nothing or is_stream):
         why = connection.broken or "it ended with no finish reason and no end mark"
@@ -147,8 +151,6 @@ def _judge(call: Call, answer: Answer, connection: Connection) -> None:
         connection.broken = _nothing(call.origin) if nothing and connection.broken is None else broken
         connection.repeatable = not answer.shown
         return
-    if nothing and answer.events == 0 and answer.first[:1] not in (b"", b":"):
-        raise ErrorDocument(answer.first.decode("utf-8", "replace"), malformed=True)
     if nothing:
         raise _nothing(call.origin)
     cut = {"length", "content_filter", "refusal"}.intersection(answer.reasons)

@@ -225,7 +225,7 @@ _LOST = (
     (
         ("disconnected", "reset", "peer closed", "incomplete"),
         "{origin} closed the connection before it answered.",
-        "Ask again; if it stays so, the server's log says why.",
+        "Ask again; if it stays so, check http:// or https:// in base_url, and the server's log.",
     ),
     (("",), "No connection to {origin}: {said}", "Check base_url and the network."),
 )
@@ -313,7 +313,7 @@ def refused(
     kind, what, hint = _classify(server_error, status, origin, headers, body)
     message = one_line(what or (f"{where}: {said}" if said else f"{where}."), 600)
     return kind(
-        f"{message} [request {identity}]" if identity else message,
+        f"{message} [request {one_line(identity, 80)}]" if identity else message,
         hint or _HINTS[kind],
         origin=origin,
         status=status,

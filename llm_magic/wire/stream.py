@@ -125,6 +125,7 @@ def _event(block: bytes) -> ServerEvent | None:
     return (name, b"\n".join(data)) if data else None
 
 
+_FIELDS = (b":", b"data", b"event", b"id", b"retry", b"error")
 _PINGS = frozenset({b"ping", b"pong", b"keep-alive", b"keepalive", b"heartbeat"})
 
 
@@ -186,6 +187,11 @@ class Answer:
         """Why answers ended that said nothing."""
         self.usage: Usage | None = None
         """What was counted for them."""
+
+    @property
+    def is_foreign(self) -> bool:
+        """Whether it began as no server-sent event begins."""
+        return bool(self.first) and not self.first.removeprefix(_BOM).startswith(_FIELDS)
 
     def feed(self, data: bytes) -> list[Event]:
         """Return the events that `data` completes."""
