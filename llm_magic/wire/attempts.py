@@ -304,7 +304,7 @@ def _redirected(request: HttpRequest, error: Any) -> HttpRequest:
     if kept and there is not None and all(getattr(here, of) == getattr(there, of) for of in ("scheme", "host", "port")):
         plain = there.copy_with(query=None, fragment=None)
         return replace(request, path=str(plain), params={**request.params, **there.params})
-    urls = [masked_url(str(url), request.known_secrets) for url in (here, there or location)]
+    urls = [_shown(str(url), request.known_secrets) for url in (here, there or location)]
     raise EndpointNotFoundError(
         f"{request.origin} redirects from {urls[0]} to {urls[1]}.",
         "Set base_url to where the API really is.",
@@ -312,6 +312,14 @@ def _redirected(request: HttpRequest, error: Any) -> HttpRequest:
         status=error.status_code,
         request_id=request_id(error.response.headers),
     ) from error
+
+
+def _shown(url: str, secrets: tuple[str, ...]) -> str:
+    """Return a URL without its secrets; one that cannot be read is not shown."""
+    try:
+        return masked_url(url, secrets)
+    except ValueError:
+        return "what is no URL"
 
 
 def _failed(error: Exception, request: HttpRequest, seconds: float) -> Attempt | None:

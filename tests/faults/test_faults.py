@@ -37,6 +37,9 @@ def session() -> Iterator[Session]:
         patch.setattr(call, "LINGER", 0.2)
         for module in (connection, stream):
             patch.setattr(module, "LARGEST", 1 << 22)
+        with ScriptedServer(*FAULTS[-1].script(APIS[0])) as server:  # what is imported at first takes its time
+            session.registry.add("first", "compatible", base_url=server.url)
+            LLM("first:m").ask("Hi")
         yield session
     session.close()
     api.activate(None)
