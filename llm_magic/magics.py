@@ -14,6 +14,7 @@ from llm_magic.errors import Interrupted, LLMError
 if TYPE_CHECKING:
     from IPython.core.interactiveshell import InteractiveShell
 
+    from llm_magic.display import View
     from llm_magic.options import Options
     from llm_magic.response import Response
     from llm_magic.session import Session
@@ -87,7 +88,7 @@ class LLMMagics(Magics, Settings):
         view = display.choose(self.shell, self, show, background=bool(options.background))
         if options.background:
             job = self.session.ask_in_background(
-                cell, view, partial(self._finish, options, later=True), lambda error: view.note(_line(error))
+                cell, view, partial(self._finish, options, later=True), partial(self._failed, view)
             )
             self.shown(job)  # its answer is what the cell shows
             return job
@@ -117,6 +118,12 @@ class LLMMagics(Magics, Settings):
             print(found.code)  # noqa: T201 - to be copied
         elif found.code:
             self.shell.set_next_input(found.code)
+
+    def _failed(self, view: View, error: Exception) -> None:
+        """Tell why a cell in the background has no answer, and keep what had come."""
+        if isinstance(error, LLMError) and error.response is not None:
+            self._remember(error.response)
+        view.note(_line(error))
 
     def _remember(self, response: Response) -> None:
         self.shell.user_ns["_llm"] = response

@@ -100,6 +100,11 @@ def called(draft: Draft) -> str:
     return f"calling {calls} …" if calls else ""
 
 
+def has_come(response: Response) -> bool:
+    """Return whether anything of an answer that failed can be seen."""
+    return bool(response.text or response.reasoning or response.tool_calls)
+
+
 def is_text(response: Response) -> bool:
     """Tell whether an answer is shown as its text: it is one, and no value that has parts."""
     return not response.alternatives and not table.is_structured(response.value)

@@ -131,8 +131,7 @@ class NotebookView:
 
     def fail(self, response: Response | None) -> None:
         """Keep what had arrived, marked; an error follows."""
-        something = response is not None and (response.text or response.reasoning or response.tool_calls)
-        self._end(response if something else None)
+        self._end(response if response is not None and answer.has_come(response) else None)
 
     # Before and beside the answer
 

@@ -49,8 +49,8 @@ class PlainView:
             self.note(footer)
 
     def fail(self, response: Response | None) -> None:
-        """Write what had arrived."""
-        if response is not None:
+        """Write what had arrived, marked; nothing where nothing had."""
+        if response is not None and answer.has_come(response):
             self._answer(response)
 
     def _answer(self, response: Response) -> None:

@@ -122,8 +122,8 @@ class TerminalView:
             self._console.print(Text(footer, "dim"))
 
     def fail(self, response: Response | None) -> None:
-        """Print what had arrived."""
-        self._end(response)
+        """Print what had arrived, marked; nothing where nothing had."""
+        self._end(response if response is not None and answer.has_come(response) else None)
 
     # Printing
 

@@ -91,12 +91,14 @@ class Provider(Configurable):
     timeout = Union(
         [Float(120.0, min=0.001), Reference()],
         default_value=120.0,
-        help="Seconds to wait for an answer, and between two pieces of one that streams.",
+        help="Seconds to wait for an answer to begin, and of silence between two pieces of one. A server that only "
+        "shows that it is alive (comments, empty pieces) is given up after three times as long.",
     ).tag(config=True)
     max_retries = Union(
         [Int(6, min=0), Reference()],
         default_value=6,
-        help="Further attempts after a failed connection, 408, 409, 429 or 5xx, but for failures that last.",
+        help="Further attempts after a failed connection, 408, 409, 429 or 5xx, or an answer that broke off before "
+        "anything of it came; but for failures that last, and one where this machine refuses the connection.",
     ).tag(config=True)
     default_headers = Dict(
         key_trait=Unicode(), value_trait=Unicode(), help="Headers of every request; secret ones belong in headers_env."
@@ -358,7 +360,8 @@ class Provider(Configurable):
         """Send a request and yield what comes, in batches of events (`llm_magic.events`).
 
         An `Attempt` for each request sent is what `%llm_usage` counts, the last `UsageReport` what it adds up, and
-        `Finished` ends an answer. Closing the iterator ends the request.
+        `Finished` ends an answer: without it, the answer broke off and counts as failed. Closing the iterator ends the
+        request.
 
         Parameters
         ----------

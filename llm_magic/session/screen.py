@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from llm_magic.display import View
     from llm_magic.output.json_text import PartialJSON
 
+_OK = 200  # the status of an answer that broke off later
 PATIENCE = 1.0
 """Seconds of silence after which the view says what it waits for."""
 
@@ -103,7 +104,7 @@ class Screen:
             elif isinstance(event, Progress):
                 self.view.progress(event.text)
             elif isinstance(event, Attempt):
-                self._failed = "" if event.final else str(event.status or event.reason)
+                self._failed = "" if event.final else _why(event)
                 if not event.final:
                     self._show_attempt(event)
             elif isinstance(event, Question):
@@ -147,6 +148,11 @@ class Screen:
 
 _TOLD = frozenset({Note, Progress, Attempt, Question})
 """Events that the screen tells by themselves; what the others change is read from the draft."""
+
+
+def _why(attempt: Attempt) -> str:
+    """Return in a word why an attempt failed."""
+    return attempt.reason if attempt.status in (None, _OK) else str(attempt.status)
 
 
 def _ask_user(question: Question) -> bool:

@@ -174,6 +174,12 @@ def test_what_had_arrived_stays_when_it_is_interrupted() -> None:
     assert stage.shown == "Half of\nInterrupted."
 
 
+def test_nothing_is_said_to_be_cut_off_where_nothing_came() -> None:
+    stage = Stage()
+    stage.view.fail(stage.draft.response())
+    assert stage.shown == ""
+
+
 def test_no_color_is_honoured(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("NO_COLOR", "1")
     file = io.StringIO()

@@ -1,5 +1,7 @@
 """The three APIs as a server writes them: pieces of a stream, and whole documents, under the same names."""
 
+# ruff: noqa: ARG002 - the same names for each API
+
 from __future__ import annotations
 
 import json

@@ -25,6 +25,7 @@ from llm_magic.session import Session
 from llm_magic.wire import attempts, call, connection, stream
 
 TIMEOUT = 0.3
+LONGEST = 15.0
 
 
 @pytest.fixture(scope="module")
@@ -89,7 +90,9 @@ async def outcome(fault: Fault, spoken: Chat, mode: str, session: Session, certi
         started = time.perf_counter()
         error: LLMError | None = None
         try:
-            response: Response = await llm.aask("Hi", **fault.options)
+            response: Response = await asyncio.wait_for(llm.aask("Hi", **fault.options), LONGEST)
+        except TimeoutError:
+            return [f"it did not end within {LONGEST:g} s"]
         except LLMError as failed:
             error, response = failed, failed.response
         seconds = time.perf_counter() - started
