@@ -12,6 +12,7 @@ from typing import Any
 
 from llm_magic.display import markup
 from llm_magic.display.markup import Bundle
+from llm_magic.text_buffer import whole
 
 
 class CellOutputs:
@@ -94,6 +95,7 @@ class CellOutputs:
 
     def _show(self, bundle: Bundle, metadata: dict[str, Any], slot: str | None, *, replaces: bool) -> None:
         self.count += not replaces
+        bundle = {kind: whole(text) for kind, text in bundle.items()}
         kind = "update_display_data" if replaces else "display_data"
         self._send(kind, data=bundle, metadata=metadata, transient={"display_id": slot} if slot else {})
 
