@@ -73,7 +73,7 @@ def last_lines(bundle: dict[str, str]) -> set[str]:
 
 
 def check(
-    ran: Ran, *, seen: str, waits: str = r"reasoning, |calling |waiting |Not valid"
+    ran: Ran, *, seen: str, waits: str = r"reasoning, |calling |waiting |Not valid|The schema was"
 ) -> list[list[dict[str, str]]]:
     """Check all states of a cell: each but the final one says last that it is unfinished; return these."""
     import re
@@ -150,7 +150,7 @@ def test_reasoning_and_rounds_of_tools(kernel: Kernel, server: ScriptedServer) -
     server.script[:] = [first, second]
     ran = kernel.run("%%llm --once --tools clock\nx").check()
     growing = check(ran, seen="Let me see.")
-    after_tool = [outputs for outputs in growing if "clock(zone='x')" in str(outputs)]
+    after_tool = [outputs for outputs in growing if "clock(zone=" in str(outputs)]
     assert after_tool
     assert set(after_tool[0][-1]) <= {"text/plain", "text/html"}
     assert any("It is" in str(outputs[-1]) for outputs in after_tool)
@@ -210,7 +210,7 @@ def test_hostile_markdown_cannot_hide_it(kernel: Kernel, server: ScriptedServer)
         "|a|\n|-|\n",
     ):
         server.script[:] = [stream(chunk(text), 0.3, chunk("\n\nmore"), chunk(finish="stop"))]
-        growing = check(kernel.run("%%llm --once\nx").check(), seen=text[:3])
+        growing = check(kernel.run("%%llm --once\nx").check(), seen=LINE)
         rendered = _html("".join(each.get("text/markdown", "") for each in growing[0]))
         assert f"<em>{LINE}</em>" in rendered, text
 
