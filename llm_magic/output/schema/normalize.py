@@ -14,11 +14,13 @@ from llm_magic.errors import UnsupportedError
 from llm_magic.output.grammar.regex import Chars, Repeat, read_regex, width
 from llm_magic.output.grammar.regex_to_gbnf import in_json, to_regex
 from llm_magic.output.schema import Schema
-from llm_magic.output.schema.keywords import ANNOTATIONS, PATTERNS, merge, resolve, target_of
+from llm_magic.output.schema.keywords import PATTERNS, constraints, merge, resolve, target_of
 
 _MAX_LENGTH = 2000
 _MAX_BRANCHES = 24
 _MAX_DEPTH = 60
+MAX_PARTS = 20_000
+"""Parts of a normal form, at most: where keywords beside a `$ref` multiply it, there may be no end of them."""
 _ANY = ("string", "number", "boolean", "null", "array", "object")
 _NUMBER_BOUNDS = ("minimum", "maximum", "exclusiveMinimum", "exclusiveMaximum")
 _TYPE_BY_KEYWORD: Mapping[str, str] = {
@@ -30,7 +32,7 @@ _TYPE_BY_KEYWORD: Mapping[str, str] = {
 }
 _ONLY_CHECKED_HERE = (
     "not", "if", "dependentRequired", "dependentSchemas", "dependencies", "contains", "uniqueItems", "multipleOf",
-    "minProperties", "maxProperties", "unevaluatedProperties", "unevaluatedItems",
+    "minProperties", "maxProperties", "unevaluatedProperties", "unevaluatedItems", "$dynamicRef", "$recursiveRef",
 )  # fmt: skip
 
 
@@ -59,9 +61,20 @@ class NormalizedSchema:
 
 
 def normalize(schema: Schema, support: SchemaSupport) -> NormalizedSchema:
-    """Return the normal form of a schema for a kind of decoder."""
+    """Return the normal form of a schema for a kind of decoder.
+
+    References stay references, also of a schema that holds itself; where other keywords beside a `$ref` constrain what
+    it names, that is written out once, and referred to from then on.
+
+    Raises
+    ------
+    UnsupportedError
+        The normal form would have more than `MAX_PARTS` parts.
+
+    """
     normalizer = _Normalizer(schema, support)
     root = normalizer.node(schema)
+    normalizer.finish()
     if "$ref" in root:
         root = dict(resolve(root, {"$defs": normalizer.definitions}))
     if normalizer.definitions:
@@ -75,46 +88,98 @@ class _Normalizer:
     support: SchemaSupport
     definitions: dict[str, Schema] = field(default_factory=dict)
     unenforced: set[str] = field(default_factory=set)
-    _names: dict[str, str] = field(default_factory=dict)  # of the definitions, by reference
+    _names: dict[str, str] = field(default_factory=dict)  # of the definitions, by reference, or by what is merged
+    _merges: dict[str, Schema | None] = field(default_factory=dict)  # what was merged, None while it is being written
+    _waiting: list[tuple[str, Schema]] = field(default_factory=list)  # definitions that are not written yet
+    _parts: int = 0
+
+    def finish(self) -> None:
+        """Write the definitions that are referred to."""
+        while self._waiting:
+            name, target = self._waiting.pop(0)
+            self.definitions[name] = self.node(target)
+
+    def _count(self) -> None:
+        self._parts += 1
+        if self._parts > MAX_PARTS:
+            raise UnsupportedError(
+                f"The schema stands for more than {MAX_PARTS:,} parts once its references are written out.",
+                "Keep a $ref alone, with no constraint beside it; what it names can say it.",
+            )
 
     def node(self, schema: Any, depth: int = 0) -> Schema:
         """Write one schema."""
-        if not isinstance(schema, dict) or depth > _MAX_DEPTH:
+        self._count()
+        if not isinstance(schema, dict):
             return {"anyOf": [{"type": kind} for kind in _ANY]}
-        if isinstance(schema.get("$ref"), str) and not (schema.keys() - ANNOTATIONS - {"$ref"}):
-            return self._reference(schema["$ref"], depth)
-        written = self._flat_node(self._flat(schema, depth), depth)
+        if depth > _MAX_DEPTH:
+            self.unenforced.add(f"what lies deeper than {_MAX_DEPTH} levels")
+            return self.node(True)
+        leaves = _leaves(schema)
+        if len(leaves) == 1 and leaves[0].keys() == {"$ref"} and isinstance(leaves[0]["$ref"], str):
+            return self._reference(leaves[0]["$ref"])
+        if any("$ref" in leaf for leaf in leaves):
+            return self._merge(schema, leaves, depth)
+        return self._written(schema, depth)
+
+    def _written(self, schema: Schema, depth: int) -> Schema:
+        written = self._flat_node(self._flat(schema), depth)
         if self.support.descriptions and isinstance(schema.get("description"), str) and "$ref" not in written:
             written["description"] = schema["description"]
         return written
 
-    def _reference(self, reference: str, depth: int) -> Schema:
+    def _reference(self, reference: str) -> Schema:
         target = target_of(reference, self.root)
         if not isinstance(target, dict):
             self.unenforced.add("$ref")
-            return self.node(True, depth)
+            return self.node(True)
         if reference not in self._names:
-            base = re.sub(r"[^A-Za-z0-9]+", "-", reference.rsplit("/", 1)[-1]).strip("-") or "root"
-            names = itertools.chain([base], (f"{base}-{number}" for number in itertools.count(2)))
-            name = self._names[reference] = next(name for name in names if name not in self.definitions)
-            self.definitions[name] = {}  # taken, for the references within
-            self.definitions[name] = self.node(target, depth + 1)
+            name = self._names[reference] = self._new_name(reference)
+            self._waiting.append((name, target))
         return {"$ref": f"#/$defs/{self._names[reference]}"}
 
-    def _flat(self, schema: Schema, depth: int) -> Schema:
-        """Return a schema with what its own `$ref`, `allOf` and `if` name merged in."""
-        flat = {key: value for key, value in schema.items() if key not in ANNOTATIONS}
-        for _ in range(_MAX_DEPTH - min(depth, _MAX_DEPTH - 1)):
-            parts: list[Any] = list(flat.pop("allOf", ()))
-            if isinstance(flat.get("$ref"), str):
-                parts.insert(0, target_of(flat.pop("$ref"), self.root))
-                if not isinstance(parts[0], dict):
+    def _new_name(self, reference: str) -> str:
+        """Return a name for a definition, and take it."""
+        base = re.sub(r"[^A-Za-z0-9]+", "-", reference.rsplit("/", 1)[-1]).strip("-") or "root"
+        names = itertools.chain([base], (f"{base}-{number}" for number in itertools.count(2)))
+        name = next(name for name in names if name not in self.definitions)
+        self.definitions[name] = {}
+        return name
+
+    def _merge(self, schema: Schema, leaves: list[Schema], depth: int) -> Schema:
+        """Write what references and keywords beside them say together; the second time, refer to it."""
+        key = json.dumps(sorted(json.dumps(leaf, sort_keys=True) for leaf in leaves))
+        if key not in self._merges:
+            self._merges[key] = None
+            written = self._merges[key] = self._written(schema, depth)
+            if key not in self._names:
+                return written
+            self.definitions[self._names[key]] = written
+        elif key not in self._names:
+            named = next(leaf["$ref"] for leaf in leaves if "$ref" in leaf)
+            name = self._names[key] = self._new_name(str(named))
+            self.definitions[name] = dict(self._merges[key] or {})  # empty while it is being written, one floor above
+        return {"$ref": f"#/$defs/{self._names[key]}"}
+
+    def _flat(self, schema: Schema) -> Schema:
+        """Return a schema with what its own `$ref`, `allOf` and `if` name merged in, each reference once."""
+        flat: Schema = {}
+        parts: list[Any] = [schema]
+        seen: set[str] = set()
+        for part in parts:  # extended while it is walked
+            if not isinstance(part, dict):
+                continue
+            self._count()
+            said = constraints(part)
+            inner = list(said.pop("allOf", ()))
+            reference = said.pop("$ref", None)
+            if isinstance(reference, str) and reference not in seen:
+                seen.add(reference)
+                inner.insert(0, target_of(reference, self.root))
+                if not isinstance(inner[0], dict):
                     self.unenforced.add("$ref")
-            if not parts:
-                break
-            for part in parts:
-                if isinstance(part, dict):
-                    flat = self._merged(flat, {key: value for key, value in part.items() if key not in ANNOTATIONS})
+            flat = self._merged(flat, said)
+            parts += inner
         if isinstance(flat.get("if"), dict):
             condition, then, otherwise = flat.pop("if"), flat.pop("then", {}), flat.pop("else", {})
             self.unenforced.add("if")
@@ -132,7 +197,7 @@ class _Normalizer:
         if not (isinstance(test, dict) and isinstance(known, dict)):
             return {}
         met = [test["const"]] if "const" in test else test.get("enum", [])
-        rest = [value for value in self._flat(known, 1).get("enum", ()) if value not in met]
+        rest = [value for value in self._flat(known).get("enum", ()) if value not in met]
         return {"properties": {name: {"enum": rest}}, "required": [name]} if rest and met else {}
 
     def _merged(self, one: Schema, other: Schema) -> Schema:
@@ -229,7 +294,7 @@ class _Normalizer:
             if isinstance(names.get("enum"), list) and not properties:
                 allowed = [key for key in names["enum"] if isinstance(key, str)]
                 properties, rest = dict.fromkeys(allowed, True if rest is None else rest), False
-            elif names.keys() - ANNOTATIONS - {"type"}:
+            elif constraints(names).keys() - {"type"}:
                 self.unenforced.add("propertyNames")
         for key in required:
             properties.setdefault(key, rest if isinstance(rest, dict) else True)
@@ -253,10 +318,23 @@ class _Normalizer:
             first = [self.node(part, depth + 1) for part in prefix[:length]]
             return {"type": "array", "prefixItems": first, "minItems": length, "maxItems": length}
         written: Schema = {"type": "array", "items": self.node(items, depth + 1), **bounds}
-        values = resolve(written["items"], {"$defs": self.definitions}).get("enum")
+        values = self._flat(items).get("enum") if isinstance(items, dict) else None
         if flat.get("uniqueItems") and isinstance(values, list):
             written["maxItems"] = min(bounds.get("maxItems", len(values)), len(values))
         return written
+
+
+def _leaves(schema: Schema) -> list[Schema]:
+    """Return what a schema says in its own words and in the parts of `allOf`, references not followed."""
+    leaves: list[Schema] = []
+    parts = [schema]
+    for part in parts:  # extended while it is walked
+        if isinstance(part, dict):
+            said = constraints(part)
+            parts += said.pop("allOf", ())
+            if said and said not in leaves:
+                leaves.append(said)
+    return leaves
 
 
 def _enumeration(flat: Schema) -> Schema:

@@ -7,6 +7,7 @@ strict schema, and the reason is told.
 
 from __future__ import annotations
 
+from llm_magic.errors import UnsupportedError
 from llm_magic.output.schema import Schema
 from llm_magic.output.schema.keywords import subschemas
 from llm_magic.output.schema.normalize import SchemaSupport, normalize
@@ -83,7 +84,10 @@ def strict(schema: Schema) -> tuple[Schema | None, str]:
     ['a']
 
     """
-    plain = normalize(schema, SUPPORT).schema
+    try:
+        plain = normalize(schema, SUPPORT).schema
+    except UnsupportedError as error:
+        return None, error.message[:1].lower() + error.message[1:].rstrip(".")
     definitions = plain.pop("$defs", {})
     try:
         root = _closed(plain, "", 0)
