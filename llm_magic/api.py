@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator, Iterable
-from concurrent.futures import Future
 from contextlib import suppress
-from typing import TYPE_CHECKING, Any, TypedDict, TypeVar, Unpack
+from typing import TYPE_CHECKING, Any, TypedDict, Unpack
+
+from llm_magic.background_loop import LOOK, awaited
 
 if TYPE_CHECKING:
     from llm_magic.embeddings import Vectors
@@ -19,8 +20,6 @@ if TYPE_CHECKING:
     from llm_magic.session import Session
     from llm_magic.session.run import Run
     from llm_magic.session.tool_runner import RunEvent
-
-T = TypeVar("T")
 
 _active: Session | None = None
 
@@ -131,7 +130,7 @@ class LLM:
     async def aask(self, prompt: str, **options: Unpack[AskOptions]) -> Response:
         """Ask, and await the whole answer; as `ask`."""
         session, run = self._run(prompt, options)
-        return await _awaited(session.loop.submit(session.answer(run, _nowhere)))
+        return await awaited(session.loop.submit(session.answer(run, _nowhere)))
 
     async def stream(self, prompt: str, **options: Unpack[AskOptions]) -> AsyncIterator[Event]:
         """Ask, and iterate over what happens: `TextDelta`, `ReasoningDelta`, `ToolCallDelta`, …, `Finished`.
@@ -154,10 +153,10 @@ class LLM:
 
         future = session.loop.submit(work())
         try:
-            while (batch := await arrived.get()) is not None:
+            while (batch := await _next(arrived)) is not None:
                 for event in batch:
                     yield event  # type: ignore[misc] # a Question is asked only where `confirm` is set: in a cell
-            await asyncio.wrap_future(future)
+            await awaited(future)
         finally:
             future.cancel()
 
@@ -194,7 +193,7 @@ class LLM:
     async def aembed(self, texts: Iterable[str], **options: Unpack[EmbedOptions]) -> Vectors:
         """Await the vectors of texts; as `embed`."""
         embedding, session = self._embedding(texts, options)
-        return await _awaited(session.loop.submit(embedding.answer(_nowhere)))
+        return await awaited(session.loop.submit(embedding.answer(_nowhere)))
 
     def _embedding(self, texts: Iterable[str], options: EmbedOptions) -> tuple[Embedding, Session]:
         from llm_magic.embeddings import EmbeddingOptions, texts_of
@@ -225,10 +224,10 @@ async def _nowhere(_batch: list[Any]) -> None:
     """Let what happens pass by."""
 
 
-async def _awaited(future: Future[T]) -> T:
-    """Await what runs on the loop of the session; cancelled, it is cancelled there."""
+async def _next(arrived: asyncio.Queue[list[Any] | None]) -> list[Any] | None:
+    """Await a batch, with a look now and then for an interrupt, as `awaited` does."""
     try:
-        return await asyncio.wrap_future(future)
-    except asyncio.CancelledError:
-        future.cancel()
-        raise
+        async with asyncio.timeout(LOOK):
+            return await arrived.get()
+    except TimeoutError:
+        return []

@@ -25,6 +25,7 @@ from llm_magic.conversation.database import Database
 from llm_magic.conversation.export import read, write
 from llm_magic.conversation.turns import Turn, estimate, from_document, to_document, window
 from llm_magic.errors import HistoryError
+from llm_magic.messages import interned
 
 __all__ = ["Conversation", "Conversations", "Summary", "Turn", "estimate", "window"]
 
@@ -143,7 +144,7 @@ def _select(rows: sqlite3.Connection, condition: str, *values: object) -> tuple[
     selected = rows.execute(f"SELECT {_COLUMNS} FROM turns WHERE {condition}", values)  # noqa: S608 - a condition of this file
     try:
         return tuple(
-            Turn(cell_id, tuple(from_document(document) for document in json.loads(messages)), model, at, part)
+            Turn(cell_id, tuple(interned(from_document(document)) for document in json.loads(messages)), model, at, part)
             for _, part, cell_id, model, at, messages in selected
         )
     except ValueError as error:

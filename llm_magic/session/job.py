@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-import asyncio
 import contextvars
 import threading
+import traceback
 from collections.abc import Callable, Generator
 from concurrent.futures import CancelledError, Future
+from functools import partial
 from typing import Any
 
+from llm_magic.background_loop import awaited
 from llm_magic.response import Response
 from llm_magic.session.screen import Screen
 
@@ -36,29 +38,34 @@ class Job:
         tell: Callable[[Exception], None],
         running: set[Job],
     ) -> None:
-        self._screen = screen
-        self._bind = bind
-        self._tell = tell
+        self._asked = screen.run.plan.models[0].target.asked
+        self._stop = screen.channel.stop
         self._running = running
         self._future: Future[Response] = Future()
         running.add(self)
-        context = contextvars.copy_context()
-        threading.Thread(target=context.run, args=(self._work,), name="llm_magic job", daemon=True).start()
+        work = partial(contextvars.copy_context().run, self._work, screen, bind, tell)
+        threading.Thread(target=work, name="llm_magic job", daemon=True).start()
 
-    def _work(self) -> None:
+    def _work(
+        self, screen: Screen, bind: Callable[[Response], None], tell: Callable[[Exception], None]
+    ) -> None:
         try:
-            response = self._screen.follow()
-            self._bind(response)
+            response = screen.follow()
+            bind(response)
         except BaseException as error:  # noqa: BLE001 - whatever it is belongs to whoever asks for the result
             self._running.discard(self)
             if isinstance(error, Exception) and not isinstance(error, CancelledError):
-                self._tell(error)
+                tell(error)
+            _forget(error)
             if not self._future.cancelled():
                 self._future.set_exception(error)
         else:
             self._running.discard(self)
             if not self._future.cancelled():
                 self._future.set_result(response)
+        finally:
+            self._stop = _nothing
+            del screen, bind, tell  # the traceback of an error keeps this frame
 
     def done(self) -> bool:
         """Tell whether the answer is complete, failed or cancelled."""
@@ -83,11 +90,11 @@ class Job:
         """Close the request at the server; what had arrived stays on screen. False where it was done already."""
         if not self._future.cancel():
             return False
-        self._screen.channel.stop()
+        self._stop()
         return True
 
     def __await__(self) -> Generator[Any, None, Response]:
-        return asyncio.shield(asyncio.wrap_future(self._future)).__await__()
+        return awaited(self._future, cancels=False).__await__()
 
     def __repr__(self) -> str:
         if not self.done():
@@ -96,4 +103,15 @@ class Job:
             state = "cancelled"
         else:
             state = "failed" if self._future.exception() else "done"
-        return f"<Job {self._screen.run.plan.models[0].target.asked}: {state}>"
+        return f"<Job {self._asked}: {state}>"
+
+
+def _nothing() -> None:
+    """Stop what has ended."""
+
+
+def _forget(error: BaseException | None) -> None:
+    """Empty the frames that an error came from: `Out` may keep it, and with them the whole cell and its connection."""
+    while error is not None:
+        traceback.clear_frames(error.__traceback__)
+        error = error.__cause__ or error.__context__
