@@ -1,28 +1,30 @@
-"""What stays behind after thousands of cells in one kernel: `python benchmarks/soak.py`.
+"""What thousands of cells leave behind in one kernel: `python benchmarks/soak.py`.
 
-Three kernels of one run, without a screen. The first runs cells of every kind, among them interrupts in mid-answer; the
-second runs Python cells of the same text that return the same text, which IPython keeps in `In` and `Out`; the third asks
-servers that break off, fail, refuse and never answer. In each are counted, after a collection of garbage: memory of its
-own (`Private` of /proc/self/smaps_rollup), open descriptors, threads, tasks. Growth of memory is a slope over the cells
-by least squares. Ends with 1 where a bound is broken. Linux only.
+Three kernels, without a screen. The first runs cells of every kind, interrupts in mid-answer among them; the second
+runs Python cells of the same text that return the same text, which IPython keeps in `In` and `Out`; the third asks
+servers that break off, fail, refuse and never answer. Counted in each, after a collection of garbage: memory of its
+own (`Private` in /proc/self/smaps_rollup), open descriptors, threads, tasks. The growth of memory is a slope over the
+cells, by least squares. Ends with 1 where a bound is broken. Linux only.
 """
 
 from __future__ import annotations
 
 import argparse
 import ast
+import inspect
 import json
+import os
 import re
 import socket
 import statistics
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from itertools import cycle, islice
 from pathlib import Path
-from queue import Empty
-from typing import Any
+from tempfile import TemporaryDirectory
+from typing import Any, Self
 
 from jupyter_client.manager import start_new_kernel
 from machine import about
@@ -36,10 +38,10 @@ BOUND = 5.0
 JUDGED = 1_000
 """Cells from which on the growth of memory is judged: over fewer it says nothing."""
 
-WORDS = (
+TEXT = (
     "The sky is blue because molecules of air scatter short waves of light far more than long ones, so that blue "
     "comes from everywhere. At dusk the light goes a longer way through the air, and what is left of it is red. "
-).split(" ")
+)
 
 HEADERS = {
     "content-type": "text/event-stream; charset=utf-8",
@@ -61,7 +63,7 @@ HEADERS = {
 
 def reply(number: int) -> str:
     """Return the answer to a cell: 400 characters that no other cell has."""
-    return f"Answer {number}. " + " ".join(islice(cycle(WORDS), number % 37, number % 37 + 70))
+    return f"Answer {number}. {(3 * TEXT)[number % 37 : number % 37 + 380]}"
 
 
 def cities(number: int) -> str:
@@ -120,9 +122,11 @@ def answered(received: Received) -> Answer:
     text = cities(number) if model == "json" else reply(number)
     if not asked.get("stream"):
         message = {"role": "assistant", "content": text}
-        whole = {"model": model, "choices": [{"index": 0, "message": message, "finish_reason": "stop"}], **usage(0)}
-        whole["choices"] = [{"index": 0, "message": message, "finish_reason": "stop"}]
-        return document(whole, headers=headers(number) | {"content-type": "application/json"})
+        choice = {"index": 0, "message": message, "finish_reason": "stop"}
+        return document(
+            {"model": model, **usage(number), "choices": [choice]},
+            headers=headers(number) | {"content-type": "application/json"},
+        )
     return streamed(text, number)
 
 
@@ -137,7 +141,9 @@ def hostile(received: Received) -> Answer:
         return document({"error": {"message": "out of order"}}, 500)
     if model == "silent":
         return Answer([HANG], raw=True)
-    return stream(chunk("Let me "), HANG, done=False)
+    if model == "stalls":
+        return stream(chunk("Let me "), HANG, done=False)
+    return streamed(reply(0), 0)
 
 
 # The cells
@@ -145,9 +151,10 @@ def hostile(received: Received) -> Answer:
 
 @dataclass(frozen=True)
 class Cell:
-    """A cell of one kind, and the Python cell that it is compared with.
+    """A cell of one kind, and the Python cell that it is compared with; `{n}` is its number.
 
-    `expects` is the name of the error that it must end with. `interrupted` where it is, once the server answers.
+    `same` is an expression of what it gives back. `expects` has the errors that it may end with, `|` between them, `*`
+    for any end. It is `interrupted` when the server has begun to answer.
     """
 
     name: str
@@ -163,11 +170,13 @@ class Cell:
     def reference(self, number: int) -> str:
         """Return a Python cell of the same text that returns the same text."""
         lines = [f"# {line}" for line in self.written(number).splitlines()]
-        failed = f"raise RuntimeError({self.same})" if self.expects or self.interrupted else self.same
-        return "\n".join([*lines, failed.replace("{n}", str(number))])
+        last = f"raise RuntimeError({self.same})" if self.expects else self.same
+        return "\n".join([*lines, last.replace("{n}", str(number))])
 
 
-PROMPT = "Cell {n}: why is the sky blue? Answer in three sentences that a child of ten understands, and say how we know."
+PROMPT = (
+    "Cell {n}: why is the sky blue? Answer in three sentences that a child of ten understands, and say how we know."
+)
 
 CELLS = (
     Cell("plain", f"%%llm -m soak:text\n{PROMPT}"),
@@ -181,15 +190,15 @@ CELLS = (
     Cell("--no-stream", f"%%llm -m soak:text --no-stream\n{PROMPT}"),
     Cell("reasoning", f"%%llm -m soak:reasons\n{PROMPT}"),
     Cell("template", f"%%llm -m soak:text\n{{{{ notes }}}} {PROMPT}"),
-    Cell("400", f"%%llm -m soak:fails\n{PROMPT}", expects="RequestRefusedError"),
-    Cell("refused", f'%%llm -m soak:refuses --as "list[City]"\n{PROMPT}', expects="RefusedError"),
+    Cell("400", f"%%llm -m soak:fails\n{PROMPT}", "'soak:fails: max_tokens is too large {n}'", "RequestRefusedError"),
+    Cell("refused", f"%%llm -m soak:refuses --as City\n{PROMPT}", "'soak:refuses refused to answer'", "RefusedError"),
     Cell("%llm", f"text = %llm -m soak:text {PROMPT}\ntext"),
     Cell("ask", f'LLM("soak:text").ask("{PROMPT}")'),
     Cell("ask, as", f'LLM("soak:json").ask("{PROMPT}", output_type=list[City])', "cities({n})"),
     Cell("aask", f'await LLM("soak:text").aask("{PROMPT}")'),
 )
 INTERRUPTED = tuple(
-    Cell(f"{name}, interrupted", code, "'Let me think {n}'", interrupted=True)
+    Cell(f"{name}, interrupted", code, "'Let me think'", "Interrupted|KeyboardInterrupt|CancelledError", True)
     for name, code in (
         ("plain", f"%%llm -m soak:hangs\n{PROMPT}"),
         ("--as", f'%%llm -m soak:hangs --as "list[City]"\n{PROMPT}'),
@@ -206,35 +215,25 @@ HOSTILE = tuple(
 )
 
 SETUP = """
-import asyncio, ctypes, gc, json, os, threading
-from itertools import cycle, islice
+import asyncio, ctypes, gc, json, os, threading, time
 
-WORDS = {words!r}
+TEXT = {text!r}
 notes = "A note of the notebook."
 
 {functions}
 
-class _State:
-    '''What the kernel holds now: memory of its own in kB, descriptors, threads, tasks.'''
-
-    trim = getattr(ctypes.CDLL(None), "malloc_trim", None)
-
-    def __call__(self):
-        gc.collect()
-        gc.collect()
-        if self.trim is not None:
-            self.trim(0)
-        with open("/proc/self/smaps_rollup") as lines:
-            private = sum(int(line.split()[1]) for line in lines if line.startswith("Private"))
-        descriptors = len(os.listdir("/proc/self/fd")) - 1
-        session = getattr(getattr(get_ipython(), "_llm_magic", None), "session", None)
-        jobs = len(session.jobs) if session else 0
-        loops = [session.loop.loop] if session else []
-        tasks = sum(len(asyncio.all_tasks(loop)) for loop in [*loops, asyncio.get_running_loop()])
-        return private, descriptors, threading.active_count(), tasks, jobs
-
 async def _state():
-    return _State()()
+    "What this kernel holds: kB of memory, descriptors, threads, tasks; and cells that go on in the background."
+    session = get_ipython()._llm_magic.session if hasattr(get_ipython(), "_llm_magic") else None
+    for _ in range(3):
+        gc.collect()
+    getattr(ctypes.CDLL(None), "malloc_trim", lambda _: None)(0)
+    with open("/proc/self/smaps_rollup") as lines:
+        memory = sum(int(line.split()[1]) for line in lines if line.startswith("Private"))
+    loops = [asyncio.get_running_loop(), *([session.loop.loop] if session else [])]
+    tasks = sum(len(asyncio.all_tasks(loop)) for loop in loops)
+    descriptors = len(os.listdir("/proc/self/fd")) - 1
+    return memory, descriptors, threading.active_count(), tasks, len(session.jobs) if session else 0
 """
 OURS = """
 %load_ext llm_magic
@@ -251,10 +250,17 @@ def weather(city: str) -> str:
 
 for _name, _url in URLS.items():
     get_ipython()._llm_magic.registry.add(_name, "compatible", base_url=_url)
+time.sleep(3)  # for what is imported meanwhile
 """
+QUIET = 12.0
+"""Seconds after which nothing is left of what is kept on purpose: ipykernel keeps for ten seconds the socket of a
+thread that has ended, the SDK's client for five a connection that is idle."""
 
 
-@dataclass
+# The measurement
+
+
+@dataclass(frozen=True)
 class State:
     """What a kernel held after so many cells; memory in kB."""
 
@@ -265,34 +271,30 @@ class State:
     tasks: int
 
 
-@dataclass
-class Measured:
-    """The states of one kernel, and the cells by what became of them."""
-
-    states: list[State] = field(default_factory=list)
-
-    @property
-    def slope(self) -> float:
-        """Growth of memory in kB a cell, by least squares."""
-        cells = [float(state.cells) for state in self.states]
-        if len(cells) < 3:
-            return float("nan")
-        return statistics.linear_regression(cells, [float(state.memory) for state in self.states]).slope
-
-
 class Kernel:
-    """A kernel whose cells are run one by one, as a front end with input does it; what they show is dropped."""
+    """A kernel whose cells are run one by one, as a front end with input runs them; what they show is dropped."""
 
-    def __init__(self) -> None:
-        self.manager, self.client = start_new_kernel(kernel_name="python3", startup_timeout=60)
+    def __init__(self, urls: dict[str, str] | None = None) -> None:
+        self._home = TemporaryDirectory()
+        environment = {**os.environ, "IPYTHONDIR": self._home.name}
+        self.manager, self.client = start_new_kernel(kernel_name="python3", startup_timeout=60, env=environment)
+        functions = "\n".join(inspect.getsource(function) for function in (reply, cities))
+        self.run(SETUP.format(text=TEXT, functions=functions))
+        if urls is not None:
+            self.run(f"URLS = {urls!r}")
+            self.run(OURS)
 
-    def close(self) -> None:
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_exception: object) -> None:
         self.client.stop_channels()
         self.manager.shutdown_kernel(now=True)
         self.manager.cleanup_resources()
+        self._home.cleanup()
 
     def start(self, code: str, number: int | None = None) -> str:
-        """Begin to run a cell, and return the id of its request."""
+        """Begin to run a cell, and return the id of its request; one without a number is not kept in the history."""
         content = {
             "code": code,
             "silent": False,
@@ -307,8 +309,8 @@ class Kernel:
         return str(message["header"]["msg_id"])
 
     def end(self, request: str) -> tuple[str, str]:
-        """Wait for the end of a cell; return the name of its error, empty for none, and what it printed."""
-        failed, text = "", ""
+        """Wait for the end of a cell; return the name of its error, empty for none, and what it said."""
+        failed, said = "", ""
         while True:
             message = self.client.get_iopub_msg(timeout=60)
             if message["parent_header"].get("msg_id") != request:
@@ -316,21 +318,21 @@ class Kernel:
             kind, content = message["msg_type"], message["content"]
             if kind == "error":
                 failed = content["ename"]
-                text += content["evalue"]
+                said += content["evalue"]
             elif kind == "stream":
-                text += content["text"]
+                said += content["text"]
             elif kind == "status" and content["execution_state"] == "idle":
                 break
         while self.client.get_shell_msg(timeout=60)["parent_header"].get("msg_id") != request:
             pass
-        return failed, text
+        return failed, said
 
     def run(self, code: str) -> str:
         """Run a cell that is not kept in the history; return what it printed."""
-        failed, text = self.end(self.start(code))
+        failed, said = self.end(self.start(code))
         if failed:
-            raise RuntimeError(f"{failed}: {text}")
-        return text
+            raise RuntimeError(f"{failed}: {said}")
+        return said
 
     def state(self, cells: int) -> State:
         """Return what it holds after so many cells, once its background cells are done."""
@@ -341,115 +343,151 @@ class Kernel:
             time.sleep(0.1)
         raise RuntimeError("a cell in the background does not end")
 
+    def ask_and_be_quiet(self) -> None:
+        """Leave one kept connection, and wait for the end of all others and of what threads leave behind."""
+        time.sleep(QUIET)
+        self.run('LLM("soak:text").ask("Cell 0");')
 
-def mixed(cells: int, interrupts: int) -> Iterator[Cell]:
-    """Yield so many cells, the interrupted ones spread among them."""
-    kinds, broken = cycle(CELLS), cycle(INTERRUPTED)
+
+@dataclass
+class Growth:
+    """The states of a kernel; `quiet` ones were taken before and after, when all that lingers was gone."""
+
+    states: list[State] = field(default_factory=list)
+    quiet: list[State] = field(default_factory=list)
+
+    @property
+    def slope(self) -> float:
+        """The growth of memory in kB a cell, by least squares."""
+        cells, memory = zip(*((state.cells, state.memory) for state in self.states), strict=True)
+        return statistics.linear_regression(cells, memory).slope
+
+    def broken(self) -> list[str]:
+        """Return what grew and must not."""
+        before, after = self.quiet
+        return [
+            f"{name} grew from {getattr(before, name)} to {getattr(after, name)}"
+            for name in ("descriptors", "threads", "tasks")
+            if getattr(after, name) > getattr(before, name)
+        ]
+
+    def row(self, name: str) -> str:
+        """Return a row of the table."""
+        before, after = self.quiet or (self.states[0], self.states[-1])
+        counted = (f"{getattr(before, of)} → {getattr(after, of)}" for of in ("descriptors", "threads", "tasks"))
+        memory = f"{before.memory / 1000:.1f} → {after.memory / 1000:.1f} MB | {self.slope:.2f} kB"
+        return f"| {name} | {' | '.join(counted)} | {memory} |"
+
+
+def mixed(kinds: Sequence[Cell], cells: int, interrupts: int) -> list[Cell]:
+    """Return so many cells, kind after kind, and interrupted ones spread among them."""
+    found, kind, interrupted = [], cycle(kinds), cycle(INTERRUPTED)
     for number in range(cells):
-        if interrupts and number * interrupts // cells != (number + 1) * interrupts // cells:
-            yield next(broken)
-        yield next(kinds)
-
-
-def set_up(kernel: Kernel, urls: dict[str, str] | None = None) -> None:
-    import inspect
-
-    functions = "\n".join(inspect.getsource(function) for function in (reply, cities))
-    kernel.run(SETUP.format(words=WORDS, functions=functions))
-    if urls is not None:
-        kernel.run(f"URLS = {urls!r}")
-        kernel.run(OURS)
-        kernel.run("import time; time.sleep(3)  # what is imported in the background")
-
-
-def run_ours(kernel: Kernel, server: ScriptedServer, cell: Cell, number: int) -> None:
-    """Run a cell, interrupt it if it is to be, and hold it to its end."""
-    begun = len(server.requests)
-    request = kernel.start(cell.written(number), number)
-    if cell.interrupted:
-        wait_for(lambda: len(server.requests) > begun)
-        time.sleep(0.1)
-        kernel.manager.interrupt_kernel()
-    failed, said = kernel.end(request)
-    expected = "KeyboardInterrupt" if cell.interrupted else cell.expects
-    if cell.interrupted and failed in {"KeyboardInterrupt", "Interrupted", "CancelledError"}:
-        wait_for(server.requests[-1].left.is_set)
-    elif failed != expected and not (failed and expected == "*"):
-        raise RuntimeError(f"{cell.name}, cell {number}: {failed or 'no error'}: {said}")
-
-
-def wait_for(holds: Callable[[], bool]) -> None:
-    for _ in range(1000):
-        if holds():
-            return
-        time.sleep(0.01)
-    raise RuntimeError("what was waited for does not happen")
-
-
-def measured(kernel: Kernel, cells: list[Cell], run: Callable[[Cell, int], None], first: int, name: str) -> Measured:
-    """Run cells; take the state before, after, and now and then between."""
-    found = Measured([kernel.state(0)])
-    every = max(1, len(cells) // 60)
-    for number, cell in enumerate(cells, 1):
-        run(cell, first + number)
-        if number % every == 0 or number == len(cells):
-            found.states.append(kernel.state(number))
-        if sys.stderr.isatty():
-            print(f"\r{name}: {number} of {len(cells)}", end="", file=sys.stderr)
+        if number * interrupts // cells != (number + 1) * interrupts // cells:
+            found.append(next(interrupted))
+        found.append(next(kind))
     return found
 
 
-def ours(cells: list[Cell], warm: list[Cell], script: Callable[[Received], Answer], name: str) -> Measured:
-    """Run cells against a server, in a kernel of their own."""
+def ask(kernel: Kernel, server: ScriptedServer, cell: Cell, number: int) -> None:
+    """Run a cell, interrupt it if it is to be, and see that it ends as it must."""
+    begun = len(server.requests)
+    request = kernel.start(cell.written(number), number)
+    if cell.interrupted:
+        wait_for(lambda: len(server.requests) > begun, f"{cell.name} asks")
+        time.sleep(0.1)
+        kernel.manager.interrupt_kernel()
+    failed, said = kernel.end(request)
+    if cell.interrupted:
+        wait_for(server.requests[begun].left.is_set, f"{cell.name}: the connection is closed")
+    if cell.expects != "*" and failed not in cell.expects.split("|"):
+        raise RuntimeError(f"{cell.name}, cell {number}: {failed or 'no error'}: {said}")
+
+
+def wait_for(holds: Callable[[], bool], what: str) -> None:
+    """Wait until something holds, ten seconds at most."""
+    deadline = time.monotonic() + 10
+    while not holds():
+        if time.monotonic() > deadline:
+            raise RuntimeError(f"not within ten seconds: {what}")
+        time.sleep(0.01)
+
+
+def follow(kernel: Kernel, cells: Sequence[Cell], run: Callable[[Cell, int], None], first: int) -> list[State]:
+    """Run cells numbered from `first`, and return the states before, between and after."""
+    states, every = [kernel.state(0)], max(1, len(cells) // 60)
+    for number, cell in enumerate(cells, 1):
+        run(cell, first + number)
+        if number % every == 0 or number == len(cells):
+            states.append(kernel.state(number))
+    return states
+
+
+def ours(warm: Sequence[Cell], cells: Sequence[Cell], script: Callable[[Received], Answer]) -> Growth:
+    """Run cells that ask a server, in a kernel of their own."""
     with socket.create_server(("127.0.0.1", 0)) as taken:
         closed = taken.getsockname()[1]
-    kernel = Kernel()
-    try:
-        with ScriptedServer(script) as server:
-            set_up(kernel, {"soak": server.url, "closed": f"http://127.0.0.1:{closed}/v1"})
-            run = lambda cell, number: run_ours(kernel, server, cell, number)  # noqa: E731
-            for number, cell in enumerate(warm, 1):
-                run(cell, number)
-            return measured(kernel, cells, run, len(warm), name)
-    finally:
-        kernel.close()
+    with (
+        ScriptedServer(script) as server,
+        Kernel({"soak": server.url, "closed": f"http://127.0.0.1:{closed}/v1"}) as kernel,
+    ):
 
+        def run(cell: Cell, number: int) -> None:
+            ask(kernel, server, cell, number)
 
-def reference(cells: list[Cell], warm: list[Cell]) -> Measured:
-    """Run the Python cells of the same text, in a kernel of their own."""
-
-    def run(cell: Cell, number: int) -> None:
-        kernel.end(kernel.start(cell.reference(number), number))
-
-    kernel = Kernel()
-    try:
-        set_up(kernel)
         for number, cell in enumerate(warm, 1):
             run(cell, number)
-        return measured(kernel, cells, run, len(warm), "reference")
-    finally:
-        kernel.close()
+        kernel.ask_and_be_quiet()
+        before = kernel.state(0)
+        states = follow(kernel, cells, run, len(warm))
+        kernel.ask_and_be_quiet()
+        return Growth(states, [before, kernel.state(len(cells))])
+
+
+def python_cells(warm: Sequence[Cell], cells: Sequence[Cell]) -> Growth:
+    """Run the Python cells of the same text, in a kernel of their own."""
+    with Kernel() as kernel:
+
+        def run(cell: Cell, number: int) -> None:
+            failed, said = kernel.end(kernel.start(cell.reference(number), number))
+            if failed and not cell.expects:
+                raise RuntimeError(f"{cell.name}, as Python: {failed}: {said}")
+
+        for number, cell in enumerate(warm, 1):
+            run(cell, number)
+        return Growth(follow(kernel, cells, run, len(warm)))
 
 
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
-    parser.add_argument("--cells", type=int, default=3000, help="cells of every kind (3,000)")
+    parser.add_argument("--cells", type=int, default=3_000, help="cells of every kind (3,000); 0 for none")
     parser.add_argument("--interrupts", type=int, default=100, help="interrupts in mid-answer among them (100)")
-    parser.add_argument("--hostile", type=int, default=200, help="cells against servers that fail (200)")
-    parser.add_argument("--only", help="cells of this kind alone")
-    given = parser.parse_args()
-    global CELLS
-    if given.only:
-        CELLS = tuple(cell for cell in CELLS if cell.name == given.only)
-    cells = list(mixed(given.cells, given.interrupts))
-    warm = [*CELLS, *INTERRUPTED] * (1 if given.cells < JUDGED else 8)
-    mine = ours(cells, warm, answered, "ours")
-    theirs = reference(cells, warm)
+    parser.add_argument("--hostile", type=int, default=200, help="cells against servers that fail (200); 0 for none")
+    parser.add_argument("--only", choices=[cell.name for cell in CELLS], help="cells of this kind alone")
+    asked = parser.parse_args()
     print(about("openai", "ipython", "ipykernel"))
-    print(mine.slope, theirs.slope, mine.slope - theirs.slope)
-    for m in (mine, theirs):
-        print(m.states[0], m.states[len(m.states) // 2], m.states[-1])
-    return 0
+    print("| kernel | descriptors | threads | tasks | memory | a cell |\n| --- | --- | --- | --- | --- | --- |")
+    broken = []
+    if asked.cells:
+        kinds = [cell for cell in CELLS if asked.only in (None, cell.name)]
+        warm = [*kinds, *(INTERRUPTED if asked.interrupts else ())] * (8 if asked.cells >= JUDGED else 1)
+        cells = mixed(kinds, asked.cells, asked.interrupts)
+        mine = ours(warm, cells, answered)
+        print(mine.row(f"{asked.cells:,} cells, {asked.interrupts} interrupts"), flush=True)
+        broken += mine.broken()
+        if asked.cells >= JUDGED:
+            python = python_cells(warm, cells)
+            more = mine.slope - python.slope
+            print(python.row("Python cells that return the same"))
+            print(f"more than a Python cell: {more:.2f} kB a cell (at most {BOUND:g})", flush=True)
+            broken += [f"memory grows by {more:.2f} kB a cell more than Python's"] if more > BOUND else []
+    if asked.hostile:
+        worst = ours(HOSTILE, list(islice(cycle(HOSTILE), asked.hostile)), hostile)
+        print(worst.row(f"{asked.hostile} cells, servers that fail"))
+        broken += worst.broken()
+    for what in broken:
+        print(f"BROKEN: {what}")
+    return int(bool(broken))
 
 
 if __name__ == "__main__":

@@ -144,7 +144,7 @@ def _select(rows: sqlite3.Connection, condition: str, *values: object) -> tuple[
     selected = rows.execute(f"SELECT {_COLUMNS} FROM turns WHERE {condition}", values)  # noqa: S608 - a condition of this file
     try:
         return tuple(
-            Turn(cell_id, tuple(interned(from_document(document)) for document in json.loads(messages)), model, at, part)
+            Turn(cell_id, tuple(interned(from_document(each)) for each in json.loads(messages)), model, at, part)
             for _, part, cell_id, model, at, messages in selected
         )
     except ValueError as error:

@@ -46,9 +46,7 @@ class Job:
         work = partial(contextvars.copy_context().run, self._work, screen, bind, tell)
         threading.Thread(target=work, name="llm_magic job", daemon=True).start()
 
-    def _work(
-        self, screen: Screen, bind: Callable[[Response], None], tell: Callable[[Exception], None]
-    ) -> None:
+    def _work(self, screen: Screen, bind: Callable[[Response], None], tell: Callable[[Exception], None]) -> None:
         try:
             response = screen.follow()
             bind(response)
