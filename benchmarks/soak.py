@@ -190,11 +190,14 @@ CELLS = (
     Cell("--no-stream", f"%%llm -m soak:text --no-stream\n{PROMPT}"),
     Cell("reasoning", f"%%llm -m soak:reasons\n{PROMPT}"),
     Cell("template", f"%%llm -m soak:text\n{{{{ notes }}}} {PROMPT}"),
+    Cell("--base-url", f"%%llm -m soak:text --base-url $url\n{PROMPT}"),
+    Cell("--dry-run", f"%%llm -m soak:text --dry-run\n{PROMPT}"),
     Cell("400", f"%%llm -m soak:fails\n{PROMPT}", "'soak:fails: max_tokens is too large {n}'", "RequestRefusedError"),
     Cell("refused", f"%%llm -m soak:refuses --as City\n{PROMPT}", "'soak:refuses refused to answer'", "RefusedError"),
     Cell("%llm", f"text = %llm -m soak:text {PROMPT}\ntext"),
     Cell("ask", f'LLM("soak:text").ask("{PROMPT}")'),
     Cell("ask, as", f'LLM("soak:json").ask("{PROMPT}", output_type=list[City])', "cities({n})"),
+    Cell("stream", f'"".join([e.text async for e in LLM("soak:text").stream("{PROMPT}") if hasattr(e, "text")])'),
     Cell("aask", f'await LLM("soak:text").aask("{PROMPT}")'),
 )
 INTERRUPTED = tuple(
@@ -250,6 +253,7 @@ def weather(city: str) -> str:
 
 for _name, _url in URLS.items():
     get_ipython()._llm_magic.registry.add(_name, "compatible", base_url=_url)
+url = URLS["soak"]
 time.sleep(3)  # for what is imported meanwhile
 """
 QUIET = 12.0
