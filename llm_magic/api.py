@@ -224,7 +224,7 @@ async def _nowhere(_batch: list[Any]) -> None:
     """Let what happens pass by."""
 
 
-async def _next(arrived: asyncio.Queue[list[Any] | None]) -> list[Any] | None:
+async def _next(arrived: asyncio.Queue[list[RunEvent] | None]) -> list[RunEvent] | None:
     """Await a batch, with a look now and then for an interrupt, as `awaited` does."""
     try:
         async with asyncio.timeout(LOOK):
