@@ -63,15 +63,20 @@ def test_responses_hold_one_copy_of_the_conversation(session: Session) -> None:
     del before, after
     gc.collect()
     ours = [found for found in gc.get_objects() if isinstance(found, Message) and found.text.startswith("Answer to")]
-    assert len(ours) == len({message.text for message in ours}) == 11
+    assert len(ours) == len({message.text for message in ours}) == 12
+    texts = {response.text: response.text for response in responses}
+    assert all(message.parts[0].text is texts[message.text] for message in ours)  # type: ignore[union-attr]
 
 
 def test_messages_that_nobody_holds_are_gone(session: Session) -> None:
-    with ScriptedServer(numbered) as server:
+    with ScriptedServer(numbered) as server, ScriptedServer(GOOD) as other:
         session.registry.add("s", "compatible", base_url=server.url)
+        session.registry.add("other", "compatible", base_url=other.url)
         responses = [LLM("s:m").ask(f"Prompt {number}", chat="c") for number in range(5)]
-    gone = [weakref.ref(message) for response in responses for message in response.messages]
-    del responses
+        gone = [weakref.ref(message) for response in responses for message in response.messages]
+        del responses
+        for number in range(33):
+            LLM("other:m").ask(f"Another prompt {number}", chat="d")
     gc.collect()
     assert [message() for message in gone if message() is not None] == []
 
