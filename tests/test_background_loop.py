@@ -152,9 +152,8 @@ def test_a_loop_that_was_never_used_is_not_started_to_cancel() -> None:
 
 @pytest.mark.parametrize("cancels", [True, False])
 def test_who_awaits_may_leave_and_takes_the_work_along_or_not(cancels: bool, caplog: pytest.LogCaptureFixture) -> None:
-    future: Future[int] = Future()
-
     async def leave() -> None:
+        future: Future[int] = Future()
         waiting = asyncio.create_task(awaited(future, cancels=cancels))
         await asyncio.sleep(0.01)
         waiting.cancel()
@@ -164,9 +163,9 @@ def test_who_awaits_may_leave_and_takes_the_work_along_or_not(cancels: bool, cap
         if not cancels:
             future.set_exception(ValueError("nobody waits any more"))
         await asyncio.sleep(0.01)
-        gc.collect()
 
     asyncio.run(leave())
+    gc.collect()
     assert caplog.records == []
 
 
