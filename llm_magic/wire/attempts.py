@@ -35,6 +35,9 @@ MAX_RETRY_AFTER = 120.0
 FIRST_WAIT, LONGEST_WAIT = 0.5, 8.0
 """Seconds before the first and before any repetition; doubled, and less up to a quarter by chance."""
 
+ENDING = 1.0
+"""Seconds in which the reader of a closed connection ends by itself."""
+
 MAX_REDIRECTS = 5
 READ_AHEAD = 1 << 20
 """Bytes of a body that are read before anybody has taken them."""
@@ -371,7 +374,8 @@ class Connection:
                     self._taken.clear()
                     await self._taken.wait()
         except Exception as error:  # noqa: BLE001 - raised where the body is taken, if anybody still does
-            self._broken = error
+            timed_out = "TimeoutException" in class_names(error)  # the client's own timeout: silence, not a cut
+            self._broken = TimeoutError() if timed_out else error
         finally:
             arrived.set()
 
@@ -389,8 +393,20 @@ class Connection:
                 with suppress(OSError):  # only shutting the socket under it ends a blocking read
                     raw.shutdown(socket.SHUT_RDWR)
             await asyncio.to_thread(self._response.close)
+        try:
+            if not self._blocking:
+                await self._response.aclose()
+        finally:
+            await self._end_reader()
+
+    async def _end_reader(self) -> None:
+        """Let the reader of a closed connection end, which it does by itself, having nothing more to read.
+
+        Cancelled at once, it might be about to close the connection after a timeout of its own, and httpcore 1 would
+        leave that open for good.
+        """
         if self._reader is not None and not self._reader.done():
+            if self._size <= READ_AHEAD:  # else it waits until somebody takes what there is
+                await asyncio.wait({self._reader}, timeout=ENDING)
             self._reader.cancel()
             await asyncio.wait({self._reader})
-        if not self._blocking:
-            await self._response.aclose()
