@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator, Iterable
-from concurrent.futures import Future
 from contextlib import suppress
-from typing import TYPE_CHECKING, Any, TypedDict, TypeVar, Unpack
+from typing import TYPE_CHECKING, Any, TypedDict, Unpack
+
+from llm_magic.background_loop import LOOK, awaited
 
 if TYPE_CHECKING:
     from llm_magic.embeddings import Vectors
@@ -20,8 +21,6 @@ if TYPE_CHECKING:
     from llm_magic.session import Session
     from llm_magic.session.run import Run
     from llm_magic.session.tool_runner import RunEvent
-
-T = TypeVar("T")
 
 _active: Session | None = None
 
@@ -139,7 +138,7 @@ class LLM:
     async def aask(self, prompt: str, **options: Unpack[AskOptions]) -> Response:
         """Ask, and await the whole answer; as `ask`."""
         session, run = self._run(prompt, options)
-        return await _awaited(session.loop.submit(session.answer(run, _nowhere)))
+        return await awaited(session.loop.submit(session.answer(run, _nowhere)))
 
     async def stream(self, prompt: str, **options: Unpack[AskOptions]) -> AsyncIterator[Event]:
         """Ask, and iterate over what happens: `TextDelta`, `ReasoningDelta`, `ToolCallDelta`, …, `Finished`.
@@ -162,10 +161,10 @@ class LLM:
 
         future = session.loop.submit(work())
         try:
-            while (batch := await arrived.get()) is not None:
+            while (batch := await _next(arrived)) is not None:
                 for event in batch:
                     yield event  # type: ignore[misc] # a Question is asked only in a cell
-            await asyncio.wrap_future(future)
+            await awaited(future)
         finally:
             future.cancel()
 
@@ -202,7 +201,7 @@ class LLM:
     async def aembed(self, texts: Iterable[str], **options: Unpack[EmbedOptions]) -> Vectors:
         """Await the vectors of texts; as `embed`."""
         embedding, session = self._embedding(texts, options)
-        return await _awaited(session.loop.submit(embedding.answer(_nowhere)))
+        return await awaited(session.loop.submit(embedding.answer(_nowhere)))
 
     def _embedding(self, texts: Iterable[str], options: EmbedOptions) -> tuple[Embedding, Session]:
         from llm_magic.embeddings import EmbeddingOptions, texts_of
@@ -251,10 +250,10 @@ async def _nowhere(_batch: list[Any]) -> None:
     """Let what happens pass by."""
 
 
-async def _awaited(future: Future[T]) -> T:
-    """Await what runs on the loop of the session; cancelled, it is cancelled there."""
+async def _next(arrived: asyncio.Queue[list[RunEvent] | None]) -> list[RunEvent] | None:
+    """Await a batch, with a look now and then for an interrupt, as `awaited` does."""
     try:
-        return await asyncio.wrap_future(future)
-    except asyncio.CancelledError:
-        future.cancel()
-        raise
+        async with asyncio.timeout(LOOK):
+            return await arrived.get()
+    except TimeoutError:
+        return []

@@ -12,6 +12,9 @@ from typing import Any, Generic, TypeVar
 
 T = TypeVar("T")
 
+LOOK = 0.2
+"""Seconds after which whoever waits looks whether it was interrupted."""
+
 _LAST_TURNS = 5
 """Turns of a loop before it stops: a connection that was closed gives its socket back a turn later."""
 
@@ -48,7 +51,7 @@ class BackgroundLoop:
         try:
             while True:
                 try:
-                    return future.result(timeout=0.2)  # a bare wait cannot be interrupted on Windows
+                    return future.result(timeout=LOOK)  # a bare wait cannot be interrupted on Windows
                 except TimeoutError:
                     if future.done():
                         raise
@@ -67,6 +70,24 @@ class BackgroundLoop:
             if self._finalizer is not None:
                 self._finalizer()
             self._loop = self._finalizer = None
+
+
+async def awaited(future: Future[T], *, cancels: bool = True) -> T:
+    """Await, on the caller's loop, what runs on another one; `cancels`: with the caller, it is cancelled there.
+
+    The caller's loop is woken now and then: ipykernel tells it of an interrupt in a way that does not wake it, so that
+    a cell that awaits a silent server would not end.
+    """
+    here = asyncio.wrap_future(future)
+    here.add_done_callback(lambda done: done.cancelled() or done.exception())  # told also where nobody waits any more
+    try:
+        while not here.done():
+            await asyncio.wait({here}, timeout=LOOK)
+        return here.result()
+    except asyncio.CancelledError:
+        if cancels:
+            future.cancel()
+        raise
 
 
 def _shut_down(loop: asyncio.AbstractEventLoop, thread: threading.Thread) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import replace
+from functools import lru_cache
 from typing import Any, ClassVar
 
 from llm_magic.events import (
@@ -31,6 +32,12 @@ from llm_magic.response import Alternative, Response, ToolRun
 from llm_magic.text_buffer import TextBuffer, whole
 
 _OK = 200
+
+
+@lru_cache(maxsize=128)
+def _seen(text: str) -> str:
+    """Return an equal text that was seen lately, else this one: most headers of a server are always the same."""
+    return text
 
 
 class Draft:
@@ -145,7 +152,7 @@ class Draft:
         self._finished.setdefault(event.index, event.reason)
 
     def _add_opened(self, event: Opened) -> None:
-        self.headers = event.headers
+        self.headers = {_seen(name): _seen(value) for name, value in event.headers.items()}
         self.request_id = event.request_id
 
     def _add_identified(self, event: Identified) -> None:
@@ -267,12 +274,7 @@ class Draft:
             "first_token_seconds": self.first_token_seconds,
             "seconds": self.seconds,
             "request_id": self.request_id,
-            "headers": dict(self.headers),
-            "rate_limits": {
-                name.removeprefix("x-ratelimit-"): value
-                for name, value in self.headers.items()
-                if name.startswith("x-ratelimit-")
-            },
+            "headers": self.headers,
             "logprobs": tuple(self._logprobs),
             "alternatives": alternatives if len(alternatives) > 1 else (),
             "attempts": tuple(self.attempts),

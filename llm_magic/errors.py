@@ -73,8 +73,9 @@ class LLMError(Exception):
         return f"{self.message}\n{self.hint}" if self.hint else self.message
 
     def _render_traceback_(self) -> list[str]:
-        """Return what IPython shows: the message alone; afterwards (`%tb`), the whole traceback."""
-        if sys.exception() is not self:  # it is not being handled now, so somebody asks for it once more
+        """Return what IPython shows, and keeps for exports: the message; afterwards (`%tb`), the whole traceback."""
+        is_kept = sys._getframe(1).f_code.co_name == "_format_exception_for_storage"  # noqa: SLF001 - of IPython 9
+        if sys.exception() is not self and not is_kept:  # it is not handled now, so somebody asks for it once more
             return "".join(traceback.format_exception(self)).splitlines()
         return [f"{type(self).__name__}: {self.message}", *([self.hint] if self.hint else [])]
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 from dataclasses import dataclass
 from typing import Literal
+from weakref import WeakValueDictionary
 
 Role = Literal["system", "user", "assistant", "tool"]
 
@@ -47,7 +48,7 @@ class ToolCall:
     arguments: str
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, weakref_slot=True)
 class Message:
     """One message of a conversation.
 
@@ -64,6 +65,21 @@ class Message:
     def text(self) -> str:
         """The text of the message, without its images."""
         return "".join(part.text for part in self.parts if isinstance(part, Text))
+
+
+_IN_USE: WeakValueDictionary[int, Message] = WeakValueDictionary()
+
+
+def interned(message: Message) -> Message:
+    """Return the message, or in its place an equal one that is in use: what many responses hold is in memory once.
+
+    >>> first = interned(user("Hi"))
+    >>> interned(user("Hi")) is first
+    True
+
+    """
+    known = _IN_USE.setdefault(hash(message), message)
+    return known if known == message else message
 
 
 def system(text: str) -> Message:

@@ -60,8 +60,6 @@ class Response:
         From sending to the first token, and to the end.
     headers
         Response headers, names in lower case.
-    rate_limits
-        The `x-ratelimit-*` headers without that prefix.
     messages
         What was sent, conversation included.
     alternatives
@@ -90,7 +88,6 @@ class Response:
     seconds: float = 0.0
     request_id: str | None = None
     headers: Mapping[str, str] = field(default_factory=dict, repr=False)
-    rate_limits: Mapping[str, str] = field(default_factory=dict, repr=False)
     logprobs: tuple[Mapping[str, Any], ...] = field(default=(), repr=False)
     alternatives: tuple[Alternative, ...] = ()
     messages: tuple[Message, ...] = field(default=(), repr=False)
@@ -103,6 +100,12 @@ class Response:
 
     def __str__(self) -> str:
         return self.text
+
+    @property
+    def rate_limits(self) -> dict[str, str]:
+        """The `x-ratelimit-*` headers without that prefix."""
+        prefix = "x-ratelimit-"
+        return {name.removeprefix(prefix): value for name, value in self.headers.items() if name.startswith(prefix)}
 
     def frame(self) -> Records:
         """Return a value that is a list of records as columns and rows.

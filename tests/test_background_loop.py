@@ -2,10 +2,13 @@ import asyncio
 import gc
 import threading
 import time
+from collections.abc import Callable
+from concurrent.futures import Future
 
 import pytest
 
-from llm_magic.background_loop import BackgroundLoop, Channel, Emit
+from llm_magic import background_loop
+from llm_magic.background_loop import BackgroundLoop, Channel, Emit, awaited
 
 
 @pytest.fixture
@@ -145,3 +148,37 @@ def test_a_loop_that_was_never_used_is_not_started_to_cancel() -> None:
     before = threading.active_count()
     loop.cancel()
     assert threading.active_count() == before
+
+
+@pytest.mark.parametrize("cancels", [True, False])
+def test_who_awaits_may_leave_and_takes_the_work_along_or_not(cancels: bool, caplog: pytest.LogCaptureFixture) -> None:
+    async def leave() -> None:
+        future: Future[int] = Future()
+        waiting = asyncio.create_task(awaited(future, cancels=cancels))
+        await asyncio.sleep(0.01)
+        waiting.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await waiting
+        assert future.cancelled() is cancels
+        if not cancels:
+            future.set_exception(ValueError("nobody waits any more"))
+        await asyncio.sleep(0.01)
+
+    asyncio.run(leave())
+    gc.collect()
+    assert caplog.records == []
+
+
+def test_what_is_awaited_is_there_at_once_and_so_is_its_error(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(background_loop, "LOOK", 60.0)
+
+    async def wait(end: Callable[[Future[int]], None]) -> int:
+        future: Future[int] = Future()
+        asyncio.get_running_loop().call_later(0.05, end, future)
+        return await awaited(future)
+
+    begun = time.perf_counter()
+    assert asyncio.run(wait(lambda future: future.set_result(7))) == 7
+    with pytest.raises(ValueError, match="no"):
+        asyncio.run(wait(lambda future: future.set_exception(ValueError("no"))))
+    assert time.perf_counter() - begun < 30

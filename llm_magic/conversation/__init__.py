@@ -15,6 +15,7 @@ from __future__ import annotations
 import json
 import sqlite3
 import warnings
+from collections import deque
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
@@ -25,6 +26,7 @@ from llm_magic.conversation.database import Database
 from llm_magic.conversation.export import read, write
 from llm_magic.conversation.turns import Turn, estimate, from_document, to_document, window
 from llm_magic.errors import HistoryError
+from llm_magic.messages import Message, interned
 
 __all__ = ["Conversation", "Conversations", "Summary", "Turn", "estimate", "window"]
 
@@ -129,12 +131,16 @@ class Conversation:
         return int(place)
 
     def _insert(self, rows: sqlite3.Connection, place: int, turn: Turn) -> None:
+        _LATEST.extend(map(interned, turn.messages))
         messages = json.dumps([to_document(message) for message in turn.messages])
         rows.execute(
             f"INSERT INTO turns (chat, {_COLUMNS}) VALUES (?, ?, ?, ?, ?, ?, ?)",  # noqa: S608 - columns of this file
             (self.name, place, turn.part, turn.cell_id, turn.model, turn.when, messages),
         )
 
+
+_LATEST: deque[Message] = deque(maxlen=64)
+"""What cells said last: held until the next ones send it, so that it is not in memory once more, as read."""
 
 _COLUMNS = "place, part, cell_id, model, at, messages"
 
@@ -143,7 +149,7 @@ def _select(rows: sqlite3.Connection, condition: str, *values: object) -> tuple[
     selected = rows.execute(f"SELECT {_COLUMNS} FROM turns WHERE {condition}", values)  # noqa: S608 - a condition of this file
     try:
         return tuple(
-            Turn(cell_id, tuple(from_document(document) for document in json.loads(messages)), model, at, part)
+            Turn(cell_id, tuple(interned(from_document(each)) for each in json.loads(messages)), model, at, part)
             for _, part, cell_id, model, at, messages in selected
         )
     except ValueError as error:

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-import asyncio
 import contextvars
 import threading
+import traceback
 from collections.abc import Callable, Generator
 from concurrent.futures import CancelledError, Future
+from functools import partial
 from typing import Any
 
+from llm_magic.background_loop import awaited
 from llm_magic.response import Response
 from llm_magic.session.screen import Screen
 
@@ -54,27 +56,10 @@ class Job:
             The jobs that run; this one is among them until it is done.
 
         """
-        future: Future[Response] = Future()
-        job = cls(screen.run.plan.models[0].target.asked, future, screen.channel.stop)
-
-        def work() -> None:
-            try:
-                response = screen.follow()
-                bind(response)
-            except BaseException as error:  # noqa: BLE001 - whatever it is belongs to whoever asks for the result
-                running.discard(job)
-                if isinstance(error, Exception) and not isinstance(error, CancelledError):
-                    tell(error)
-                if not future.cancelled():
-                    future.set_exception(error)
-            else:
-                running.discard(job)
-                if not future.cancelled():
-                    future.set_result(response)
-
+        job = cls(screen.run.plan.models[0].target.asked, Future(), screen.channel.stop)
         running.add(job)
-        context = contextvars.copy_context()
-        threading.Thread(target=context.run, args=(work,), name="llm_magic job", daemon=True).start()
+        work = partial(contextvars.copy_context().run, job._work, screen, bind, tell, running)
+        threading.Thread(target=work, name="llm_magic job", daemon=True).start()
         return job
 
     @classmethod
@@ -82,7 +67,32 @@ class Job:
         """Return the job of an answer that is complete: what `-b` gives where it ran in the foreground."""
         future: Future[Response] = Future()
         future.set_result(response)
-        return cls(response.model, future, lambda: None)
+        return cls(response.model, future, _nothing)
+
+    def _work(
+        self,
+        screen: Screen,
+        bind: Callable[[Response], None],
+        tell: Callable[[Exception], None],
+        running: set[Job],
+    ) -> None:
+        try:
+            response = screen.follow()
+            bind(response)
+        except BaseException as error:  # noqa: BLE001 - whatever it is belongs to whoever asks for the result
+            running.discard(self)
+            if isinstance(error, Exception) and not isinstance(error, CancelledError):
+                tell(error)
+            _forget(error)
+            if not self._future.cancelled():
+                self._future.set_exception(error)
+        else:
+            running.discard(self)
+            if not self._future.cancelled():
+                self._future.set_result(response)
+        finally:
+            self._stop = _nothing
+            del screen, bind, tell  # the traceback of an error keeps this frame
 
     def done(self) -> bool:
         """Tell whether the answer is complete, failed or cancelled."""
@@ -111,7 +121,7 @@ class Job:
         return True
 
     def __await__(self) -> Generator[Any, None, Response]:
-        return asyncio.shield(asyncio.wrap_future(self._future)).__await__()
+        return awaited(self._future, cancels=False).__await__()
 
     def __repr__(self) -> str:
         if not self.done():
@@ -121,3 +131,14 @@ class Job:
         else:
             state = "failed" if self._future.exception() else "done"
         return f"<Job {self._model}: {state}>"
+
+
+def _nothing() -> None:
+    """Stop what has ended."""
+
+
+def _forget(error: BaseException | None) -> None:
+    """Empty the frames that an error came from: `Out` may keep it, and with them the whole cell and its connection."""
+    while error is not None:
+        traceback.clear_frames(error.__traceback__)
+        error = error.__cause__ or error.__context__

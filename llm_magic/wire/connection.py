@@ -25,6 +25,9 @@ ERROR_BODY = 1 << 18
 LARGEST = 1 << 28
 """Bytes of one document, or of one event, at most (256 MiB): what is larger is a fault."""
 
+ENDING = 1.0
+"""Seconds in which the reader of a closed connection ends by itself."""
+
 EXTENSION = 3
 """An answer that gives signs of life but says nothing is given up after so many times the timeout."""
 
@@ -317,8 +320,20 @@ class Connection:
                 with suppress(OSError):  # only shutting the socket under it ends a blocking read
                     raw.shutdown(socket.SHUT_RDWR)
             await asyncio.to_thread(self._response.close)
+        try:
+            if not self._blocking:
+                await self._response.aclose()
+        finally:
+            await self._end_reader()
+
+    async def _end_reader(self) -> None:
+        """Let the reader of a closed connection end, which it does by itself, having nothing more to read.
+
+        Cancelled at once, it might be about to close the connection after a timeout of its own, and httpcore 1 would
+        leave that open for good.
+        """
         if self._reader is not None and not self._reader.done():
+            if self._size <= READ_AHEAD:  # else it waits until somebody takes what there is
+                await asyncio.wait({self._reader}, timeout=ENDING)
             self._reader.cancel()
             await asyncio.wait({self._reader})
-        if not self._blocking:
-            await self._response.aclose()

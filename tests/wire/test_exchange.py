@@ -18,6 +18,7 @@ from llm_magic.capabilities import Capabilities
 from llm_magic.events import Attempt, Finished, Opened, TextDelta, Usage, UsageReport
 from llm_magic.messages import user
 from llm_magic.request import Parameters
+from llm_magic.wire import attempts
 from llm_magic.wire.call import exchange, preview
 
 HELLO = stream(
@@ -189,6 +190,40 @@ def test_no_answer_within_the_timeout() -> None:
         outcome = ask(server.url, timeout=0.3)
     assert isinstance(outcome.error, errors.TimedOutError)
     assert [(attempt.status, attempt.reason) for attempt in outcome.attempts] == [(None, "no answer within 0.3 s")]
+
+
+def test_the_connection_to_a_server_that_falls_silent_is_closed() -> None:
+    async def silent(server: ScriptedServer) -> list[bool]:
+        made = client(server.url)
+        for _ in range(5):  # the HTTP client's own timeout ends at the same moment
+            outcome = await collect(call(made, timeout=0.2), close=False)
+            assert outcome.draft.text == "Hello"
+        left = [await asyncio.to_thread(received.left.wait, 2) for received in server.requests]
+        await made.close()
+        return left
+
+    with ScriptedServer(stream(chunk("Hello"), HANG, done=False)) as server:
+        assert asyncio.run(silent(server)) == [True] * 5
+
+
+def test_an_interrupt_while_nobody_takes_what_comes_closes_the_connection() -> None:
+    async def overflow(server: ScriptedServer) -> bool:
+        made = client(server.url)
+        batches = exchange(call(made))
+        async for batch in batches:
+            if any(isinstance(event, TextDelta) for event in batch):
+                break
+        await asyncio.sleep(0.5)  # more is read ahead than may be
+        begun = time.perf_counter()
+        await batches.aclose()
+        assert time.perf_counter() - begun < attempts.ENDING
+        left = await asyncio.to_thread(server.requests[0].left.wait, 2)
+        await made.close()
+        return left
+
+    long = [chunk("x" * 50_000) for _ in range(100)]
+    with ScriptedServer(stream(chunk("Hello"), 0.1, *long, HANG, done=False)) as server:
+        assert asyncio.run(overflow(server))
 
 
 async def _interrupted(server: ScriptedServer, made: Any, after: float) -> tuple[float, Received]:
