@@ -204,7 +204,10 @@ class LLM:
         ours = ("base_url", "timeout", "retries", "header")
         values: dict[str, Any] = {name: value for name, value in self.defaults.items() if name in ours}
         given = EmbeddingOptions.of(values | {**options}, self.model)
-        return Embedding(session, texts_of(texts, "texts"), given), session
+        try:
+            return Embedding(session, texts_of(texts, "texts"), given), session
+        finally:
+            session.tell()
 
     def _run(self, prompt: str, options: AskOptions) -> tuple[Session, Run]:
         from llm_magic.options import from_mapping
@@ -218,7 +221,10 @@ class LLM:
         chosen.model, chosen.base_url = self.model or None, base_url
         chosen.image = tuple(images) if images else None
         chosen.once = "chat" not in values
-        return session, Run(session.plan(Cell(prompt, chosen, template=False)))
+        try:
+            return session, Run(session.plan(Cell(prompt, chosen, template=False)))
+        finally:
+            session.tell()
 
 
 async def _nowhere(_batch: list[Any]) -> None:

@@ -31,7 +31,10 @@ class LLMCommands(Magics):
         magic = f"%{name}" if cell is None else f"%%{name}"
         command = Command(magic, line.strip(), self.session, self.shell, cell)
         if not command.asks_for_help():
-            return work(command)
+            try:
+                return work(command)
+            finally:
+                self.session.tell()
         print(inspect.getdoc(getattr(self, name)))  # noqa: T201 - a page to read
         return None
 
