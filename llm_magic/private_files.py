@@ -88,8 +88,10 @@ def create(path: Path, data: bytes) -> None:
             temporary.unlink()
 
 
-def replace(path: Path, data: bytes) -> None:
+def replace(path: Path, data: bytes, *, mode: int | None = None) -> None:
     """Put `data` in the place of a plain file, whose mode stays, or make it: the old one is there, or the new one.
+
+    `mode` is given to an old one, too.
 
     Raises
     ------
@@ -102,11 +104,11 @@ def replace(path: Path, data: bytes) -> None:
     try:
         found = path.lstat()
     except FileNotFoundError:
-        mode = MODE
+        kept = MODE
     else:
         require_plain(path, found)
-        mode = stat.S_IMODE(found.st_mode)
-    temporary = _written(path, data, mode)
+        kept = stat.S_IMODE(found.st_mode)
+    temporary = _written(path, data, kept if mode is None else mode)
     try:
         temporary.replace(path)
     except OSError:

@@ -89,7 +89,8 @@ class Session:
 
     def take_notices(self) -> tuple[str, ...]:
         """Return the lines that the user should see and has not yet: a file that was put aside, settings that wait."""
-        notices, self._notices[:] = tuple(self._notices), []
+        waiting = self.registry.waiting_line()
+        notices, self._notices[:] = (*([waiting] if waiting else []), *self._notices), []
         return notices
 
     def tell(self) -> None:
@@ -173,7 +174,8 @@ class Session:
 
         """
         try:
-            response = await run.answer(emit)
+            with self.registry.explaining():
+                response = await run.answer(emit)
         finally:
             self.account(run)
         self._keep(run)
@@ -202,7 +204,8 @@ class Session:
         from llm_magic.session.plan import preview
 
         try:
-            return self.loop.run(preview(self.plan(cell)))
+            with self.registry.explaining():
+                return self.loop.run(preview(self.plan(cell)))
         finally:
             self.tell()
 

@@ -548,20 +548,11 @@ def test_reading_stays_fast(tmp_path: Path) -> None:
     assert time.perf_counter() - start < 0.2
 
 
-DAMAGED = """
-from llm_magic.conversation import Conversations, Turn
-from llm_magic.messages import assistant, user
-file = {file!r}
-Conversations(file).get().record(Turn("a", (user("a"), assistant("b"))))
-data = open(file, "rb").read()
-open(file, "wb").write(data[:100] + b"garbage")
-"""
-
-
 @pytest.fixture
 def damaged(tmp_path: Path) -> Path:
     file = tmp_path / "chats.sqlite"
-    exec(DAMAGED.format(file=str(file)), {})  # noqa: S102 - lines above
+    put(Conversations(file), "a")
+    file.write_bytes(damage_all_but_the_header(file.read_bytes()))
     return file
 
 
