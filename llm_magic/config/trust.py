@@ -167,12 +167,13 @@ def judge(path: Path, sections: Sections, known: KnownClasses, doubt: str = "") 
         free[section] = {}
         for name, value in values.items():
             waiting = list(_guarded(section, cls, name, value, known))
-            if doubt:
+            kept = _without(value, (section, name), waiting)
+            if doubt or (kept is not _NOTHING and _refers(kept)):  # such as a list in the place of a table
                 kinds = dict.fromkeys(kind for item in waiting for kind in item.kinds)
                 content = "".join(item.content for item in waiting)
-                waiting = [GuardedSetting((section, name), value, tuple(kinds) or ("set",), content)]
+                whole = tuple(kinds) or ("set" if doubt else "send",)
+                waiting, kept = [GuardedSetting((section, name), value, whole, content)], _NOTHING
             guarded += waiting
-            kept = _without(value, (section, name), waiting) if waiting else value
             if kept is not _NOTHING:
                 free[section][name] = kept
     project = Project(path, sections, free, tuple(guarded), doubt=doubt)

@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from traitlets import Unicode
 from traitlets.config import Config, Configurable
@@ -211,7 +211,7 @@ def test_the_section_of_a_parent_sets_nothing_undecided(
 EVERYTHING = """
 [tool.llm_magic]
 model = "openai:gpt-5"
-chat_file = "/tmp/chats.sqlite"
+chat_file = "/nowhere/chats.sqlite"
 max_rows = 7
 litellm_config = "config.yaml"
 routes = {"x-*" = "vllm"}
@@ -352,7 +352,7 @@ def test_trusted_all_of_it_is_in_force_at_once(write: Callable[[str], Path]) -> 
     trusted = house.registry.trust_project()
     assert trusted is not None
     assert house.waiting == {}
-    assert house.settings.chat_file == "/tmp/chats.sqlite"
+    assert house.settings.chat_file == "/nowhere/chats.sqlite"
     assert house.settings.history_turns == 3
     assert house.settings.params["header"] == {"X-Evil": "1"}
     assert house.settings.params["seed"] == 1
@@ -399,7 +399,7 @@ def test_what_leads_to_the_users_own_needs_no_trust(write: Callable[[str], Path]
 
 KEYS = st.text(max_size=12) | st.sampled_from(["class", "base_url", "model", "header", "params", "a.b", "a"])
 VALUES = st.recursive(
-    st.text(max_size=8) | st.booleans() | st.integers() | st.sampled_from(["env:A", "os.environ/B", "openai"]),
+    st.booleans() | st.integers() | st.sampled_from(["env:A", "os.environ/B", "openai"]),
     lambda inner: st.lists(inner, max_size=3) | st.dictionaries(KEYS, inner, max_size=3),
     max_leaves=8,
 )
@@ -418,6 +418,7 @@ def known() -> trust.KnownClasses:
     )
 
 
+@settings(max_examples=200)
 @given(
     st.fixed_dictionaries(
         {name: st.dictionaries(st.sampled_from(traits), VALUES, max_size=4) for name, traits in TRAITS.items()}
@@ -493,7 +494,7 @@ def test_names_that_look_alike_are_not_taken_for_each_other(write: Callable[[str
     House(write(one)).registry.trust_project()
     assert House(write(one)).waiting == {}
     assert len(House(write(other)).waiting) == 1
-    twice = '[tool.llm_magic.model_params.a]\n"b.header" = {X = "%s"}\n[tool.llm_magic.model_params."a.b"]\nheader = {X = "1"}\n'
+    twice = one.replace('"1"', '"%s"') + other
     House(write(twice % 1)).registry.trust_project()
     assert House(write(twice % 1)).waiting == {}
     assert len(House(write(twice % 2)).registry.waiting) == 2
@@ -639,7 +640,7 @@ def test_a_kill_in_the_midst_leaves_the_old_memory_or_the_new_one(write: Callabl
     for step in range(1, 30):
         ran = subprocess.run(  # noqa: S603 - our own program
             [sys.executable, "-c", KILLED, folder, str(step), Path(__file__).parent],
-            capture_output=True, text=True, check=False, env={**os.environ, "XDG_CONFIG_HOME": str(memory.parent.parent)},
+            capture_output=True, text=True, check=False,
         )  # fmt: skip
         if ran.stdout:
             break
