@@ -10,7 +10,7 @@ from llm_magic.close_matches import did_you_mean
 from llm_magic.commands.line import Command
 from llm_magic.config.effective import Setting, masked, set_value, settings_in_force
 from llm_magic.config.precedence import DEFAULT
-from llm_magic.config.trust import COMMAND, forget, printable
+from llm_magic.config.trust import COMMAND, GuardedSetting, forget, printable
 from llm_magic.display import markup, table
 from llm_magic.display.markup import Bundle
 from llm_magic.errors import ConfigurationError, OptionError
@@ -67,16 +67,19 @@ def _trust(command: Command) -> Bundle | str:
     path = printable(str(project.path))
     if not project.guarded:
         return f"Nothing in {path} needs trust."
-    rows = [
-        {
-            "setting": item.name,
-            "value": _cut(repr(masked(item.value, item.keys[-1])), _WIDEST_VALUE),
-            "could": item.could,
-        }
-        for item in project.guarded
-    ]
     said = f"In force from now on, trusted by {project.trusted}. Changed there, it waits again."
-    return markup.joined([markup.quiet(f"{path} sets:"), table.shown(rows), markup.quiet(said)])
+    return markup.joined([markup.quiet(f"{path} sets:"), _guarded(project.guarded), markup.quiet(said)])
+
+
+def _guarded(settings: Sequence[GuardedSetting]) -> Bundle:
+    """Return settings that need trust, each to its end: what is cut is where somebody would hide something."""
+    rows = [
+        {"setting": item.name, "value": repr(masked(item.value, item.keys[-1])), "could": item.could}
+        for item in settings
+    ]
+    tables = [table.shown(rows[at : at + table.MAX_ROWS]) for at in range(0, len(rows), table.MAX_ROWS)]
+    lines = [f"{row['setting']} = {row['value']}\n    could {row['could']}" for row in rows]
+    return {"text/html": "".join(item["text/html"] for item in tables), "text/plain": "\n".join(lines)}
 
 
 def _forget(command: Command) -> str:

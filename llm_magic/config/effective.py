@@ -103,6 +103,7 @@ def set_value(settings: Configurable, registry: Sections, name: str, value: Any)
             registry.update_config(Config({section: {trait: value}}))
         else:
             setattr(owner, trait, value)
+            sources_of(owner).of_session(trait)
     except TraitError as error:
         raise ConfigurationError(
             f"{name} does not take that value: {error}", "%llm_config shows what it is for."

@@ -29,6 +29,10 @@ class Sources:
         """Return the source of a trait's value."""
         return self._known.get(trait, DEFAULT)
 
+    def of_session(self, trait: str) -> None:
+        """Note that the session has set a trait, be it to the value that it had."""
+        self._known[trait] = SESSION
+
     def load(self, owner: Configurable, values: Mapping[str, Any], source: str) -> None:
         """Set `values`, as coming from `source`; raises ConfigurationError where a trait does not take its value."""
         for trait, value in values.items():

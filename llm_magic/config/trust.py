@@ -40,6 +40,7 @@ _COULD = {
 }
 _ANY_CLASS = "Provider"  # the section of all classes, whose own settings it may hold, too
 _NAMED = 3  # settings that a line names
+_LONGEST = 100  # characters of such a name
 _LIMIT = 2**20  # bytes
 _FOLLOWED = 16 * 2**20  # bytes of a file that belongs to a setting
 
@@ -398,6 +399,7 @@ def _remembered(path: Path) -> tuple[list[list[str]] | None, str]:
 
 def listed(names: Sequence[str]) -> str:
     """Return names for a line, the first ones of many."""
+    names = [name if len(name) <= _LONGEST else f"{name[: _LONGEST - 1]}…" for name in names]
     if len(names) > _NAMED:
         return f"{', '.join(names[: _NAMED - 1])} and {len(names) - _NAMED + 1} more settings"
     return " and ".join([", ".join(names[:-1]), names[-1]] if len(names) > 1 else names)
@@ -405,5 +407,4 @@ def listed(names: Sequence[str]) -> str:
 
 def printable(text: str) -> str:
     """Return a name out of a file of others, as it may stand in a line."""
-    shown = text if text.isprintable() else text.encode("unicode_escape").decode("ascii")
-    return shown if len(shown) <= 100 else f"{shown[:99]}…"  # noqa: PLR2004 - a path has more than that seldom
+    return text if text.isprintable() else text.encode("unicode_escape").decode("ascii")
