@@ -28,8 +28,9 @@ VERSION = 1
 _HEADER = 100  # bytes
 _MAGIC = b"SQLite format 3\0"
 _FRACTIONS = b"\x40\x20\x20"  # bytes 21 to 23 of every database
+_JOURNAL = b"\xd9\xd5\x05\xf9\x20\xa1\x63\xd7"
 _BESIDE = {
-    "-journal": (b"", b"\xd9\xd5\x05\xf9", b"\0\0\0\0"),
+    "-journal": (b"", _JOURNAL, bytes(8)),
     "-wal": (b"", b"\x37\x7f\x06\x82", b"\x37\x7f\x06\x83"),
     "-shm": None,
 }
@@ -216,12 +217,21 @@ def _require_way(real: Path) -> None:
         try:
             private_files.require_plain(beside, beside.lstat())
             free = beginnings is None or private_files.read(beside, len(beginnings[-1]))[0] in beginnings
+            free = free and not (ending == "-journal" and _names_a_file(beside))
         except FileNotFoundError:  # or gone meanwhile
             continue
         except private_files.NotPlainError:
             free = False
         if not free:
             raise HistoryError(f"{beside} is in the way: SQLite would write over it.", _NEW)
+
+
+def _names_a_file(journal: Path) -> bool:
+    """Whether a journal ends with the name of a super-journal, which SQLite would delete: ours never do."""
+    with journal.open("rb") as opened:
+        opened.seek(0, os.SEEK_END)
+        opened.seek(-min(opened.tell(), len(_JOURNAL)), os.SEEK_END)
+        return opened.read() == _JOURNAL
 
 
 def _schema(database: sqlite3.Connection) -> list[tuple[str, ...]]:

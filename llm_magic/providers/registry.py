@@ -130,7 +130,10 @@ class ProviderRegistry(Configurable):
         where to look first: the notebook's, which a kernel starts in. What needs trust is put in force where it has it.
         """
         sources_of(settings)
-        self._settings, self._folder = settings, folder or Path.cwd()
+        try:
+            self._settings, self._folder = settings, folder or Path.cwd()
+        except OSError:  # the folder has been deleted
+            return
         self._own_providers = dict(self.providers)
         try:
             self.project = self._read_project(settings)
@@ -148,7 +151,7 @@ class ProviderRegistry(Configurable):
             The file is wrong, or nothing can be remembered.
 
         """
-        if self._settings is None or (project := self._read_project(self._settings)) is None:
+        if self._settings is None or (project := self._read_project(self._settings, strict=True)) is None:
             return None
         if project.waiting:
             project = trust.remember(project)
@@ -160,7 +163,7 @@ class ProviderRegistry(Configurable):
             raise
         return project
 
-    def _read_project(self, settings: Configurable) -> trust.Project | None:
+    def _read_project(self, settings: Configurable, *, strict: bool = False) -> trust.Project | None:
         file = find_project(self._folder)
         if file is None:
             return None
@@ -168,7 +171,7 @@ class ProviderRegistry(Configurable):
         try:
             sections = sections_of(file, owners, classes)
         except ConfigurationError:
-            if file.doubt:  # what somebody else wrote stops nobody
+            if file.doubt and not strict:  # what somebody else wrote stops nobody
                 return trust.Project(file.path, {}, {}, (), doubt=file.doubt)
             raise
         own = dict(self._own_providers)

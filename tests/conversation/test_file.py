@@ -8,6 +8,7 @@ import signal
 import socket
 import sqlite3
 import stat
+import struct
 import subprocess
 import sys
 import threading
@@ -355,6 +356,19 @@ def test_what_stands_where_sqlite_writes_beside_a_database(tmp_path: Path, endin
     assert not file.exists()
     assert private.read_text() == "private"
     assert kind != "text" or beside.read_text() == "a journal of mine"
+
+
+def test_a_journal_that_was_put_there_deletes_no_other_file(tmp_path: Path) -> None:
+    """A hot journal may name a super-journal, which SQLite deletes after it has rolled back."""
+    file, victim = tmp_path / "c.db", tmp_path / "victim"
+    put(Conversations(file), "a")
+    victim.write_text("precious\n")
+    name, mark = str(victim).encode(), bytes.fromhex("d9d505f920a163d7")
+    journal = (mark + struct.pack(">IIIII", 0, 0, file.stat().st_size // 4096, 512, 4096)).ljust(512, b"\0")
+    journal += struct.pack(">I", 2**30 // 4096 + 1) + name + struct.pack(">II", len(name), sum(name)) + mark
+    (tmp_path / "c.db-journal").write_bytes(journal)
+    refused(file, "c.db-journal is in the way")
+    assert victim.read_text() == "precious\n"
 
 
 @pytest.mark.parametrize("umask", [0o000, 0o022, 0o077, 0o277])
