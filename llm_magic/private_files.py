@@ -7,7 +7,6 @@ a caller wait.
 from __future__ import annotations
 
 import os
-import secrets
 import stat
 from contextlib import suppress
 from pathlib import Path
@@ -119,6 +118,8 @@ def replace(path: Path, data: bytes, *, mode: int | None = None) -> None:
 
 def _written(path: Path, data: bytes, mode: int = MODE) -> Path:
     """Return a new file beside `path` that holds `data`."""
+    import secrets
+
     temporary = path.with_name(f".{path.name[:100]}.{secrets.token_hex(8)}")
     _write(temporary, data, mode)
     return temporary

@@ -17,7 +17,7 @@ from traitlets import Dict, Unicode, observe
 from traitlets.config import Config, Configurable
 
 from llm_magic.close_matches import did_you_mean
-from llm_magic.config import precedence, trust
+from llm_magic.config import precedence
 from llm_magic.config.precedence import PROFILE, SESSION, configured, sources_of
 from llm_magic.config.project import find_project, sections_of
 from llm_magic.errors import (
@@ -34,7 +34,8 @@ from llm_magic.providers import plugins
 from llm_magic.providers.litellm import Imported, read_config
 from llm_magic.providers.routes import SHIPPED, route
 
-if TYPE_CHECKING:  # loading the extension needs neither
+if TYPE_CHECKING:  # loading the extension needs none of these
+    from llm_magic.config.trust import GuardedSetting, Project
     from llm_magic.providers.base import Provider
     from llm_magic.providers.model_info import ModelCard
 
@@ -111,7 +112,7 @@ class ProviderRegistry(Configurable):
         self._listed: WeakKeyDictionary[Provider, float] = WeakKeyDictionary()
         self.problem: LLMError | None = None
         """What is wrong with the project's configuration; raised by the next cell."""
-        self.project: trust.Project | None = None
+        self.project: Project | None = None
         """What the project's file sets, and whether that is trusted."""
         self._settings: Configurable | None = None
         self._folder = Path()
@@ -142,7 +143,7 @@ class ProviderRegistry(Configurable):
         except ConfigurationError as error:
             self.problem = error
 
-    def trust_project(self) -> trust.Project | None:
+    def trust_project(self) -> Project | None:
         """Read the project's file anew, put all of it in force and remember that it is trusted; None without one.
 
         Raises
@@ -151,6 +152,8 @@ class ProviderRegistry(Configurable):
             The file is wrong, or nothing can be remembered.
 
         """
+        from llm_magic.config import trust
+
         if self._settings is None or (project := self._read_project(self._settings, strict=True)) is None:
             return None
         if project.waiting:
@@ -163,10 +166,12 @@ class ProviderRegistry(Configurable):
             raise
         return project
 
-    def _read_project(self, settings: Configurable, *, strict: bool = False) -> trust.Project | None:
+    def _read_project(self, settings: Configurable, *, strict: bool = False) -> Project | None:
         file = find_project(self._folder)
         if file is None:
             return None
+        from llm_magic.config import trust
+
         owners, classes = {"LLMMagics": settings, "ProviderRegistry": self}, {*plugins.class_names(), "Provider"}
         try:
             sections = sections_of(file, owners, classes)
@@ -186,7 +191,7 @@ class ProviderRegistry(Configurable):
         )
         return trust.judge(file.path, sections, known, file.doubt)
 
-    def _put_in_force(self, project: trust.Project, settings: Configurable) -> None:
+    def _put_in_force(self, project: Project, settings: Configurable) -> None:
         sections = {name: dict(values) for name, values in project.in_force.items()}
         own = sections.pop("ProviderRegistry", {})
         precedence.apply(sections.pop("LLMMagics", {}), settings, project.source)
@@ -208,7 +213,7 @@ class ProviderRegistry(Configurable):
         return self.project.allowed(cls, values)
 
     @property
-    def waiting(self) -> tuple[trust.GuardedSetting, ...]:
+    def waiting(self) -> tuple[GuardedSetting, ...]:
         """The project's settings that wait for trust."""
         return () if self.project is None else self.project.waiting
 
@@ -233,12 +238,16 @@ class ProviderRegistry(Configurable):
 
     def _explain(self, error: LLMError) -> None:
         waiting, project = self.waiting, self.project
+        if not waiting or project is None:
+            return
+        from llm_magic.config import trust
+
         if isinstance(error, ProviderError) and error.origin is not None:
             name = error.origin.provider
             built = self._built.get(name)
             classes = {"Provider"} if built is None else {cls.__name__ for cls in type(built[1]).__mro__}
             waiting = tuple(item for item in waiting if item.keys[0] in classes or item.keys[-1] == name)
-        if waiting and project is not None and trust.COMMAND not in error.hint:
+        if waiting and trust.COMMAND not in error.hint:
             names = trust.listed([item.name for item in waiting])
             one = len(waiting) == 1
             path = trust.printable(str(project.path))
@@ -540,6 +549,8 @@ class ProviderRegistry(Configurable):
         stamp = (path, path.stat().st_mtime_ns if path.exists() else None)
         if self._imported[0] != stamp:
             if self.project is not None and sources_of(self).of("litellm_config") == self.project.source:
+                from llm_magic.config import trust
+
                 trust.require_unchanged(self.project, "litellm_config")
             self._imported = (stamp, read_config(path))
         return self._imported[1]

@@ -582,7 +582,9 @@ def test_the_notice_stays_below_the_answer_whose_blocks_are_cleared(damaged: Pat
         ran = kernel.run(line).check()
         if "-b" in line:
             kernel.run("_.result()").check()
-            shown = kernel.outputs_of(ran.request, "text/plain")
+            own = [message for message in kernel.heard if message["parent_header"].get("msg_id") == ran.request]
+            cleared = max(number for number, message in enumerate(own) if message["msg_type"] == "clear_output")
+            shown = [message["content"].get("data", {}).get("text/plain", "") for message in own[cleared:]]
         else:
             shown = ran.of_type("text/plain")
         assert len([text for text in shown if f"The conversations in {damaged} are damaged (" in text]) == 1
