@@ -143,10 +143,13 @@ def sections_of(
     Raises
     ------
     ConfigurationError
-        A key is neither.
+        A key is neither, or one at any depth is not printable: it would draw on the screen wherever it is named.
 
     """
     path = file.path
+    for key in _keys(file.table):
+        if not key.isprintable():
+            raise ConfigurationError(f"{path}: [tool.{SECTION}] has a name that is not printable: {key!r}.", _CORRECT)
     known: dict[str, Iterable[str]] = {section: owner.traits(config=True) for section, owner in owners.items()}
     owner_of = {trait: section for section, traits in known.items() for trait in traits}
     found: dict[str, dict[str, Any]] = {section: {} for section in known}
@@ -163,6 +166,16 @@ def sections_of(
         if isinstance(config := values.get("litellm_config"), str) and config:
             values["litellm_config"] = str(path.parent / Path(config).expanduser())
     return found
+
+
+def _keys(value: Any) -> Iterator[str]:
+    if isinstance(value, Mapping):
+        for key, item in value.items():
+            yield key
+            yield from _keys(item)
+    elif isinstance(value, list):
+        for item in value:
+            yield from _keys(item)
 
 
 def _check(name: str, known: Iterable[str], path: Path, before: str = "") -> None:

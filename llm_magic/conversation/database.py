@@ -140,6 +140,8 @@ class Database:
         except private_files.NotPlainError:
             raise HistoryError(f"{file} is no plain file.", _NEW) from None
         self._check_header(file, header)
+        if _is_planted(real, found):
+            raise HistoryError(f"{file} was put there by another user (uid {found.st_uid}).", _NEW)
         _require_way(real)
         identity = found.st_dev, found.st_ino
         if self._seen != identity:
@@ -208,6 +210,17 @@ def _real(file: Path) -> Path:
 
 def _of_others(file: Path) -> HistoryError:
     return HistoryError(f"{file} is a database of another program.", _NEW)
+
+
+def _is_planted(real: Path, found: os.stat_result) -> bool:
+    """Whether a file is of another user in a folder where anybody may make one, such as /tmp.
+
+    As the kernel's own rule for these folders:
+    https://docs.kernel.org/admin-guide/sysctl/fs.html#protected-regular
+    """
+    folder = real.parent.stat()
+    for_all = folder.st_mode & stat.S_ISVTX and folder.st_mode & stat.S_IWOTH
+    return bool(for_all) and hasattr(os, "geteuid") and found.st_uid not in {os.geteuid(), folder.st_uid}
 
 
 def _require_way(real: Path) -> None:

@@ -394,7 +394,7 @@ def test_nothing_is_hidden_in_what_is_shown(tmp_path: Path, config: Path, good: 
     long = '"http://good.example/' + "x" * 5000 + '@evil.example/"'
     (tmp_path / "pyproject.toml").write_text(
         f"[tool.llm_magic.VLLMProvider]\nbase_url = {long}\n[tool.llm_magic.providers]\n{many}"
-        f'"{"y" * 200}-end" = {{class = "payload:Provider"}}\n"<img src=x>\\u202e" = {{class = "a:B"}}\n'
+        f'"{"y" * 200}-end" = {{class = "payload:Provider"}}\n"<img src=x>" = {{class = "a:\\u202eB"}}\n'
     )
     with InProject(tmp_path, good, config) as kernel:
         ran = kernel.run("%llm_config trust")

@@ -500,11 +500,18 @@ def test_names_that_look_alike_are_not_taken_for_each_other(write: Callable[[str
     assert len(House(write(twice % 2)).registry.waiting) == 2
 
 
-def test_a_name_out_of_the_file_draws_nothing_on_the_screen(write: Callable[[str], Path]) -> None:
-    text = '[tool.llm_magic.providers]\n"a\\u001b[31m\\nIn force." = {class = "vllm", base_url = "http://x/v1"}\n'
-    line = House(write(text)).registry.waiting_line()
-    assert "ProviderRegistry.providers.a\\x1b[31m\\nIn force. in " in line
-    assert line.isprintable()
+@pytest.mark.parametrize(
+    "text",
+    ['[tool.llm_magic]\n"%s" = 1\n', '[tool.llm_magic.providers]\n"%s" = {class = "vllm", base_url = "http://x/v1"}\n',
+     '[tool.llm_magic.aliases]\na = {"model" = "vllm:m", "x%s" = 1}\n',
+     '[tool.llm_magic]\nparams = {x = [{"%s" = 1}]}\n'],
+)  # fmt: skip
+@pytest.mark.parametrize("name", ["a\\u001b[31m", "a\\nIn force.", "a\\u202eb", "\\u0000"])
+def test_a_name_out_of_the_file_draws_nothing_on_the_screen(write: Callable[[str], Path], text: str, name: str) -> None:
+    problem = House(write(text % name)).registry.problem
+    assert problem is not None
+    assert "has a name that is not printable: '" in problem.message
+    assert str(problem).replace("\n", "").isprintable()
 
 
 def test_the_line_is_said_once_for_each_content(write: Callable[[str], Path], tmp_path: Path) -> None:

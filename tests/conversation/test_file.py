@@ -358,6 +358,26 @@ def test_what_stands_where_sqlite_writes_beside_a_database(tmp_path: Path, endin
     assert kind != "text" or beside.read_text() == "a journal of mine"
 
 
+@pytest.mark.skipif(os.name != "posix" or os.geteuid() != 0, reason="only root can give files away")
+def test_a_file_that_another_user_put_into_a_folder_for_all(tmp_path: Path) -> None:
+    file = tmp_path / "c.db"
+    put(Conversations(file), "a")
+    os.chown(file, 54321, -1)
+    assert said(Conversations(file)) == ["a"]  # shared on purpose
+    tmp_path.chmod(0o1777)
+    before = file.read_bytes()
+    refused(file, "was put there by another user (uid 54321)")
+    assert file.read_bytes() == before
+
+
+@pytest.mark.parametrize("name", ["a?mode=ro#b%20c&d", "é 🙂", "a\nb", "a'b\"c", "-x", ":memory:", "file:x", "\udcff"])
+def test_names_that_are_no_plain_words(tmp_path: Path, name: str) -> None:
+    chats = Conversations(tmp_path / name, no_notice)
+    put(chats, "a")
+    assert said(Conversations(tmp_path / name, no_notice)) == ["a"]
+    assert [path.name for path in tmp_path.iterdir()] == [name]
+
+
 def test_a_journal_that_was_put_there_deletes_no_other_file(tmp_path: Path) -> None:
     """A hot journal may name a super-journal, which SQLite deletes after it has rolled back."""
     file, victim = tmp_path / "c.db", tmp_path / "victim"
