@@ -488,6 +488,19 @@ def test_exactly_these_settings(write: Callable[[str], Path], tmp_path: Path, ch
     assert house.registry.get("vllm").api_key_env == ""
 
 
+def test_trust_in_one_file_is_none_in_another(write: Callable[[str], Path], tmp_path: Path, memory: Path) -> None:
+    House(write(URL)).registry.trust_project()
+    (known,) = memory.iterdir()
+    other = tmp_path / "other"
+    other.mkdir()
+    (other / "pyproject.toml").write_text(URL)
+    house = House(other)
+    house.registry.trust_project()
+    (new,) = set(memory.iterdir()) - {known}
+    new.write_bytes(known.read_bytes())
+    assert len(House(other).waiting) == 1
+
+
 def test_names_that_look_alike_are_not_taken_for_each_other(write: Callable[[str], Path]) -> None:
     one = '[tool.llm_magic.model_params.a]\n"b.header" = {X = "1"}\n'
     other = '[tool.llm_magic.model_params."a.b"]\nheader = {X = "1"}\n'
