@@ -211,7 +211,10 @@ class LLM:
         ours = ("base_url", "timeout", "retries", "header")
         values: dict[str, Any] = {name: value for name, value in self.defaults.items() if name in ours}
         given = EmbeddingOptions.of(values | {**options}, self.model)
-        return Embedding(session, texts_of(texts, "texts"), given), session
+        try:
+            return Embedding(session, texts_of(texts, "texts"), given), session
+        finally:
+            session.tell()
 
     def _run(self, prompt: str, options: AskOptions) -> tuple[Session, Run]:
         from llm_magic.options import exclude_each_other, from_mapping
@@ -231,7 +234,10 @@ class LLM:
         chosen.image = tuple(images) if images else None
         chosen.once = "chat" not in values
         cell = Cell(prompt, chosen, template=False, cannot_confirm=_cannot_confirm(on_confirm))
-        return session, Run(session.plan(cell), on_confirm)
+        try:
+            return session, Run(session.plan(cell), on_confirm)
+        finally:
+            session.tell()
 
 
 def _cannot_confirm(on_confirm: object) -> OptionError | None:

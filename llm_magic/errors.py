@@ -80,6 +80,10 @@ class LLMError(Exception):
         return [f"{type(self).__name__}: {self.message}", *([self.hint] if self.hint else [])]
 
 
+class LLMWarning(UserWarning):
+    """What a user of `LLM` should know where nothing failed: settings that wait, a damaged file that was kept."""
+
+
 class InputError(LLMError):
     """Nothing was sent: the cell, an option or the configuration is wrong."""
 

@@ -29,7 +29,7 @@ class Loaded:
         self.registry = ProviderRegistry(parent=self.magics)
         self.registry.shelf = shelf
         self.registry.apply_project(self.magics)
-        self.session = Session(self.magics, self.registry)
+        self.session = Session(self.magics, self.registry, say=print)
         self.magics.session = self.session
         self.commands = LLMCommands(shell, self.session)
         shell.register_magics(self.magics)

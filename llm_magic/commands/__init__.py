@@ -31,7 +31,10 @@ class LLMCommands(Magics):
         magic = f"%{name}" if cell is None else f"%%{name}"
         command = Command(magic, line.strip(), self.session, self.shell, cell)
         if not command.asks_for_help():
-            return work(command)
+            try:
+                return work(command)
+            finally:
+                self.session.tell()
         print(inspect.getdoc(getattr(self, name)))  # noqa: T201 - a page to read
         return None
 
@@ -69,6 +72,9 @@ class LLMCommands(Magics):
         %llm_config SECTION          one section: LLMMagics, OpenAIProvider, or a provider's name
         %llm_config NAME             one setting, with its whole help
         %llm_config NAME=VALUE       change it for this session
+        %llm_config trust            show what in this project's pyproject.toml could send prompts or keys
+                                     elsewhere, run code or write files, and put it in force; remembered
+                                     until it changes; --forget trusts it no more
 
         VALUE is a Python literal, else text. A value comes from the session, else the project
         ([tool.llm_magic] in pyproject.toml), else the profile (ipython_config.py), else it is the

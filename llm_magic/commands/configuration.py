@@ -1,4 +1,4 @@
-"""`%llm_config`: every setting in force with its source, and the change of one for this session."""
+"""`%llm_config`: every setting in force with its source, the change of one for this session, trust in a project."""
 
 from __future__ import annotations
 
@@ -8,11 +8,13 @@ from collections.abc import Sequence
 
 from llm_magic.close_matches import did_you_mean
 from llm_magic.commands.line import Command
-from llm_magic.config.effective import Setting, set_value, settings_in_force
+from llm_magic.config.effective import Setting, masked, set_value, settings_in_force
 from llm_magic.config.precedence import DEFAULT
+from llm_magic.config.trust import COMMAND, GuardedSetting, forget, printable
 from llm_magic.display import markup, table
 from llm_magic.display.markup import Bundle
-from llm_magic.errors import ConfigurationError
+from llm_magic.errors import ConfigurationError, OptionError
+from llm_magic.options import Option
 
 _CHANGE = re.compile(r"\s*([\w.-]+)\s*=(.*)", re.DOTALL)
 _WIDEST_VALUE = 400
@@ -28,10 +30,20 @@ def run(command: Command) -> None:
         changed = set_value(session.settings, session.registry, change[1], command.expanded(change[2].strip()))
         command.show(f"{changed.name} = {changed.shown} ({changed.source})")
         return
-    line = command.read(most=1, usage="[NAME[=VALUE]]")
+    line = command.read([_FORGET], most=1, usage="[NAME[=VALUE]]")
+    if line.words == ("trust",):
+        command.show(_forget(command) if line.values else _trust(command))
+        return
+    if line.values:
+        raise OptionError("--forget belongs to trust.", f"{COMMAND} --forget.")
     settings = settings_in_force(session.settings, session.registry)
-    problem = session.registry.problem
+    problem, project = session.registry.problem, session.registry.project
     bundles = [markup.mark(str(problem))] if problem is not None else []
+    if project is not None and project.waiting:
+        session.registry.waiting_line()  # is said with this
+        bundles.append(markup.mark(project.line()))
+    elif project is not None and project.guarded:
+        bundles.append(markup.quiet(f"{printable(str(project.path))} is trusted by {project.trusted}."))
     if not line.words:
         sections = dict.fromkeys(_section(item) for item in settings)
         bundles += [_listed(name, [item for item in settings if _section(item) == name]) for name in sections]
@@ -39,6 +51,43 @@ def run(command: Command) -> None:
         found = _named(line.words[0], settings, command)
         bundles += [_one(found[0])] if len(found) == 1 else [_listed(line.words[0], found, folded=False)]
     command.show(markup.joined(bundles))
+
+
+_FORGET = Option("forget", ("--forget",), "", "trust the project's file no more")
+
+
+def _trust(command: Command) -> Bundle | str:
+    """Put in force, and remember, what waits in the project's file; show it."""
+    registry = command.session.registry
+    project = registry.trust_project()
+    if project is None:
+        return (
+            "There is no pyproject.toml with a section [tool.llm_magic] here, or up to the repository's root or home."
+        )
+    path = printable(str(project.path))
+    if not project.guarded:
+        return f"Nothing in {path} needs trust."
+    said = f"In force from now on, trusted by {project.trusted}. Changed there, it waits again."
+    return markup.joined([markup.quiet(f"{path} sets:"), _guarded(project.guarded), markup.quiet(said)])
+
+
+def _guarded(settings: Sequence[GuardedSetting]) -> Bundle:
+    """Return settings that need trust, each to its end: what is cut is where somebody would hide something."""
+    rows = [
+        {"setting": item.name, "value": repr(masked(item.value, item.keys[-1])), "could": item.could}
+        for item in settings
+    ]
+    tables = [table.shown(rows[at : at + table.MAX_ROWS]) for at in range(0, len(rows), table.MAX_ROWS)]
+    lines = [f"{row['setting']} = {row['value']}\n    could {row['could']}" for row in rows]
+    return {"text/html": "".join(item["text/html"] for item in tables), "text/plain": "\n".join(lines)}
+
+
+def _forget(command: Command) -> str:
+    """Forget the trust in the project's file."""
+    project = command.session.registry.project
+    if project is None or not forget(project):
+        return "No project's file is trusted here."
+    return f"{printable(str(project.path))} is forgotten: what it set stays until the kernel restarts, and waits then."
 
 
 def _section(item: Setting) -> str:

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from llm_magic.completion.context import CompletionContext, flags_of
+from llm_magic.config.trust import COMMAND, GuardedSetting
 from llm_magic.options import OPTIONS
 
 if TYPE_CHECKING:
@@ -29,13 +30,14 @@ COMMANDS: Mapping[str, tuple[str, ...]] = {
     "llm_models": ("--refresh", "--help"),
     "llm_usage": ("--reset", "--help"),
     "llm_picker": ("--list", "--help"),
-    "llm_config": ("--help",),
+    "llm_config": ("trust", "--help"),
 }
 """First words of the line magics."""
 
 _BUILTIN_TYPES = ("bool", "dict", "float", "int", "list", "set", "str", "tuple")
 _OFFERED_TYPES = ("Literal", "Optional", "Union", "date", "datetime", "time", "timedelta", "Decimal", "UUID")
 _MOST_FILES = 500
+_WAITS = f"waits for {COMMAND}"
 
 
 class Candidate(typing.NamedTuple):
@@ -113,6 +115,7 @@ class Candidates:
         settings, registry = self._session.settings, self._session.registry
         names = dict.fromkeys([*registry.model_names(), *settings.model_names, settings.model])
         known = [Candidate(name, "model") for name in names if name]
+        known += [Candidate(name, _WAITS) for name in _names_of(registry.waiting) if name not in names]
         typed = text.lower()
         return (
             _starting(text, known)
@@ -174,6 +177,15 @@ class Candidates:
             for candidate in _starting(last, _attributes(value, hidden=last.startswith("_")))
             if fits is None or fits(inspect.getattr_static(value, candidate.text, None))
         ]
+
+
+def _names_of(waiting: Iterable[GuardedSetting]) -> Iterator[str]:
+    """Yield the models' names that stand in a project's file which is not trusted yet."""
+    for item in waiting:
+        if item.trait == "ProviderRegistry.aliases" and item.keys[2:]:
+            yield item.keys[2]
+        elif item.trait == "ProviderRegistry.providers" and item.keys[2:]:
+            yield f"{item.keys[2]}:"
 
 
 def _starting(text: str, candidates: Iterable[Candidate]) -> list[Candidate]:

@@ -12,8 +12,9 @@ from traitlets import TraitError
 from traitlets.config import Config, Configurable
 
 from llm_magic.close_matches import did_you_mean
-from llm_magic.config.precedence import sources_of
+from llm_magic.config.precedence import PROJECT, sources_of
 from llm_magic.config.references import is_secret_header, variable_of
+from llm_magic.config.trust import COMMAND, GuardedSetting
 from llm_magic.errors import ConfigurationError
 from llm_magic.urls import without_secrets
 
@@ -34,12 +35,17 @@ class Sections(Protocol):
     def update_config(self, config: Config) -> None:
         """Change settings of whole classes."""
 
+    @property
+    def waiting(self) -> tuple[GuardedSetting, ...]:
+        """The project's settings that wait for trust."""
+
 
 @dataclass(frozen=True, slots=True)
 class Setting:
     """One setting: `name` as it is set (`OpenAIProvider.timeout`, or `eu.timeout` for a named provider).
 
-    `shown` is the value as text, secrets masked; `source` is session, project (with its file), profile or default.
+    `shown` is the value as text, secrets masked; `source` is session, project (with its file), profile or default,
+    and says where the project's own waits for trust.
     """
 
     name: str
@@ -55,7 +61,7 @@ def settings_in_force(settings: Configurable, registry: Sections) -> list[Settin
     A provider whose configuration is wrong is left out: asking it says what is wrong.
     """
     sections = (("LLMMagics", settings), *registry.sections())
-    return [setting for section, owner in sections for setting in _of(section, owner)]
+    return [setting for section, owner in sections for setting in _of(section, owner, registry)]
 
 
 def set_value(settings: Configurable, registry: Sections, name: str, value: Any) -> Setting:
@@ -97,21 +103,24 @@ def set_value(settings: Configurable, registry: Sections, name: str, value: Any)
             registry.update_config(Config({section: {trait: value}}))
         else:
             setattr(owner, trait, value)
+            sources_of(owner).of_session(trait)
     except TraitError as error:
         raise ConfigurationError(
             f"{name} does not take that value: {error}", "%llm_config shows what it is for."
         ) from error
     section = section or ("LLMMagics" if owner is settings else "ProviderRegistry")
-    return next(item for item in _of(section, owner) if item.name == f"{section}.{trait}")
+    return next(item for item in _of(section, owner, registry) if item.name == f"{section}.{trait}")
 
 
-def _of(section: str, owner: Any) -> Iterator[Setting]:
+def _of(section: str, owner: Any, registry: Sections) -> Iterator[Setting]:
     sources = sources_of(owner)
+    waiting = {item.trait for item in registry.waiting}
+    sections = {section, *(cls.__name__ for cls in type(owner).__mro__)}
     for name, trait in sorted(owner.traits(config=True).items()):
-        value = getattr(owner, name)
-        yield Setting(
-            f"{section}.{name}", value, repr(masked(value, name)), sources.of(name), " ".join(trait.help.split())
-        )
+        value, source = getattr(owner, name), sources.of(name)
+        if any(f"{known}.{name}" in waiting for known in sections):
+            source = f"{source}; {PROJECT}: waits for {COMMAND}"
+        yield Setting(f"{section}.{name}", value, repr(masked(value, name)), source, " ".join(trait.help.split()))
 
 
 def masked(value: Any, name: str = "") -> Any:

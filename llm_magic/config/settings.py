@@ -13,51 +13,59 @@ class Settings(Configurable):
         "",
         help='Model of cells without --model: an alias, "provider:model", or a name that a route sends to a provider. '
         "Empty: the embedded local:smollm2 where the extra named local is installed.",
-    ).tag(config=True)
+    ).tag(config=True, trusted_only=False)
     embedding_model = Unicode(
         "", help="Model of %%llm_embed and llm.embed where none is named, as for `model`; empty takes that one."
-    ).tag(config=True)
+    ).tag(config=True, trusted_only=False)
     params = Dict(
         help="Request parameters of every cell, by the names of the long options: "
         '{"temperature": 0, "max_tokens": 500}. Names that are no option go into the body as they are.',
-    ).tag(config=True)
+    ).tag(config=True, trusted_only=False, entries="options")
     model_params = Dict(
         help='Request parameters by model: {"gpt-5*": {"reasoning_effort": "low"}}. Globs match the whole name asked '
         "for; a longer glob wins over a shorter one, and all of these over `params`.",
-    ).tag(config=True)
-    system = Unicode("", help="System prompt of cells without --system.").tag(config=True)
+    ).tag(config=True, trusted_only=False, entries="options by model")
+    system = Unicode("", help="System prompt of cells without --system.").tag(config=True, trusted_only=False)
     show = Unicode("", help="How answers are shown without --show: markdown, text, code, json or none.").tag(
-        config=True
+        config=True, trusted_only=False
     )
     footer = Bool(True, help="Whether a quiet line with model, tokens, time and cost follows the answer.").tag(
-        config=True
+        config=True, trusted_only=False
     )
     stream = Bool(True, help="Whether answers are shown while they arrive; False is --no-stream for every cell.").tag(
-        config=True
+        config=True, trusted_only=False
     )
     retries_invalid = Int(
         1, min=0, help="How often a value that does not validate is asked for again, with the reason."
-    ).tag(config=True)
+    ).tag(config=True, trusted_only=False)
     max_rows = Int(20, min=1, help="Rows of a DataFrame or Series in a prompt; the true shape is said.").tag(
-        config=True
+        config=True, trusted_only=False
     )
     max_value_chars = Int(20_000, min=1, help="Characters that one value may take in a prompt; cutting is said.").tag(
-        config=True
+        config=True, trusted_only=False
     )
     max_image_pixels = Int(
         2048, min=16, help="Longest side of an image in pixels; a larger one is scaled down, which is said."
-    ).tag(config=True)
-    chat = Unicode("main", help="Conversation that cells belong to without --chat.").tag(config=True)
+    ).tag(config=True, trusted_only=False)
+    chat = Unicode("main", help="Conversation that cells belong to without --chat.").tag(
+        config=True, trusted_only=False
+    )
     history_turns = Int(
         20, min=0, help="Turns of the conversation that are sent with a prompt at most; 0 sends none."
-    ).tag(config=True)
+    ).tag(config=True, trusted_only=False)
     chat_file = Unicode(
         "",
         help="File in which conversations are kept across kernel restarts; empty keeps them in memory only.",
-    ).tag(config=True)
-    max_tool_rounds = Int(8, min=1, help="Rounds of tool calls that one cell may take.").tag(config=True)
-    tool_timeout = Float(60.0, min=0.0, help="Seconds that one tool call may take.").tag(config=True)
-    repaints = Float(20.0, min=0.5, max=60.0, help="Repaints a second of an answer that streams, at most.").tag(
-        config=True
+    ).tag(config=True, trusted_only=True, could="write")
+    max_tool_rounds = Int(8, min=1, help="Rounds of tool calls that one cell may take.").tag(
+        config=True, trusted_only=False
     )
-    model_names = List(Unicode(), help="Further model names that completion offers after --model.").tag(config=True)
+    tool_timeout = Float(60.0, min=0.0, help="Seconds that one tool call may take.").tag(
+        config=True, trusted_only=False
+    )
+    repaints = Float(20.0, min=0.5, max=60.0, help="Repaints a second of an answer that streams, at most.").tag(
+        config=True, trusted_only=False
+    )
+    model_names = List(Unicode(), help="Further model names that completion offers after --model.").tag(
+        config=True, trusted_only=False
+    )

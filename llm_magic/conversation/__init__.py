@@ -116,8 +116,8 @@ class Conversation:
     def export(self, path: str | Path) -> Path:
         """Write a file and return its path: `.json` (messages of the chat API), `.md` or `.ipynb`.
 
-        A file that is there is replaced, once the new one is written. HistoryError where the name
-        ends otherwise, the conversation is empty, or the file cannot be written.
+        An earlier export is replaced, once the new one is written, unless it was changed since. HistoryError where
+        another file has the name, the name ends otherwise, the conversation is empty, or the file cannot be written.
         """
         return write(Path(path).expanduser(), self.name, self.turns())
 
@@ -207,7 +207,8 @@ class Conversations:
     def load(self, path: str | Path, name: str = "") -> Conversation:
         """Read an exported `.json` file, or messages of the chat API, as a new conversation.
 
-        Its name is by default the file's without the ending. HistoryError where the file cannot be
+        Its name is by default the file's without the ending. Nothing that the file names is opened: an image of which
+        it holds only the address becomes text. HistoryError where the file cannot be
         read or is none of these, or there is a conversation of this name.
         """
         path = Path(path).expanduser()

@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 import base64
+import hashlib
 import json
+import os
 import re
-import secrets
+import stat
 from collections.abc import Callable, Sequence
-from contextlib import suppress
+from dataclasses import replace
 from datetime import datetime
 from itertools import islice
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
+from llm_magic import private_files
 from llm_magic.conversation.turns import Turn, from_document, to_document
 from llm_magic.errors import HistoryError
 from llm_magic.markdown import for_notebook
@@ -24,43 +27,76 @@ _EXPORTED = "Name a .json file that was exported."
 
 
 def write(path: Path, name: str, turns: Sequence[Turn]) -> Path:
-    """Write turns as the file's ending says; the file appears whole or not at all."""
-    writer = _WRITERS.get(path.suffix.lower())
-    if writer is None:
+    """Write turns as the file's ending says, for the user alone; the file appears whole or not at all.
+
+    It goes in the place of an earlier export that nobody has changed since, and of no other file.
+    """
+    kind = _KINDS.get(path.suffix.lower())
+    if kind is None:
         raise HistoryError(
             f"Conversations are not written as {path.suffix or path.name!r}.", "End it in .json, .md or .ipynb."
         )
     if not turns:
         raise HistoryError(f"The conversation {name!r} has no turns to export.")
-    text = writer(name, turns)
-    temporary = path.with_name(f".{path.name}.{secrets.token_hex(4)}")
+    data = kind.marked(kind.written(name, turns)).encode("utf-8", "backslashreplace")
     try:
-        temporary.write_text(text, encoding="utf-8", newline="\n")
-        temporary.replace(path)
+        if not os.path.lexists(path):
+            private_files.create(path, data)
+        elif _is_export(path, kind):
+            private_files.replace(path, data)
+        else:
+            raise FileExistsError  # noqa: TRY301 - as where it appeared meanwhile
+    except FileExistsError:
+        raise HistoryError(
+            f"{path} is there already, and is no export, or was changed since.",
+            "Name another file, or remove that one first.",
+        ) from None
     except OSError as error:
-        with suppress(OSError):
-            temporary.unlink()
         raise HistoryError(
             f"{path} cannot be written: {error.strerror}.", "Name a file in a folder of yours."
         ) from None
     return path
 
 
-def read(path: Path) -> tuple[Turn, ...]:
-    """Read exported JSON, or messages of the chat API, as a list or in an object."""
+def _is_export(path: Path, kind: _Kind) -> bool:
+    """Whether a file is an export of this kind that nobody has changed."""
+    if not stat.S_ISREG(path.lstat().st_mode):
+        return False
     try:
-        if path.stat().st_size > _MAX_IMPORT:
+        text = private_files.read(path, _MAX_IMPORT)[0].decode()
+        return kind.is_marked(text)
+    except (ValueError, RecursionError, KeyError, TypeError, AttributeError):  # whatever somebody else wrote
+        return False
+
+
+def read(path: Path) -> tuple[Turn, ...]:
+    """Read exported JSON, or messages of the chat API, as a list or in an object.
+
+    Nothing that they name is opened, now or later: an image of which only the address is there becomes text.
+    """
+    try:
+        data, _ = private_files.read(path, _MAX_IMPORT + 1)
+        if len(data) > _MAX_IMPORT:
             raise HistoryError(f"{path} is larger than {_MAX_IMPORT // 2**20} MB.", "Import a part of it.")
-        document = json.loads(path.read_bytes())
+        document = json.loads(data)
     except OSError as error:
-        raise HistoryError(f"{path} cannot be read: {error.strerror}.", _EXPORTED) from None
+        raise HistoryError(f"{path} cannot be read: {error.strerror or 'it is no plain file'}.", _EXPORTED) from None
     except (ValueError, RecursionError):
         raise HistoryError(f"{path} is not JSON.", _EXPORTED) from None
     document = document if isinstance(document, dict) else {"messages": document}
     messages = document.get("messages")
     if not isinstance(messages, list) or not messages:
         raise HistoryError(f"{path} holds no messages.", _EXPORTED)
-    return _turns([from_document(message) for message in messages], document.get("turns"))
+    return _turns([_without_addresses(from_document(message)) for message in messages], document.get("turns"))
+
+
+def _without_addresses(message: Message) -> Message:
+    """Replace images by URL: the server that is asked next would fetch them."""
+    parts = tuple(
+        Text(f"[an image that was not imported: {part.url}]") if isinstance(part, Image) and part.data is None else part
+        for part in message.parts
+    )
+    return replace(message, parts=parts)
 
 
 def _turns(messages: list[Message], told: Any) -> tuple[Turn, ...]:
@@ -177,8 +213,63 @@ def _output(data: dict[str, str]) -> dict[str, Any]:
     return {"output_type": "display_data", "data": data, "metadata": {}}
 
 
-_WRITERS: dict[str, Callable[[str, Sequence[Turn]], str]] = {
-    ".json": _as_json,
-    ".md": _as_markdown,
-    ".ipynb": _as_notebook,
+# An export carries the hash of what it holds, so that it is known again, and known to be as it was written.
+
+
+def _hash(content: str) -> str:
+    return hashlib.sha256(content.encode("utf-8", "replace")).hexdigest()
+
+
+def _mark_text(text: str) -> str:
+    text += "\n"
+    return f"{text}<!-- exported by llm_magic: {_hash(text)} -->\n"
+
+
+def _is_marked_text(text: str) -> bool:
+    content, _, mark = text.rpartition("<!-- exported by llm_magic: ")
+    return mark == f"{_hash(content)} -->\n"
+
+
+def _mark_document(text: str) -> str:
+    document = json.loads(text)
+    place = document.get("metadata", document)
+    place["llm_magic"] = {"exported": _hash(_canonical(document))}
+    return json.dumps(document, indent=1, ensure_ascii=False).encode("utf-8", "backslashreplace").decode() + "\n"
+
+
+def _is_marked_document(text: str) -> bool:
+    document = json.loads(text)
+    if not isinstance(document, dict):
+        return False
+    place = document.get("metadata", document)
+    mark = place.pop("llm_magic", None) if isinstance(place, dict) else None
+    return isinstance(mark, dict) and mark.get("exported") == _hash(_canonical(document))
+
+
+def _canonical(document: dict[str, Any]) -> str:
+    """Return what an export holds, however it is indented; of a notebook the cells: Jupyter writes the rest anew."""
+    cells = document.get("cells")
+    if cells is None:
+        return json.dumps(document, sort_keys=True)
+    held = [(cell["id"], cell["source"], [output["data"] for output in cell.get("outputs", ())]) for cell in cells]
+    joined = json.loads(json.dumps(held), object_hook=_with_joined_lines)
+    return json.dumps([(name, "".join(source), outputs) for name, source, outputs in joined], sort_keys=True)
+
+
+def _with_joined_lines(data: dict[str, Any]) -> dict[str, Any]:
+    return {name: "".join(item) if isinstance(item, list) else item for name, item in data.items()}
+
+
+class _Kind(NamedTuple):
+    """A kind of file: how turns are written, how an export is marked, and known by that."""
+
+    written: Callable[[str, Sequence[Turn]], str]
+    marked: Callable[[str], str]
+    is_marked: Callable[[str], bool]
+
+
+_KINDS: dict[str, _Kind] = {
+    ".json": _Kind(_as_json, _mark_document, _is_marked_document),
+    ".md": _Kind(_as_markdown, _mark_text, _is_marked_text),
+    ".ipynb": _Kind(_as_notebook, _mark_document, _is_marked_document),
 }

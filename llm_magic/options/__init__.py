@@ -33,9 +33,12 @@ def _option(
     metavar: str = "",
     read: Callable[[str], Any] | None = None,
     words: tuple[str, ...] = (),
-    **more: bool,
+    **more: Any,
 ) -> Any:
-    """Return the field of an option: a switch, or what `read`, else one of `words`, else any text."""
+    """Return the field of an option: a switch, or what `read`, else one of `words`, else any text.
+
+    `trusted_only` says whether a project's file sets it only once it is trusted, `could` what for: see `Option`.
+    """
     if metavar and read is None:
         read = take.one_of(*words) if words else take.nonempty
     said = {"flags": tuple(flags.split()), "help": purpose, "metavar": metavar, "read": read, "words": words, **more}
@@ -53,56 +56,101 @@ _GROUPS = {
 class Options:
     """What the options of one cell say; None (or empty) where an option was not given."""
 
-    model: str | None = _option("-m --model", "an alias, provider:model, or a name that a route knows", "NAME")
-    base_url: str | None = _option("--base-url", "another URL for this call; no key travels along", "URL", take.url)
-    api: Api | None = _option("--api", "chat, responses or completions", "API", words=get_args(Api))
-    timeout: float | None = _option("--timeout", "seconds without a sign of life", "SECONDS", take.seconds)
-    retries: int | None = _option("--retries", "further attempts after a passing failure", "N", take.whole(0))
+    model: str | None = _option(
+        "-m --model", "an alias, provider:model, or a name that a route knows", "NAME", trusted_only=False
+    )
+    base_url: str | None = _option(
+        "--base-url",
+        "another URL for this call; no key travels along",
+        "URL",
+        take.url,
+        trusted_only=True,
+        could="send",
+    )
+    api: Api | None = _option("--api", "chat, responses or completions", "API", words=get_args(Api), trusted_only=False)
+    timeout: float | None = _option(
+        "--timeout", "seconds without a sign of life", "SECONDS", take.seconds, trusted_only=False
+    )
+    retries: int | None = _option(
+        "--retries", "further attempts after a passing failure", "N", take.whole(0), trusted_only=False
+    )
     header: dict[str, str] = _option(
         "--header",
         "a header of this request (env:X reads a variable); repeatable",
         "NAME=VALUE",
         take.header,
         pairs=True,
+        trusted_only=True,
+        could="send",
     )
-    out: str | None = _option("-o --out", "variable to bind the value to", "NAME", take.variable)
-    output_type: Any = _option("--as", "type of the value: int, list[City], Literal['a', 'b'], …", "TYPE")
-    schema: Any = _option("--schema", "JSON Schema: a file, a dict, or 'name, age int'", "SCHEMA")
-    choices: tuple[str, ...] | None = _option("--choices", "exactly one of these", "A,B,C", take.words)
-    regex: str | None = _option("--regex", "text that matches this pattern as a whole", "PATTERN")
-    grammar: str | None = _option("--grammar", "text of this grammar: a file or a variable", "GRAMMAR")
+    out: str | None = _option("-o --out", "variable to bind the value to", "NAME", take.variable, trusted_only=False)
+    output_type: Any = _option(
+        "--as", "type of the value: int, list[City], Literal['a', 'b'], …", "TYPE", trusted_only=True, could="run"
+    )
+    schema: Any = _option(
+        "--schema", "JSON Schema: a file, a dict, or 'name, age int'", "SCHEMA", trusted_only=True, could="read"
+    )
+    choices: tuple[str, ...] | None = _option(
+        "--choices", "exactly one of these", "A,B,C", take.words, trusted_only=False
+    )
+    regex: str | None = _option("--regex", "text that matches this pattern as a whole", "PATTERN", trusted_only=False)
+    grammar: str | None = _option(
+        "--grammar", "text of this grammar: a file or a variable", "GRAMMAR", trusted_only=True, could="read"
+    )
     retries_invalid: int | None = _option(
-        "--retries-invalid", "how often to ask again for a valid value", "N", take.whole(0)
+        "--retries-invalid", "how often to ask again for a valid value", "N", take.whole(0), trusted_only=False
     )
     parameters: RequestParameters = field(default_factory=RequestParameters)
     param: dict[str, Any] = _option(
-        "-p --param", "any other field of the body, read as JSON; repeatable", "NAME=VALUE", take.parameter, pairs=True
+        "-p --param",
+        "any other field of the body, read as JSON; repeatable",
+        "NAME=VALUE",
+        take.parameter,
+        pairs=True,
+        trusted_only=True,
+        could="send",
     )
-    system: str | None = _option("-s --system", "system prompt", "TEXT")
+    system: str | None = _option("-s --system", "system prompt", "TEXT", trusted_only=False)
     image: tuple[Any, ...] | None = _option(
-        "-i --image", "an image: path, URL or variable; repeatable", "IMAGE", repeats=True
+        "-i --image",
+        "an image: path, URL or variable; repeatable",
+        "IMAGE",
+        repeats=True,
+        trusted_only=True,
+        could="read",
     )
-    raw: bool | None = _option("--raw", "send the body as it stands, no {{ }}")
-    chat: str | None = _option("-c --chat", "the conversation that the cell belongs to", "NAME")
-    once: bool | None = _option("--once", "neither send nor keep history")
-    tools: Any = _option("--tools", "Python functions that the model may call", "F,G", take.words)
+    raw: bool | None = _option("--raw", "send the body as it stands, no {{ }}", trusted_only=False)
+    chat: str | None = _option("-c --chat", "the conversation that the cell belongs to", "NAME", trusted_only=False)
+    once: bool | None = _option("--once", "neither send nor keep history", trusted_only=False)
+    tools: Any = _option(
+        "--tools", "Python functions that the model may call", "F,G", take.words, trusted_only=True, could="run"
+    )
     tool_choice: str | None = _option(
         "--tool-choice",
         "auto, none, required, or the name of one",
         "CHOICE",
         take.nonempty,
         ("auto", "none", "required"),
+        trusted_only=False,
     )
-    max_tool_rounds: int | None = _option("--max-tool-rounds", "rounds of calls at most", "N", take.whole(1))
-    confirm: bool | None = _option("--confirm", "ask before each call")
-    code: bool | None = _option("--code", "put the answer's code into the next cell")
-    background: bool | None = _option("-b --background", "return at once with a job; the answer goes on here")
-    no_stream: bool | None = _option("--no-stream", "show the answer when it is complete")
+    max_tool_rounds: int | None = _option(
+        "--max-tool-rounds", "rounds of calls at most", "N", take.whole(1), trusted_only=False
+    )
+    confirm: bool | None = _option("--confirm", "ask before each call", trusted_only=True, could="run")
+    code: bool | None = _option("--code", "put the answer's code into the next cell", trusted_only=False)
+    background: bool | None = _option(
+        "-b --background", "return at once with a job; the answer goes on here", trusted_only=False
+    )
+    no_stream: bool | None = _option("--no-stream", "show the answer when it is complete", trusted_only=False)
     show: str | None = _option(
-        "--show", "markdown, text, code, json or none", "HOW", words=("markdown", "text", "code", "json", "none")
+        "--show",
+        "markdown, text, code, json or none",
+        "HOW",
+        words=("markdown", "text", "code", "json", "none"),
+        trusted_only=False,
     )
-    dry_run: bool | None = _option("--dry-run", "show the exact request, send nothing")
-    help: bool | None = _option("-h --help", "this page")
+    dry_run: bool | None = _option("--dry-run", "show the exact request, send nothing", trusted_only=False)
+    help: bool | None = _option("-h --help", "this page", trusted_only=False)
 
     @classmethod
     def of(cls, values: Mapping[str, Any]) -> Options:

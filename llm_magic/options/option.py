@@ -23,6 +23,8 @@ class Option(NamedTuple):
 
     `read` turns the text of the line into the value; an option without it is a switch. `repeats`
     collects several into a tuple, `pairs` into a dict. `words` are what completion offers.
+    `trusted_only` marks what a project's file sets only once it is trusted, because it `could` send, run, write
+    or read something; None is undecided, and counts as True.
     """
 
     name: str
@@ -34,6 +36,8 @@ class Option(NamedTuple):
     repeats: bool = False
     pairs: bool = False
     words: tuple[str, ...] = ()
+    trusted_only: bool | None = None
+    could: str = ""
 
 
 def exclude_each_other(values: Mapping[str, object], error: type[LLMError] = OptionError) -> str | None:

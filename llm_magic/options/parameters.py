@@ -46,7 +46,10 @@ class Parameter(NamedTuple):
     def option(self, group: str) -> Option:
         """Return the option that sets it."""
         flags = (self.short, self.flag) if self.short else (self.flag,)
-        return Option(self.name, flags, group, self.help, self.metavar, self.read, self.repeats, words=self.words)
+        return Option(
+            self.name, flags, group, self.help, self.metavar, self.read, self.repeats, words=self.words,
+            trusted_only=False,  # numbers and words to a model that the user has chosen: they lead nowhere else
+        )  # fmt: skip
 
     def fields(self, api: Api) -> tuple[str, ...]:
         """Return the names that it may have in the body of an API; none where the API lacks it."""

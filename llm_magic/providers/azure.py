@@ -44,23 +44,25 @@ class AzureProvider(Provider):
     standard_key = "AZURE_OPENAI_API_KEY"
     of_its_host = Provider.of_its_host | {"azure_ad_token_env", "azure_ad_token_provider"}
 
-    azure_endpoint = Unicode("", help="Address of the resource: https://NAME.openai.azure.com.").tag(config=True)
+    azure_endpoint = Unicode("", help="Address of the resource: https://NAME.openai.azure.com.").tag(
+        config=True, trusted_only=True, could="send"
+    )
     api_version = Unicode("", help="Version of the classic API, such as 2024-10-21; empty or v1 for the v1 API.").tag(
-        config=True
+        config=True, trusted_only=False
     )
     deployments = Dict(
         key_trait=Unicode(),
         value_trait=Unicode(),
         help='Deployments and their models: {"my-gpt": "gpt-4o"}; either name may be asked for.',
-    ).tag(config=True)
+    ).tag(config=True, trusted_only=False)
     azure_ad_token_env = Unicode(
         "", help="Name of the environment variable of an Entra token; empty for AZURE_OPENAI_AD_TOKEN."
-    ).tag(config=True)
+    ).tag(config=True, trusted_only=True, could="send")
     azure_ad_token_provider = AnyTrait(
         None,
         allow_none=True,
         help="module:function (or a function) that returns an Entra token, async or not; asked at each request.",
-    ).tag(config=True)
+    ).tag(config=True, trusted_only=True, could="run")
 
     def __init__(self, *, name: str = "", **traits: Any) -> None:
         self._asked: Secret | None = None

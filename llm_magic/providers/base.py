@@ -80,54 +80,56 @@ class Provider(Configurable):
     name = Unicode(help="Name of this instance.")
     base_url = Unicode(
         "", help="Base URL of the API, with its /v1. May be env:NAME, as every text here, read when it is used."
-    ).tag(config=True)
+    ).tag(config=True, trusted_only=True, could="send")
     api_key_env = Unicode(
         "",
         help="Where the key is, never the key: the name of an environment variable, keyring:service/name, or "
         "module:function of a function that returns it (asked at each request, async or not).",
-    ).tag(config=True)
-    organization = Unicode("", help="Sent as OpenAI-Organization.").tag(config=True)
-    project = Unicode("", help="Sent as OpenAI-Project.").tag(config=True)
+    ).tag(config=True, trusted_only=True, could="send")
+    organization = Unicode("", help="Sent as OpenAI-Organization.").tag(config=True, trusted_only=True, could="send")
+    project = Unicode("", help="Sent as OpenAI-Project.").tag(config=True, trusted_only=True, could="send")
     timeout = Union(
         [Float(120.0, min=0.001), Reference()],
         default_value=120.0,
         help="Seconds to wait for an answer to begin, and of silence between two pieces of one. A server that only "
         "shows that it is alive (comments, empty pieces) is given up after three times as long.",
-    ).tag(config=True)
+    ).tag(config=True, trusted_only=False)
     max_retries = Union(
         [Int(6, min=0), Reference()],
         default_value=6,
         help="Further attempts after a failed connection, 408, 409, 429 or 5xx, or an answer that broke off before "
         "anything of it came; but for failures that last, and one where this machine refuses the connection.",
-    ).tag(config=True)
+    ).tag(config=True, trusted_only=False)
     default_headers = Dict(
         key_trait=Unicode(), value_trait=Unicode(), help="Headers of every request; secret ones belong in headers_env."
-    ).tag(config=True)
-    default_query = Dict(key_trait=Unicode(), help="Query parameters of every request.").tag(config=True)
+    ).tag(config=True, trusted_only=True, could="send")
+    default_query = Dict(key_trait=Unicode(), help="Query parameters of every request.").tag(
+        config=True, trusted_only=True, could="send"
+    )
     headers_env = Dict(
         key_trait=Unicode(),
         value_trait=Unicode(),
         help='Secret headers: {"Helicone-Auth": "Bearer HELICONE_API_KEY"}; the last word names the variable.',
-    ).tag(config=True)
+    ).tag(config=True, trusted_only=True, could="send")
     http_client_kwargs = Dict(
         key_trait=Unicode(),
         help="Settings of the HTTP client: proxy, verify (False or CA file), cert (file, or [certificate, key]), "
         "local_address, limits (dict), uds, trust_env, http2.",
-    ).tag(config=True)
+    ).tag(config=True, trusted_only=True, could="send")
     http_client = Unicode(
         "", help='"aiohttp" for that transport, or module:name of an HTTP client or of a function that makes one.'
-    ).tag(config=True)
+    ).tag(config=True, trusted_only=True, could="run")
     api: Enum[Any] = Enum(
         ["chat", "responses", "completions"], "chat", help="API that is used where a cell does not say --api."
-    ).tag(config=True)
+    ).tag(config=True, trusted_only=False)
     models = List(Unicode(), help="Models to list without asking the server; the first is that of `provider:`.").tag(
-        config=True
+        config=True, trusted_only=False
     )
     prices = Dict(
         key_trait=Unicode(),
         help='US dollars per million tokens: {"gpt-*": {"input": 2.5, "output": 10, "cached": 1.25}}. '
         "Exact names before globs, longer globs first.",
-    ).tag(config=True)
+    ).tag(config=True, trusted_only=False)
 
     keyless = False
     """Set for a copy that asks another host: no key is looked for."""

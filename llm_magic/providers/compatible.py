@@ -27,7 +27,7 @@ class CompatibleProvider(Provider):
         "json_schema",
         help="How the server takes an output type: json_schema, json_object, grammar (llama.cpp's), or none: then it "
         "is asked for in words. The answer is validated here in any case.",
-    ).tag(config=True)
+    ).tag(config=True, trusted_only=False)
 
     def capabilities(self, model: str) -> Capabilities:
         """Return what the server can do, as `structured` says."""

@@ -35,6 +35,23 @@ def class_names() -> dict[str, str]:
     return {entry.value.rpartition(":")[2]: name for name, entry in entries().items()}
 
 
+def class_of_kind(name: str) -> type[Provider] | None:
+    """Return the class of an entry point; None where there is none, or it cannot be loaded."""
+    try:
+        return load(name) if name in entries() else None
+    except ConfigurationError:
+        return None
+
+
+def class_of_section(name: str) -> type[Provider] | None:
+    """Return the class that a section of the configuration is named after, as `class_of_kind`."""
+    if name == "Provider":
+        from llm_magic.providers.base import Provider
+
+        return Provider
+    return class_of_kind(class_names().get(name, ""))
+
+
 def load(name: str) -> type[Provider]:
     """Return the class of this name, or that an import string `module:Class` names.
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import Coroutine, Iterable, Iterator, Mapping
+from contextlib import contextmanager, suppress
 from copy import deepcopy
 from dataclasses import dataclass, field, replace
 from importlib.util import find_spec
@@ -17,13 +18,24 @@ from traitlets.config import Config, Configurable
 
 from llm_magic.close_matches import did_you_mean
 from llm_magic.config import precedence
-from llm_magic.config.precedence import PROFILE, PROJECT, SESSION, configured, sources_of
-from llm_magic.errors import ConfigurationError, LLMError, ModelNotFoundError, TimedOutError
+from llm_magic.config.precedence import PROFILE, SESSION, configured, sources_of
+from llm_magic.config.project import find_project, sections_of
+from llm_magic.errors import (
+    AuthenticationError,
+    ConfigurationError,
+    ConnectionFailedError,
+    EndpointNotFoundError,
+    LLMError,
+    ModelNotFoundError,
+    ProviderError,
+    TimedOutError,
+)
 from llm_magic.providers import plugins
 from llm_magic.providers.litellm import Imported, read_config
 from llm_magic.providers.routes import SHIPPED, route
 
-if TYPE_CHECKING:  # loading the extension needs neither
+if TYPE_CHECKING:  # loading the extension needs none of these
+    from llm_magic.config.trust import GuardedSetting, Project
     from llm_magic.providers.base import Provider
     from llm_magic.providers.model_info import ModelCard
 
@@ -31,6 +43,11 @@ FRESH = 60.0
 """Seconds that a list of models counts as the one that the server has now."""
 Listed: TypeAlias = "dict[str, list[ModelCard] | LLMError]"
 """What providers list, by their names; in place of the models, the error that says why there are none."""
+_MAY_COME_FROM_WAITING = (
+    AuthenticationError, ConfigurationError, ConnectionFailedError, EndpointNotFoundError, ModelNotFoundError
+)  # fmt: skip
+"""Errors that settings which wait for trust may be the cause of."""
+_said: set[tuple[str, str]] = set()  # what this kernel has said of projects that wait
 _GRACE = 2.0  # seconds that a provider may take beyond its request: for a key that is asked for, a name looked up
 
 
@@ -69,20 +86,22 @@ class ProviderRegistry(Configurable):
         key_trait=Unicode(),
         help='Named providers: {"eu": {"class": "azure", "azure_endpoint": "https://…"}}. `class` is openai, azure, '
         "vllm, compatible, local, the name of a class that a package adds, or module:Class; the rest are its settings.",
-    ).tag(config=True)
+    ).tag(config=True, trusted_only=False, entries="providers")
     aliases = Dict(
         key_trait=Unicode(),
         help='Names for models: {"fast": "vllm:smollm2", "careful": {"model": "eu:gpt-4o", "temperature": 0, '
         '"fallbacks": ["fast"]}}.',
-    ).tag(config=True)
+    ).tag(config=True, trusted_only=False, entries="aliases")
     routes = Dict(
         key_trait=Unicode(),
         value_trait=Unicode(),
         help='Providers by model name: {"claude-*": "gateway"}; a target gateway:anthropic/* renames the model; an '
         "empty target takes a shipped route away. The shipped ones send "
         f"{', '.join(SHIPPED)} to openai.",
-    ).tag(config=True)
-    litellm_config = Unicode("", help="Path of a LiteLLM config.yaml whose model_list is taken over.").tag(config=True)
+    ).tag(config=True, trusted_only=False)
+    litellm_config = Unicode("", help="Path of a LiteLLM config.yaml whose model_list is taken over.").tag(
+        config=True, trusted_only=True, could="send", holds_settings=True
+    )
 
     def __init__(self, **traits: Any) -> None:
         self._built: dict[str, tuple[Mapping[str, Any], Provider]] = {}
@@ -93,6 +112,11 @@ class ProviderRegistry(Configurable):
         self._listed: WeakKeyDictionary[Provider, float] = WeakKeyDictionary()
         self.problem: LLMError | None = None
         """What is wrong with the project's configuration; raised by the next cell."""
+        self.project: Project | None = None
+        """What the project's file sets, and whether that is trusted."""
+        self._settings: Configurable | None = None
+        self._folder = Path()
+        self._own_providers: dict[str, Any] = {}  # those of the profile
         self.shelf: list[Any] = []
         """The list of configurables that `%config` knows (`shell.configurables`); providers are put there."""
         super().__init__(**traits)
@@ -104,22 +128,130 @@ class ProviderRegistry(Configurable):
         """Put the project's settings over those of the profile. An error is kept, and raised by the first cell.
 
         `settings` are those of the cells, as this registry freshly made from the profile's configuration; `folder` is
-        where to look first: the notebook's, which a kernel starts in.
+        where to look first: the notebook's, which a kernel starts in. What needs trust is put in force where it has it.
         """
         sources_of(settings)
         try:
-            path = precedence.find_project(folder or Path.cwd())
-            if path is None:
-                return
-            owners, classes = {"LLMMagics": settings, "ProviderRegistry": self}, {*plugins.class_names(), "Provider"}
-            project = precedence.read_project(path, owners, classes)
-            source, own = f"{PROJECT} ({path})", project.pop("ProviderRegistry")
-            precedence.apply(project.pop("LLMMagics"), settings, source)
-            self._of_project = frozenset(own.get("providers", ()))
-            self.layers = {PROFILE: self.layers[PROFILE], source: Config(project), SESSION: self.layers[SESSION]}
-            precedence.apply(own, self, source)
+            self._settings, self._folder = settings, folder or Path.cwd()
+        except OSError:  # the folder has been deleted
+            return
+        self._own_providers = dict(self.providers)
+        try:
+            self.project = self._read_project(settings)
+            if self.project is not None:
+                self._put_in_force(self.project, settings)
         except ConfigurationError as error:
             self.problem = error
+
+    def trust_project(self) -> Project | None:
+        """Read the project's file anew, put all of it in force and remember that it is trusted; None without one.
+
+        Raises
+        ------
+        ConfigurationError
+            The file is wrong, or nothing can be remembered.
+
+        """
+        from llm_magic.config import trust
+
+        if self._settings is None or (project := self._read_project(self._settings, strict=True)) is None:
+            return None
+        if project.waiting:
+            project = trust.remember(project)
+        self.project, self.problem = project, None
+        try:
+            self._put_in_force(project, self._settings)
+        except ConfigurationError as error:
+            self.problem = error
+            raise
+        return project
+
+    def _read_project(self, settings: Configurable, *, strict: bool = False) -> Project | None:
+        file = find_project(self._folder)
+        if file is None:
+            return None
+        from llm_magic.config import trust
+
+        owners, classes = {"LLMMagics": settings, "ProviderRegistry": self}, {*plugins.class_names(), "Provider"}
+        try:
+            sections = sections_of(file, owners, classes)
+        except ConfigurationError:
+            if file.doubt and not strict:  # what somebody else wrote stops nobody
+                return trust.Project(file.path, {}, {}, (), doubt=file.doubt)
+            raise
+        own = dict(self._own_providers)
+        if self.litellm_config and sources_of(self).of("litellm_config") == PROFILE:
+            with suppress(ConfigurationError):  # said when it is used
+                own = {**self._import().providers, **own}
+        known = trust.KnownClasses(
+            lambda section: type(owners[section]) if section in owners else plugins.class_of_section(section),
+            plugins.class_of_kind,
+            own,
+            {*plugins.entries(), *own},
+        )
+        return trust.judge(file.path, sections, known, file.doubt)
+
+    def _put_in_force(self, project: Project, settings: Configurable) -> None:
+        sections = {name: dict(values) for name, values in project.in_force.items()}
+        own = sections.pop("ProviderRegistry", {})
+        precedence.apply(sections.pop("LLMMagics", {}), settings, project.source)
+        self._of_project = frozenset(own.get("providers", ()))
+        layer = Config(sections)
+        self.layers = {PROFILE: self.layers[PROFILE], project.source: layer, SESSION: self.layers[SESSION]}
+        precedence.apply(own, self, project.source)
+        for _, provider in self._built.values():
+            sources = sources_of(provider)
+            values = self._of_layer(type(provider), project.source, configured(provider, layer))
+            ours = {trait: value for trait, value in values.items() if sources.of(trait) != SESSION}
+            sources.load(provider, ours, project.source)
+
+    def _of_layer(self, cls: type[Provider], source: str, values: Mapping[str, Any]) -> Mapping[str, Any]:
+        """Return what a source sets for a class, as far as it is in force."""
+        cls.check_names(values, f"{source}: {cls.__name__}")
+        if self.project is None or source != self.project.source:
+            return values
+        return self.project.allowed(cls, values)
+
+    @property
+    def waiting(self) -> tuple[GuardedSetting, ...]:
+        """The project's settings that wait for trust."""
+        return () if self.project is None else self.project.waiting
+
+    def waiting_line(self) -> str:
+        """Return the line that says what waits for trust, once for each content of the file; else nothing."""
+        if not self.waiting or self.project is None:
+            return ""
+        said = str(self.project.path), repr(self.project.digests())
+        if said in _said:
+            return ""
+        _said.add(said)
+        return self.project.line()
+
+    @contextmanager
+    def explaining(self) -> Iterator[None]:
+        """Add to an error that settings wait for trust, where these may be the cause."""
+        try:
+            yield
+        except _MAY_COME_FROM_WAITING as error:
+            self._explain(error)
+            raise
+
+    def _explain(self, error: LLMError) -> None:
+        waiting, project = self.waiting, self.project
+        if not waiting or project is None:
+            return
+        from llm_magic.config import trust
+
+        if isinstance(error, ProviderError) and error.origin is not None:
+            name = error.origin.provider
+            built = self._built.get(name)
+            classes = {"Provider"} if built is None else {cls.__name__ for cls in type(built[1]).__mro__}
+            waiting = tuple(item for item in waiting if item.keys[0] in classes or item.keys[-1] == name)
+        if waiting and trust.COMMAND not in error.hint:
+            names = trust.listed([item.name for item in waiting])
+            one = len(waiting) == 1
+            path = trust.printable(str(project.path))
+            error.hint = f"{error.hint} {names} in {path} wait{'s' * one} for {trust.COMMAND}.".lstrip()
 
     def raise_problem(self) -> None:
         """Raise what is wrong with the project's configuration, if anything is."""
@@ -209,9 +341,7 @@ class ProviderRegistry(Configurable):
         if source_of_own != SESSION and name not in self._of_project:
             source_of_own = PROFILE
         for source, config in self.layers.items():
-            values = configured(provider, config)
-            cls.check_names(values, f"{source}: {cls.__name__}")
-            sources.load(provider, values, source)
+            sources.load(provider, self._of_layer(cls, source, configured(provider, config)), source)
             if source == source_of_own:
                 sources.load(provider, own, source)
         return provider
@@ -345,7 +475,8 @@ class ProviderRegistry(Configurable):
 
         """
         self.raise_problem()
-        return replace(self._resolve(name.strip(), ()), asked=name.strip())
+        with self.explaining():
+            return replace(self._resolve(name.strip(), ()), asked=name.strip())
 
     def _resolve(self, name: str, seen: tuple[str, ...]) -> Target:
         alias = self.all_aliases().get(name) if name not in seen else None
@@ -400,10 +531,11 @@ class ProviderRegistry(Configurable):
         if "local" in plugins.entries() and find_spec("xllamacpp") is not None:
             served = getattr(self.get("local"), "model", "")  # an instance of another class may have that name
             return f"local:{served}"
-        raise ConfigurationError(
-            "No model is set.",
-            '%config LLMMagics.model = "provider:model" sets one; pip install "llm_magic[local]" brings one along.',
-        )
+        with self.explaining():
+            raise ConfigurationError(
+                "No model is set.",
+                '%config LLMMagics.model = "provider:model" sets one; pip install "llm_magic[local]" brings one along.',
+            )
 
     def all_aliases(self) -> dict[str, Any]:
         """Return the aliases of the LiteLLM configuration and, over them, our own."""
@@ -416,5 +548,9 @@ class ProviderRegistry(Configurable):
         path = Path(self.litellm_config).expanduser()
         stamp = (path, path.stat().st_mtime_ns if path.exists() else None)
         if self._imported[0] != stamp:
+            if self.project is not None and sources_of(self).of("litellm_config") == self.project.source:
+                from llm_magic.config import trust
+
+                trust.require_unchanged(self.project, "litellm_config")
             self._imported = (stamp, read_config(path))
         return self._imported[1]

@@ -38,17 +38,19 @@ class VLLMProvider(Provider):
         "",
         help="Hugging Face name or path of a tokenizer: its chat template is then applied here, and the prompt goes "
         'to /v1/completions. Needs pip install "llm_magic[tokenizer]".',
-    ).tag(config=True)
-    tokenizer_revision = Unicode("", help="Branch, tag or commit of the tokenizer.").tag(config=True)
+    ).tag(config=True, trusted_only=True, could="run")
+    tokenizer_revision = Unicode("", help="Branch, tag or commit of the tokenizer.").tag(
+        config=True, trusted_only=True, could="run"
+    )
     chat_template_kwargs = Dict(
         key_trait=Unicode(), help='Arguments of the chat template: {"enable_thinking": False}.'
-    ).tag(config=True)
+    ).tag(config=True, trusted_only=False)
     structured_outputs = Union(
         [Bool(), Dict()],
         default_value=True,
         help="Whether output types are sent as structured_outputs; a dict adds fields to them, such as "
         '{"disable_any_whitespace": True}; False sends response_format, for servers that are older.',
-    ).tag(config=True)
+    ).tag(config=True, trusted_only=False)
 
     def __init__(self, *, name: str = "", **traits: Any) -> None:
         self._template: ChatTemplate | None = None

@@ -12,12 +12,14 @@ from __future__ import annotations
 
 import asyncio
 import time
+import warnings
 from collections.abc import Callable, Hashable
 from contextlib import suppress
-from functools import partial
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from llm_magic.background_loop import BackgroundLoop
+from llm_magic.errors import LLMError, LLMWarning
 
 if TYPE_CHECKING:
     from llm_magic.background_loop import Emit
@@ -45,12 +47,18 @@ class Session:
         The settings of every cell.
     registry
         The providers.
+    say
+        Takes a line for the user where no cell shows it; by default it becomes a warning.
 
     """
 
-    def __init__(self, settings: Settings, registry: ProviderRegistry) -> None:
+    def __init__(
+        self, settings: Settings, registry: ProviderRegistry, say: Callable[[str], None] | None = None
+    ) -> None:
         self.settings = settings
         self.registry = registry
+        self._say = say or _warn
+        self._notices: list[str] = []
         self.loop = BackgroundLoop()
         self._conversations: Conversations | None = None
         self._kept_in = ""
@@ -67,7 +75,7 @@ class Session:
         if self._conversations is None or self._kept_in != file:
             from llm_magic.conversation import Conversations
 
-            self._conversations, self._kept_in = Conversations(file or None, say=print), file
+            self._conversations, self._kept_in = Conversations(file or None, self._notices.append), file
         return self._conversations
 
     @property
@@ -78,6 +86,17 @@ class Session:
 
             self._ledger = Ledger()
         return self._ledger
+
+    def take_notices(self) -> tuple[str, ...]:
+        """Return the lines that the user should see and has not yet: a file that was put aside, settings that wait."""
+        waiting = self.registry.waiting_line()
+        notices, self._notices[:] = (*([waiting] if waiting else []), *self._notices), []
+        return notices
+
+    def tell(self) -> None:
+        """Say these lines where no cell shows them."""
+        for notice in self.take_notices():
+            self._say(notice)
 
     def plan(self, cell: Cell) -> Plan:
         """Resolve a cell against the settings, the providers and its conversation; nothing is sent.
@@ -127,11 +146,23 @@ class Session:
         return Job.begin(self._begin(cell, view), bind, tell, self.jobs)
 
     def _begin(self, cell: Cell, view: View) -> Screen:
+        from llm_magic.events import Note
         from llm_magic.session.run import Run
         from llm_magic.session.screen import Screen
 
-        run = Run(self.plan(cell))
-        return Screen(run, view, self.loop, partial(self.answer, run), footer=self.settings.footer)
+        try:
+            plan = self.plan(cell)
+        except LLMError:
+            self.tell()
+            raise
+        run = Run(replace(plan, notes=(*self.take_notices(), *plan.notes)))
+
+        async def answer(emit: Emit[RunEvent]) -> Response:
+            response = await self.answer(run, emit)
+            await emit([Note(notice) for notice in self.take_notices()])
+            return response
+
+        return Screen(run, view, self.loop, answer, footer=self.settings.footer)
 
     async def answer(self, run: Run, emit: Emit[RunEvent]) -> Response:
         """Await the answer of a run, and keep what it leaves behind: its usage, and a turn of its conversation.
@@ -143,7 +174,8 @@ class Session:
 
         """
         try:
-            response = await run.answer(emit)
+            with self.registry.explaining():
+                response = await run.answer(emit)
         finally:
             self.account(run)
         self._keep(run)
@@ -171,7 +203,11 @@ class Session:
         """Return the request that a cell would send first; nothing is sent."""
         from llm_magic.session.plan import preview
 
-        return self.loop.run(preview(self.plan(cell)))
+        try:
+            with self.registry.explaining():
+                return self.loop.run(preview(self.plan(cell)))
+        finally:
+            self.tell()
 
     def close(self) -> None:
         """Stop what runs: requests, the loop, servers that providers started."""
@@ -182,3 +218,7 @@ class Session:
             self.loop.run(asyncio.wait_for(self.registry.aclose(), 2))
         self.loop.close()
         self.registry.close()
+
+
+def _warn(text: str) -> None:
+    warnings.warn(text, LLMWarning, stacklevel=2)

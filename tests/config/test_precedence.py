@@ -9,7 +9,7 @@ import pytest
 from traitlets.config import Config
 
 from llm_magic.config.effective import Setting, masked, set_value, settings_in_force
-from llm_magic.config.precedence import find_project
+from llm_magic.config.project import find_project
 from llm_magic.config.settings import Settings
 from llm_magic.errors import ConfigurationError
 from llm_magic.providers.registry import ProviderRegistry
@@ -104,7 +104,8 @@ def test_a_setting_of_all_providers(tmp_path: Path) -> None:
 NAMED = "c.ProviderRegistry.providers = {'eu': {'class': 'azure', 'timeout': 11}, 'us': {'class': 'azure'}}\n"
 
 
-def test_named_providers_take_their_class_settings_and_their_own(write: Any) -> None:
+def test_named_providers_take_their_class_settings_and_their_own(write: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("LLM_MAGIC_TRUST", "1")  # `eu` would take the place of the user's own
     folder = write(
         '[tool.llm_magic.providers]\neu = {class = "azure", timeout = 22}\nasia = {class = "vllm"}\n'
         "[tool.llm_magic.AzureProvider]\nmax_retries = 3\n"
@@ -146,9 +147,12 @@ def test_sections_of_the_two_main_classes(write: Any) -> None:
 def test_the_nearest_file_with_a_section_of_ours(tmp_path: Path) -> None:
     inner = tmp_path / "a" / "b"
     inner.mkdir(parents=True)
+    (tmp_path / ".git").mkdir()
     (tmp_path / "pyproject.toml").write_text('[tool.llm_magic]\nmodel = "outer:m"\n')
     (tmp_path / "a" / "pyproject.toml").write_text('[tool.other]\nname = "llm_magic"\n')
-    assert find_project(inner) == tmp_path / "pyproject.toml"
+    found = find_project(inner)
+    assert found is not None
+    assert found.path == tmp_path / "pyproject.toml"
     (inner / "pyproject.toml").write_text('[tool.llm_magic]\nmodel = "inner:m"\n')
     assert House(inner).settings.model == "inner:m"
 

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
+import os
 from pathlib import Path
+from typing import Any
 
 import nbformat
 import pytest
@@ -123,7 +126,8 @@ def test_markdown(chats: Conversations, tmp_path: Path) -> None:
         "**Model**\n\nIt is **3**.\n\n"
         "## 2. has space\n\n"
         "**You**\n\nAnd this? \n\n![image](data:image/png;base64,iVBORw==)\n\n"
-        "**Model**\n\né 🙂\n"
+        "**Model**\n\né 🙂\n\n"
+        f"<!-- exported by llm_magic: {hashlib.sha256(text.partition('<!-- exported')[0].encode()).hexdigest()} -->\n"
     )
 
 
@@ -146,12 +150,103 @@ def test_a_notebook(chats: Conversations, tmp_path: Path) -> None:
     assert answer.data == {"text/markdown": "é 🙂", "text/plain": "é 🙂"}
 
 
-def test_an_export_replaces_the_file_whole(chats: Conversations, tmp_path: Path) -> None:
-    path = tmp_path / "talk.md"
-    path.write_text("old")
+@pytest.mark.parametrize("ending", ["json", "md", "ipynb"])
+def test_an_export_replaces_an_earlier_one_and_no_other_file(chats: Conversations, tmp_path: Path, ending: str) -> None:
+    path = tmp_path / f"talk.{ending}"
     chats.get().export(path)
-    assert path.read_text("utf-8").startswith("# main")
+    assert path.stat().st_mode & 0o777 == 0o600
+    path.chmod(0o644)
+    first = path.read_bytes()
+    chats.get().record(Turn("more", (user("And now?"), assistant("Now."))))
+    chats.get().export(path)
+    assert b"And now?" in path.read_bytes() != first
+    assert path.stat().st_mode & 0o777 == 0o644  # the user's choice
+    assert [entry.name for entry in tmp_path.iterdir()] == [path.name]
+    for other in (
+        path.read_text("utf-8").replace("And now?", "My own words."),
+        path.read_text("utf-8") + "\nMine.\n",
+        "",
+        "{}",
+        "[]",
+        "# main\n",
+        '{"name": "main", "messages": [], "turns": []}',
+        "\ud800",
+    ):
+        path.write_text(other, "utf-8", "surrogatepass")
+        before = path.read_bytes()
+        with pytest.raises(HistoryError) as caught:
+            chats.get().export(path)
+        assert caught.value.message == f"{path} is there already, and is no export, or was changed since."
+        assert caught.value.hint == "Name another file, or remove that one first."
+        assert path.read_bytes() == before
+
+
+def test_a_notebook_saved_by_jupyter_is_still_an_export_until_its_cells_change(
+    chats: Conversations, tmp_path: Path
+) -> None:
+    path = chats.get().export(tmp_path / "talk.ipynb")
+    notebook = nbformat.read(path, as_version=4)
+    nbformat.write(notebook, path)
+    chats.get().export(path)
+    notebook.cells.append(nbformat.v4.new_code_cell("mine"))
+    nbformat.write(notebook, path)
+    with pytest.raises(HistoryError, match="is there already"):
+        chats.get().export(path)
+
+
+def test_an_export_goes_over_no_link_pipe_or_device(chats: Conversations, tmp_path: Path) -> None:
+    private = tmp_path / "private.md"
+    chats.get().export(private)
+    before = private.read_bytes()
+    link, nowhere, pipe = tmp_path / "link.md", tmp_path / "nowhere.md", tmp_path / "pipe.md"
+    link.symlink_to(private)
+    nowhere.symlink_to(tmp_path / "made.md")
+    os.mkfifo(pipe)
+    for path in (link, nowhere, pipe):
+        with pytest.raises(HistoryError, match="is there already"):
+            chats.get().export(path)
+    assert private.read_bytes() == before
+    assert link.is_symlink()
+    assert not (tmp_path / "made.md").exists()
+
+
+def test_a_file_that_appears_meanwhile_is_not_replaced(
+    chats: Conversations, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path, link = tmp_path / "talk.md", os.link
+
+    def slow(source: Any, target: Any, **more: Any) -> None:
+        path.write_text("mine")
+        link(source, target, **more)
+
+    monkeypatch.setattr(os, "link", slow)
+    with pytest.raises(HistoryError, match="is there already"):
+        chats.get().export(path)
+    assert path.read_text() == "mine"
     assert [entry.name for entry in tmp_path.iterdir()] == ["talk.md"]
+
+
+@pytest.mark.parametrize(
+    "url",
+    ["https://example.org/x.png", "http://localhost:8000/admin", "file:///etc/hostname", "/etc/hostname", "secret.png"],
+)
+def test_an_imported_conversation_opens_no_file_and_no_url(tmp_path: Path, url: str) -> None:
+    path = tmp_path / "theirs.json"
+    content = [{"type": "text", "text": "See "}, {"type": "image_url", "image_url": {"url": url}}]
+    path.write_text(json.dumps([{"role": "user", "content": content}, {"role": "assistant", "content": "Seen."}]))
+    (turn,) = Conversations().load(path).turns()
+    assert turn.messages[0].parts == (Text("See "), Text(f"[an image that was not imported: {url}]"))
+    embedded = {"type": "image_url", "image_url": {"url": "data:image/png;base64,iVBORw=="}}
+    path.write_text(json.dumps([{"role": "user", "content": [embedded]}]))
+    (turn,) = Conversations().load(path, "own").turns()
+    assert turn.messages[0].parts == (Image(b"\x89PNG", "image/png"),)
+
+
+def test_an_import_reads_plain_files_only(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "pipe.json")
+    for path in (tmp_path / "pipe.json", tmp_path, Path("/dev/zero")):
+        with pytest.raises(HistoryError, match="cannot be read"):
+            Conversations().load(path, "x")
 
 
 @pytest.mark.parametrize(
@@ -160,7 +255,7 @@ def test_an_export_replaces_the_file_whole(chats: Conversations, tmp_path: Path)
         ("talk.docx", "Conversations are not written as '.docx'."),
         ("talk", "Conversations are not written as 'talk'."),
         ("no/talk.md", "talk.md cannot be written: No such file or directory."),
-        ("folder.md", "folder.md cannot be written: Is a directory."),
+        ("folder.md", "folder.md is there already, and is no export, or was changed since."),
     ],
 )
 def test_paths_that_cannot_be_written(chats: Conversations, tmp_path: Path, name: str, said: str) -> None:

@@ -166,9 +166,10 @@ def test_no_file(tmp_path: Path) -> None:
         ProviderRegistry(litellm_config=str(tmp_path / "none.yaml")).resolve("x")
 
 
-def test_a_path_in_a_project_is_relative_to_it(tmp_path: Path) -> None:
+def test_a_path_in_a_project_is_relative_to_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     from llm_magic.config.settings import Settings
 
+    monkeypatch.setenv("LLM_MAGIC_TRUST", "1")
     (tmp_path / "config.yaml").write_text(
         "model_list: [{model_name: added, litellm_params: {model: openai/x, api_base: 'http://h/v1'}}]"
     )

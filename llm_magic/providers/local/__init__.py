@@ -41,22 +41,26 @@ class LocalProvider(Provider):
 
     kind = "local"
 
-    model_path = Unicode("", help="A GGUF file to serve; empty serves smollm2, which is fetched once.").tag(config=True)
+    model_path = Unicode("", help="A GGUF file to serve; empty serves smollm2, which is fetched once.").tag(
+        config=True, trusted_only=True, could="run"
+    )
     n_ctx = Int(
         8192,
         min=0,
         help="Context in tokens, shared by the answers in progress; 0 takes what the model was trained for.",
-    ).tag(config=True)
-    n_threads = Int(0, min=0, help="Threads that compute; 0 leaves the number to llama.cpp.").tag(config=True)
+    ).tag(config=True, trusted_only=False)
+    n_threads = Int(0, min=0, help="Threads that compute; 0 leaves the number to llama.cpp.").tag(
+        config=True, trusted_only=False
+    )
     n_parallel = Int(8, min=1, help="Answers at once, and the most that --n can ask for; further cells wait.").tag(
-        config=True
+        config=True, trusted_only=False
     )
     n_batch = Int(
         512,
         min=32,
         help="Tokens of a prompt that are read in one go. It bounds the text that can be embedded, and how long an "
         "interrupted prompt still occupies the server.",
-    ).tag(config=True)
+    ).tag(config=True, trusted_only=False)
 
     def __init__(self, *, name: str = "", **traits: Any) -> None:
         self._server: EmbeddedServer | None = None
