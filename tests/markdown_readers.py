@@ -26,7 +26,9 @@ WRITTEN = {  # what readers themselves write into these attributes
 }
 
 
-class _Page(HTMLParser):
+class Page(HTMLParser):
+    """Reads a page as a browser does, and finds what is off the list."""
+
     def __init__(self) -> None:
         super().__init__(convert_charrefs=True)
         self.found: list[str] = []
@@ -65,7 +67,7 @@ def _is_harmless(tag: str, name: str, value: str) -> bool:
 
 def off_the_list(html: str) -> list[str]:
     """Return the elements, attributes and targets of a page that may not be there."""
-    page = _Page()
+    page = Page()
     page.feed(html)
     page.close()
     return page.found

@@ -16,6 +16,7 @@ from functools import cache, partial
 from html import unescape
 from typing import TYPE_CHECKING, Any, NamedTuple
 
+from llm_magic.control_characters import visible
 from llm_magic.markdown import unsafe
 from llm_magic.markdown.fences import fenced
 
@@ -56,7 +57,7 @@ def sanitize(text: str, *, external_images: bool = False) -> str:
     plain = re.sub(r"\r\n?", "\n", text) if "\r" in text else text
     if not unsafe.acts(plain, external_images=external_images):
         return text
-    plain = unsafe.CONTROL.sub("\ufffd", plain.translate(_INVISIBLE))
+    plain = visible(plain.translate(_INVISIBLE))
     if sum(map(plain.count, _COSTLY)) > _MOST_COSTLY:
         return _as_code(plain)
     for _ in range(_ATTEMPTS):

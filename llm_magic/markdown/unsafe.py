@@ -59,7 +59,7 @@ _DRAWN = frozenset(
 )
 """Languages that some reader draws, or sends to a server that does."""
 
-CONTROL = re.compile(r"[\x00-\x08\x0b\x0c\x0e-\x1f\x7f-\x9f\u2028\u2029\ufeff]")
+CONTROL = re.compile(r"[\x00-\x08\x0b\x0c\x0e-\x1f\x7f-\x9f\u2028-\u202e\u2066-\u2069\ufeff]")
 MATHS_MARK = re.compile(r"@@(?=\d)")
 """What JupyterLab puts in the place of maths, whose text would then come back here."""
 _COMMANDS = (

@@ -106,7 +106,7 @@ CHANGED = {
     '[a](b "$x" onclick="y$")': "[a](b &quot;$x'' onclick=''y$&quot;)",
     "https://a.org/@@1$b$": "https://a.org/@&#64;1$b$",
     # characters
-    "a\x00b\x1b[31m": "a\ufffdb\ufffd[31m",
+    "a\x00b\x1b[31m": "a␀b␛[31m",
     'x\r```y" onclick="z"\rc\r```': "x\n\n```y\nc\n```",
     "a\u2028[b]: javascript:c": "a\n[b]&#58; javascript:c",
 }
