@@ -51,7 +51,7 @@ _ALT = r"(?<!\S)!\[[\w .,:;?+%/-]*\]"
 DATA_IMAGE = re.compile(rf"{_ALT}\(data:image/(?:png|jpeg|gif|webp);base64,[A-Za-z0-9+/]+=*\)")
 _WEB_IMAGE = re.compile(rf"{_ALT}\((?:https?://(?:[\w.,:;%/?#&=+~-]|@(?!@))+|(?!data:|attachment:)[\w./-]+)\)")
 
-FENCE = re.compile(rf"^(?P<lead>{_LEAD})(?P<run>`{{3,}}(?=[^`\n]*$)|~{{3,}})(?P<info>[^\n]*)$", re.MULTILINE)
+_FENCE = re.compile(rf"^(?P<lead>{_LEAD})(?P<run>`{{3,}}(?=[^`\n]*$)|~{{3,}})(?P<info>[^\n]*)$", re.MULTILINE)
 _INFO = re.compile(r"[\w+#., ={}:/\t-]*")
 _LANGUAGE = re.compile(r"[ \t]*([\w+#.-]*)")
 _DRAWN = frozenset(
@@ -91,10 +91,7 @@ def acts(text: str, *, external_images: bool = False) -> bool:
         or ("](" in text and any(True for _ in bad_links(text)))
         or ("]:" in text and any(map(defines_danger, DEFINITION.finditer(text))))
         or ("![" in text and _has_images(text, external_images=external_images))
-        or (
-            ("```" in text or "~~~" in text)
-            and any(not is_harmless(found["info"], drawn=external_images) for found in FENCE.finditer(text))
-        )
+        or any(not is_harmless(found["info"], drawn=external_images) for found in fences(text))
         or ("@@" in text and MATHS_MARK.search(text) is not None)
         or has_commands(text)
         or any(chunk_mixes(text))
@@ -164,6 +161,20 @@ def possible_images(text: str, *, external_images: bool) -> Iterator[int]:
                 blank = gap.start() + 1 if gap else len(text)
         if defines or target < blank:
             yield found.start()
+
+
+def fences(text: str) -> Iterator[re.Match[str]]:
+    """Yield the lines that may open fenced code, with what stands before the run, and its info string."""
+    for run in ("```", "~~~"):
+        begin = end = 0  # of a line
+        while (at := text.find(run, end)) >= 0:
+            begin = text.rfind("\n", end, at) + 1 or begin
+            if found := _FENCE.match(text, begin):
+                yield found
+            end = text.find("\n", at)
+            if end < 0:
+                break
+            begin = end + 1
 
 
 def is_shown(text: str, at: int, *, external_images: bool) -> bool:

@@ -89,6 +89,9 @@ CHANGED = {
     "a $$ b\n\n```html\n<i id=x> $$ <i id=y>\n```": (
         "a $$ b\n\n<pre><code>&#60;i id&#61;x&#62; &#36;&#36; &#60;i id&#61;y&#62;</code></pre>"
     ),
+    "\\$$ a $$\n\n```html\n<i id=x> $$ <i id=y>\n```": (
+        "\\$$ a $$\n\n<pre><code>&#60;i id&#61;x&#62; &#36;&#36; &#60;i id&#61;y&#62;</code></pre>"
+    ),
     # images
     "![a](https://b.org/c.png)": "[a](https://b.org/c.png)",
     "![a](//b.org/c.png) ![d](../api/e)": "[a](//b.org/c.png) [d](../api/e)",
