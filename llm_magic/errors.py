@@ -37,6 +37,8 @@ import traceback
 from dataclasses import dataclass
 from typing import Any
 
+from llm_magic.control_characters import visible
+
 
 @dataclass(frozen=True, slots=True)
 class Origin:
@@ -65,6 +67,7 @@ class LLMError(Exception):
     """The `Response` with what had arrived when the error was raised, where anything had; else None."""
 
     def __init__(self, message: str, hint: str = "") -> None:
+        message, hint = visible(message), visible(hint)  # a server's words may be in it, and a terminal shows it
         super().__init__(message, hint)
         self.message = message
         self.hint = hint
@@ -76,7 +79,7 @@ class LLMError(Exception):
         """Return what IPython shows, and keeps for exports: the message; afterwards (`%tb`), the whole traceback."""
         is_kept = sys._getframe(1).f_code.co_name == "_format_exception_for_storage"  # noqa: SLF001 - of IPython 9
         if sys.exception() is not self and not is_kept:  # it is not handled now, so somebody asks for it once more
-            return "".join(traceback.format_exception(self)).splitlines()
+            return visible("".join(traceback.format_exception(self))).splitlines()
         return [f"{type(self).__name__}: {self.message}", *([self.hint] if self.hint else [])]
 
 

@@ -39,12 +39,21 @@ class NotebookView:
         Repaints a second, at most.
     clock
         Returns seconds.
+    external_images
+        Whether images and diagrams of the answer may load what they name.
 
     """
 
     def __init__(
-        self, outputs: CellOutputs, show: str, repaints: float, clock: Callable[[], float] = time.perf_counter
+        self,
+        outputs: CellOutputs,
+        show: str,
+        repaints: float,
+        clock: Callable[[], float] = time.perf_counter,
+        *,
+        external_images: bool = False,
     ) -> None:
+        self._external_images = external_images
         self._outputs = outputs
         self._show = show
         self._clock = clock
@@ -144,7 +153,7 @@ class NotebookView:
             if self._by_block:
                 self._settle_blocks()
                 if tail := self._flow.tail.strip():
-                    self._outputs.settle({"text/markdown": for_notebook(tail)}, line=self._unfinished)
+                    self._outputs.settle(self._markdown(tail), line=self._unfinished)
             elif self._outputs.answers:
                 self._outputs.settle(self._folded[-1], line=self._unfinished)
 
@@ -169,7 +178,8 @@ class NotebookView:
         if self._by_block:
             self._paint_blocks(now)
             return
-        self._outputs.paint(answer.unfinished(answer.streaming(draft, value, self._show)))
+        shown = answer.streaming(draft, value, self._show, external_images=self._external_images)
+        self._outputs.paint(answer.unfinished(shown))
         self._pace.painted(now, self._reader.length)
         self._dirty = False
 
@@ -178,19 +188,22 @@ class NotebookView:
         self._settle_blocks()
         tail = self._flow.tail
         if tail.strip() or self._line:
-            waits = for_notebook(f"\n\n*{self._line}*") if self._line else ""
-            self._outputs.paint(answer.unfinished({"text/markdown": for_notebook(tail) + waits}))
+            shown = self._markdown(f"{tail}\n\n*{self._line}*" if self._line else tail)
+            self._outputs.paint(answer.unfinished(shown))
         self._pace.painted(now, len(tail))
         self._dirty = False
 
     def _settle_blocks(self) -> None:
         for text in self._flow.settled(self._outputs.count):
-            self._outputs.settle({"text/markdown": for_notebook(text)}, line=self._unfinished)
+            self._outputs.settle(self._markdown(text), line=self._unfinished)
 
     @property
     def _unfinished(self) -> Bundle | None:
         """The line that stands below what stays until more comes; None where nothing is shown before the end."""
         return markup.quiet(markup.UNFINISHED) if self._streams and not self._ended else None
+
+    def _markdown(self, text: str) -> Bundle:
+        return {"text/markdown": for_notebook(text, external_images=self._external_images)}
 
     # The end
 
@@ -215,10 +228,10 @@ class NotebookView:
             self._outputs.add(markup.joined([*below, *([marked] if marked is not None else [])]))
 
     def _settle_answer(self, response: Response) -> None:
-        bundle = answer.finished(response, self._show, typed=self._typed)
+        bundle = answer.finished(response, self._show, typed=self._typed, external_images=self._external_images)
         if self._outputs.in_widget and self._by_block and self._streams:
             self._flow.feed(self._reader.rest(response.text))
-            bundle = {"text/markdown": for_notebook(self._flow.tail)}
+            bundle = self._markdown(self._flow.tail)
         self._begin_answer(self._reader.generation)  # a long text is not kept three times while it is sent
         if any(bundle.values()):
             self._outputs.settle(bundle, answer.metadata(response))
