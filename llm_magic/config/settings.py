@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
-from traitlets import Bool, Dict, Float, Int, List, Unicode
+from typing import Any
+
+from traitlets import Bool, Dict, Float, Int, List, Unicode, validate
 from traitlets.config import Configurable
+
+from llm_magic.config.references import guarded
 
 
 class Settings(Configurable):
@@ -61,3 +65,7 @@ class Settings(Configurable):
         config=True
     )
     model_names = List(Unicode(), help="Further model names that completion offers after --model.").tag(config=True)
+
+    @validate("params", "model_params")
+    def _guard(self, proposal: Any) -> Any:
+        return guarded(proposal["value"])

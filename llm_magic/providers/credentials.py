@@ -11,8 +11,10 @@ from dataclasses import dataclass, field
 from functools import partial
 from typing import Any
 
-from llm_magic.config.references import Secret, variable, variable_of
+from llm_magic.config.references import variable, variable_of
 from llm_magic.errors import ConfigurationError
+from llm_magic.secrets import Secret, reveal, secret_url, secrets_in
+from llm_magic.wire import logs
 
 KEYLESS = "EMPTY"
 """Sent as the key to servers that want none: the SDK refuses an empty one."""
@@ -39,7 +41,9 @@ class SecretCallable:
             raise ConfigurationError(
                 f"{self.source} gave no key: a non-empty str is wanted, not {type(value).__name__}."
             )
-        return sendable(value.strip(), self.source)
+        secret = sendable(value.strip(), self.source)
+        logs.learn(secret)
+        return secret.reveal()
 
 
 def check_key_source(source: str, where: str) -> str:
@@ -77,12 +81,20 @@ def key(source: str, where: str, *, openai: bool = False) -> Secret | SecretCall
 
 def sendable(value: str, source: str) -> Secret:
     """Return `value` as a secret, if it can stand in an HTTP header."""
+    value = reveal(value)
     if not value.isascii() or not value.isprintable():
         raise ConfigurationError(
             f"The value of {source} cannot be sent: it has a line break or a character outside ASCII.",
             "Copy the key again, without what stands around it.",
         )
-    return Secret(value)
+    return Secret(value, key=True)
+
+
+def environment_proxies() -> tuple[Secret, ...]:
+    """Return the proxies that the environment names with credentials: an HTTP client reads them by itself."""
+    from urllib.request import getproxies_environment
+
+    return secrets_in([secret_url(url) for url in getproxies_environment().values() if "@" in url])
 
 
 def imported(path: str, where: str) -> Any:

@@ -12,12 +12,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeAlias
 from weakref import WeakKeyDictionary
 
-from traitlets import Dict, Unicode, observe
+from traitlets import Dict, Unicode, observe, validate
 from traitlets.config import Config, Configurable
 
 from llm_magic.close_matches import did_you_mean
 from llm_magic.config import precedence
 from llm_magic.config.precedence import PROFILE, PROJECT, SESSION, configured, sources_of
+from llm_magic.config.references import guarded
 from llm_magic.errors import ConfigurationError, LLMError, ModelNotFoundError, TimedOutError
 from llm_magic.providers import plugins
 from llm_magic.providers.litellm import Imported, read_config
@@ -99,6 +100,10 @@ class ProviderRegistry(Configurable):
         self.layers = {PROFILE: deepcopy(self.config), SESSION: Config()}
         """What the classes of providers are configured with, by source, the nearest last."""
         sources_of(self)
+
+    @validate("providers", "aliases")
+    def _guard(self, proposal: Any) -> Any:
+        return guarded(proposal["value"])
 
     def apply_project(self, settings: Configurable, folder: Path | None = None) -> None:
         """Put the project's settings over those of the profile. An error is kept, and raised by the first cell.

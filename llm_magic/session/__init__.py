@@ -11,6 +11,7 @@ events ─Draft→ response so far ─display→ screen    response ─output→
 from __future__ import annotations
 
 import asyncio
+import sys
 import time
 from collections.abc import Callable, Hashable
 from contextlib import suppress
@@ -182,3 +183,6 @@ class Session:
             self.loop.run(asyncio.wait_for(self.registry.aclose(), 2))
         self.loop.close()
         self.registry.close()
+        logs = sys.modules.get("llm_magic.wire.logs")  # nothing was sent where it is not there
+        if logs is not None:
+            logs.unguard()

@@ -21,10 +21,12 @@ from typing import Any
 
 from llm_magic.errors import EndpointNotFoundError, OptionError, Origin
 from llm_magic.events import Attempt
+from llm_magic.secrets import Secret, hidden, hide, masked_url, reveal, secrets_in
+from llm_magic.wire import logs
 from llm_magic.wire.documents import parse_or_text
 from llm_magic.wire.error_body import ErrorBody, one_line, read_error_body
 from llm_magic.wire.errors import class_names, illegal_header_error, is_illegal_header, links, translate
-from llm_magic.wire.secrets import check_headers, hide, masked_url, request_id, retry_after, secrets_of
+from llm_magic.wire.headers import answered_with, check_headers, request_id, retry_after, sent_with
 
 SLACK = 10.0
 """Seconds over twice the timeout that one attempt may take until its headers are complete."""
@@ -79,7 +81,7 @@ class HttpRequest:
     headers, params
         Further headers, and fields of the query, of this request.
     secrets
-        What errors must not show, besides the client's own.
+        What nothing may show of what the provider resolved; those of body and headers are known by their type.
     whole
         Whether an attempt has only succeeded once the body has been read, too.
 
@@ -93,7 +95,7 @@ class HttpRequest:
     params: Mapping[str, str] = field(default_factory=dict)
     timeout: float | None = None
     max_retries: int | None = None
-    secrets: tuple[str, ...] = ()
+    secrets: tuple[Secret, ...] = ()
     whole: bool = False
 
     @property
@@ -104,9 +106,9 @@ class HttpRequest:
         return float(known) if isinstance(known, int | float) else None
 
     @property
-    def known_secrets(self) -> tuple[str, ...]:
+    def known_secrets(self) -> tuple[Secret, ...]:
         """What must not be shown."""
-        return (*secrets_of(self.client), *self.secrets)
+        return (*self.secrets, *secrets_in(self.headers, self.params, self.body))
 
     def send(self, client: Any) -> Any:
         """Send it once over `client`; return what the SDK does, an answer that is still open."""
@@ -116,7 +118,7 @@ class HttpRequest:
         options: dict[str, Any] = {
             "max_retries": 0,
             "follow_redirects": False,
-            "headers": dict(self.headers),
+            "headers": reveal(self.headers),
             "security": {"bearer_auth": True},
         }
         if self.params:
@@ -126,7 +128,7 @@ class HttpRequest:
         arguments: dict[str, Any] = {"cast_to": object, "options": options, "stream": True, "stream_cls": stream}
         if self.body is None:
             return client.get(self.path, **arguments)
-        return client.post(self.path, body=self.body, **arguments)
+        return client.post(self.path, body=reveal(self.body), **arguments)
 
 
 async def attempts(request: HttpRequest) -> AsyncGenerator[tuple[Attempt, Connection | None]]:
@@ -163,7 +165,8 @@ async def attempts(request: HttpRequest) -> AsyncGenerator[tuple[Attempt, Connec
         else:
             seconds = time.perf_counter() - started
             names = (request.origin.provider, request.origin.model)
-            yield Attempt(*names, connection.status, "", seconds, request_id(connection.headers)), connection
+            identity = request_id(connection.headers)
+            yield Attempt(*names, connection.status, "", seconds, identity), connection
             return
 
 
@@ -193,6 +196,8 @@ async def _open(request: HttpRequest) -> Connection:
     """Send it, following redirects; the headers of all of them must come in time."""
     from openai import APIStatusError, OpenAI
 
+    logs.guard(request.known_secrets)
+
     seconds, blocking = request.seconds, isinstance(request.client, OpenAI)
     async with asyncio.timeout(None if seconds is None else 2 * seconds + SLACK):
         for _ in range(MAX_REDIRECTS + 1):
@@ -208,7 +213,7 @@ async def _open(request: HttpRequest) -> Connection:
                 "Set base_url to where the API really is.",
                 origin=request.origin,
             )
-    connection = Connection(answer.response, blocking=blocking)
+    connection = Connection(answer.response, request.known_secrets, blocking=blocking)
     if request.whole:
         await connection.read()
     return connection
@@ -240,16 +245,18 @@ def _redirected(request: HttpRequest, error: Any) -> HttpRequest:
     with suppress(Exception):  # a URL that cannot be read is another place
         there = here.join(location)  # by the parser of the HTTP client that would send it
     kept = request.body is None or error.status_code in (307, 308)
-    if kept and there is not None and all(getattr(here, of) == getattr(there, of) for of in ("scheme", "host", "port")):
-        plain = there.copy_with(query=None, fragment=None)
+    same = there is not None and all(getattr(here, of) == getattr(there, of) for of in ("scheme", "host", "port"))
+    if kept and there is not None and same and there.userinfo in (b"", here.userinfo):  # else another account
+        plain = there.copy_with(query=None, fragment=None, userinfo=here.userinfo)
         return replace(request, path=str(plain), params={**request.params, **there.params})
-    urls = [masked_url(str(url), request.known_secrets) for url in (here, there or location)]
+    known = (*request.known_secrets, *sent_with(error))
+    urls = [masked_url(str(url), known) for url in (here, there or location)]
     raise EndpointNotFoundError(
         f"{request.origin} redirects from {urls[0]} to {urls[1]}.",
         "Set base_url to where the API really is.",
         origin=request.origin,
         status=error.status_code,
-        request_id=request_id(error.response.headers),
+        request_id=hide(request_id(error.response.headers) or "", known) or None,
     ) from error
 
 
@@ -260,9 +267,11 @@ def _failed(error: Exception, request: HttpRequest, seconds: float) -> Attempt |
     status: int | None = None
     wait: float | None = None
     identity: str | None = None
+    known = (*request.known_secrets, *sent_with(error))
     final = True
     if isinstance(error, APIStatusError):
-        headers, server_error = error.response.headers, read_error_body(parse_or_text(error.response.content))
+        document = hidden(parse_or_text(error.response.content), known)
+        headers, server_error = error.response.headers, read_error_body(document)
         status, wait, identity = error.status_code, retry_after(headers), request_id(headers)
         reason = server_error.message or f"HTTP {status}"
         final = not _repeatable(status, server_error, headers, wait)
@@ -280,7 +289,8 @@ def _failed(error: Exception, request: HttpRequest, seconds: float) -> Attempt |
             limit = request.seconds
             late = limit is not None and seconds >= limit
             reason, final = f"no answer within {limit:g} s" if late else "no connection", False
-    reason = one_line(hide(reason, request.known_secrets), 200)
+    reason = one_line(hide(reason, known), 200)
+    identity = hide(identity, known) if identity else None
     return Attempt(request.origin.provider, request.origin.model, status, reason, seconds, identity, wait, final)
 
 
@@ -312,11 +322,13 @@ class Connection:
     `take` returns all that has arrived since the last time, and a single one at once.
     """
 
-    def __init__(self, response: Any, *, blocking: bool = False) -> None:
+    def __init__(self, response: Any, known: tuple[Secret, ...] = (), *, blocking: bool = False) -> None:
         self._response = response
         self._blocking = blocking
         self.status = int(response.status_code)
-        self.headers: Mapping[str, str] = response.headers
+        self.secrets = (*known, *sent_with(response))
+        """What nothing may show of what comes."""
+        self.headers: Mapping[str, str] = answered_with(response.headers, self.secrets)
         self.content = b""
         """The whole body, once `read`."""
         self._parts: list[bytes] = []

@@ -13,11 +13,12 @@ from llm_magic.capabilities import Api, Capabilities
 from llm_magic.errors import Origin, ProtocolError, TimedOutError, UnsupportedError
 from llm_magic.events import Event, Opened
 from llm_magic.request import Request
+from llm_magic.secrets import Secret, hidden, masked_headers, masked_url, reveal
 from llm_magic.wire import chat, completions, responses
 from llm_magic.wire.attempts import Connection, HttpRequest, attempts
 from llm_magic.wire.documents import parse
 from llm_magic.wire.errors import translate
-from llm_magic.wire.secrets import check_headers, masked_headers, masked_url
+from llm_magic.wire.headers import check_headers, sent_with
 from llm_magic.wire.stream import Answer
 
 if TYPE_CHECKING:
@@ -53,6 +54,8 @@ class Call:
         line open times out.
     max_retries
         Further attempts after a failure; None takes the client's.
+    secrets
+        What the provider resolved for the client, for nothing to show it.
 
     """
 
@@ -62,11 +65,12 @@ class Call:
     request: Request
     timeout: float | None = None
     max_retries: int | None = None
+    secrets: tuple[Secret, ...] = ()
 
     def http_request(self) -> HttpRequest:
         """Return what will be sent; raises OptionError for a header that HTTP does not allow."""
         if self.request.headers:
-            check_headers(self.request.headers)
+            check_headers(reveal(self.request.headers))
         api = _APIS[self.capabilities.api]
         return HttpRequest(
             self.client,
@@ -76,7 +80,7 @@ class Call:
             self.request.headers,
             timeout=self.timeout,
             max_retries=self.max_retries,
-            secrets=self.request.secrets,
+            secrets=self.secrets,
         )
 
 
@@ -101,8 +105,7 @@ async def exchange(call: Call) -> AsyncGenerator[list[Event], None]:
             async for attempt, connection in made:
                 yield [attempt]
                 if connection is not None:
-                    headers = {name.lower(): value for name, value in connection.headers.items()}
-                    yield [Opened(connection.status, headers, attempt.request_id)]
+                    yield [Opened(connection.status, connection.headers, attempt.request_id)]
                     async with aclosing(_read(call.origin, request.seconds, connection, answer)) as batches:
                         async for batch in batches:
                             yield batch
@@ -113,7 +116,8 @@ async def exchange(call: Call) -> AsyncGenerator[list[Event], None]:
                 f"{call.origin} answered with nothing.", "Check base_url and --api.", origin=call.origin
             )
     except Exception as error:
-        raise translate(error, call.origin, request.known_secrets, request.body) from error
+        known = request.known_secrets if connection is None else connection.secrets
+        raise translate(error, call.origin, known, request.body) from error
     finally:
         if connection is not None:
             await connection.close()
@@ -200,12 +204,12 @@ async def preview(call: Call) -> Preview:
         caught = await _caught(request, hooks["request"])
     except Exception as error:
         raise translate(error, call.origin, request.known_secrets, request.body) from error
-    secrets = (*request.known_secrets, _HIDDEN)
+    known = (*request.known_secrets, *sent_with(caught), _HIDDEN)
     return Preview(
         str(caught.method),
-        masked_url(str(caught.url), secrets),
-        masked_headers(dict(caught.headers), secrets),
-        parse(bytes(caught.content)),
+        masked_url(str(caught.url), known),
+        masked_headers(dict(caught.headers), known),
+        hidden(parse(bytes(caught.content)), known),
     )
 
 
