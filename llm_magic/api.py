@@ -105,7 +105,7 @@ class LLM:
         self.defaults: AskOptions = defaults
         for name in ("header", "param"):
             if name in defaults:
-                self.defaults[name] = guarded(defaults[name])  # type: ignore[literal-required] # both are
+                self.defaults[name] = guarded(defaults[name])
 
     def __repr__(self) -> str:
         return f"LLM({self.model!r})"

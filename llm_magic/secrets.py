@@ -305,7 +305,7 @@ def _escaped(character: str) -> str:
 def scrub(error: BaseException, known: Iterable[str] = ()) -> None:
     """Mask secrets in an exception and in all that led to it: arguments, attributes, requests and answers it holds.
 
-    Local variables of the frames that it came through are let go: reports with variables show them.
+    Local variables of the frames that it has left are let go: reports with variables would show them.
     """
     known, waiting, seen = tuple(known), [error], set[int]()
     while waiting:
@@ -314,8 +314,7 @@ def scrub(error: BaseException, known: Iterable[str] = ()) -> None:
             continue
         seen.add(id(link))
         _scrub_one(link, known)
-        if link is not error:
-            clear_frames(link.__traceback__)
+        clear_frames(link.__traceback__)
         inner = link.exceptions if isinstance(link, BaseExceptionGroup) else ()
         waiting += [cause for cause in (link.__cause__, link.__context__, *inner) if cause is not None]
 
