@@ -150,7 +150,7 @@ def masked_url(url: str, known: Iterable[str] = ()) -> str:
     'https://***@h.example/v1?sub=***&api-version=2024-10-21'
 
     """
-    plain: str = reveal(url)
+    plain = hide(reveal(url), known)
     try:
         parts = urlsplit(plain)
         query = [
@@ -161,7 +161,7 @@ def masked_url(url: str, known: Iterable[str] = ()) -> str:
         masked = urlunsplit(parts._replace(netloc=host, query=urlencode(query, safe="*/:")))
     except ValueError:  # malformed
         masked = _USER_INFO.sub(f"{MASK}@", plain.partition("?")[0])
-    return hide(masked, known)
+    return masked
 
 
 def masked_headers(headers: Mapping[str, str], known: Iterable[str] = ()) -> dict[str, str]:
@@ -232,6 +232,9 @@ def _looked_for(secret: str) -> Iterator[str]:
     """Yield what of a secret may stand in a text by itself: of an authorization its token, of a URL its password."""
     value: str = reveal(secret)
     is_key = secret.is_key if isinstance(secret, Secret) else True
+    if isinstance(secret, Secret) and str.__str__(secret) != MASK:
+        yield from _in_url(value)  # the rest of it is no secret
+        return
     if value and (is_key or len(value) >= SHORTEST):
         yield value
     scheme = _SCHEME.match(value)
@@ -259,7 +262,7 @@ def _in_url(url: str) -> Iterator[str]:
                 yield value
 
 
-_WORD = 4
+_WORD = SHORTEST
 """Characters below which a key is looked for as a word of its own only."""
 
 

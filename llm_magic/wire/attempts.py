@@ -25,7 +25,7 @@ from llm_magic.secrets import Secret, hidden, hide, masked_url, reveal, secrets_
 from llm_magic.wire import logs
 from llm_magic.wire.documents import parse_or_text
 from llm_magic.wire.error_body import ErrorBody, one_line, read_error_body
-from llm_magic.wire.errors import class_names, illegal_header_error, is_illegal_header, links, translate
+from llm_magic.wire.errors import cause_of, class_names, illegal_header_error, is_illegal_header, links, translate
 from llm_magic.wire.headers import answered_with, check_headers, request_id, retry_after, sent_with
 
 SLACK = 10.0
@@ -187,8 +187,9 @@ async def fetch(request: HttpRequest, announce: Callable[[Attempt], None] = lamb
             async for attempt, connection in made:
                 announce(attempt)
                 content = b"" if connection is None else connection.content
-    except Exception as error:
-        raise translate(error, request.origin, request.known_secrets, request.body) from error
+    except Exception as error:  # noqa: BLE001 - translated
+        ours = translate(error, request.origin, request.known_secrets, request.body)
+        raise ours from cause_of(ours, error)
     return parse_or_text(content)
 
 

@@ -17,7 +17,7 @@ from llm_magic.secrets import Secret, hidden, masked_headers, masked_url, reveal
 from llm_magic.wire import chat, completions, responses
 from llm_magic.wire.attempts import Connection, HttpRequest, attempts
 from llm_magic.wire.documents import parse
-from llm_magic.wire.errors import translate
+from llm_magic.wire.errors import cause_of, translate
 from llm_magic.wire.headers import check_headers, sent_with
 from llm_magic.wire.stream import Answer
 
@@ -115,9 +115,10 @@ async def exchange(call: Call) -> AsyncGenerator[list[Event], None]:
             raise ProtocolError(  # noqa: TRY301 - likewise
                 f"{call.origin} answered with nothing.", "Check base_url and --api.", origin=call.origin
             )
-    except Exception as error:
+    except Exception as error:  # noqa: BLE001 - translated
         known = request.known_secrets if connection is None else connection.secrets
-        raise translate(error, call.origin, known, request.body) from error
+        ours = translate(error, call.origin, known, request.body)
+        raise ours from cause_of(ours, error)
     finally:
         if connection is not None:
             await connection.close()
@@ -202,8 +203,9 @@ async def preview(call: Call) -> Preview:
         )
     try:
         caught = await _caught(request, hooks["request"])
-    except Exception as error:
-        raise translate(error, call.origin, request.known_secrets, request.body) from error
+    except Exception as error:  # noqa: BLE001 - translated
+        ours = translate(error, call.origin, request.known_secrets, request.body)
+        raise ours from cause_of(ours, error)
     known = (*request.known_secrets, *sent_with(caught), _HIDDEN)
     return Preview(
         str(caught.method),

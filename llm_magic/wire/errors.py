@@ -79,6 +79,11 @@ def _translated(error: BaseException, origin: Origin, known: tuple[str, ...], bo
     return ProviderError(f"{origin}: {type(error).__name__}: {said}", "%tb shows where.", origin=origin)
 
 
+def cause_of(ours: LLMError, error: BaseException) -> BaseException | None:
+    """Return what `ours`, translated from `error`, is raised from: one that was ours already keeps its cause."""
+    return ours.__cause__ if ours is error else error
+
+
 def class_names(error: BaseException) -> set[str]:
     """Return the names of all classes in an exception's chain: those of HTTP clients are not imported here."""
     return {cls.__name__ for link in links(error) for cls in type(link).__mro__}

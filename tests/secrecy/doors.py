@@ -1,3 +1,4 @@
+# ruff: noqa: T201, BLE001, ARG002 - it prints what it finds
 """What is run inside a kernel: a provider with a canary, and whatever shows something about it.
 
 The canary is read from a file, so that no cell holds it.
@@ -32,7 +33,7 @@ url = ""
 
 def begin(folder: str, address: str) -> None:
     """Begin anew: another canary, no variables, no provider."""
-    global _place, url  # noqa: PLW0603 - one test at a time
+    global _place, url
     _place, url = Path(folder) / "canary", address
     logged.seek(0)
     logged.truncate()
