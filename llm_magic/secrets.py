@@ -191,7 +191,7 @@ def hide(text: str, known: Iterable[str] = ()) -> str:
     >>> hide("Incorrect API key provided: sk-abcdefgh12345, see s3cret-value", ["s3cret-value"])
     'Incorrect API key provided: ***, see ***'
     """
-    plain, encoded = _patterns(tuple(known))
+    plain, encoded = _patterns(frozenset(part for secret in known for part in _looked_for(secret)))
     if plain is not None:
         text = plain.sub(MASK, text)
     if encoded is not None and _ENCODED.search(text):
@@ -218,9 +218,9 @@ def hidden(value: Any, known: Iterable[str] = ()) -> Any:
 
 
 @lru_cache(maxsize=64)
-def _patterns(known: tuple[str, ...]) -> tuple[re.Pattern[str] | None, re.Pattern[str] | None]:
+def _patterns(looked_for: frozenset[str]) -> tuple[re.Pattern[str] | None, re.Pattern[str] | None]:
     """Return what finds secrets as they are and in base64, and what finds them escaped; None where there are none."""
-    texts = sorted({text for secret in known for text in _looked_for(secret)}, key=len, reverse=True)
+    texts = sorted(looked_for, key=len, reverse=True)
     if not texts:
         return None, None
     plain = [_alone(text, re.escape(text)) for text in texts] + [part for text in texts for part in _in_base64(text)]
@@ -291,7 +291,7 @@ def _escaped(character: str) -> str:
     units = character.encode("utf-16-be", "surrogatepass").hex()
     code, utf8 = ord(character), character.encode("utf-8", "surrogatepass").hex()
     ways = [
-        re.escape(character) if character.isalnum() else rf"\\*{re.escape(character)}",
+        re.escape(character),
         "".join(rf"\\+u(?i:{units[at : at + 4]})" for at in range(0, len(units), 4)),
         "".join(rf"%(?:25)*(?i:{utf8[at : at + 2]})" for at in range(0, len(utf8), 2)),
         rf"&(?:amp;)*#(?:0*{code}|[xX]0*(?i:{code:x}));",
@@ -302,7 +302,8 @@ def _escaped(character: str) -> str:
         ways.append(rf"\\+{_JSON[character]}")
     if character == " ":
         ways.append(r"\+")
-    return f"(?:{'|'.join(ways)})"
+    before = "" if character.isalnum() else r"(?:\\|%(?:25)*5[cC])*"
+    return f"{before}(?:{'|'.join(ways)})"
 
 
 def scrub(error: BaseException, known: Iterable[str] = ()) -> None:
@@ -325,8 +326,9 @@ def scrub(error: BaseException, known: Iterable[str] = ()) -> None:
 def _scrub_one(error: BaseException, known: tuple[str, ...]) -> None:
     with suppress(Exception):  # an exception that cannot be changed keeps what it says
         error.args = hidden(error.args, known)
-    if isinstance(error, UnicodeEncodeError):
+    if isinstance(error, UnicodeEncodeError):  # of a header, as a rule
         error.object = MASK * len(error.object)
+        error.args = (error.encoding, error.object, *error.args[2:])
     for name, value in list(getattr(error, "__dict__", {}).items()):
         masked = None
         with suppress(Exception):  # what cannot be masked is not kept
