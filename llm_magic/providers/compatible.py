@@ -87,7 +87,7 @@ class ExistingClientProvider(CompatibleProvider):
             for name, value in client.default_headers.items()
             if isinstance(value, str) and not _OF_THE_SDK.fullmatch(name)
         ]
-        keys = [Secret(key, key=True) for key in (client.api_key, client.admin_api_key) if key]
+        keys = [Secret(key, key=True) for key in (client.api_key, getattr(client, "admin_api_key", None)) if key]
         query = query_secrets(client.default_query)
         return secrets_in(self.url(), headers, keys, query, credentials.environment_proxies())
 

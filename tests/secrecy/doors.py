@@ -15,6 +15,7 @@ import pickle
 import sys
 import traceback
 import types
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 from urllib.parse import quote
@@ -40,6 +41,9 @@ def begin(folder: str, address: str) -> None:
     for name in list(os.environ):
         if name.startswith(("OPENAI_", "AZURE_", "CANARY")):
             del os.environ[name]
+    with suppress(llm_magic.LLMError):
+        while True:
+            registry().remove("there")
     os.environ["CANARY"] = secret()
     os.environ["CANARY_URL"] = address.replace("//", f"//me:{quote(secret(), safe='')}@") + f"?k={quote(secret())}"
     os.environ["CANARY_PROXY"] = address.removesuffix("/v1").replace("//", f"//me:{quote(secret(), safe='')}@")

@@ -198,6 +198,33 @@ def test_a_secret_is_not_shown_where_nothing_listens(kernel: Kernel, tmp_path: P
             assert canary.found_in(json.dumps(kernel.heard, default=str)) == [], (way.name, code)
 
 
+def test_the_traceback_of_the_sdk_is_there_masked(kernel: Kernel, tmp_path: Path) -> None:
+    canary = Canary()
+    (tmp_path / "canary").write_text(canary.value)
+    with ScriptedServer(echo(canary, lambda: "refused")) as server:
+        kernel.run(f"doors.begin({str(tmp_path)!r}, {server.url!r}); {WAYS[0].setup}").check()
+        ran = kernel.run("%%llm -m there:m --retries 0\nHi")
+        assert ran.error_name == "AuthenticationError"
+        assert len(ran.outputs[-1]["traceback"]) == 2
+        told = "\n".join(kernel.run("%tb").outputs[-1].get("traceback", [])) or kernel.run("%tb").stdout
+    assert "openai.AuthenticationError: Error code: 401" in told
+    assert "_base_client.py" in told
+    assert "***" in told
+    assert canary.found_in(told) == []
+
+
+def test_unloading_leaves_nothing_on_the_loggers(kernel: Kernel) -> None:
+    filters = (
+        "[name for name in logging.Logger.manager.loggerDict "
+        "if any('llm_magic' in type(item).__module__ for item in logging.getLogger(name).filters)]"
+    )
+    kernel.run("import logging").check()
+    assert kernel.value(filters) != []
+    kernel.run("%unload_ext llm_magic").check()
+    assert kernel.value(filters) == []
+    kernel.run("%load_ext llm_magic").check()
+
+
 def test_the_search_finds_each_spelling() -> None:
     canary = Canary()
     assert [spelled for spelled in canary.spellings() if not canary.found_in(f"x {spelled} y")] == []
