@@ -14,7 +14,7 @@ from llm_magic.errors import Origin, ProtocolError, TimedOutError, UnsupportedEr
 from llm_magic.events import Event, Opened
 from llm_magic.request import Request
 from llm_magic.secrets import Secret, hidden, masked_headers, masked_url, reveal
-from llm_magic.wire import chat, completions, responses
+from llm_magic.wire import chat, completions, logs, responses
 from llm_magic.wire.attempts import Connection, HttpRequest, attempts
 from llm_magic.wire.documents import parse
 from llm_magic.wire.errors import cause_of, translate
@@ -201,6 +201,7 @@ async def preview(call: Call) -> Preview:
             f"The client of {call.origin} cannot be stopped before it sends, so --dry-run cannot show its request.",
             "Leave --dry-run out, or give the provider an OpenAI client.",
         )
+    logs.guard(request.known_secrets)  # the SDK logs what it builds
     try:
         caught = await _caught(request, hooks["request"])
     except Exception as error:  # noqa: BLE001 - translated

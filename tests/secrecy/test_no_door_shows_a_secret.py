@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator
+from importlib.util import find_spec
 from pathlib import Path
 from typing import NamedTuple
 
@@ -31,7 +32,11 @@ WAYS = [
     Way("compatible: api_key_env", "doors.put('compatible', api_key_env='CANARY')"),
     Way("compatible: api_key_env, a callable", "doors.put('compatible', api_key_env='canary_source:key')"),
     Way("compatible: api_key_env, async", "doors.put('compatible', api_key_env='canary_source:later')"),
-    Way("compatible: api_key_env, a keyring", "doors.put('compatible', api_key_env=doors.keyring())"),
+    *(
+        [Way("compatible: api_key_env, a keyring", "doors.put('compatible', api_key_env=doors.keyring())")]
+        if find_spec("keyring")
+        else []
+    ),
     Way("compatible: env: in default_headers", "doors.put('compatible', default_headers={'X-T': 'env:CANARY'})"),
     Way("compatible: headers_env", "doors.put('compatible', headers_env={'X-T': 'CANARY'})"),
     Way("compatible: headers_env, a scheme", "doors.put('compatible', headers_env={'X-T': 'Basic CANARY'})"),
