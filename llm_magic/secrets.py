@@ -318,7 +318,8 @@ def scrub(error: BaseException, known: Iterable[str] = ()) -> None:
             continue
         seen.add(id(link))
         _scrub_one(link, known)
-        clear_frames(link.__traceback__)
+        if link.__traceback__ is not None:
+            clear_frames(link.__traceback__.tb_next)  # the first one is where it was caught, and may go on
         inner = link.exceptions if isinstance(link, BaseExceptionGroup) else ()
         waiting += [cause for cause in (link.__cause__, link.__context__, *inner) if cause is not None]
 

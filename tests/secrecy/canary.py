@@ -51,8 +51,9 @@ class Canary:
         return [text[max(0, match.start() - 60) : match.end() + 20] for match in re.finditer("|".join(parts), text)]
 
     def arrived_in(self, received: Received) -> bool:
-        """Return whether a request carries it."""
-        lines = "\n".join((received.path, *received.header_lines, received.body.decode()))
+        """Return whether a request carries it, other than in a cookie that the server has set."""
+        sent = [line for line in received.header_lines if not line.lower().startswith("cookie:")]
+        lines = "\n".join((received.path, *sent, received.body.decode()))
         for match in re.finditer(r"Basic ([A-Za-z0-9+/]+=*)\n", lines):
             lines += b64decode(match[1]).decode("utf-8", "replace")
         return self.core in lines

@@ -44,6 +44,7 @@ def begin(folder: str, address: str) -> None:
     with suppress(llm_magic.LLMError):
         while True:
             registry().remove("there")
+    cells().params, registry().aliases = {}, {}
     os.environ["CANARY"] = secret()
     os.environ["CANARY_URL"] = address.replace("//", f"//me:{quote(secret(), safe='')}@") + f"?k={quote(secret())}"
     os.environ["CANARY_PROXY"] = address.removesuffix("/v1").replace("//", f"//me:{quote(secret(), safe='')}@")
@@ -64,6 +65,18 @@ async def _later() -> str:
 def put(cls: str, **traits: Any) -> None:
     """Make the provider `there`."""
     registry().add("there", cls, **{"base_url": url, **traits})
+
+
+def cells() -> Any:
+    """Return the settings of all cells."""
+    from llm_magic.api import active_session
+
+    return active_session().settings
+
+
+def alias(defaults: dict[str, Any]) -> None:
+    """Make an alias that the cells ask for in place of `there:m`."""
+    registry().aliases = {"there:m": {"model": "there:m", **defaults}}
 
 
 def ready(kind: str, **arguments: Any) -> None:
