@@ -24,10 +24,10 @@ from llm_magic.secrets import (
     masked_headers,
     masked_url,
     reveal,
-    scrub,
     secret_url,
     secrets_in,
 )
+from llm_magic.secrets.exceptions import scrub
 
 VALUE = 'odd "key"&of/<mine>+%~é'
 ASCII = 'odd-"key"&of/<mine>+%~x'

@@ -18,7 +18,8 @@ from typing import TYPE_CHECKING, Any
 from llm_magic.close_matches import did_you_mean
 from llm_magic.errors import ConfigurationError
 from llm_magic.providers.credentials import KEYLESS, SecretCallable, imported
-from llm_magic.secrets import Secret, hide, reveal, scrub, secrets_in
+from llm_magic.secrets import Secret, hide, reveal, secrets_in
+from llm_magic.secrets.exceptions import scrub
 
 if TYPE_CHECKING:
     from openai import AsyncOpenAI

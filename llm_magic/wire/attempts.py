@@ -108,7 +108,7 @@ class HttpRequest:
     @property
     def known_secrets(self) -> tuple[Secret, ...]:
         """What must not be shown."""
-        return (*self.secrets, *secrets_in(self.headers, self.params, self.body))
+        return (*self.secrets, *secrets_in(self.headers, self.params, self.body), *logs.learned())
 
     def send(self, client: Any) -> Any:
         """Send it once over `client`; return what the SDK does, an answer that is still open."""

@@ -32,7 +32,8 @@ from llm_magic.errors import (
     TimedOutError,
 )
 from llm_magic.options.parameters import PARAMETERS, Api
-from llm_magic.secrets import hidden, hide, scrub
+from llm_magic.secrets import hidden, hide
+from llm_magic.secrets.exceptions import scrub
 from llm_magic.wire.documents import ErrorDocument, found_by_filter
 from llm_magic.wire.error_body import ErrorBody, one_line, read_error_body
 from llm_magic.wire.headers import request_id, retry_after, sent_with

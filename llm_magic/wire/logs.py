@@ -12,6 +12,8 @@ _LIBRARIES = ("openai", "httpx", "httpcore", "aiohttp", "hpack", "h2", "asyncio"
 _URL = re.compile(r"https?://[^\s'\"<>\\]+")
 
 _known: ContextVar[tuple[Secret, ...] | None] = ContextVar("llm_magic secrets", default=None)
+_learned: ContextVar[tuple[Secret, ...]] = ContextVar("llm_magic keys", default=())
+_LEARNED_AT_MOST = 4
 
 
 class _Masked(logging.Filter):
@@ -48,8 +50,14 @@ def guard(known: tuple[Secret, ...]) -> None:
 
 
 def learn(secret: Secret) -> None:
-    """Mask a value that was asked for while a request is prepared, too."""
+    """Mask a key that was asked for while a request is prepared, too."""
+    _learned.set((*_learned.get(), secret)[-_LEARNED_AT_MOST:])
     guard((*(_known.get() or ()), secret))
+
+
+def learned() -> tuple[Secret, ...]:
+    """Return the keys that were asked for in this task, the last ones."""
+    return _learned.get()
 
 
 def unguard() -> None:

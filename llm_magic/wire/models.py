@@ -52,7 +52,7 @@ async def list_models(
         cards.extend(new)
         last = page.get("last_id") or (new[-1].get("id") if new else None)
         if not page.get("has_more") or not new or last in (None, after):
-            return cards
+            return list(hidden(cards, request.known_secrets))
         after = str(last)
     return cards
 

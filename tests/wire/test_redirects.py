@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import ssl
+import sys
 from collections.abc import AsyncGenerator, Callable, Iterator
 from typing import Any
 from urllib.parse import quote
@@ -11,7 +12,7 @@ from urllib.parse import quote
 import pytest
 import trustme
 from asking import KEY, ask, call, client
-from servers import Answer, Received, ScriptedServer, chunk, stream
+from servers import Answer, Received, ScriptedServer, chunk, document, stream
 
 from llm_magic.errors import EndpointNotFoundError, LLMError, Origin
 from llm_magic.providers.azure import AzureProvider
@@ -251,3 +252,40 @@ def test_the_error_of_a_redirect_keeps_the_sdks_traceback(elsewhere: ScriptedSer
     assert "APIStatusError" in told
     assert KEY not in told
     assert KEY not in "".join(traceback.TracebackException.from_exception(outcome.error, capture_locals=True).format())
+
+
+@pytest.mark.parametrize(
+    "answer",
+    [
+        lambda key: moved(f"/v1/{key}"),
+        lambda key: document({"nothing": key}),
+        lambda key: document([key]),
+        lambda key: document({"data": [{"id": key, "owned_by": f"me:{key}"}]}),
+        lambda key: Answer([f"no list, {key}".encode()]),
+        lambda key: document({"error": {"message": "x" * 390 + key}}, 400),
+        lambda key: Answer([], 400, {"x-request-id": key}),
+    ],
+)
+def test_a_key_that_was_asked_for_is_not_repeated(
+    answer: Callable[[str], Answer], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    import types
+
+    key = "asked-for-at-each-request"
+    monkeypatch.setitem(sys.modules, "source_of_keys", types.SimpleNamespace(key=lambda: key))
+
+    async def run(url: str) -> list[str]:
+        provider = CompatibleProvider(base_url=url, api_key_env="source_of_keys:key")
+        said = []
+        for _ in range(2):
+            try:
+                said += [str(card) for card in await provider.ask_for_models(2, 0)]
+            except LLMError as error:
+                said.append(f"{error} {vars(error)} {error.__cause__!r} {vars(error.__cause__ or error)}")
+        await provider.aclose()
+        return said
+
+    with ScriptedServer(answer(key)) as server:
+        said = asyncio.run(run(server.url))
+        assert server.requests[0].headers["authorization"] == f"Bearer {key}"
+    assert "asked-for" not in "\n".join(said)

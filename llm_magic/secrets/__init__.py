@@ -1,4 +1,4 @@
-"""Secrets: a value that is sent and never shown, and the one place that masks secrets in texts, URLs and errors.
+"""Secrets: a value that is sent and never shown, and the one place that masks secrets in texts, URLs and documents.
 
 A value is a `Secret` by where it came from (the environment, a keyring, a callable, credentials in a URL), whatever
 its name. What a server, a library or a log repeats of it is found again by `hide`, in the spellings that they use.
@@ -9,17 +9,15 @@ from __future__ import annotations
 import binascii
 import pickle
 import re
-from base64 import b64decode, b64encode
-from collections.abc import Iterable, Iterator, Mapping
+from base64 import b64decode
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import suppress
-from functools import lru_cache
-from traceback import clear_frames
 from typing import Any, Never, Self
 from urllib.parse import parse_qsl, unquote, urlencode, urlsplit, urlunsplit
 
+from llm_magic.secrets.spellings import SHORTEST, patterns
+
 MASK = "***"
-SHORTEST = 8
-"""Characters from which on a value that is no key is looked for in texts; keys are, whatever their length."""
 
 
 class Secret(str):
@@ -191,41 +189,43 @@ def hide(text: str, known: Iterable[str] = ()) -> str:
     >>> hide("Incorrect API key provided: sk-abcdefgh12345, see s3cret-value", ["s3cret-value"])
     'Incorrect API key provided: ***, see ***'
     """
-    plain, encoded = _patterns(frozenset(part for secret in known for part in _looked_for(secret)))
-    if plain is not None:
-        text = plain.sub(MASK, text)
-    if encoded is not None and _ENCODED.search(text):
-        text = encoded.sub(MASK, text)
-    if "://" in text:
-        text = _USER_INFO.sub(f"{MASK}@", text)
-    return _SECRET_VALUE.sub(MASK, text)
+    return _hider(known)(text)
 
 
 def hidden(value: Any, known: Iterable[str] = ()) -> Any:
     """Return a JSON document with `hide` applied to each of its strings, names of fields included."""
-    known = tuple(known)
-    if isinstance(value, Secret):
-        return str.__str__(value)
-    if isinstance(value, str):
-        return hide(value, known)
-    if isinstance(value, bytes):
-        return hide(value.decode("utf-8", "surrogateescape"), known).encode("utf-8", "surrogateescape")
-    if isinstance(value, Mapping):
-        return {hidden(name, known): hidden(item, known) for name, item in value.items()}
-    if isinstance(value, list | tuple):
-        return type(value)([hidden(item, known) for item in value]) if type(value) in (list, tuple) else value
-    return value
+    hider = _hider(known)
+
+    def masked(item: Any) -> Any:
+        if isinstance(item, Secret):
+            return str.__str__(item)
+        if isinstance(item, str):
+            return hider(item)
+        if isinstance(item, bytes):
+            return hider(item.decode("utf-8", "surrogateescape")).encode("utf-8", "surrogateescape")
+        if isinstance(item, Mapping):
+            return {masked(name): masked(inner) for name, inner in item.items()}
+        if type(item) in (list, tuple):
+            return type(item)([masked(inner) for inner in item])
+        return item
+
+    return masked(value)
 
 
-@lru_cache(maxsize=64)
-def _patterns(looked_for: frozenset[str]) -> tuple[re.Pattern[str] | None, re.Pattern[str] | None]:
-    """Return what finds secrets as they are and in base64, and what finds them escaped; None where there are none."""
-    texts = sorted(looked_for, key=len, reverse=True)
-    if not texts:
-        return None, None
-    plain = [_alone(text, re.escape(text)) for text in texts] + [part for text in texts for part in _in_base64(text)]
-    encoded = [_alone(text, "".join(map(_escaped, text))) for text in texts]
-    return re.compile("|".join(plain)), re.compile("|".join(encoded))
+def _hider(known: Iterable[str]) -> Callable[[str], str]:
+    """Return what masks a text."""
+    plain, encoded = patterns(frozenset(part for secret in known for part in _looked_for(secret)))
+
+    def hider(text: str) -> str:
+        if plain is not None:
+            text = plain.sub(MASK, text)
+        if encoded is not None and _ENCODED.search(text):
+            text = encoded.sub(MASK, text)
+        if "://" in text:
+            text = _USER_INFO.sub(f"{MASK}@", text)
+        return _SECRET_VALUE.sub(MASK, text)
+
+    return hider
 
 
 def _looked_for(secret: str) -> Iterator[str]:
@@ -260,111 +260,3 @@ def _in_url(url: str) -> Iterator[str]:
         for name, value in parse_qsl(parts.query):
             if not _SHOWN_IN_QUERY.search(name) and (len(value) >= SHORTEST or is_secret_name(name)):
                 yield value
-
-
-_WORD = SHORTEST
-"""Characters below which a key is looked for as a word of its own only."""
-
-
-def _alone(text: str, pattern: str) -> str:
-    return rf"(?<![A-Za-z0-9]){pattern}(?![A-Za-z0-9])" if len(text) < _WORD else pattern
-
-
-def _in_base64(text: str) -> Iterator[str]:
-    """Yield what base64 makes of a text, wherever in the encoded bytes it begins; what follows belongs to it."""
-    data = text.encode("utf-8", "surrogatepass")
-    for before, unsure in enumerate((0, 2, 3)):
-        known = b64encode(b"\0" * before + data).decode()[unsure : (before + len(data)) * 8 // 6]
-        if len(known) >= SHORTEST:
-            for spelled in {known, known.replace("+", "-").replace("/", "_")}:
-                yield rf"{re.escape(spelled)}[A-Za-z0-9+/_=-]*"
-    for whole in (text, f"Bearer {text}"):
-        yield re.escape(b64encode(whole.encode("utf-8", "surrogatepass")).decode().rstrip("=")) + "=*"
-
-
-_ENTITIES = {"&": "amp", "<": "lt", ">": "gt", '"': "quot", "'": "apos"}
-_JSON = {"\n": "n", "\t": "t", "\r": "r", "\b": "b", "\f": "f"}
-
-
-def _escaped(character: str) -> str:
-    """Return a pattern of one character: as it is, or escaped in URLs, JSON or HTML, once or several times."""
-    units = character.encode("utf-16-be", "surrogatepass").hex()
-    code, utf8 = ord(character), character.encode("utf-8", "surrogatepass").hex()
-    ways = [
-        re.escape(character),
-        "".join(rf"\\+u(?i:{units[at : at + 4]})" for at in range(0, len(units), 4)),
-        "".join(rf"%(?:25)*(?i:{utf8[at : at + 2]})" for at in range(0, len(utf8), 2)),
-        rf"&(?:amp;)*#(?:0*{code}|[xX]0*(?i:{code:x}));",
-    ]
-    if character in _ENTITIES:
-        ways.insert(0, rf"&(?:amp;)*{_ENTITIES[character]};")
-    if character in _JSON:
-        ways.append(rf"\\+{_JSON[character]}")
-    if character == " ":
-        ways.append(r"\+")
-    before = "" if character.isalnum() else r"(?:\\|%(?:25)*5[cC])*"
-    return f"{before}(?:{'|'.join(ways)})"
-
-
-def scrub(error: BaseException, known: Iterable[str] = ()) -> None:
-    """Mask secrets in an exception and in all that led to it: arguments, attributes, requests and answers it holds.
-
-    Local variables of the frames that it has left are let go: reports with variables would show them.
-    """
-    known, waiting, seen = tuple(known), [error], set[int]()
-    while waiting:
-        link = waiting.pop()
-        if id(link) in seen:
-            continue
-        seen.add(id(link))
-        _scrub_one(link, known)
-        if link.__traceback__ is not None:
-            clear_frames(link.__traceback__.tb_next)  # the first one is where it was caught, and may go on
-        inner = link.exceptions if isinstance(link, BaseExceptionGroup) else ()
-        waiting += [cause for cause in (link.__cause__, link.__context__, *inner) if cause is not None]
-
-
-def _scrub_one(error: BaseException, known: tuple[str, ...]) -> None:
-    with suppress(Exception):  # an exception that cannot be changed keeps what it says
-        error.args = hidden(error.args, known)
-    if isinstance(error, UnicodeEncodeError):  # of a header, as a rule
-        error.object = MASK * len(error.object)
-        error.args = (error.encoding, error.object, *error.args[2:])
-    for name, value in list(getattr(error, "__dict__", {}).items()):
-        masked = None
-        with suppress(Exception):  # what cannot be masked is not kept
-            masked = _masked_attribute(value, known)
-        if masked is not value:
-            with suppress(Exception):
-                setattr(error, name, masked)
-
-
-def _masked_attribute(value: Any, known: tuple[str, ...]) -> Any:
-    """Return what an exception holds, masked; what is neither text nor part of an exchange is returned itself."""
-    if isinstance(value, str | bytes | Mapping | list | tuple):
-        masked = hidden(value, known)
-        return value if masked == value and type(masked) is type(value) else masked
-    if hasattr(value, "method") and hasattr(value, "url") and hasattr(value, "headers"):
-        return _masked_request(value, known)
-    if hasattr(value, "status_code") and hasattr(value, "headers"):
-        return _masked_answer(value, known)
-    return value
-
-
-def _masked_request(request: Any, known: tuple[str, ...]) -> Any:
-    """Return a request of the HTTP client without what it carried."""
-    headers = masked_headers(dict(request.headers), known)
-    return type(request)(request.method, masked_url(str(request.url), known), headers=headers)
-
-
-def _masked_answer(answer: Any, known: tuple[str, ...]) -> Any:
-    """Return an answer of the HTTP client, its headers and what has been read of its body masked."""
-    content = b""
-    with suppress(Exception):  # not read
-        content = hidden(answer.content, known)
-    framing = {"content-encoding", "content-length", "transfer-encoding"}
-    headers = {name: value for name, value in answer.headers.items() if name.lower() not in framing}
-    request = None
-    with suppress(Exception):
-        request = _masked_request(answer.request, known)
-    return type(answer)(answer.status_code, headers=masked_headers(headers, known), content=content, request=request)
