@@ -5,12 +5,14 @@ from __future__ import annotations
 import os
 import re
 from collections.abc import Mapping
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from traitlets import Unicode
 
 from llm_magic.errors import ConfigurationError
-from llm_magic.secrets import Secret, is_secret_name, query_secrets, reveal, secret_url
+
+if TYPE_CHECKING:  # what loads with the extension needs none
+    from llm_magic.secrets import Secret
 
 _REFERENCE = re.compile(r"(?:env:|os\.environ/)(.*)", re.DOTALL)
 _SECRET_HEADER = re.compile(r"auth|cookie|token(?!izer)|secret|password|api-?key|subscription-key", re.IGNORECASE)
@@ -54,6 +56,8 @@ def read(value: Any, where: str, *, openai: bool = False) -> Any:
 
 def variable(name: str, where: str, *, openai: bool = False) -> Secret:
     """Return the value of an environment variable, spaces around it removed; as `read`."""
+    from llm_magic.secrets import Secret
+
     if name.upper().startswith("OPENAI_") and name != "OPENAI_API_VERSION" and not openai:
         raise ConfigurationError(
             f"{where} names {name}, and only providers of class openai send OPENAI_* values.",
@@ -77,6 +81,8 @@ def guarded(value: Any, name: str = "") -> Any:
     {'proxy': 'http://***@proxy:3128', 'X-Api-Key': 'env:NAME', 'token': '***', 'max_tokens': 5}
 
     """
+    from llm_magic.secrets import Secret, is_secret_name, reveal, secret_url
+
     if name in _NAMES_ONLY or isinstance(value, Secret):
         return value
     if isinstance(value, Mapping):
@@ -102,6 +108,8 @@ _NAMES_ONLY = {"api_key_env", "azure_ad_token_env", "azure_ad_token_provider", "
 
 def _query(fields: dict[str, Any]) -> dict[str, Any]:
     """Return the fields of a query, the plain ones guarded; references stay, to be read when they are used."""
+    from llm_magic.secrets import query_secrets
+
     plain = {name: value for name, value in fields.items() if not (isinstance(value, str) and variable_of(value))}
     return fields | query_secrets(plain)
 
@@ -131,6 +139,8 @@ def check_headers(headers: Mapping[str, str], where: str, *, written: bool = Fal
         Names the header, and no value.
 
     """
+    from llm_magic.secrets import reveal
+
     for name, value in reveal(headers).items():
         if written and variable_of(value) is not None:
             continue

@@ -7,8 +7,6 @@ from typing import Any
 from traitlets import Bool, Dict, Float, Int, List, Unicode, validate
 from traitlets.config import Configurable
 
-from llm_magic.config.references import guarded
-
 
 class Settings(Configurable):
     """Settings of every cell. The magics inherit them, so that their section in a configuration file is `LLMMagics`."""
@@ -68,4 +66,6 @@ class Settings(Configurable):
 
     @validate("params", "model_params")
     def _guard(self, proposal: Any) -> Any:
+        from llm_magic.config.references import guarded
+
         return guarded(proposal["value"])

@@ -9,12 +9,13 @@ import re
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from functools import partial
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from llm_magic.config.references import variable, variable_of
 from llm_magic.errors import ConfigurationError
-from llm_magic.secrets import Secret, reveal, secret_url, secrets_in
-from llm_magic.wire import logs
+
+if TYPE_CHECKING:  # what loads with the extension needs none
+    from llm_magic.secrets import Secret
 
 KEYLESS = "EMPTY"
 """Sent as the key to servers that want none: the SDK refuses an empty one."""
@@ -41,6 +42,8 @@ class SecretCallable:
             raise ConfigurationError(
                 f"{self.source} gave no key: a non-empty str is wanted, not {type(value).__name__}."
             )
+        from llm_magic.wire import logs
+
         secret = sendable(value.strip(), self.source)
         logs.learn(secret)
         return secret.reveal()
@@ -81,6 +84,8 @@ def key(source: str, where: str, *, openai: bool = False) -> Secret | SecretCall
 
 def sendable(value: str, source: str) -> Secret:
     """Return `value` as a secret, if it can stand in an HTTP header."""
+    from llm_magic.secrets import Secret, reveal
+
     value = reveal(value)
     if not value.isascii() or not value.isprintable():
         raise ConfigurationError(
@@ -93,6 +98,8 @@ def sendable(value: str, source: str) -> Secret:
 def environment_proxies() -> tuple[Secret, ...]:
     """Return the proxies that the environment names with credentials: an HTTP client reads them by itself."""
     from urllib.request import getproxies_environment
+
+    from llm_magic.secrets import secret_url, secrets_in
 
     return secrets_in([secret_url(url) for url in getproxies_environment().values() if "@" in url])
 

@@ -18,7 +18,6 @@ from traitlets.config import Config, Configurable
 from llm_magic.close_matches import did_you_mean
 from llm_magic.config import precedence
 from llm_magic.config.precedence import PROFILE, PROJECT, SESSION, configured, sources_of
-from llm_magic.config.references import guarded
 from llm_magic.errors import ConfigurationError, LLMError, ModelNotFoundError, TimedOutError
 from llm_magic.providers import plugins
 from llm_magic.providers.litellm import Imported, read_config
@@ -103,6 +102,8 @@ class ProviderRegistry(Configurable):
 
     @validate("providers", "aliases")
     def _guard(self, proposal: Any) -> Any:
+        from llm_magic.config.references import guarded
+
         return guarded(proposal["value"])
 
     def apply_project(self, settings: Configurable, folder: Path | None = None) -> None:
