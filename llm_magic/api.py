@@ -96,8 +96,16 @@ class LLM:
     """
 
     def __init__(self, model: str = "", **defaults: Unpack[AskOptions]) -> None:
+        from llm_magic.config.references import guarded
+        from llm_magic.options import refuse_keys
+
+        refuse_keys(defaults, "LLM")
+        refuse_keys(defaults.get("param") or (), "LLM: param")
         self.model = model
-        self.defaults = defaults
+        self.defaults: AskOptions = defaults
+        for name in ("header", "param"):
+            if name in defaults:
+                self.defaults[name] = guarded(defaults[name])
 
     def __repr__(self) -> str:
         return f"LLM({self.model!r})"

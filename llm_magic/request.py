@@ -70,5 +70,3 @@ class Request:
     tool_choice: str | None = None
     stream: bool = True
     headers: Mapping[str, str] = field(default_factory=dict)
-    secrets: tuple[str, ...] = ()
-    """Values among the headers that are never shown."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import ast
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any, Protocol
@@ -13,14 +13,10 @@ from traitlets.config import Config, Configurable
 
 from llm_magic.close_matches import did_you_mean
 from llm_magic.config.precedence import PROJECT, sources_of
-from llm_magic.config.references import is_secret_header, variable_of
+from llm_magic.config.references import guarded
 from llm_magic.config.trust import COMMAND, GuardedSetting
 from llm_magic.errors import ConfigurationError
-from llm_magic.urls import without_secrets
-
-MASK = "***"
-_NAMES_ONLY = {"api_key_env", "azure_ad_token_env", "azure_ad_token_provider", "headers_env"}
-"""Settings that say where a secret is, and hold none."""
+from llm_magic.secrets import hidden
 
 
 class Sections(Protocol):
@@ -124,20 +120,10 @@ def _of(section: str, owner: Any, registry: Sections) -> Iterator[Setting]:
 
 
 def masked(value: Any, name: str = "") -> Any:
-    """Return a value of the configuration as it may be shown: passwords in URLs and in secret entries masked.
+    """Return a value of the configuration as it may be shown: plain texts, with what is secret in them masked.
 
     >>> masked({"proxy": "http://me:pass@proxy:3128", "X-Api-Key": "env:NAME", "token": "abc"})
-    {'proxy': 'http://proxy:3128', 'X-Api-Key': 'env:NAME', 'token': '***'}
+    {'proxy': 'http://***@proxy:3128', 'X-Api-Key': 'env:NAME', 'token': '***'}
 
     """
-    if name in _NAMES_ONLY:
-        return value
-    if isinstance(value, Mapping):
-        return {key: masked(item, str(key)) for key, item in value.items()}
-    if isinstance(value, list | tuple):
-        return type(value)(masked(item, name) for item in value)
-    if not isinstance(value, str) or variable_of(value) is not None:
-        return value
-    if value and is_secret_header(name):
-        return MASK
-    return without_secrets(value) if "://" in value else value
+    return hidden(guarded(value, name))

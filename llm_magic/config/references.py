@@ -1,30 +1,24 @@
-"""References to variables (`env:NAME`) as values of settings, read when used; what is secret, and headers."""
+"""References to variables (`env:NAME`) as values of settings, read when used; secrets in settings, and headers."""
 
 from __future__ import annotations
 
 import os
 import re
 from collections.abc import Mapping
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from traitlets import Unicode
 
 from llm_magic.errors import ConfigurationError
+
+if TYPE_CHECKING:  # what loads with the extension needs none
+    from llm_magic.secrets import Secret
 
 _REFERENCE = re.compile(r"(?:env:|os\.environ/)(.*)", re.DOTALL)
 _SECRET_HEADER = re.compile(r"auth|cookie|token(?!izer)|secret|password|api-?key|subscription-key", re.IGNORECASE)
 
 
 _HEADER_NAME = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+")  # RFC 9110, section 5.6.2: token
-
-
-class Secret(str):
-    """A string that does not show itself: only what sends it sees the text."""
-
-    __slots__ = ()
-
-    def __repr__(self) -> str:
-        return "'***'"
 
 
 def variable_of(text: str) -> str | None:
@@ -41,6 +35,7 @@ def variable_of(text: str) -> str | None:
 def read(value: Any, where: str, *, openai: bool = False) -> Any:
     """Return a value with its references replaced, in lists and dicts too: `env:NAME` and `os.environ/NAME`.
 
+    What a variable holds is a `Secret`, whatever it is read for.
     `where` is the setting, for errors; `openai` says whether variables named `OPENAI_…` may be read for it.
 
     Raises
@@ -61,6 +56,8 @@ def read(value: Any, where: str, *, openai: bool = False) -> Any:
 
 def variable(name: str, where: str, *, openai: bool = False) -> Secret:
     """Return the value of an environment variable, spaces around it removed; as `read`."""
+    from llm_magic.secrets import Secret
+
     if name.upper().startswith("OPENAI_") and name != "OPENAI_API_VERSION" and not openai:
         raise ConfigurationError(
             f"{where} names {name}, and only providers of class openai send OPENAI_* values.",
@@ -73,6 +70,48 @@ def variable(name: str, where: str, *, openai: bool = False) -> Secret:
             f"Set it before the kernel starts, or name another one in {where}.",
         )
     return Secret(value)
+
+
+def guarded(value: Any, name: str = "") -> Any:
+    """Return a value of the configuration with what is secret in it as a `Secret`, in lists and dicts too.
+
+    That is: what stands under the name of a secret, the values of a query, and URLs with credentials or a query.
+
+    >>> guarded({"proxy": "http://me:pass@proxy:3128", "X-Api-Key": "env:NAME", "token": "abc", "max_tokens": 5})
+    {'proxy': 'http://***@proxy:3128', 'X-Api-Key': 'env:NAME', 'token': '***', 'max_tokens': 5}
+
+    """
+    from llm_magic.secrets import Secret, is_secret_name, reveal, secret_url
+
+    if name in _NAMES_ONLY or isinstance(value, Secret):
+        return value
+    if isinstance(value, Mapping):
+        items = {key: guarded(item, str(key)) for key, item in value.items()}
+        return _query(items) if name == "default_query" else items
+    if name == "cert" and isinstance(value, list | tuple) and len(value) > _FILES:
+        return [*value[:_FILES], *(Secret(str(reveal(password)), key=True) for password in value[_FILES:])]
+    if isinstance(value, list | tuple):
+        return type(value)([guarded(item, name) for item in value]) if type(value) in (list, tuple) else value
+    if not isinstance(value, str) or not value or variable_of(value) is not None:
+        return value
+    if is_secret_name(name):
+        return Secret(value, key=True)
+    return secret_url(value) if "://" in value else value
+
+
+_FILES = 2
+"""A client certificate is two files at most; what follows is the password of its key."""
+
+_NAMES_ONLY = {"api_key_env", "azure_ad_token_env", "azure_ad_token_provider", "headers_env"}
+"""Settings that say where a secret is, and hold none."""
+
+
+def _query(fields: dict[str, Any]) -> dict[str, Any]:
+    """Return the fields of a query, the plain ones guarded; references stay, to be read when they are used."""
+    from llm_magic.secrets import query_secrets
+
+    plain = {name: value for name, value in fields.items() if not (isinstance(value, str) and variable_of(value))}
+    return fields | query_secrets(plain)
 
 
 class Reference(Unicode[str, str]):
@@ -100,7 +139,9 @@ def check_headers(headers: Mapping[str, str], where: str, *, written: bool = Fal
         Names the header, and no value.
 
     """
-    for name, value in headers.items():
+    from llm_magic.secrets import reveal
+
+    for name, value in reveal(headers).items():
         if written and variable_of(value) is not None:
             continue
         if written and is_secret_header(name):

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from traitlets import Bool, Dict, Float, Int, List, Unicode
+from typing import Any
+
+from traitlets import Bool, Dict, Float, Int, List, Unicode, validate
 from traitlets.config import Configurable
 
 
@@ -74,3 +76,9 @@ class Settings(Configurable):
     model_names = List(Unicode(), help="Further model names that completion offers after --model.").tag(
         config=True, trusted_only=False
     )
+
+    @validate("params", "model_params")
+    def _guard(self, proposal: Any) -> Any:
+        from llm_magic.config.references import guarded
+
+        return guarded(proposal["value"])

@@ -8,7 +8,7 @@ from typing import Any
 
 from llm_magic.errors import ConfigurationError, OptionError, PromptError
 from llm_magic.events import Usage
-from llm_magic.options import BY_NAME, Option, Options, from_mapping
+from llm_magic.options import BY_NAME, Option, Options, from_mapping, refuse_keys
 
 BATCH = 256
 """Texts in one request."""
@@ -57,6 +57,7 @@ class EmbeddingOptions:
 
         """
         given = dict(values)
+        refuse_keys(given, "embed")
         known = {*_REQUEST, "dimensions", "batch"}
         for name, value in given.items():
             if name not in known:

@@ -10,7 +10,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from llm_magic.background_loop import Emit
-from llm_magic.config.references import read
+from llm_magic.config.references import guarded, read
 from llm_magic.embeddings import EmbeddingOptions, Vectors, of_alias
 from llm_magic.errors import (
     AuthenticationError,
@@ -52,9 +52,8 @@ class Embedding:
         name = given.model or settings.embedding_model
         self._target = session.registry.resolve(name or session.registry.default_model(settings.model))
         self._options = given.over(of_alias(self._target.defaults, self._target.asked))
-        header = self._options.header
-        self._headers = {key: str(read(value, f"--header {key}")) for key, value in header.items()}
-        self._secrets = tuple(value for key, value in self._headers.items() if value != header[key])
+        header = guarded(self._options.header)
+        self._headers = {key: read(value, f"--header {key}") for key, value in header.items()}
         for field_name in ("model", "input"):
             if field_name in self._options.param:
                 raise OptionError(f"--param {field_name} is what the option and the texts are for.", "Leave it out.")
@@ -146,8 +145,9 @@ class Embedding:
         provider, options = self._target.provider, self._options
         origin = provider.origin(self._model)
         try:
+            client = provider.client()
             found = await embed(
-                provider.client(),
+                client,
                 origin,
                 model,
                 self._batches[number],
@@ -156,7 +156,7 @@ class Embedding:
                 timeout=options.timeout,
                 max_retries=options.retries,
                 announce=announce,
-                secrets=self._secrets,
+                secrets=provider.secrets(),
             )
         except AuthenticationError as error:
             error.hint = provider.key_hint() or error.hint

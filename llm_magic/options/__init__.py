@@ -10,7 +10,7 @@ from typing import Any, get_args
 from llm_magic.errors import OptionError
 from llm_magic.messages import ToolCall
 from llm_magic.options import option as take
-from llm_magic.options.option import Option, exclude_each_other
+from llm_magic.options.option import Option, exclude_each_other, refuse_keys
 from llm_magic.options.parameters import PARAMETERS, Api, RequestParameters
 
 __all__ = [
@@ -24,6 +24,7 @@ __all__ = [
     "RequestParameters",
     "exclude_each_other",
     "from_mapping",
+    "refuse_keys",
 ]
 
 
@@ -229,12 +230,13 @@ def from_mapping(values: Mapping[str, Any], source: str) -> Options:
     Raises
     ------
     OptionError
-        A value that the option does not take.
+        A value that the option does not take, or a key.
 
     >>> from_mapping({"max-tokens": 5, "min_p": 0.1}, "LLMMagics.params").param
     {'min_p': 0.1}
 
     """
+    refuse_keys(values, source)
     known: dict[str, Any] = {}
     fields_of_body: dict[str, Any] = {}
     for key, value in values.items():
@@ -245,6 +247,7 @@ def from_mapping(values: Mapping[str, Any], source: str) -> Options:
             raise OptionError(f"{source} cannot set {key!r}.", f"Say {option.flags[-1]} in the cell.")
         elif value is not None:
             known[option.name] = _configured(option, value, source)
+    refuse_keys(known.get("param", ()), f"{source}: param")
     return Options.of({**known, "param": {**known.get("param", {}), **fields_of_body}})
 
 

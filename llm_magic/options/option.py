@@ -10,7 +10,7 @@ import json
 import keyword
 import math
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any, NamedTuple, TypeVar
 
 from llm_magic.errors import LLMError, OptionError
@@ -129,11 +129,33 @@ def escaped(text: str) -> str:
     return re.sub(r"\\([nrt\\])", lambda match: {"n": "\n", "r": "\r", "t": "\t"}.get(match[1], "\\"), nonempty(text))
 
 
+_KEYS = frozenset({"api_key", "apikey", "authorization", "token", "secret", "password"})
+
+
+def refuse_keys(names: Iterable[str], where: str) -> None:
+    """Refuse names under which a key would be given, before anything is sent and without its value.
+
+    Raises
+    ------
+    OptionError
+        Says where keys belong.
+
+    """
+    for name in names:
+        if name.lower().replace("-", "_") in _KEYS:
+            raise OptionError(
+                f"{where} takes no {name}: keys do not stand in cells, calls or bodies.",
+                'Name the variable that holds it: %config PROVIDER_CLASS.api_key_env = "NAME", headers_env, or '
+                "--header NAME=env:VARIABLE. A key that was typed stays in IPython's history: replace it.",
+            )
+
+
 def parameter(text: str) -> tuple[str, Any]:
     """Read NAME=VALUE, the value as JSON where it is JSON."""
     name, equals, value = text.partition("=")
     if not equals or not name:
         raise ValueError("NAME=VALUE")
+    refuse_keys([name], "--param")
     try:
         return name, json.loads(value)
     except ValueError:
@@ -149,10 +171,6 @@ def header(text: str) -> tuple[str, str]:
         raise ValueError("NAME=VALUE, the name of letters, digits and hyphens")
     if not re.fullmatch(r"[\x21-\x7e]([\x20-\x7e\t]*[\x21-\x7e])?", value):
         raise ValueError("NAME=VALUE, the value of printable ASCII characters")
-    if re.search(r"(?i)authorization|api-?key|token|secret|cookie", name) and not value.startswith(
-        ("env:", "os.environ/")
-    ):
-        raise ValueError(f"{name}=env:VARIABLE: a secret written here would be saved in the notebook")
     return name, value
 
 

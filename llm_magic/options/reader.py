@@ -151,7 +151,7 @@ def read(
         try:
             value = option.read(said)
         except ValueError as error:
-            wrong = f", not {said!r}" if repeat_wrong else ""
+            wrong = f", not {said!r}" if repeat_wrong and not option.pairs else ""  # a header may be a key
             hint = f"{option.flags[-1]} {option.metavar}: {option.help}."
             raise OptionError(f"{flag} takes {error}{wrong}.", hint) from None
         if option.pairs:

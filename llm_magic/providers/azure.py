@@ -15,11 +15,12 @@ from traitlets import Any as AnyTrait
 from traitlets import Dict, Unicode, validate
 
 from llm_magic.capabilities import Capabilities
-from llm_magic.config.references import Secret
+from llm_magic.config.references import guarded
 from llm_magic.errors import ConfigurationError
 from llm_magic.providers import credentials, model_info
 from llm_magic.providers.base import Provider
 from llm_magic.providers.model_info import ModelCard
+from llm_magic.secrets import Secret, reveal, secret_url
 from llm_magic.urls import checked
 
 if TYPE_CHECKING:
@@ -82,16 +83,21 @@ class AzureProvider(Provider):
             )
         return value or None
 
+    @validate("azure_endpoint")
+    def _guard_endpoint(self, proposal: Any) -> str:
+        endpoint: str = guarded(proposal["value"])
+        return endpoint
+
     @property
     def version(self) -> str:
         """The version of the classic API; empty for v1."""
-        found = str(self.read("api_version") or os.environ.get("OPENAI_API_VERSION", "")).strip()
-        at = str(self.read("base_url") or self._endpoint()).rstrip("/")
+        found = str(reveal(self.read("api_version")) or os.environ.get("OPENAI_API_VERSION", "")).strip()
+        at = str(reveal(self.read("base_url")) or self._endpoint()).rstrip("/")
         return "" if found.lower() in _V1 or at.endswith("/openai/v1") else found
 
     def _endpoint(self) -> str:
         """Return the resource's address; what a portal's "target URI" has behind it is cut off."""
-        found = str(self.read("azure_endpoint") or os.environ.get("AZURE_OPENAI_ENDPOINT", "")).strip()
+        found = str(reveal(self.read("azure_endpoint")) or os.environ.get("AZURE_OPENAI_ENDPOINT", "")).strip()
         parts = urlsplit(found)
         before, _, after = parts.path.partition("/openai")
         path = parts.path if after.rstrip("/") == "/v1" else before
@@ -110,8 +116,8 @@ class AzureProvider(Provider):
             )
         checked(endpoint, f"{type(self).__name__}.azure_endpoint")
         if endpoint.endswith("/openai/v1"):
-            return endpoint + "/"
-        return f"{endpoint}/openai" if self.version else f"{endpoint}/openai/v1/"
+            return secret_url(f"{endpoint}/")
+        return secret_url(f"{endpoint}/openai" if self.version else f"{endpoint}/openai/v1/")
 
     def token(self) -> Secret | credentials.SecretCallable | None:
         """Return the Entra token, or what asks for it; None where a key is to be used."""
@@ -158,7 +164,7 @@ class AzureProvider(Provider):
         if isinstance(token, credentials.SecretCallable):
             arguments |= {"azure_ad_token_provider": token, "api_key": None}
         elif token is not None:
-            arguments |= {"azure_ad_token": token, "api_key": None}
+            arguments |= {"azure_ad_token": reveal(token), "api_key": None}
         client = AsyncAzureOpenAI(**arguments)
         if not isinstance(token, str):
             client._azure_ad_token = None  # noqa: SLF001 - 2.x takes the environment's, whatever else is given
@@ -168,7 +174,7 @@ class AzureProvider(Provider):
         """Ask for the key of the classic API, where it has to be asked for."""
         key = self.key() if self.version else None
         if isinstance(key, credentials.SecretCallable):
-            self._asked = Secret(await key())
+            self._asked = Secret(await key(), key=True)
 
     def key_hint(self) -> str:
         """Say which of the credentials was used."""

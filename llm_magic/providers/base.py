@@ -15,11 +15,12 @@ from llm_magic.capabilities import Capabilities
 from llm_magic.close_matches import did_you_mean
 from llm_magic.config import references
 from llm_magic.config.precedence import configured
-from llm_magic.config.references import Reference, Secret
+from llm_magic.config.references import Reference, guarded
 from llm_magic.errors import AuthenticationError, ConfigurationError, ModelNotFoundError, Origin, UnsupportedError
 from llm_magic.events import Event
 from llm_magic.providers import credentials
 from llm_magic.providers.model_info import ModelCard, Price, card, price_in
+from llm_magic.secrets import Secret, query_secrets, reveal, secret_url, secrets_in
 from llm_magic.urls import checked, same_host, without_secrets
 
 if TYPE_CHECKING:
@@ -198,7 +199,11 @@ class Provider(Configurable):
     def _check_headers(self, proposal: Any) -> dict[str, str]:
         headers: dict[str, str] = proposal["value"]
         references.check_headers(headers, f"{type(self).__name__}.default_headers", written=True)
-        return headers
+        return dict(guarded(headers))
+
+    @validate("base_url", "default_query", "http_client_kwargs")
+    def _guard(self, proposal: Any) -> Any:
+        return guarded(proposal["value"], proposal["trait"].name)
 
     def read(self, trait: str) -> Any:
         """Return a trait's value with its references to variables replaced."""
@@ -206,12 +211,12 @@ class Provider(Configurable):
 
     def number(self, trait: str, kind: Callable[[Any], Number]) -> Number:
         """Return the value of a trait that holds a number, or a reference to one."""
-        value = self.read(trait)
         try:
-            return kind(value)
+            return kind(reveal(self.read(trait)))
         except ValueError:
             raise ConfigurationError(
-                f"{type(self).__name__}.{trait}: {value!r} is no number.", "Correct the variable."
+                f"{type(self).__name__}.{trait}: what {getattr(self, trait)} gives is no number.",
+                "Correct the variable.",
             ) from None
 
     def headers(self) -> dict[str, str]:
@@ -222,7 +227,7 @@ class Provider(Configurable):
             where = f"{type(self).__name__}.headers_env[{header!r}]"
             name = references.variable_of(name) or name
             secret = references.variable(name, where, openai=self.sends_openai_values)
-            headers[header] = Secret(f"{prefix} {secret}" if prefix else secret)
+            headers[header] = Secret(f"{prefix} {secret.reveal()}" if prefix else secret, key=True)
         if headers:
             references.check_headers(headers, f"{type(self).__name__} headers")
         return headers
@@ -234,13 +239,13 @@ class Provider(Configurable):
 
     def url(self) -> str:
         """Return the base URL in force; raises ConfigurationError where there is none, or it is no URL."""
-        url = str(self.read("base_url") or self.standard_url).strip()
+        url = str(reveal(self.read("base_url")) or self.standard_url).strip()
         if not url:
             raise ConfigurationError(
                 f"{self.name} has no base_url.",
                 f'Set one: %config {type(self).__name__}.base_url = "http://host:port/v1"',
             )
-        return checked(url, f"{type(self).__name__}.base_url")
+        return secret_url(checked(url, f"{type(self).__name__}.base_url"))
 
     def key(self) -> Secret | credentials.SecretCallable | None:
         """Return the key, or what asks for it; None where the endpoint needs none."""
@@ -273,7 +278,7 @@ class Provider(Configurable):
             "timeout": self.number("timeout", float),
             "max_retries": self.number("max_retries", int),
             "default_headers": self.headers(),
-            "default_query": dict(self.read("default_query")),
+            "default_query": query_secrets(self.read("default_query")),
             "http_client_kwargs": self.read("http_client_kwargs"),
             "http_client": self.http_client,
             "at_home": self.at_home,
@@ -302,6 +307,10 @@ class Provider(Configurable):
             if ours:
                 self._open.append(client)
         return self._client
+
+    def secrets(self) -> tuple[Secret, ...]:
+        """Return what `client` was made with and nothing may show; keys that a callable gives are not known yet."""
+        return secrets_in(self._recipe, credentials.environment_proxies())
 
     async def aclose(self) -> None:
         """Close all clients that this provider made, on the loop that used them."""
@@ -422,7 +431,9 @@ class Provider(Configurable):
         from llm_magic.wire.call import Call
 
         origin = self.origin(request.model)  # the name that was asked for: `adapt` may put a deployment in its place
-        return Call(self.client(), origin, capabilities, await self.adapt(request, capabilities), seconds, max_retries)
+        client = self.client()
+        asked = await self.adapt(request, capabilities)
+        return Call(client, origin, capabilities, asked, seconds, max_retries, self.secrets())
 
     async def list_models(self, refresh: bool = False, *, patience: float | None = None) -> list[ModelCard]:
         """Return the models there are, asked for once and then kept; raises ProviderError.
@@ -451,7 +462,10 @@ class Provider(Configurable):
         """Ask the server for its models, whatever the configuration says, and keep them; arguments as of `exchange`."""
         from llm_magic.wire import models
 
-        found = await models.list_models(self.client(), self.origin(), timeout=timeout, max_retries=max_retries)
+        client = self.client()
+        found = await models.list_models(
+            client, self.origin(), timeout=timeout, max_retries=max_retries, secrets=self.secrets()
+        )
         self._cards = cards = tuple(map(card, found))
         return cards
 

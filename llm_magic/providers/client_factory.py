@@ -16,9 +16,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from llm_magic.close_matches import did_you_mean
-from llm_magic.config.references import Secret
 from llm_magic.errors import ConfigurationError
 from llm_magic.providers.credentials import KEYLESS, SecretCallable, imported
+from llm_magic.secrets import Secret, hide, reveal, secrets_in
+from llm_magic.secrets.exceptions import scrub
 
 if TYPE_CHECKING:
     from openai import AsyncOpenAI
@@ -43,7 +44,12 @@ def make_client(construct: Construct, recipe: Mapping[str, Any], name: str, wher
     """
     import openai
 
-    http, owned = http_client(recipe["http_client_kwargs"], recipe["http_client"], where)
+    known = secrets_in(recipe)
+    try:
+        http, owned = http_client(reveal(recipe["http_client_kwargs"]), recipe["http_client"], where)
+    except ConfigurationError as error:  # it may repeat what a library said of a proxy
+        scrub(error, known)
+        raise
     seconds = recipe["timeout"]
     arguments = {name: recipe[name] for name in ("base_url", "max_retries", "default_headers")}
     arguments |= {name: recipe[name] or None for name in ("organization", "project", "default_query")}
@@ -51,11 +57,12 @@ def make_client(construct: Construct, recipe: Mapping[str, Any], name: str, wher
     arguments["timeout"] = openai.Timeout(seconds, connect=min(seconds, CONNECT_SECONDS))
     try:
         if recipe["at_home"]:
-            client = construct(arguments, recipe)
+            client = construct(reveal(arguments), recipe)
         else:
             client = without_environment(construct, arguments, recipe)
     except (openai.OpenAIError, ValueError, TypeError) as error:
-        raise ConfigurationError(f"The client of {name} cannot be made: {error}") from error
+        scrub(error, known)
+        raise ConfigurationError(f"The client of {name} cannot be made: {hide(str(error), known)}") from error
     return client, owned
 
 
@@ -79,7 +86,7 @@ def without_environment(construct: Construct, arguments: dict[str, Any], recipe:
         same = [known for known in ours if known.lower() == name.lower()]
         for known in same or [name]:
             ours[known] = value  # under the environment's spelling of the name: the SDK would send both
-    client = construct(arguments | {"default_headers": ours}, recipe)
+    client = construct(reveal(arguments | {"default_headers": ours}), recipe)
     if asked:  # its value comes with each request, and the environment's would stand before it
         custom = client._custom_headers  # noqa: SLF001 - the SDK has no other way to take one back
         client._custom_headers = {name: value for name, value in custom.items() if name not in asked}  # noqa: SLF001 - as above
@@ -93,7 +100,7 @@ def _own_authorization(recipe: Mapping[str, Any]) -> dict[str, Any]:
         if recipe["token"] is None:
             return {"api-key": key}
         key = recipe["token"]
-    return {"authorization": key if isinstance(key, SecretCallable) else Secret(f"Bearer {key}")}
+    return {"authorization": key if isinstance(key, SecretCallable) else Secret(f"Bearer {reveal(key)}")}
 
 
 def _ambient_headers() -> list[str]:

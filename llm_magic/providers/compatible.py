@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import replace
 from typing import Any
 
@@ -9,8 +10,9 @@ from traitlets import Enum
 
 from llm_magic.capabilities import Capabilities
 from llm_magic.errors import ConfigurationError
-from llm_magic.providers import model_info
+from llm_magic.providers import credentials, model_info
 from llm_magic.providers.base import Provider
+from llm_magic.secrets import Secret, is_secret_name, query_secrets, secret_url, secrets_in
 from llm_magic.urls import without_secrets
 
 
@@ -32,6 +34,10 @@ class CompatibleProvider(Provider):
     def capabilities(self, model: str) -> Capabilities:
         """Return what the server can do, as `structured` says."""
         return replace(super().capabilities(model), dialects=dict(model_info.COMPATIBLE[self.structured]))
+
+
+_OF_THE_SDK = re.compile(r"accept|accept-.*|content-type|user-agent|x-stainless-.*", re.IGNORECASE)
+"""Headers that the SDK adds by itself."""
 
 
 class ExistingClientProvider(CompatibleProvider):
@@ -71,7 +77,19 @@ class ExistingClientProvider(CompatibleProvider):
 
     def url(self) -> str:
         """Return the client's base URL."""
-        return str(self._ready.base_url)
+        return secret_url(str(self._ready.base_url))
+
+    def secrets(self) -> tuple[Secret, ...]:
+        """Return what the client holds, whose origin nobody knows: all but the SDK's own headers."""
+        client = self._ready
+        headers = [
+            Secret(value, key=is_secret_name(name))
+            for name, value in client.default_headers.items()
+            if isinstance(value, str) and not _OF_THE_SDK.fullmatch(name)
+        ]
+        keys = [Secret(key, key=True) for key in (client.api_key, getattr(client, "admin_api_key", None)) if key]
+        query = query_secrets(client.default_query)
+        return secrets_in(self.url(), headers, keys, query, credentials.environment_proxies())
 
     def __repr__(self) -> str:
         return f"<{type(self).__name__} {self.name} {without_secrets(self.url())}>"

@@ -9,10 +9,13 @@ import re
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from functools import partial
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from llm_magic.config.references import Secret, variable, variable_of
+from llm_magic.config.references import variable, variable_of
 from llm_magic.errors import ConfigurationError
+
+if TYPE_CHECKING:  # what loads with the extension needs none
+    from llm_magic.secrets import Secret
 
 KEYLESS = "EMPTY"
 """Sent as the key to servers that want none: the SDK refuses an empty one."""
@@ -39,7 +42,11 @@ class SecretCallable:
             raise ConfigurationError(
                 f"{self.source} gave no key: a non-empty str is wanted, not {type(value).__name__}."
             )
-        return sendable(value.strip(), self.source)
+        from llm_magic.wire import logs
+
+        secret = sendable(value.strip(), self.source)
+        logs.learn(secret)
+        return secret.reveal()
 
 
 def check_key_source(source: str, where: str) -> str:
@@ -77,12 +84,24 @@ def key(source: str, where: str, *, openai: bool = False) -> Secret | SecretCall
 
 def sendable(value: str, source: str) -> Secret:
     """Return `value` as a secret, if it can stand in an HTTP header."""
+    from llm_magic.secrets import Secret, reveal
+
+    value = reveal(value)
     if not value.isascii() or not value.isprintable():
         raise ConfigurationError(
             f"The value of {source} cannot be sent: it has a line break or a character outside ASCII.",
             "Copy the key again, without what stands around it.",
         )
-    return Secret(value)
+    return Secret(value, key=True)
+
+
+def environment_proxies() -> tuple[Secret, ...]:
+    """Return the proxies that the environment names with credentials: an HTTP client reads them by itself."""
+    from urllib.request import getproxies_environment
+
+    from llm_magic.secrets import secret_url, secrets_in
+
+    return secrets_in([secret_url(url) for url in getproxies_environment().values() if "@" in url])
 
 
 def imported(path: str, where: str) -> Any:

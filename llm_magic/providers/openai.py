@@ -8,9 +8,9 @@ from typing import Any
 from urllib.parse import urlsplit
 
 from llm_magic.capabilities import Capabilities
-from llm_magic.config.references import Secret
 from llm_magic.providers import credentials, model_info
 from llm_magic.providers.base import Provider
+from llm_magic.secrets import Secret, is_secret_name, secret_url
 from llm_magic.urls import checked
 
 _HOST = "openai.com"
@@ -43,7 +43,7 @@ class OpenAIProvider(Provider):
         if not self.base_url:
             found = os.environ.get("OPENAI_BASE_URL") or os.environ.get("OPENAI_API_BASE")
             if found:
-                return checked(found.strip(), "OPENAI_BASE_URL")
+                return secret_url(checked(found.strip(), "OPENAI_BASE_URL"))
         return super().url()
 
     def key(self) -> Secret | credentials.SecretCallable | None:
@@ -58,12 +58,11 @@ class OpenAIProvider(Provider):
         """Return all that the client is made from."""
         recipe = super().recipe()
         if self.at_home:
-            environment = os.environ.get
-            recipe["organization"] = (
-                recipe["organization"] or environment("OPENAI_ORG_ID") or environment("OPENAI_ORGANIZATION")
-            )
-            recipe["project"] = recipe["project"] or environment("OPENAI_PROJECT_ID")
-            recipe["ambient"] = Secret(environment("OPENAI_CUSTOM_HEADERS", ""))  # read by the SDK itself
+            recipe["organization"] = recipe["organization"] or _ambient("OPENAI_ORG_ID", "OPENAI_ORGANIZATION")
+            recipe["project"] = recipe["project"] or _ambient("OPENAI_PROJECT_ID")
+            lines = os.environ.get("OPENAI_CUSTOM_HEADERS", "").split("\n")  # read by the SDK itself
+            pairs = [line.partition(":")[::2] for line in lines if ":" in line]
+            recipe["ambient"] = [Secret(value.strip(), key=is_secret_name(name)) for name, value in pairs]
         return recipe
 
     def key_hint(self) -> str:
@@ -80,3 +79,8 @@ class OpenAIProvider(Provider):
         newer = self.at_home or model_info.is_reasoning(model)
         field: Any = "max_completion_tokens" if newer else "max_tokens"
         return replace(super().capabilities(model), max_tokens_field=field, dialects=dict(model_info.OPENAI))
+
+
+def _ambient(*names: str) -> Secret | None:
+    """Return the value of the first of these variables that is set."""
+    return next((Secret(value) for name in names if (value := os.environ.get(name))), None)

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeAlias
 from weakref import WeakKeyDictionary
 
-from traitlets import Dict, Unicode, observe
+from traitlets import Dict, Unicode, observe, validate
 from traitlets.config import Config, Configurable
 
 from llm_magic.close_matches import did_you_mean
@@ -123,6 +123,12 @@ class ProviderRegistry(Configurable):
         self.layers = {PROFILE: deepcopy(self.config), SESSION: Config()}
         """What the classes of providers are configured with, by source, the nearest last."""
         sources_of(self)
+
+    @validate("providers", "aliases")
+    def _guard(self, proposal: Any) -> Any:
+        from llm_magic.config.references import guarded
+
+        return guarded(proposal["value"])
 
     def apply_project(self, settings: Configurable, folder: Path | None = None) -> None:
         """Put the project's settings over those of the profile. An error is kept, and raised by the first cell.

@@ -19,6 +19,7 @@ from llm_magic.messages import Image, Message, user
 from llm_magic.providers import model_info
 from llm_magic.providers.base import Provider
 from llm_magic.request import Parameters, Request
+from llm_magic.secrets import reveal, secret_url
 from llm_magic.urls import with_v1
 
 _LISTING_SECONDS = 5.0
@@ -58,7 +59,7 @@ class VLLMProvider(Provider):
 
     def url(self) -> str:
         """Return the base URL, with `/v1` where it has no version."""
-        return with_v1(super().url())
+        return secret_url(with_v1(reveal(super().url())))
 
     def capabilities(self, model: str) -> Capabilities:
         """Return what vLLM can do."""
@@ -76,7 +77,7 @@ class VLLMProvider(Provider):
 
     def template(self) -> ChatTemplate:
         """Return the chat template of the tokenizer."""
-        names = str(self.read("tokenizer")), str(self.read("tokenizer_revision"))
+        names = str(reveal(self.read("tokenizer"))), str(reveal(self.read("tokenizer_revision")))
         if self._template is None or self._template.names != names:
             self._template = ChatTemplate(*names)
         return self._template
@@ -110,7 +111,7 @@ class VLLMProvider(Provider):
                 "Images cannot go through a chat template that is applied here.",
                 f"Leave --image out, or unset {type(self).__name__}.tokenizer.",
             )
-        return await self.template().apply(request.messages, self._template_arguments(request))
+        return await self.template().apply(request.messages, reveal(self._template_arguments(request)))
 
     async def check(self, request: Request, capabilities: Capabilities) -> None:
         """Refuse a prompt that does not fit, naming its tokens and the context.
@@ -147,10 +148,14 @@ class VLLMProvider(Provider):
             body |= {name: written[name] for name in ("messages", "tools") if name in written}
             arguments = self._template_arguments(request)
             body |= {"chat_template_kwargs": arguments} if arguments else {}
-        url = self.url().rstrip("/").removesuffix("/v1") + "/tokenize"
+        url = str(reveal(self.url())).rstrip("/").removesuffix("/v1") + "/tokenize"
         origin = self.origin(request.model)
         try:
-            found = await fetch(HttpRequest(self.client(), origin, url, body, timeout=_LISTING_SECONDS, max_retries=0))
+            client = self.client()
+            asked = HttpRequest(
+                client, origin, url, body, timeout=_LISTING_SECONDS, max_retries=0, secrets=self.secrets()
+            )
+            found = await fetch(asked)
         except LLMError:
             return None
         count = found.get("count") if isinstance(found, dict) else None

@@ -11,6 +11,7 @@ events ─Draft→ response so far ─display→ screen    response ─output→
 from __future__ import annotations
 
 import asyncio
+import sys
 import time
 import warnings
 from collections.abc import Callable, Hashable
@@ -218,6 +219,9 @@ class Session:
             self.loop.run(asyncio.wait_for(self.registry.aclose(), 2))
         self.loop.close()
         self.registry.close()
+        logs = sys.modules.get("llm_magic.wire.logs")  # nothing was sent where it is not there
+        if logs is not None:
+            logs.unguard()
 
 
 def _warn(text: str) -> None:

@@ -20,13 +20,16 @@ from itertools import count
 from random import random
 from typing import Any
 
-from llm_magic.errors import EndpointNotFoundError, LLMError, OptionError, Origin
+from llm_magic.errors import EndpointNotFoundError, OptionError, Origin
 from llm_magic.events import Attempt
+from llm_magic.secrets import Secret, hidden, hide, masked_url, reveal, secrets_in
+from llm_magic.wire import logs
 from llm_magic.wire.connection import Connection, Watch, watched
 from llm_magic.wire.documents import BrokenOff, ErrorDocument, is_cut, parse_or_text
 from llm_magic.wire.error_body import ErrorBody, one_line, read_error_body
 from llm_magic.wire.errors import (
     asked_wait,
+    cause_of,
     class_names,
     illegal_header_error,
     is_illegal_header,
@@ -34,7 +37,7 @@ from llm_magic.wire.errors import (
     links,
     translate,
 )
-from llm_magic.wire.secrets import check_headers, hide, masked_url, request_id, secrets_of
+from llm_magic.wire.headers import check_headers, request_id, sent_with
 
 SLACK = 10.0
 """Seconds over twice the timeout that one attempt may take to connect and to send its request; the headers
@@ -90,7 +93,7 @@ class HttpRequest:
     headers, params
         Further headers, and fields of the query, of this request.
     secrets
-        What errors must not show, besides the client's own.
+        What nothing may show of what the provider resolved; those of body and headers are known by their type.
     whole
         Whether an attempt has only succeeded once the body has been read, too.
 
@@ -104,7 +107,7 @@ class HttpRequest:
     params: Mapping[str, str] = field(default_factory=dict)
     timeout: float | None = None
     max_retries: int | None = None
-    secrets: tuple[str, ...] = ()
+    secrets: tuple[Secret, ...] = ()
     whole: bool = False
 
     @property
@@ -115,9 +118,9 @@ class HttpRequest:
         return float(known) if isinstance(known, int | float) else None
 
     @property
-    def known_secrets(self) -> tuple[str, ...]:
+    def known_secrets(self) -> tuple[Secret, ...]:
         """What must not be shown."""
-        return (*secrets_of(self.client), *self.secrets)
+        return (*self.secrets, *secrets_in(self.headers, self.params, self.body), *logs.learned())
 
     def send(self, client: Any) -> Any:
         """Send it once over `client`; return what the SDK does, an answer that is still open."""
@@ -127,7 +130,7 @@ class HttpRequest:
         options: dict[str, Any] = {
             "max_retries": 0,
             "follow_redirects": False,
-            "headers": dict(self.headers),
+            "headers": reveal(self.headers),
             "security": {"bearer_auth": True},
         }
         if self.params:
@@ -137,7 +140,7 @@ class HttpRequest:
         arguments: dict[str, Any] = {"cast_to": object, "options": options, "stream": True, "stream_cls": stream}
         if self.body is None:
             return client.get(self.path, **arguments)
-        return client.post(self.path, body=self.body, **arguments)
+        return client.post(self.path, body=reveal(self.body), **arguments)
 
 
 async def attempts(request: HttpRequest) -> AsyncGenerator[tuple[Attempt, Connection | None]]:
@@ -182,7 +185,7 @@ async def attempts(request: HttpRequest) -> AsyncGenerator[tuple[Attempt, Connec
                 return
             final = number >= retries or not connection.repeatable
             said = getattr(connection.broken, "message", None) or str(connection.broken)
-            seconds, reason = time.perf_counter() - started, one_line(hide(said, request.known_secrets), 200)
+            seconds, reason = time.perf_counter() - started, one_line(hide(said, connection.secrets), 200)
             attempt = Attempt(*names, connection.status, reason, seconds, identity, None, final)
             await connection.close()
             yield attempt, None
@@ -208,10 +211,9 @@ async def fetch(request: HttpRequest, announce: Callable[[Attempt], None] = lamb
             async for attempt, connection in made:
                 announce(attempt)
                 content = b"" if connection is None else connection.content
-    except LLMError:
-        raise
-    except Exception as error:
-        raise translate(error, request.origin, request.known_secrets, request.body) from error
+    except Exception as error:  # noqa: BLE001 - translated
+        ours = translate(error, request.origin, request.known_secrets, request.body)
+        raise ours from cause_of(ours, error)
     return parse_or_text(content)
 
 
@@ -240,6 +242,7 @@ async def _tried(request: HttpRequest) -> tuple[Watch | None, Connection | Excep
     """Send it, following redirects; return what was seen, and the open answer or what went wrong."""
     from openai import APIStatusError, OpenAI
 
+    logs.guard(request.known_secrets)
     seconds, blocking, watch = request.seconds, isinstance(request.client, OpenAI), None
     try:
         for _ in range(MAX_REDIRECTS + 1):
@@ -258,7 +261,7 @@ async def _tried(request: HttpRequest) -> tuple[Watch | None, Connection | Excep
                 "Set base_url to where the API really is.",
                 origin=request.origin,
             )
-        connection = Connection(answer.response, blocking=blocking)
+        connection = Connection(answer.response, request.known_secrets, blocking=blocking)
         if request.whole:
             await _read_whole(connection, seconds)
     except Exception as error:  # noqa: BLE001 - raised by the caller, or not at all
@@ -301,25 +304,19 @@ def _redirected(request: HttpRequest, error: Any) -> HttpRequest:
     with suppress(Exception):  # a URL that cannot be read is another place
         there = here.join(location)  # by the parser of the HTTP client that would send it
     kept = request.body is None or error.status_code in (307, 308)
-    if kept and there is not None and all(getattr(here, of) == getattr(there, of) for of in ("scheme", "host", "port")):
-        plain = there.copy_with(query=None, fragment=None)
+    same = there is not None and all(getattr(here, of) == getattr(there, of) for of in ("scheme", "host", "port"))
+    if kept and there is not None and same and there.userinfo in (b"", here.userinfo):  # else another account
+        plain = there.copy_with(query=None, fragment=None, userinfo=here.userinfo)
         return replace(request, path=str(plain), params={**request.params, **there.params})
-    urls = [_shown(str(url), request.known_secrets) for url in (here, there or location)]
+    known = (*request.known_secrets, *sent_with(error))
+    urls = [masked_url(str(url), known) for url in (here, there or location)]
     raise EndpointNotFoundError(
         f"{request.origin} redirects from {urls[0]} to {urls[1]}.",
         "Set base_url to where the API really is.",
         origin=request.origin,
         status=error.status_code,
-        request_id=request_id(error.response.headers),
+        request_id=hide(request_id(error.response.headers) or "", known) or None,
     ) from error
-
-
-def _shown(url: str, secrets: tuple[str, ...]) -> str:
-    """Return a URL without its secrets; one that cannot be read is not shown."""
-    try:
-        return masked_url(url, secrets)
-    except ValueError:
-        return "what is no URL"
 
 
 def _failed(error: Exception, request: HttpRequest, seconds: float) -> Attempt | None:
@@ -329,9 +326,11 @@ def _failed(error: Exception, request: HttpRequest, seconds: float) -> Attempt |
     status: int | None = None
     wait: float | None = None
     identity: str | None = None
+    known = (*request.known_secrets, *sent_with(error))
     final = True
     if isinstance(error, APIStatusError):
-        headers, server_error = error.response.headers, read_error_body(parse_or_text(error.response.content))
+        document = hidden(parse_or_text(error.response.content), known)
+        headers, server_error = error.response.headers, read_error_body(document)
         status, wait, identity = error.status_code, asked_wait(headers), request_id(headers)
         reason = server_error.message or f"HTTP {status}"
         final = not _repeatable(status, server_error, headers, wait)
@@ -353,7 +352,8 @@ def _failed(error: Exception, request: HttpRequest, seconds: float) -> Attempt |
             limit = request.seconds
             late = limit is not None and seconds >= limit
             reason, final = f"no answer within {limit:g} s" if late else "no connection", False
-    reason = one_line(hide(reason, request.known_secrets), 200)
+    reason = one_line(hide(reason, known), 200)
+    identity = hide(identity, known) if identity else None
     return Attempt(request.origin.provider, request.origin.model, status, reason, seconds, identity, wait, final)
 
 

@@ -10,15 +10,16 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from llm_magic.capabilities import Api, Capabilities
-from llm_magic.errors import EmptyAnswerError, LLMError, Origin, ProtocolError, TimedOutError, UnsupportedError
+from llm_magic.errors import EmptyAnswerError, Origin, ProtocolError, TimedOutError, UnsupportedError
 from llm_magic.events import Event, Opened
 from llm_magic.request import Request
-from llm_magic.wire import chat, completions, responses
+from llm_magic.secrets import Secret, hidden, masked_headers, masked_url, reveal
+from llm_magic.wire import chat, completions, logs, responses
 from llm_magic.wire.attempts import HttpRequest, attempts
 from llm_magic.wire.connection import Connection, Patience
 from llm_magic.wire.documents import BrokenOff, ErrorDocument, parse
-from llm_magic.wire.errors import class_names, is_malformed, translate
-from llm_magic.wire.secrets import check_headers, masked_headers, masked_url
+from llm_magic.wire.errors import cause_of, class_names, is_malformed, translate
+from llm_magic.wire.headers import check_headers, sent_with
 from llm_magic.wire.stream import Answer
 
 if TYPE_CHECKING:
@@ -54,6 +55,8 @@ class Call:
         given up after three times as long without anything that says something (`Patience`).
     max_retries
         Further attempts after a failure; None takes the client's.
+    secrets
+        What the provider resolved for the client, for nothing to show it.
 
     """
 
@@ -63,11 +66,12 @@ class Call:
     request: Request
     timeout: float | None = None
     max_retries: int | None = None
+    secrets: tuple[Secret, ...] = ()
 
     def http_request(self) -> HttpRequest:
         """Return what will be sent; raises OptionError for a header that HTTP does not allow."""
         if self.request.headers:
-            check_headers(self.request.headers)
+            check_headers(reveal(self.request.headers))
         api = _APIS[self.capabilities.api]
         return HttpRequest(
             self.client,
@@ -77,7 +81,7 @@ class Call:
             self.request.headers,
             timeout=self.timeout,
             max_retries=self.max_retries,
-            secrets=self.request.secrets,
+            secrets=self.secrets,
         )
 
 
@@ -108,9 +112,8 @@ async def exchange(call: Call) -> AsyncGenerator[list[Event], None]:
                     yield [*held, attempt] if attempt.final else [attempt]
                     held = []
                     continue
-                headers = {name.lower(): value for name, value in opened.headers.items()}
                 yield [attempt]
-                yield [Opened(opened.status, headers, attempt.request_id)]
+                yield [Opened(opened.status, opened.headers, attempt.request_id)]
                 answer = Answer(call.capabilities.api, call.request)
                 try:
                     async with aclosing(_read(call.origin, request.seconds, opened, answer)) as batches:
@@ -127,10 +130,10 @@ async def exchange(call: Call) -> AsyncGenerator[list[Event], None]:
                     raise
                 if opened.broken is None and held:
                     yield held
-    except LLMError:
-        raise
-    except Exception as error:
-        raise translate(error, call.origin, request.known_secrets, request.body) from error
+    except Exception as error:  # noqa: BLE001 - translated
+        known = request.known_secrets if connection is None else connection.secrets
+        ours = translate(error, call.origin, known, request.body)
+        raise ours from cause_of(ours, error)
     finally:
         if connection is not None:
             await connection.close()
@@ -270,16 +273,18 @@ async def preview(call: Call) -> Preview:
             f"The client of {call.origin} cannot be stopped before it sends, so --dry-run cannot show its request.",
             "Leave --dry-run out, or give the provider an OpenAI client.",
         )
+    logs.guard(request.known_secrets)  # the SDK logs what it builds
     try:
         caught = await _caught(request, hooks["request"])
-    except Exception as error:
-        raise translate(error, call.origin, request.known_secrets, request.body) from error
-    secrets = (*request.known_secrets, _HIDDEN)
+    except Exception as error:  # noqa: BLE001 - translated
+        ours = translate(error, call.origin, request.known_secrets, request.body)
+        raise ours from cause_of(ours, error)
+    known = (*request.known_secrets, *sent_with(caught), _HIDDEN)
     return Preview(
         str(caught.method),
-        masked_url(str(caught.url), secrets),
-        masked_headers(dict(caught.headers), secrets),
-        parse(bytes(caught.content)),
+        masked_url(str(caught.url), known),
+        masked_headers(dict(caught.headers), known),
+        hidden(parse(bytes(caught.content)), known),
     )
 
 

@@ -16,6 +16,9 @@ from contextlib import aclosing, suppress
 from contextvars import ContextVar
 from typing import Any
 
+from llm_magic.secrets import Secret
+from llm_magic.wire.headers import answered_with, sent_with
+
 READ_AHEAD = 1 << 20
 """Bytes of a body that are read before anybody has taken them."""
 
@@ -218,11 +221,13 @@ class Connection:
     `take` returns all that has arrived since the last time, and a single one at once.
     """
 
-    def __init__(self, response: Any, *, blocking: bool = False) -> None:
+    def __init__(self, response: Any, known: tuple[Secret, ...] = (), *, blocking: bool = False) -> None:
         self._response = response
         self._blocking = blocking
         self.status = int(response.status_code)
-        self.headers: Mapping[str, str] = response.headers
+        self.secrets = (*known, *sent_with(response))
+        """What nothing may show of what comes."""
+        self.headers: Mapping[str, str] = answered_with(response.headers, self.secrets)
         self.content = b""
         """The whole body, once `read`."""
         self.broken: Exception | None = None

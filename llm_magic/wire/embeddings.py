@@ -10,10 +10,11 @@ from typing import TYPE_CHECKING, Any
 
 from llm_magic.errors import Origin
 from llm_magic.events import Attempt, Usage
+from llm_magic.secrets import Secret, reveal
 from llm_magic.wire.attempts import HttpRequest, fetch
 from llm_magic.wire.documents import ErrorDocument, error_in, read_usage
 from llm_magic.wire.errors import translate
-from llm_magic.wire.secrets import check_headers
+from llm_magic.wire.headers import check_headers
 
 if TYPE_CHECKING:
     from openai import AsyncOpenAI
@@ -39,13 +40,13 @@ async def embed(
     timeout: float | None = None,  # noqa: ASYNC109 - handed to the SDK, which applies it to each attempt
     max_retries: int | None = None,
     announce: Callable[[Attempt], None] = lambda _: None,
-    secrets: tuple[str, ...] = (),
+    secrets: tuple[Secret, ...] = (),
 ) -> Embedded:
     """Return the embeddings of `inputs`, in one request.
 
     `inputs` are texts, at least one; `extra` are further fields of the body, such as `dimensions`;
     `announce` is called with each HTTP request when it has ended, failed ones included; `secrets`
-    are what errors must not show, besides the client's own. The others are as of `Call`.
+    are as of `Call`, and so are the others.
 
     Raises
     ------
@@ -53,7 +54,7 @@ async def embed(
         Of the classes in `llm_magic.errors` only.
 
     """
-    check_headers(headers or {})
+    check_headers(reveal(headers or {}))
     request = HttpRequest(
         client,
         origin,

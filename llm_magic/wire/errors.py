@@ -33,9 +33,11 @@ from llm_magic.errors import (
     TimedOutError,
 )
 from llm_magic.options.parameters import PARAMETERS, Api
+from llm_magic.secrets import hidden, hide
+from llm_magic.secrets.exceptions import scrub
 from llm_magic.wire.documents import BrokenOff, ErrorDocument, found_by_filter
 from llm_magic.wire.error_body import ErrorBody, one_line, read_error_body
-from llm_magic.wire.secrets import hide, request_id, retry_after, scrub
+from llm_magic.wire.headers import request_id, retry_after, sent_with
 
 _DEEPEST = 12
 _LAST_STATUS = 599
@@ -44,21 +46,19 @@ _LAST_STATUS = 599
 def translate(error: BaseException, origin: Origin, secrets: Iterable[str] = (), body: Any = None) -> LLMError:
     """Return our error for whatever the SDK, its HTTP client or the reading of a stream raised.
 
-    `secrets` are masked wherever the server repeats them; `body` is what was sent, for a refusal to
-    name the option behind a field.
+    `secrets` are masked wherever the server repeats them, and so is what the request was sent with;
+    `body` is what was sent, for a refusal to name the option behind a field.
     """
-    if isinstance(error, LLMError):
-        return error
-    known = tuple(secrets)
-    translated = _translated(error, origin, known, body)
-    for link in (translated, *links(error)):  # `%tb` prints the whole chain
-        scrub(link, known)
+    known = (*secrets, *(secret for link in links(error) for secret in sent_with(link)))
+    translated = error if isinstance(error, LLMError) else _translated(error, origin, known, body)
+    scrub(translated, known)
+    scrub(error, known)  # `%tb` prints the whole chain
     return translated
 
 
 def _translated(error: BaseException, origin: Origin, known: tuple[str, ...], body: Any) -> LLMError:
     if isinstance(error, ErrorDocument):
-        return _document(error, origin, known, body)
+        return _document(hidden(error.document, known), error.malformed, origin, body)
     if isinstance(error, BrokenOff):
         return _broken_off(error, origin)
     response = getattr(error, "response", None)
@@ -82,7 +82,7 @@ def _translated(error: BaseException, origin: Origin, known: tuple[str, ...], bo
         return TimedOutError(f"{origin} did not answer in time.", hint, origin=origin)
     if names & {"TransportError", "APIConnectionError", "OSError"}:
         return _unconnected(chain, names, origin, known)
-    said = hide(one_line(str(error)), known)
+    said = one_line(hide(str(error), known))
     if isinstance(error, TypeError | ValueError) and ("auth" in said.lower() or "credential" in said.lower()):
         hint = "Set the key that this provider is configured with."
         return ConfigurationError(f"{origin} has no usable key: {said}", hint)
@@ -102,6 +102,11 @@ def _broken_off(error: BrokenOff, origin: Origin) -> LLMError:
         "Ask again; if it stays so, the server's log says why.",
         origin=origin,
     )
+
+
+def cause_of(ours: LLMError, error: BaseException) -> BaseException | None:
+    """Return what `ours`, translated from `error`, is raised from: one that was ours already keeps its cause."""
+    return ours.__cause__ if ours is error else error
 
 
 def class_names(error: BaseException) -> set[str]:
@@ -234,7 +239,7 @@ _LOST = (
 
 def _unconnected(chain: list[BaseException], names: set[str], origin: Origin, known: tuple[str, ...]) -> LLMError:
     reason = next((str(link) for link in reversed(chain) if str(link).strip()), "no connection")
-    said = hide(one_line(reason, 200), known)
+    said = one_line(hide(reason, known), 200)
     low = " ".join(str(link) for link in chain).lower()
     if "InvalidURL" in names or "UnsupportedProtocol" in names:
         hint = "Check base_url; it begins with http:// or https://."
@@ -245,20 +250,20 @@ def _unconnected(chain: list[BaseException], names: set[str], origin: Origin, kn
     return ConnectionFailedError(what.format(origin=origin, said=said), hint, origin=origin)
 
 
-def _document(error: ErrorDocument, origin: Origin, known: tuple[str, ...], body: Any) -> ProviderError:
+def _document(document: Any, malformed: bool, origin: Origin, body: Any) -> ProviderError:
     """Return the error for a document that came where an answer was expected, with status 200."""
-    server_error = read_error_body(error.document)
-    if server_error.page or error.malformed:
-        said = hide(one_line(str(error.document), 120), known)
+    server_error = read_error_body(document)
+    if server_error.page or malformed:
+        said = one_line(str(document), 120)
         what = f"sent what is no answer of this API: {said or 'nothing'}"
         hint = "Check base_url and --api; the server may speak another protocol."
         if server_error.page:
             what = f"answered with {server_error.message}, not with the OpenAI protocol."
             hint = "Check base_url: it usually ends in /v1."
-        return ProtocolError(f"{origin} {what}", hint, origin=origin, body=error.document)
+        return ProtocolError(f"{origin} {what}", hint, origin=origin, body=document)
     code = server_error.code
     status = int(code) if code.isdigit() and HTTPStatus.BAD_REQUEST <= int(code) <= _LAST_STATUS else None
-    return refused(error.document, status, origin, known=known, body=body)
+    return refused(document, status, origin, body=body)
 
 
 _QUOTA = frozenset({"insufficient_quota", "billing_hard_limit_reached", "billing_not_active", "budget_exceeded"})
@@ -306,9 +311,12 @@ def refused(
 
     `known` are secrets to be masked, `body` is what was sent.
     """
+    known = tuple(known)
+    document = hidden(document, known)  # before anything is cut: half a key is one, too
     server_error = read_error_body(document)
-    said = hide(server_error.message, known)
+    said = server_error.message
     identity = request_id(headers)
+    identity = hide(identity, known) if identity else None
     where = f"{origin} answered {status}" if status is not None else f"{origin} failed while answering"
     kind, what, hint = _classify(server_error, status, origin, headers, body)
     message = one_line(what or (f"{where}: {said}" if said else f"{where}."), 600)

@@ -6,6 +6,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from llm_magic.errors import LLMError, Origin, ProtocolError
+from llm_magic.secrets import Secret, hidden
 from llm_magic.wire.attempts import HttpRequest, fetch
 from llm_magic.wire.documents import ErrorDocument, error_in
 from llm_magic.wire.errors import translate
@@ -22,6 +23,7 @@ async def list_models(
     *,
     timeout: float | None = None,  # noqa: ASYNC109 - handed to the SDK, which applies it to each attempt
     max_retries: int | None = None,
+    secrets: tuple[Secret, ...] = (),
 ) -> list[dict[str, Any]]:
     """Return the cards of `GET /models`, of all pages.
 
@@ -34,7 +36,7 @@ async def list_models(
         models.
 
     """
-    request = HttpRequest(client, origin, "/models", timeout=timeout, max_retries=max_retries)
+    request = HttpRequest(client, origin, "/models", timeout=timeout, max_retries=max_retries, secrets=secrets)
     cards: list[dict[str, Any]] = []
     after: str | None = None
     for _ in range(_PAGES):
@@ -50,12 +52,13 @@ async def list_models(
         cards.extend(new)
         last = page.get("last_id") or (new[-1].get("id") if new else None)
         if not page.get("has_more") or not new or last in (None, after):
-            return cards
+            return list(hidden(cards, request.known_secrets))
         after = str(last)
     return cards
 
 
 def _no_list(page: object, request: HttpRequest) -> LLMError:
+    page = hidden(page, request.known_secrets)
     said = page if isinstance(page, str) else repr(page)
     if said.lstrip().startswith("<"):
         return translate(ErrorDocument(said), request.origin)

@@ -91,7 +91,7 @@ def test_what_is_wrong_with_the_project_is_said_above_all(tmp_path: Path) -> Non
 def test_secrets_are_masked(kernel: Kernel) -> None:
     proxy = "http://me:top-secret@proxy:3128"
     ran = kernel.run(f'%llm_config OpenAIProvider.http_client_kwargs={{"proxy": "{proxy}"}}')
-    assert plain(ran) == "OpenAIProvider.http_client_kwargs = {'proxy': 'http://proxy:3128'} (session)"
+    assert plain(ran) == "OpenAIProvider.http_client_kwargs = {'proxy': 'http://***@proxy:3128'} (session)"
     shown = kernel.run("%llm_config")
     assert "top-secret" not in plain(shown) + html(shown)
     kernel.run("%llm_config OpenAIProvider.http_client_kwargs={}").check()

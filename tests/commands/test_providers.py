@@ -45,7 +45,7 @@ def test_any_setting_of_the_class_is_an_option(kernel: Kernel) -> None:
         {"mine": "gpt-4o"},
         7.0,
         "THERE_KEY",
-        {"a": "b"},
+        {"a": "***"},
     ]
     ran = kernel.run("%llm_provider")
     (row,) = [line.split() for line in plain(ran).splitlines() if line.startswith("eu ")]

@@ -232,7 +232,7 @@ def test_what_is_shown_hides_secrets(tmp_path: Path) -> None:
     assert not [item.shown for item in shown.values() if "MARK" in item.shown]
     assert shown["CompatibleProvider.api_key_env"].shown == "'MY_KEY'"
     assert shown["CompatibleProvider.headers_env"].shown == "{'X-Token': 'MY_TOKEN'}"
-    assert shown["CompatibleProvider.base_url"].shown == "'https://h/v1'"
+    assert shown["CompatibleProvider.base_url"].shown == "'https://***@h/v1?k=***'"
     assert masked({"class": "vllm", "tokenizer": "org/name"}) == {"class": "vllm", "tokenizer": "org/name"}
 
 

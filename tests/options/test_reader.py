@@ -80,7 +80,7 @@ def test_every_option_is_read() -> None:
             "%%llm does not know what to do with 'hello' on its first line.",
             "The prompt goes on the lines below",
         ),
-        ("--header Authorization=sk-1", "--header takes Authorization=env:VARIABLE", ""),
+        ("--header Authorization", "--header takes NAME=VALUE.", ""),
         ("--header 'a b=c'", "--header takes NAME=VALUE, the name of letters", ""),
         ("--header a=ü", "--header takes NAME=VALUE, the value of printable", ""),
         ("--base-url ftp://x", "--base-url takes a URL that starts with http", ""),

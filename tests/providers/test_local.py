@@ -206,8 +206,10 @@ def test_only_the_key_opens_it(served: Served) -> None:
     connection.close()
     server = served.provider._server
     assert server is not None
-    assert len(server.key) >= 32
-    assert str(server.key) not in repr((served.provider, server, served.provider.recipe(), served.provider.origin()))
+    assert len(server.key.reveal()) >= 32
+    assert server.key.reveal() not in repr(
+        (served.provider, server, served.provider.recipe(), served.provider.origin())
+    )
 
 
 def test_a_proxy_of_the_environment_is_not_asked(served: Served, monkeypatch: pytest.MonkeyPatch) -> None:

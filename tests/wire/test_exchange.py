@@ -422,7 +422,7 @@ def test_a_redirect_that_would_lose_the_body_is_named(status: int) -> None:
         outcome = ask(server.url, retries=3)
     assert len(server.requests) == 1
     assert isinstance(outcome.error, errors.EndpointNotFoundError)
-    assert "https://elsewhere.example/v1/x" in outcome.error.message
+    assert "https://***@elsewhere.example/v1/x?key=***." in outcome.error.message
     assert "secret1" not in str(outcome.error)
     assert "pw" not in outcome.error.message
 
@@ -657,7 +657,7 @@ def test_a_preview_sends_nothing_and_shows_no_secret() -> None:
         assert server.connections == 0
     assert asked_for == []
     assert (shown.method, shown.body) == ("POST", body)
-    assert shown.url == f"{server.url}/chat/completions?sig=***&a=b"
+    assert shown.url == f"{server.url}/chat/completions?sig=***&a=***"
     headers = {name.lower(): value for name, value in shown.headers.items()}
     assert (headers["authorization"], headers["x-api-key"], headers["x-mine"]) == ("Bearer ***", "***", "1")
     assert "secret" not in str(shown)

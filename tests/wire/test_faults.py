@@ -16,9 +16,9 @@ from servers import Answer, ScriptedServer, document, page, stream
 from llm_magic import errors
 from llm_magic.messages import Image, user
 from llm_magic.request import Parameters
+from llm_magic.secrets import hide, masked_headers, masked_url
 from llm_magic.wire.error_body import read_error_body
 from llm_magic.wire.errors import filter_words
-from llm_magic.wire.secrets import hide, masked_headers, masked_url
 
 AZURE_BLOCKED = {
     "error": {
@@ -219,7 +219,7 @@ def test_secrets_are_masked() -> None:
     assert hide("Bearer abc.def, sk-proj-abcdefghij", ["abc.def"]) == "Bearer ***, ***"
     assert (
         masked_url("https://u:p@h.example/a?api-key=1&v=2024-01-01&code=x")
-        == "https://h.example/a?api-key=***&v=2024-01-01&code=***"
+        == "https://***@h.example/a?api-key=***&v=2024-01-01&code=***"
     )
     headers = {
         "Authorization": "Bearer x",

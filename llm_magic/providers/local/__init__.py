@@ -16,13 +16,13 @@ from typing import Any, TypeVar
 from traitlets import Int, Unicode
 
 from llm_magic.capabilities import ALL_PARAMETERS, Capabilities
-from llm_magic.config.references import Secret
 from llm_magic.errors import ConfigurationError, ModelNotFoundError, UnsupportedError
 from llm_magic.providers import model_info
 from llm_magic.providers.base import ModelCard, Provider
 from llm_magic.providers.local.server import EmbeddedServer, ServerSettings, bindings, check_file
 from llm_magic.providers.local.weights import SMOLLM2, FetchCancelled, Report, fetch
 from llm_magic.request import Request
+from llm_magic.secrets import Secret
 
 T = TypeVar("T")
 

@@ -18,9 +18,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from llm_magic.config.references import Secret
 from llm_magic.errors import ConfigurationError
 from llm_magic.providers.local.weights import Report, needs
+from llm_magic.secrets import Secret
 
 _SECONDS = 10.0  # to wait for an answer of a server on this machine that only reports its state
 
@@ -70,7 +70,7 @@ class EmbeddedServer:
 
     def __init__(self, settings: ServerSettings) -> None:
         self.settings = settings
-        self.key = Secret(secrets.token_urlsafe(32))
+        self.key = Secret(secrets.token_urlsafe(32), key=True)
         self.address = ""
         self.properties: dict[str, Any] = {}
         """What the server says of itself (`GET /props`) once it runs."""
@@ -105,7 +105,7 @@ class EmbeddedServer:
         params = xllamacpp.CommonParams()
         params.model.path = str(settings.path)
         params.model_alias = {settings.alias}
-        params.hostnames, params.port, params.api_keys = ["127.0.0.1"], 0, [str(self.key)]
+        params.hostnames, params.port, params.api_keys = ["127.0.0.1"], 0, [self.key.reveal()]
         params.ui = params.cors_credentials = False
         params.cors_origins = ""  # no page in a browser has business here
         params.n_ctx, params.n_parallel, params.kv_unified = settings.n_ctx, settings.n_parallel, True
@@ -137,7 +137,7 @@ class EmbeddedServer:
         """Return a document of the server's; blocks for a moment. Raises OSError where it does not answer."""
         connection = http.client.HTTPConnection(self.address.removeprefix("http://"), timeout=_SECONDS)
         try:
-            connection.request("GET", path, headers={"Authorization": f"Bearer {self.key}"})
+            connection.request("GET", path, headers={"Authorization": f"Bearer {self.key.reveal()}"})
             return json.loads(connection.getresponse().read())
         except (http.client.HTTPException, ValueError) as error:
             raise OSError(str(error)) from error

@@ -1,0 +1,96 @@
+"""The headers of HTTP: what may be sent, what servers say in them, and which secrets a request went out with."""
+
+from __future__ import annotations
+
+import email.utils
+import math
+import re
+import time
+from collections.abc import Iterable, Mapping
+from contextlib import suppress
+from typing import Any
+
+from llm_magic.errors import OptionError
+from llm_magic.secrets import MASK, Secret, hide, is_secret_name, secret_url, secrets_in
+
+
+def sent_with(exchanged: Any) -> tuple[Secret, ...]:
+    """Return the secrets that a request carried, by what was really sent: keys in its headers, and those of its URL.
+
+    `exchanged` is the HTTP client's request, or an answer or an exception that has one; without any there are none.
+    """
+    request = None
+    with suppress(Exception):  # an answer that was made without one
+        request = exchanged if hasattr(exchanged, "method") else exchanged.request
+    if request is None:
+        return ()
+    named = [value for name, value in request.headers.items() if is_secret_name(name)]
+    keys = [Secret(value, key=True) for value in named if value not in _NO_KEYS]
+    return (*keys, *secrets_in(secret_url(str(request.url))))
+
+
+_NO_KEYS = frozenset({"", "EMPTY", "Bearer EMPTY", "none", "None"})
+"""What stands where a server wants no key."""
+
+
+def answered_with(headers: Mapping[str, str], known: Iterable[str]) -> dict[str, str]:
+    """Return the headers of an answer, names in lower case, with the `known` secrets and cookies masked."""
+    known = tuple(known)
+    return {name.lower(): MASK if "cookie" in name.lower() else hide(value, known) for name, value in headers.items()}
+
+
+REQUEST_IDS = (
+    "x-request-id",
+    "request-id",
+    "x-litellm-call-id",
+    "apim-request-id",
+    "x-ms-request-id",
+    "x-amzn-requestid",
+    "cf-ray",
+)
+"""Headers in which servers name a request, the best one first."""
+
+_NAME = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+")
+_CONTROL = re.compile(r"[\x00-\x08\x0a-\x1f\x7f]")
+
+
+def request_id(headers: Any) -> str | None:
+    """Return the server's own name for the request; None where it gave none."""
+    return next((headers[name] for name in REQUEST_IDS if headers.get(name)), None)
+
+
+def retry_after(headers: Any) -> float | None:
+    """Return the seconds that a server asks to wait; None where it does not.
+
+    Source: https://www.rfc-editor.org/rfc/rfc9110#field.retry-after, and `retry-after-ms` of OpenAI and Azure.
+    """
+    for name, unit in (("retry-after-ms", 1000.0), ("retry-after", 1.0)):
+        value = headers.get(name, "")
+        with suppress(ValueError):
+            seconds = float(value) / unit
+            if math.isfinite(seconds):
+                return seconds
+            continue
+        date = email.utils.parsedate_tz(value)
+        if date is not None:
+            return max(0.0, email.utils.mktime_tz(date) - time.time())
+    return None
+
+
+def check_headers(headers: Mapping[str, object]) -> None:
+    """Raise OptionError for the first header that HTTP does not allow.
+
+    Source: https://www.rfc-editor.org/rfc/rfc9110#fields.names
+    """
+    for name, value in headers.items():
+        if not _NAME.fullmatch(name):
+            raise OptionError(
+                f"--header {name!r}: this is no name of a header.", "Letters, digits and hyphens make one."
+            )
+        if not isinstance(value, str):
+            continue  # the SDK's mark for leaving a header out
+        if not value.isascii() or _CONTROL.search(value) or value != value.strip():
+            raise OptionError(
+                f"--header {name}: its value holds a character that no header may carry.",
+                "Plain ASCII, no line breaks, no space at either end.",
+            )
