@@ -18,7 +18,7 @@ def run(folder: Path, project: str, **environment: str) -> nbformat.NotebookNode
     notebook = nbformat.read(folder / NOTEBOOK.name, as_version=4)
     assert len(notebook.cells) == 10
     client = NotebookClient(notebook, timeout=180, resources={"metadata": {"path": str(folder)}})
-    client.execute(env={**os.environ, **environment})
+    client.execute(env={**os.environ, "LLM_MAGIC_TRUST": "1", **environment})
     return notebook
 
 
