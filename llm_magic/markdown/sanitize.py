@@ -22,7 +22,7 @@ from llm_magic.markdown.fences import fenced
 
 _ATTEMPTS = 3
 """How often a text is written before it is shown as code."""
-_COSTLY = "\n|[]!`<$"
+_COSTLY = "\n|[]!`<$@\\"
 _MOST_COSTLY = 40_000
 """Of these characters; a text that has more, and in which something acts, is shown as code: it would take long."""
 _MATHS = re.compile(r"\$\$(?:(?!\$\$|\n\s*\n)[\s\S])+\$\$|(?<![\\$])\$(?![\s$])(?:\\[^\n]|[^$\n\\])*\$")
