@@ -24,8 +24,8 @@ from llm_magic.response import Response
 from llm_magic.session import Session
 from llm_magic.wire import attempts, call, connection, stream
 
-TIMEOUT = 0.3
-LONGEST = 15.0
+TIMEOUT = 0.4
+LONGEST = 20.0
 
 
 @pytest.fixture(scope="module")
