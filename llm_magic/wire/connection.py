@@ -109,13 +109,13 @@ class Watch:
     def answered(self) -> None:
         """Take note that the headers have come: an error's body has a deadline of its own."""
         self._answered = True
-        self._postpone()
+        self._loop.call_soon_threadsafe(self._reschedule, None)
 
     def _postpone(self) -> None:
         if self.seconds is not None:  # a little more than the client's own timeout, which tells of silence
             self._loop.call_soon_threadsafe(self._reschedule, self._loop.time() + self.seconds + 0.5)
 
-    def _reschedule(self, when: float) -> None:
+    def _reschedule(self, when: float | None) -> None:
         with suppress(RuntimeError):  # it is over
             self._limit.reschedule(when)
 

@@ -186,6 +186,8 @@ def read_usage(usage: object) -> list[UsageReport]:
         count(read, "cached_tokens") or count(usage, "prompt_cache_hit_tokens"),
         count(written, "reasoning_tokens"),
     )
+    if counts[:2] == (None, None):  # of embeddings some count the sum alone
+        counts = (count(usage, "total_tokens"), *counts[1:])
     if cost is None and all(counted is None for counted in counts):
         return []
     return [UsageReport(Usage(*(counted or 0 for counted in counts)), None if cost is None else float(cost))]

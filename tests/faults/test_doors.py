@@ -12,7 +12,7 @@ from servers import HANG, RESET, Answer, ScriptedServer, Step, chunk, document, 
 
 from llm_magic import LLM, api
 from llm_magic.config.settings import Settings
-from llm_magic.errors import ConnectionFailedError, IncompleteAnswerError, LLMError, ServerFailedError
+from llm_magic.errors import ConnectionFailedError, IncompleteAnswerError, LLMError, ServerFailedError, TimedOutError
 from llm_magic.events import Attempt, TextDelta
 from llm_magic.providers.registry import ProviderRegistry
 from llm_magic.session import Session
@@ -242,6 +242,16 @@ def test_a_refused_connection_to_this_machine_is_tried_once_more(session: Sessio
             LLM("s:m").ask("Hi")
         assert time.perf_counter() - started < 5
         assert [attempt.final for attempt in caught.value.response.attempts] == [False, True]
+
+
+def test_a_handshake_that_never_ends(session: Session) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        url = f"https://127.0.0.1:{server.getsockname()[1]}/v1"
+        session.registry.add("s", "compatible", base_url=url, max_retries=0, timeout=0.3)
+        started = time.perf_counter()
+        with pytest.raises(TimedOutError, match="did not answer in time"):
+            LLM("s:m").ask("Hi")
+    assert time.perf_counter() - started < 3
 
 
 HALF_OF_VECTORS = b'{"object": "list", "data": [{"index": 0, "embedding": [0.5, 0.2'

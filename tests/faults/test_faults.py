@@ -24,8 +24,8 @@ from llm_magic.response import Response
 from llm_magic.session import Session
 from llm_magic.wire import attempts, call, connection, stream
 
-TIMEOUT = 0.3
-LONGEST = 15.0
+TIMEOUT = 0.4
+LONGEST = 20.0
 
 
 @pytest.fixture(scope="module")
@@ -63,12 +63,14 @@ def test_the_table_is_as_large_as_it_says() -> None:
 def test_fault(fault: Fault, session: Session, certificate: ssl.SSLContext) -> None:
     ways = [(api, mode) for api in APIS if api.name in fault.apis for mode in fault.modes]
 
-    async def all_at_once() -> list[list[str]]:
-        return await asyncio.gather(*[outcome(fault, api, mode, session, certificate) for api, mode in ways])
+    async def each(ways: list[tuple[Chat, str]]) -> dict[tuple[Chat, str], list[str]]:
+        found = await asyncio.gather(*[outcome(fault, api, mode, session, certificate) for api, mode in ways])
+        return {way: said for way, said in zip(ways, found, strict=True) if said}
 
-    found = asyncio.run(all_at_once())
-    wrong = {f"{api.name}, {mode}": said for (api, mode), said in zip(ways, found, strict=True) if said}
-    assert wrong == {}
+    wrong = asyncio.run(each(ways))
+    for way in wrong:  # by itself: the timeouts are short, and the machine may be busy
+        wrong[way] = asyncio.run(each([way])).get(way, [])
+    assert {f"{api.name}, {mode}": said for (api, mode), said in wrong.items() if said} == {}
 
 
 async def outcome(fault: Fault, spoken: Chat, mode: str, session: Session, certificate: ssl.SSLContext) -> list[str]:

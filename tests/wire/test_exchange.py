@@ -216,7 +216,7 @@ def test_an_interrupt_while_nobody_takes_what_comes_closes_the_connection() -> N
         await asyncio.sleep(0.5)  # more is read ahead than may be
         begun = time.perf_counter()
         await batches.aclose()
-        assert time.perf_counter() - begun < attempts.ENDING
+        assert time.perf_counter() - begun < connection.ENDING
         left = await asyncio.to_thread(server.requests[0].left.wait, 2)
         await made.close()
         return left
