@@ -18,7 +18,7 @@ from llm_magic.capabilities import Capabilities
 from llm_magic.events import Attempt, Finished, Opened, TextDelta, Usage, UsageReport
 from llm_magic.messages import user
 from llm_magic.request import Parameters
-from llm_magic.wire import attempts
+from llm_magic.wire import connection
 from llm_magic.wire.call import exchange, preview
 
 HELLO = stream(
