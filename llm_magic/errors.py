@@ -36,6 +36,8 @@ import traceback
 from dataclasses import dataclass
 from typing import Any
 
+from llm_magic.control_characters import visible
+
 
 @dataclass(frozen=True, slots=True)
 class Origin:
@@ -64,6 +66,7 @@ class LLMError(Exception):
     """The `Response` with what had arrived when the error was raised, where anything had; else None."""
 
     def __init__(self, message: str, hint: str = "") -> None:
+        message, hint = visible(message), visible(hint)  # a server's words may be in it, and a terminal shows it
         super().__init__(message, hint)
         self.message = message
         self.hint = hint
@@ -74,7 +77,7 @@ class LLMError(Exception):
     def _render_traceback_(self) -> list[str]:
         """Return what IPython shows: the message alone; afterwards (`%tb`), the whole traceback."""
         if sys.exception() is not self:  # it is not being handled now, so somebody asks for it once more
-            return "".join(traceback.format_exception(self)).splitlines()
+            return visible("".join(traceback.format_exception(self))).splitlines()
         return [f"{type(self).__name__}: {self.message}", *([self.hint] if self.hint else [])]
 
 

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 from IPython.core.magic import Magics, line_cell_magic, magics_class, no_var_expand
 
 from llm_magic.config.settings import Settings
+from llm_magic.control_characters import visible
 from llm_magic.errors import Interrupted, LLMError
 
 if TYPE_CHECKING:
@@ -112,11 +113,11 @@ class LLMMagics(Magics, Settings):
 
         found = snippet(response.text)
         for note in found.notes:
-            print(note)  # noqa: T201 - below the answer, where the user looks
+            print(visible(note))  # noqa: T201 - below the answer, where the user looks
         if found.code and later:
-            print(found.code)  # noqa: T201 - to be copied
+            print(visible(found.code))  # noqa: T201 - to be copied
         elif found.code:
-            self.shell.set_next_input(found.code)
+            self.shell.set_next_input(visible(found.code))
 
     def _remember(self, response: Response) -> None:
         self.shell.user_ns["_llm"] = response

@@ -125,6 +125,6 @@ def _message(message: Message) -> Bundle:
     pieces += [f"[calls {call.name}({call.arguments})]" for call in message.tool_calls]
     text = "\n".join(piece for piece in pieces if piece)
     speaker = _SPEAKERS.get(message.role, message.role)
-    html = f"<div><strong>{speaker}</strong>{markup.prewrapped(text)}</div>"
+    html = f"<div><strong>{markup.escaped(speaker)}</strong>{markup.prewrapped(text)}</div>"
     indented = text.replace("\n", "\n    ")
     return {"text/plain": f"{speaker}:\n    {indented}", "text/html": html}

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from html import escape
 from typing import Any
 
 from llm_magic.commands.line import Command
@@ -92,7 +91,7 @@ def _bar(row: UsageRow, most: int) -> str:
         for count, colour in zip((row.input_tokens, row.output_tokens), _COLOURS.values(), strict=True)
     )
     return (
-        f'<tr><th scope="row" style="text-align: left">{escape(f"{row.provider}:{row.model}")}</th>'
+        f'<tr><th scope="row" style="text-align: left">{markup.escaped(f"{row.provider}:{row.model}")}</th>'
         f'<td><div style="{_TRACK}" role="presentation">{parts}</div></td>'
         f'<td style="text-align: left">{row.input_tokens:,} → {row.output_tokens:,}</td></tr>'
     )

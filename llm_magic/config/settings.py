@@ -32,6 +32,11 @@ class Settings(Configurable):
     footer = Bool(True, help="Whether a quiet line with model, tokens, time and cost follows the answer.").tag(
         config=True
     )
+    external_images = Bool(
+        False,
+        help="Whether images and diagrams in answers may load what they name. False: an image of another place is "
+        "shown as a link, and a mermaid diagram as its source, so that no answer tells a server that it is read.",
+    ).tag(config=True, trusted_only=True)
     stream = Bool(True, help="Whether answers are shown while they arrive; False is --no-stream for every cell.").tag(
         config=True
     )

@@ -13,10 +13,12 @@ from itertools import islice
 from pathlib import Path
 from typing import Any
 
+from llm_magic.control_characters import visible
 from llm_magic.conversation.turns import Turn, from_document, to_document
 from llm_magic.errors import HistoryError
 from llm_magic.markdown import for_notebook
 from llm_magic.markdown.fences import fence_for
+from llm_magic.markdown.sanitize import sanitize
 from llm_magic.messages import Image, Message, Text
 
 _MAX_IMPORT = 256 * 2**20  # bytes
@@ -103,13 +105,18 @@ def _as_json(name: str, turns: Sequence[Turn]) -> str:
 
 
 def _as_markdown(name: str, turns: Sequence[Turn]) -> str:
-    lines = [f"# {name}", ""]
+    lines = [_heading(1, name), ""]
     for number, turn in enumerate(turns, 1):
         when = f", {datetime.fromtimestamp(turn.when).astimezone():%Y-%m-%d %H:%M}" if turn.when else ""
-        lines += [f"## {number}. {turn.model}{when}".rstrip(), ""]
+        lines += [_heading(2, f"{number}. {turn.model}{when}"), ""]
         for message in turn.messages:
-            lines += [f"**{_WHO[message.role]}**", "", _readable(message), ""]
+            lines += [f"**{_WHO[message.role]}**", "", sanitize(_readable(message)), ""]
     return "\n".join(lines).encode("utf-8", "replace").decode()
+
+
+def _heading(level: int, text: str) -> str:
+    """Return a heading; a name is data, of a file that may be anybody's."""
+    return sanitize(f"{'#' * level} {' '.join(text.split())}")
 
 
 _WHO = {"user": "You", "assistant": "Model", "tool": "Tool", "system": "System"}
@@ -132,7 +139,7 @@ def _fenced(text: str) -> str:
 
 def _as_notebook(name: str, turns: Sequence[Turn]) -> str:
     """Write a notebook (nbformat 4.5): a turn is a cell that asks again, the answer its output."""
-    cells: list[dict[str, Any]] = [_cell("markdown", "title", f"# {name}")]
+    cells: list[dict[str, Any]] = [_cell("markdown", "title", _heading(1, name))]
     used = {"title"}
     for number, turn in enumerate(turns, 1):
         wanted = turn.cell_id or ""
@@ -162,7 +169,7 @@ def _asking(cell_id: str, turn: Turn) -> dict[str, Any]:
         if isinstance(part, Image) and part.data is not None
     ]
     outputs += [
-        _output({"text/markdown": for_notebook(text), "text/plain": text})
+        _output({"text/markdown": for_notebook(text), "text/plain": visible(text)})
         for message in turn.messages
         if message is not prompt and (text := _readable(message))
     ]

@@ -51,7 +51,7 @@ def choose(shell: Any, settings: Settings, show: str = "markdown", *, background
     shell
         The IPython shell, or None.
     settings
-        `repaints` counts.
+        `repaints` and `external_images` count.
     show
         `markdown`, `text`, `code`, `json` or `none`.
     background
@@ -62,7 +62,7 @@ def choose(shell: Any, settings: Settings, show: str = "markdown", *, background
         from llm_magic.display.notebook import NotebookView
         from llm_magic.display.outputs import CellOutputs
 
-        return NotebookView(CellOutputs(shell), show, settings.repaints)
+        return NotebookView(CellOutputs(shell), show, settings.repaints, external_images=settings.external_images)
     if sys.stdout.isatty() and os.environ.get("TERM") != "dumb":
         from llm_magic.display.terminal import TerminalView
 

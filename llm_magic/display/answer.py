@@ -10,6 +10,7 @@ from llm_magic.display import markup, table
 from llm_magic.display.markup import Bundle
 from llm_magic.draft import Draft
 from llm_magic.markdown import fences, for_notebook
+from llm_magic.markdown.sanitize import sanitize
 from llm_magic.response import Response
 from llm_magic.text_buffer import TextBuffer
 
@@ -64,7 +65,7 @@ def metadata(response: Response) -> dict[str, Any]:
     }
 
 
-def finished(response: Response, show: str, *, typed: bool = False) -> Bundle:
+def finished(response: Response, show: str, *, typed: bool = False, external_images: bool = False) -> Bundle:
     """Return the saved output of an answer.
 
     `text/plain` is always the model's exact text. Where the answer is a value or several answers, `text/html`, which
@@ -75,12 +76,12 @@ def finished(response: Response, show: str, *, typed: bool = False) -> Bundle:
         return {"text/plain": text}
     if show in {"code", "json"}:
         return {"text/plain": text, "text/markdown": fenced(text, show, whole=True)}
-    bundle = {"text/plain": text, "text/markdown": for_notebook(text)}
+    bundle = {"text/plain": text, "text/markdown": for_notebook(text, external_images=external_images)}
     html = _alternatives(response) if response.alternatives else _value(response, typed=typed)
     return bundle if html is None else {**bundle, "text/html": html}
 
 
-def streaming(draft: Draft, value: Any, show: str) -> Bundle:
+def streaming(draft: Draft, value: Any, show: str, *, external_images: bool = False) -> Bundle:
     """Return the output of an answer that is not complete, where it is painted as a whole."""
     if show == "text":
         return {"text/plain": draft.text}
@@ -91,7 +92,7 @@ def streaming(draft: Draft, value: Any, show: str) -> Bundle:
         return {"text/html": markup.side_by_side(texts, _titles(len(texts)))}
     if value is not None:
         return table.shown(value)
-    return {"text/markdown": for_notebook(draft.text)}
+    return {"text/markdown": for_notebook(draft.text, external_images=external_images)}
 
 
 def called(draft: Draft) -> str:
@@ -119,9 +120,9 @@ def code_of(text: str) -> str:
 def fenced(text: str, show: str, *, whole: bool = False) -> str:
     """Return the code or the JSON of an answer as a fenced block."""
     if show == "json":
-        return fences.fenced(markup.indented(text) if whole else text, "json")
+        return sanitize(fences.fenced(markup.indented(text) if whole else text, "json"))
     info = next((block.info for block in fences.code_blocks(text)), "")
-    return fences.fenced(code_of(text), info)
+    return sanitize(fences.fenced(code_of(text), info))
 
 
 def _value(response: Response, *, typed: bool) -> str | None:

@@ -6,7 +6,9 @@ import json
 from collections.abc import Sequence
 from html import escape
 
+from llm_magic.control_characters import visible
 from llm_magic.display.footer import counted
+from llm_magic.markdown.unsafe import neutral_maths
 from llm_magic.response import Response, ToolRun
 
 Bundle = dict[str, str]
@@ -32,25 +34,36 @@ MARKS = {
 """What is said below an answer that is not whole, by its finish reason."""
 
 
+def escaped(text: str) -> str:
+    """Return text as HTML that is only text, also to MathJax, which reads what stands in the page."""
+    return escape(neutral_maths(visible(text)))
+
+
+def displayable(bundle: Bundle) -> Bundle:
+    """Return an output whose plain text holds no control characters, which consoles and front ends obey."""
+    plain = bundle.get("text/plain")
+    return bundle if plain is None else {**bundle, "text/plain": visible(plain)}
+
+
 def quiet(text: str) -> Bundle:
     """Return a line that does not ask for attention."""
-    return {"text/plain": text, "text/html": f'<div style="{_QUIET}">{escape(text)}</div>'}
+    return {"text/plain": text, "text/html": f'<div style="{_QUIET}">{escaped(text)}</div>'}
 
 
 def mark(text: str) -> Bundle:
     """Return a line that is to be seen."""
-    return {"text/plain": text, "text/html": f'<div style="{_MARK}">{escape(text)}</div>'}
+    return {"text/plain": text, "text/html": f'<div style="{_MARK}">{escaped(text)}</div>'}
 
 
 def folded(title: str, text: str) -> Bundle:
     """Return a text of which only the title is seen until it is unfolded."""
-    html = unfolding(title, f'<pre style="{_INDENTED}">{escape(text)}</pre>')
+    html = unfolding(title, f'<pre style="{_INDENTED}">{escaped(text)}</pre>')
     return {"text/plain": "\n    ".join([title, *text.splitlines()]), "text/html": html}
 
 
 def unfolding(title: str, html: str, *, opened: bool = False) -> str:
     """Return HTML of which only the title is seen until it is unfolded; `opened` it is from the start."""
-    summary = f'<summary style="cursor: pointer; {_QUIET}">{escape(title)}</summary>'
+    summary = f'<summary style="cursor: pointer; {_QUIET}">{escaped(title)}</summary>'
     return f"<details{' open' if opened else ''}>{summary}{html}</details>"
 
 
@@ -95,12 +108,12 @@ def marks(response: Response) -> Bundle | None:
 
 def preformatted(text: str) -> str:
     """Return text as HTML that shows it as it stands."""
-    return f'<pre style="{WRAP}">{escape(text)}</pre>'
+    return f'<pre style="{WRAP}">{escaped(text)}</pre>'
 
 
 def prewrapped(text: str) -> str:
     """Return text as HTML that keeps its lines, in the font of text."""
-    return f'<div style="{WRAP}">{escape(text)}</div>'
+    return f'<div style="{WRAP}">{escaped(text)}</div>'
 
 
 def side_by_side(answers: Sequence[str], titles: Sequence[str]) -> str:
@@ -110,7 +123,7 @@ def side_by_side(answers: Sequence[str], titles: Sequence[str]) -> str:
         "border: 1px solid var(--jp-border-color2, lightgray); border-radius: 3px"
     )
     cells = "".join(
-        f'<div style="{cell}"><div style="{_QUIET}">{escape(title)}</div>{answer}</div>'
+        f'<div style="{cell}"><div style="{_QUIET}">{escaped(title)}</div>{answer}</div>'
         for title, answer in zip(titles, answers, strict=True)
     )
     return f'<div style="display: flex; flex-wrap: wrap; gap: 0.6em">{cells}</div>'

@@ -39,12 +39,21 @@ class NotebookView:
         Repaints a second, at most.
     clock
         Returns seconds.
+    external_images
+        Whether images and diagrams of the answer may load what they name.
 
     """
 
     def __init__(
-        self, outputs: CellOutputs, show: str, repaints: float, clock: Callable[[], float] = time.perf_counter
+        self,
+        outputs: CellOutputs,
+        show: str,
+        repaints: float,
+        clock: Callable[[], float] = time.perf_counter,
+        *,
+        external_images: bool = False,
     ) -> None:
+        self._external_images = external_images
         self._outputs = outputs
         self._show = show
         self._clock = clock
@@ -167,20 +176,22 @@ class NotebookView:
         if self._by_block:
             self._paint_blocks(now)
             return
-        self._outputs.paint(answer.streaming(draft, value, self._show))
+        self._outputs.paint(answer.streaming(draft, value, self._show, external_images=self._external_images))
         self._pace.painted(now, self._reader.length)
         self._dirty = False
 
     def _paint_blocks(self, now: float) -> None:
         """Turn finished blocks into outputs, and repaint the tail."""
         for text in self._flow.settled(self._outputs.count):
-            self._outputs.settle({"text/markdown": for_notebook(text)})
+            self._outputs.settle(self._markdown(text))
         tail = self._flow.tail
         if tail.strip() or self._line:
-            waits = for_notebook(f"\n\n*{self._line}*") if self._line else ""
-            self._outputs.paint({"text/markdown": for_notebook(tail) + waits})
+            self._outputs.paint(self._markdown(f"{tail}\n\n*{self._line}*" if self._line else tail))
         self._pace.painted(now, len(tail))
         self._dirty = False
+
+    def _markdown(self, text: str) -> Bundle:
+        return {"text/markdown": for_notebook(text, external_images=self._external_images)}
 
     # The end
 
@@ -204,10 +215,10 @@ class NotebookView:
             self._outputs.add(markup.joined([*below, *([marked] if marked is not None else [])]))
 
     def _settle_answer(self, response: Response) -> None:
-        bundle = answer.finished(response, self._show, typed=self._typed)
+        bundle = answer.finished(response, self._show, typed=self._typed, external_images=self._external_images)
         if self._outputs.in_widget and self._by_block and self._streams:
             self._flow.feed(self._reader.rest(response.text))
-            bundle = {"text/markdown": for_notebook(self._flow.tail)}
+            bundle = self._markdown(self._flow.tail)
         self._begin_answer(self._reader.generation)  # a long text is not kept three times while it is sent
         if any(bundle.values()):
             self._outputs.settle(bundle, answer.metadata(response))

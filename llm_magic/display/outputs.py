@@ -10,6 +10,7 @@ import threading
 import uuid
 from typing import Any
 
+from llm_magic.control_characters import visible
 from llm_magic.display import markup
 from llm_magic.display.markup import Bundle
 
@@ -94,6 +95,7 @@ class CellOutputs:
 
     def _show(self, bundle: Bundle, metadata: dict[str, Any], slot: str | None, *, replaces: bool) -> None:
         self.count += not replaces
+        bundle = markup.displayable(bundle)
         kind = "update_display_data" if replaces else "display_data"
         self._send(kind, data=bundle, metadata=metadata, transient={"display_id": slot} if slot else {})
 
@@ -129,7 +131,7 @@ class ProgressLine:
         if self._outputs is not None:
             self._outputs.paint(markup.quiet(text), line=True)
         elif self._terminal:
-            line = " ".join(text.split())[: shutil.get_terminal_size().columns - 1]
+            line = visible(" ".join(text.split()))[: shutil.get_terminal_size().columns - 1]
             sys.stdout.write(f"\r{line.ljust(self._width)}\r{line}")
             sys.stdout.flush()
             self._width = len(line)
@@ -151,4 +153,4 @@ def publish(bundle: Bundle) -> None:
     """Show an output of the running cell; a terminal shows its plain text."""
     from IPython.display import display
 
-    display(bundle, raw=True)
+    display(markup.displayable(bundle), raw=True)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 
+from llm_magic.control_characters import visible
 from llm_magic.display import answer, markup
 from llm_magic.display.answer import DraftReader, ValueSoFar
 from llm_magic.draft import Draft
@@ -11,7 +12,7 @@ from llm_magic.response import Response
 
 
 class PlainView:
-    """Writes text without any control codes; as it arrives where it `streams` and is to be shown as it is."""
+    """Writes text with control characters as pictures; as it arrives where it `streams` and is shown as it is."""
 
     wait = 1.0
 
@@ -29,7 +30,7 @@ class PlainView:
 
     def note(self, text: str) -> None:
         """Write a line to stderr."""
-        sys.stderr.write(f"{text}\n")
+        sys.stderr.write(f"{visible(text)}\n")
 
     def update(self, draft: Draft, value: ValueSoFar | None = None) -> None:
         """Write what is new, unless it will be a value or one of several answers."""
@@ -67,7 +68,7 @@ class PlainView:
 
     def _write(self, text: str) -> None:
         if text:
-            sys.stdout.write(text)
+            sys.stdout.write(visible(text))
             sys.stdout.flush()
             self._ends_line = text.endswith("\n")
 

@@ -5,11 +5,10 @@ from __future__ import annotations
 import enum
 import json
 from collections.abc import Mapping
-from html import escape
 from itertools import islice
 from typing import Any
 
-from llm_magic.display.markup import Bundle, shortened
+from llm_magic.display.markup import Bundle, escaped, shortened
 from llm_magic.records import Records, record_of, records_of
 
 MAX_ROWS = 200
@@ -36,7 +35,7 @@ def shown(value: Any, *, widest: int = _WIDEST) -> Bundle:
     if fields is not None:
         return _fields(fields)
     text = _text(value)
-    return {"text/plain": text, "text/html": f"<pre>{escape(text)}</pre>"}
+    return {"text/plain": text, "text/html": f"<pre>{escaped(text)}</pre>"}
 
 
 def is_structured(value: Any) -> bool:
@@ -59,8 +58,8 @@ def _table(records: Records, count: int, widest: int = _WIDEST) -> Bundle:
         right = all(map(_is_number, column))
         align = _RIGHT if right else _LEFT
         texts = [_text(item) for item in column]
-        cells = [f"<td {align}>{escape(text)}</td>" for text in texts]
-        html.append([f'<th scope="col" {align}>{escape(name)}</th>', *cells])
+        cells = [f"<td {align}>{escaped(text)}</td>" for text in texts]
+        html.append([f'<th scope="col" {align}>{escaped(name)}</th>', *cells])
         lines = [shortened(text, widest) for text in (name, *texts)]
         width = max(map(len, lines))
         plain.append([line.rjust(width) if right else line.ljust(width) for line in lines])
@@ -75,7 +74,7 @@ def _table(records: Records, count: int, widest: int = _WIDEST) -> Bundle:
 
 def _fields(fields: Mapping[str, Any]) -> Bundle:
     rows = "".join(
-        f'<tr><th scope="row" {_LEFT}>{escape(name)}</th><td {_LEFT}>{_nested(item)}</td></tr>'
+        f'<tr><th scope="row" {_LEFT}>{escaped(name)}</th><td {_LEFT}>{_nested(item)}</td></tr>'
         for name, item in fields.items()
     )
     width = max((len(name) for name in fields), default=0)
@@ -90,7 +89,7 @@ def _nested(value: Any) -> str:
     if records is not None and "value" not in records.columns:
         return _table(records, len(value))["text/html"]
     inner = record_of(value)
-    return _fields(inner)["text/html"] if inner else escape(_text(value)).replace("\n", "<br>")
+    return _fields(inner)["text/html"] if inner else escaped(_text(value)).replace("\n", "<br>")
 
 
 def _text(value: Any) -> str:

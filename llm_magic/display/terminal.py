@@ -10,6 +10,7 @@ from rich.live import Live
 from rich.segment import Segment
 from rich.text import Text
 
+from llm_magic.control_characters import visible
 from llm_magic.display import answer, markup, table
 from llm_magic.display.answer import DraftReader, ValueSoFar
 from llm_magic.display.blocks import Splitter
@@ -81,7 +82,7 @@ class TerminalView:
 
     def note(self, text: str) -> None:
         """Print a line that stays."""
-        self._print(Text(text, "yellow"))
+        self._print(Text(visible(text), "yellow"))
 
     def update(self, draft: Draft, value: ValueSoFar | None = None) -> None:
         """Show what is new."""
@@ -94,7 +95,7 @@ class TerminalView:
             self._print_tail()
             self._begin_answer(self._reader.generation + 1)
         for run in draft.tool_runs[self._runs :]:
-            self._print(Text(markup.tool_run(run)["text/plain"], "dim"))
+            self._print(Text(visible(markup.tool_run(run)["text/plain"]), "dim"))
             self._runs += 1
         fresh = self._reader.read(draft)
         self._line = "" if self._reader.length else answer.called(draft)
@@ -119,7 +120,7 @@ class TerminalView:
         """Print the rest of the answer, and the footer."""
         self._end(response)
         if footer and self._show != "none":
-            self._console.print(Text(footer, "dim"))
+            self._console.print(_Visible(Text(footer, "dim")))
 
     def fail(self, response: Response | None) -> None:
         """Print what had arrived."""
@@ -138,17 +139,17 @@ class TerminalView:
                 self._stop()
                 text = answer.as_text(response, self._show)
                 whole = self._show == "markdown" and answer.is_text(response)
-                self._console.print(_rendered(text) if whole else Text(text.removesuffix("\n")))
+                self._console.print(_Visible(_rendered(text) if whole else Text(visible(text).removesuffix("\n"))))
         self._stop()
         marked = markup.marks(response) if response is not None else None
         if marked is not None:
-            self._console.print(Text(marked["text/plain"], "yellow"))
+            self._console.print(_Visible(Text(visible(marked["text/plain"]), "yellow")))
 
     def _print_block(self, block: str) -> None:
         if not block.strip():
             return
         if self._show == "text":
-            self._print(Text(block.removesuffix("\n")))
+            self._print(Text(visible(block).removesuffix("\n")))
             return
         if self._printed:
             self._print("")
@@ -165,7 +166,7 @@ class TerminalView:
         """Print above what is live."""
         if self._live is not None:
             self._live.update("")  # or the old tail would be repainted below its own block
-        self._console.print(what)
+        self._console.print(_Visible(what))
 
     def _paint(self) -> None:
         """Repaint the tail, or the line that says what the wait is for."""
@@ -173,22 +174,22 @@ class TerminalView:
         if self._live is None:
             self._live = Live(console=self._console, auto_refresh=False, transient=True, vertical_overflow="crop")
             self._live.start()
-        self._live.update(_Window(self._tail()), refresh=True)
+        self._live.update(_Window(_Visible(self._tail())), refresh=True)
         ended = self._clock()
         self._due = ended + max(self._shortest, 4 * (ended - begun))
         self._dirty = False
 
     def _tail(self) -> RenderableType:
         if self._line:
-            return Text(self._line, "dim")
+            return Text(visible(self._line), "dim")
         value = self._value() if self._value is not None else None
         if value is not None:
-            return Text(table.shown(value)["text/plain"])
+            return Text(visible(table.shown(value)["text/plain"]))
         if not self._by_block:
             return Text(f"{self._reader.length:,} characters …", "dim")
         tail = self._splitter.tail
         if self._show == "text":
-            return Text(tail)
+            return Text(visible(tail))
         return Group("", _rendered(tail)) if self._printed else _rendered(tail)
 
     def _stop(self) -> None:
@@ -201,7 +202,18 @@ class TerminalView:
 def _rendered(text: str) -> RenderableType:
     from rich.markdown import Markdown  # which takes longer to import than all the rest
 
-    return Markdown(text)
+    return Markdown(visible(text), hyperlinks=False)  # a link's address is seen
+
+
+class _Visible:
+    """Something in which control characters are seen: what a model wrote is not to reach the terminal as a command."""
+
+    def __init__(self, inner: RenderableType) -> None:
+        self._inner = inner
+
+    def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
+        for segment in console.render(self._inner, options):
+            yield segment if segment.control else Segment(visible(segment.text), segment.style)
 
 
 class _Window:

@@ -1,4 +1,4 @@
-r"""A model's markdown as a notebook may show it: maths in dollars, and nothing in it that could act.
+r"""A model's markdown as a notebook may show it: maths in dollars, and nothing in it that could act or load.
 
 Maths written `\(…\)` and `\[…\]` becomes `$…$` and `$$…$$`, which notebooks render; code stays as it is.
 """
@@ -27,14 +27,16 @@ _LONGEST = {"\\(": 2_000, "\\[": 20_000}
 """Characters that a formula may have; a search for an end that is nowhere must not be long."""
 
 
-def for_notebook(text: str) -> str:
-    r"""Return a model's text for the media type `text/markdown`: the same, but for maths and for dangerous HTML.
+def for_notebook(text: str, *, external_images: bool = False) -> str:
+    r"""Return a model's text for the media type `text/markdown`: the same, but for maths and for what could act.
+
+    `external_images` lets images of the web and mermaid diagrams load.
 
     >>> for_notebook(r"\(a\) <img src=x onerror=alert(1)>")
     '$a$ &lt;img src=x onerror=alert(1)>'
 
     """
-    return sanitize(with_dollars(text))
+    return sanitize(with_dollars(text), external_images=external_images)
 
 
 def with_dollars(text: str) -> str:

@@ -86,24 +86,24 @@ def closes(content: str, run: str) -> bool:
     return len(content) >= len(run) and not content.strip(run[0])
 
 
-def fence_for(text: str) -> str:
-    """Return a fence that is longer than any run of backticks in the text.
+def fence_for(text: str, least: int = 3) -> str:
+    """Return a fence that is longer than any run of backticks in the text, and has `least` of them.
 
     >>> fence_for("a `b` ```` c")
     '`````'
 
     """
-    return "`" * max(3, 1 + max(map(len, re.findall("`+", text)), default=0))
+    return "`" * max(3, least, 1 + max(map(len, re.findall("`+", text)), default=0))
 
 
-def fenced(text: str, info: str = "") -> str:
-    r"""Return text as a code block.
+def fenced(text: str, info: str = "", *, least: int = 3) -> str:
+    r"""Return text as a code block, whose fence has `least` backticks.
 
     >>> fenced("x = 1\n", "python")
     '```python\nx = 1\n```\n'
 
     """
-    fence = fence_for(text)
+    fence = fence_for(text, least)
     return f"{fence}{info}\n{text.removesuffix(chr(10))}\n{fence}\n"
 
 

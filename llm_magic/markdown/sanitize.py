@@ -1,111 +1,464 @@
-"""HTML of a model can do nothing: what is not a plain, known element is shown as text, links lead only to the web.
+"""A model's markdown as text that can do nothing: a CommonMark parser says what it is, `unsafe` what in it could act.
 
-JupyterLab trusts the outputs of a cell that the user has run and does not sanitize their markdown.
-So, whatever the context, each `<` that could begin a tag is either part of a whole tag from the
-list below or written so that no reader takes it for one: `&lt;` in prose, `< ` in maths, entities
-in code. Only fenced code at the left margin keeps its text, and its fence is then written so that
-all readers of markdown agree on where it begins and ends. Text without such tags and links stays
-exactly as it is.
+JupyterLab trusts the outputs of a cell that the user has run and does not sanitize their markdown. So whatever could
+act in some reader of markdown is written so that it is only text for all of them: `&lt;` in prose, `< ` in maths,
+entities in code. Images that would load from elsewhere become links, diagrams their source. Only fenced code at the
+left margin keeps its text, and its fence is then written so that all readers agree on where it begins and ends.
+Text in which nothing could act stays byte for byte.
 """
 
 from __future__ import annotations
 
 import re
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from functools import cache, partial
 from html import unescape
+from typing import TYPE_CHECKING, Any, NamedTuple
 
-from llm_magic.markdown.fences import CodeBlock, code_blocks, fenced
+from llm_magic.markdown import unsafe
+from llm_magic.markdown.fences import fenced
 
-_ELEMENTS = (
-    "abbr b blockquote br caption center cite code dd del details div dl dt em h1 h2 h3 h4 h5 h6 hr i ins kbd li mark "
-    "ol p q s samp small span strong sub summary sup table tbody td tfoot th thead tr u ul var"
+if TYPE_CHECKING:
+    from markdown_it import MarkdownIt
+
+_ATTEMPTS = 3
+"""How often a text is written before it is shown as code."""
+_COSTLY = "\n|[]!`<"
+_MOST_COSTLY = 40_000
+"""Of these characters; a text that has more, and in which something acts, is shown as code: it would take long."""
+_LONGEST_INLINE = 20_000
+"""Characters of one paragraph in which code spans and images are looked for; what could act is found in any."""
+_MATHS = re.compile(r"\$\$(?:(?!\$\$|\n\s*\n)[\s\S])+\$\$|(?<![\\$])\$(?![\s$])(?:\\[^\n]|[^$\n\\])*\$")
+_BEFORE_CODE = re.compile(r"[ \t>]*(?:(?:[-+*]|\d{1,9}[.)])[ \t][ \t>]*)*")
+_MATHS_ENDS = re.compile(r"\$\$|\\\\\]|\\end\{")
+_MATHS_BEGINS = re.compile(r"\$\$|\\\\\[|\\begin\{")
+_WHOLE_MATHS = re.compile(  # on one line, or in lines of its own
+    r"\$\$[^\n$]+\$\$|^[ \t]*\$\$(?:(?!\$\$|\n[ \t]*\n)[\s\S])+\$\$[ \t]*$"
+    r"|^[ \t]*\\begin\{(?P<name>[a-z]*\*?)\}(?:(?!\\end\{(?P=name)\}|\n[ \t]*\n)[\s\S])+\\end\{(?P=name)\}[ \t]*$",
+    re.MULTILINE,
 )
-_ATTRIBUTE = r"""\s+(?:open|(?:align|valign|colspan|rowspan|start|width|height|title|lang|dir)\s*=\s*"[\w .,:;%+-]*")"""
-_TAG = rf"</?(?:{_ELEMENTS.replace(' ', '|')})(?:{_ATTRIBUTE})*\s*/?>"
-_LINK_TAG = r"""<a\s+href\s*=\s*"https?://[\w.,:;%/?#&=+~-]*"\s*>|</a>"""
-_AUTOLINK = r"<https?://[^\s<>`\"'\\]*>|<[\w.+-]+@[\w.-]+>"
-_SAFE = rf"(?P<safe>{_TAG}|{_LINK_TAG}|{_AUTOLINK})"
-_BEGIN = r"<(?=[A-Za-z/!?])"
-_TARGET = r"(?P<before>\](?:\(|:)\s*)(?P<target>[^\s<>]*)"
-_SUSPECT = re.compile(rf"{_BEGIN}|\](?:\(|:)")
-_TAG_OR_TARGET = re.compile(rf"{_SAFE}|(?P<begin>{_BEGIN})|{_TARGET}", re.IGNORECASE)
-_INLINE = re.compile(
-    r"(?P<span>(?<![`\\])(?P<ticks>`+)(?!`)(?P<code>[^\n]*?[^`\n])(?P=ticks)(?!`))"
-    r"|(?P<maths>\$\$(?:(?!\$\$|\n\s*\n)[\s\S])+\$\$|(?<![\\$])\$(?![\s$])(?:\\[^\n]|[^$\n\\])*\$)"
-    rf"|{_SAFE}"
-    rf"|(?P<begin>\\?{_BEGIN})"
-    rf"|{_TARGET}",
-    re.IGNORECASE,
-)
-_TEXT_BELOW = re.compile(r"\n[^\S\n]*\S")
-_SCHEMES = frozenset({"http", "https", "mailto", "ftp", "ftps", "tel", "attachment"})
+_BRACKET = re.compile(r"\\[\s\S]|[\[\]]")
+_INVISIBLE = str.maketrans({"\u2028": "\n", "\u2029": "\n", "\x0b": " ", "\x0c": " ", "\ufeff": None})
 
 
-def sanitize(text: str) -> str:
+def sanitize(text: str, *, external_images: bool = False) -> str:
     """Return markdown that shows what `text` says and can do nothing.
+
+    With `external_images`, images of the web and mermaid diagrams stay: these load from wherever they say.
 
     >>> sanitize("a < b, x<sub>1</sub>"), sanitize("<script>alert(1)</script>")
     ('a < b, x<sub>1</sub>', '&lt;script>alert(1)&lt;/script>')
+    >>> sanitize("![a cat](https://example.org/cat.png) [b](javascript:c)")
+    '[a cat](https://example.org/cat.png) [b]&#40;javascript:c)'
 
     """
-    if not _dangerous(text):
+    plain = re.sub(r"\r\n?", "\n", text) if "\r" in text else text
+    if not unsafe.acts(plain, external_images=external_images):
         return text
-    text = re.sub(r"\r\n?", "\n", text)
-    written: list[str] = []
+    plain = unsafe.CONTROL.sub("\ufffd", plain.translate(_INVISIBLE))
+    if sum(map(plain.count, _COSTLY)) > _MOST_COSTLY:
+        return _as_code(plain)
+    for _ in range(_ATTEMPTS):
+        plain = _Writer(plain, external_images=external_images).written()
+        if not unsafe.acts(plain, external_images=external_images) or not unsafe.acts(
+            _without_margin_code(plain), external_images=external_images
+        ):
+            return plain
+    return _as_code(plain)
+
+
+def _as_code(text: str) -> str:
+    """Return a text as one block of code: it is beyond us."""
+    return fenced(text).removesuffix("\n")
+
+
+def _without_margin_code(text: str) -> str:
+    """Return a text without what a parser finds to be fenced code at the margin, closed, with blank lines around."""
+    pieces = []
     at = 0
-    for block in code_blocks(text):
-        written.append(_INLINE.sub(_written, text[at : block.start]))
-        line_before = "".join(written[-2:]).removesuffix("\n").rpartition("\n")[2]
-        apart = "\n" if line_before.strip() and not block.before else ""
-        written.append(apart + _code(block, text))
-        at = block.end
-    return "".join(written) + _INLINE.sub(_written, text[at:])
+    for code in _parsed(text, inline=False)[0]:
+        if code.at_margin and code.closed and unsafe.is_harmless(code.info) and _stands_apart(text, code):
+            pieces.append(text[at : code.start])
+            at = code.end
+    return "".join([*pieces, text[at:]])
 
 
-def _dangerous(text: str) -> bool:
-    """Tell whether anything in a text, in its code, too, would have to be written otherwise elsewhere."""
-    if not _SUSPECT.search(text):
-        return False
-    last = text.rfind(">")
-    for found in _TAG_OR_TARGET.finditer(text):
-        if found["target"] is not None:
-            if not _leads_to_the_web(found["target"]):
-                return True
-        elif (at := found.start("begin")) >= 0:
-            line_so_far = text[text.rfind("\n", 0, at) + 1 : at]
-            if at < last or not re.search(r"\w", line_so_far):
-                return True
-    return False
+def _stands_apart(text: str, code: _Code) -> bool:
+    """Tell whether there are blank lines, or nothing, above and below code."""
+    above, below = text[max(0, code.start - 2_000) : code.start], text[code.end : code.end + 2_000]
+    return (
+        not above.removesuffix("\n").rpartition("\n")[2].strip()
+        and not below.removeprefix("\n").partition("\n")[0].strip()
+    )
 
 
-def _leads_to_the_web(target: str) -> bool:
-    """Tell whether the target of a link is relative or of a scheme that runs nothing; it may be disguised."""
-    plain = re.sub(r"[\x00-\x20\x7f-\xa0\\]", "", unescape(unescape(target))).lower()
-    scheme, colon, _ = re.split(r"[/?#]", plain, maxsplit=1)[0].partition(":")
-    return not colon or scheme in _SCHEMES or re.fullmatch(r"[a-z][a-z0-9+.-]*", scheme) is None
+class _Edit(NamedTuple):
+    start: int
+    end: int
+    text: str
 
 
-def _written(found: re.Match[str]) -> str:
-    """Return a piece of prose as it may be shown."""
-    text = found[0]
-    if found["span"] is not None:
-        return f"<code>{_encoded(found['code'].strip())}</code>" if _SUSPECT.search(text) else text
-    if found["maths"] is not None:
-        return re.sub(_BEGIN, "< ", text.replace("](", "] ("))
-    if found["safe"] is not None:
-        return text
-    if found["begin"] is not None:
-        return "&lt;"
-    return text if _leads_to_the_web(found["target"]) else f"{found['before']}#{found['target']}"
+@dataclass(frozen=True, slots=True)
+class _Code:
+    """Code of a text: fenced at the margin, or `before` is what stands before it on its first line."""
+
+    start: int
+    end: int
+    code: str
+    info: str
+    run: str
+    before: str
+    at_margin: bool
+    closed: bool = True
 
 
-def _code(block: CodeBlock, text: str) -> str:
-    """Return fenced code of a text so that all readers agree on where it begins and ends."""
-    if block.before:
-        return f"{block.before}<pre><code>{_encoded(block.code.removesuffix(chr(10)))}</code></pre>"
-    code = fenced(block.code, re.sub(r"[^\w+#.-].*", "", block.info))
-    return code if _TEXT_BELOW.match(text, block.end) else code.removesuffix("\n")
+class _Writer:
+    """Writes one text anew."""
+
+    def __init__(self, text: str, *, external_images: bool) -> None:
+        self._text = text
+        self._external_images = external_images
+        self._mixed = unsafe.chunk_mixes(text)
+        self._pieces: list[str] = []
+        self._fresh: list[str] = []  # and in what of this no open maths has been looked for
+        self._opened_maths = self._opened_bracket = self._poisoned = False
+
+    def written(self) -> str:
+        """Return the whole text."""
+        codes, spans = _parsed(self._text)
+        edits = [*self._edits(codes, spans), None]
+        at = 0
+        codes_left = iter([*codes, None])
+        code = next(codes_left)
+        for edit in edits:
+            while code is not None and (edit is None or code.start < edit.start):
+                self._add_prose(self._text[at : code.start])
+                at = max(at, code.end)
+                self._add_code(code)
+                code = next(codes_left)
+            if edit is not None and edit.start >= at:
+                self._add_prose(self._text[at : edit.start] + edit.text)
+                at = edit.end
+        self._add_prose(self._text[at:])
+        return "".join(self._pieces)
+
+    # Code
+
+    def _add_prose(self, text: str) -> None:
+        if not text:
+            return
+        self._pieces.append(text)
+        self._fresh.append(text)
+        for found in _BRACKET.finditer(text):
+            if found[0] in "[]":
+                self._opened_bracket = found[0] == "["
+
+    def _add_code(self, code: _Code) -> None:
+        whole = self._text[code.start : code.end]
+        if not code.at_margin:
+            acts = self._acts(whole) or self._is_mixed(code.start, code.end)
+            self._add_prose(
+                f"{code.before}<pre><code>{_encoded(code.code.removesuffix(chr(10)))}</code></pre>" if acts else whole
+            )
+            return
+        self._poison(whole, code.start)
+        if not self._acts(whole) and not self._is_mixed(code.start, code.end):
+            self._pieces.append(whole)
+        elif self._poisoned:
+            self._add_prose(f"{self._gap()}<pre><code>{_encoded(code.code.removesuffix(chr(10)))}</code></pre>")
+        else:
+            info = unsafe.language(code.info) if not self._may_be_drawn(code.info) else code.info.strip()
+            written = fenced(code.code, info, least=len(code.run) if code.run[0] == "`" else 0).removesuffix("\n")
+            rest = self._text[code.end : self._text.find("\n", code.end + 1) + 1 or None]
+            self._pieces += [self._gap(), written, "\n" if rest.strip() else ""]
+
+    def _may_be_drawn(self, info: str) -> bool:
+        return self._external_images and info.strip() == "mermaid"
+
+    def _acts(self, text: str) -> bool:
+        return unsafe.acts(text)
+
+    def _gap(self) -> str:
+        """Return what makes the next line follow a blank one."""
+        before = ""
+        for piece in reversed(self._pieces):
+            before = piece + before
+            if "\n" in before.removesuffix("\n"):
+                break
+        return "\n" if before.removesuffix("\n").rpartition("\n")[2].strip() else ""
+
+    def _poison(self, code: str, start: int) -> None:
+        """Take note where some reader may see the end of something in code that began before: it loses the fence."""
+        self._look_for_maths()
+        if self._opened_maths and _MATHS_ENDS.search(self._text, start):
+            self._poisoned = True
+        if self._opened_bracket:
+            first = next((found for found in _BRACKET.finditer(code) if found[0] in "[]"), None)
+            if first is not None and code.startswith("]:", first.start()):
+                self._poisoned = True
+
+    def _look_for_maths(self) -> None:
+        text = "".join(self._fresh)
+        self._fresh.clear()
+        if not self._opened_maths and _MATHS_BEGINS.search(text):
+            self._opened_maths = _MATHS_BEGINS.search(_WHOLE_MATHS.sub("", text)) is not None
+
+    # Prose
+
+    def _edits(self, codes: list[_Code], spans: list[_Span]) -> list[_Edit]:
+        """Return what is written otherwise in prose, in order and apart from each other."""
+        taken = _Taken([(code.start, code.end) for code in codes])
+        edits = [edit for edit in self._inline(spans) if taken.take(edit.start, edit.end)]
+        edits += [edit for edit in self._what_acts() if taken.take(edit.start, edit.end)]
+        return sorted(edits)
+
+    def _is_mixed(self, start: int, end: int) -> bool:
+        return any(begin < end and start < stop for begin, stop in self._mixed)
+
+    def _inline(self, spans: list[_Span]) -> Iterator[_Edit]:
+        """Yield code spans in which something acts, and images."""
+        links = [(span.start, span.end) for span in spans if span.kind == "link"]
+        for span in spans:
+            source = self._text[span.start : span.end]
+            if span.kind == "code":
+                if self._acts(source) or (self._is_mixed(span.start, span.end) and re.search(r'["$\\]', source)):
+                    yield _Edit(span.start, span.end, f"<code>{_encoded(span.content.strip())}</code>")
+            elif span.kind == "image" and not unsafe.is_shown(
+                self._text, span.start, external_images=self._external_images
+            ):
+                if any(start < span.start and span.end <= end for start, end in links):
+                    yield _Edit(span.start, span.end, _plain_label(span.content))
+                elif span.content.strip():
+                    yield _Edit(span.start, span.start + 1, "")
+                else:
+                    yield _Edit(span.start, span.start + 3, "[image]")
+
+    def _what_acts(self) -> Iterator[_Edit]:
+        text = self._text
+        maths = [(found.start(), found.end()) for found in _MATHS.finditer(text)]
+        in_maths = _Within(maths)
+        for found in unsafe.BEGINS_TAG.finditer(text):
+            at = found.start()
+            if tag := unsafe.SAFE_TAG.match(text, at):
+                yield _Edit(at, tag.end(), tag[0])
+            elif link := unsafe.AUTOLINK.match(text, at):
+                address = link["url"]
+                yield _Edit(at, link.end(), f"[{address}]({'mailto:' * (link['mail'] is not None)}{address})")
+            elif in_maths(at):
+                yield _Edit(at, at + 1, "< ")
+            else:
+                yield _escaped(text, at, at + 1, "&lt;")
+        for found in unsafe.LINK.finditer(text):
+            if not unsafe.leads_to_the_web(found["target"]):
+                mark = "] (" if in_maths(found.start()) else "]&#40;"
+                yield _Edit(found.start(), found.end(), mark)
+        for found in unsafe.DEFINITION.finditer(text):
+            if unsafe.defines_danger(found):
+                yield _Edit(found.start("mark"), found.end("mark"), "&#58;")
+        for at in unsafe.possible_images(text, external_images=self._external_images):
+            yield _escaped(text, at, at + 1, "&#33;")
+        for found in unsafe.FENCE.finditer(text):
+            if not unsafe.is_harmless(found["info"]):
+                yield _Edit(found.start("info"), found.end("info"), unsafe.language(found["info"]))
+        for found in unsafe.MATHS_MARK.finditer(text):
+            yield _Edit(found.start(), found.end(), "@&#64;")
+        yield from self._commands(in_maths)
+        for begin, end in self._mixed:
+            for found in re.compile('"').finditer(text, begin, end):
+                yield _Edit(found.start(), found.end(), "''" if in_maths(found.start()) else "&quot;")
+
+    def _commands(self, in_maths: _Within) -> Iterator[_Edit]:
+        text = self._text
+        if not unsafe.has_commands(text):
+            return
+        for found in unsafe.COMMAND.finditer(text):
+            yield _Edit(found.start(), found.end(), "\\backslash " if in_maths(found.start()) else "\\\u2060")
+        for found in unsafe.ENTITY.finditer(text):
+            character = unescape(text[found.start() : found.start() + 40])[:1]
+            if character == "\\" or (character.isascii() and character.isalpha()):
+                yield _Edit(found.start(), found.end(), "&amp;")
+
+
+def _escaped(text: str, start: int, end: int, written: str) -> _Edit:
+    """Return an edit of a character, without the backslash that escapes it."""
+    before = text[max(0, start - 100) : start]
+    slashes = len(before) - len(before.rstrip("\\"))
+    return _Edit(start - slashes % 2, end, written)
+
+
+def _plain_label(label: str) -> str:
+    return re.sub(r"[\[\]!]", " ", label).strip() or "image"
 
 
 def _encoded(text: str) -> str:
     """Return text in which everything that could mean something is an entity."""
-    return re.sub(r"[^A-Za-z0-9 \u0080-\U0010ffff]", lambda found: f"&#{ord(found[0])};", text)
+    return re.sub(r"[^A-Za-z0-9 \u00a1-\U0010ffff]", lambda found: f"&#{ord(found[0])};", text)
+
+
+class _Within:
+    """Tells whether a place is within one of several ranges; asked in any order."""
+
+    def __init__(self, ranges: list[tuple[int, int]]) -> None:
+        from bisect import bisect_right
+
+        self._bisect = bisect_right
+        self._starts = [start for start, _ in ranges]
+        self._ends = [end for _, end in ranges]
+
+    def __call__(self, at: int) -> bool:
+        place = self._bisect(self._starts, at) - 1
+        return place >= 0 and at < self._ends[place]
+
+
+class _Taken:
+    """Ranges of a text that are spoken for: who comes first has it."""
+
+    def __init__(self, ranges: list[tuple[int, int]]) -> None:
+        self._starts = sorted(start for start, _ in ranges)
+        self._ends = dict(ranges)
+
+    def take(self, start: int, end: int) -> bool:
+        """Take a range, unless some of it is taken."""
+        from bisect import bisect_right, insort
+
+        place = bisect_right(self._starts, start) - 1
+        if place >= 0 and self._ends[self._starts[place]] > start:
+            return False
+        if place + 1 < len(self._starts) and self._starts[place + 1] < end:
+            return False
+        insort(self._starts, start)
+        self._ends[start] = end
+        return True
+
+
+# What the parser finds
+
+
+class _Span(NamedTuple):
+    """A code span, an image or a link: where it is in the text; `content` is its code or its label."""
+
+    kind: str
+    start: int
+    end: int
+    content: str
+
+
+def _parsed(text: str, *, inline: bool = True) -> tuple[list[_Code], list[_Span]]:
+    """Return the code blocks of a text, and its code spans, images and links."""
+    parser = _parser()
+    tokens: list[Any] = []
+    parser.block.parse(text, parser, {}, tokens)
+    lines = text.split("\n")
+    starts = [0]
+    for line in lines:
+        starts.append(starts[-1] + len(line) + 1)
+    codes: list[_Code] = []
+    spans: list[_Span] = []
+    cells = [0, 0]  # the line of a table that is being read, and how far
+    for token in tokens:
+        if token.map is None:
+            continue
+        if token.type in {"fence", "code_block"}:
+            codes.append(_code(token, lines, starts))
+        elif inline and ("`" in token.content or "![" in token.content) and len(token.content) <= _LONGEST_INLINE:
+            spans += _spans(parser, token, lines, starts, cells)
+    return codes, spans
+
+
+def _code(token: Any, lines: list[str], starts: list[int]) -> _Code:
+    first, last = token.map
+    last = min(last, len(lines))
+    line = lines[first]
+    start, end = starts[first], max(starts[first], starts[last] - 1)
+    if token.type == "fence":
+        before = line[: max(0, line.find(token.markup))]
+        closed = last - first > 1 and re.fullmatch(
+            rf"[ \t>]*{re.escape(token.markup)}{re.escape(token.markup[0])}*[ \t]*", lines[last - 1]
+        )
+        at_margin = token.level == 0 and not before
+        if not closed and at_margin:
+            end = starts[-1] - 1
+        return _Code(start, end, token.content, token.info, token.markup, before, at_margin, bool(closed))
+    content = token.content.split("\n", 1)[0]
+    place = line.rfind(content) if content else len(line)
+    columns = line[: max(0, place)].expandtabs(4)[:-4]
+    before = columns if not columns.strip() or columns.endswith(" ") else columns + " "
+    return _Code(start, end, token.content, "", "", before, at_margin=False)
+
+
+def _spans(parser: MarkdownIt, token: Any, lines: list[str], starts: list[int], cells: list[int]) -> Iterator[_Span]:
+    """Yield what is found in a paragraph, heading or cell, at its place in the text."""
+    from markdown_it.rules_inline import StateInline
+
+    found: list[tuple[str, int, int, str]] = []
+    state = StateInline(token.content, parser, {"found": found}, [])
+    state.md.inline.tokenize(state)
+    if not found:
+        return
+    places: list[tuple[int, int]] = []  # of each line of the content: where it begins there, and in the text
+    at = 0
+    for number, content in enumerate(token.content.split("\n"), token.map[0]):
+        line = lines[number] if number < len(lines) else ""
+        begin = cells[1] if cells[0] == number else 0
+        place = line.find(content, begin)
+        if place < 0:
+            return  # it is not there as it stands, such as `\|` in a table
+        if "\n" not in token.content:
+            cells[:] = [number, place + len(content)]
+        places.append((at, starts[number] + place))
+        at += len(content) + 1
+    for kind, start, end, content in found:
+        yield _Span(kind, _placed(places, start), _placed(places, end - 1) + 1, content)
+
+
+def _placed(places: list[tuple[int, int]], at: int) -> int:
+    begin, place = next(pair for pair in reversed(places) if pair[0] <= at)
+    return place + at - begin
+
+
+@cache
+def _parser() -> MarkdownIt:
+    """Return the parser, whose inline rules tell where they found something."""
+    from markdown_it import MarkdownIt
+    from markdown_it.rules_inline import StateInline
+
+    parser = MarkdownIt("commonmark", {"html": True, "maxNesting": 12}).enable("table")
+    parser.validateLink = bool  # type: ignore[assignment]  # where links lead is looked at here
+    parser.inline.ruler.enableOnly(
+        ["text", "newline", "escape", "backticks", "link", "image", "autolink", "html_inline"]
+    )
+
+    def telling(kind: str, rule: Any) -> Any:
+        def told(state: StateInline, silent: bool) -> bool:
+            start, count, found = state.pos, len(state.tokens), state.env["found"]
+            if kind == "image":
+                state.env["found"] = []  # a label is parsed by itself: places in it are not those of the text
+            ok: bool = rule(state, silent)
+            state.env["found"] = found
+            if ok and not silent and len(state.tokens) > count and (kind != "code" or state.tokens[-1].content):
+                content = state.tokens[-1].content if kind != "link" else ""
+                found.append((kind, start, state.pos, content))
+            return ok
+
+        return told
+
+    _replace(parser.block.ruler, "html_block", _of_safe_tags)
+    for name, kind in (("backticks", "code"), ("image", "image"), ("link", "link")):
+        _replace(parser.inline.ruler, name, partial(telling, kind))
+    return parser
+
+
+def _replace(ruler: Any, name: str, new: Callable[[Any], Any]) -> None:
+    rule = next(rule for rule in ruler.__rules__ if rule.name == name)
+    ruler.at(name, new(rule.fn), {"alt": rule.alt})
+
+
+def _of_safe_tags(rule: Any) -> Any:
+    """Return the rule of HTML blocks for those alone that will be some: other tags will be text."""
+
+    def block(state: Any, start: int, end: int, silent: bool) -> bool:
+        at = state.bMarks[start] + state.tShift[start]
+        return unsafe.SAFE_TAG.match(state.src, at) is not None and rule(state, start, end, silent)
+
+    return block

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 from IPython.core.magic import Magics, line_magic, magics_class
 
+from llm_magic.control_characters import visible
 from llm_magic.errors import OptionError
 
 if TYPE_CHECKING:
@@ -67,7 +68,7 @@ class LLMPicker(Magics):
 
             search = " ".join(word for word in words if word != "--list")
             page, self._numbered = terminal.listing(self.session, search)
-            print(page)  # noqa: T201 - a page to read
+            print(visible(page))  # noqa: T201 - a page to read
         else:
             self._open(" ".join(words))
 

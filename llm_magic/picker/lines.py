@@ -11,6 +11,7 @@ from functools import cache
 from html import escape
 from importlib import resources
 
+from llm_magic.display.markup import escaped
 from llm_magic.providers.model_info import ModelCard
 
 EMPTY = '<span class="llm-empty"></span>'
@@ -42,26 +43,26 @@ def style() -> str:
 
 def title(name: str, leads_to: str, source: str) -> str:
     """Return the head line: what is in force, and where that comes from."""
-    model = f"<code>{escape(name)}</code>" if name else '<span class="llm-quiet">no model</span>'
-    arrow = f" → <code>{escape(leads_to)}</code>" if leads_to and leads_to != name else ""
-    origin = "" if source in {"", "default"} else f' <span class="llm-quiet">({escape(source)})</span>'
+    model = f"<code>{escaped(name)}</code>" if name else '<span class="llm-quiet">no model</span>'
+    arrow = f" → <code>{escaped(leads_to)}</code>" if leads_to and leads_to != name else ""
+    origin = "" if source in {"", "default"} else f' <span class="llm-quiet">({escaped(source)})</span>'
     return f'<div class="llm-title"><b>Model</b><span>{model}{arrow}{origin}</span></div>'
 
 
 def quiet(text: str, *, busy: bool = False) -> str:
     """Return a line that screen readers tell in time; `busy` shows that something goes on."""
     spin = " llm-spin" if busy else ""
-    return f'<div class="llm-quiet{spin}" role="status">{escape(text)}</div>' if text else EMPTY
+    return f'<div class="llm-quiet{spin}" role="status">{escaped(text)}</div>' if text else EMPTY
 
 
 def problem(text: str) -> str:
     """Return a line that is to be seen, and told at once."""
-    return f'<div class="llm-problem" role="alert">{escape(text)}</div>' if text else EMPTY
+    return f'<div class="llm-problem" role="alert">{escaped(text)}</div>' if text else EMPTY
 
 
 def answer(text: str) -> str:
     """Return an answer as plain text: what a model writes is data."""
-    return f'<div class="llm-answer">{escape(text)}</div>' if text else EMPTY
+    return f'<div class="llm-answer">{escaped(text)}</div>' if text else EMPTY
 
 
 def code(lines: str) -> str:
@@ -71,7 +72,7 @@ def code(lines: str) -> str:
     button = (
         f'<button type="button" class="llm-copy" onclick="{escape(_COPY)}" aria-label="Copy the code">Copy</button>'
     )
-    return f'<div class="llm-code"><pre>{escape(lines)}</pre>{button}</div>'
+    return f'<div class="llm-code"><pre>{escaped(lines)}</pre>{button}</div>'
 
 
 def matching(cards: Sequence[ModelCard], search: str, provider: str = "") -> list[ModelCard]:

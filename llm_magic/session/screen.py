@@ -8,6 +8,7 @@ from concurrent.futures import CancelledError
 from typing import TYPE_CHECKING, Any
 
 from llm_magic.background_loop import BackgroundLoop, Channel, Emit
+from llm_magic.control_characters import visible
 from llm_magic.errors import InputError, Interrupted
 from llm_magic.events import Attempt, Note, Progress
 from llm_magic.response import Response
@@ -152,4 +153,4 @@ _TOLD = frozenset({Note, Progress, Attempt, Question})
 def _ask_user(question: Question) -> bool:
     """Ask whether a call may run; in a front end without input that is an error."""
     call = question.call
-    return input(f"Run {call.name}({call.arguments})? [y/N] ").strip().lower() in {"y", "yes"}
+    return input(visible(f"Run {call.name}({call.arguments})? [y/N] ")).strip().lower() in {"y", "yes"}
