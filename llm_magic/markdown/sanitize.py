@@ -249,10 +249,8 @@ class _Writer:
                 yield _Edit(at, at + 1, "< ")
             else:
                 yield _escaped(text, at, at + 1, "&lt;")
-        for found in unsafe.LINK.finditer(text):
-            if not unsafe.leads_to_the_web(found["target"]):
-                mark = "] (" if in_maths(found.start()) else "]&#40;"
-                yield _Edit(found.start(), found.end(), mark)
+        for found in unsafe.bad_links(text):
+            yield _Edit(found.start(), found.end(), "] (" if in_maths(found.start()) else "]&#40;")
         for found in unsafe.DEFINITION.finditer(text):
             if unsafe.defines_danger(found):
                 yield _Edit(found.start("mark"), found.end("mark"), "&#58;")

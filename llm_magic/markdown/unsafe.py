@@ -88,7 +88,7 @@ def acts(text: str, *, external_images: bool = False) -> bool:
     return (
         CONTROL.search(text) is not None
         or ("<" in text and _has_tags(text))
-        or ("](" in text and any(not leads_to_the_web(found["target"]) for found in LINK.finditer(text)))
+        or ("](" in text and any(True for _ in bad_links(text)))
         or ("]:" in text and any(map(defines_danger, DEFINITION.finditer(text))))
         or ("![" in text and _has_images(text, external_images=external_images))
         or (("```" in text or "~~~" in text) and any(not is_harmless(found["info"]) for found in FENCE.finditer(text)))
@@ -121,6 +121,17 @@ def leads_to_the_web(target: str) -> bool:
     plain = _IGNORED.sub("", unescape(unescape(target))).lower()
     scheme, colon, _ = plain.partition(":")
     return not colon or scheme in _SCHEMES or re.fullmatch(r"[a-z][a-z0-9+.-]*", scheme) is None
+
+
+def bad_links(text: str) -> Iterator[re.Match[str]]:
+    """Yield what begins the target of a link that leads where none may; that of an image of data is none."""
+    for found in LINK.finditer(text):
+        if leads_to_the_web(found["target"]):
+            continue
+        begin = text.rfind("![", 0, found.start()) if found["target"].startswith("data:image/") else -1
+        image = DATA_IMAGE.match(text, begin) if begin >= 0 else None
+        if image is None or image.end() < found.end():
+            yield found
 
 
 def defines_danger(definition: re.Match[str]) -> bool:
