@@ -32,7 +32,8 @@
     const isMaths = (tag, node) => /^(mjx-|math:)/.test(tag) && node.closest('mjx-container') !== null;
 
     function* elements(area) {
-        for (const node of area.querySelectorAll('*')) yield node;
+        const own = area.closest('.jp-OutputArea-child');  // what is not closed holds the outputs that follow, in one page
+        for (const node of area.querySelectorAll('*')) if (node.closest('.jp-OutputArea-child') === own) yield node;
     }
 
     const learn = areas => {
@@ -84,7 +85,7 @@
         const maths = isMaths(tag, node);
         if (!HTML.has(tag) && !spec.attributes.has(tag) && !maths) yield `element ${tag}`;
         for (const {name, value} of node.attributes) {
-            const known = spec.attributes.has(`${tag} ${name}`) || GLOBAL.has(name) || (TABLES.has(name) && /^t/.test(tag));
+            const known = spec.attributes.has(`${tag} ${name}`) || GLOBAL.has(name) || (TABLES.has(name) && /^t/.test(tag)) || name === 'class';
             const formula = maths && !/^(on|src|xlink|data-commandlinker|contenteditable|name)/.test(name);
             if (/^on/i.test(name) ? !spec.handlers.has(`${tag} ${name} ${value}`) : !(known || formula)) yield `attribute ${name} of ${tag}`;
             else if (TARGETS.has(name)) { if (wrongTarget(tag, name, value, node)) yield `target ${name}=${value.slice(0, 80)}`; }

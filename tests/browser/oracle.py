@@ -44,7 +44,7 @@ class Watch:
         self.page.on("request", lambda request: self._asked(request.url, request.method))
         self.page.on("websocket", lambda socket: self._asked(socket.url, "websocket"))
         self.page.on("dialog", lambda dialog: self._note(f"a dialog: {dialog.message}", dialog.message))
-        self.page.on("popup", lambda popup: self._note(f"a window: {popup.url}", popup.url))
+        self.page.on("popup", lambda popup: self._opened(popup.url))
 
     def _asked(self, url: str, method: str) -> None:
         parts = urlsplit(url)
@@ -56,11 +56,15 @@ class Watch:
         if "pwned" in url.lower() or (parts.hostname, parts.port) != (ours.hostname, ours.port):
             self._note(f"a request: {method} {url.partition('?')[0][:200]}", url)
 
+    def _opened(self, url: str) -> None:
+        if url != "about:blank":  # where a link to a script leads that is to open a window of its own
+            self._note(f"a window: {url}", url)
+
     def _note(self, what: str, text: str) -> None:
         number = _NUMBER.search(unquote(text))
-        self._problem(what, [int(number[1])] if number else [])
+        self.problem(what, [int(number[1])] if number else [])
 
-    def _problem(self, what: str, numbers: Iterable[int], channel: str = "") -> None:
+    def problem(self, what: str, numbers: Iterable[int], channel: str = "") -> None:
         """Take note of a problem, and of the payloads that may be the cause."""
         known = tuple(number for number in numbers if number < len(payloads()))
         seen = self.problems.setdefault(known, [])
@@ -87,9 +91,9 @@ class Watch:
         self.outputs += int(found["count"])
         for each in found["found"]:
             for fault, html in each["faults"]:
-                self._problem(f"{fault} in {html!r}", _named(html, each["payloads"]), each["channel"])
+                self.problem(f"{fault} in {html!r}", _named(html, each["payloads"]), each["channel"])
         for hit in found["hits"]:
-            self._problem(f"script ran: {hit}", [hit] if isinstance(hit, int) else [])
+            self.problem(f"script ran: {hit}", [hit] if isinstance(hit, int) else [])
 
     def verdict(self, most: int = _SHOWN) -> str:
         """Return what is wrong by payload, of `most` of them; empty where nothing is."""
@@ -209,17 +213,21 @@ def converted(browser: Any, notebook: Any, control: int) -> Watch:
             f"addEventListener('DOMContentLoaded', () => document.head.append(Object.assign(document.createElement('style'), {{textContent: {HIDDEN!r}}})))"
         )
         page.goto(_NBCONVERT, wait_until="load")
-        page.evaluate(
+        count = page.evaluate(
             """async said => {
                 await oracle.quiet(500);
                 const nodes = [...document.querySelectorAll('.jp-OutputArea-child')];
-                if (nodes.length !== said.length) throw new Error(`${nodes.length} outputs of ${said.length}`);
-                oracle.all = nodes.map((node, number) => ({node, ...said[number]}));
+                oracle.all = nodes.map((node, number) => ({node, ...said[Math.min(number, said.length - 1)]}));
                 oracle.learn(oracle.all.filter(each => each.control).map(each => each.node));
                 oracle.keep();
+                return nodes.length;
             }""",
             said,
         )
+        if count != len(said):
+            watch.problem(
+                f"of {len(said):,} outputs the page has {count:,}", said[min(count, len(said) - 1)]["payloads"]
+            )
         watch.judge("() => oracle.all")
     finally:
         context.close()

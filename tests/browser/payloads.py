@@ -175,6 +175,7 @@ FENCES = (  # what stands in an info string, `{}` is the run
     '[^1]: a\n\n    {}x" onclick="@RUN\n    a\n    {}', '<details>\n\n{}x" onclick="@RUN\na\n{}\n\n</details>', '| a |\n|---|\n{}x" onclick="@RUN\na\n{}', '{}\na\n{}x" onclick="@RUN\nb\n{}', '+ {}x" onclick="@RUN', '* * {}x" onclick="@RUN\n    a',
     '{}`x" onclick="@RUN\na\n{}`', '{}x`y" onclick="@RUN\na\n{}', "{}html\n<img src=x onerror=@RUN>\n{}", "{}svg\n<svg onload=@RUN>\n{}", "{}\n<img src=x onerror=@RUN>\n{}", "{}\n{}\n<img src=x onerror=@RUN>", "{}a\n  {} b\n<img src=x onerror=@RUN>\n{}",
     "{}javascript\n@RUN\n{}", "{}math\n\\href{{javascript:@RUN}}{{x}}\n{}", "{}latex\n$\\href{{javascript:@RUN}}{{x}}$\n{}", "{}diff\n-<img src=x onerror=@RUN>\n{}", "{}{{html}}\n<img src=x onerror=@RUN>\n{}", "{}{{note}}\n<img src=x onerror=@RUN>\n{}",
+    "{}x jp-Dialog jp-mod-styled\nYour password:\n{}", "{}x lm-mod-hidden\na\n{}", "{}jp-Dialog\na\n{}", "{}x\tjp-Dialog\na\n{}",
     '{}x" id="jupyter-config-data\n{{"baseUrl":"https://@EVIL"}}\n{}', '{}x jp-Dialog" style="position:fixed;inset:0;background:url(https://@EVIL)\na\n{}', '{}x" data-commandlinker-command="notebook:run-all-cells\na\n{}', "{}constructor\na\n{}", "{}__proto__\na\n{}",
     '{}x" contenteditable autofocus onfocus="@RUN\na\n{}', '{}x"/><script>@RUN</script>\na\n{}', '{}language-x" onclick="@RUN\na\n{}', "{}mermaid \"onclick=\"@RUN\ngraph TD\nA-->B\n{}", "{}text/html\n<script>@RUN</script>\n{}", "{}application/javascript\n@RUN\n{}",
 )  # fmt: skip
