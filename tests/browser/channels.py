@@ -123,9 +123,10 @@ Hidden *text*.
 </details>
 <details open><summary>Open</summary>x</details>
 
-<table border="1"><thead><tr><th align="left">h</th></tr></thead><tbody><tr><td colspan="2" rowspan="1">d</td></tr></tbody></table>
+<table><thead><tr><th align="left">h</th></tr></thead>
+<tbody><tr><td colspan="2" rowspan="1">d</td></tr></tbody></table>
 
-![a picture](data:image/gif;base64,R0lGODlhAQABAAAAACw= "its title") ![](data:image/png;base64,iVBORw0KGgo=)
+![a picture](data:image/gif;base64,R0lGODlhAQABAAAAACw=) ![](data:image/png;base64,iVBORw0KGgo=)
 
 Inline $a^2 + \frac{b}{\sqrt{c}} < \sum_{i=1}^n x_i$ and displayed:
 
@@ -135,7 +136,8 @@ $$\int_0^1 f(x)\,dx = \begin{pmatrix} a & b \\ c & d \end{pmatrix} \tag{1}$$
 
 \begin{align} a &= b \\ c &= \overbrace{d}^{e} \end{align}
 
-$\href{https://example.org}{\text{a link}} \undefined \unknown{a}$ $\binom{n}{k} \hat{a} \vec{b} \stackrel{a}{b} \cases{a\\b}$
+$\href{https://example.org}{\text{a link}} \undefined \unknown{a}$
+$\binom{n}{k} \hat{a} \vec{b} \stackrel{a}{b} \cases{a\\b}$
 
 [^1]: The note.
 """

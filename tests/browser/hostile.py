@@ -56,7 +56,7 @@ def cells(provider: str) -> list[str]:
     ]
     words = f"channels.preview({provider!r}, {FEW if hostile else range(-1, 0)!r})"
     commands = [f"%llm_models {provider}", f"%llm_provider test {provider}", f"%llm_chat show {provider}", "%llm_usage"]
-    return ["import channels", *asked, *together, words, *commands, "%llm_config", f"%llm_picker"]
+    return ["import channels", *asked, *together, words, *commands, "%llm_config", "%llm_picker"]
 
 
 def prompt(place: str, provider: str, number: int | None = None) -> str:

@@ -188,16 +188,17 @@ def opened(browser: Any, front_end: FrontEnd, cells: Sequence[str]) -> Iterator[
         yield Attacked(notebook, watches[0])
 
 
-_NBCONVERT = "http://nbconvert.test/"
 _LIBRARIES = ("cdnjs.cloudflare.com", "cdn.jsdelivr.net", "unpkg.com")
 """Where a page of nbconvert has its libraries from."""
 
 
-def converted(browser: Any, notebook: Any, control: int) -> Watch:
+def converted(browser: Any, notebook: Any, control: int, folder: Path) -> Watch:
     """Judge the HTML that nbconvert makes of a notebook; the outputs of the cell `control` are harmless."""
     from nbconvert import HTMLExporter
 
     html, _ = HTMLExporter(template_name="lab").from_notebook_node(notebook)
+    file = folder / "converted.html"
+    file.write_text(html.replace("</head>", f"<style>{HIDDEN}</style></head>", 1), encoding="utf-8")
     said: list[dict[str, Any]] = []
     last: dict[str, Any] = {"payloads": [], "channel": "none"}
     for cell in notebook.cells:
@@ -207,12 +208,8 @@ def converted(browser: Any, notebook: Any, control: int) -> Watch:
     context = browser.new_context()
     try:
         page = context.new_page()
-        watch = Watch("nbconvert", page, _NBCONVERT, _LIBRARIES)
-        context.route(_NBCONVERT, lambda route: route.fulfill(body=html, content_type="text/html; charset=utf-8"))
-        page.add_init_script(
-            f"addEventListener('DOMContentLoaded', () => document.head.append(Object.assign(document.createElement('style'), {{textContent: {HIDDEN!r}}})))"
-        )
-        page.goto(_NBCONVERT, wait_until="load")
+        watch = Watch("nbconvert", page, "file://", _LIBRARIES)
+        page.goto(file.as_uri(), wait_until="domcontentloaded", timeout=180_000)
         count = page.evaluate(
             """async said => {
                 await oracle.quiet(500);

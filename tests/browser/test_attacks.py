@@ -84,7 +84,7 @@ def test_no_payload_acts(browser: Any, front_ends: tuple[oracle.FrontEnd, ...], 
         for each in pages:
             each.judge([CONTROL, *numbers])
             assert each.watch.outputs > 3 * (last - first)
-        converted = oracle.converted(browser, pages[0].notebook.saved(), CONTROL)
+        converted = oracle.converted(browser, pages[0].notebook.saved(), CONTROL, front_ends[0].root)
         assert converted.outputs >= pages[0].watch.outputs
         report(f"Payloads {first:,} to {last:,}", [*(each.watch for each in pages), converted], started, pictures)
 
@@ -139,7 +139,10 @@ def _pick(page: oracle.Attacked, number: int, provider: str) -> None:
 
 def test_the_oracle_sees_what_acts(browser: Any, front_ends: tuple[oracle.FrontEnd, ...]) -> None:
     """A page without any defence: script, loads, foreign elements and attributes are found and named."""
-    show = "display({{'text/markdown': channels.payloads()[{}].text}}, metadata={{'attack': {{'payloads': [{}], 'channel': 'bare'}}}}, raw=True)"
+    show = (
+        "display({{'text/markdown': channels.payloads()[{0}].text}}, raw=True,"
+        " metadata={{'attack': {{'payloads': [{0}], 'channel': 'bare'}}}})"
+    )
     names = {each.name: each.number for each in payloads()[:2_000]}
     chosen = {
         "handler 1": "script ran",
@@ -151,7 +154,7 @@ def test_the_oracle_sees_what_acts(browser: Any, front_ends: tuple[oracle.FrontE
         "pose 7": "element form",
         "pose 28": "style position",
     }
-    cells = ["\n".join(show.format(names[name], names[name]) for name in chosen)]
+    cells = ["\n".join(show.format(names[name]) for name in chosen)]
     with opened(browser, front_ends, ["%load_ext llm_magic\nimport channels", "channels.control()", *cells]) as pages:
         run(pages, LOADED)
         run(pages, CONTROL)
@@ -165,10 +168,9 @@ def test_the_oracle_sees_what_acts(browser: Any, front_ends: tuple[oracle.FrontE
 
 
 def test_a_link_of_plain_text_runs_nothing(browser: Any, front_ends: tuple[oracle.FrontEnd, ...]) -> None:
-    """Front ends make links of plain text themselves, of any scheme: they open a window where no script of them runs."""
-    with opened(
-        browser, front_ends, ["text = 'javascript://x.test/%0atop.__pwned=1;localStorage.pwned=1'", "print(text)"]
-    ) as pages:
+    """Front ends make links of plain text themselves, of any scheme; a script is lost in the window that these open."""
+    cells = ["text = 'javascript://x.test/%0atop.__pwned=1;localStorage.pwned=1'", "print(text)"]
+    with opened(browser, front_ends, cells) as pages:
         run(pages, LOADED)
         run(pages, CONTROL)
         for each in pages:
@@ -177,3 +179,39 @@ def test_a_link_of_plain_text_runs_nothing(browser: Any, front_ends: tuple[oracl
             each.notebook.cell(CONTROL).locator("a").click()
             page.wait_for_timeout(300)
             assert page.evaluate("[oracle.hits.length, localStorage.pwned ?? null]") == [0, None]
+
+
+ORDINARY = r"""
+![from elsewhere](https://example.org/a.png)
+
+```mermaid
+graph TD
+  A --> B
+```
+"""
+
+
+def test_ordinary_markdown_looks_as_ever(browser: Any, front_ends: tuple[oracle.FrontEnd, ...], pictures: Path) -> None:
+    """The pictures are to be looked at: formulas, tables, code in colours; what would load is a link, or its source."""
+    show = f"channels._answer(get_ipython(), channels.HARMLESS + {ORDINARY!r}, 'markdown')"
+    with opened(browser, front_ends, ["%load_ext llm_magic\nimport channels", show]) as pages:
+        run(pages, LOADED)
+        for each in pages:
+            each.notebook.page.evaluate("oracle.hiding.remove()")
+        run(pages, CONTROL)
+        for each in pages:
+            page, area = each.notebook.page, each.notebook.cell(CONTROL)
+            page.evaluate("oracle.quiet(1000)")
+            names = ("table", "mjx-container", "details", "ul ul", "blockquote blockquote")
+            count = {name: area.locator(name).count() for name in names}
+            assert count == dict(zip(names, (2, 6, 2, 1, 1), strict=True))
+            assert area.locator("code.language-python span").count() > 10
+            assert area.locator("input[type=checkbox]").count() == 2
+            images = area.locator("img").evaluate_all("images => images.map(each => each.src.slice(0, 14))")
+            assert images == ["data:image/gif", "data:image/png"]
+            assert area.get_by_text("from elsewhere").get_attribute("href") == "https://example.org/a.png"
+            assert "graph TD" in area.locator("pre code").last.inner_text()
+            page.set_viewport_size({"width": 1000, "height": 3600})
+            page.wait_for_timeout(500)
+            page.screenshot(path=pictures / f"ordinary-{each.watch.name}.png")
+            assert each.watch.problems == {}
