@@ -10,12 +10,12 @@ _DELETE = 0x7F
 
 
 def visible(text: str) -> str:
-    r"""Return text in which control characters are seen: ␛ for ESC, <U+202E> for one that has no picture.
+    r"""Return text in which control characters are seen: ␛ for ESC, {U+202E} for one that has no picture.
 
     Line ends and tabs stay; `\r\n` is a line end. All else is the same, byte for byte.
 
     >>> visible("\x1b[31mred\x07"), visible("a\u202eb"), visible("a\r\nb\tc")
-    ('␛[31mred␇', 'a<U+202E>b', 'a\nb\tc')
+    ('␛[31mred␇', 'a{U+202E}b', 'a\nb\tc')
 
     """
     if _CONTROL.search(text) is None:
@@ -27,4 +27,4 @@ def _shown(found: re.Match[str]) -> str:
     code = ord(found[0])
     if code < ord(" "):
         return chr(_PICTURES + code)
-    return "\u2421" if code == _DELETE else f"<U+{code:04X}>"
+    return "\u2421" if code == _DELETE else f"{{U+{code:04X}}}"

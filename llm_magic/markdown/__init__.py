@@ -61,20 +61,21 @@ def _converted(text: str) -> str:
     """Convert the maths of a text without fenced code; code spans and literal elements stay as they are."""
     pieces: list[str] = []
     barren = dict.fromkeys(_ENDS, 0)  # up to where no end of a formula is
+    unclosed: set[str] = set()  # elements that have no end tag further on
+    verdicts: dict[int, bool] = {}  # whether a line, by where it begins, is indented code
     at = copied = 0
     while token := _TOKEN.search(text, at):
         at = token.end()
         if token["ticks"]:
             at = _end_of_span(text, token["ticks"], at)
         elif token["raw"]:
-            close = re.compile(rf"</{token['element']}\s*>", re.IGNORECASE).search(text, at)
-            at = close.end() if close else at
+            at = _end_of_element(text, token["element"].lower(), at, unclosed)
         elif token["dollars"]:
             end = text.find("$$", at)
             at = end + 2 if end >= 0 else at
         elif (
             token["open"]
-            and not _in_indented_code(text, token.start())
+            and not _in_indented_code(text, token.start(), verdicts)
             and (formula := _formula(text, token["open"], at, barren))
         ):
             pieces += [text[copied : token.start()], formula[0]]
@@ -89,22 +90,34 @@ def _end_of_span(text: str, ticks: str, at: int) -> int:
     return at if close is None or _BLANK_LINES.search(text, at, close.start()) else close.end()
 
 
-def _in_indented_code(text: str, at: int) -> bool:
+def _end_of_element(text: str, name: str, at: int, unclosed: set[str]) -> int:
+    """Return where an element ends whose text is literal; where it does not, nothing of it is."""
+    close = None if name in unclosed else re.compile(rf"</{name}\s*>", re.IGNORECASE).search(text, at)
+    if close is None:
+        unclosed.add(name)
+    return at if close is None else close.end()
+
+
+def _in_indented_code(text: str, at: int, verdicts: dict[int, bool]) -> bool:
     """Tell whether a line is indented code: four columns, after a blank line or another such line, outside of lists."""
-    begin = text.rfind("\n", max(0, at - _LONGEST_SPAN), at) + 1  # 0 also on a line too long to be code
+    line_begin = begin = text.rfind("\n", max(0, at - _LONGEST_SPAN), at) + 1  # 0 also on a line too long to be code
     if not text.startswith(("    ", "\t"), begin, at):
         return False
+    verdict = False
     for _ in range(_LONGEST_CODE):
-        if begin == 0:
+        if begin in verdicts or begin == 0:
+            verdict = verdicts.get(begin, True)
             break
         end = begin - 1
         begin = text.rfind("\n", 0, end) + 1
         line = text[begin:end]
         if line.strip() and not line.startswith(("    ", "\t")):
-            return (
+            verdict = (
                 not re.match(r"\s*(?:[-+*]|\d{1,9}[.)]|\[\^[^\]]+\]:)(?:\s|$)", line) and text[end : end + 2] == "\n\n"
             )
-    return begin == 0
+            break
+    verdicts[line_begin] = verdict
+    return verdict
 
 
 def _formula(text: str, opened: str, at: int, barren: dict[str, int]) -> tuple[str, int] | None:

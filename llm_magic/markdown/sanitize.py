@@ -16,6 +16,7 @@ from functools import cache, partial
 from html import unescape
 from typing import TYPE_CHECKING, Any, NamedTuple
 
+from llm_magic.control_characters import visible
 from llm_magic.markdown import unsafe
 from llm_magic.markdown.fences import fenced
 
@@ -24,7 +25,7 @@ if TYPE_CHECKING:
 
 _ATTEMPTS = 3
 """How often a text is written before it is shown as code."""
-_COSTLY = "\n|[]!`<"
+_COSTLY = "\n|[]!`<$"
 _MOST_COSTLY = 40_000
 """Of these characters; a text that has more, and in which something acts, is shown as code: it would take long."""
 _LONGEST_INLINE = 20_000
@@ -56,13 +57,13 @@ def sanitize(text: str, *, external_images: bool = False) -> str:
     plain = re.sub(r"\r\n?", "\n", text) if "\r" in text else text
     if not unsafe.acts(plain, external_images=external_images):
         return text
-    plain = unsafe.CONTROL.sub("\ufffd", plain.translate(_INVISIBLE))
+    plain = visible(plain.translate(_INVISIBLE))
     if sum(map(plain.count, _COSTLY)) > _MOST_COSTLY:
         return _as_code(plain)
     for _ in range(_ATTEMPTS):
         plain = _Writer(plain, external_images=external_images).written()
         if not unsafe.acts(plain, external_images=external_images) or not unsafe.acts(
-            _without_margin_code(plain), external_images=external_images
+            _without_margin_code(plain, external_images=external_images), external_images=external_images
         ):
             return plain
     return _as_code(plain)
@@ -73,12 +74,13 @@ def _as_code(text: str) -> str:
     return fenced(text).removesuffix("\n")
 
 
-def _without_margin_code(text: str) -> str:
+def _without_margin_code(text: str, *, external_images: bool) -> str:
     """Return a text without what a parser finds to be fenced code at the margin, closed, with blank lines around."""
     pieces = []
     at = 0
     for code in _parsed(text, inline=False)[0]:
-        if code.at_margin and code.closed and unsafe.is_harmless(code.info) and _stands_apart(text, code):
+        harmless = unsafe.is_harmless(code.info, drawn=external_images)
+        if code.at_margin and code.closed and harmless and _stands_apart(text, code):
             pieces.append(text[at : code.start])
             at = code.end
     return "".join([*pieces, text[at:]])
@@ -168,16 +170,13 @@ class _Writer:
         elif self._poisoned:
             self._add_prose(f"{self._gap()}<pre><code>{_encoded(code.code.removesuffix(chr(10)))}</code></pre>")
         else:
-            info = unsafe.language(code.info) if not self._may_be_drawn(code.info) else code.info.strip()
+            info = unsafe.language(code.info, drawn=self._external_images)
             written = fenced(code.code, info, least=len(code.run) if code.run[0] == "`" else 0).removesuffix("\n")
             rest = self._text[code.end : self._text.find("\n", code.end + 1) + 1 or None]
             self._pieces += [self._gap(), written, "\n" if rest.strip() else ""]
 
-    def _may_be_drawn(self, info: str) -> bool:
-        return self._external_images and info.strip() == "mermaid"
-
     def _acts(self, text: str) -> bool:
-        return unsafe.acts(text)
+        return unsafe.acts(text, external_images=self._external_images)
 
     def _gap(self) -> str:
         """Return what makes the next line follow a blank one."""
@@ -257,7 +256,7 @@ class _Writer:
         for at in unsafe.possible_images(text, external_images=self._external_images):
             yield _escaped(text, at, at + 1, "&#33;")
         for found in unsafe.FENCE.finditer(text):
-            if not unsafe.is_harmless(found["info"]):
+            if not unsafe.is_harmless(found["info"], drawn=self._external_images):
                 yield _Edit(found.start("info"), found.end("info"), unsafe.language(found["info"]))
         for found in unsafe.MATHS_MARK.finditer(text):
             yield _Edit(found.start(), found.end(), "@&#64;")
@@ -346,7 +345,8 @@ def _parsed(text: str, *, inline: bool = True) -> tuple[list[_Code], list[_Span]
     """Return the code blocks of a text, and its code spans, images and links."""
     parser = _parser()
     tokens: list[Any] = []
-    parser.block.parse(text, parser, {}, tokens)
+    references: dict[str, Any] = {}
+    parser.block.parse(text, parser, references, tokens)
     lines = text.split("\n")
     starts = [0]
     for line in lines:
@@ -360,7 +360,7 @@ def _parsed(text: str, *, inline: bool = True) -> tuple[list[_Code], list[_Span]
         if token.type in {"fence", "code_block"}:
             codes.append(_code(token, lines, starts))
         elif inline and ("`" in token.content or "![" in token.content) and len(token.content) <= _LONGEST_INLINE:
-            spans += _spans(parser, token, lines, starts, cells)
+            spans += _spans(token, lines, starts, cells, references)
     return codes, spans
 
 
@@ -385,12 +385,12 @@ def _code(token: Any, lines: list[str], starts: list[int]) -> _Code:
     return _Code(start, end, token.content, "", "", before, at_margin=False)
 
 
-def _spans(parser: MarkdownIt, token: Any, lines: list[str], starts: list[int], cells: list[int]) -> Iterator[_Span]:
+def _spans(token: Any, lines: list[str], starts: list[int], cells: list[int], known: dict[str, Any]) -> Iterator[_Span]:
     """Yield what is found in a paragraph, heading or cell, at its place in the text."""
     from markdown_it.rules_inline import StateInline
 
     found: list[tuple[str, int, int, str]] = []
-    state = StateInline(token.content, parser, {"found": found}, [])
+    state = StateInline(token.content, _parser(), {**known, "found": found}, [])
     state.md.inline.tokenize(state)
     if not found:
         return

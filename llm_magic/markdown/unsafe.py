@@ -47,7 +47,7 @@ DEFINITION = re.compile(
 _DEFINES = re.compile(rf"^{_LEAD}\[(?:[^\[\]\\]|\\[\s\S])++\]:", re.MULTILINE)
 IMAGE = re.compile(r"!(?=\[)")
 _BLANK = re.compile(r"\n[ \t>]*\n")
-_ALT = r"!\[[\w .,:;?+%/-]*\]"
+_ALT = r"(?<!\S)!\[[\w .,:;?+%/-]*\]"
 DATA_IMAGE = re.compile(rf"{_ALT}\(data:image/(?:png|jpeg|gif|webp);base64,[A-Za-z0-9+/]+=*\)")
 _WEB_IMAGE = re.compile(rf"{_ALT}\((?:https?://(?:[\w.,:;%/?#&=+~-]|@(?!@))+|(?!data:|attachment:)[\w./-]+)\)")
 
@@ -60,7 +60,7 @@ _DRAWN = frozenset(
 )
 """Languages that some reader draws, or sends to a server that does."""
 
-CONTROL = re.compile(r"[\x00-\x08\x0b\x0c\x0e-\x1f\x7f-\x9f\u2028\u2029\ufeff]")
+CONTROL = re.compile(r"[\x00-\x08\x0b\x0c\x0e-\x1f\x7f-\x9f\u2028-\u202e\u2066-\u2069\ufeff]")
 MATHS_MARK = re.compile(r"@@(?=\d)")
 """What JupyterLab puts in the place of maths, whose text would then come back here."""
 _COMMANDS = (
@@ -92,7 +92,10 @@ def acts(text: str, *, external_images: bool = False) -> bool:
         or ("](" in text and any(True for _ in bad_links(text)))
         or ("]:" in text and any(map(defines_danger, DEFINITION.finditer(text))))
         or ("![" in text and _has_images(text, external_images=external_images))
-        or (("```" in text or "~~~" in text) and any(not is_harmless(found["info"]) for found in FENCE.finditer(text)))
+        or (
+            ("```" in text or "~~~" in text)
+            and any(not is_harmless(found["info"], drawn=external_images) for found in FENCE.finditer(text))
+        )
         or ("@@" in text and MATHS_MARK.search(text) is not None)
         or has_commands(text)
         or any(chunk_mixes(text))
@@ -169,19 +172,24 @@ def is_shown(text: str, at: int, *, external_images: bool) -> bool:
     return DATA_IMAGE.match(text, at) is not None or (external_images and _WEB_IMAGE.match(text, at) is not None)
 
 
-def is_harmless(info: str) -> bool:
-    """Tell whether an info string is one that every reader may write into an attribute, and that none draws."""
+def is_harmless(info: str, *, drawn: bool = False) -> bool:
+    """Tell whether an info string is one that every reader may write into an attribute, and that none draws.
+
+    With `drawn`, mermaid is.
+    """
+    if drawn and info.strip() == "mermaid":
+        return True
     return _INFO.fullmatch(info) is not None and _DRAWN.isdisjoint(re.findall(r"[\w-]+", info.lower()))
 
 
-def language(info: str) -> str:
+def language(info: str, *, drawn: bool = False) -> str:
     """Return what of an info string may stay: its first word, unless that is drawn.
 
     >>> language('python title="a"'), language('x" onclick="y'), language("mermaid")
     ('python', 'x', '')
 
     """
-    if is_harmless(info):
+    if is_harmless(info, drawn=drawn):
         return info.strip()
     found = _LANGUAGE.match(info)
     word = found[1] if found else ""
