@@ -41,7 +41,7 @@ _LEAD = r"(?:[^A-Za-z`~\[\\\n]|\[\^[^\]\n]*\]:|\[[ xX]\](?=[ \t]))*"
 """What may stand before a block on its line: marks of quotes, items, definitions, footnotes, tasks."""
 DEFINITION = re.compile(
     rf"^{_LEAD}\[(?:[^\[\]\\]|\\[\s\S])++\](?P<mark>:)"
-    r"(?=[\s>]*(?:<(?P<angled>[^\n>]*)|(?P<target>[^\s<]\S*)(?=[ \t]*(?:$|[\"'(]))))",
+    r"(?=[\s>]*(?:<(?P<angled>[^\n>]*)|(?P<target>[^\s<]\S*+)(?=[ \t]*(?:$|[\"'(]))))",
     re.MULTILINE,
 )
 _DEFINES = re.compile(rf"^{_LEAD}\[(?:[^\[\]\\]|\\[\s\S])++\]:", re.MULTILINE)
