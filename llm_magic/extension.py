@@ -68,6 +68,7 @@ class Loaded:
 
 _AHEAD = (
     "openai",
+    "markdown_it",
     "llm_magic.session.run",
     "llm_magic.session.screen",
     "llm_magic.providers.local",

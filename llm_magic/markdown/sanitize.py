@@ -35,7 +35,7 @@ _BEFORE_CODE = re.compile(r"[ \t>]*(?:(?:[-+*]|\d{1,9}[.)])[ \t][ \t>]*)*")
 _MATHS_ENDS = re.compile(r"\$\$|\\\\\]|\\end\{")
 _MATHS_BEGINS = re.compile(r"\$\$|\\\\\[|\\begin\{")
 _WHOLE_MATHS = re.compile(  # on one line, or in lines of its own
-    r"\$\$[^\n$]+\$\$|^[ \t]*\$\$(?:(?!\$\$|\n[ \t]*\n)[\s\S])+\$\$[ \t]*$"
+    r"(?<!\\)\$\$[^\n$]+(?<!\\)\$\$|^[ \t]*\$\$(?:(?!\$\$|\n[ \t]*\n)[\s\S])+(?<!\\)\$\$[ \t]*$"
     r"|^[ \t]*\\begin\{(?P<name>[a-z]*\*?)\}(?:(?!\\end\{(?P=name)\}|\n[ \t]*\n)[\s\S])+\\end\{(?P=name)\}[ \t]*$",
     re.MULTILINE,
 )
@@ -255,7 +255,7 @@ class _Writer:
                 yield _Edit(found.start("mark"), found.end("mark"), "&#58;")
         for at in unsafe.possible_images(text, external_images=self._external_images):
             yield _escaped(text, at, at + 1, "&#33;")
-        for found in unsafe.FENCE.finditer(text):
+        for found in unsafe.fences(text):
             if not unsafe.is_harmless(found["info"], drawn=self._external_images):
                 yield _Edit(found.start("info"), found.end("info"), unsafe.language(found["info"]))
         for found in unsafe.MATHS_MARK.finditer(text):

@@ -51,7 +51,7 @@ _ALT = r"(?<!\S)!\[[\w .,:;?+%/-]*\]"
 DATA_IMAGE = re.compile(rf"{_ALT}\(data:image/(?:png|jpeg|gif|webp);base64,[A-Za-z0-9+/]+=*\)")
 _WEB_IMAGE = re.compile(rf"{_ALT}\((?:https?://(?:[\w.,:;%/?#&=+~-]|@(?!@))+|(?!data:|attachment:)[\w./-]+)\)")
 
-FENCE = re.compile(rf"^(?P<lead>{_LEAD})(?P<run>`{{3,}}(?=[^`\n]*$)|~{{3,}})(?P<info>[^\n]*)$", re.MULTILINE)
+_FENCE = re.compile(rf"^(?P<lead>{_LEAD})(?P<run>`{{3,}}(?=[^`\n]*$)|~{{3,}})(?P<info>[^\n]*)$", re.MULTILINE)
 _INFO = re.compile(r"[ \t]*[\w+#.,={}:/-]*(?:[ \t]+[\w+#.-]*[={},:/][\w+#.,={}:/-]*)*[ \t]*")
 """A language, and words that cannot be classes of the front end's own, such as that of its dialogs."""
 _LANGUAGE = re.compile(r"[ \t]*([\w+#.-]*)")
@@ -61,7 +61,7 @@ _DRAWN = frozenset(
 """Languages that some reader draws, or sends to a server that does."""
 
 CONTROL = re.compile(r"[\x00-\x08\x0b\x0c\x0e-\x1f\x7f-\x9f\u2028-\u202e\u2066-\u2069\ufeff]")
-MATHS_MARK = re.compile(r"@@(?=\d)")
+MATHS_MARK = re.compile(r"@\\?@(?=\d)")
 """What JupyterLab puts in the place of maths, whose text would then come back here."""
 _COMMANDS = (
     "DeclareMathOperator DeclarePairedDelimiter DeclarePairedDelimiters DeclarePairedDelimiterX "
@@ -92,11 +92,8 @@ def acts(text: str, *, external_images: bool = False) -> bool:
         or ("](" in text and any(True for _ in bad_links(text)))
         or ("]:" in text and any(map(defines_danger, DEFINITION.finditer(text))))
         or ("![" in text and _has_images(text, external_images=external_images))
-        or (
-            ("```" in text or "~~~" in text)
-            and any(not is_harmless(found["info"], drawn=external_images) for found in FENCE.finditer(text))
-        )
-        or ("@@" in text and MATHS_MARK.search(text) is not None)
+        or any(not is_harmless(found["info"], drawn=external_images) for found in fences(text))
+        or ("@" in text and MATHS_MARK.search(text) is not None)
         or has_commands(text)
         or any(chunk_mixes(text))
     )
@@ -165,6 +162,20 @@ def possible_images(text: str, *, external_images: bool) -> Iterator[int]:
                 blank = gap.start() + 1 if gap else len(text)
         if defines or target < blank:
             yield found.start()
+
+
+def fences(text: str) -> Iterator[re.Match[str]]:
+    """Yield the lines that may open fenced code, with what stands before the run, and its info string."""
+    for run in ("```", "~~~"):
+        begin = end = 0  # of a line
+        while (at := text.find(run, end)) >= 0:
+            begin = text.rfind("\n", end, at) + 1 or begin
+            if found := _FENCE.match(text, begin):
+                yield found
+            end = text.find("\n", at)
+            if end < 0:
+                break
+            begin = end + 1
 
 
 def is_shown(text: str, at: int, *, external_images: bool) -> bool:
