@@ -181,6 +181,19 @@ def test_exports_hold_nothing_that_acts(kernel: Kernel) -> None:
             assert CONTROLS.search(output["data"].get("text/plain", "")) is None
 
 
+def test_messages_of_an_exported_page_cannot_act_together(kernel: Kernel) -> None:
+    parts = ["So:\n\n```\nopen", "[foo", "```html\nbar]: x\n<img src=x onerror=y>\n```"]
+    answers = [stream(chunk(part), chunk(finish="stop")) for part in parts]
+    with ScriptedServer(*answers) as server:
+        kernel.run(ADD.replace("evil", "parts").format(url=server.url)).check()
+        for _ in parts:
+            kernel.run("%%llm -m parts:m -c parts\nHi").check()
+    kernel.run("%llm_chat export parts.md parts").check()
+    page = (Path(kernel.value("__import__('os').getcwd()")) / "parts.md").read_text(encoding="utf-8")
+    assert "bar" in page
+    assert what_acts(page) == {}
+
+
 def test_images_load_where_the_user_wants_it(kernel: Kernel) -> None:
     with ScriptedServer(stream(chunk("![i](https://e.org/i.png)\n\n```mermaid\nA\n```"), chunk(finish="stop"))) as web:
         kernel.run(ADD.replace("evil", "web").format(url=web.url)).check()

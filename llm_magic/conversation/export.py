@@ -105,18 +105,18 @@ def _as_json(name: str, turns: Sequence[Turn]) -> str:
 
 
 def _as_markdown(name: str, turns: Sequence[Turn]) -> str:
-    lines = [_heading(1, name), ""]
+    lines = [_line(f"# {name}"), ""]
     for number, turn in enumerate(turns, 1):
         when = f", {datetime.fromtimestamp(turn.when).astimezone():%Y-%m-%d %H:%M}" if turn.when else ""
-        lines += [_heading(2, f"{number}. {turn.model}{when}"), ""]
+        lines += [_line(f"## {number}. {turn.model}{when}"), ""]
         for message in turn.messages:
-            lines += [f"**{_WHO[message.role]}**", "", sanitize(_readable(message)), ""]
-    return "\n".join(lines).encode("utf-8", "replace").decode()
+            lines += [f"**{_WHO[message.role]}**", "", _readable(message), ""]
+    return sanitize("\n".join(lines), bounded=False).encode("utf-8", "replace").decode()
 
 
-def _heading(level: int, text: str) -> str:
-    """Return a heading; a name is data, of a file that may be anybody's."""
-    return sanitize(f"{'#' * level} {' '.join(text.split())}")
+def _line(text: str) -> str:
+    """Return text on one line: a name may be of a file that may be anybody's."""
+    return " ".join(text.split())
 
 
 _WHO = {"user": "You", "assistant": "Model", "tool": "Tool", "system": "System"}
@@ -139,7 +139,7 @@ def _fenced(text: str) -> str:
 
 def _as_notebook(name: str, turns: Sequence[Turn]) -> str:
     """Write a notebook (nbformat 4.5): a turn is a cell that asks again, the answer its output."""
-    cells: list[dict[str, Any]] = [_cell("markdown", "title", _heading(1, name))]
+    cells: list[dict[str, Any]] = [_cell("markdown", "title", sanitize(_line(f"# {name}")))]
     used = {"title"}
     for number, turn in enumerate(turns, 1):
         wanted = turn.cell_id or ""

@@ -10,28 +10,22 @@ Text in which nothing could act stays byte for byte.
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass
-from functools import cache, partial
+from bisect import bisect_left, bisect_right, insort
+from collections.abc import Iterator
 from html import unescape
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import NamedTuple
 
 from llm_magic.control_characters import visible
 from llm_magic.markdown import unsafe
+from llm_magic.markdown.constructs import Code, Span, parsed
 from llm_magic.markdown.fences import fenced
-
-if TYPE_CHECKING:
-    from markdown_it import MarkdownIt
 
 _ATTEMPTS = 3
 """How often a text is written before it is shown as code."""
-_COSTLY = "\n|[]!`<$"
+_COSTLY = "\n|[]!`<$@\\"
 _MOST_COSTLY = 40_000
 """Of these characters; a text that has more, and in which something acts, is shown as code: it would take long."""
-_LONGEST_INLINE = 20_000
-"""Characters of one paragraph in which code spans and images are looked for; what could act is found in any."""
 _MATHS = re.compile(r"\$\$(?:(?!\$\$|\n\s*\n)[\s\S])+\$\$|(?<![\\$])\$(?![\s$])(?:\\[^\n]|[^$\n\\])*\$")
-_BEFORE_CODE = re.compile(r"[ \t>]*(?:(?:[-+*]|\d{1,9}[.)])[ \t][ \t>]*)*")
 _MATHS_ENDS = re.compile(r"\$\$|\\\\\]|\\end\{")
 _MATHS_BEGINS = re.compile(r"\$\$|\\\\\[|\\begin\{")
 _WHOLE_MATHS = re.compile(  # on one line, or in lines of its own
@@ -43,10 +37,11 @@ _BRACKET = re.compile(r"\\[\s\S]|[\[\]]")
 _INVISIBLE = str.maketrans({"\u2028": "\n", "\u2029": "\n", "\x0b": " ", "\x0c": " ", "\ufeff": None})
 
 
-def sanitize(text: str, *, external_images: bool = False) -> str:
+def sanitize(text: str, *, external_images: bool = False, bounded: bool = True) -> str:
     """Return markdown that shows what `text` says and can do nothing.
 
     With `external_images`, images of the web and mermaid diagrams stay: these load from wherever they say.
+    A text that would take more than a second or so is shown as code, unless it is not to be `bounded`.
 
     >>> sanitize("a < b, x<sub>1</sub>"), sanitize("<script>alert(1)</script>")
     ('a < b, x<sub>1</sub>', '&lt;script>alert(1)&lt;/script>')
@@ -58,7 +53,7 @@ def sanitize(text: str, *, external_images: bool = False) -> str:
     if not unsafe.acts(plain, external_images=external_images):
         return text
     plain = visible(plain.translate(_INVISIBLE))
-    if sum(map(plain.count, _COSTLY)) > _MOST_COSTLY:
+    if bounded and sum(map(plain.count, _COSTLY)) > _MOST_COSTLY:
         return _as_code(plain)
     for _ in range(_ATTEMPTS):
         plain = _Writer(plain, external_images=external_images).written()
@@ -78,7 +73,7 @@ def _without_margin_code(text: str, *, external_images: bool) -> str:
     """Return a text without what a parser finds to be fenced code at the margin, closed, with blank lines around."""
     pieces = []
     at = 0
-    for code in _parsed(text, inline=False)[0]:
+    for code in parsed(text, inline=False)[0]:
         harmless = unsafe.is_harmless(code.info, drawn=external_images)
         if code.at_margin and code.closed and harmless and _stands_apart(text, code):
             pieces.append(text[at : code.start])
@@ -86,7 +81,7 @@ def _without_margin_code(text: str, *, external_images: bool) -> str:
     return "".join([*pieces, text[at:]])
 
 
-def _stands_apart(text: str, code: _Code) -> bool:
+def _stands_apart(text: str, code: Code) -> bool:
     """Tell whether there are blank lines, or nothing, above and below code."""
     above, below = text[max(0, code.start - 2_000) : code.start], text[code.end : code.end + 2_000]
     return (
@@ -99,20 +94,6 @@ class _Edit(NamedTuple):
     start: int
     end: int
     text: str
-
-
-@dataclass(frozen=True, slots=True)
-class _Code:
-    """Code of a text: fenced at the margin, or `before` is what stands before it on its first line."""
-
-    start: int
-    end: int
-    code: str
-    info: str
-    run: str
-    before: str
-    at_margin: bool
-    closed: bool = True
 
 
 class _Writer:
@@ -128,7 +109,7 @@ class _Writer:
 
     def written(self) -> str:
         """Return the whole text."""
-        codes, spans = _parsed(self._text)
+        codes, spans = parsed(self._text)
         edits = [*self._edits(codes, spans), None]
         at = 0
         codes_left = iter([*codes, None])
@@ -156,7 +137,7 @@ class _Writer:
             if found[0] in "[]":
                 self._opened_bracket = found[0] == "["
 
-    def _add_code(self, code: _Code) -> None:
+    def _add_code(self, code: Code) -> None:
         whole = self._text[code.start : code.end]
         if not code.at_margin:
             acts = self._acts(whole) or self._is_mixed(code.start, code.end)
@@ -205,7 +186,7 @@ class _Writer:
 
     # Prose
 
-    def _edits(self, codes: list[_Code], spans: list[_Span]) -> list[_Edit]:
+    def _edits(self, codes: list[Code], spans: list[Span]) -> list[_Edit]:
         """Return what is written otherwise in prose, in order and apart from each other."""
         taken = _Taken([(code.start, code.end) for code in codes])
         edits = [edit for edit in self._inline(spans) if taken.take(edit.start, edit.end)]
@@ -213,11 +194,12 @@ class _Writer:
         return sorted(edits)
 
     def _is_mixed(self, start: int, end: int) -> bool:
-        return any(begin < end and start < stop for begin, stop in self._mixed)
+        place = bisect_left(self._mixed, (end, end)) - 1
+        return place >= 0 and self._mixed[place][1] > start
 
-    def _inline(self, spans: list[_Span]) -> Iterator[_Edit]:
+    def _inline(self, spans: list[Span]) -> Iterator[_Edit]:
         """Yield code spans in which something acts, and images."""
-        links = [(span.start, span.end) for span in spans if span.kind == "link"]
+        in_link = _Within(sorted((span.start, span.end) for span in spans if span.kind == "link"))
         for span in spans:
             source = self._text[span.start : span.end]
             if span.kind == "code":
@@ -226,7 +208,7 @@ class _Writer:
             elif span.kind == "image" and not unsafe.is_shown(
                 self._text, span.start, external_images=self._external_images
             ):
-                if any(start < span.start and span.end <= end for start, end in links):
+                if in_link(span.start):
                     yield _Edit(span.start, span.end, _plain_label(span.content))
                 elif span.content.strip():
                     yield _Edit(span.start, span.start + 1, "")
@@ -297,14 +279,11 @@ class _Within:
     """Tells whether a place is within one of several ranges; asked in any order."""
 
     def __init__(self, ranges: list[tuple[int, int]]) -> None:
-        from bisect import bisect_right
-
-        self._bisect = bisect_right
         self._starts = [start for start, _ in ranges]
         self._ends = [end for _, end in ranges]
 
     def __call__(self, at: int) -> bool:
-        place = self._bisect(self._starts, at) - 1
+        place = bisect_right(self._starts, at) - 1
         return place >= 0 and at < self._ends[place]
 
 
@@ -317,8 +296,6 @@ class _Taken:
 
     def take(self, start: int, end: int) -> bool:
         """Take a range, unless some of it is taken."""
-        from bisect import bisect_right, insort
-
         place = bisect_right(self._starts, start) - 1
         if place >= 0 and self._ends[self._starts[place]] > start:
             return False
@@ -327,136 +304,3 @@ class _Taken:
         insort(self._starts, start)
         self._ends[start] = end
         return True
-
-
-# What the parser finds
-
-
-class _Span(NamedTuple):
-    """A code span, an image or a link: where it is in the text; `content` is its code or its label."""
-
-    kind: str
-    start: int
-    end: int
-    content: str
-
-
-def _parsed(text: str, *, inline: bool = True) -> tuple[list[_Code], list[_Span]]:
-    """Return the code blocks of a text, and its code spans, images and links."""
-    parser = _parser()
-    tokens: list[Any] = []
-    references: dict[str, Any] = {}
-    parser.block.parse(text, parser, references, tokens)
-    lines = text.split("\n")
-    starts = [0]
-    for line in lines:
-        starts.append(starts[-1] + len(line) + 1)
-    codes: list[_Code] = []
-    spans: list[_Span] = []
-    cells = [0, 0]  # the line of a table that is being read, and how far
-    for token in tokens:
-        if token.map is None:
-            continue
-        if token.type in {"fence", "code_block"}:
-            codes.append(_code(token, lines, starts))
-        elif inline and ("`" in token.content or "![" in token.content) and len(token.content) <= _LONGEST_INLINE:
-            spans += _spans(token, lines, starts, cells, references)
-    return codes, spans
-
-
-def _code(token: Any, lines: list[str], starts: list[int]) -> _Code:
-    first, last = token.map
-    last = min(last, len(lines))
-    line = lines[first]
-    start, end = starts[first], max(starts[first], starts[last] - 1)
-    if token.type == "fence":
-        before = line[: max(0, line.find(token.markup))]
-        closed = last - first > 1 and re.fullmatch(
-            rf"[ \t>]*{re.escape(token.markup)}{re.escape(token.markup[0])}*[ \t]*", lines[last - 1]
-        )
-        at_margin = token.level == 0 and not before
-        if not closed and at_margin:
-            end = starts[-1] - 1
-        return _Code(start, end, token.content, token.info, token.markup, before, at_margin, bool(closed))
-    content = token.content.split("\n", 1)[0]
-    place = line.rfind(content) if content else len(line)
-    columns = line[: max(0, place)].expandtabs(4)[:-4]
-    before = columns if not columns.strip() or columns.endswith(" ") else columns + " "
-    return _Code(start, end, token.content, "", "", before, at_margin=False)
-
-
-def _spans(token: Any, lines: list[str], starts: list[int], cells: list[int], known: dict[str, Any]) -> Iterator[_Span]:
-    """Yield what is found in a paragraph, heading or cell, at its place in the text."""
-    from markdown_it.rules_inline import StateInline
-
-    found: list[tuple[str, int, int, str]] = []
-    state = StateInline(token.content, _parser(), {**known, "found": found}, [])
-    state.md.inline.tokenize(state)
-    if not found:
-        return
-    places: list[tuple[int, int]] = []  # of each line of the content: where it begins there, and in the text
-    at = 0
-    for number, content in enumerate(token.content.split("\n"), token.map[0]):
-        line = lines[number] if number < len(lines) else ""
-        begin = cells[1] if cells[0] == number else 0
-        place = line.find(content, begin)
-        if place < 0:
-            return  # it is not there as it stands, such as `\|` in a table
-        if "\n" not in token.content:
-            cells[:] = [number, place + len(content)]
-        places.append((at, starts[number] + place))
-        at += len(content) + 1
-    for kind, start, end, content in found:
-        yield _Span(kind, _placed(places, start), _placed(places, end - 1) + 1, content)
-
-
-def _placed(places: list[tuple[int, int]], at: int) -> int:
-    begin, place = next(pair for pair in reversed(places) if pair[0] <= at)
-    return place + at - begin
-
-
-@cache
-def _parser() -> MarkdownIt:
-    """Return the parser, whose inline rules tell where they found something."""
-    from markdown_it import MarkdownIt
-    from markdown_it.rules_inline import StateInline
-
-    parser = MarkdownIt("commonmark", {"html": True, "maxNesting": 12}).enable("table")
-    parser.validateLink = bool  # type: ignore[assignment]  # where links lead is looked at here
-    parser.inline.ruler.enableOnly(
-        ["text", "newline", "escape", "backticks", "link", "image", "autolink", "html_inline"]
-    )
-
-    def telling(kind: str, rule: Any) -> Any:
-        def told(state: StateInline, silent: bool) -> bool:
-            start, count, found = state.pos, len(state.tokens), state.env["found"]
-            if kind == "image":
-                state.env["found"] = []  # a label is parsed by itself: places in it are not those of the text
-            ok: bool = rule(state, silent)
-            state.env["found"] = found
-            if ok and not silent and len(state.tokens) > count and (kind != "code" or state.tokens[-1].content):
-                content = state.tokens[-1].content if kind != "link" else ""
-                found.append((kind, start, state.pos, content))
-            return ok
-
-        return told
-
-    _replace(parser.block.ruler, "html_block", _of_safe_tags)
-    for name, kind in (("backticks", "code"), ("image", "image"), ("link", "link")):
-        _replace(parser.inline.ruler, name, partial(telling, kind))
-    return parser
-
-
-def _replace(ruler: Any, name: str, new: Callable[[Any], Any]) -> None:
-    rule = next(rule for rule in ruler.__rules__ if rule.name == name)
-    ruler.at(name, new(rule.fn), {"alt": rule.alt})
-
-
-def _of_safe_tags(rule: Any) -> Any:
-    """Return the rule of HTML blocks for those alone that will be some: other tags will be text."""
-
-    def block(state: Any, start: int, end: int, silent: bool) -> bool:
-        at = state.bMarks[start] + state.tShift[start]
-        return unsafe.SAFE_TAG.match(state.src, at) is not None and rule(state, start, end, silent)
-
-    return block
