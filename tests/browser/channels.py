@@ -126,7 +126,8 @@ Hidden *text*.
 <table><thead><tr><th align="left">h</th></tr></thead>
 <tbody><tr><td colspan="2" rowspan="1">d</td></tr></tbody></table>
 
-![a picture](data:image/gif;base64,R0lGODlhAQABAAAAACw=) ![](data:image/png;base64,iVBORw0KGgo=)
+![a picture](data:image/gif;base64,R0lGODlhAQABAIAAAAAAAP///yH5BAEAAAAALAAAAAABAAEAAAIBRAA7)
+![](data:image/png;base64,iVBORw0KGgoAAAANSUhEUgAAAAEAAAABCAYAAAAfFcSJAAAADUlEQVR42mNk+M9QDwADhgGAWjR9awAAAABJRU5ErkJggg==)
 
 Inline $a^2 + \frac{b}{\sqrt{c}} < \sum_{i=1}^n x_i$ and displayed:
 
