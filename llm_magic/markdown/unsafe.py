@@ -28,7 +28,7 @@ AUTOLINK = re.compile(
 )
 """A link in angle brackets; in a block of HTML a browser reads it as a tag with attributes."""
 BEGINS_TAG = re.compile(r"<(?=[A-Za-z/!?])")
-_NO_TAG = re.compile(r"<[A-Za-z][A-Za-z0-9_-]*(?![\w\s/>:@.+&*#!?~'\"=%`-])")
+_NO_TAG = re.compile(r"<[A-Za-z][A-Za-z0-9_-]*(?![\w\s/>:@.+&*#!?~'\"=%`-]|\Z)")
 """What no reader takes for a tag, `x<y, z`, as long as nothing opens a block of HTML, which a browser reads alone."""
 
 _SCHEMES = frozenset({"http", "https", "mailto", "ftp", "ftps", "tel"})
@@ -41,7 +41,7 @@ _LEAD = r"(?:[^A-Za-z`~\[\\\n]|\[\^[^\]\n]*\]:|\[[ xX]\](?=[ \t]))*"
 """What may stand before a block on its line: marks of quotes, items, definitions, footnotes, tasks."""
 DEFINITION = re.compile(
     rf"^{_LEAD}\[(?:[^\[\]\\]|\\[\s\S])++\](?P<mark>:)"
-    r"(?=[\s>]*(?:<(?P<angled>[^\n>]*)|(?P<target>[^\s<>]+)(?=[ \t]*(?:$|[\"'(]))))",
+    r"(?=[\s>]*(?:<(?P<angled>[^\n>]*)|(?P<target>[^\s<]\S*+)(?=[ \t]*(?:$|[\"'(]))))",
     re.MULTILINE,
 )
 _DEFINES = re.compile(rf"^{_LEAD}\[(?:[^\[\]\\]|\\[\s\S])++\]:", re.MULTILINE)
@@ -52,7 +52,8 @@ DATA_IMAGE = re.compile(rf"{_ALT}\(data:image/(?:png|jpeg|gif|webp);base64,[A-Za
 _WEB_IMAGE = re.compile(rf"{_ALT}\((?:https?://(?:[\w.,:;%/?#&=+~-]|@(?!@))+|(?!data:|attachment:)[\w./-]+)\)")
 
 _FENCE = re.compile(rf"^(?P<lead>{_LEAD})(?P<run>`{{3,}}(?=[^`\n]*$)|~{{3,}})(?P<info>[^\n]*)$", re.MULTILINE)
-_INFO = re.compile(r"[\w+#., ={}:/\t-]*")
+_INFO = re.compile(r"[ \t]*[\w+#.,={}:/-]*(?:[ \t]+[\w+#.-]*[={},:/][\w+#.,={}:/-]*)*[ \t]*")
+"""A language, and words that cannot be classes of the front end's own, such as that of its dialogs."""
 _LANGUAGE = re.compile(r"[ \t]*([\w+#.-]*)")
 _DRAWN = frozenset(
     {"mermaid", "mmd", "geojson", "topojson", "stl", "plantuml", "puml", "uml", "kroki", "vega", "vega-lite", "d2"}
@@ -60,7 +61,7 @@ _DRAWN = frozenset(
 """Languages that some reader draws, or sends to a server that does."""
 
 CONTROL = re.compile(r"[\x00-\x08\x0b\x0c\x0e-\x1f\x7f-\x9f\u2028-\u202e\u2066-\u2069\ufeff]")
-MATHS_MARK = re.compile(r"@@(?=\d)")
+MATHS_MARK = re.compile(r"@\\?@(?=\d)")
 """What JupyterLab puts in the place of maths, whose text would then come back here."""
 _COMMANDS = (
     "DeclareMathOperator DeclarePairedDelimiter DeclarePairedDelimiters DeclarePairedDelimiterX "
@@ -92,7 +93,7 @@ def acts(text: str, *, external_images: bool = False) -> bool:
         or ("]:" in text and any(map(defines_danger, DEFINITION.finditer(text))))
         or ("![" in text and _has_images(text, external_images=external_images))
         or any(not is_harmless(found["info"], drawn=external_images) for found in fences(text))
-        or ("@@" in text and MATHS_MARK.search(text) is not None)
+        or ("@" in text and MATHS_MARK.search(text) is not None)
         or has_commands(text)
         or any(chunk_mixes(text))
     )

@@ -70,6 +70,11 @@ CHANGED = {
     "[a]: vbscript:x": "[a]&#58; vbscript:x",
     "> - [a\n> b]:\n>   javascript:x 'title'": "> - [a\n> b]&#58;\n>   javascript:x 'title'",
     "[^1]: javascript:x": "[^1]&#58; javascript:x",
+    # what only some reader takes for something
+    "[a]\n\n[a]: javascript:/*--></b>*/x": "[a]\n\n[a]&#58; javascript:/*--></b>*/x",
+    "Done.\n\n<style": "Done.\n\n&lt;style",
+    "$x$ \\@\\@0@@": "$x$ \\@&#64;0@@",
+    "```x jp-Dialog\na\n```": "```x\na\n```",
     # info strings
     '```x" style="a" onanimationstart="b"\nc\n```': "```x\nc\n```",
     '~~~ y" onclick="b"\nc\n~~~': "```y\nc\n```",
