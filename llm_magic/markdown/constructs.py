@@ -63,12 +63,7 @@ def parsed(text: str, *, inline: bool = True) -> tuple[list[Code], list[Span]]:
             continue
         if token.type in {"fence", "code_block"}:
             codes.append(_code(token, lines, starts))
-        elif (
-            inline
-            and token.type == "inline"
-            and ("`" in token.content or "![" in token.content)
-            and len(token.content) <= _LONGEST_INLINE
-        ):
+        elif inline and token.type == "inline" and _may_hold_spans(token.content):
             spans += _spans(token, lines, starts, cells, references)
     return codes, spans
 

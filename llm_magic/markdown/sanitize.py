@@ -50,7 +50,7 @@ def sanitize(text: str, *, external_images: bool = False, bounded: bool = True) 
 
     """
     plain = re.sub(r"\r\n?", "\n", text) if "\r" in text else text
-    if not unsafe.acts(plain, external_images=external_images):
+    if not unsafe.acts(plain, external_images=external_images) and not unsafe.lone_tags(plain):
         return text
     plain = visible(plain.translate(_INVISIBLE))
     if bounded and sum(map(plain.count, _COSTLY)) > _MOST_COSTLY:
@@ -105,11 +105,13 @@ class _Writer:
         self._mixed = unsafe.chunk_mixes(text)
         self._pieces: list[str] = []
         self._fresh: list[str] = []  # and in what of this no open maths has been looked for
+        self._without_code = ""
         self._opened_maths = self._opened_bracket = self._poisoned = False
 
     def written(self) -> str:
         """Return the whole text."""
         codes, spans = parsed(self._text)
+        self._without_code = _blanked(self._text, [*codes, *(span for span in spans if span.kind == "code")])
         edits = [*self._edits(codes, spans), None]
         at = 0
         codes_left = iter([*codes, None])
@@ -219,10 +221,11 @@ class _Writer:
         text = self._text
         maths = [(found.start(), found.end()) for found in _MATHS.finditer(text)]
         in_maths = _Within(maths)
+        lone = unsafe.lone_tags(self._without_code) if unsafe.lone_tags(text) else frozenset()
         for found in unsafe.BEGINS_TAG.finditer(text):
             at = found.start()
             if tag := unsafe.SAFE_TAG.match(text, at):
-                yield _Edit(at, tag.end(), tag[0])
+                yield _Edit(at, tag.end(), f"&lt;{tag[0][1:]}" if at in lone else tag[0])
             elif link := unsafe.AUTOLINK.match(text, at):
                 address = link["url"]
                 yield _Edit(at, link.end(), f"[{address}]({'mailto:' * (link['mail'] is not None)}{address})")
@@ -257,6 +260,16 @@ class _Writer:
             character = unescape(text[found.start() : found.start() + 40])[:1]
             if character == "\\" or (character.isascii() and character.isalpha()):
                 yield _Edit(found.start(), found.end(), "&amp;")
+
+
+def _blanked(text: str, codes: list[Code | Span]) -> str:
+    """Return a text of the same length in which no tag stands in code."""
+    pieces, at = [], 0
+    for code in sorted(codes, key=lambda code: code.start):
+        if code.start >= at:
+            pieces += [text[at : code.start], text[code.start : code.end].replace("<", " ")]
+            at = code.end
+    return "".join([*pieces, text[at:]])
 
 
 def _escaped(text: str, start: int, end: int, written: str) -> _Edit:

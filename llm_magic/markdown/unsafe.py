@@ -31,6 +31,12 @@ BEGINS_TAG = re.compile(r"<(?=[A-Za-z/!?])")
 _NO_TAG = re.compile(r"<[A-Za-z][A-Za-z0-9_-]*(?![\w\s/>:@.+&*#!?~'\"=%`-]|\Z)")
 """What no reader takes for a tag, `x<y, z`, as long as nothing opens a block of HTML, which a browser reads alone."""
 
+_TAG_NAME = re.compile(r"<(?P<closing>/?)(?P<name>\w+)[^<>]*?(?P<closed>/?)>\Z")
+_ENDS_ALONE = frozenset(["br", "hr", "p", "li", "dt", "dd", "tr", "td", "th", "tbody"])
+"""Elements that have no end, or end with what they stand in."""
+_QUOTED = re.compile(r"(?P<lead>[ \t>]*)[^\s>*+\-\d|#~`]")
+"""What begins a line that begins no item, cell or heading."""
+
 _SCHEMES = frozenset({"http", "https", "mailto", "ftp", "ftps", "tel"})
 _PLAIN_BEGINNING = re.compile(r"https?://|[\w.%-]*[/?#]", re.IGNORECASE)
 _IGNORED = re.compile(r"[\x00-\x20\x7f-\xa0\\]")
@@ -111,6 +117,50 @@ def _has_tags(text: str) -> bool:
         else:
             return True
     return whole and other
+
+
+def lone_tags(text: str) -> set[int]:
+    r"""Return where tags stand that have no partner: in a page, such an element would reach over what follows.
+
+    A partner is on the same line, or both stand where no list, quote or cell can end between them: in lines that
+    begin alike, without a blank line between them or first in their lines.
+
+    >>> lone_tags("<b>a</b> <i>b"), lone_tags("<details>\n\n- a\n\n</details>"), lone_tags("- <b>\n- </b>")
+    ({9}, set(), {2, 8})
+
+    """
+    lone: set[int] = set()
+    opened: list[tuple[str, int]] = []
+    for found in SAFE_TAG.finditer(text):
+        tag = _TAG_NAME.match(found[0])
+        if tag is None or tag["closed"] or tag["name"].lower() in _ENDS_ALONE:
+            continue
+        name, at = tag["name"].lower(), found.start()
+        if not tag["closing"]:
+            opened.append((name, at))
+            continue
+        place = next((place for place in range(len(opened) - 1, -1, -1) if opened[place][0] == name), None)
+        if place is None or not _are_level(text, opened[place][1], at):
+            lone.add(at)
+            continue
+        lone.update(between for _, between in opened[place + 1 :])
+        del opened[place:]
+    return lone.union(at for _, at in opened)
+
+
+def _are_level(text: str, begin: int, end: int) -> bool:
+    """Tell whether two tags stand in the same block, as far as lines tell."""
+    if "\n" not in text[begin:end]:
+        return True
+    lines = [text.rfind("\n", 0, at) + 1 for at in (begin, end)]
+    lead = _QUOTED.match(text, lines[0])
+    if lead is None or _QUOTED.match(text, lines[1]) is None:
+        return False
+    within = text[lines[0] : end].split("\n")
+    if any(line.strip() and not line.startswith(lead["lead"].rstrip()) for line in within):
+        return False
+    first = all(text[line:at] == lead["lead"] for line, at in zip(lines, (begin, end), strict=True))
+    return first or _BLANK.search(text, begin, end) is None
 
 
 def leads_to_the_web(target: str) -> bool:

@@ -36,7 +36,7 @@ CHANGED = {
     # tags
     "<script>alert(1)</script>": "&lt;script>alert(1)&lt;/script>",
     "<img src=x onerror=alert(1)>": "&lt;img src=x onerror=alert(1)>",
-    '<b onmouseover="x">y</b>': '&lt;b onmouseover="x">y</b>',
+    '<b onmouseover="x">y</b>': '&lt;b onmouseover="x">y&lt;/b>',
     "<p style='x'>": "&lt;p style='x'>",
     "<p id=a>": "&lt;p id=a>",
     "List<String> l": "List&lt;String> l",
@@ -48,8 +48,11 @@ CHANGED = {
     "<!-- x -->": "&lt;!-- x -->",
     "<?x?>": "&lt;?x?>",
     "<![CDATA[x]]>": "&lt;![CDATA[x]]>",
-    "<details>\n<https://e/onclick=x>": "<details>\n[https://e/onclick=x](https://e/onclick=x)",
-    "<div>\n<y$ onclick=x>": "<div>\n&lt;y$ onclick=x>",
+    "<details>\nmore": "&lt;details>\nmore",
+    "- <b>x\n- y</b>": "- &lt;b>x\n- y&lt;/b>",
+    "a </div> b": "a &lt;/div> b",
+    "<details>\n<https://e/onclick=x>": "&lt;details>\n[https://e/onclick=x](https://e/onclick=x)",
+    "<div>\n<y$ onclick=x>": "&lt;div>\n&lt;y$ onclick=x>",
     "1. <div\n": "1. &lt;div\n",
     "| `a | <img src=x onerror=y> ` |": "| <code>a &#124; &#60;img src&#61;x onerror&#61;y&#62;</code> |",
     # targets
@@ -71,7 +74,7 @@ CHANGED = {
     "> - [a\n> b]:\n>   javascript:x 'title'": "> - [a\n> b]&#58;\n>   javascript:x 'title'",
     "[^1]: javascript:x": "[^1]&#58; javascript:x",
     # what only some reader takes for something
-    "[a]\n\n[a]: javascript:/*--></b>*/x": "[a]\n\n[a]&#58; javascript:/*--></b>*/x",
+    "[a]\n\n[a]: javascript:/*--></b>*/x": "[a]\n\n[a]&#58; javascript:/*-->&lt;/b>*/x",
     "Done.\n\n<style": "Done.\n\n&lt;style",
     "$x$ \\@\\@0@@": "$x$ \\@&#64;0@@",
     "```x jp-Dialog\na\n```": "```x\na\n```",
