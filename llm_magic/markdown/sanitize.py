@@ -243,6 +243,9 @@ class _Writer:
         for found in unsafe.fences(text):
             if not unsafe.is_harmless(found["info"], drawn=self._external_images):
                 yield _Edit(found.start("info"), found.end("info"), unsafe.language(found["info"]))
+        if unsafe.BEGINS_TAG.search(text):
+            for found in unsafe.LONE_REFERENCE.finditer(text):
+                yield _Edit(found.start(), found.end(), "&amp;#")
         for found in unsafe.MATHS_MARK.finditer(text):
             yield _Edit(found.start(), found.end(), "@&#64;")
         yield from self._commands(in_maths)

@@ -67,6 +67,8 @@ _DRAWN = frozenset(
 """Languages that some reader draws, or sends to a server that does."""
 
 CONTROL = re.compile(r"[\x00-\x08\x0b\x0c\x0e-\x1f\x7f-\x9f\u2028-\u202e\u2066-\u2069\ufeff]")
+LONE_REFERENCE = re.compile(r"&#(?!(?:\d+|[xX][0-9a-fA-F]+)(?:[^0-9a-fA-F]|\Z))")
+"""In a block of HTML, nbconvert's page ends as HTML here, and what follows in it is text."""
 MATHS_MARK = re.compile(r"@\\?@(?=\d)")
 """What JupyterLab puts in the place of maths, whose text would then come back here."""
 _COMMANDS = (
@@ -99,6 +101,7 @@ def acts(text: str, *, external_images: bool = False) -> bool:
         or ("]:" in text and any(map(defines_danger, DEFINITION.finditer(text))))
         or ("![" in text and _has_images(text, external_images=external_images))
         or any(not is_harmless(found["info"], drawn=external_images) for found in fences(text))
+        or ("&#" in text and "<" in text and BEGINS_TAG.search(text) and LONE_REFERENCE.search(text) is not None)
         or ("@" in text and MATHS_MARK.search(text) is not None)
         or has_commands(text)
         or any(chunk_mixes(text))

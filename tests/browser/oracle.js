@@ -32,8 +32,9 @@
     const isMaths = (tag, node) => /^(mjx-|math:)/.test(tag) && node.closest('mjx-container') !== null;
 
     function* elements(area) {
-        const own = area.closest('.jp-OutputArea-child');  // what is not closed holds the outputs that follow, in one page
-        for (const node of area.querySelectorAll('*')) if (node.closest('.jp-OutputArea-child') === own) yield node;
+        const holders = '.jp-OutputArea-child, .jp-Cell';  // what is not closed holds what follows, in a page of one piece
+        const own = area.closest(holders);
+        for (const node of area.querySelectorAll('*')) if (node.closest(holders) === own) yield node;
     }
 
     const learn = areas => {
@@ -51,11 +52,11 @@
         }
     };
     // the page's own names are those that are there before any payload is
-    const keep = () => {
+    const keep = names => {
         document.querySelectorAll('[id]').forEach(node => {
             if (!node.closest('.jp-OutputArea-child')) spec.ids.add(node.id);
         });
-        ['jupyter-config-data', '__pwned', 'MathJax'].forEach(name => spec.ids.add(name));
+        names.forEach(name => spec.ids.add(name));
     };
 
     // A link that the front end has made of plain text. Whatever its scheme is, it opens a window of its own, where
@@ -78,6 +79,7 @@
             || declarations.some(each => !MATHS.has(each.split(':')[0].trim().toLowerCase()));
     };
 
+    const isPygments = (node, name) => /^[a-z]{1,2}\d?$/.test(name) && node.closest('.highlight') !== null;
     const KNOWN_CLASS = /^(language-[^"'<>=`]*|mjx-[\w-]+|MJX-[\w-]+|TEX-[\w-]+|ͼ\w+|ansi-[\w-]+|highlight|hl-\w+)$/;
 
     function* faults(node) {
@@ -93,7 +95,8 @@
             else if (name === 'id') { if (spec.ids.has(value)) yield `id ${value} is one of the page`; }
             else if (name === 'class') {
                 const unknown = [...node.classList].filter(
-                    each => !spec.classes.has(each) && !KNOWN_CLASS.test(each) && !/[={},:/]/.test(each)  // no class of a page
+                    each => !spec.classes.has(each) && !KNOWN_CLASS.test(each) && !isPygments(node, each)
+                        && !/[={},:/]/.test(each)  // no class of a page
                 );
                 if (unknown.length) yield `class ${unknown.join(' ').slice(0, 80)}`;
             }

@@ -184,7 +184,7 @@ def opened(browser: Any, front_end: FrontEnd, cells: Sequence[str]) -> Iterator[
 
     with lab.Page(Watching(), front_end.url, front_end.root, cells, app=front_end.app) as notebook:
         hiding = notebook.page.add_style_tag(content=HIDDEN)
-        hiding.evaluate("node => { oracle.hiding = node; oracle.keep(); }")
+        hiding.evaluate("node => { oracle.hiding = node; oracle.keep(['jupyter-config-data', 'MathJax', '__pwned']); }")
         yield Attacked(notebook, watches[0])
 
 
@@ -216,7 +216,7 @@ def converted(browser: Any, notebook: Any, control: int, folder: Path) -> Watch:
                 const nodes = [...document.querySelectorAll('.jp-OutputArea-child')];
                 oracle.all = nodes.map((node, number) => ({node, ...said[Math.min(number, said.length - 1)]}));
                 oracle.learn(oracle.all.filter(each => each.control).map(each => each.node));
-                oracle.keep();
+                oracle.keep([]);
                 return nodes.length;
             }""",
             said,

@@ -76,6 +76,7 @@ CHANGED = {
     # what only some reader takes for something
     "[a]\n\n[a]: javascript:/*--></b>*/x": "[a]\n\n[a]&#58; javascript:/*-->&lt;/b>*/x",
     "Done.\n\n<style": "Done.\n\n&lt;style",
+    "<div>\na &# b\n</div>": "<div>\na &amp;# b\n</div>",
     "$x$ \\@\\@0@@": "$x$ \\@&#64;0@@",
     "```x jp-Dialog\na\n```": "```x\na\n```",
     # info strings
