@@ -57,8 +57,10 @@ def test_one_setting_with_its_whole_help(kernel: Kernel) -> None:
     assert facts == [
         "OpenAIProvider.timeout  120.0",
         "from                    default",
-        "help                    Seconds to wait for an answer to begin, and of silence between two pieces of one. "
-        "A server that only shows that it is alive (comments, empty pieces) is given up after three times as long.",
+        (
+            "help                    Seconds to wait for an answer to begin, and of silence between two pieces of one. "
+            "A server that only shows that it is alive (comments, empty pieces) is given up after three times as long."
+        ),
     ]
     assert how == (
         "%llm_config OpenAIProvider.timeout=VALUE sets it for this session, timeout under "
