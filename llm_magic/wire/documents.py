@@ -96,11 +96,16 @@ def partial(data: bytes) -> Any:
     """Return what a JSON object or array that was cut says, its last text as far as it goes; None for any other."""
     if data.lstrip()[:1] not in (b"{", b"["):
         return None
-    try:
+    with suppress(ValueError):
         from_json(data)
-    except ValueError:
-        with suppress(ValueError):
-            return from_json(data.decode("utf-8", "ignore"), allow_partial="trailing-strings")
+        return None
+    text = data.decode("utf-8", "replace").strip()
+    with suppress(RecursionError):
+        try:
+            json.JSONDecoder().raw_decode(text)  # whole, though something else follows
+        except ValueError:
+            with suppress(ValueError):
+                return from_json(text, allow_partial="trailing-strings")
     return None
 
 

@@ -235,6 +235,8 @@ BODY = [
     Fault("a document of something else", lambda a: [doc({"hello": "world"})], fails(BAD, "hello"), 1, BOTH),
     Fault("JSON that is none", lambda a: [doc(b'{"a": nope}')], fails(BAD, "nope"), 1, BOTH),
     Fault("JSON nested without end", lambda a: [doc(b"[" * 50_000 + b"]" * 50_000)], fails(BAD, "no answer of this API"), 1, BOTH),
+    Fault("two documents", lambda a: [doc(whole(a) + b"\n" + whole(a))], fails(BAD, "no answer of this API"), 1, BOTH),
+    Fault("a document and a brace", lambda a: [doc(whole(a) + b"}")], fails(BAD, "no answer of this API"), 1, BOTH),
     Fault("null", lambda a: [doc(b"null")], fails(BAD, "no answer of this API"), 1, BOTH),
     Fault("an error with status 200", lambda a: [doc(error("Rate limit reached", code="rate_limit_exceeded"))], fails(errors.RateLimitedError, "Rate limit reached"), 1, BOTH),
 ]
