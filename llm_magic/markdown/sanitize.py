@@ -50,11 +50,12 @@ def sanitize(text: str, *, external_images: bool = False, bounded: bool = True) 
 
     """
     plain = re.sub(r"\r\n?", "\n", text) if "\r" in text else text
-    if not unsafe.acts(plain, external_images=external_images) and not unsafe.lone_tags(plain):
+    acts = unsafe.acts(plain, external_images=external_images)
+    if not acts and not unsafe.lone_tags(plain):
         return text
     plain = visible(plain.translate(_INVISIBLE))
     if bounded and sum(map(plain.count, _COSTLY)) > _MOST_COSTLY:
-        return _as_code(plain)
+        return _as_code(plain) if acts else text
     for _ in range(_ATTEMPTS):
         plain = _Writer(plain, external_images=external_images).written()
         if not unsafe.acts(plain, external_images=external_images) or not unsafe.acts(

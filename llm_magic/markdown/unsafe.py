@@ -34,6 +34,8 @@ _NO_TAG = re.compile(r"<[A-Za-z][A-Za-z0-9_-]*(?![\w\s/>:@.+&*#!?~'\"=%`-]|\Z)")
 _TAG_NAME = re.compile(r"<(?P<closing>/?)(?P<name>\w+)[^<>]*?(?P<closed>/?)>\Z")
 _ENDS_ALONE = frozenset(["br", "hr", "p", "li", "dt", "dd", "tr", "td", "th", "tbody"])
 """Elements that have no end, or end with what they stand in."""
+_DEEPEST = 20
+"""Tags within each other that are paired."""
 _QUOTED = re.compile(r"(?P<lead>[ \t>]*)[^\s>*+\-\d|#~`]")
 """What begins a line that begins no item, cell or heading."""
 
@@ -139,11 +141,11 @@ def lone_tags(text: str) -> set[int]:
         if tag is None or tag["closed"] or tag["name"].lower() in _ENDS_ALONE:
             continue
         name, at = tag["name"].lower(), found.start()
-        if not tag["closing"]:
+        if not tag["closing"] and len(opened) < _DEEPEST:
             opened.append((name, at))
             continue
         place = next((place for place in range(len(opened) - 1, -1, -1) if opened[place][0] == name), None)
-        if place is None or not _are_level(text, opened[place][1], at):
+        if not tag["closing"] or place is None or not _are_level(text, opened[place][1], at):
             lone.add(at)
             continue
         lone.update(between for _, between in opened[place + 1 :])
