@@ -53,12 +53,13 @@ class OutputSpec:
         """
         return self.kind == "json" and not self.object_root and may_be("object", self.schema, self.schema)
 
-    def parse(self, text: str) -> Any:
+    def parse(self, text: str, *, nulls: bool = False) -> Any:
         """Return the value of the whole text of an answer, having validated it here.
 
         White space around it, one code fence and the wrapping `{"value": …}` are taken off. The
         value is of the Python type; plain data for `--schema`; `str` for choices, regex and grammar.
-        A text that is no such value is an `InvalidValueError`, which says where.
+        A text that is no such value is an `InvalidValueError`, which says where. With `nulls`, and of
+        a Python type, the null of an optional property that may not be null is its absence.
         """
         if self.kind == "choices":
             return parse_choice(text, self.choices, self.shape)
@@ -67,7 +68,12 @@ class OutputSpec:
         if self.grammar is not None:
             return parse_grammar(text, self.grammar)
         return parse_json(
-            text, self.schema, self.shape, object_root=self.object_root, always_wrapped=self.always_wrapped
+            text,
+            self.schema,
+            self.shape,
+            object_root=self.object_root,
+            always_wrapped=self.always_wrapped,
+            nulls=nulls or self.shape is not None,
         )
 
     def unwrapped(self, partial: Any) -> Any:

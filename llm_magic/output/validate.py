@@ -15,7 +15,8 @@ from llm_magic.errors import InvalidValueError
 from llm_magic.output import json_text
 from llm_magic.output.grammar import Grammar
 from llm_magic.output.schema import Schema, Validator, listed, validator
-from llm_magic.output.schema.keywords import NAIVE_DATETIME, NAIVE_TIME, subschemas, without_nulls
+from llm_magic.output.schema.formats import NAIVE_DATETIME, NAIVE_TIME
+from llm_magic.output.schema.keywords import subschemas, without_nulls
 from llm_magic.output.schema.shape import Shape
 
 _STRUCTURE = frozenset(
@@ -36,54 +37,44 @@ records, going through all that is being made, again and again, took longer than
 validating it."""
 
 
-def parse_json(text: str, schema: Schema, shape: Shape | None, *, object_root: bool, always_wrapped: bool) -> Any:
-    """Return the value of a JSON answer; of what it may say, the first that validates counts.
+def parse_json(
+    text: str, schema: Schema, shape: Shape | None, *, object_root: bool, always_wrapped: bool, nulls: bool
+) -> Any:
+    """Return the value of a JSON answer.
 
-    Without a `shape` it is plain data. For the last two see `OutputSpec`. What is not JSON, or not
+    Without a `shape` it is plain data. For the last three see `OutputSpec`. What is not JSON, or not
     of this schema and type, is an `InvalidValueError`.
     """
     collects = gc.isenabled() and len(text) > _LONG
     if collects:
         gc.disable()
     try:
-        refused: list[InvalidValueError] = []
-        for data, written in _documents(text, schema, object_root=object_root, always_wrapped=always_wrapped):
-            try:
-                return _value(data, schema, shape, written)
-            except InvalidValueError as error:
-                refused.append(error)
-        raise refused[0]
+        data, written = _document(text, schema, object_root=object_root, always_wrapped=always_wrapped)
+        return _value(data, schema, shape, written, nulls=nulls)
     finally:
         if collects:
             gc.enable()
 
 
-def _documents(
-    text: str, schema: Schema, *, object_root: bool, always_wrapped: bool
-) -> Iterator[tuple[Any, str | None]]:
-    """Yield what an answer may say, as data and, if it is a whole document, as text."""
-    bare = json_text.unfenced(text)
-    unquoted = schema.get("type") == "string" and bare and not bare.startswith(('"', "{", "["))
-    if unquoted:
-        yield bare, None  # a date, a UUID, a decimal: models leave the quotes out
+def _document(text: str, schema: Schema, *, object_root: bool, always_wrapped: bool) -> tuple[Any, str | None]:
+    """Return what an answer says, as data and, if it is a whole document, as text."""
     try:
         data, written = json_text.read(text, object_root=object_root or always_wrapped)
     except InvalidValueError:
-        if unquoted:
-            return  # the error is about the text without quotes
-        raise
+        bare = json_text.unfenced(text)
+        if schema.get("type") != "string" or not bare or bare.startswith(('"', "{", "[")):
+            raise
+        return bare, None  # a date, a UUID: models leave the quotes out
     inner = data if object_root else json_text.unwrapped(data)
-    if inner is not data:
-        yield inner, None
-    yield data, written
+    return inner, written if inner is data else None  # never the wrapping itself, whatever is in it
 
 
-def _value(data: Any, schema: Schema, shape: Shape | None, written: str | None) -> Any:
-    """Return the validated value of plain data; the null of an optional property is its absence."""
+def _value(data: Any, schema: Schema, shape: Shape | None, written: str | None, *, nulls: bool) -> Any:
+    """Return the validated value of plain data; with `nulls`, the null of an optional property is its absence."""
     try:
         return _checked(data, schema, shape, written)
     except InvalidValueError:  # OpenAI's strict schemas make models write such nulls
-        smaller = without_nulls(data, schema)
+        smaller = without_nulls(data, schema) if nulls else data
         if smaller == data:
             raise
         return _checked(smaller, schema, shape)

@@ -192,9 +192,10 @@ class Run:
     async def _valid(self, spec: OutputSpec, bound: BoundModel, request: Request, number: int) -> Any:
         """Return the value of one answer; of several, an invalid one is asked for again by itself."""
         re_asks = bound.planned.options.retries_invalid or 0
+        nulls = bound.structure is not None and bound.structure.nulls
         while True:
             try:
-                return await asyncio.to_thread(spec.parse, self._texts[number])
+                return await asyncio.to_thread(spec.parse, self._texts[number], nulls=nulls)
             except InvalidValueError as error:
                 if len(self._texts) == 1 or re_asks == 0:
                     raise

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import itertools
 import json
 import re
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
@@ -14,6 +15,7 @@ import jsonschema_rs
 
 from llm_magic.close_matches import did_you_mean
 from llm_magic.errors import InvalidValueError, OutputTypeError
+from llm_magic.output.schema.drafts import URLS, draft_of, rewritten, with_escaped_brackets
 from llm_magic.output.type_expression import evaluate
 
 Schema = dict[str, Any]
@@ -162,14 +164,20 @@ def validator(schema_text: str) -> Validator:
     fetched from anywhere.
     """
     schema = json.loads(schema_text)
+    draft = draft_of(schema)
+    if draft is None:
+        raise OutputTypeError(f" at $schema: {schema['$schema']!r} is no draft that is known", _DRAFT_HINT)
+    if "$schema" in schema:
+        schema["$schema"] = URLS[draft]
     try:
-        check = jsonschema_rs.validator_for(schema, validate_formats=True, retriever=_fetch_nothing)
+        check = _built(schema)
     except jsonschema_rs.ValidationError as error:
+        if type(error.kind).__name__ == "Referencing":
+            raise OutputTypeError(_unresolved(error.message, schema), _REFERENCE_HINT) from None
         path = _path_text(error.instance_path)
-        hint = _REFERENCE_HINT if "etriev" in error.message else ""
-        raise OutputTypeError(f"{f' at {path}' if path else ''}: {_brief(error.message)}", hint) from None
+        raise OutputTypeError(f"{f' at {path}' if path else ''}: {_brief(_innermost(error))}") from None
     except (ValueError, jsonschema_rs.ReferencingError) as error:
-        raise OutputTypeError(f": {_brief(str(error))}", _REFERENCE_HINT) from None
+        raise OutputTypeError(_unresolved(str(error), schema), _REFERENCE_HINT) from None
 
     def validate(data: Any) -> None:
         problems = ((problem.instance_path, _brief(_innermost(problem))) for problem in check.iter_errors(data))
@@ -179,7 +187,46 @@ def validator(schema_text: str) -> Validator:
     return validate
 
 
-_REFERENCE_HINT = "References to other documents are not fetched: put what they name under $defs."
+def _built(schema: Schema) -> jsonschema_rs.Validator:
+    """Return the validator of a schema, whose patterns may hold brackets that stand for themselves."""
+    options: dict[str, Any] = {"validate_formats": True, "retriever": _fetch_nothing}
+    try:
+        return jsonschema_rs.validator_for(schema, **options)
+    except (ValueError, jsonschema_rs.ReferencingError):
+        escaped = rewritten(schema, with_escaped_brackets)
+        if escaped != schema:
+            with contextlib.suppress(ValueError, jsonschema_rs.ReferencingError):
+                return jsonschema_rs.validator_for(escaped, **options)
+        raise
+
+
+def _unresolved(message: str, schema: Schema) -> str:
+    """Return what is wrong with a reference, and where the first one stands that the message can mean."""
+    named = re.search("'([^']*)'", message)
+    said = message.partition(" is not present in a registry")
+    references = ((path, node["$ref"]) for path, node in _places(schema, []) if isinstance(node.get("$ref"), str))
+    meant = (path for path, reference in references if named and _may_name(reference, named[1]))
+    path = next(meant, None)
+    where = f" at {_path_text(path)}" if path else ""
+    return f"{where}: {_brief(f'{said[0]} is another document' if said[1] else message)}"
+
+
+def _may_name(reference: str, named: str) -> bool:
+    document = reference.partition("#")[0]
+    return named in reference or (document != "" and named.endswith(document.rpartition("/")[2]))
+
+
+def _places(node: Any, path: list[str | int]) -> Iterator[tuple[list[str | int], Schema]]:
+    """Yield all objects of a schema, each with its path."""
+    if isinstance(node, dict):
+        yield path, node
+    pairs = node.items() if isinstance(node, dict) else enumerate(node) if isinstance(node, list) else ()
+    for key, value in pairs:
+        yield from _places(value, [*path, key])
+
+
+_DRAFT_HINT = f"Known are the drafts {', '.join(URLS)}; without $schema it is the last."
+_REFERENCE_HINT = "References lead within the schema, no other document is fetched: put what they name under $defs."
 
 
 def _fetch_nothing(uri: str) -> Any:

@@ -1,4 +1,8 @@
-"""Normalization: a JSON Schema with only those keywords that constrained decoders know."""
+"""Normalization: a JSON Schema with only those keywords that constrained decoders know.
+
+What it allows the schema allows, but for the keywords that are reported as `unenforced`; and it
+allows what the schema allows, but for those reported as `narrowed`.
+"""
 
 from __future__ import annotations
 
@@ -6,32 +10,40 @@ import itertools
 import json
 import math
 import re
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from llm_magic.errors import UnsupportedError
+from llm_magic.errors import InvalidValueError, OutputTypeError, UnsupportedError
 from llm_magic.output.grammar.regex import Chars, Repeat, read_regex, width
 from llm_magic.output.grammar.regex_to_gbnf import in_json, to_regex
-from llm_magic.output.schema import Schema
-from llm_magic.output.schema.keywords import ANNOTATIONS, PATTERNS, merge, resolve, target_of
+from llm_magic.output.schema import Schema, validator
+from llm_magic.output.schema.drafts import LATEST, Draft, draft_of, modern
+from llm_magic.output.schema.formats import CHECKED, PATTERNS
+from llm_magic.output.schema.keywords import ANNOTATIONS, canonical, merge, resolve, subschemas, target_of
 
 _MAX_LENGTH = 2000
 _MAX_BRANCHES = 24
 _MAX_DEPTH = 60
+_MAX_NODES = 50_000
+_MAX_PLACES = 100
 _ANY = ("string", "number", "boolean", "null", "array", "object")
 _NUMBER_BOUNDS = ("minimum", "maximum", "exclusiveMinimum", "exclusiveMaximum")
 _TYPE_BY_KEYWORD: Mapping[str, str] = {
     **dict.fromkeys(("properties", "required", "additionalProperties", "patternProperties"), "object"),
-    **dict.fromkeys(("propertyNames", "minProperties", "maxProperties"), "object"),
+    **dict.fromkeys(("propertyNames", "minProperties", "maxProperties", "unevaluatedProperties"), "object"),
+    **dict.fromkeys(("dependentRequired", "dependentSchemas"), "object"),
     **dict.fromkeys(("items", "prefixItems", "minItems", "maxItems", "uniqueItems", "contains"), "array"),
+    **dict.fromkeys(("unevaluatedItems", "minContains", "maxContains"), "array"),
     **dict.fromkeys(("pattern", "format", "minLength", "maxLength"), "string"),
     **dict.fromkeys((*_NUMBER_BOUNDS, "multipleOf"), "number"),
 }
-_ONLY_CHECKED_HERE = (
-    "not", "if", "dependentRequired", "dependentSchemas", "dependencies", "contains", "uniqueItems", "multipleOf",
-    "minProperties", "maxProperties", "unevaluatedProperties", "unevaluatedItems",
-)  # fmt: skip
+_ONLY_CHECKED_HERE: Mapping[str, tuple[Any, ...]] = {
+    "not": (False,), "dependentRequired": ({},), "dependentSchemas": ({},), "contains": (), "uniqueItems": (False,),
+    "multipleOf": (), "minProperties": (0,), "maxProperties": (), "patternProperties": ({},),
+    "unevaluatedProperties": (True, {}), "unevaluatedItems": (True, {}), "$dynamicRef": (), "$recursiveRef": (),
+}  # fmt: skip
+"""Keywords that no decoder is told, each with the values that ask for nothing."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,102 +54,177 @@ class SchemaSupport:
     """Formats that it knows itself; others become patterns."""
     number_bounds: bool = False
     """Whether `minimum` and its like work on numbers that are not whole."""
+    multiples: bool = False
+    """Whether it knows `multipleOf`."""
     integer_limit: int = 0
     """Bound of integers without bounds, against endless digits of a weak model; 0: none."""
     descriptions: bool = False
     """Whether it reads descriptions (the model sees the schema)."""
     escapes: bool = False
     """Whether patterns are about the JSON text, so that `"` is written with its backslash."""
+    closes: bool = False
+    """Whether objects that list their properties have to be closed."""
 
 
 @dataclass(frozen=True, slots=True)
 class NormalizedSchema:
-    """A schema in normal form, and the keywords of the original that are left to the check here."""
+    """A schema in normal form, and the keywords of the original that it does not say as they are."""
 
     schema: Schema
     unenforced: tuple[str, ...] = ()
+    """Those that are left to the check here: the normal form allows more."""
+    narrowed: tuple[str, ...] = ()
+    """Those of which the normal form allows less."""
 
 
-def normalize(schema: Schema, support: SchemaSupport) -> NormalizedSchema:
-    """Return the normal form of a schema for a kind of decoder."""
-    normalizer = _Normalizer(schema, support)
+def normalize(schema: Schema, support: SchemaSupport, *, of_type: bool = False) -> NormalizedSchema:
+    """Return the normal form of a schema for a kind of decoder.
+
+    `of_type` is whether it is that of a Python type: the properties that it lists are then all that
+    count, and what is narrower is no news. A schema that no value fits is an `OutputTypeError`.
+    """
+    normalizer = _Normalizer(schema, support, draft_of(schema) or LATEST, of_type)
     root = normalizer.node(schema)
+    if root is None:
+        where, reason = normalizer.contradictions[0]
+        raise OutputTypeError(f"No value fits the schema{f', at {where}' if where else ''}: {reason}.")
     if "$ref" in root:
         root = dict(resolve(root, {"$defs": normalizer.definitions}))
     if normalizer.definitions:
         root["$defs"] = normalizer.definitions
-    return NormalizedSchema(root, tuple(sorted(normalizer.unenforced)))
+    narrowed = () if of_type else tuple(sorted(normalizer.narrowed))
+    return NormalizedSchema(root, tuple(sorted(normalizer.unenforced)), narrowed)
+
+
+_Path = tuple[str, ...]
 
 
 @dataclass
 class _Normalizer:
     root: Schema
     support: SchemaSupport
+    draft: Draft
+    of_type: bool
     definitions: dict[str, Schema] = field(default_factory=dict)
     unenforced: set[str] = field(default_factory=set)
-    _names: dict[str, str] = field(default_factory=dict)  # of the definitions, by reference
+    narrowed: set[str] = field(default_factory=set)
+    contradictions: list[tuple[str, str]] = field(default_factory=list)
+    _names: dict[str, str] = field(default_factory=dict)  # of the definitions, by what refers to them
+    _empty: set[str] = field(default_factory=set)  # what refers to a schema that nothing fits
+    _nodes: int = 0
 
-    def node(self, schema: Any, depth: int = 0) -> Schema:
-        """Write one schema."""
-        if not isinstance(schema, dict) or depth > _MAX_DEPTH:
-            return {"anyOf": [{"type": kind} for kind in _ANY]}
-        if isinstance(schema.get("$ref"), str) and not (schema.keys() - ANNOTATIONS - {"$ref"}):
-            return self._reference(schema["$ref"], depth)
-        written = self._flat_node(self._flat(schema, depth), depth)
-        if self.support.descriptions and isinstance(schema.get("description"), str) and "$ref" not in written:
-            written["description"] = schema["description"]
+    def __post_init__(self) -> None:
+        key = "id" if self.draft == "4" else "$id"
+        nested = (each for each in subschemas(self.root) if each is not self.root and isinstance(each.get(key), str))
+        if any("$ref" in part for each in nested for part in subschemas(each)):
+            self.unenforced.add("$ref")  # such a one counts from that place; the check here knows
+
+    def node(self, schema: Any, path: _Path = ()) -> Schema | None:
+        """Write one schema; None: nothing fits it."""
+        if schema is False:
+            return self._nothing(path, "it is false")
+        self._nodes += 1
+        if len(path) > _MAX_DEPTH or self._nodes > _MAX_NODES:
+            self.unenforced.add("what is nested too deeply")
+            return _anything()
+        if not isinstance(schema, dict):
+            return _anything()
+        if isinstance(schema.get("$ref"), str):
+            return self._reference(schema, path)
+        return self._written(schema, path)
+
+    def _nothing(self, path: _Path, reason: str) -> None:
+        self.contradictions.append((".".join(path), reason))
+
+    def _written(self, schema: Schema, path: _Path) -> Schema | None:
+        flat = self._flat(schema, path)
+        written = None if flat is None else self._flat_node(flat, path)
+        if written is not None and "$ref" not in written and self.support.descriptions:
+            written |= {"description": schema["description"]} if isinstance(schema.get("description"), str) else {}
         return written
 
-    def _reference(self, reference: str, depth: int) -> Schema:
-        target = target_of(reference, self.root)
-        if not isinstance(target, dict):
+    def _reference(self, schema: Schema, path: _Path) -> Schema | None:
+        """Write what a `$ref`, alone or with keywords beside it, names: as a definition, for it may name itself."""
+        reference = schema["$ref"]
+        said = modern(schema, self.draft)
+        alone = not (said.keys() - ANNOTATIONS - {"$ref"})
+        target = target_of(reference, self.root) if alone else said
+        if target is None:
             self.unenforced.add("$ref")
-            return self.node(True, depth)
-        if reference not in self._names:
+            return _anything()
+        key = reference if alone else json.dumps(said, sort_keys=True)
+        if key in self._empty:
+            return None
+        if key not in self._names:
             base = re.sub(r"[^A-Za-z0-9]+", "-", reference.rsplit("/", 1)[-1]).strip("-") or "root"
             names = itertools.chain([base], (f"{base}-{number}" for number in itertools.count(2)))
-            name = self._names[reference] = next(name for name in names if name not in self.definitions)
-            self.definitions[name] = {}  # taken, for the references within
-            self.definitions[name] = self.node(target, depth + 1)
-        return {"$ref": f"#/$defs/{self._names[reference]}"}
+            name = self._names[key] = next(name for name in names if name not in self.definitions)
+            self.definitions[name] = _anything()  # taken, for the references within
+            written = self.node(target, (*path, reference)) if alone else self._written(said, path)
+            if written is None:
+                self._empty.add(key)
+                return None
+            self.definitions[name] = written
+        return {"$ref": f"#/$defs/{self._names[key]}"}
 
-    def _flat(self, schema: Schema, depth: int) -> Schema:
+    def _flat(self, schema: Schema, path: _Path) -> Schema | None:
         """Return a schema with what its own `$ref`, `allOf` and `if` name merged in."""
-        flat = {key: value for key, value in schema.items() if key not in ANNOTATIONS}
-        for _ in range(_MAX_DEPTH - min(depth, _MAX_DEPTH - 1)):
-            parts: list[Any] = list(flat.pop("allOf", ()))
-            if isinstance(flat.get("$ref"), str):
-                parts.insert(0, target_of(flat.pop("$ref"), self.root))
-                if not isinstance(parts[0], dict):
+        flat: Schema = {}
+        waiting: list[Any] = [schema]
+        seen: set[str] = set()
+        conditions: list[tuple[Schema, Any, Any]] = []
+        while waiting:
+            part = waiting.pop(0)
+            if part is False:
+                return self._nothing(path, "it is false")
+            if not isinstance(part, dict):
+                continue
+            part = {key: value for key, value in modern(part, self.draft).items() if key not in ANNOTATIONS}
+            named = part.pop("$ref", None)
+            if isinstance(named, str) and named not in seen:
+                seen.add(named)
+                target = target_of(named, self.root)
+                if target is None:
                     self.unenforced.add("$ref")
-            if not parts:
-                break
-            for part in parts:
-                if isinstance(part, dict):
-                    flat = self._merged(flat, {key: value for key, value in part.items() if key not in ANNOTATIONS})
-        if isinstance(flat.get("if"), dict):
-            condition, then, otherwise = flat.pop("if"), flat.pop("then", {}), flat.pop("else", {})
+                waiting.insert(0, target)
+            waiting += part.pop("allOf", ())
+            condition, then, otherwise = part.pop("if", None), part.pop("then", True), part.pop("else", True)
+            if isinstance(condition, dict):
+                conditions.append((condition, then, otherwise))
+            elif condition is not None:
+                waiting.append(then if condition else otherwise)
+            merged = self._merged(flat, _listed(part), path)
+            if merged is None:
+                return None
+            flat = merged
+        for condition, then, otherwise in conditions:
             self.unenforced.add("if")
             ways = [{"allOf": [condition, then]}, {"allOf": [self._opposite(condition, flat), otherwise]}]
-            flat = self._merged(flat, {"anyOf": ways})
+            merged = self._merged(flat, {"anyOf": ways}, path)
+            if merged is None:
+                return None
+            flat = merged
         return flat
 
     def _opposite(self, condition: Schema, flat: Schema) -> Schema:
         """Return what does not meet a condition on one property with listed values; or anything."""
         tested = condition.get("properties")
-        if not isinstance(tested, dict) or len(tested) != 1:
+        if not isinstance(tested, dict) or len(tested) != 1 or condition.keys() - {"properties", "required", "type"}:
             return {}
         ((name, test),) = tested.items()
         known = flat.get("properties", {}).get(name)
-        if not (isinstance(test, dict) and isinstance(known, dict)):
+        if not (isinstance(test, dict) and isinstance(known, dict)) or "required" in condition:
             return {}
-        met = [test["const"]] if "const" in test else test.get("enum", [])
-        rest = [value for value in self._flat(known, 1).get("enum", ()) if value not in met]
+        met = _listed(test).get("enum", [])
+        known = self._flat(known, (name,)) or {}
+        rest = [value for value in known.get("enum", ()) if value not in met]
         return {"properties": {name: {"enum": rest}}, "required": [name]} if rest and met else {}
 
-    def _merged(self, one: Schema, other: Schema) -> Schema:
+    def _merged(self, one: Schema, other: Schema, path: _Path) -> Schema | None:
         """Merge two schemas; where both have alternatives, the pairs are the alternatives."""
-        result = merge(one, other)
+        result = merge(one, other, self.unenforced)
+        if result is None:
+            return self._nothing(path, "its parts have no type, or no listed value, in common")
         for key in ("anyOf", "oneOf"):
             if key in one and key in other:
                 pairs = [{"allOf": [left, right]} for left in one[key] for right in other[key]]
@@ -147,58 +234,125 @@ class _Normalizer:
                     self.unenforced.add(key)
         return result
 
-    def _flat_node(self, flat: Schema, depth: int) -> Schema:
-        self.unenforced.update(key for key in _ONLY_CHECKED_HERE if key in flat and flat[key] not in (False, None))
+    def _flat_node(self, flat: Schema, path: _Path) -> Schema | None:
+        self.unenforced.update(key for key, idle in _ONLY_CHECKED_HERE.items() if self._is_untold(key, flat, idle))
         for key in ("anyOf", "oneOf"):
             if key in flat:
-                return self._alternatives(flat, key, depth)
-        if "const" in flat or "enum" in flat:
-            return _enumeration(flat)
-        kinds = flat.get("type") or next((kind for key, kind in _TYPE_BY_KEYWORD.items() if key in flat), _ANY)
-        if isinstance(kinds, str):
-            return self._typed(kinds, flat, depth)
-        distinct = dict.fromkeys("number" if kind == "integer" and "number" in kinds else kind for kind in kinds)
-        written = [self._typed(kind, flat, depth) for kind in distinct]
+                return self._alternatives(flat, key, path)
+        if "enum" in flat:
+            return self._enumeration(flat, path)
+        said = flat.get("type")
+        kinds = [said] if isinstance(said, str) else said
+        if kinds is None:
+            kinds = list(dict.fromkeys(kind for key, kind in _TYPE_BY_KEYWORD.items() if self._implies(key, flat)))
+            self.narrowed |= {"type"} if kinds else set()
+        distinct = dict.fromkeys("number" if kind == "integer" and "number" in kinds else kind for kind in kinds or _ANY)
+        written = [each for kind in distinct if (each := self._typed(kind, flat, path)) is not None]
+        if not written:
+            return None
         return written[0] if len(written) == 1 else {"anyOf": written}
 
-    def _alternatives(self, flat: Schema, key: str, depth: int) -> Schema:
+    def _is_untold(self, key: str, flat: Schema, idle: tuple[Any, ...]) -> bool:
+        if key not in flat or flat[key] in idle or (key == "maxProperties" and flat[key] == 0):
+            return False
+        return not (key == "multipleOf" and self.support.multiples)
+
+    def _implies(self, key: str, flat: Schema) -> bool:
+        """Tell whether a keyword is there, and says something about values of its type."""
+        return key in flat and (key != "format" or flat[key] in CHECKED[self.draft])
+
+    def _alternatives(self, flat: Schema, key: str, path: _Path) -> Schema | None:
         base = {name: value for name, value in flat.items() if name != key}
-        ways = [way for way in flat[key] if way is not False]
-        if base:
-            ways = [{"allOf": [base, way]} if isinstance(way, dict) else base for way in ways]
-        written = [self.node(way, depth + 1) for way in ways]
-        unique = list({json.dumps(way, sort_keys=True): way for way in written}.values())
+        if key == "oneOf" and not self._disjoint(flat[key]):
+            self.unenforced.add(key)
+        written = [
+            self.node({"allOf": [base, way]} if base else way, (*path, f"{key}[{at}]"))
+            for at, way in enumerate(flat[key])
+        ]
+        unique = list({json.dumps(way, sort_keys=True): way for way in written if way is not None}.values())
+        if not unique:
+            return self._nothing(path, f"none of its {key} can be met")
         return unique[0] if len(unique) == 1 else {"anyOf": unique}
 
-    def _typed(self, kind: str, flat: Schema, depth: int) -> Schema:
+    def _disjoint(self, ways: list[Any]) -> bool:
+        """Tell whether no value can fit two of these, as far as types and listed values show it."""
+        shapes = [self._shape(way) for way in ways]
+        return all(
+            any(not one[key] & other[key] for key in one.keys() & other.keys())
+            for one, other in itertools.combinations(shapes, 2)
+        )
+
+    def _shape(self, way: Any) -> dict[str, frozenset[str]]:
+        """Return the types, the listed values, and those of required members, of what fits a schema."""
+        known, contradictions = set(self.unenforced), list(self.contradictions)
+        flat = self._flat(way, ()) if isinstance(way, dict) else None
+        self.unenforced, self.contradictions = known, contradictions
+        if flat is None:
+            return {}
+        shape = {key: frozenset(values) for key, values in _facts(flat)}
+        if flat.get("type") == "object":
+            for name in flat.get("required", ()):
+                part = flat.get("properties", {}).get(name)
+                inner = _listed(modern(part, self.draft)) if isinstance(part, dict) else {}
+                shape |= {f"{name}.{key}": frozenset(values) for key, values in _facts(inner)}
+        return shape
+
+    def _enumeration(self, flat: Schema, path: _Path) -> Schema | None:
+        """Write a schema that lists its values: those that its other keywords allow, too."""
+        checks = {key: value for key, value in flat.items() if key in _OF_SCALARS}
+        if checks.get("format") not in CHECKED[self.draft]:
+            checks.pop("format", None)
+        values = [value for value in flat["enum"] if not checks or _fits(value, checks)]
+        if not values:
+            return self._nothing(path, f"none of the values it lists is allowed by its {', '.join(checks)}")
+        if any(isinstance(value, (dict, list)) for value in values):
+            self.unenforced.update(key for key in flat if _TYPE_BY_KEYWORD.get(key) in ("object", "array"))
+        types = {type_of(value) for value in values}
+        return {"type": types.pop(), "enum": values} if len(types) == 1 else {"enum": values}
+
+    def _typed(self, kind: str, flat: Schema, path: _Path) -> Schema | None:
         if kind == "object":
-            return self._object(flat, depth)
+            return self._object(flat, path)
         if kind == "array":
-            return self._array(flat, depth)
+            return self._array(flat, path)
         if kind == "string":
-            return self._string(flat)
+            return self._string(flat, path)
+        multiple = {"multipleOf": flat["multipleOf"]} if "multipleOf" in flat and self.support.multiples else {}
         if kind == "integer":
-            return {"type": kind, **_integer_bounds(flat, self.support.integer_limit)}
+            bounds = _integer_bounds(flat, self.support.integer_limit)
+            if bounds.get("minimum", -math.inf) > bounds.get("maximum", math.inf):
+                return self._nothing(path, "no whole number lies within its bounds")
+            return {"type": kind, **bounds, **multiple}
         bounds = {key: flat[key] for key in _NUMBER_BOUNDS if key in flat} if kind == "number" else {}
         if self.support.number_bounds:
-            return {"type": kind, **{key: value for key, value in bounds.items() if not isinstance(value, bool)}}
+            return {"type": kind, **bounds, **(multiple if kind == "number" else {})}
         self.unenforced.update(bounds)
         return {"type": kind}
 
-    def _string(self, flat: Schema) -> Schema:
+    def _string(self, flat: Schema, path: _Path) -> Schema | None:
         low = int(flat.get("minLength") or 0)
         high = int(flat["maxLength"]) if isinstance(flat.get("maxLength"), (int, float)) else None
+        if high is not None and high < low:
+            return self._nothing(path, "minLength is more than maxLength")
         name, pattern = flat.get("format"), flat.get("pattern")
-        if pattern is None and isinstance(name, str):
-            if name in self.support.formats:
-                return {"type": "string", "format": name}
-            pattern = PATTERNS.get(name)
+        if isinstance(name, str) and (pattern is not None or name not in self.support.formats):
+            checked = name in CHECKED[self.draft]
+            if pattern is None and name in PATTERNS:
+                pattern = PATTERNS[name]
+                self.narrowed |= set() if checked else {"format"}
+            elif checked:
+                self.unenforced.add("format")
+        elif isinstance(name, str):
+            return {"type": "string", "format": name, **self._lengths(low, high)}
         plain = self._pattern(pattern, low, high) if isinstance(pattern, str) else None
-        if plain is not None:
-            return {"type": "string", "pattern": plain}
+        return {"type": "string", **({"pattern": plain} if plain is not None else self._lengths(low, high))}
+
+    def _lengths(self, low: int, high: int | None) -> Schema:
+        """Return the bounds of a length, as far as a decoder counts."""
+        self.unenforced |= {"minLength"} if low > _MAX_LENGTH else set()
+        self.unenforced |= {"maxLength"} if high is not None and high > _MAX_LENGTH else set()
         least = {"minLength": low} if 0 < low <= _MAX_LENGTH else {}
-        most = {"maxLength": high} if high is not None and high <= _MAX_LENGTH else {}
-        return {"type": "string", **least, **most}
+        return least | ({"maxLength": high} if high is not None and high <= _MAX_LENGTH else {})
 
     def _pattern(self, pattern: str, low: int, high: int | None) -> str | None:
         """Return a pattern in plain notation, anchored; None where it cannot be said."""
@@ -206,7 +360,8 @@ class _Normalizer:
             node = read_regex(pattern, search=True)
             if isinstance(node, Repeat) and isinstance(node.part, Chars):
                 most = min((limit for limit in (high, node.high) if limit is not None), default=None)
-                node = Repeat(node.part, max(low, node.low), most)
+                if most is None or max(low, node.low) <= most:
+                    node = Repeat(node.part, max(low, node.low), most)
             least, longest = width(node)
             if least < low:
                 self.unenforced.add("minLength")
@@ -217,61 +372,132 @@ class _Normalizer:
             self.unenforced.add("pattern")
             return None
 
-    def _object(self, flat: Schema, depth: int) -> Schema:
-        properties = {key: value for key, value in flat.get("properties", {}).items() if value is not False}
-        listed = flat.get("required")  # in draft 3, a flag of the property
-        required = [key for key in listed if isinstance(key, str)] if isinstance(listed, list) else []
-        rest, patterns, names = map(flat.get, ("additionalProperties", "patternProperties", "propertyNames"))
-        if isinstance(patterns, dict) and patterns and not properties:
-            self.unenforced.add("patternProperties")
-            rest = next(iter(patterns.values()))
-        if isinstance(names, dict):
-            if isinstance(names.get("enum"), list) and not properties:
-                allowed = [key for key in names["enum"] if isinstance(key, str)]
-                properties, rest = dict.fromkeys(allowed, True if rest is None else rest), False
-            elif names.keys() - ANNOTATIONS - {"type"}:
+    def _object(self, flat: Schema, path: _Path) -> Schema | None:
+        rest, names = flat.get("additionalProperties", True), flat.get("propertyNames", True)
+        patterns: Schema = flat.get("patternProperties", {})
+        said: Schema = dict(flat.get("properties", {}))
+        required: list[str] = list(flat.get("required", ()))
+        if names is False or flat.get("maxProperties") == 0:
+            said, patterns, rest = dict.fromkeys(said, False), {}, False
+        elif isinstance(names, dict):
+            names = {key: value for key, value in modern(names, self.draft).items() if key not in ANNOTATIONS}
+            allowed = _listed(names).get("enum")
+            if isinstance(allowed, list) and not said and not patterns:
+                said, rest = {key: rest for key in allowed if isinstance(key, str) and rest is not False}, False
+            elif names.keys() - {"type"} or names.get("type", "string") != "string":
                 self.unenforced.add("propertyNames")
+        if (left := flat.get("unevaluatedProperties", True)) is not True and rest is True:
+            rest = left
         for key in required:
-            properties.setdefault(key, rest if isinstance(rest, dict) else True)
+            if key not in said:
+                fitting = [value for pattern, value in patterns.items() if _fits(key, {"pattern": pattern})]
+                said[key] = {"allOf": fitting} if fitting else rest
+        if not said and patterns:
+            rest = {"anyOf": [*patterns.values(), *(() if rest in (True, False) else (rest,))]}
+        return self._members(said, required, rest, path)
+
+    def _members(self, said: Schema, required: list[str], rest: Any, path: _Path) -> Schema | None:
+        """Write an object of the members `said`, and of any others that fit `rest`."""
+        properties = {key: self.node(value, (*path, key)) for key, value in said.items()}
+        missing = next((key for key in required if properties[key] is None), None)
+        if missing is not None:
+            return self._nothing(path, f"it requires {missing!r}, which can have no value")
         written: Schema = {"type": "object"}
-        if properties or rest is False:
-            written["properties"] = {key: self.node(value, depth + 1) for key, value in properties.items()}
+        others = self.node(rest, path) if isinstance(rest, dict) and rest else None
+        is_open = rest is True or rest == {}
+        if any(value is None for value in properties.values()) and (is_open or others):
+            self.unenforced.add("properties")
+        properties = {key: value for key, value in properties.items() if value is not None}
+        if properties or not (is_open or others):
+            written["properties"] = properties
         if properties:
             written["required"] = required
-        if isinstance(rest, dict) and (not properties or rest):
-            written["additionalProperties"] = self.node(rest, depth + 1)
-        elif "properties" in written:
-            written["additionalProperties"] = False  # a model that may add keys, adds keys
+        if others is not None:
+            written["additionalProperties"] = others
+        elif "properties" in written and (not is_open or self.of_type or self.support.closes):
+            written["additionalProperties"] = False
+            self.narrowed |= {"additionalProperties"} if is_open else set()
         return written
 
-    def _array(self, flat: Schema, depth: int) -> Schema:
-        items = flat.get("items", True)
-        prefix = items if isinstance(items, list) else flat.get("prefixItems")
-        bounds = {key: int(flat[key]) for key in ("minItems", "maxItems") if isinstance(flat.get(key), (int, float))}
-        if isinstance(prefix, list) and prefix:
-            length = min(bounds.get("maxItems", len(prefix)), len(prefix))
-            first = [self.node(part, depth + 1) for part in prefix[:length]]
-            return {"type": "array", "prefixItems": first, "minItems": length, "maxItems": length}
-        written: Schema = {"type": "array", "items": self.node(items, depth + 1), **bounds}
-        values = resolve(written["items"], {"$defs": self.definitions}).get("enum")
+    def _array(self, flat: Schema, path: _Path) -> Schema | None:
+        items, prefix = flat.get("items", True), flat.get("prefixItems") or []
+        if prefix and items is True and flat.get("unevaluatedItems", True) is not True:
+            items = flat["unevaluatedItems"]
+        low = int(flat.get("minItems", 0))
+        high = int(flat["maxItems"]) if "maxItems" in flat else None
+        if high is not None and low > high:
+            return self._nothing(path, "minItems is more than maxItems")
+        if prefix:
+            return self._places(prefix, items, low, high, path)
+        bounds = {key: int(flat[key]) for key in ("minItems", "maxItems") if key in flat}
+        inner = self.node(items, (*path, "[]"))
+        if inner is None:
+            nothing = {"type": "array", "items": {"type": "null"}, "maxItems": 0}
+            return nothing if not low else self._nothing(path, "it needs items, and none is allowed")
+        written: Schema = {"type": "array", "items": inner, **bounds}
+        values = resolve(inner, {"$defs": self.definitions}).get("enum")
         if flat.get("uniqueItems") and isinstance(values, list):
             written["maxItems"] = min(bounds.get("maxItems", len(values)), len(values))
+            if low > len(values):
+                return self._nothing(path, "it needs more different items than there are")
         return written
 
+    def _places(self, prefix: list[Any], rest: Any, low: int, high: int | None, path: _Path) -> Schema | None:
+        """Write an array of fixed places, which is all that decoders know beside one schema for all items."""
+        length = max(len(prefix), min(low, _MAX_PLACES))
+        length = length if high is None else min(length, high)
+        first: list[Schema] = []
+        for at, place in enumerate([*prefix, *[rest] * length][:length]):
+            written = self.node(place, (*path, f"[{at}]"))
+            if written is None:
+                break
+            first.append(written)
+        if len(first) < low:
+            if low > _MAX_PLACES:
+                self.unenforced.add("minItems")
+            else:
+                return self._nothing(path, "it needs more items than are allowed")
+        if low < len(first) or (rest is not False and (high is None or high > len(first))):
+            self.narrowed.add("prefixItems")
+        if not first:
+            return {"type": "array", "items": {"type": "null"}, "maxItems": 0}
+        return {"type": "array", "prefixItems": first, "minItems": len(first), "maxItems": len(first)}
 
-def _enumeration(flat: Schema) -> Schema:
-    """Write a schema that lists its values."""
-    values = [flat["const"]] if "const" in flat else list(flat["enum"])
-    kinds = flat.get("type")
-    if kinds is not None:
-        known = {kinds} if isinstance(kinds, str) else set(kinds)
-        known |= {"integer"} if "number" in known else set()
-        values = [value for value in values if _type_of(value) in known] or values
-    types = {_type_of(value) for value in values}
-    return {"type": types.pop(), "enum": values} if len(types) == 1 else {"enum": values}
+
+def _anything() -> Schema:
+    return {"anyOf": [{"type": kind} for kind in _ANY]}
 
 
-def _type_of(value: Any) -> str:
+def _listed(schema: Schema) -> Schema:
+    """Return a schema whose `const` is an enumeration of one value."""
+    if "const" not in schema:
+        return schema
+    rest = {key: value for key, value in schema.items() if key != "const"}
+    return merge(rest, {"enum": [schema["const"]]}, set()) or {**rest, "enum": []}
+
+
+def _facts(flat: Schema) -> Iterator[tuple[str, Iterator[str]]]:
+    """Yield the types and the listed values of a schema, where it says them."""
+    said = flat.get("type")
+    if said is not None:
+        kinds = {said} if isinstance(said, str) else set(said)
+        yield "type", iter(kinds | ({"integer"} if "number" in kinds else set()))
+    if "enum" in flat:
+        yield "enum", map(canonical, flat["enum"])
+
+
+def _fits(value: Any, schema: Schema) -> bool:
+    try:
+        validator(json.dumps(schema))(value)
+    except InvalidValueError:
+        return False
+    return True
+
+
+_OF_SCALARS = frozenset(("type", "pattern", "format", "minLength", "maxLength", "multipleOf", *_NUMBER_BOUNDS))
+
+
+def type_of(value: Any) -> str:
     """Return JSON Schema's name for the type of a JSON value."""
     if isinstance(value, float):
         return "integer" if value.is_integer() else "number"
@@ -280,15 +506,13 @@ def _type_of(value: Any) -> str:
 
 
 def _integer_bounds(schema: Schema, limit: int) -> Schema:
-    """Return `minimum` and `maximum` of whole numbers for bounds in the words of any draft.
+    """Return `minimum` and `maximum` of whole numbers for bounds of any kind.
 
     >>> _integer_bounds({"exclusiveMinimum": 0, "maximum": 9.5}, 0)
     {'minimum': 1, 'maximum': 9}
 
     """
     low, high, above, below = (schema.get(key) for key in _NUMBER_BOUNDS)
-    above = low if above is True else above  # draft 4: a flag beside `minimum`
-    below = high if below is True else below
     lows = [*map(math.ceil, _numbers(low)), *(math.floor(above) + 1 for above in _numbers(above))]
     highs = [*map(math.floor, _numbers(high)), *(math.ceil(below) - 1 for below in _numbers(below))]
     bounds = ({"minimum": max(lows)} if lows else {}) | ({"maximum": min(highs)} if highs else {})

@@ -18,7 +18,7 @@ from pydantic_core import core_schema
 
 from llm_magic.errors import OutputTypeError
 from llm_magic.output.schema import Schema
-from llm_magic.output.schema.keywords import NAIVE_DATETIME, NAIVE_TIME
+from llm_magic.output.schema.formats import NAIVE_DATETIME, NAIVE_TIME
 
 
 class _SchemaGenerator(GenerateJsonSchema):

@@ -1,0 +1,68 @@
+"""Formats of strings: their patterns, for decoders that do not know them, and which are checked in which draft."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from llm_magic.output.schema.drafts import Draft
+
+_MONTH_DAY = "((0[13578]|1[02])-(0[1-9]|[12][0-9]|3[01])|(0[469]|11)-(0[1-9]|[12][0-9]|30)|02-(0[1-9]|[12][0-9]))"
+_YEAR = "(0[0-9]{2}[1-9]|0[0-9][1-9]0|0[1-9]00|[1-9][0-9]{3})"
+_CLOCK = "([01][0-9]|2[0-3]):[0-5][0-9]:[0-5][0-9]"
+_ZONE = "(Z|[+-]([01][0-9]|2[0-3]):[0-5][0-9])"
+_FRACTION = r"(\.[0-9]{1,12})?"
+_HOURS = "([0-9]{1,5}H([0-9]{1,5}M([0-9]{1,5}S)?)?|[0-9]{1,5}M([0-9]{1,5}S)?|[0-9]{1,5}S)"
+_DAYS = "([0-9]{1,5}Y([0-9]{1,5}M([0-9]{1,5}D)?)?|[0-9]{1,5}M([0-9]{1,5}D)?|[0-9]{1,5}D)"
+_LABEL = "[A-Za-z0-9]{1,20}(-[A-Za-z0-9]{1,20}){0,2}"
+_HOST = rf"{_LABEL}(\.{_LABEL}){{0,8}}"
+_ATOM = "[A-Za-z0-9!#$%&'*+/=?^_`{|}~-]{1,64}"
+_BYTE = "(25[0-5]|2[0-4][0-9]|1[0-9][0-9]|[1-9]?[0-9])"
+_IPV4 = rf"{_BYTE}(\.{_BYTE}){{3}}"
+_HEX = "[0-9A-Fa-f]"
+_GROUP = f"{_HEX}{{1,4}}"
+_IPV6 = "|".join(
+    [
+        f"({_GROUP}:){{6}}({_GROUP}:{_GROUP}|{_IPV4})",
+        f"::({_GROUP}:){{0,5}}({_GROUP}:{_GROUP}|{_IPV4})",
+        f"::({_GROUP})?",
+        *(f"({_GROUP}:){{{before}}}(:{_GROUP}){{1,{7 - before}}}" for before in range(1, 7)),
+        *(f"({_GROUP}:){{{before}}}(:{_GROUP}){{0,{5 - before}}}:{_IPV4}" for before in range(1, 6)),
+        f"({_GROUP}:){{1,7}}:",
+    ]
+)
+_OF_URI = f"([A-Za-z0-9._~!$&'()*+,;=@/?-]|%{_HEX}{{2}})"
+_OF_FIRST = f"([A-Za-z0-9._~!$&'()*+,;=@-]|%{_HEX}{{2}})"
+_REST = f"({_OF_URI}|:)*(#({_OF_URI}|:)*)?"
+_BRACKETED = rf"//\[({_IPV6})\](:[0-9]{{0,5}})?(/{_REST})?"
+
+NAIVE_DATETIME = f"^{_YEAR}-{_MONTH_DAY}T{_CLOCK}$"
+NAIVE_TIME = f"^{_CLOCK}$"
+
+PATTERNS: Mapping[str, str] = {
+    "date": f"^{_YEAR}-{_MONTH_DAY}$",
+    "time": f"^{_CLOCK}{_FRACTION}{_ZONE}$",
+    "date-time": f"^{_YEAR}-{_MONTH_DAY}T{_CLOCK}{_FRACTION}{_ZONE}$",
+    "duration": f"^P([0-9]{{1,5}}W|{_DAYS}(T{_HOURS})?|T{_HOURS})$",
+    "email": rf"^{_ATOM}(\.{_ATOM}){{0,8}}@{_HOST}$",
+    "hostname": f"^{_HOST}$",
+    "uri": f"^[A-Za-z][A-Za-z0-9+.-]{{0,30}}:({_BRACKETED}|{_REST})$",
+    "uri-reference": f"^([A-Za-z][A-Za-z0-9+.-]{{0,30}}:{_REST}|{_OF_FIRST}*([/?]{_REST}|#({_OF_URI}|:)*)?)$",
+    "ipv4": f"^{_IPV4}$",
+    "ipv6": f"^({_IPV6})$",
+    "uuid": f"^{_HEX}{{8}}-{_HEX}{{4}}-{_HEX}{{4}}-{_HEX}{{4}}-{_HEX}{{12}}$",
+    "json-pointer": '^(/([^~/"\\\\\\x00-\\x1f]|~[01])*)*$',
+}
+"""Of what a format allows only corners are left out that no model needs (quoted e-mail names, leap seconds); what
+they allow beyond it are 29 February of every year, host names that are too long as a whole, and ports that are none."""
+
+_SINCE_6 = frozenset(("uri-reference", "uri-template", "json-pointer"))
+_SINCE_7 = frozenset(("idn-hostname", "iri", "iri-reference", "relative-json-pointer"))
+_SINCE_2019 = frozenset(("uuid", "duration"))
+_ALWAYS = frozenset(("date-time", "date", "time", "email", "idn-email", "hostname", "ipv4", "ipv6", "uri", "regex"))
+_IN_7 = _ALWAYS | _SINCE_6 | _SINCE_7
+
+CHECKED: Mapping[Draft, frozenset[str]] = {
+    "4": _ALWAYS, "6": _ALWAYS | _SINCE_6, "7": _IN_7,
+    "2019-09": _IN_7 | _SINCE_2019, "2020-12": _IN_7 | _SINCE_2019,
+}  # fmt: skip
+"""Formats that the check here asserts; any other name is a remark."""
