@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, TypedDict, TypeVar, Unpack
 if TYPE_CHECKING:
     from llm_magic.embeddings import Vectors
     from llm_magic.embeddings.run import Embedding
+    from llm_magic.errors import OptionError
     from llm_magic.events import Event
     from llm_magic.ledger import UsageRow
     from llm_magic.options import AskOptions
@@ -114,6 +115,13 @@ class LLM:
             objects as `--image` takes them; `tools` are functions; `chat` names a conversation to continue
             (without it, none is); `timeout` is in seconds. The others are those of `%%llm`.
 
+            `on_confirm` is asked before each call of a tool: a function, plain or async, that is given the call
+            (`id`, `name`, and `arguments` as JSON text, as the model wrote it) and returns True, and the call is
+            carried out, or False, and the model is told that it was declined. Several calls of one turn are asked for
+            side by side: an async function on the loop of this package, a plain one on a thread of its own for each.
+            What it raises ends `ask`, and is raised from it (a `TypeError` where it returns neither); calls that run
+            are cancelled. `confirm=True` without it is an error, and it asks also without `confirm`.
+
         Returns
         -------
         Response
@@ -156,7 +164,7 @@ class LLM:
         try:
             while (batch := await arrived.get()) is not None:
                 for event in batch:
-                    yield event  # type: ignore[misc] # a Question is asked only where `confirm` is set: in a cell
+                    yield event  # type: ignore[misc] # a Question is asked only in a cell
             await asyncio.wrap_future(future)
         finally:
             future.cancel()
@@ -207,18 +215,36 @@ class LLM:
         return Embedding(session, texts_of(texts, "texts"), given), session
 
     def _run(self, prompt: str, options: AskOptions) -> tuple[Session, Run]:
-        from llm_magic.options import from_mapping
+        from llm_magic.options import exclude_each_other, from_mapping
         from llm_magic.session.plan import Cell
         from llm_magic.session.run import Run
 
         session = active_session()
         values: dict[str, Any] = {**self.defaults, **options}
         base_url, images = values.pop("base_url", None), values.pop("images", None)
+        on_confirm = values.pop("on_confirm", None)
+        if on_confirm is not None and ("on_confirm" in options or values.get("tools")):
+            if "on_confirm" in options and values.get("confirm") is False:
+                exclude_each_other({"confirm=False": False, "on_confirm=": on_confirm})
+            values.setdefault("confirm", True)
         chosen = from_mapping(values, "LLM")
         chosen.model, chosen.base_url = self.model or None, base_url
         chosen.image = tuple(images) if images else None
         chosen.once = "chat" not in values
-        return session, Run(session.plan(Cell(prompt, chosen, template=False)))
+        cell = Cell(prompt, chosen, template=False, cannot_confirm=_cannot_confirm(on_confirm))
+        return session, Run(session.plan(cell), on_confirm)
+
+
+def _cannot_confirm(on_confirm: object) -> OptionError | None:
+    """Return the error of `confirm=True` where there is nothing to ask, None where there is."""
+    if callable(on_confirm):
+        return None
+    from llm_magic.errors import OptionError
+
+    what = "needs on_confirm=" if on_confirm is None else f"cannot ask {on_confirm!r:.60}, which is no function"
+    return OptionError(
+        f"confirm=True {what}.", "Give a function that takes the call and returns True or False: on_confirm=allowed."
+    )
 
 
 async def _nowhere(_batch: list[Any]) -> None:

@@ -28,7 +28,7 @@ from llm_magic.events import (
 )
 from llm_magic.messages import ToolCall
 from llm_magic.response import Alternative, Response, ToolRun
-from llm_magic.text_buffer import TextBuffer
+from llm_magic.text_buffer import TextBuffer, whole
 
 
 class Draft:
@@ -205,7 +205,7 @@ class Draft:
     @property
     def refusal(self) -> str:
         """The refusal so far."""
-        return "".join(self._refusal)
+        return whole("".join(self._refusal))
 
     @property
     def indexes(self) -> list[int]:
@@ -216,7 +216,7 @@ class Draft:
     def tool_calls(self) -> tuple[ToolCall, ...]:
         """The tool calls of this round so far, in the model's order."""
         return tuple(
-            ToolCall(call.id, call.name, "".join(self._call_arguments[position]))
+            ToolCall(call.id, whole(call.name), whole("".join(self._call_arguments[position])))
             for position, call in sorted(list(self._calls.items()))  # noqa: C414 - as above
         )
 

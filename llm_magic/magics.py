@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 from IPython.core.magic import Magics, line_cell_magic, magics_class, no_var_expand
 
 from llm_magic.config.settings import Settings
-from llm_magic.errors import Interrupted, LLMError
+from llm_magic.errors import Interrupted, LLMError, OptionError
 
 if TYPE_CHECKING:
     from IPython.core.interactiveshell import InteractiveShell
@@ -67,7 +67,17 @@ class LLMMagics(Magics, Settings):
             return None
         body = prompt if cell is None else cell.removesuffix("\n")
         identifier = self._cell_id()
-        return self._answer(Cell(body, options, namespace, identifier, part=self._part(identifier)))
+        unseen = not self._allows_input()
+        asked = Cell(
+            body,
+            options,
+            namespace,
+            identifier,
+            part=self._part(identifier),
+            notes=(_IN_FOREGROUND,) if options.background and unseen else (),
+            cannot_confirm=_cannot_confirm(background=bool(options.background), unseen=unseen),
+        )
+        return self._answer(asked, later=bool(options.background) and not unseen)
 
     def _part(self, identifier: str | None) -> int:
         """Return the number of this prompt within the run of its cell."""
@@ -76,7 +86,8 @@ class LLMMagics(Magics, Settings):
         self._latest = (*run, part)
         return part
 
-    def _answer(self, cell: Cell) -> Response | Job | None:
+    def _answer(self, cell: Cell, *, later: bool) -> Response | Job | None:
+        """Do what a cell asks for; `later` it ends now, and the answer goes on."""
         from llm_magic import display
 
         options = cell.options
@@ -84,8 +95,8 @@ class LLMMagics(Magics, Settings):
             display.show_preview(self.session.preview(cell))
             return None
         show = options.show or self.show or "markdown"
-        view = display.choose(self.shell, self, show, background=bool(options.background))
-        if options.background:
+        view = display.choose(self.shell, self, show, background=later)
+        if later:
             job = self.session.ask_in_background(
                 cell, view, partial(self._finish, options, later=True), lambda error: view.note(_line(error))
             )
@@ -98,8 +109,13 @@ class LLMMagics(Magics, Settings):
                 self._remember(error.response)
             raise
         self._finish(options, response)
-        self.shown(response)
-        return response
+        result: Response | Job = response
+        if options.background:
+            from llm_magic.session.job import Job
+
+            result = Job.ended(response)
+        self.shown(result)
+        return result
 
     def _finish(self, options: Options, response: Response, *, later: bool = False) -> None:
         """Bind what the answer gives, and offer its code as the next cell; `later` the cell is over, so it is shown."""
@@ -121,6 +137,14 @@ class LLMMagics(Magics, Settings):
     def _remember(self, response: Response) -> None:
         self.shell.user_ns["_llm"] = response
 
+    def _allows_input(self) -> bool:
+        """Tell whether somebody sits before the running cell: what only executes a notebook allows no input.
+
+        Such a program (nbclient, nbconvert, papermill) does not read what a cell shows after its end either.
+        """
+        kernel = getattr(self.shell, "kernel", None)
+        return kernel is None or bool((kernel.get_parent() or {}).get("content", {}).get("allow_stdin", True))
+
     def _cell_id(self) -> str | None:
         """Return the front end's id of the running cell (JupyterLab and Notebook send it with each execution)."""
         kernel = getattr(self.shell, "kernel", None)
@@ -128,6 +152,19 @@ class LLMMagics(Magics, Settings):
             return None
         identifier = kernel.get_parent().get("metadata", {}).get("cellId")
         return identifier if isinstance(identifier, str) else None
+
+
+_IN_FOREGROUND = "-b: ran in the foreground, for this notebook is executed by a program, which reads no late outputs."
+
+
+def _cannot_confirm(*, background: bool, unseen: bool) -> OptionError | None:
+    """Return the error of `--confirm` where nobody can be asked, None where the user can."""
+    if unseen:
+        where = "this notebook is executed by a program (nbclient, nbconvert, papermill), which allows no input"
+        return OptionError(f"--confirm: {where}.", "Leave --confirm out, or run the cell where somebody can answer.")
+    if background:
+        return OptionError("--confirm: nobody can be asked in the background.", "Leave out -b, or --confirm.")
+    return None
 
 
 def _expanded(namespace: Mapping[str, Any], text: str) -> str:

@@ -89,7 +89,7 @@ def describe(function: Callable[..., Any]) -> FunctionTool:
         reason = error.message.removeprefix(f"--as {name}: ")
         raise ToolError(f"The tool {name}: a type of its parameters cannot be used: {reason}", error.hint) from error
     schema = {key: value for key, value in shape.schema.items() if key not in ("title", "description")}
-    closed, _ = strict(schema)
+    closed = strict(schema, of_type=True).schema
     tool = Tool(name, summary(documentation), closed or schema, strict=closed is not None)
     return FunctionTool(tool, function, shape)
 

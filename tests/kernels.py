@@ -48,6 +48,8 @@ class Kernel:
         self.heard: list[dict[str, Any]] = []
         """All messages of the kernel, whichever cell they belong to."""
         self.last_reply: dict[str, Any] = {}
+        self.asked: list[str] = []
+        """The prompts of all `input()`."""
 
     def __enter__(self) -> Self:
         return self
@@ -60,14 +62,17 @@ class Kernel:
         self.manager.shutdown_kernel(now=True)
         self.manager.cleanup_resources()
 
-    def start(self, code: str, cell_id: str | None = None) -> str:
-        """Begin to run a cell and return the id of its request."""
+    def start(self, code: str, cell_id: str | None = None, *, allow_stdin: bool = True) -> str:
+        """Begin to run a cell and return the id of its request.
+
+        A front end that somebody looks at allows input (`allow_stdin`); nbclient, nbconvert and papermill do not.
+        """
         content = {
             "code": code.strip("\n"),
             "silent": False,
             "store_history": True,
             "user_expressions": {},
-            "allow_stdin": False,
+            "allow_stdin": allow_stdin,
             "stop_on_error": True,
         }
         metadata = {"cellId": cell_id} if cell_id else {}
@@ -82,20 +87,23 @@ class Kernel:
         *,
         timeout: float = 120,
         on_message: Callable[[dict[str, Any]], None] | None = None,
+        allow_stdin: bool = True,
+        on_input: Callable[[str], str | None] | None = None,
     ) -> Ran:
-        """Run a cell to its end and return what became of it."""
+        """Run a cell to its end and return what became of it; `on_input` answers `input()`, None leaves it waiting."""
         started = time.perf_counter()
-        request = self.start(code, cell_id)
-        ran = self.collect(request, timeout=timeout, on_message=on_message)
+        request = self.start(code, cell_id, allow_stdin=allow_stdin)
+        ran = self.collect(request, timeout=timeout, on_message=on_message, on_input=on_input)
         ran.seconds = time.perf_counter() - started
         return ran
 
-    def collect(
+    def collect(  # noqa: PLR0915 - one kind of message after the other
         self,
         request: str,
         *,
         timeout: float = 120,
         on_message: Callable[[dict[str, Any]], None] | None = None,
+        on_input: Callable[[str], str | None] | None = None,
     ) -> Ran:
         """Fold the messages of a request until its cell is done."""
         ran = Ran(request=request)
@@ -103,6 +111,9 @@ class Kernel:
         clear_next = False
         deadline = time.monotonic() + timeout
         while True:
+            if on_input is not None and not self._hear(on_input):
+                assert time.monotonic() < deadline, "the cell does not end"
+                continue
             message = self.client.get_iopub_msg(timeout=max(0.1, deadline - time.monotonic()))
             self.heard.append(message)
             if message["parent_header"].get("msg_id") != request:
@@ -146,6 +157,18 @@ class Kernel:
         self.last_reply = reply["content"]
         ran.status = reply["content"]["status"]
         return ran
+
+    def _hear(self, on_input: Callable[[str], str | None]) -> bool:
+        """Answer what is asked now, and tell whether there is an output."""
+        if self.client.stdin_channel.msg_ready():
+            prompt = self.client.get_stdin_msg(timeout=1)["content"]["prompt"]
+            self.asked.append(prompt)
+            if (reply := on_input(prompt)) is not None:
+                self.client.input(reply)
+        if self.client.iopub_channel.msg_ready():
+            return True
+        time.sleep(0.01)
+        return False
 
     def outputs_of(self, request: str, mime: str) -> list[str]:
         """Return what was published for a cell in one media type, updates and late outputs included."""

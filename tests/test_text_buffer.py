@@ -41,3 +41,16 @@ def test_a_million_pieces_take_little_more_memory_than_their_text() -> None:
     kept, _ = tracemalloc.get_traced_memory()
     tracemalloc.stop()
     assert kept < 1.2 * len(buffer)
+
+
+def test_halves_of_characters_are_joined_and_a_lone_one_is_replaced() -> None:
+    buffer = TextBuffer()
+    buffer.append("a\ud83d")
+    assert (buffer.read(0)[0], str(buffer), len(buffer)) == ("a", "a\ufffd", 1)
+    buffer.append("\ude00b")
+    fresh, position = buffer.read(1)
+    assert (fresh, str(buffer), len(buffer)) == ("😀b", "a😀b", 3)
+    buffer.append("\udfff\ud800")
+    buffer.append("c\ud83d")
+    assert buffer.read(position)[0] == "\ufffd\ufffdc"
+    assert str(buffer) == "a😀b\ufffd\ufffdc\ufffd"

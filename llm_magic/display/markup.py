@@ -22,6 +22,9 @@ _INDENTED = (
     "font-size: var(--jp-code-font-size, 0.9em); color: var(--jp-ui-font-color2, gray)"
 )
 
+UNFINISHED = "unfinished: the answer is still arriving"
+"""What stands below an answer until it is complete: a notebook may be saved, or its page reloaded, in between."""
+
 MARKS = {
     "length": "Cut off: the answer reached its token limit.",
     "content_filter": "Cut off by a content filter.",

@@ -1,9 +1,9 @@
 """An answer in a notebook: finished blocks stay, the tail is repainted, the end is one output.
 
-While it streams the cell has: what is folded (reasoning, tool calls), finished blocks, the tail.
-When it ends these are cleared as the final outputs come: what is folded, the answer, marks and
-notes, the footer. Where the cell holds outputs of other code, too (`%llm` among other lines),
-nothing is cleared: the answer is one output, repainted whole.
+While it streams the cell has: what is folded (reasoning, tool calls), finished blocks, the tail,
+and as its last line that more will come. When it ends these are cleared as the final outputs come:
+what is folded, the answer, marks and notes, the footer. Where the cell holds outputs of other
+code, too (`%llm` among other lines), nothing is cleared: the answer is one output, repainted whole.
 """
 
 from __future__ import annotations
@@ -58,6 +58,7 @@ class NotebookView:
         self._typed = False
         self._line = ""
         self._line_at = float("-inf")
+        self._ended = False
         self._begin_answer(0)
 
     def _begin_answer(self, generation: int) -> None:
@@ -93,7 +94,8 @@ class NotebookView:
         """Show a line that stays."""
         self._notes.append(markup.mark(text))
         if self._streams or self._show == "none":
-            self._outputs.add(self._notes[-1])
+            begun = self._reader.length or self._folded
+            self._outputs.add(self._notes[-1], self._unfinished if begun else None)
 
     def update(self, draft: Draft, value: ValueSoFar | None = None) -> None:
         """Show what is new, unless it is too early for that."""
@@ -141,10 +143,11 @@ class NotebookView:
         if text := self._reader.text.strip():
             self._folded.append(markup.folded("Said before", text))
             if self._by_block:
-                self._paint_blocks(self._clock())
-                self._outputs.leave()
+                self._settle_blocks()
+                if tail := self._flow.tail.strip():
+                    self._outputs.settle({"text/markdown": for_notebook(tail)}, line=self._unfinished)
             elif self._outputs.answers:
-                self._outputs.settle(self._folded[-1])
+                self._outputs.settle(self._folded[-1], line=self._unfinished)
 
     def _show_thinking(self, draft: Draft) -> None:
         """Say that the model reasons, or what it is about to call."""
@@ -155,7 +158,7 @@ class NotebookView:
 
     def _fold(self, bundle: Bundle) -> None:
         self._folded.append(bundle)
-        self._outputs.add(bundle)
+        self._outputs.add(bundle, self._unfinished)
 
     # The answer while it grows
 
@@ -167,25 +170,34 @@ class NotebookView:
         if self._by_block:
             self._paint_blocks(now)
             return
-        self._outputs.paint(answer.streaming(draft, value, self._show))
+        self._outputs.paint(answer.unfinished(answer.streaming(draft, value, self._show)))
         self._pace.painted(now, self._reader.length)
         self._dirty = False
 
     def _paint_blocks(self, now: float) -> None:
         """Turn finished blocks into outputs, and repaint the tail."""
-        for text in self._flow.settled(self._outputs.count):
-            self._outputs.settle({"text/markdown": for_notebook(text)})
+        self._settle_blocks()
         tail = self._flow.tail
         if tail.strip() or self._line:
             waits = for_notebook(f"\n\n*{self._line}*") if self._line else ""
-            self._outputs.paint({"text/markdown": for_notebook(tail) + waits})
+            self._outputs.paint(answer.unfinished({"text/markdown": for_notebook(tail) + waits}))
         self._pace.painted(now, len(tail))
         self._dirty = False
+
+    def _settle_blocks(self) -> None:
+        for text in self._flow.settled(self._outputs.count):
+            self._outputs.settle({"text/markdown": for_notebook(text)}, line=self._unfinished)
+
+    @property
+    def _unfinished(self) -> Bundle | None:
+        """The line that stands below what stays until more comes; None where nothing is shown before the end."""
+        return markup.quiet(markup.UNFINISHED) if self._streams and not self._ended else None
 
     # The end
 
     def _end(self, response: Response | None) -> None:
         """Replace what was painted by the final outputs."""
+        self._ended = True
         shown = response if self._show != "none" else None
         if self._clears:
             self._outputs.clear()

@@ -12,6 +12,7 @@ from typing import Any
 
 from llm_magic.display import markup
 from llm_magic.display.markup import Bundle
+from llm_magic.text_buffer import whole
 
 
 class CellOutputs:
@@ -64,15 +65,24 @@ class CellOutputs:
         self._slot = self._slot or uuid.uuid4().hex
         self._show(bundle, {}, self._slot, replaces=replaces)
 
-    def settle(self, bundle: Bundle, metadata: dict[str, Any] | None = None) -> None:
-        """Make this an output that stays, in the place of what was repainted."""
-        slot, self._slot = self._slot, None
+    def settle(self, bundle: Bundle, metadata: dict[str, Any] | None = None, line: Bundle | None = None) -> None:
+        """Make this an output that stays, in the place of what was repainted.
+
+        `line` stands below it until something follows; it is there before this output is, so it is always the last.
+        """
+        if line is None or not self.replaceable:
+            slot, self._slot = self._slot, None
+        else:
+            if self._slot is None:
+                self.paint(line, line=True)
+            slot, self._slot = self._slot, None
+            self.paint(line, line=True)
         self._show(bundle, metadata or {}, slot, replaces=slot is not None)
 
-    def add(self, bundle: Bundle) -> None:
-        """Add an output that stays and is not part of the answer."""
-        if self._holds_line:
-            self.settle(bundle)
+    def add(self, bundle: Bundle, line: Bundle | None = None) -> None:
+        """Add an output that stays and is not part of the answer; `line` as for `settle`, where no answer grows."""
+        if self._holds_line or (line is not None and self._slot is None):
+            self.settle(bundle, line=line)
         else:
             self._show(bundle, {}, None, replaces=False)
 
@@ -80,11 +90,6 @@ class CellOutputs:
         """Empty a line that nothing came to replace."""
         if self._slot is not None and self._holds_line:
             self.settle({"text/plain": ""})
-
-    def leave(self) -> None:
-        """Let what was repainted stay as it is."""
-        if not self._holds_line:
-            self._slot = None
 
     def clear(self) -> None:
         """Remove all outputs as soon as there is a new one."""
@@ -94,6 +99,7 @@ class CellOutputs:
 
     def _show(self, bundle: Bundle, metadata: dict[str, Any], slot: str | None, *, replaces: bool) -> None:
         self.count += not replaces
+        bundle = {kind: whole(text) for kind, text in bundle.items()}
         kind = "update_display_data" if replaces else "display_data"
         self._send(kind, data=bundle, metadata=metadata, transient={"display_id": slot} if slot else {})
 

@@ -22,8 +22,8 @@ SECONDS_PER_BYTE = 60e-6
 """Seconds between repaints for each byte of the tail: a browser is to have most of its time for itself."""
 LONGEST = 2.0
 """Seconds between repaints at most, where the bytes allow one."""
-ENVELOPE = 700
-"""Bytes of a message around its text: headers, ids, the signature."""
+ENVELOPE = 760
+"""Bytes of a message around its text: headers, ids, the signature, and the line that more will come."""
 EAGER = 10
 """Outputs that blocks may become as they are finished."""
 MOST = 48

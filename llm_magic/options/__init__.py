@@ -3,11 +3,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
 from dataclasses import MISSING, dataclass, field, fields
 from typing import Any, get_args
 
 from llm_magic.errors import OptionError
+from llm_magic.messages import ToolCall
 from llm_magic.options import option as take
 from llm_magic.options.option import Option, exclude_each_other
 from llm_magic.options.parameters import PARAMETERS, Api, RequestParameters
@@ -142,6 +143,8 @@ class AskOptions(RequestParameters, total=False):
     tools: Sequence[Callable[..., Any]]
     tool_choice: str
     max_tool_rounds: int
+    confirm: bool
+    on_confirm: Callable[[ToolCall], bool | Awaitable[bool]]
 
 
 def _declared() -> Iterator[Option]:

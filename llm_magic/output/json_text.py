@@ -27,15 +27,17 @@ _SURROGATE = re.compile(r"\\u[dD][89abABcdefCDEF]")
 def loads(text: str) -> Any:
     """Read one JSON document by RFC 8259, refusing what readers usually let pass.
 
-    A `ValueError` tells of no JSON, `NaN` or an infinite number, a key that appears twice, or half
-    a surrogate pair.
+    A `ValueError` tells of no JSON, `NaN` or an infinite number, a number of too many digits, a key
+    that appears twice, or half a surrogate pair.
 
     >>> loads('{"a": [1, 2.5]}')
     {'a': [1, 2.5]}
 
     """
     try:
-        value = json.loads(text, object_pairs_hook=_object, parse_constant=_no_constant, parse_float=_finite)
+        value = json.loads(
+            text, object_pairs_hook=_object, parse_constant=_no_constant, parse_float=_finite, parse_int=_whole
+        )
     except json.JSONDecodeError as error:
         raise ValueError(f"{error.msg} at line {error.lineno}, column {error.colno}") from None
     except RecursionError:
@@ -52,7 +54,7 @@ def _object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     found = dict(pairs)
     if len(found) != len(pairs):
         twice = next(key for key, count in Counter(key for key, _ in pairs).items() if count > 1)
-        raise ValueError(f"the key {twice!r} appears twice in one object")
+        raise ValueError(f"the key {_brief(repr(twice))} appears twice in one object")
     return found
 
 
@@ -63,8 +65,19 @@ def _no_constant(name: str) -> Any:
 def _finite(digits: str) -> float:
     number = float(digits)
     if math.isinf(number):
-        raise ValueError(f"{digits} is too large for a number")
+        raise ValueError(f"{_brief(digits)} is too large for a number")
     return number
+
+
+def _whole(digits: str) -> int:
+    try:
+        return int(digits)
+    except ValueError:  # Python's own limit: https://docs.python.org/3/library/stdtypes.html#int-max-str-digits
+        raise ValueError(f"a number of {len(digits):,} digits is too long") from None
+
+
+def _brief(text: str) -> str:
+    return text if len(text) <= 60 else f"{text[:40]}…"  # noqa: PLR2004 - a line's worth
 
 
 def unfenced(text: str) -> str:

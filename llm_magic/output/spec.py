@@ -16,7 +16,7 @@ from llm_magic.options import exclude_each_other
 from llm_magic.output import json_text
 from llm_magic.output.grammar import Grammar, load_grammar
 from llm_magic.output.schema import Schema, read_schema
-from llm_magic.output.schema.keywords import is_object, may_be
+from llm_magic.output.schema.keywords import check_references, is_object, may_be
 from llm_magic.output.schema.shape import Shape, type_name, words_of
 from llm_magic.output.type_expression import evaluate, require_type
 from llm_magic.output.validate import parse_choice, parse_grammar, parse_json, parse_regex
@@ -111,6 +111,7 @@ def spec_from(
         return _from_type(as_, names)
     if schema is not None:
         title, document = read_schema(schema, names)
+        check_references(document)
         return OutputSpec("json", title, schema=document)
     if choices is not None:
         return _from_choices(choices)

@@ -14,6 +14,7 @@ import pydantic
 from llm_magic.errors import InvalidValueError
 from llm_magic.output import json_text
 from llm_magic.output.grammar import Grammar
+from llm_magic.output.grammar.regex_to_gbnf import matches
 from llm_magic.output.schema import Schema, Validator, listed, validator
 from llm_magic.output.schema.formats import NAIVE_DATETIME, NAIVE_TIME
 from llm_magic.output.schema.keywords import subschemas, without_nulls
@@ -31,6 +32,8 @@ _LOOKS: Mapping[str, Schema] = {
 """What strings of a format, or of our own pattern for one, have to look like at the least."""
 _BRANCH = re.compile(r"[\[(]|^function-")
 """What pydantic calls the branches of a union, among the keys of the document."""
+_LONG_NUMBER = re.compile('(?<!["0-9])[0-9]{309,}')
+"""Whole numbers that a float cannot hold: pydantic would make them infinite."""
 _LONG = 50_000
 """Characters from which on no garbage is collected while an answer is read: for a list of 14,000
 records, going through all that is being made, again and again, took longer than reading and
@@ -51,6 +54,8 @@ def parse_json(
     try:
         data, written = _document(text, schema, object_root=object_root, always_wrapped=always_wrapped)
         return _value(data, schema, shape, written, nulls=nulls)
+    except RecursionError:
+        raise InvalidValueError("The answer is nested too deeply.") from None
     finally:
         if collects:
             gc.enable()
@@ -84,7 +89,11 @@ def _checked(data: Any, schema: Schema, shape: Shape | None, written: str | None
     if shape is None:
         validator(json.dumps(schema))(data)
         return data
-    check = _coercion_check(json.dumps(schema))
+    text = json.dumps(schema)
+    digits = _LONG_NUMBER.search(json.dumps(data) if written is None else written)
+    if digits and '"number"' in text:
+        raise InvalidValueError(f"A number of {len(digits[0]):,} digits is too large.")
+    check = _coercion_check(text)
     if check is not None:
         check(data)
     try:
@@ -163,7 +172,7 @@ def _loose(text: str) -> str:
 
 def parse_regex(text: str, pattern: str) -> str:
     """Return the words of an answer that the pattern matches as a whole."""
-    matching = next(filter(re.compile(pattern).fullmatch, _words(text)), None)
+    matching = next((words for words in _words(text) if matches(pattern, words)), None)
     if matching is None:
         raise InvalidValueError(f"The answer {_short(text.strip())} does not match {pattern!r} as a whole.")
     return matching

@@ -124,7 +124,7 @@ class Session:
         """
         from llm_magic.session.job import Job
 
-        return Job(self._begin(cell, view), bind, tell, self.jobs)
+        return Job.begin(self._begin(cell, view), bind, tell, self.jobs)
 
     def _begin(self, cell: Cell, view: View) -> Screen:
         from llm_magic.session.run import Run

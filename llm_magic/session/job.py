@@ -14,51 +14,75 @@ from llm_magic.session.screen import Screen
 
 
 class Job:
-    """An answer that is on its way: `await job`, `job.result()`, `job.cancel()`, `job.done()`.
+    """An answer that is on its way, or here: `await job`, `job.result()`, `job.cancel()`, `job.done()`.
 
     Parameters
     ----------
-    screen
-        Shows what runs, in the cell that began it.
-    bind
-        Called with the response when it is complete, before the job is done: it binds the variable.
-    tell
-        Called with the error where there is none.
-    running
-        The jobs that run; this one is among them until it is done.
+    model
+        The model as asked for.
+    future
+        The answer.
+    stop
+        Ends the work on it.
 
     """
 
-    def __init__(
-        self,
+    def __init__(self, model: str, future: Future[Response], stop: Callable[[], None]) -> None:
+        self._model = model
+        self._future = future
+        self._stop = stop
+
+    @classmethod
+    def begin(
+        cls,
         screen: Screen,
         bind: Callable[[Response], None],
         tell: Callable[[Exception], None],
         running: set[Job],
-    ) -> None:
-        self._screen = screen
-        self._bind = bind
-        self._tell = tell
-        self._running = running
-        self._future: Future[Response] = Future()
-        running.add(self)
-        context = contextvars.copy_context()
-        threading.Thread(target=context.run, args=(self._work,), name="llm_magic job", daemon=True).start()
+    ) -> Job:
+        """Return the job of an answer that arrives on a thread of its own.
 
-    def _work(self) -> None:
-        try:
-            response = self._screen.follow()
-            self._bind(response)
-        except BaseException as error:  # noqa: BLE001 - whatever it is belongs to whoever asks for the result
-            self._running.discard(self)
-            if isinstance(error, Exception) and not isinstance(error, CancelledError):
-                self._tell(error)
-            if not self._future.cancelled():
-                self._future.set_exception(error)
-        else:
-            self._running.discard(self)
-            if not self._future.cancelled():
-                self._future.set_result(response)
+        Parameters
+        ----------
+        screen
+            Shows what runs, in the cell that began it.
+        bind
+            Called with the response when it is complete, before the job is done: it binds the variable.
+        tell
+            Called with the error where there is none.
+        running
+            The jobs that run; this one is among them until it is done.
+
+        """
+        future: Future[Response] = Future()
+        job = cls(screen.run.plan.models[0].target.asked, future, screen.channel.stop)
+
+        def work() -> None:
+            try:
+                response = screen.follow()
+                bind(response)
+            except BaseException as error:  # noqa: BLE001 - whatever it is belongs to whoever asks for the result
+                running.discard(job)
+                if isinstance(error, Exception) and not isinstance(error, CancelledError):
+                    tell(error)
+                if not future.cancelled():
+                    future.set_exception(error)
+            else:
+                running.discard(job)
+                if not future.cancelled():
+                    future.set_result(response)
+
+        running.add(job)
+        context = contextvars.copy_context()
+        threading.Thread(target=context.run, args=(work,), name="llm_magic job", daemon=True).start()
+        return job
+
+    @classmethod
+    def ended(cls, response: Response) -> Job:
+        """Return the job of an answer that is complete: what `-b` gives where it ran in the foreground."""
+        future: Future[Response] = Future()
+        future.set_result(response)
+        return cls(response.model, future, lambda: None)
 
     def done(self) -> bool:
         """Tell whether the answer is complete, failed or cancelled."""
@@ -83,7 +107,7 @@ class Job:
         """Close the request at the server; what had arrived stays on screen. False where it was done already."""
         if not self._future.cancel():
             return False
-        self._screen.channel.stop()
+        self._stop()
         return True
 
     def __await__(self) -> Generator[Any, None, Response]:
@@ -96,4 +120,4 @@ class Job:
             state = "cancelled"
         else:
             state = "failed" if self._future.exception() else "done"
-        return f"<Job {self._screen.run.plan.models[0].target.asked}: {state}>"
+        return f"<Job {self._model}: {state}>"

@@ -44,6 +44,10 @@ class Cell:
     template: bool = True
     part: int = 0
     """Number of the prompt within one run of its cell, from 0."""
+    notes: tuple[str, ...] = ()
+    """What the user should know before anything else."""
+    cannot_confirm: OptionError | None = None
+    """What is raised where a call is to be confirmed: nobody can be asked here. None: somebody can."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,12 +90,14 @@ def plan(cell: Cell, settings: Settings, registry: ProviderRegistry, turns: tupl
     options = models[0].options
     if not cell.body.strip() and not options.image:
         raise PromptError("The cell is empty.", "Write the prompt on the lines below %%llm.")
+    if cell.cannot_confirm is not None and any(planned.options.confirm for planned in models):
+        raise cell.cannot_confirm
     parts, notes = _parts(cell, options, settings)
     return Plan(
         cell=cell,
         models=models,
         parts=parts,
-        notes=notes,
+        notes=(*cell.notes, *notes),
         spec=_output(options, cell.namespace),
         tools=_tools(options, cell.namespace),
         turns=() if options.once else turns,

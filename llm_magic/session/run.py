@@ -27,6 +27,9 @@ from llm_magic.session.plan import BoundModel, Plan, PlannedModel, prepare
 from llm_magic.session.tool_runner import RunEvent, ToolRunner
 
 if TYPE_CHECKING:
+    from collections.abc import Awaitable, Callable
+
+    from llm_magic.messages import ToolCall
     from llm_magic.output.spec import OutputSpec
     from llm_magic.request import Request
 
@@ -47,11 +50,14 @@ class Run:
     ----------
     plan
         What to ask.
+    on_confirm
+        Says whether a call may be carried out, where that is asked; None: a `Question` is emitted.
 
     """
 
-    def __init__(self, plan: Plan) -> None:
+    def __init__(self, plan: Plan, on_confirm: Callable[[ToolCall], bool | Awaitable[bool]] | None = None) -> None:
         self.plan = plan
+        self._on_confirm = on_confirm
         self.draft = Draft()
         self.response: Response | None = None
         self._planned = plan.models[0]
@@ -217,7 +223,8 @@ class Run:
         return aside.text
 
     def _caller(self, planned: PlannedModel) -> ToolRunner:
-        return ToolRunner(self.plan.tools, self.plan.tool_timeout, bool(planned.options.confirm), self._emit)
+        confirm = bool(planned.options.confirm)
+        return ToolRunner(self.plan.tools, self.plan.tool_timeout, confirm, self._emit, self._on_confirm)
 
     def _history_turns(self) -> int:
         """Count the turns that were sent: those of the user's messages that are not this cell's own."""

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import json
 import time
 from collections.abc import Callable, Coroutine
 from concurrent.futures import CancelledError
+from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
 from llm_magic.background_loop import BackgroundLoop, Channel, Emit
@@ -149,7 +151,24 @@ _TOLD = frozenset({Note, Progress, Attempt, Question})
 """Events that the screen tells by themselves; what the others change is read from the draft."""
 
 
+MOST_SHOWN = 4_000
+"""Characters of a call's arguments that a question shows."""
+
+
 def _ask_user(question: Question) -> bool:
-    """Ask whether a call may run; in a front end without input that is an error."""
+    """Ask whether a call may run: only a yes is one, and no input (the end of a file) is a no."""
     call = question.call
-    return input(f"Run {call.name}({call.arguments})? [y/N] ").strip().lower() in {"y", "yes"}
+    arguments = _visible(call.arguments)
+    more = f"… and {len(arguments) - MOST_SHOWN:,} more characters" if len(arguments) > MOST_SHOWN else ""
+    try:
+        answer = input(f"Run {_visible(call.name)}({arguments[:MOST_SHOWN]}{more})? [y/N] ")
+    except EOFError:
+        return False
+    return answer.strip().lower() in {"y", "yes"}
+
+
+def _visible(text: str) -> str:
+    """Return what a model wrote on one line, as it will be read, with nothing that acts on a screen or hides in it."""
+    with suppress(ValueError, RecursionError):
+        text = json.dumps(json.loads(text), ensure_ascii=False)
+    return "".join(each if each.isprintable() else each.encode("unicode_escape").decode() for each in text)

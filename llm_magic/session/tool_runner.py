@@ -7,7 +7,7 @@ import contextvars
 import inspect
 import threading
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -37,13 +37,15 @@ RunEvent = Event | Question
 class ToolRunner:
     """Carries out calls.
 
-    `timeout` is in seconds, for each call; with `confirm` the user is asked before each.
+    `timeout` is in seconds, for each call; with `confirm` each call is asked for first: `on_confirm` is called, and
+    where there is none, a `Question` is emitted.
     """
 
     tools: Mapping[str, FunctionTool]
     timeout: float
     confirm: bool
     emit: Emit[RunEvent]
+    on_confirm: Callable[[ToolCall], bool | Awaitable[bool]] | None = None
 
     async def carry_out(self, calls: tuple[ToolCall, ...]) -> list[Message]:
         """Carry the calls out side by side; tell the results, and return a tool's message for each, in their order."""
@@ -69,14 +71,41 @@ class ToolRunner:
         return await run(bound, call, timeout=self.timeout)
 
     async def _confirmed(self, call: ToolCall) -> bool:
+        if self.on_confirm is not None:
+            return await confirmed(self.on_confirm, call)
         loop = asyncio.get_running_loop()
         answer: asyncio.Future[bool] = loop.create_future()
 
+        def settle(allowed: bool) -> None:
+            if not answer.done():  # else the run was cancelled while the user thought
+                answer.set_result(allowed)
+
         def reply(allowed: bool) -> None:
-            loop.call_soon_threadsafe(answer.set_result, allowed)
+            loop.call_soon_threadsafe(settle, allowed)
 
         await self.emit([Question(call, reply)])
         return await answer
+
+
+async def confirmed(on_confirm: Callable[[ToolCall], bool | Awaitable[bool]], call: ToolCall) -> bool:
+    """Return what a function says of a call: an async one is awaited here, a plain one runs on a thread of its own.
+
+    Raises
+    ------
+    TypeError
+        It gave something else than True or False.
+    Exception
+        What it raises itself; a `RuntimeError` for what would end the loop: `SystemExit` and its like.
+
+    """
+    said, problem = await _outcome(on_confirm, call)
+    if isinstance(problem, Exception):
+        raise problem
+    if problem is not None:
+        raise RuntimeError(f"on_confirm raised {type(problem).__name__}") from problem
+    if not isinstance(said, bool):
+        raise TypeError(f"on_confirm returned {said!r:.80}, which is neither True nor False")
+    return said
 
 
 def _failed(call: ToolCall, why: str) -> ToolResult:
@@ -119,7 +148,7 @@ async def run(tool: FunctionTool | None, call: ToolCall, timeout: float) -> Tool
         return result(f"{call.name} was not called: {error}", failed=True)
     try:
         async with asyncio.timeout(timeout):
-            value, problem = await _outcome(tool.function, arguments)
+            value, problem = await _outcome(tool.function, **arguments)
     except TimeoutError:
         return result(f"{call.name} gave no result within {timeout:g} seconds.", failed=True)
     if problem is not None:
@@ -127,11 +156,11 @@ async def run(tool: FunctionTool | None, call: ToolCall, timeout: float) -> Tool
     return result(_cut(_encoded(value)))
 
 
-async def _outcome(function: Callable[..., Any], arguments: Mapping[str, Any]) -> tuple[Any, BaseException | None]:
+async def _outcome(function: Callable[..., Any], /, *arguments: Any, **named: Any) -> tuple[Any, BaseException | None]:
     """Return what the function returns, or what it raises."""
     if inspect.iscoroutinefunction(function) or inspect.iscoroutinefunction(getattr(function, "__call__", None)):  # noqa: B004 - asks whether it is async, not whether it is callable
-        return await _awaited(function(**arguments))
-    value, problem = await _on_a_thread(function, arguments)
+        return await _awaited(function(*arguments, **named))
+    value, problem = await _on_a_thread(function, *arguments, **named)
     return await _awaited(value) if inspect.isawaitable(value) else (value, problem)
 
 
@@ -143,11 +172,13 @@ async def _awaited(awaitable: Any) -> tuple[Any, BaseException | None]:
         if task is not None and task.cancelling():
             raise  # we are cancelled, not the tool
         return None, error
-    except Exception as error:  # noqa: BLE001 - the user's code may raise anything
+    except BaseException as error:  # noqa: BLE001 - the user's code may raise anything; SystemExit would end the loop
         return None, error
 
 
-async def _on_a_thread(function: Callable[..., Any], arguments: Mapping[str, Any]) -> tuple[Any, BaseException | None]:
+async def _on_a_thread(
+    function: Callable[..., Any], /, *arguments: Any, **named: Any
+) -> tuple[Any, BaseException | None]:
     """Call on a daemon thread of its own: one that never ends must not keep the kernel from ending."""
     loop = asyncio.get_running_loop()
     done: asyncio.Future[tuple[Any, BaseException | None]] = loop.create_future()
@@ -159,7 +190,7 @@ async def _on_a_thread(function: Callable[..., Any], arguments: Mapping[str, Any
 
     def work() -> None:
         try:
-            outcome: tuple[Any, BaseException | None] = (context.run(lambda: function(**arguments)), None)
+            outcome: tuple[Any, BaseException | None] = (context.run(lambda: function(*arguments, **named)), None)
         except BaseException as error:  # noqa: BLE001 - SystemExit of a tool is its failure, too
             outcome = (None, error)
         if not loop.is_closed():

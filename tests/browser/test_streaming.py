@@ -71,6 +71,26 @@ def test_reloading_the_page_in_mid_stream_keeps_what_was_saved(browser: Any, jup
         assert page.printed(2) == "next\n"
 
 
+def test_a_page_that_is_reloaded_in_mid_answer_says_that_there_is_more(
+    browser: Any, jupyterlab: str, folder: Path
+) -> None:
+    import lab
+
+    line = "unfinished: the answer is still arriving"
+    cells = ["%%llm text=maths speed=600\nx", "%%llm text=warm speed=2000\nx"]
+    with lab.Page(browser, jupyterlab, folder, cells) as page:
+        page.start(1)
+        page.page.wait_for_function("document.querySelector('.jp-Notebook').innerText.includes('Three things')")
+        assert page.cell(1).inner_text().rstrip().endswith(line)
+        page.saved()
+        page.page.reload()
+        page.ready()
+        assert page.cell(1).inner_text().rstrip().endswith(line)  # what the file holds, not only what was painted
+        page.run(2)
+        assert line not in page.cell(2).inner_text()
+        assert line not in str(page.saved().cells[2].outputs)
+
+
 def test_the_page_is_not_scrolled_away_under_the_reader(browser: Any, jupyterlab: str, folder: Path) -> None:
     import lab
 

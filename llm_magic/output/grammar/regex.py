@@ -10,7 +10,7 @@ from __future__ import annotations
 import math
 import re
 import warnings
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from functools import reduce
 from re import _constants as codes  # type: ignore[attr-defined]  # not in typeshed
@@ -88,6 +88,20 @@ _PAIRS = (
     (codes.CATEGORY_WORD, codes.CATEGORY_NOT_WORD),
 )
 _OPPOSITE = dict([*_PAIRS, *((no, yes) for yes, no in _PAIRS)])
+
+
+def _categories_in(text: str) -> dict[Any, Ranges]:
+    """Return the classes as Python has them, of the characters of a text."""
+    present = sorted(set(text))
+    holds: dict[Any, Callable[[str], bool]] = {
+        codes.CATEGORY_DIGIT: str.isdecimal,
+        codes.CATEGORY_SPACE: str.isspace,
+        codes.CATEGORY_WORD: lambda each: each.isalnum() or each == "_",
+    }
+    found = {kind: tuple((ord(each), ord(each)) for each in present if test(each)) for kind, test in holds.items()}
+    return found | {_OPPOSITE[kind]: complement((*ranges, *SURROGATES)) for kind, ranges in found.items()}
+
+
 _ANY: Ranges = complement(((10, 10), *SURROGATES))
 
 
@@ -135,12 +149,14 @@ _REFUSED = {
 }
 
 
-def read_regex(pattern: str, *, search: bool = False) -> Node:
+def read_regex(pattern: str, *, search: bool = False, text: str | None = None) -> Node:
     r"""Return the tree of a pattern that has to match a whole text.
 
     With `search` it may match anywhere in the text, with ASCII classes, as a JSON Schema's
     `pattern` does: text may then stand before it where `^` does not, and behind it where `$` does
-    not. What a grammar cannot say, or does not compile, is an `UnsupportedError`.
+    not. With `text` the tree is to be held against it, so a class such as `\w` holds all of its
+    characters that Python counts in. What a grammar cannot say, does not compile, or stands for
+    more than `MAX_PARTS` characters in a row, is an `UnsupportedError`.
 
     >>> read_regex("a?") == Repeat(Chars(((97, 97),)), 0, 1)
     True
@@ -151,14 +167,54 @@ def read_regex(pattern: str, *, search: bool = False) -> Node:
             warnings.simplefilter("ignore")  # of nested sets: they mean what Python makes of them
             tree = _parser.parse(pattern)
     except (re.error, OverflowError, RecursionError) as error:
-        raise UnsupportedError(f"The pattern {pattern!r} is no regular expression: {error}.") from None
+        raise UnsupportedError(f"The pattern {_brief(pattern)} is no regular expression: {error}.") from None
     reader = _RegexParser(pattern, tree.state.flags | (re.ASCII if search else 0), open_ended=search)
-    return reader.sequence(list(tree), first=True, last=True)
+    if text is not None:
+        reader.categories = _categories_in(text)
+    try:
+        node = reader.sequence(list(tree), first=True, last=True)
+        parts = size(node)
+    except RecursionError:
+        raise UnsupportedError(f"The pattern {_brief(pattern)} is nested too deeply.") from None
+    if parts > MAX_PARTS:
+        raise UnsupportedError(
+            f"The pattern {_brief(pattern)} stands for {_amount(parts)} parts once its repetitions are written out; "
+            f"at most {MAX_PARTS:,} can be.",
+            "Use smaller counts, or * and +.",
+        )
+    return node
+
+
+MAX_PARTS = 20_000
+"""Characters that a pattern may stand for: servers and checks write repetitions out, nested ones multiplied."""
+
+
+def size(node: Node) -> int:
+    """Return how many sets of characters a tree is made of, repetitions written out.
+
+    >>> size(read_regex("(ab{2,3}){10}"))
+    40
+
+    """
+    if isinstance(node, Chars):
+        return 1
+    if isinstance(node, Repeat):
+        return size(node.part) * max(1, node.low + 1 if node.high is None else node.high)
+    return sum(map(size, node.parts))
+
+
+def _amount(number: int) -> str:
+    return f"{number:,}" if number < 10**12 else "a number of digits beyond reading of"
+
+
+def _brief(pattern: str) -> str:
+    return repr(pattern if len(pattern) <= 60 else f"{pattern[:50]}…")  # noqa: PLR2004 - a line's worth
 
 
 class _RegexParser:
     def __init__(self, pattern: str, flags: int, *, open_ended: bool) -> None:
         self._pattern, self._flags, self._open = pattern, flags, open_ended
+        self.categories = _CATEGORIES
 
     def sequence(self, items: list[Any], *, first: bool, last: bool) -> Node:
         """Read items in a row; `first` and `last`: nothing precedes or follows them."""
@@ -208,11 +264,11 @@ class _RegexParser:
             return Repeat(part, min(low, MAX_REPEATS), None if unlimited else high)
         what = _REFUSED.get(operator, str(operator).lower())
         hint = "Write it without, and check that part of the value in Python."
-        raise UnsupportedError(f"The pattern {self._pattern!r} uses {what}, which no grammar can say.", hint)
+        raise UnsupportedError(f"The pattern {_brief(self._pattern)} uses {what}, which no grammar can say.", hint)
 
     def _set(self, items: list[Any]) -> Ranges:
         negated = items[0][0] is codes.NEGATE
-        categories = _ASCII_CATEGORIES if self._flags & re.ASCII else _CATEGORIES
+        categories = _ASCII_CATEGORIES if self._flags & re.ASCII else self.categories
         sets: list[Ranges] = []
         for operator, argument in items[negated:]:
             if operator is codes.CATEGORY:

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
+
+import jsonschema_rs
 
 from llm_magic.errors import UnsupportedError
 from llm_magic.output.grammar.regex import (
@@ -18,6 +20,7 @@ from llm_magic.output.grammar.regex import (
     Sequence,
     complement,
     intersection,
+    read_regex,
 )
 
 _JSON_UNSAFE: Ranges = ((0, 31), (34, 34), (92, 92), (127, 127))
@@ -63,6 +66,60 @@ def to_regex(node: Node) -> str:
 
     """
     return _write(node, _REGEX, top=True)
+
+
+def matches(pattern: str, text: str) -> bool:
+    r"""Tell whether a pattern, by Python's rules, matches the whole text, in a time that is linear in it.
+
+    Python's own matcher tries ways one after the other, and a text can be made for which there are more of them than
+    it will ever try. What it alone can match (look-around, references back) is an `UnsupportedError`.
+
+    >>> matches(r"(a|aa)+", "a" * 1000 + "b"), matches(r"v\d", "v3")
+    (False, True)
+
+    """
+    tree = read_regex(pattern, text=text)
+    sets = list(dict.fromkeys(_sets(tree)))
+    kinds: dict[tuple[bool, ...], int] = {}  # characters that no set of the pattern tells apart are one
+    letters = {
+        each: kinds.setdefault(tuple(_holds(ranges, ord(each)) for ranges in sets), len(kinds)) for each in set(text)
+    }
+    spelled = {
+        ranges: tuple((_FIRST + kind,) * 2 for signature, kind in kinds.items() if signature[at])
+        for at, ranges in enumerate(sets)
+    }
+    plain = to_regex(_respelled(tree, spelled))
+    options = jsonschema_rs.RegexOptions(size_limit=_MEMORY, dfa_size_limit=_MEMORY)
+    check = jsonschema_rs.validator_for({"pattern": f"^({plain})$"}, pattern_options=options)
+    return bool(check.is_valid("".join(chr(_FIRST + letters[each]) for each in text)))
+
+
+_MEMORY = 200_000_000
+"""Bytes that a compiled pattern may take."""
+_FIRST = 0x20000
+"""A character that is nothing special in a pattern, and that many follow."""
+_NEVER: Ranges = ((1, 1),)
+
+
+def _sets(node: Node) -> Iterator[Ranges]:
+    if isinstance(node, Chars):
+        yield node.ranges
+    else:
+        for part in [node.part] if isinstance(node, Repeat) else node.parts:
+            yield from _sets(part)
+
+
+def _holds(ranges: Ranges, code: int) -> bool:
+    return any(low <= code <= high for low, high in ranges)
+
+
+def _respelled(node: Node, spelled: Mapping[Ranges, tuple[tuple[int, int], ...]]) -> Node:
+    """Return the tree with other characters for each set."""
+    if isinstance(node, Chars):
+        return Chars(spelled[node.ranges] or _NEVER)
+    if isinstance(node, Repeat):
+        return Repeat(_respelled(node.part, spelled), node.low, node.high)
+    return type(node)(tuple(_respelled(part, spelled) for part in node.parts))
 
 
 @dataclass(frozen=True, slots=True)

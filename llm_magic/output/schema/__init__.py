@@ -249,12 +249,15 @@ def listed(problems: Iterable[tuple[list[str | int], str]]) -> str:
     return "; ".join([*shown[:3], *("and more" for _ in shown[3:])]) + "." if shown else ""
 
 
+_LONGEST_PATH = 120
+
+
 def _path_text(path: list[str | int]) -> str:
     """Write a path as a reader would: `cities[0].name`."""
     text = ""
     for step in path:
         text += f"[{step}]" if isinstance(step, int) else f".{step}" if text else str(step)
-    return text
+    return text if len(text) <= _LONGEST_PATH else f"{text[: _LONGEST_PATH // 2]} … {text[-_LONGEST_PATH // 2 :]}"
 
 
 def _brief(message: str, limit: int = 160) -> str:

@@ -118,7 +118,7 @@ def with_escaped_brackets(pattern: str) -> str:
         if in_class:
             if token.startswith("["):
                 token = f"\\{token}"
-            in_class = token != "]"
+            in_class = token != "]"  # noqa: S105 - a bracket
         elif token.startswith("["):
             in_class = True
         elif token in ("]", "{", "}"):

@@ -10,10 +10,8 @@ from collections.abc import Callable, Iterator, Mapping
 from typing import Any, Literal
 from urllib.parse import unquote
 
+from llm_magic.errors import OutputTypeError
 from llm_magic.output.schema import Schema
-
-_MAX_DEPTH = 20
-"""Alternatives that are nested deeper are a loop of references."""
 
 
 def resolve(schema: Schema, root: Schema) -> Schema:
@@ -57,31 +55,111 @@ def _pointed(pointer: str, root: Schema) -> Any:
 
 def subschemas(node: Any) -> Iterator[Schema]:
     """Yield a schema and all objects within it, the outermost first."""
-    if isinstance(node, dict):
-        yield node
-        node = list(node.values())
-    for child in node if isinstance(node, list) else ():
-        yield from subschemas(child)
+    waiting = [node]
+    while waiting:
+        node = waiting.pop()
+        if isinstance(node, dict):
+            yield node
+            node = list(node.values())
+        if isinstance(node, list):
+            waiting += reversed(node)
+
+
+def in_place(schema: Schema, root: Schema) -> Iterator[Any]:
+    """Yield the schemas that a value is held against because it is held against this one, references followed."""
+    if isinstance(reference := schema.get("$ref"), str):
+        yield target_of(reference, root)
+    for key in ("allOf", "anyOf", "oneOf"):
+        if isinstance(parts := schema.get(key), list):
+            yield from parts
+    yield from (schema.get(key) for key in ("not", "if", "then", "else"))
+    if isinstance(dependent := schema.get("dependentSchemas"), dict):
+        yield from dependent.values()
+
+
+MAX_CHECKS = 100_000
+"""Schemas that one value may be held against: nobody's schema needs as many, but one of 30 references may."""
+_LONGEST_CHAIN = 200
+"""References that lead from one to the next."""
+
+
+def check_references(root: Schema) -> None:
+    """Refuse a schema whose references go round in a circle, or branch until no check of a value would end.
+
+    A reference to what lies within the value (a tree's children) is no circle.
+
+    Raises
+    ------
+    OutputTypeError
+        The schema has such references.
+
+    """
+    counts: dict[int, int] = {}  # by the id of a schema: what a value is held against; 0 while it is counted
+
+    def count(schema: Any, depth: int) -> int:
+        if not isinstance(schema, dict):
+            return 1
+        if depth > _LONGEST_CHAIN:
+            raise OutputTypeError(f"The schema has a chain of more than {_LONGEST_CHAIN} references.", _CHAIN_HINT)
+        found = counts.get(id(schema))
+        if found == 0:
+            name = f": {schema['$ref']}" if isinstance(schema.get("$ref"), str) else ""
+            raise OutputTypeError(f"The schema's references go round in a circle{name}.", _CIRCLE_HINT)
+        if found is None:
+            counts[id(schema)] = 0
+            found = counts[id(schema)] = 1 + sum(count(part, depth + 1) for part in in_place(schema, root))
+        if found > MAX_CHECKS:
+            raise OutputTypeError(
+                f"The schema's references branch into more than {MAX_CHECKS:,} checks of one value.", _BRANCH_HINT
+            )
+        return found
+
+    for schema in subschemas(root):
+        count(schema, 0)
+
+
+_CIRCLE_HINT = "A $ref may lead back to where it stands only below `properties` or `items`."
+_CHAIN_HINT = "Refer to the definition itself."
+_BRANCH_HINT = "Name each alternative once."
 
 
 def is_object(schema: Schema, root: Schema) -> bool:
     """Tell whether a schema says, without alternatives, that the value is an object."""
-    schema = resolve(schema, root)
-    if "type" in schema:
-        return schema["type"] == "object" and not {"anyOf", "oneOf"} & schema.keys()
-    return any(is_object(part, root) for part in schema.get("allOf", ()) if isinstance(part, dict))
+    waiting, seen = [schema], set()
+    while waiting:
+        schema = resolve(waiting.pop(), root)
+        if id(schema) in seen:
+            continue
+        seen.add(id(schema))
+        if "type" in schema:
+            if schema["type"] == "object" and not {"anyOf", "oneOf"} & schema.keys():
+                return True
+        else:
+            waiting += [part for part in schema.get("allOf", ()) if isinstance(part, dict)]
+    return False
 
 
-def may_be(kind: Literal["object", "null"], schema: Any, root: Schema, depth: int = 0) -> bool:
+def may_be(kind: Literal["object", "null"], schema: Any, root: Schema, known: dict[int, bool] | None = None) -> bool:
     """Tell whether an object, or null, may be a value of the schema; in doubt yes.
+
+    `known` holds what was found of schemas that this one is made of.
 
     >>> may_be("null", {"anyOf": [{"type": "integer"}, {"type": "null"}]}, {})
     True
 
     """
-    if not isinstance(schema, dict) or depth > _MAX_DEPTH:
+    if not isinstance(schema, dict):
         return schema is not False
     schema = resolve(schema, root)
+    known = {} if known is None else known
+    if id(schema) in known:
+        return known[id(schema)]
+    known[id(schema)] = True  # in doubt, while it is looked at
+    known[id(schema)] = found = _may_be(kind, schema, root, known)
+    return found
+
+
+def _may_be(kind: Literal["object", "null"], schema: Schema, root: Schema, known: dict[int, bool]) -> bool:
     values = [schema["const"]] if "const" in schema else schema.get("enum")
     if values is not None:
         return any(value is None if kind == "null" else isinstance(value, dict) for value in values)
@@ -90,8 +168,8 @@ def may_be(kind: Literal["object", "null"], schema: Any, root: Schema, depth: in
         return False
     for key in ("anyOf", "oneOf"):
         if key in schema:
-            return any(may_be(kind, part, root, depth + 1) for part in schema[key])
-    return all(may_be(kind, part, root, depth + 1) for part in schema.get("allOf", ()))
+            return any(may_be(kind, part, root, known) for part in schema[key])
+    return all(may_be(kind, part, root, known) for part in schema.get("allOf", ()))
 
 
 def without_nulls(data: Any, root: Schema, schemas: list[Any] | None = None) -> Any:
@@ -99,7 +177,7 @@ def without_nulls(data: Any, root: Schema, schemas: list[Any] | None = None) -> 
 
     `schemas` are those of the data, which stand in `root`; None: it is `root` itself.
     """
-    branches = [branch for schema in ([root] if schemas is None else schemas) for branch in _branches(schema, root)]
+    branches = _branches([root] if schemas is None else schemas, root)
     if isinstance(data, list):
         items = [branch["items"] for branch in branches if "items" in branch]
         return [without_nulls(value, root, items) for value in data]
@@ -115,22 +193,40 @@ def without_nulls(data: Any, root: Schema, schemas: list[Any] | None = None) -> 
     return kept
 
 
-def _branches(schema: Any, root: Schema, depth: int = 0) -> Iterator[Schema]:
-    """Yield a schema and the alternatives and parts it is made of, references followed."""
-    if not isinstance(schema, dict) or depth > _MAX_DEPTH:
-        return
-    schema = resolve(schema, root)
-    yield schema
-    for key in ("anyOf", "oneOf", "allOf"):
-        for part in schema.get(key, ()):
-            yield from _branches(part, root, depth + 1)
+def _branches(schemas: list[Any], root: Schema) -> list[Schema]:
+    """Return schemas with the alternatives and parts they are made of, references followed, each once."""
+    found: dict[int, Schema] = {}
+    waiting = [*reversed(schemas)]
+    while waiting:
+        schema = waiting.pop()
+        if not isinstance(schema, dict):
+            continue
+        schema = resolve(schema, root)
+        if id(schema) not in found:
+            found[id(schema)] = schema
+            waiting += [part for key in ("allOf", "oneOf", "anyOf") for part in reversed(schema.get(key, ()))]
+    return list(found.values())
 
 
-ANNOTATIONS = frozenset(
-    {"title", "description", "default", "examples", "example", "deprecated", "readOnly", "writeOnly", "$comment", "$id",
-     "id", "$schema", "$anchor", "$dynamicAnchor", "$recursiveAnchor", "$defs", "definitions", "$vocabulary", "contentMediaType", "contentEncoding"}
+CONSTRAINTS = frozenset(
+    {"$ref", "$dynamicRef", "$recursiveRef", "type", "enum", "const", "allOf", "anyOf", "oneOf", "not", "if", "then",
+     "else", "properties", "patternProperties", "additionalProperties", "propertyNames", "required", "minProperties",
+     "maxProperties", "dependentRequired", "dependentSchemas", "dependencies", "unevaluatedProperties", "items",
+     "prefixItems", "additionalItems", "unevaluatedItems", "contains", "minContains", "maxContains", "minItems",
+     "maxItems", "uniqueItems", "pattern", "format", "minLength", "maxLength", "minimum", "maximum",
+     "exclusiveMinimum", "exclusiveMaximum", "multipleOf"}
 )  # fmt: skip
-"""Keywords that say nothing about which values fit."""
+"""Keywords that say something about which values fit; all others, of whatever vendor, are annotations."""
+
+
+def constraints(schema: Schema) -> Schema:
+    """Return a schema without its annotations.
+
+    >>> constraints({"$ref": "#/$defs/Node", "title": "Below", "x-order": 2})
+    {'$ref': '#/$defs/Node'}
+
+    """
+    return {key: value for key, value in schema.items() if key in CONSTRAINTS}
 
 
 def merge(one: Schema, other: Schema, lost: set[str]) -> Schema | None:

@@ -20,12 +20,13 @@ from llm_magic.output.grammar.regex_to_gbnf import in_json, to_regex
 from llm_magic.output.schema import Schema, validator
 from llm_magic.output.schema.drafts import LATEST, Draft, draft_of, modern
 from llm_magic.output.schema.formats import CHECKED, PATTERNS
-from llm_magic.output.schema.keywords import ANNOTATIONS, canonical, merge, resolve, subschemas, target_of
+from llm_magic.output.schema.keywords import canonical, constraints, merge, resolve, subschemas, target_of
 
 _MAX_LENGTH = 2000
 _MAX_BRANCHES = 24
 _MAX_DEPTH = 60
-_MAX_NODES = 50_000
+MAX_PARTS = 20_000
+"""Parts of a normal form, at most: where keywords beside a `$ref` multiply it, there may be no end of them."""
 _MAX_PLACES = 100
 _ANY = ("string", "number", "boolean", "null", "array", "object")
 _NUMBER_BOUNDS = ("minimum", "maximum", "exclusiveMinimum", "exclusiveMaximum")
@@ -81,17 +82,29 @@ def normalize(schema: Schema, support: SchemaSupport, *, of_type: bool = False) 
     """Return the normal form of a schema for a kind of decoder.
 
     `of_type` is whether it is that of a Python type: the properties that it lists are then all that
-    count, and what is narrower is no news. A schema that no value fits is an `OutputTypeError`.
+    count, and what is narrower is no news.
+
+    References stay references, also of a schema that holds itself; where other keywords beside a `$ref` constrain what
+    it names, that is written out once, and referred to from then on.
+
+    Raises
+    ------
+    OutputTypeError
+        No value fits the schema.
+    UnsupportedError
+        The normal form would have more than `MAX_PARTS` parts.
+
     """
-    normalizer = _Normalizer(schema, support, draft_of(schema) or LATEST, of_type)
-    root = normalizer.node(schema)
+    empty: set[str] = set()
+    while True:
+        normalizer = _Normalizer(schema, support, draft_of(schema) or LATEST, of_type, frozenset(empty))
+        root = normalizer.whole()
+        if normalizer.found_empty <= empty:
+            break
+        empty |= normalizer.found_empty  # references were written that nothing fits: now they are known
     if root is None:
         where, reason = normalizer.contradictions[0]
         raise OutputTypeError(f"No value fits the schema{f', at {where}' if where else ''}: {reason}.")
-    if "$ref" in root:
-        root = dict(resolve(root, {"$defs": normalizer.definitions}))
-    if normalizer.definitions:
-        root["$defs"] = normalizer.definitions
     narrowed = () if of_type else tuple(sorted(normalizer.narrowed))
     return NormalizedSchema(root, tuple(sorted(normalizer.unenforced)), narrowed)
 
@@ -105,13 +118,17 @@ class _Normalizer:
     support: SchemaSupport
     draft: Draft
     of_type: bool
+    empty: frozenset[str]
+    """References that lead to what nothing fits."""
     definitions: dict[str, Schema] = field(default_factory=dict)
     unenforced: set[str] = field(default_factory=set)
     narrowed: set[str] = field(default_factory=set)
     contradictions: list[tuple[str, str]] = field(default_factory=list)
-    _names: dict[str, str] = field(default_factory=dict)  # of the definitions, by what refers to them
-    _empty: set[str] = field(default_factory=set)  # what refers to a schema that nothing fits
-    _nodes: int = 0
+    found_empty: set[str] = field(default_factory=set)
+    _names: dict[str, str] = field(default_factory=dict)  # of the definitions, by reference, or by what is merged
+    _merges: dict[str, Schema | None] = field(default_factory=dict)  # what was merged, None while it is being written
+    _waiting: list[tuple[str, Any]] = field(default_factory=list)  # references whose definition is not written yet
+    _parts: int = 0
 
     def __post_init__(self) -> None:
         key = "id" if self.draft == "4" else "$id"
@@ -119,22 +136,68 @@ class _Normalizer:
         if any("$ref" in part for each in nested for part in subschemas(each)):
             self.unenforced.add("$ref")  # such a one counts from that place; the check here knows
 
+    def whole(self) -> Schema | None:
+        """Write the root, and the definitions that are referred to."""
+        root = self.node(self.root)
+        while self._waiting:
+            reference, target = self._waiting.pop(0)
+            written = self.node(target, (reference,))
+            if written is None:
+                self.found_empty.add(reference)
+            self.definitions[self._names[reference]] = written or {}
+        if root is not None and "$ref" in root:
+            root = dict(resolve(root, {"$defs": self.definitions}))
+        if root is not None and self.definitions:
+            root["$defs"] = self.definitions
+        return root
+
+    def _count(self) -> None:
+        self._parts += 1
+        if self._parts > MAX_PARTS:
+            raise UnsupportedError(
+                f"The schema stands for more than {MAX_PARTS:,} parts once its references are written out.",
+                "Keep a $ref alone, with no constraint beside it; what it names can say it.",
+            )
+
     def node(self, schema: Any, path: _Path = ()) -> Schema | None:
         """Write one schema; None: nothing fits it."""
+        self._count()
         if schema is False:
             return self._nothing(path, "it is false")
-        self._nodes += 1
-        if len(path) > _MAX_DEPTH or self._nodes > _MAX_NODES:
-            self.unenforced.add("what is nested too deeply")
-            return _anything()
         if not isinstance(schema, dict):
             return _anything()
-        if isinstance(schema.get("$ref"), str):
-            return self._reference(schema, path)
+        if len(path) > _MAX_DEPTH:
+            self.unenforced.add(f"what lies deeper than {_MAX_DEPTH} levels")
+            return _anything()
+        leaves = self._leaves(schema)
+        if len(leaves) == 1 and leaves[0].keys() == {"$ref"}:
+            return self._reference(leaves[0]["$ref"])
+        if any("$ref" in leaf for leaf in leaves):
+            return self._merge(schema, leaves, path)
         return self._written(schema, path)
 
-    def _nothing(self, path: _Path, reason: str) -> None:
+    def _said(self, schema: Schema) -> Schema:
+        """Return what one schema says about values, in the words of 2020-12."""
+        said = constraints(modern(schema, self.draft))
+        return said if isinstance(said.get("$ref", ""), str) else {}
+
+    def _leaves(self, schema: Schema) -> list[Schema]:
+        """Return what a schema says in its own words and in the parts of `allOf`, references not followed."""
+        leaves: list[Schema] = []
+        parts: list[Any] = [schema]
+        for part in parts:  # extended while it is walked
+            if isinstance(part, dict):
+                said = self._said(part)
+                parts += said.pop("allOf", ())
+                if said and said not in leaves:
+                    leaves.append(said)
+            elif part is False:
+                leaves.append({"enum": []})
+        return leaves
+
+    def _nothing(self, path: _Path, reason: str) -> Schema | None:
         self.contradictions.append((".".join(path), reason))
+        return None
 
     def _written(self, schema: Schema, path: _Path) -> Schema | None:
         flat = self._flat(schema, path)
@@ -143,28 +206,43 @@ class _Normalizer:
             written |= {"description": schema["description"]} if isinstance(schema.get("description"), str) else {}
         return written
 
-    def _reference(self, schema: Schema, path: _Path) -> Schema | None:
-        """Write what a `$ref`, alone or with keywords beside it, names: as a definition, for it may name itself."""
-        reference = schema["$ref"]
-        said = modern(schema, self.draft)
-        alone = not (said.keys() - ANNOTATIONS - {"$ref"})
-        target = target_of(reference, self.root) if alone else said
+    def _reference(self, reference: str) -> Schema | None:
+        target = target_of(reference, self.root)
         if target is None:
             self.unenforced.add("$ref")
             return _anything()
-        key = reference if alone else json.dumps(said, sort_keys=True)
-        if key in self._empty:
-            return None
-        if key not in self._names:
-            base = re.sub(r"[^A-Za-z0-9]+", "-", reference.rsplit("/", 1)[-1]).strip("-") or "root"
-            names = itertools.chain([base], (f"{base}-{number}" for number in itertools.count(2)))
-            name = self._names[key] = next(name for name in names if name not in self.definitions)
-            self.definitions[name] = _anything()  # taken, for the references within
-            written = self.node(target, (*path, reference)) if alone else self._written(said, path)
+        if reference in self.empty:
+            return self._nothing((reference,), "nothing fits what it names")
+        if reference not in self._names:
+            self._names[reference] = self._new_name(reference)
+            self._waiting.append((reference, target))
+        return {"$ref": f"#/$defs/{self._names[reference]}"}
+
+    def _new_name(self, reference: str) -> str:
+        """Return a name for a definition, and take it."""
+        base = re.sub(r"[^A-Za-z0-9]+", "-", reference.rsplit("/", 1)[-1]).strip("-") or "root"
+        names = itertools.chain([base], (f"{base}-{number}" for number in itertools.count(2)))
+        name = next(name for name in names if name not in self.definitions)
+        self.definitions[name] = {}
+        return name
+
+    def _merge(self, schema: Schema, leaves: list[Schema], path: _Path) -> Schema | None:
+        """Write what references and keywords beside them say together; the second time, refer to it."""
+        key = json.dumps(sorted(json.dumps(leaf, sort_keys=True) for leaf in leaves))
+        if key in self.empty:
+            return self._nothing(path, "nothing fits all of its parts")
+        if key not in self._merges:
+            self._merges[key] = None
+            written = self._merges[key] = self._written(schema, path)
             if written is None:
-                self._empty.add(key)
-                return None
-            self.definitions[name] = written
+                self.found_empty.add(key)
+            if key not in self._names:
+                return written
+            self.definitions[self._names[key]] = written or {}
+        elif key not in self._names:
+            named = next(leaf["$ref"] for leaf in leaves if "$ref" in leaf)
+            name = self._names[key] = self._new_name(str(named))
+            self.definitions[name] = dict(self._merges[key] or {})  # empty while it is being written, one floor above
         return {"$ref": f"#/$defs/{self._names[key]}"}
 
     def _flat(self, schema: Schema, path: _Path) -> Schema | None:
@@ -179,7 +257,8 @@ class _Normalizer:
                 return self._nothing(path, "it is false")
             if not isinstance(part, dict):
                 continue
-            part = {key: value for key, value in modern(part, self.draft).items() if key not in ANNOTATIONS}
+            self._count()
+            part = self._said(part)
             named = part.pop("$ref", None)
             if isinstance(named, str) and named not in seen:
                 seen.add(named)
@@ -246,7 +325,8 @@ class _Normalizer:
         if kinds is None:
             kinds = list(dict.fromkeys(kind for key, kind in _TYPE_BY_KEYWORD.items() if self._implies(key, flat)))
             self.narrowed |= {"type"} if kinds else set()
-        distinct = dict.fromkeys("number" if kind == "integer" and "number" in kinds else kind for kind in kinds or _ANY)
+        kinds = kinds or _ANY
+        distinct = dict.fromkeys("number" if kind == "integer" and "number" in kinds else kind for kind in kinds)
         written = [each for kind in distinct if (each := self._typed(kind, flat, path)) is not None]
         if not written:
             return None
@@ -293,7 +373,7 @@ class _Normalizer:
         if flat.get("type") == "object":
             for name in flat.get("required", ()):
                 part = flat.get("properties", {}).get(name)
-                inner = _listed(modern(part, self.draft)) if isinstance(part, dict) else {}
+                inner = _listed(self._said(part)) if isinstance(part, dict) else {}
                 shape |= {f"{name}.{key}": frozenset(values) for key, values in _facts(inner)}
         return shape
 
@@ -380,7 +460,7 @@ class _Normalizer:
         if names is False or flat.get("maxProperties") == 0:
             said, patterns, rest = dict.fromkeys(said, False), {}, False
         elif isinstance(names, dict):
-            names = {key: value for key, value in modern(names, self.draft).items() if key not in ANNOTATIONS}
+            names = self._said(names)
             allowed = _listed(names).get("enum")
             if isinstance(allowed, list) and not said and not patterns:
                 said, rest = {key: rest for key in allowed if isinstance(key, str) and rest is not False}, False
@@ -429,13 +509,14 @@ class _Normalizer:
             return self._nothing(path, "minItems is more than maxItems")
         if prefix:
             return self._places(prefix, items, low, high, path)
-        bounds = {key: int(flat[key]) for key in ("minItems", "maxItems") if key in flat}
+        bounds: Schema = {key: int(flat[key]) for key in ("minItems", "maxItems") if key in flat}
         inner = self.node(items, (*path, "[]"))
         if inner is None:
             nothing = {"type": "array", "items": {"type": "null"}, "maxItems": 0}
             return nothing if not low else self._nothing(path, "it needs items, and none is allowed")
         written: Schema = {"type": "array", "items": inner, **bounds}
-        values = resolve(inner, {"$defs": self.definitions}).get("enum")
+        flat_items = self._flat(items, path) if isinstance(items, dict) else None
+        values = (flat_items or {}).get("enum")
         if flat.get("uniqueItems") and isinstance(values, list):
             written["maxItems"] = min(bounds.get("maxItems", len(values)), len(values))
             if low > len(values):

@@ -19,6 +19,7 @@ from pydantic_core import core_schema
 from llm_magic.errors import OutputTypeError
 from llm_magic.output.schema import Schema
 from llm_magic.output.schema.formats import NAIVE_DATETIME, NAIVE_TIME
+from llm_magic.output.schema.keywords import check_references
 
 
 class _SchemaGenerator(GenerateJsonSchema):
@@ -74,6 +75,9 @@ class Shape:
             self.adapter: pydantic.TypeAdapter[Any] = pydantic.TypeAdapter(with_known_typed_dicts(kind))
             self.schema: Schema = self.adapter.json_schema(schema_generator=_SchemaGenerator)
             json.dumps(self.schema, allow_nan=False)
+            check_references(self.schema)
+        except OutputTypeError as error:
+            raise OutputTypeError(f"--as {name}: {error.message}", error.hint) from None
         except pydantic.errors.PydanticUndefinedAnnotation as error:
             reason = f"it refers to {error.name!r}, which is not defined."
             raise OutputTypeError(f"--as {name}: {reason}", "Define that type first, then this one again.") from error

@@ -10,6 +10,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
+from llm_magic.errors import UnsupportedError
 from llm_magic.output.schema import Schema
 from llm_magic.output.schema.keywords import subschemas
 from llm_magic.output.schema.normalize import SchemaSupport, normalize, type_of
@@ -101,7 +102,10 @@ def strict(schema: Schema, *, of_type: bool = False) -> Strict:
     ['a']
 
     """
-    normal = normalize(schema, SUPPORT, of_type=of_type)
+    try:
+        normal = normalize(schema, SUPPORT, of_type=of_type)
+    except UnsupportedError as error:
+        return Strict(None, error.message[:1].lower() + error.message[1:].rstrip("."))
     plain = dict(normal.schema)
     definitions = plain.pop("$defs", {})
     lengths = {key for node in subschemas(normal.schema) for key in ("minLength", "maxLength") if key in node}
