@@ -21,7 +21,19 @@ from llm_magic.output.schema.keywords import subschemas, without_nulls
 from llm_magic.output.schema.shape import Shape
 
 _STRUCTURE = frozenset(
-    {"$defs", "$ref", "properties", "items", "prefixItems", "additionalProperties", "anyOf", "oneOf", "allOf", "enum"}
+    {
+        "$defs",
+        "$ref",
+        "properties",
+        "items",
+        "prefixItems",
+        "additionalProperties",
+        "patternProperties",
+        "anyOf",
+        "oneOf",
+        "allOf",
+        "enum",
+    }
 )
 _DATE = {"pattern": "^[0-9]{4}-[0-9]{2}-[0-9]{2}"}
 _TIME = {"pattern": ":"}
@@ -118,7 +130,9 @@ def _coercion_check(schema_text: str) -> Validator | None:
 
 def _is_coerced(node: Schema) -> bool:
     values = node.get("enum")
-    zero_or_one = isinstance(values, list) and any(type(value) in (int, float) and value in (0, 1) for value in values)
+    zero_or_one = isinstance(values, list) and any(
+        type(value) in (bool, int, float) and value in (0, 1) for value in values
+    )
     return zero_or_one or _look(node) is not None
 
 
@@ -133,7 +147,7 @@ def _structure(node: Any, key: str = "") -> Any:
         return node
     if isinstance(node, list):
         return [_structure(value) for value in node]
-    if key in {"properties", "$defs"}:  # its own keys are names
+    if key in {"properties", "patternProperties", "$defs"}:  # its own keys are names
         return {name: _structure(value) for name, value in node.items()}
     return _look(node) or {name: _structure(value, name) for name, value in node.items() if name in _STRUCTURE}
 
