@@ -18,8 +18,9 @@ from llm_magic.output import json_text
 from llm_magic.output.frame import columns_of, frame_of, require_pandas
 from llm_magic.output.grammar import Grammar, load_grammar
 from llm_magic.output.schema import Schema, read_schema, short_form
-from llm_magic.output.schema.keywords import check_references, is_object, may_be
+from llm_magic.output.schema.keywords import is_object, may_be
 from llm_magic.output.schema.python_types import unaliased
+from llm_magic.output.schema.references import check_references
 from llm_magic.output.schema.shape import Shape, type_name, words_of
 from llm_magic.output.type_expression import FrameType, evaluate, offered, require_type
 from llm_magic.output.validate import parse_choice, parse_grammar, parse_json, parse_regex

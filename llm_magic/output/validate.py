@@ -18,6 +18,7 @@ from llm_magic.output.grammar.regex_to_gbnf import matches
 from llm_magic.output.schema import Schema, Validator, listed, validator
 from llm_magic.output.schema.formats import NAIVE_DATETIME, NAIVE_TIME
 from llm_magic.output.schema.keywords import subschemas, without_nulls
+from llm_magic.output.schema.references import MAX_WORK, branching, depth, work
 from llm_magic.output.schema.shape import Shape
 
 _STRUCTURE = frozenset(
@@ -65,12 +66,27 @@ def parse_json(
         gc.disable()
     try:
         data, written = _document(text, schema, object_root=object_root, always_wrapped=always_wrapped)
+        _check_work(data, schema, shape)
         return _value(data, schema, shape, written, nulls=nulls)
     except RecursionError:
         raise InvalidValueError("The answer is nested too deeply.") from None
     finally:
         if collects:
             gc.enable()
+
+
+def _check_work(data: Any, schema: Schema, shape: Shape | None) -> None:
+    """Refuse data whose check would not end: pydantic and jsonschema_rs hold each value against each alternative."""
+    text = json.dumps(schema)
+    if (ways := _branching(text)) > 1 and ways ** depth(data) > MAX_WORK:
+        tagged = shape is not None and _coercion_check(text) is None
+        if work(data, schema, tagged=tagged) > MAX_WORK:
+            raise InvalidValueError("The answer is nested too deeply for a type with alternatives within alternatives.")
+
+
+@lru_cache(maxsize=64)
+def _branching(schema_text: str) -> int:
+    return branching(json.loads(schema_text))
 
 
 def _document(text: str, schema: Schema, *, object_root: bool, always_wrapped: bool) -> tuple[Any, str | None]:

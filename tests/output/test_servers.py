@@ -57,6 +57,14 @@ class Node(pydantic.BaseModel):
     below: Annotated[list[Node], pydantic.Field(max_length=1)] = []
 
 
+class Branch(pydantic.BaseModel):
+    """References with keywords beside them: a vendor's, a description, a constraint."""
+
+    value: Annotated[int, pydantic.Field(ge=0, le=9)]
+    left: Branch | None = pydantic.Field(None, json_schema_extra={"x-order": 1})
+    right: Branch = pydantic.Field(None, description="the other one", json_schema_extra={"nullable": True})
+
+
 OUTPUTS: dict[str, dict[str, Any]] = {
     "int": {"as_": Annotated[int, pydantic.Field(ge=-999, le=999)]},
     "bool": {"as_": bool},
@@ -75,6 +83,22 @@ OUTPUTS: dict[str, dict[str, Any]] = {
     "named tuple": {"as_": Pair},
     "model": {"as_": City},
     "recursive model": {"as_": Node},
+    "recursive with siblings": {"as_": Branch},
+    "recursive schema": {
+        "schema": {
+            "$ref": "#/$defs/N",
+            "$defs": {
+                "N": {
+                    "type": "object",
+                    "properties": {
+                        "v": {"type": "boolean"},
+                        "n": {"allOf": [{"$ref": "#/$defs/N"}, {"required": ["v"]}], "nullable": True},
+                    },
+                    "required": [],
+                }
+            },
+        }
+    },
     "optional": {"as_": Colour | None},
     "union": {"as_": bool | dict[Literal["a", "b"], bool]},
     "tuple": {"as_": tuple[bool, Colour]},

@@ -7,18 +7,23 @@ handled as Aycock and Horspool do.
 
 from __future__ import annotations
 
+import itertools
 import re
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-from llm_magic.errors import OutputTypeError
+from llm_magic.errors import InvalidValueError, OutputTypeError
 from llm_magic.output.grammar.regex import MAX_CODE_POINT, MAX_REPEATS, Ranges, complement
 
 Item = Ranges | int
 """What stands in a rule: characters, or the number of a rule."""
 Rule = list[tuple[Item, ...]]
 """The alternatives of a rule; none: it is only named so far."""
+_MAX_STEPS = 3_000_000
+"""States that the check of one answer may go through."""
+_MAX_ITEMS = 200_000
+"""Characters and rules that the repetitions of a grammar may be written out to."""
 _State = tuple[int, tuple[Item, ...], int, int]
 """The rule it will complete, the alternative, items matched, where it began."""
 
@@ -35,7 +40,10 @@ class Grammar:
 
     def __init__(self, text: str) -> None:
         self.text = text
-        parser = _GBNFParser(text)
+        try:
+            parser = _GBNFParser(text)
+        except RecursionError:
+            raise OutputTypeError("The groups of the grammar are nested too deeply.") from None
         self._rules, numbers = parser.rules, parser.numbers
         missing = next((name for name, number in numbers.items() if not self._rules[number]), None)
         if missing is not None or "root" not in numbers:
@@ -60,15 +68,18 @@ class Grammar:
         """Return how far the text fits, and whether all of it is a `root`."""
         states: list[_State] = [(self._root, way, 0, 0) for way in self._rules[self._root]]
         waiting: list[dict[int, list[_State]]] = []  # at each position, by the rule waited for
+        steps = itertools.count()
         for code in map(ord, text):
-            following = self._step(states, code, waiting)
+            following = self._step(states, code, waiting, steps)
             if not following:
                 return len(waiting) - 1, False
             states = following
-        self._step(states, -1, waiting)
+        self._step(states, -1, waiting, steps)
         return len(text), any((self._root, way, len(way), 0) in states for way in self._rules[self._root])
 
-    def _step(self, states: list[_State], code: int, waiting: list[dict[int, list[_State]]]) -> list[_State]:
+    def _step(
+        self, states: list[_State], code: int, waiting: list[dict[int, list[_State]]], steps: Iterator[int]
+    ) -> list[_State]:
         """Add to the states of a position what they complete and begin; return the next ones."""
         seen = set(states)
         here: dict[int, list[_State]] = {}
@@ -86,7 +97,9 @@ class Grammar:
                     new.append((number, way, done + 1, began))
             elif any(low <= code <= high for low, high in item):
                 following.append((number, way, done + 1, began))
-            fresh = [each for each in dict.fromkeys(new) if each not in seen]
+            fresh = [each for each, _ in zip(dict.fromkeys(new), steps, strict=False) if each not in seen]
+            if next(steps) > _MAX_STEPS:
+                raise InvalidValueError("The grammar is too ambiguous for an answer of this length to be checked.")
             seen.update(fresh)
             states += fresh
         return following
@@ -126,7 +139,7 @@ class _GBNFParser:
     """Reads the text of a grammar into rules; groups and repetitions become rules of their own."""
 
     def __init__(self, text: str) -> None:
-        self._text, self._at = text, 0
+        self._text, self._at, self._items = text, 0, 0
         self.rules: list[Rule] = []
         self.numbers: dict[str, int] = {}  # of the rules that have a name
         self._take(_SPACE_AND_LINES)
@@ -208,6 +221,12 @@ class _GBNFParser:
 
     def _repeated(self, unit: list[Item]) -> list[Item]:
         low, high = self._counts()
+        self._items += len(unit) * max(low, high or 0)
+        if self._items > _MAX_ITEMS:
+            raise OutputTypeError(
+                f"The grammar's repetitions stand for more than {_MAX_ITEMS:,} parts.",
+                "Use smaller counts, or * and +.",
+            )
         tail: list[Item] = []
         if high is None:
             again = self._new_rule(())

@@ -204,7 +204,7 @@ def size(node: Node) -> int:
 
 
 def _amount(number: int) -> str:
-    return f"{number:,}" if number < 10**12 else "a number of digits beyond reading of"
+    return f"{number:,}" if number < 10**12 else "a million million and more"
 
 
 def _brief(pattern: str) -> str:

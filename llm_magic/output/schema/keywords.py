@@ -10,7 +10,6 @@ from collections.abc import Callable, Iterator, Mapping
 from typing import Any, Literal
 from urllib.parse import unquote
 
-from llm_magic.errors import OutputTypeError
 from llm_magic.output.schema import Schema
 
 
@@ -63,64 +62,6 @@ def subschemas(node: Any) -> Iterator[Schema]:
             node = list(node.values())
         if isinstance(node, list):
             waiting += reversed(node)
-
-
-def in_place(schema: Schema, root: Schema) -> Iterator[Any]:
-    """Yield the schemas that a value is held against because it is held against this one, references followed."""
-    if isinstance(reference := schema.get("$ref"), str):
-        yield target_of(reference, root)
-    for key in ("allOf", "anyOf", "oneOf"):
-        if isinstance(parts := schema.get(key), list):
-            yield from parts
-    yield from (schema.get(key) for key in ("not", "if", "then", "else"))
-    if isinstance(dependent := schema.get("dependentSchemas"), dict):
-        yield from dependent.values()
-
-
-MAX_CHECKS = 100_000
-"""Schemas that one value may be held against: nobody's schema needs as many, but one of 30 references may."""
-_LONGEST_CHAIN = 200
-"""References that lead from one to the next."""
-
-
-def check_references(root: Schema) -> None:
-    """Refuse a schema whose references go round in a circle, or branch until no check of a value would end.
-
-    A reference to what lies within the value (a tree's children) is no circle.
-
-    Raises
-    ------
-    OutputTypeError
-        The schema has such references.
-
-    """
-    counts: dict[int, int] = {}  # by the id of a schema: what a value is held against; 0 while it is counted
-
-    def count(schema: Any, depth: int) -> int:
-        if not isinstance(schema, dict):
-            return 1
-        if depth > _LONGEST_CHAIN:
-            raise OutputTypeError(f"The schema has a chain of more than {_LONGEST_CHAIN} references.", _CHAIN_HINT)
-        found = counts.get(id(schema))
-        if found == 0:
-            name = f": {schema['$ref']}" if isinstance(schema.get("$ref"), str) else ""
-            raise OutputTypeError(f"The schema's references go round in a circle{name}.", _CIRCLE_HINT)
-        if found is None:
-            counts[id(schema)] = 0
-            found = counts[id(schema)] = 1 + sum(count(part, depth + 1) for part in in_place(schema, root))
-        if found > MAX_CHECKS:
-            raise OutputTypeError(
-                f"The schema's references branch into more than {MAX_CHECKS:,} checks of one value.", _BRANCH_HINT
-            )
-        return found
-
-    for schema in subschemas(root):
-        count(schema, 0)
-
-
-_CIRCLE_HINT = "A $ref may lead back to where it stands only below `properties` or `items`."
-_CHAIN_HINT = "Refer to the definition itself."
-_BRANCH_HINT = "Name each alternative once."
 
 
 def is_object(schema: Schema, root: Schema) -> bool:

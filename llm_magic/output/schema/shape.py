@@ -15,8 +15,8 @@ from pydantic_core import core_schema
 from llm_magic.errors import OutputTypeError
 from llm_magic.output.schema import Schema
 from llm_magic.output.schema.formats import NAIVE_DATETIME, NAIVE_TIME
-from llm_magic.output.schema.keywords import check_references
 from llm_magic.output.schema.python_types import ALIASES, refusal, taken, unaliased
+from llm_magic.output.schema.references import check_references
 
 
 class _SchemaGenerator(GenerateJsonSchema):
