@@ -5,7 +5,9 @@ from __future__ import annotations
 import gc
 import json
 import re
+import warnings
 from collections.abc import Iterator, Mapping
+from contextlib import suppress
 from functools import lru_cache
 from typing import Any
 
@@ -125,11 +127,38 @@ def _checked(data: Any, schema: Schema, shape: Shape | None, written: str | None
     if check is not None:
         check(data)
     try:
-        return shape.adapter.validate_json(json.dumps(data) if written is None else written, strict=True)
+        value = shape.adapter.validate_json(json.dumps(data) if written is None else written, strict=True)
     except pydantic.ValidationError as error:
         raise InvalidValueError(validation_message(error)) from error
     except Exception as error:  # a validator of the user's own type
         raise InvalidValueError(f"A validator of {shape.name} raised {type(error).__name__}: {error}.") from error
+    if check is not None:
+        _check_truth(data, shape, value)
+    return value
+
+
+def _check_truth(data: Any, shape: Shape, value: Any) -> None:
+    """Refuse a value in which true or false became a number, or the other way round: one branch of a union may."""
+    written: Any = None
+    with warnings.catch_warnings(), suppress(Exception):  # what cannot be written again cannot be compared
+        warnings.simplefilter("ignore")
+        written = shape.adapter.dump_python(value, mode="json", by_alias=True)
+    if (found := _confused(data, written)) is not None:
+        path, was, became = found
+        raise InvalidValueError(listed([(path, f"{json.dumps(was)} is not {json.dumps(became)}")]))
+
+
+def _confused(data: Any, value: Any) -> tuple[list[str | int], Any, Any] | None:
+    """Return where one of two documents has a truth value and the other a number, and these; None for nowhere."""
+    waiting: list[tuple[list[str | int], Any, Any]] = [([], data, value)]
+    for path, one, other in waiting:  # extended while it is walked
+        if isinstance(one, dict) and isinstance(other, dict):
+            waiting += [([*path, key], one[key], other[key]) for key in one.keys() & other.keys()]
+        elif isinstance(one, list) and isinstance(other, list) and len(one) == len(other):
+            waiting += [([*path, at], *pair) for at, pair in enumerate(zip(one, other, strict=True))]
+        elif isinstance(one, (int, float)) and one == other and isinstance(one, bool) != isinstance(other, bool):
+            return path, one, other
+    return None
 
 
 @lru_cache(maxsize=64)

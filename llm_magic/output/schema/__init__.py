@@ -7,7 +7,7 @@ import itertools
 import json
 import re
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from functools import lru_cache
+from functools import cache, lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -65,11 +65,22 @@ def read_schema(source: str | Mapping[str, Any], namespace: Mapping[str, Any]) -
     if re.fullmatch(r"[A-Za-z_]\w*\s*[.\[(].*", text, re.DOTALL):
         value = evaluate(text, namespace, "--schema")
     elif not isinstance(value, (Mapping, type)):
+        if _WORD.fullmatch(text):
+            what = "is no schema" if text in namespace else "is neither a .json file, nor a variable, nor two fields"
+            hint = "The short form is: name, age int, bio: one sentence."
+            raise OutputTypeError(f"--schema {text}: this {what}.", did_you_mean(text, _schemas(namespace), hint))
         return _checked("answer", short_form(text))
     if isinstance(value, type):
         hint = f"Say --as {text} to get values of it."
         raise OutputTypeError(f"--schema {text}: this is a type, not a JSON Schema.", hint)
     return _checked(text, value)
+
+
+_WORD = re.compile(r"[\w./~-]+")
+
+
+def _schemas(namespace: Mapping[str, Any]) -> list[str]:
+    return [name for name, value in namespace.items() if isinstance(value, (Mapping, type)) and name[:1] != "_"]
 
 
 def _read(path: Path) -> str:
@@ -187,9 +198,25 @@ def validator(schema_text: str) -> Validator:
     return validate
 
 
+@cache
+def _newer_formats() -> dict[str, Callable[[str], bool]]:
+    """Return the checks of formats that older drafts do not have: whoever names one means it."""
+    names = (
+        "uri-reference",
+        "uri-template",
+        "json-pointer",
+        "idn-hostname",
+        "iri",
+        "iri-reference",
+        "uuid",
+        "duration",
+    )
+    return {name: jsonschema_rs.validator_for({"format": name}, validate_formats=True).is_valid for name in names}
+
+
 def _built(schema: Schema) -> jsonschema_rs.Validator:
     """Return the validator of a schema, whose patterns may hold brackets that stand for themselves."""
-    options: dict[str, Any] = {"validate_formats": True, "retriever": _fetch_nothing}
+    options: dict[str, Any] = {"validate_formats": True, "retriever": _fetch_nothing, "formats": _newer_formats()}
     try:
         return jsonschema_rs.validator_for(schema, **options)
     except (ValueError, jsonschema_rs.ReferencingError):

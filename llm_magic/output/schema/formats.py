@@ -1,10 +1,8 @@
-"""Formats of strings: their patterns, for decoders that do not know them, and which are checked in which draft."""
+"""Formats of strings: their patterns, for decoders that do not know them, and which are checked."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
-
-from llm_magic.output.schema.drafts import Draft
 
 _MONTH_DAY = "((0[13578]|1[02])-(0[1-9]|[12][0-9]|3[01])|(0[469]|11)-(0[1-9]|[12][0-9]|30)|02-(0[1-9]|[12][0-9]))"
 _YEAR = "(0[0-9]{2}[1-9]|0[0-9][1-9]0|0[1-9]00|[1-9][0-9]{3})"
@@ -55,14 +53,8 @@ PATTERNS: Mapping[str, str] = {
 """Of what a format allows only corners are left out that no model needs (quoted e-mail names, leap seconds); what
 they allow beyond it are 29 February of every year, host names that are too long as a whole, and ports that are none."""
 
-_SINCE_6 = frozenset(("uri-reference", "uri-template", "json-pointer"))
-_SINCE_7 = frozenset(("idn-hostname", "iri", "iri-reference", "relative-json-pointer"))
-_SINCE_2019 = frozenset(("uuid", "duration"))
-_ALWAYS = frozenset(("date-time", "date", "time", "email", "idn-email", "hostname", "ipv4", "ipv6", "uri", "regex"))
-_IN_7 = _ALWAYS | _SINCE_6 | _SINCE_7
-
-CHECKED: Mapping[Draft, frozenset[str]] = {
-    "4": _ALWAYS, "6": _ALWAYS | _SINCE_6, "7": _IN_7,
-    "2019-09": _IN_7 | _SINCE_2019, "2020-12": _IN_7 | _SINCE_2019,
-}  # fmt: skip
+CHECKED = frozenset(
+    {"date-time", "date", "time", "duration", "email", "idn-email", "hostname", "idn-hostname", "ipv4", "ipv6", "uri",
+     "uri-reference", "iri", "iri-reference", "uuid", "uri-template", "json-pointer", "relative-json-pointer", "regex"}
+)  # fmt: skip
 """Formats that the check here asserts; any other name is a remark."""

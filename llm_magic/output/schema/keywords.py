@@ -127,9 +127,9 @@ def without_nulls(data: Any, root: Schema, schemas: list[Any] | None = None) -> 
     kept = {}
     for key, value in data.items():
         said = [branch["properties"][key] for branch in branches if key in branch.get("properties", ())]
+        optional = said and not any(key in branch.get("required", ()) for branch in branches)
         said = said or [rest for branch in branches if isinstance(rest := branch.get("additionalProperties"), dict)]
-        required = any(key in branch.get("required", ()) for branch in branches)
-        if value is not None or not said or required or any(may_be("null", each, root) for each in said):
+        if value is not None or not optional or any(may_be("null", each, root) for each in said):
             kept[key] = without_nulls(value, root, said)
     return kept
 

@@ -15,7 +15,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from llm_magic.errors import InvalidValueError, OutputTypeError, UnsupportedError
-from llm_magic.output.grammar.regex import Chars, Repeat, read_regex, width
+from llm_magic.output.grammar.regex import Chars, Node, Repeat, read_regex, width
 from llm_magic.output.grammar.regex_to_gbnf import in_json, to_regex
 from llm_magic.output.schema import Schema, validator
 from llm_magic.output.schema.drafts import LATEST, Draft, draft_of, modern
@@ -339,7 +339,7 @@ class _Normalizer:
 
     def _implies(self, key: str, flat: Schema) -> bool:
         """Tell whether a keyword is there, and says something about values of its type."""
-        return key in flat and (key != "format" or flat[key] in CHECKED[self.draft])
+        return key in flat and (key != "format" or flat[key] in CHECKED)
 
     def _alternatives(self, flat: Schema, key: str, path: _Path) -> Schema | None:
         base = {name: value for name, value in flat.items() if name != key}
@@ -380,7 +380,7 @@ class _Normalizer:
     def _enumeration(self, flat: Schema, path: _Path) -> Schema | None:
         """Write a schema that lists its values: those that its other keywords allow, too."""
         checks = {key: value for key, value in flat.items() if key in _OF_SCALARS}
-        if checks.get("format") not in CHECKED[self.draft]:
+        if checks.get("format") not in CHECKED:
             checks.pop("format", None)
         values = [value for value in flat["enum"] if not checks or _fits(value, checks)]
         if not values:
@@ -416,11 +416,9 @@ class _Normalizer:
             return self._nothing(path, "minLength is more than maxLength")
         name, pattern = flat.get("format"), flat.get("pattern")
         if isinstance(name, str) and (pattern is not None or name not in self.support.formats):
-            checked = name in CHECKED[self.draft]
             if pattern is None and name in PATTERNS:
                 pattern = PATTERNS[name]
-                self.narrowed |= set() if checked else {"format"}
-            elif checked:
+            elif name in CHECKED:
                 self.unenforced.add("format")
         elif isinstance(name, str):
             return {"type": "string", "format": name, **self._lengths(low, high)}
@@ -447,6 +445,8 @@ class _Normalizer:
                 self.unenforced.add("minLength")
             if high is not None and longest > high:
                 self.unenforced.add("maxLength")
+            if _loses_quotes(node):
+                self.narrowed.add("pattern")
             return f"^({to_regex(in_json(node, escapes=self.support.escapes))})$"
         except UnsupportedError:
             self.unenforced.add("pattern")
@@ -543,6 +543,13 @@ class _Normalizer:
         if not first:
             return {"type": "array", "items": {"type": "null"}, "maxItems": 0}
         return {"type": "array", "prefixItems": first, "minItems": len(first), "maxItems": len(first)}
+
+
+def _loses_quotes(node: Node) -> bool:
+    """Tell whether a pattern allows quotes or backslashes that a JSON string would have to escape, among others."""
+    if isinstance(node, Chars):
+        return len(node.ranges) > 1 and any(low <= code <= high for low, high in node.ranges for code in (34, 92))
+    return any(map(_loses_quotes, [node.part] if isinstance(node, Repeat) else node.parts))
 
 
 def _anything() -> Schema:

@@ -65,6 +65,10 @@ def _reason(kind: Any) -> str:
         return "a class is no value that JSON can hold."
     if collections.abc.Callable in (origin, kind) or kind is typing.Callable:
         return "a function is no value that JSON can hold."
+    if origin in (dict, collections.abc.Mapping, collections.abc.MutableMapping) and _is_no_key(
+        typing.get_args(kind)[0]
+    ):
+        return f"keys in JSON are text, not {_name(typing.get_args(kind)[0])}."
     if isinstance(kind, typing.TypeVar):
         return "a type variable stands for no type."
     if origin in _OF_FIELDS:
@@ -101,6 +105,13 @@ def _reason_of_class(kind: type) -> str:
     if package in ("pandas", "polars"):
         return "its columns are not known; write DataFrame[City], with a record type of yours for City."
     return ""
+
+
+def _is_no_key(kind: Any) -> bool:
+    """Tell whether no text, nor a number written as text, can be this key."""
+    if typing.get_origin(kind) is typing.Literal:
+        return not all(isinstance(value, (str, enum.Enum)) for value in typing.get_args(kind))
+    return kind in (bool, type(None)) or typing.get_origin(kind) in (list, dict, set, tuple, frozenset)
 
 
 def _open_parameters(kind: type) -> bool:
