@@ -66,8 +66,12 @@ class Options:
         pairs=True,
     )
     out: str | None = _option("-o --out", "variable to bind the value to", "NAME", take.variable)
-    output_type: Any = _option("--as", "type of the value: int, list[City], Literal['a', 'b'], …", "TYPE")
-    schema: Any = _option("--schema", "JSON Schema: a file, a dict, or 'name, age int'", "SCHEMA")
+    output_type: Any = _option(
+        "--as", "type of the value: int, list[City], Literal['a', 'b'], DataFrame[City], [name, age int], …", "TYPE"
+    )
+    schema: Any = _option(
+        "--schema", "JSON Schema: a .json file, a dict, 'name, age int', or [name, age int] for a list", "SCHEMA"
+    )
     choices: tuple[str, ...] | None = _option("--choices", "exactly one of these", "A,B,C", take.words)
     regex: str | None = _option("--regex", "text that matches this pattern as a whole", "PATTERN")
     grammar: str | None = _option("--grammar", "text of this grammar: a file or a variable", "GRAMMAR")

@@ -47,7 +47,7 @@ def test_what_is_not_said_of_a_schema_is_noted(schema: dict[str, Any], document:
             assert normal.unenforced, (name, normal.schema)
         if valid and not allowed:
             assert normal.narrowed or normal.unenforced, (name, normal.schema)
-        if normal.unenforced or name == "openai":  # which knows multiples, as the sampler does not
+        if normal.unenforced or name != "llama":  # others know bounds of numbers, which the sampler does not
             continue
         made = value_of(normal.schema, normal.schema, random.Random(1))  # noqa: S311 - the same each time
         assert jsonschema_rs.is_valid(schema, made), (name, normal.schema)

@@ -16,7 +16,8 @@ NODES = st.recursive(
         [
             {"type": "integer"}, {"type": "string"}, {"minimum": 1},
             {"maxLength": 1}, {"const": 1},
-            {"enum": ["a", True]},            {"type": ["integer", "null"]}, {"not": {"type": "object"}}, {"required": ["a"]}, {"maxProperties": 0},
+            {"enum": ["a", True]},
+            {"type": ["integer", "null"]}, {"not": {"type": "object"}}, {"required": ["a"]}, {"maxProperties": 0},
             {"uniqueItems": True}, {"multipleOf": 2}, {"items": {"type": "integer"}}, {},
         ]
     ),
