@@ -142,7 +142,9 @@ class Run:
                         "The model still asks for tools after the last round.", "Raise --max-tool-rounds."
                     )
                 rounds -= 1
-                added = [assistant(self.draft.text, calls), *await self._caller(planned).carry_out(calls)]
+                answered = self.draft.calling in self.draft.indexes
+                said = str(self.draft.buffer(self.draft.calling)) if answered else ""
+                added = [assistant(said, calls), *await self._caller(planned).carry_out(calls)]
                 self._answered += added
                 await self._emit([Restarted("tools")])
                 request = replace(request, messages=(*request.messages, *added), tool_choice=None)
