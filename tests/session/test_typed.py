@@ -119,7 +119,6 @@ def test_a_schema_that_nothing_fits_is_refused_before_sending(session: Session) 
         ("--choices yes,no", '{"value": "yes"}', "yes"),
         ("--as int", '{"value": 1234}', "1234"),
         ("--as 'date | None'", '{"value": "2026-01-02"}', "2026-01-02"),
-        ("--regex '[a-z]+'", '{"value": "abc"}', "abc"),
         ("--as list[int]", '{"value": [1, 23]}', "[1, 23]"),
     ],
 )

@@ -220,9 +220,9 @@ def _built(schema: Schema) -> jsonschema_rs.Validator:
     try:
         return jsonschema_rs.validator_for(schema, **options)
     except (ValueError, jsonschema_rs.ReferencingError):
-        escaped = rewritten(schema, with_escaped_brackets)
-        if escaped != schema:
-            with contextlib.suppress(ValueError, jsonschema_rs.ReferencingError):
+        with contextlib.suppress(ValueError, jsonschema_rs.ReferencingError, RecursionError):
+            escaped = rewritten(schema, with_escaped_brackets)
+            if escaped != schema:
                 return jsonschema_rs.validator_for(escaped, **options)
         raise
 
@@ -231,7 +231,83 @@ def _unresolved(message: str, schema: Schema) -> str:
     """Return what is wrong with a reference, and where the first one stands that the message can mean."""
     named = re.search("'([^']*)'", message)
     said = message.partition(" is not present in a registry")
-    references = ((path, node["$ref"]) for path, node in _places(schema, []) if isinstance(node.get("$ref"), str))
+    references = ((path, node["$ref"]) for path, node in _places(schema) if isinstance(node.get("$ref"), str))
+    meant = (path for path, reference in references if named and _may_name(reference, named[1]))
+    path = next(meant, None)
+    where = f" at {_path_text(path)}" if path else ""
+    return f"{where}: {_brief(f'{said[0]} is another document' if said[1] else message)}"
+
+
+def _may_name(reference: str, named: str) -> bool:
+    document = reference.partition("#")[0]
+    return named in reference or (document != "" and named.endswith(document.rpartition("/")[2]))
+
+
+def _places(schema: Schema) -> Iterator[tuple[list[str | int], Schema]]:
+    """Yield all objects of a schema, each with its path."""
+    waiting: list[tuple[list[str | int], Any]] = [([], schema)]
+    for path, node in waiting:  # extended while it is walked
+        if isinstance(node, dict):
+            yield path, node
+        pairs = node.items() if isinstance(node, dict) else enumerate(node) if isinstance(node, list) else ()
+        waiting += [([*path, key], value) for key, value in pairs]
+
+
+_DRAFT_HINT)
+    if "$schema" in schema:
+        schema["$schema"] = URLS[draft]
+    try:
+        check = _built(schema)
+    except jsonschema_rs.ValidationError as error:
+        if type(error.kind).__name__ == "Referencing":
+            raise OutputTypeError(_unresolved(error.message, schema), _REFERENCE_HINT) from None
+        path = _path_text(error.instance_path)
+        raise OutputTypeError(f"{f' at {path}' if path else ''}: {_brief(_innermost(error))}") from None
+    except (ValueError, jsonschema_rs.ReferencingError) as error:
+        raise OutputTypeError(_unresolved(str(error), schema), _REFERENCE_HINT) from None
+
+    def validate(data: Any) -> None:
+        problems = ((problem.instance_path, _brief(_innermost(problem))) for problem in check.iter_errors(data))
+        if message := listed(problems):
+            raise InvalidValueError(message)
+
+    return validate
+
+
+@cache
+def _newer_formats() -> dict[str, Callable[[str], bool]]:
+    """Return the checks of formats that older drafts do not have: whoever names one means it."""
+    names = (
+        "uri-reference",
+        "uri-template",
+        "json-pointer",
+        "idn-hostname",
+        "iri",
+        "iri-reference",
+        "uuid",
+        "duration",
+    )
+    return {name: jsonschema_rs.validator_for({"format": name}, validate_formats=True).is_valid for name in names}
+
+
+def _built(schema: Schema) -> jsonschema_rs.Validator:
+    """Return the validator of a schema, whose patterns may hold brackets that stand for themselves."""
+    options: dict[str, Any] = {"validate_formats": True, "retriever": _fetch_nothing, "formats": _newer_formats()}
+    try:
+        return jsonschema_rs.validator_for(schema, **options)
+    except (ValueError, jsonschema_rs.ReferencingError):
+        with contextlib.suppress(ValueError, jsonschema_rs.ReferencingError, RecursionError):
+            escaped = rewritten(schema, with_escaped_brackets)
+            if escaped != schema:
+                return jsonschema_rs.validator_for(escaped, **options)
+        raise
+
+
+def _unresolved(message: str, schema: Schema) -> str:
+    """Return what is wrong with a reference, and where the first one stands that the message can mean."""
+    named = re.search("'([^']*)'", message)
+    said = message.partition(" is not present in a registry")
+    references = ((path, node["$ref"]) for path, node in _places(schema) if isinstance(node.get("$ref"), str))
     meant = (path for path, reference in references if named and _may_name(reference, named[1]))
     path = next(meant, None)
     where = f" at {_path_text(path)}" if path else ""
