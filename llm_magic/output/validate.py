@@ -120,8 +120,7 @@ def _checked(data: Any, schema: Schema, shape: Shape | None, written: str | None
         validator(json.dumps(schema))(data)
         return data
     text = json.dumps(schema)
-    digits = _LONG_NUMBER.search(json.dumps(data) if written is None else written)
-    if digits and '"number"' in text:
+    if '"number"' in text and (digits := _LONG_NUMBER.search(json.dumps(data) if written is None else written)):
         raise InvalidValueError(f"A number of {len(digits[0]):,} digits is too large.")
     check = _coercion_check(text)
     if check is not None:

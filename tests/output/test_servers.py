@@ -61,8 +61,12 @@ class Branch(pydantic.BaseModel):
     """References with keywords beside them: a vendor's, a description, a constraint."""
 
     value: Annotated[int, pydantic.Field(ge=0, le=9)]
-    left: Branch | None = pydantic.Field(None, json_schema_extra={"x-order": 1})
-    right: Branch = pydantic.Field(None, description="the other one", json_schema_extra={"nullable": True})
+    left: Annotated[
+        list[Annotated[Branch, pydantic.Field(json_schema_extra={"x-order": 1})]], pydantic.Field(max_length=1)
+    ] = []
+    right: Annotated[
+        list[Annotated[Branch, pydantic.Field(description="the other")]], pydantic.Field(max_length=1)
+    ] = []
 
 
 OUTPUTS: dict[str, dict[str, Any]] = {
