@@ -93,7 +93,7 @@ def said(text: str, value: Any) -> str:
     ('yes', '[1]', '{"value": 1}')
 
     """
-    if value is not None and not table.is_structured(value) and value != []:
+    if value is not None and not table.is_structured(value) and not isinstance(value, (list, tuple, set, frozenset)):
         return table.shown(value)["text/plain"]
     inner = _wrapped_value(text)
     if value is None or inner is None or list(record_of(value) or ()) == ["value"]:
@@ -190,7 +190,7 @@ def _value(response: Response, text: str, *, typed: bool) -> str | None:
     if value is None or (isinstance(value, str) and not typed):
         return markup.preformatted(response.text) if typed and response.text else None
     shown = table.shown(value)
-    says_more = table.is_structured(value) or shown["text/plain"] != text.strip()
+    says_more = table.is_structured(value) or shown["text/plain"] not in ("", text.strip())
     return shown["text/html"] if says_more else None
 
 

@@ -53,7 +53,7 @@ def test_a_value_that_its_text_says_as_well_needs_no_html() -> None:
 
 
 def test_a_value_that_is_wrapped_in_its_text_is_shown_plainly() -> None:
-    for value, text in ((42, "42"), ("yes", "yes"), (True, "True")):
+    for value, text in ((42, "42"), (0, "0"), ([], "[]"), ("yes", "yes"), (True, "True")):
         wrapped = Response(text=f'{{"value": {json.dumps(value)}}}', value=value, structured="json_schema")
         assert answer.finished(wrapped, "markdown") == {"text/plain": text, "text/markdown": text}
         assert answer.finished(wrapped, "text") == {"text/plain": text}

@@ -135,3 +135,15 @@ def test_what_is_seen_is_the_value_from_the_first_to_the_last(
     assert not [each for each in sent if "value&quot;" in str(each["data"]) or '"value' in str(each["data"].values())]
     final = next(output["data"] for output in ran.outputs if "llm_magic" in output.get("metadata", {}))
     assert (final["text/plain"], final["text/markdown"]) == (shown, shown)
+
+
+def test_a_frame_of_fields_that_are_named_in_the_cell(kernel: Kernel) -> None:
+    registry = "get_ipython()._llm_magic.registry"
+    with ScriptedServer(answer('[{"name": "Ada", "age": 36}]')) as server:
+        kernel.run(f"{registry}.add('f', 'compatible', base_url={server.url!r}, max_retries=0)").check()
+        ran = kernel.run("%%llm -m f:m --once -o people --as DataFrame[name, age int]\nx").check()
+    assert kernel.value("(type(people).__module__, people.to_dict('list'))") == (
+        "pandas",
+        {"name": ["Ada"], "age": [36]},
+    )
+    assert "<td style" in ran.of_type("text/html")[0]
