@@ -45,6 +45,7 @@ if TYPE_CHECKING:
         ToolLimitError,
         UnsupportedError,
     )
+    from llm_magic.output.type_expression import DataFrame
     from llm_magic.providers.base import Provider
     from llm_magic.providers.model_info import ModelCard
     from llm_magic.request import Request
@@ -61,6 +62,7 @@ __all__ = [
     "ConnectionFailedError",
     "ContentFilteredError",
     "ContextOverflowError",
+    "DataFrame",
     "EmptyAnswerError",
     "EndpointNotFoundError",
     "HistoryError",
@@ -101,6 +103,7 @@ _HOMES = {
     "usage": "api",
     "events": "events",
     "Capabilities": "capabilities",
+    "DataFrame": "output.type_expression",
     "ModelCard": "providers.model_info",
     "Provider": "providers.base",
     "Request": "request",

@@ -118,7 +118,8 @@ class LLM:
         prompt
             The prompt, sent as it stands.
         options
-            `output_type` is a type, or an expression for one as `--as` takes it; `images` are paths, URLs or
+            `output_type` is a type (`llm_magic.DataFrame[City]` for a DataFrame of records), or an expression for one
+            as `--as` takes it; `images` are paths, URLs or
             objects as `--image` takes them; `tools` are functions; `chat` names a conversation to continue
             (without it, none is); `timeout` is in seconds. The others are those of `%%llm`.
 

@@ -73,8 +73,8 @@ class Draft:
         self._text: dict[int, TextBuffer] = {0: TextBuffer()}
         self._reasoning = TextBuffer()
         self._refusal: list[str] = []
-        self._calls: dict[int, ToolCallDelta] = {}
-        self._call_arguments: dict[int, list[str]] = {}
+        self._calls: dict[tuple[int, int], ToolCallDelta] = {}  # by the number of the answer and the call's position
+        self._call_arguments: dict[tuple[int, int], list[str]] = {}
         self._logprobs: list[Mapping[str, Any]] = []
         self._finished: dict[int, FinishReason] = {}
         self._rounds.append(self._text)
@@ -122,16 +122,15 @@ class Draft:
         self._refusal.append(event.text)
 
     def _add_tool_call(self, event: ToolCallDelta) -> None:
-        if event.index != 0:
-            return
         self._begin_answer()
-        known = self._calls.get(event.position)
+        place = (event.index, event.position)
+        known = self._calls.get(place)
         if known is None:
-            self._calls[event.position] = event
-            self._call_arguments[event.position] = [event.arguments]
+            self._calls[place] = event
+            self._call_arguments[place] = [event.arguments]
             return
-        self._calls[event.position] = replace(known, id=known.id or event.id, name=known.name or event.name)
-        self._call_arguments[event.position].append(event.arguments)
+        self._calls[place] = replace(known, id=known.id or event.id, name=known.name or event.name)
+        self._call_arguments[place].append(event.arguments)
 
     def _add_tool_result(self, event: ToolResult) -> None:
         self.tool_runs.append(ToolRun(event.id, event.name, event.arguments, event.result, event.failed))
@@ -224,11 +223,17 @@ class Draft:
         return sorted(list(self._text))  # noqa: C414 - copied at once: another thread may add to it
 
     @property
+    def calling(self) -> int:
+        """The number of the first answer that calls tools: of several (`n`), the one that a round goes on with."""
+        return min((index for index, _ in list(self._calls)), default=0)
+
+    @property
     def tool_calls(self) -> tuple[ToolCall, ...]:
         """The tool calls of this round so far, in the model's order."""
         return tuple(
-            ToolCall(call.id, whole(call.name), whole("".join(self._call_arguments[position])))
-            for position, call in sorted(list(self._calls.items()))  # noqa: C414 - as above
+            ToolCall(call.id, whole(call.name), whole("".join(self._call_arguments[index, position])))
+            for (index, position), call in sorted(list(self._calls.items()))  # noqa: C414 - as above
+            if index == self.calling
         )
 
     @property

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import sys
 from collections.abc import Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -49,7 +50,7 @@ class Records:
 
 
 def records_of(value: Any) -> Records | None:
-    """Return a sequence of records as a table; None for anything else, an empty sequence too.
+    """Return a sequence of records, or a DataFrame, as a table; None for anything else, an empty sequence too.
 
     Records are mappings, pydantic models, dataclasses and named tuples; one sequence may mix them.
 
@@ -57,6 +58,9 @@ def records_of(value: Any) -> Records | None:
     Records(columns=('a', 'b'), rows=((1, None), (2, 'x')))
 
     """
+    if is_frame(value):
+        rows = value.astype(object).where(value.notna(), None).itertuples(index=False, name=None)
+        return Records(tuple(map(str, value.columns)), tuple(rows))
     if not isinstance(value, (Sequence, set, frozenset)) or isinstance(value, (str, bytes)) or not value:
         return None
     if hasattr(value, "_fields"):  # a named tuple is one record
@@ -66,6 +70,12 @@ def records_of(value: Any) -> Records | None:
         return None
     columns = tuple(dict.fromkeys(key for record in records for key in record))
     return Records(columns, tuple(tuple(record.get(key) for key in columns) for record in records))
+
+
+def is_frame(value: Any) -> bool:
+    """Tell whether a value is a pandas DataFrame; pandas is not imported for that."""
+    pandas = sys.modules.get("pandas")
+    return pandas is not None and isinstance(value, getattr(pandas, "DataFrame", ()))
 
 
 def record_of(value: Any) -> dict[str, Any] | None:

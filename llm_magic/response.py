@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from llm_magic.events import Attempt, FinishReason, Usage
 from llm_magic.messages import Message
-from llm_magic.records import Records, records_of
+from llm_magic.records import Records, is_frame, records_of
 
 if TYPE_CHECKING:
     import pandas as pd  # type: ignore[import-untyped]  # pandas is no dependency, its stubs even less
@@ -123,7 +123,7 @@ class Response:
 
     def to_frame(self) -> pd.DataFrame:
         """Return a value that is a list of records as a pandas `DataFrame`; pandas has to be installed."""
-        return self.frame().to_frame()
+        return self.value if is_frame(self.value) else self.frame().to_frame()
 
     def _repr_markdown_(self) -> str:
         from llm_magic.markdown import for_notebook

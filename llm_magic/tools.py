@@ -17,7 +17,8 @@ import typing_extensions
 from llm_magic.close_matches import did_you_mean
 from llm_magic.errors import InputError, ToolError
 from llm_magic.output.schema.keywords import without_nulls
-from llm_magic.output.schema.shape import Shape, with_known_typed_dicts
+from llm_magic.output.schema.python_types import taken
+from llm_magic.output.schema.shape import Shape
 from llm_magic.output.schema.strict import strict
 from llm_magic.output.type_expression import evaluate
 from llm_magic.output.validate import validation_message
@@ -89,7 +90,7 @@ def describe(function: Callable[..., Any]) -> FunctionTool:
         reason = error.message.removeprefix(f"--as {name}: ")
         raise ToolError(f"The tool {name}: a type of its parameters cannot be used: {reason}", error.hint) from error
     schema = {key: value for key, value in shape.schema.items() if key not in ("title", "description")}
-    closed, _ = strict(schema)
+    closed = strict(schema, of_type=True).schema
     tool = Tool(name, summary(documentation), closed or schema, strict=closed is not None)
     return FunctionTool(tool, function, shape)
 
@@ -109,7 +110,7 @@ def _arguments_type(function: Callable[..., Any], name: str, descriptions: Mappi
         if parameter.annotation is parameter.empty:
             advice = f"Write def {name}({key}: str, …)."
             raise ToolError(f"The tool {name}: its parameter {key!r} has no type hint.", advice)
-        hint = with_known_typed_dicts(parameter.annotation)
+        hint = taken(parameter.annotation)
         if key in descriptions:
             hint = Annotated[hint, pydantic.Field(description=descriptions[key])]
         fields[key] = hint if parameter.default is parameter.empty else typing_extensions.NotRequired[hint]

@@ -86,7 +86,10 @@ def test_usage_is_what_the_server_counts(kernel: Kernel) -> None:
 def test_typed_values(kernel: Kernel, line: str, prompt: str, check: str) -> None:
     ran = kernel.run(f"%%llm {line} -o value -t 0 --max-tokens 200 --once\n{prompt}").check()
     assert kernel.value(f"bool({check})")
-    assert ran.of_type("text/markdown") == [kernel.value("_llm.text")]
+    (shown,) = ran.of_type("text/markdown")
+    said = kernel.value("__import__('llm_magic.display.answer', fromlist=['said']).said(_llm.text, _llm.value)")
+    assert shown == said
+    assert '"value"' not in shown
 
 
 @pytest.mark.parametrize(

@@ -35,7 +35,20 @@ COMMANDS: Mapping[str, tuple[str, ...]] = {
 """First words of the line magics."""
 
 _BUILTIN_TYPES = ("bool", "dict", "float", "int", "list", "set", "str", "tuple")
-_OFFERED_TYPES = ("Literal", "Optional", "Union", "date", "datetime", "time", "timedelta", "Decimal", "UUID")
+_OFFERED_TYPES = (
+    "Literal",
+    "Optional",
+    "Union",
+    "date",
+    "datetime",
+    "time",
+    "timedelta",
+    "Decimal",
+    "UUID",
+    "DataFrame",
+    "JsonValue",
+    "Iterable",
+)
 _MOST_FILES = 500
 _WAITS = f"waits for {COMMAND}"
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+import re
 from collections import deque
 from collections.abc import Callable
 from dataclasses import asdict
@@ -12,6 +14,7 @@ from llm_magic.display.markup import Bundle
 from llm_magic.draft import Draft
 from llm_magic.markdown import fences, for_notebook
 from llm_magic.markdown.sanitize import sanitize
+from llm_magic.records import record_of
 from llm_magic.response import Response
 from llm_magic.text_buffer import TextBuffer
 
@@ -69,17 +72,43 @@ def metadata(response: Response) -> dict[str, Any]:
 def finished(response: Response, show: str, *, typed: bool = False, external_images: bool = False) -> Bundle:
     """Return the saved output of an answer.
 
-    `text/plain` is always the model's exact text. Where the answer is a value or several answers, `text/html`, which
-    front ends prefer, shows these, and `text/markdown` is still the text.
+    `text/plain` is the model's exact text, or the value of a typed answer. Where the answer is a value or several
+    answers, `text/html`, which front ends prefer, shows these, and `text/markdown` is still the text.
     """
-    text = response.text
+    typed = typed or response.structured is not None
+    first = response.alternatives[0].value if response.alternatives else response.value
+    text = said(response.text, first) if typed else response.text
     if show == "text":
         return {"text/plain": text}
     if show in {"code", "json"}:
         return {"text/plain": text, "text/markdown": fenced(text, show, whole=True)}
     bundle = {"text/plain": text, "text/markdown": for_notebook(text, external_images=external_images)}
-    html = _alternatives(response) if response.alternatives else _value(response, typed=typed)
+    html = _alternatives(response, typed=typed) if response.alternatives else _value(response, text, typed=typed)
     return bundle if html is None else {**bundle, "text/html": html}
+
+
+def said(text: str, value: Any) -> str:
+    """Return what a typed answer says: its value, or of one with parts the JSON of it, without what it was wrapped in.
+
+    >>> said('{"value": "yes"}', "yes"), said('{"value": [1]}', [1]), said('{"value": 1}', {"value": 1})
+    ('yes', '[1]', '{"value": 1}')
+
+    """
+    if value is not None and not table.is_structured(value) and not isinstance(value, (list, tuple, set, frozenset)):
+        return table.shown(value)["text/plain"]
+    inner = _wrapped_value(text)
+    if value is None or inner is None or list(record_of(value) or ()) == ["value"]:
+        return text
+    return json.dumps(inner, ensure_ascii=False)
+
+
+def _wrapped_value(text: str) -> Any:
+    """Return what stands in the `{"value": …}` of a text; None where it is not that."""
+    try:
+        data = json.loads(text)
+    except (ValueError, RecursionError):
+        return None
+    return data["value"] if isinstance(data, dict) and list(data) == ["value"] else None
 
 
 def streaming(draft: Draft, value: Any, show: str, *, external_images: bool = False) -> Bundle:
@@ -89,7 +118,8 @@ def streaming(draft: Draft, value: Any, show: str, *, external_images: bool = Fa
     if show in {"code", "json"}:
         return {"text/markdown": fenced(draft.text, show)}
     if len(draft.indexes) > 1:
-        texts = [markup.prewrapped(str(draft.buffer(index))) for index in draft.indexes]
+        unwrap = _WRAPPING.sub if value is not None else lambda _by, text: text
+        texts = [markup.prewrapped(unwrap("", str(draft.buffer(index)))) for index in draft.indexes]
         return {"text/html": markup.side_by_side(texts, _titles(len(texts)))}
     if value is not None:
         return table.shown(value)
@@ -113,6 +143,16 @@ def _open_fence(markdown: str) -> str:
         return ""
     run = fences.RUN.search(markdown, last[0].start)
     return f"{run[0]}\n" if run else ""
+
+
+_WRAPPING = re.compile(r'\A\s*\{\s*("(v(a(l(u(e("\s*(:\s*)?)?)?)?)?)?)?)?"?|"?\s*\}\s*\Z')
+"""What stands around a value that is asked for as `{"value": …}`, as far as it has come."""
+
+
+def begins_as_json(draft: Draft) -> bool:
+    """Tell whether the first answer so far is the beginning of a document, of which there is no value yet."""
+    begin = draft.text[:20].lstrip()
+    return begin == "" or begin[0] in '{["`-0123456789'
 
 
 def called(draft: Draft) -> str:
@@ -150,23 +190,24 @@ def fenced(text: str, show: str, *, whole: bool = False) -> str:
     return sanitize(fences.fenced(code_of(text), info))
 
 
-def _value(response: Response, *, typed: bool) -> str | None:
+def _value(response: Response, text: str, *, typed: bool) -> str | None:
     """Return a value as HTML, None where the text says it as well."""
     value = response.value
     if value is None or (isinstance(value, str) and not typed):
         return markup.preformatted(response.text) if typed and response.text else None
     shown = table.shown(value)
-    says_more = table.is_structured(value) or shown["text/plain"] != response.text.strip()
+    says_more = table.is_structured(value) or shown["text/plain"] not in ("", text.strip())
     return shown["text/html"] if says_more else None
 
 
-def _alternatives(response: Response) -> str:
+def _alternatives(response: Response, *, typed: bool) -> str:
     answers, titles = [], _titles(len(response.alternatives))
     for number, each in enumerate(response.alternatives):
         is_text = each.value is None or isinstance(each.value, str)
-        answers.append(markup.prewrapped(each.text) if is_text else table.shown(each.value)["text/html"])
-        if said := markup.MARKS.get(each.finish_reason):
-            titles[number] += f": {said}"
+        text = said(each.text, each.value) if typed else each.text
+        answers.append(markup.prewrapped(text) if is_text else table.shown(each.value)["text/html"])
+        if mark := markup.MARKS.get(each.finish_reason):
+            titles[number] += f": {mark}"
     return markup.side_by_side(answers, titles)
 
 
@@ -180,11 +221,16 @@ def as_text(response: Response, show: str) -> str:
         return code_of(response.text)
     if show == "json":
         return markup.indented(response.text)
+    typed = response.structured is not None
     if response.alternatives:
-        answers = [_plain(each.text, each.value) for each in response.alternatives]
+        answers = [_plain(each.text, each.value, typed=typed) for each in response.alternatives]
         return "\n\n".join(f"[{title}]\n{text}" for title, text in zip(_titles(len(answers)), answers, strict=True))
-    return response.text if show == "text" else _plain(response.text, response.value)
+    if show == "text":
+        return said(response.text, response.value) if typed else response.text
+    return _plain(response.text, response.value, typed=typed)
 
 
-def _plain(text: str, value: Any) -> str:
-    return table.shown(value)["text/plain"] if table.is_structured(value) else text
+def _plain(text: str, value: Any, *, typed: bool) -> str:
+    if table.is_structured(value):
+        return table.shown(value)["text/plain"]
+    return said(text, value) if typed else text

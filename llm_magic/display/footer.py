@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import sys
 from typing import TYPE_CHECKING
+
+from llm_magic.records import records_of
 
 if TYPE_CHECKING:
     from llm_magic.response import Response
@@ -29,8 +32,14 @@ def footer(response: Response) -> str:
         seconds(response.seconds),
         money(response.cost),
         f"{counted(response.history_turns, 'turn')} of history" if response.history_turns else "",
+        "as a DataFrame: _llm.to_frame()" if _is_table(response.value) else "",
     ]
     return " · ".join(filter(None, facts))
+
+
+def _is_table(value: object) -> bool:
+    """Tell whether a value is a list of records in a notebook that uses pandas."""
+    return "pandas" in sys.modules and isinstance(value, (list, tuple, set)) and records_of(value) is not None
 
 
 def tokens(given: int, taken: int) -> str:

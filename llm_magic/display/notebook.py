@@ -172,6 +172,9 @@ class NotebookView:
 
     def _paint(self, draft: Draft, value_so_far: ValueSoFar | None, now: float) -> None:
         value = value_so_far() if value_so_far is not None else None
+        if value is None and value_so_far is not None and self._show == "markdown" and answer.begins_as_json(draft):
+            self._dirty = False
+            return
         if value is not None or len(draft.indexes) > 1:
             self._by_block = False
             self._typed = self._typed or value is not None

@@ -9,7 +9,7 @@ from itertools import islice
 from typing import Any
 
 from llm_magic.display.markup import Bundle, escaped, shortened
-from llm_magic.records import Records, record_of, records_of
+from llm_magic.records import Records, is_frame, record_of, records_of
 
 MAX_ROWS = 200
 """Rows of a table that are shown; how many there are is said."""
@@ -40,11 +40,13 @@ def shown(value: Any, *, widest: int = _WIDEST) -> Bundle:
 
 def is_structured(value: Any) -> bool:
     """Tell whether a value is more than one line of text: a record, or a sequence of something."""
-    return record_of(value) is not None or (isinstance(value, _SEQUENCES) and len(value) > 0)
+    return record_of(value) is not None or is_frame(value) or (isinstance(value, _SEQUENCES) and len(value) > 0)
 
 
 def _records(value: Any) -> Records | None:
     """Return the rows that are shown of a sequence of records or of scalars; None where the value is no sequence."""
+    if is_frame(value):
+        return records_of(value.head(MAX_ROWS))
     if not isinstance(value, _SEQUENCES) or hasattr(value, "_asdict") or not value:
         return None
     items = list(islice(value, MAX_ROWS))

@@ -138,7 +138,7 @@ class TerminalView:
             else:
                 self._stop()
                 text = answer.as_text(response, self._show)
-                whole = self._show == "markdown" and answer.is_text(response)
+                whole = self._show == "markdown" and answer.is_text(response) and response.structured is None
                 self._console.print(_Visible(_rendered(text) if whole else Text(visible(text).removesuffix("\n"))))
         self._stop()
         marked = markup.marks(response) if response is not None else None

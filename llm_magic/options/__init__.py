@@ -86,10 +86,18 @@ class Options:
     )
     out: str | None = _option("-o --out", "variable to bind the value to", "NAME", take.variable, trusted_only=False)
     output_type: Any = _option(
-        "--as", "type of the value: int, list[City], Literal['a', 'b'], …", "TYPE", trusted_only=True, could="run"
+        "--as",
+        "type of the value: int, list[City], Literal['a', 'b'], DataFrame[City], [name, age int], …",
+        "TYPE",
+        trusted_only=True,
+        could="run",
     )
     schema: Any = _option(
-        "--schema", "JSON Schema: a file, a dict, or 'name, age int'", "SCHEMA", trusted_only=True, could="read"
+        "--schema",
+        "JSON Schema: a .json file, a dict, 'name, age int', or [name, age int] for a list",
+        "SCHEMA",
+        trusted_only=True,
+        could="read",
     )
     choices: tuple[str, ...] | None = _option(
         "--choices", "exactly one of these", "A,B,C", take.words, trusted_only=False

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -16,7 +16,6 @@ from llm_magic.output.json_text import WRAP
 from llm_magic.output.schema import Schema
 from llm_magic.output.schema.keywords import subschemas
 from llm_magic.output.schema.normalize import SchemaSupport, normalize
-from llm_magic.output.schema.strict import SUPPORT as OPENAI
 from llm_magic.output.schema.strict import strict
 from llm_magic.output.spec import OutputSpec
 from llm_magic.request import Tool
@@ -42,6 +41,8 @@ class Structure:
     arguments of that call, not the text."""
     notes: tuple[str, ...] = ()
     """What the user should know."""
+    nulls: bool = False
+    """Whether optional properties that are absent come as null: OpenAI's strict schemas require all."""
 
 
 def apply(spec: OutputSpec, capabilities: Capabilities) -> Structure:
@@ -86,21 +87,63 @@ def _wrapped(schema: Schema) -> Schema:
     return root | ({"$defs": schema["$defs"]} if "$defs" in schema else {})
 
 
+def _wrapped_whole(schema: Schema) -> Schema:
+    """Return the schema of `{"value": …}`, of any schema, with all that it says."""
+    own = {schema.get("$id"), schema.get("id")} - {None}
+
+    def moved(node: Any) -> Any:
+        if isinstance(node, list):
+            return [moved(each) for each in node]
+        if not isinstance(node, dict):
+            return node
+        written = {key: moved(value) for key, value in node.items()}
+        if isinstance(reference := node.get("$ref"), str):
+            document, _, place = reference.partition("#")
+            if (not document or document in own) and (not place or place.startswith("/")):
+                written["$ref"] = f"#/properties/{WRAP}{place}"
+        return written
+
+    inner = {key: value for key, value in moved(schema).items() if key not in ("$schema", "$id", "id")}
+    said = {"$schema": schema["$schema"]} if "$schema" in schema else {}
+    return said | _wrapped({}) | {"properties": {WRAP: inner}}
+
+
 def _objects_only(spec: OutputSpec) -> Schema:
-    """Return the schema of a root that has to be an object."""
+    """Return the schema of a root that has to be an object, with all that it says."""
     if spec.kind == "choices":
         return _wrapped({"type": "string", "enum": list(spec.choices)})
     if spec.kind == "regex":
         return _wrapped({"type": "string", "pattern": f"^({to_regex(read_regex(spec.pattern))})$"})
-    return spec.schema if spec.object_root else _wrapped(normalize(spec.schema, OPENAI).schema)
+    return spec.schema if spec.object_root else _wrapped_whole(spec.schema)
 
 
-def _strict_or_not(spec: OutputSpec) -> tuple[Schema, bool, tuple[str, ...]]:
-    """Return the schema, strict if it can be, whether it is, and the note that it is not."""
+@dataclass(frozen=True, slots=True)
+class _Objects:
+    """A schema of an object for OpenAI, strict if it can be, and what the user should know about it."""
+
+    schema: Schema
+    strict: bool
+    notes: tuple[str, ...]
+
+
+def _strict_or_not(spec: OutputSpec) -> _Objects:
     loose = _objects_only(spec)
-    schema, reason = strict(loose)
-    notes = (f"The schema was sent non-strict, because {reason}; the answer is checked here.",) if reason else ()
-    return schema or loose, not reason, notes
+    closed = strict(loose, of_type=spec.shape is not None)
+    if closed.schema is not None:
+        return _Objects(closed.schema, True, _notes(spec, closed.unenforced, closed.narrowed))
+    return _Objects(
+        loose, False, (f"The schema was sent non-strict, because {closed.reason}; the answer is checked here.",)
+    )
+
+
+def _notes(spec: OutputSpec, unenforced: Sequence[str], narrowed: Sequence[str]) -> tuple[str, ...]:
+    """Return what the user should know of a schema that was not said as it is. A Python set takes items twice."""
+    untold = ", ".join(key for key in unenforced if not (key == "uniqueItems" and spec.shape is not None))
+    less = ", ".join(narrowed)
+    return (
+        *((f"The server is not told about {untold} in the schema; the answer is checked here.",) if untold else ()),
+        *((f"The server allows less than the schema does by {less}; what it allows is valid.",) if less else ()),
+    )
 
 
 def _response_format(kind: str, capabilities: Capabilities, schema: Mapping[str, Any]) -> Schema:
@@ -114,24 +157,23 @@ def _response_format(kind: str, capabilities: Capabilities, schema: Mapping[str,
 
 
 def _openai(spec: OutputSpec, capabilities: Capabilities) -> Structure:
-    schema, is_strict, notes = _strict_or_not(spec)
-    named = {"name": schema_name(spec.title), "schema": schema, "strict": is_strict}
-    return Structure("json_schema", _response_format("json_schema", capabilities, named), notes=notes)
+    asked = _strict_or_not(spec)
+    named = {"name": schema_name(spec.title), "schema": asked.schema, "strict": asked.strict}
+    fields = _response_format("json_schema", capabilities, named)
+    return Structure("json_schema", fields, notes=asked.notes, nulls=asked.strict)
 
 
 def _decoder_schema(spec: OutputSpec, support: SchemaSupport) -> tuple[Schema, tuple[str, ...]]:
-    """Return the schema for a decoder that takes any root, and a note of what it is not told.
+    """Return the schema for a decoder that takes any root, and notes of what it is not told.
 
     A list goes into an object all the same: small models close a bare `[` at once, and fill one
     that has a name. Items of a Python set may well come twice.
     """
-    plain = normalize(spec.schema, support)
+    plain = normalize(spec.schema, support, of_type=spec.shape is not None)
     schema = plain.schema
     if spec.always_wrapped or schema.get("type") == "array":
         schema = _wrapped(schema)
-    untold = ", ".join(key for key in plain.unenforced if not (key == "uniqueItems" and spec.shape is not None))
-    note = f"The server is not told about {untold} in the schema; the answer is checked here."
-    return schema, (note,) if untold else ()
+    return schema, _notes(spec, plain.unenforced, plain.narrowed)
 
 
 def _vllm(spec: OutputSpec, _capabilities: Capabilities) -> Structure:
@@ -176,15 +218,15 @@ def _json_object(spec: OutputSpec, capabilities: Capabilities) -> Structure:
 
 
 def _tool_call(spec: OutputSpec, capabilities: Capabilities) -> Structure:
-    schema, is_strict, notes = _strict_or_not(spec) if capabilities.strict_tools else (_objects_only(spec), False, ())
-    tool = Tool(schema_name(spec.title), "Give the answer.", schema, strict=is_strict)
-    return Structure("tool_call", tools=(tool,), notes=notes)
+    asked = _strict_or_not(spec) if capabilities.strict_tools else _Objects(_objects_only(spec), False, ())
+    tool = Tool(schema_name(spec.title), "Give the answer.", asked.schema, strict=asked.strict)
+    return Structure("tool_call", tools=(tool,), notes=asked.notes, nulls=asked.strict)
 
 
 def _prompt(spec: OutputSpec, _capabilities: Capabilities) -> Structure:
     if spec.kind == "choices":
         return Structure("prompt", instruction=_told_fields(spec))
-    schema = _wrapped(normalize(spec.schema, OPENAI).schema) if spec.always_wrapped else spec.schema
+    schema = _wrapped_whole(spec.schema) if spec.always_wrapped else spec.schema
     return Structure("prompt", instruction=_told_schema("JSON", schema))
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ast
 import csv
 import re
 import warnings
@@ -14,12 +15,14 @@ from llm_magic.capabilities import Kind
 from llm_magic.errors import OutputTypeError
 from llm_magic.options import exclude_each_other
 from llm_magic.output import json_text
+from llm_magic.output.frame import columns_of, frame_of, require_pandas
 from llm_magic.output.grammar import Grammar, load_grammar
-from llm_magic.output.schema import Schema, read_schema
+from llm_magic.output.schema import Schema, read_schema, short_form
 from llm_magic.output.schema.keywords import is_object, may_be
+from llm_magic.output.schema.python_types import unaliased
 from llm_magic.output.schema.references import check_references
 from llm_magic.output.schema.shape import Shape, type_name, words_of
-from llm_magic.output.type_expression import evaluate, require_type
+from llm_magic.output.type_expression import FrameType, evaluate, offered, require_type
 from llm_magic.output.validate import parse_choice, parse_grammar, parse_json, parse_regex
 
 
@@ -38,6 +41,8 @@ class OutputSpec:
     pattern: str = ""
     """The regular expression, by Python's rules (kind `regex`)."""
     grammar: Grammar | None = None
+    columns: Mapping[str, Schema] | None = None
+    """Of a DataFrame, the schema of each column; the records are `schema` and `shape`."""
     structures: dict[Any, Any] = field(default_factory=dict, repr=False)
     """How the dialects put it, kept for the next request."""
 
@@ -54,12 +59,13 @@ class OutputSpec:
         """
         return self.kind == "json" and not self.object_root and may_be("object", self.schema, self.schema)
 
-    def parse(self, text: str) -> Any:
+    def parse(self, text: str, *, nulls: bool = False) -> Any:
         """Return the value of the whole text of an answer, having validated it here.
 
         White space around it, one code fence and the wrapping `{"value": …}` are taken off. The
         value is of the Python type; plain data for `--schema`; `str` for choices, regex and grammar.
-        A text that is no such value is an `InvalidValueError`, which says where.
+        A text that is no such value is an `InvalidValueError`, which says where. With `nulls`, and of
+        a Python type, the null of an optional property that may not be null is its absence.
         """
         if self.kind == "choices":
             return parse_choice(text, self.choices, self.shape)
@@ -67,13 +73,26 @@ class OutputSpec:
             return parse_regex(text, self.pattern)
         if self.grammar is not None:
             return parse_grammar(text, self.grammar)
-        return parse_json(
-            text, self.schema, self.shape, object_root=self.object_root, always_wrapped=self.always_wrapped
+        value = parse_json(
+            text,
+            self.schema,
+            self.shape,
+            object_root=self.object_root,
+            always_wrapped=self.always_wrapped,
+            nulls=nulls or self.shape is not None,
         )
+        return value if self.columns is None else frame_of(value, self.columns)
 
-    def unwrapped(self, partial: Any) -> Any:
-        """Return the value so far of a partial document, without the wrapping."""
-        return partial if self.object_root else json_text.unwrapped(partial)
+    def so_far(self, partial: Any, text: str) -> Any:
+        """Return the value so far of an answer, without the wrapping; None before it begins.
+
+        `partial` is its JSON so far, `text` all of it.
+        """
+        if self.kind != "json" and not text.lstrip().startswith(("{", '"', "`")):
+            return text.strip() or None
+        if self.object_root or not isinstance(partial, dict):
+            return partial
+        return json_text.unwrapped(partial) if partial else None
 
 
 def spec_from(
@@ -118,15 +137,67 @@ def spec_from(
     return None
 
 
+_FRAME = re.compile(r"(?:\w+\.)?DataFrame\s*\[(.*)\]", re.DOTALL)
+
+
 def _from_type(as_: Any, namespace: Mapping[str, Any]) -> OutputSpec | None:
     written = isinstance(as_, str)
+    if written and (spec := _from_fields(as_.strip(), namespace)) is not None:
+        return spec
     kind = require_type(evaluate(as_, namespace) if written else as_, as_ if written else repr(as_))
-    if kind is str:
+    if isinstance(kind, FrameType):
+        return _from_frame(kind, namespace)
+    if unaliased(kind) is str:
         return None
     try:
         return _spec_of(kind)
     except TypeError:  # the type cannot be a key
         return _spec_of.__wrapped__(kind)
+
+
+def _from_fields(text: str, namespace: Mapping[str, Any]) -> OutputSpec | None:
+    """Return the records that the short form of `--schema` stands for: `[name, age int]`; None for another expression.
+
+    Fields in brackets are one where they are no Python, or where they are several names that are all unknown.
+    """
+    frame = _FRAME.fullmatch(text)
+    fields = frame[1] if frame else text[1:-1] if text.startswith("[") and text.endswith("]") else ""
+    try:
+        names = ast.parse(f"[{fields}]", mode="eval").body.elts  # type: ignore[attr-defined]  # a list, by its brackets
+    except (SyntaxError, ValueError):
+        if not _FIELDS.fullmatch(fields):
+            return None
+    else:
+        unknown = [isinstance(name, ast.Name) and name.id not in namespace and not offered(name.id) for name in names]
+        if len(unknown) < 2 or not all(unknown):  # noqa: PLR2004 - one word may be a type that is misspelled
+            return None
+    document = short_form(f"[{fields}]")
+    return _of_frame(text, document, None) if frame else OutputSpec("json", text, schema=document)
+
+
+_FIELDS = re.compile(r"\s*[A-Za-z_]\w*(\s+[A-Za-z]+(\[\w+\])?\??)?\s*(:[^,\n]*)?([,\n]\s*[A-Za-z_].*)?", re.DOTALL)
+
+
+def _from_frame(frame: FrameType, namespace: Mapping[str, Any]) -> OutputSpec:
+    record = frame.record
+    if isinstance(record, tuple):
+        raise OutputTypeError(
+            "--as DataFrame[…]: one record type is needed.", "Examples: DataFrame[A], DataFrame[A | B]."
+        )
+    if isinstance(record, str):
+        if namespace.get(record) is None:
+            return _of_frame(repr(frame), short_form(f"[{record}]"), None)
+        record = namespace[record]
+    record = require_type(record, repr(frame))
+    records: Any = list
+    inner = _spec_of(records[record])
+    return _of_frame(f"DataFrame[{type_name(record)}]", inner.schema, record, inner.shape)
+
+
+def _of_frame(title: str, schema: Schema, record: Any, shape: Shape | None = None) -> OutputSpec:
+    require_pandas(title)
+    columns = columns_of(record, schema["items"], schema)
+    return OutputSpec("json", title, schema=schema, shape=shape, columns=columns)
 
 
 @lru_cache(maxsize=128)

@@ -5,7 +5,9 @@ from __future__ import annotations
 import gc
 import json
 import re
+import warnings
 from collections.abc import Iterator, Mapping
+from contextlib import suppress
 from functools import lru_cache
 from typing import Any
 
@@ -16,12 +18,25 @@ from llm_magic.output import json_text
 from llm_magic.output.grammar import Grammar
 from llm_magic.output.grammar.regex_to_gbnf import matches
 from llm_magic.output.schema import Schema, Validator, listed, validator
-from llm_magic.output.schema.keywords import NAIVE_DATETIME, NAIVE_TIME, subschemas, without_nulls
+from llm_magic.output.schema.formats import NAIVE_DATETIME, NAIVE_TIME
+from llm_magic.output.schema.keywords import subschemas, without_nulls
 from llm_magic.output.schema.references import MAX_WORK, branching, depth, work
 from llm_magic.output.schema.shape import Shape
 
 _STRUCTURE = frozenset(
-    {"$defs", "$ref", "properties", "items", "prefixItems", "additionalProperties", "anyOf", "oneOf", "allOf", "enum"}
+    {
+        "$defs",
+        "$ref",
+        "properties",
+        "items",
+        "prefixItems",
+        "additionalProperties",
+        "patternProperties",
+        "anyOf",
+        "oneOf",
+        "allOf",
+        "enum",
+    }
 )
 _DATE = {"pattern": "^[0-9]{4}-[0-9]{2}-[0-9]{2}"}
 _TIME = {"pattern": ":"}
@@ -40,24 +55,21 @@ records, going through all that is being made, again and again, took longer than
 validating it."""
 
 
-def parse_json(text: str, schema: Schema, shape: Shape | None, *, object_root: bool, always_wrapped: bool) -> Any:
-    """Return the value of a JSON answer; of what it may say, the first that validates counts.
+def parse_json(
+    text: str, schema: Schema, shape: Shape | None, *, object_root: bool, always_wrapped: bool, nulls: bool
+) -> Any:
+    """Return the value of a JSON answer.
 
-    Without a `shape` it is plain data. For the last two see `OutputSpec`. What is not JSON, or not
+    Without a `shape` it is plain data. For the last three see `OutputSpec`. What is not JSON, or not
     of this schema and type, is an `InvalidValueError`.
     """
     collects = gc.isenabled() and len(text) > _LONG
     if collects:
         gc.disable()
     try:
-        refused: list[InvalidValueError] = []
-        for data, written in _documents(text, schema, object_root=object_root, always_wrapped=always_wrapped):
-            _check_work(data, schema, shape)
-            try:
-                return _value(data, schema, shape, written)
-            except InvalidValueError as error:
-                refused.append(error)
-        raise refused[0]
+        data, written = _document(text, schema, object_root=object_root, always_wrapped=always_wrapped)
+        _check_work(data, schema, shape)
+        return _value(data, schema, shape, written, nulls=nulls)
     except RecursionError:
         raise InvalidValueError("The answer is nested too deeply.") from None
     finally:
@@ -79,32 +91,25 @@ def _branching(schema_text: str) -> int:
     return branching(json.loads(schema_text))
 
 
-def _documents(
-    text: str, schema: Schema, *, object_root: bool, always_wrapped: bool
-) -> Iterator[tuple[Any, str | None]]:
-    """Yield what an answer may say, as data and, if it is a whole document, as text."""
-    bare = json_text.unfenced(text)
-    unquoted = schema.get("type") == "string" and bare and not bare.startswith(('"', "{", "["))
-    if unquoted:
-        yield bare, None  # a date, a UUID, a decimal: models leave the quotes out
+def _document(text: str, schema: Schema, *, object_root: bool, always_wrapped: bool) -> tuple[Any, str | None]:
+    """Return what an answer says, as data and, if it is a whole document, as text."""
     try:
         data, written = json_text.read(text, object_root=object_root or always_wrapped)
     except InvalidValueError:
-        if unquoted:
-            return  # the error is about the text without quotes
-        raise
+        bare = json_text.unfenced(text)
+        if schema.get("type") != "string" or not bare or bare.startswith(('"', "{", "[")):
+            raise
+        return bare, None  # a date, a UUID: models leave the quotes out
     inner = data if object_root else json_text.unwrapped(data)
-    if inner is not data:
-        yield inner, None
-    yield data, written
+    return inner, written if inner is data else None  # never the wrapping itself, whatever is in it
 
 
-def _value(data: Any, schema: Schema, shape: Shape | None, written: str | None) -> Any:
-    """Return the validated value of plain data; the null of an optional property is its absence."""
+def _value(data: Any, schema: Schema, shape: Shape | None, written: str | None, *, nulls: bool) -> Any:
+    """Return the validated value of plain data; with `nulls`, the null of an optional property is its absence."""
     try:
         return _checked(data, schema, shape, written)
     except InvalidValueError:  # OpenAI's strict schemas make models write such nulls
-        smaller = without_nulls(data, schema)
+        smaller = without_nulls(data, schema) if nulls else data
         if smaller == data:
             raise
         return _checked(smaller, schema, shape)
@@ -121,11 +126,38 @@ def _checked(data: Any, schema: Schema, shape: Shape | None, written: str | None
     if check is not None:
         check(data)
     try:
-        return shape.adapter.validate_json(json.dumps(data) if written is None else written, strict=True)
+        value = shape.adapter.validate_json(json.dumps(data) if written is None else written, strict=True)
     except pydantic.ValidationError as error:
         raise InvalidValueError(validation_message(error)) from error
     except Exception as error:  # a validator of the user's own type
         raise InvalidValueError(f"A validator of {shape.name} raised {type(error).__name__}: {error}.") from error
+    if check is not None:
+        _check_truth(data, shape, value)
+    return value
+
+
+def _check_truth(data: Any, shape: Shape, value: Any) -> None:
+    """Refuse a value in which true or false became a number, or the other way round: one branch of a union may."""
+    written: Any = None
+    with warnings.catch_warnings(), suppress(Exception):  # what cannot be written again cannot be compared
+        warnings.simplefilter("ignore")
+        written = shape.adapter.dump_python(value, mode="json", by_alias=True)
+    if (found := _confused(data, written)) is not None:
+        path, was, became = found
+        raise InvalidValueError(listed([(path, f"{json.dumps(was)} is not {json.dumps(became)}")]))
+
+
+def _confused(data: Any, value: Any) -> tuple[list[str | int], Any, Any] | None:
+    """Return where one of two documents has a truth value and the other a number, and these; None for nowhere."""
+    waiting: list[tuple[list[str | int], Any, Any]] = [([], data, value)]
+    for path, one, other in waiting:  # extended while it is walked
+        if isinstance(one, dict) and isinstance(other, dict):
+            waiting += [([*path, key], one[key], other[key]) for key in one.keys() & other.keys()]
+        elif isinstance(one, list) and isinstance(other, list) and len(one) == len(other):
+            waiting += [([*path, at], *pair) for at, pair in enumerate(zip(one, other, strict=True))]
+        elif isinstance(one, (int, float)) and one == other and isinstance(one, bool) != isinstance(other, bool):
+            return path, one, other
+    return None
 
 
 @lru_cache(maxsize=64)
@@ -142,7 +174,9 @@ def _coercion_check(schema_text: str) -> Validator | None:
 
 def _is_coerced(node: Schema) -> bool:
     values = node.get("enum")
-    zero_or_one = isinstance(values, list) and any(type(value) in (int, float) and value in (0, 1) for value in values)
+    zero_or_one = isinstance(values, list) and any(
+        type(value) in (bool, int, float) and value in (0, 1) for value in values
+    )
     return zero_or_one or _look(node) is not None
 
 
@@ -157,7 +191,7 @@ def _structure(node: Any, key: str = "") -> Any:
         return node
     if isinstance(node, list):
         return [_structure(value) for value in node]
-    if key in {"properties", "$defs"}:  # its own keys are names
+    if key in {"properties", "patternProperties", "$defs"}:  # its own keys are names
         return {name: _structure(value) for name, value in node.items()}
     return _look(node) or {name: _structure(value, name) for name, value in node.items() if name in _STRUCTURE}
 

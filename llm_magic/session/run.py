@@ -142,7 +142,9 @@ class Run:
                         "The model still asks for tools after the last round.", "Raise --max-tool-rounds."
                     )
                 rounds -= 1
-                added = [assistant(self.draft.text, calls), *await self._caller(planned).carry_out(calls)]
+                answered = self.draft.calling in self.draft.indexes
+                said = str(self.draft.buffer(self.draft.calling)) if answered else ""
+                added = [assistant(said, calls), *await self._caller(planned).carry_out(calls)]
                 self._answered += added
                 await self._emit([Restarted("tools")])
                 request = replace(request, messages=(*request.messages, *added), tool_choice=None)
@@ -228,9 +230,10 @@ class Run:
     async def _valid(self, spec: OutputSpec, bound: BoundModel, request: Request, number: int) -> Any:
         """Return the value of one answer; of several, an invalid one is asked for again by itself."""
         re_asks = bound.planned.options.retries_invalid or 0
+        nulls = bound.structure is not None and bound.structure.nulls
         while True:
             try:
-                return await asyncio.to_thread(spec.parse, self._texts[number])
+                return await asyncio.to_thread(spec.parse, self._texts[number], nulls=nulls)
             except InvalidValueError as error:
                 if len(self._texts) == 1 or re_asks == 0:
                     raise

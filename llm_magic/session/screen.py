@@ -115,8 +115,8 @@ class Screen:
             self._show_waiting(told)
         else:
             spec = self.run.plan.spec
-            is_json = spec is not None and spec.kind == "json"
-            self.view.update(self.run.draft, self._value_so_far if is_json else None)
+            typed = spec is not None and spec.kind != "grammar"  # whose text may be anything, JSON too
+            self.view.update(self.run.draft, self._value_so_far if typed else None)
 
     def _show_attempt(self, attempt: Attempt) -> None:
         """Say that a request failed and is repeated, and when."""
@@ -134,7 +134,7 @@ class Screen:
             self._partial, self._partial_of, self._read = PartialJSON(), draft.generation, 0
         fresh, self._read = draft.buffer(0, self._partial_of).read(self._read)
         self._partial.feed(fresh)
-        return spec.unwrapped(self._partial.value) if spec is not None else None
+        return spec.so_far(self._partial.value, draft.text) if spec is not None else None
 
     def _show_waiting(self, told: list[RunEvent]) -> None:
         """Say what the wait is for, once a second."""

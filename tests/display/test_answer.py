@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+
 import pytest
 
 from llm_magic.display import answer
@@ -51,10 +53,11 @@ def test_a_value_that_its_text_says_as_well_needs_no_html() -> None:
 
 
 def test_a_value_that_is_wrapped_in_its_text_is_shown_plainly() -> None:
-    assert (
-        answer.finished(Response(text='{"value": 42}', value=42), "markdown", typed=True)["text/html"]
-        == "<pre>42</pre>"
-    )
+    for value, text in ((42, "42"), (0, "0"), ([], "[]"), ("yes", "yes"), (True, "True")):
+        wrapped = Response(text=f'{{"value": {json.dumps(value)}}}', value=value, structured="json_schema")
+        assert answer.finished(wrapped, "markdown") == {"text/plain": text, "text/markdown": text}
+        assert answer.finished(wrapped, "text") == {"text/plain": text}
+        assert answer.as_text(wrapped, "markdown") == text
 
 
 def test_text_that_became_no_value_is_shown_as_it_stands() -> None:

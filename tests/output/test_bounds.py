@@ -182,9 +182,9 @@ def test_recursive_schemas_in_each_dialect(dialect: Any, name: str, tmp_path: An
 
 
 def test_a_recursive_type_is_strict_and_its_value_is_parsed() -> None:
-    closed, reason = strict(spec_from(Described).schema)  # type: ignore[union-attr]
-    assert reason == ""
-    assert closed is not None
+    closed = strict(spec_from(Described).schema)  # type: ignore[union-attr]
+    assert closed.reason == ""
+    assert closed.schema is not None
     value = spec_from(Extra).parse('{"name": "a", "left": {"name": "b", "left": null, "right": null}}')  # type: ignore[union-attr]
     assert value.left.name == "b"
 

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
 import itertools
 import json
 import re
-from collections.abc import Callable, Iterable, Mapping
-from functools import lru_cache
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from functools import cache, lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +15,7 @@ import jsonschema_rs
 
 from llm_magic.close_matches import did_you_mean
 from llm_magic.errors import InvalidValueError, OutputTypeError
+from llm_magic.output.schema.drafts import URLS, draft_of, rewritten, with_escaped_brackets
 from llm_magic.output.type_expression import evaluate
 
 Schema = dict[str, Any]
@@ -63,11 +65,22 @@ def read_schema(source: str | Mapping[str, Any], namespace: Mapping[str, Any]) -
     if re.fullmatch(r"[A-Za-z_]\w*\s*[.\[(].*", text, re.DOTALL):
         value = evaluate(text, namespace, "--schema")
     elif not isinstance(value, (Mapping, type)):
+        if _WORD.fullmatch(text):
+            what = "is no schema" if text in namespace else "is neither a .json file, nor a variable, nor two fields"
+            hint = "The short form is: name, age int, bio: one sentence."
+            raise OutputTypeError(f"--schema {text}: this {what}.", did_you_mean(text, _schemas(namespace), hint))
         return _checked("answer", short_form(text))
     if isinstance(value, type):
         hint = f"Say --as {text} to get values of it."
         raise OutputTypeError(f"--schema {text}: this is a type, not a JSON Schema.", hint)
     return _checked(text, value)
+
+
+_WORD = re.compile(r"[\w./~-]+")
+
+
+def _schemas(namespace: Mapping[str, Any]) -> list[str]:
+    return [name for name, value in namespace.items() if isinstance(value, (Mapping, type)) and name[:1] != "_"]
 
 
 def _read(path: Path) -> str:
@@ -162,14 +175,20 @@ def validator(schema_text: str) -> Validator:
     fetched from anywhere.
     """
     schema = json.loads(schema_text)
+    draft = draft_of(schema)
+    if draft is None:
+        raise OutputTypeError(f" at $schema: {schema['$schema']!r} is no draft that is known", _DRAFT_HINT)
+    if "$schema" in schema:
+        schema["$schema"] = URLS[draft]
     try:
-        check = jsonschema_rs.validator_for(schema, validate_formats=True, retriever=_fetch_nothing)
+        check = _built(schema)
     except jsonschema_rs.ValidationError as error:
+        if type(error.kind).__name__ == "Referencing":
+            raise OutputTypeError(_unresolved(error.message, schema), _REFERENCE_HINT) from None
         path = _path_text(error.instance_path)
-        hint = _REFERENCE_HINT if "etriev" in error.message else ""
-        raise OutputTypeError(f"{f' at {path}' if path else ''}: {_brief(error.message)}", hint) from None
+        raise OutputTypeError(f"{f' at {path}' if path else ''}: {_brief(_innermost(error))}") from None
     except (ValueError, jsonschema_rs.ReferencingError) as error:
-        raise OutputTypeError(f": {_brief(str(error))}", _REFERENCE_HINT) from None
+        raise OutputTypeError(_unresolved(str(error), schema), _REFERENCE_HINT) from None
 
     def validate(data: Any) -> None:
         problems = ((problem.instance_path, _brief(_innermost(problem))) for problem in check.iter_errors(data))
@@ -179,7 +198,63 @@ def validator(schema_text: str) -> Validator:
     return validate
 
 
-_REFERENCE_HINT = "References to other documents are not fetched: put what they name under $defs."
+@cache
+def _newer_formats() -> dict[str, Callable[[str], bool]]:
+    """Return the checks of formats that older drafts do not have: whoever names one means it."""
+    names = (
+        "uri-reference",
+        "uri-template",
+        "json-pointer",
+        "idn-hostname",
+        "iri",
+        "iri-reference",
+        "uuid",
+        "duration",
+    )
+    return {name: jsonschema_rs.validator_for({"format": name}, validate_formats=True).is_valid for name in names}
+
+
+def _built(schema: Schema) -> jsonschema_rs.Validator:
+    """Return the validator of a schema, whose patterns may hold brackets that stand for themselves."""
+    options: dict[str, Any] = {"validate_formats": True, "retriever": _fetch_nothing, "formats": _newer_formats()}
+    try:
+        return jsonschema_rs.validator_for(schema, **options)
+    except (ValueError, jsonschema_rs.ReferencingError):
+        with contextlib.suppress(ValueError, jsonschema_rs.ReferencingError, RecursionError):
+            escaped = rewritten(schema, with_escaped_brackets)
+            if escaped != schema:
+                return jsonschema_rs.validator_for(escaped, **options)
+        raise
+
+
+def _unresolved(message: str, schema: Schema) -> str:
+    """Return what is wrong with a reference, and where the first one stands that the message can mean."""
+    named = re.search("'([^']*)'", message)
+    said = message.partition(" is not present in a registry")
+    references = ((path, node["$ref"]) for path, node in _places(schema) if isinstance(node.get("$ref"), str))
+    meant = (path for path, reference in references if named and _may_name(reference, named[1]))
+    path = next(meant, None)
+    where = f" at {_path_text(path)}" if path else ""
+    return f"{where}: {_brief(f'{said[0]} is another document' if said[1] else message)}"
+
+
+def _may_name(reference: str, named: str) -> bool:
+    document = reference.partition("#")[0]
+    return named in reference or (document != "" and named.endswith(document.rpartition("/")[2]))
+
+
+def _places(schema: Schema) -> Iterator[tuple[list[str | int], Schema]]:
+    """Yield all objects of a schema, each with its path."""
+    waiting: list[tuple[list[str | int], Any]] = [([], schema)]
+    for path, node in waiting:  # extended while it is walked
+        if isinstance(node, dict):
+            yield path, node
+        pairs = node.items() if isinstance(node, dict) else enumerate(node) if isinstance(node, list) else ()
+        waiting += [([*path, key], value) for key, value in pairs]
+
+
+_DRAFT_HINT = f"Known are the drafts {', '.join(URLS)}; without $schema it is the last."
+_REFERENCE_HINT = "References lead within the schema, no other document is fetched: put what they name under $defs."
 
 
 def _fetch_nothing(uri: str) -> Any:

@@ -1,10 +1,11 @@
-"""What the keywords of JSON Schema mean: references followed, two schemas as one, formats as patterns.
+"""What the keywords of JSON Schema mean: references followed, two schemas as one.
 
 References lead within their own document; other documents are never fetched.
 """
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any, Literal
 from urllib.parse import unquote
@@ -126,9 +127,9 @@ def without_nulls(data: Any, root: Schema, schemas: list[Any] | None = None) -> 
     kept = {}
     for key, value in data.items():
         said = [branch["properties"][key] for branch in branches if key in branch.get("properties", ())]
+        optional = said and not any(key in branch.get("required", ()) for branch in branches)
         said = said or [rest for branch in branches if isinstance(rest := branch.get("additionalProperties"), dict)]
-        required = any(key in branch.get("required", ()) for branch in branches)
-        if value is not None or not said or required or any(may_be("null", each, root) for each in said):
+        if value is not None or not optional or any(may_be("null", each, root) for each in said):
             kept[key] = without_nulls(value, root, said)
     return kept
 
@@ -169,15 +170,20 @@ def constraints(schema: Schema) -> Schema:
     return {key: value for key, value in schema.items() if key in CONSTRAINTS}
 
 
-def merge(one: Schema, other: Schema) -> Schema:
-    """Return a schema for what fits both; of keywords that cannot be joined the first stays.
+def merge(one: Schema, other: Schema, lost: set[str]) -> Schema | None:
+    """Return a schema, in the words of 2020-12, for what fits both; None where nothing can.
 
-    >>> merge({"type": "integer", "minimum": 1}, {"minimum": 3, "maximum": 5})
+    Of keywords that cannot be joined the first stays, and `lost` gets their names.
+
+    >>> merge({"type": "integer", "minimum": 1}, {"minimum": 3, "maximum": 5}, set())
     {'type': 'integer', 'minimum': 3, 'maximum': 5}
 
     """
     joined = {key: _JOINS[key](value, other[key]) for key, value in one.items() if key in other and key in _JOINS}
-    return {**one, **other, **one, **joined}
+    if [] in (joined.get("type"), joined.get("enum")):
+        return None
+    lost.update(key for key in _ONE_ONLY if key in one and key in other and one[key] != other[key])
+    return {**one, **other, **one, **joined, **_members(one, other), **_items(one, other)}
 
 
 def _both(one: Any, other: Any) -> Any:
@@ -189,56 +195,79 @@ def _both(one: Any, other: Any) -> Any:
     return {"allOf": [one, other]}
 
 
-def _properties(one: Schema, other: Schema) -> Schema:
-    return {**one, **{key: _both(one[key], value) if key in one else value for key, value in other.items()}}
+_ONE_ONLY = (
+    "pattern", "format", "not", "contains", "multipleOf", "dependentRequired", "dependentSchemas",
+    "unevaluatedProperties", "unevaluatedItems",
+)  # fmt: skip
+
+
+def _members(one: Schema, other: Schema) -> Schema:
+    """Return what both say of the members of an object: where one names a key, the other may still forbid it."""
+    rests = [schema.get("additionalProperties", True) for schema in (one, other)]
+    joined: Schema = {}
+    properties: Schema = {}
+    for key in dict.fromkeys([*one.get("properties", ()), *other.get("properties", ())]):
+        properties[key] = _both(_member(one, key), _member(other, key))
+    if properties:
+        joined["properties"] = properties
+    if rests != [True, True]:
+        joined["additionalProperties"] = _both(*rests)
+    patterns = [schema["patternProperties"] for schema in (one, other) if "patternProperties" in schema]
+    if patterns:
+        names = dict.fromkeys(name for each in patterns for name in each)
+        joined["patternProperties"] = {
+            name: {"allOf": [each[name] for each in patterns if name in each]} for name in names
+        }
+    return joined
+
+
+def _member(schema: Schema, key: str) -> Any:
+    """Return what a schema says of one member; True where only its patterns could."""
+    if key in schema.get("properties", ()):
+        return schema["properties"][key]
+    return True if schema.get("patternProperties") else schema.get("additionalProperties", True)
+
+
+def _items(one: Schema, other: Schema) -> Schema:
+    """Return what both say of the items of an array."""
+    length = max(len(schema.get("prefixItems", ())) for schema in (one, other))
+    rest = _both(one.get("items", True), other.get("items", True))
+    places = [_both(_item(one, at), _item(other, at)) for at in range(length)]
+    return ({"prefixItems": places} if places else {}) | ({} if rest is True else {"items": rest})
+
+
+def _item(schema: Schema, at: int) -> Any:
+    prefix = schema.get("prefixItems", ())
+    return prefix[at] if at < len(prefix) else schema.get("items", True)
 
 
 def _types(one: Any, other: Any) -> Any:
     left, right = ([kind] if isinstance(kind, str) else list(kind) for kind in (one, other))
     kept = [kind for kind in left if kind in right or (kind == "integer" and "number" in right)]
     kept += [kind for kind in right if kind == "integer" and "number" in left and kind not in kept]
-    return kept[0] if len(kept) == 1 else kept or one
+    return kept[0] if len(kept) == 1 else kept
+
+
+def canonical(value: Any) -> str:
+    """Return a text that is the same for values that JSON Schema holds for equal: 1 and 1.0, but not 1 and true."""
+    if isinstance(value, dict):
+        return f"{{{','.join(f'{json.dumps(key)}:{canonical(value[key])}' for key in sorted(value))}}}"
+    if isinstance(value, list):
+        return f"[{','.join(map(canonical, value))}]"
+    return json.dumps(int(value) if isinstance(value, float) and value.is_integer() else value)
+
+
+def _common(one: list[Any], other: list[Any]) -> list[Any]:
+    known = set(map(canonical, other))
+    return [value for value in one if canonical(value) in known]
 
 
 _JOINS: Mapping[str, Callable[[Any, Any], Any]] = {
     "type": _types,
-    "enum": lambda one, other: [value for value in one if value in other] or one,
-    **dict.fromkeys(("properties", "patternProperties"), _properties),
-    **dict.fromkeys(("additionalProperties", "items", "propertyNames"), _both),
+    "enum": _common,
+    "propertyNames": _both,
     "required": lambda one, other: [*one, *(value for value in other if value not in one)],
-    "allOf": lambda one, other: [*one, *other],
     **dict.fromkeys(("minimum", "exclusiveMinimum", "minLength", "minItems", "minProperties"), max),
     **dict.fromkeys(("maximum", "exclusiveMaximum", "maxLength", "maxItems", "maxProperties"), min),
     "uniqueItems": lambda one, other: one or other,
 }
-
-
-_YEAR = "(0[0-9]{2}[1-9]|0[0-9][1-9]0|0[1-9]00|[1-9][0-9]{3})"
-_MONTH_DAY = "((0[13578]|1[02])-(0[1-9]|[12][0-9]|3[01])|(0[469]|11)-(0[1-9]|[12][0-9]|30)|02-(0[1-9]|[12][0-9]))"
-_CLOCK = "([01][0-9]|2[0-3]):[0-5][0-9]:[0-5][0-9]"
-_ZONE = r"(Z|[+-](0[0-9]|1[0-4]):(00|15|30|45))"
-_TIME_PARTS = "([0-9]{1,4}H([0-9]{1,2}M)?([0-9]{1,2}S)?|[0-9]{1,4}M([0-9]{1,2}S)?|[0-9]{1,5}S)"
-_LABEL = "[a-z0-9]([a-z0-9-]{0,20}[a-z0-9])?"
-_BYTE = "(25[0-5]|2[0-4][0-9]|1[0-9][0-9]|[1-9]?[0-9])"
-
-NAIVE_DATETIME = f"^{_YEAR}-{_MONTH_DAY}T{_CLOCK}$"
-NAIVE_TIME = f"^{_CLOCK}$"
-_EMAIL = rf"^[A-Za-z0-9][A-Za-z0-9_+-]{{0,30}}(\.[A-Za-z0-9_+-]{{1,30}}){{0,2}}@({_LABEL}\.){{1,3}}[a-z]{{2,12}}$"
-_HOSTNAME = rf"^({_LABEL}\.){{0,4}}[a-z]([a-z0-9-]{{0,20}}[a-z0-9])?$"
-_URI = r"^[a-z][a-z0-9+-]{1,15}://[A-Za-z0-9-]{1,40}(\.[A-Za-z0-9-]{1,40}){0,4}(:[1-9][0-9]{1,3})?(/[A-Za-z0-9._~-]{0,60}){0,8}$"
-
-PATTERNS: Mapping[str, str] = {
-    "date": f"^{_YEAR}-{_MONTH_DAY}$",
-    "time": rf"^{_CLOCK}(\.[0-9]{{1,6}})?{_ZONE}$",
-    "date-time": rf"^{_YEAR}-{_MONTH_DAY}T{_CLOCK}(\.[0-9]{{1,6}})?{_ZONE}$",
-    "duration": f"^P([0-9]{{1,4}}D(T{_TIME_PARTS})?|T{_TIME_PARTS})$",
-    **dict.fromkeys(("email", "idn-email"), _EMAIL),
-    **dict.fromkeys(("hostname", "idn-hostname"), _HOSTNAME),
-    **dict.fromkeys(("uri", "uri-reference", "iri", "iri-reference"), _URI),
-    "ipv4": rf"^({_BYTE}\.){{3}}{_BYTE}$",
-    "ipv6": "^([0-9a-f]{1,4}:){7}[0-9a-f]{1,4}$",
-    "uuid": "^[0-9a-f]{8}-[0-9a-f]{4}-[1-5][0-9a-f]{3}-[89ab][0-9a-f]{3}-[0-9a-f]{12}$",
-    "json-pointer": "^(/[A-Za-z0-9_-]{1,40}){0,8}$",
-}
-"""Narrower than the formats in corners that no model needs (quoted e-mail names, `::` in
-addresses), and never wider, but for 29 February."""

@@ -3,22 +3,19 @@
 from __future__ import annotations
 
 import enum
-import functools
 import json
-import operator
-import sys
-import types
+import re
 import typing
 from typing import Any
 
 import pydantic
-import typing_extensions
 from pydantic.json_schema import GenerateJsonSchema
 from pydantic_core import core_schema
 
 from llm_magic.errors import OutputTypeError
 from llm_magic.output.schema import Schema
-from llm_magic.output.schema.keywords import NAIVE_DATETIME, NAIVE_TIME
+from llm_magic.output.schema.formats import NAIVE_DATETIME, NAIVE_TIME
+from llm_magic.output.schema.python_types import ALIASES, refusal, taken, unaliased
 from llm_magic.output.schema.references import check_references
 
 
@@ -63,7 +60,7 @@ class _SchemaGenerator(GenerateJsonSchema):
 
 def _plain_enum(schema: Schema) -> Schema:
     """Write `const` as an enumeration of one, which every server knows."""
-    return {"enum" if key == "const" else key: value for key, value in schema.items()}
+    return {"enum" if key == "const" else key: [value] if key == "const" else value for key, value in schema.items()}
 
 
 class Shape:
@@ -71,8 +68,10 @@ class Shape:
 
     def __init__(self, kind: Any, name: str) -> None:
         self.name = name
+        if reason := refusal(kind):
+            raise OutputTypeError(f"--as {name}: {reason}", "Examples: int, list[City], date | None.")
         try:
-            self.adapter: pydantic.TypeAdapter[Any] = pydantic.TypeAdapter(with_known_typed_dicts(kind))
+            self.adapter: pydantic.TypeAdapter[Any] = pydantic.TypeAdapter(taken(kind))
             self.schema: Schema = self.adapter.json_schema(schema_generator=_SchemaGenerator)
             json.dumps(self.schema, allow_nan=False)
             check_references(self.schema)
@@ -87,47 +86,37 @@ class Shape:
         except Exception as error:  # whatever a type's own hooks raise
             kind_of = "" if isinstance(error, pydantic.errors.PydanticUserError) else f"{type(error).__name__}: "
             raise OutputTypeError(f"--as {name}: this type cannot be used: {kind_of}{_first_line(error)}") from error
-
-
-def with_known_typed_dicts(kind: Any) -> Any:
-    """Return the type with `TypedDict` classes that pydantic takes before Python 3.12.
-
-    Values of both are plain dicts.
-    """
-    if sys.version_info >= (3, 12):
-        return kind
-    if typing.is_typeddict(kind) and type(kind).__module__ == "typing":
-        fields: dict[str, Any] = {}
-        for name, hint in typing.get_type_hints(kind, include_extras=True).items():
-            wrapper: Any = typing.Required if name in kind.__required_keys__ else typing.NotRequired
-            said = typing.get_origin(hint) in (typing.Required, typing.NotRequired)  # perhaps in a string
-            fields[name] = with_known_typed_dicts(hint if said else wrapper[hint])
-        replaced = typing_extensions.TypedDict(kind.__name__, fields)  # type: ignore[misc]  # the functional form, with names known only now
-        replaced.__doc__ = kind.__doc__
-        return replaced
-    arguments = typing.get_args(kind)
-    if not arguments or typing.get_origin(kind) is typing.Literal:
-        return kind
-    known = tuple(with_known_typed_dicts(argument) for argument in arguments)
-    if all(new is old for new, old in zip(known, arguments, strict=True)):
-        return kind
-    origin = typing.get_origin(kind)
-    if origin is types.UnionType:
-        return functools.reduce(operator.or_, known)
-    remade: Any = origin  # a class such as `list`, which mypy does not know to be generic
-    return remade[known] if isinstance(origin, type) else kind.copy_with(known)
+        if _is_lazy(self.adapter.core_schema):
+            raise OutputTypeError(f"--as {name}: it has an Iterable, which is not validated.", "Write list[…] there.")
 
 
 def _first_line(error: Exception) -> str:
     text = str(error).split("\n", 1)[0].strip()
     if "Unable to generate pydantic-core schema for" in text:
-        return "it is, or holds, a class without fields; make it a dataclass or a pydantic model."
+        named = re.search(r"<class '(?:[\w.<>]*\.)?(\w+)'>", text)
+        what = f"{named[1]} is" if named else "it is, or holds,"
+        return f"{what} a class that pydantic does not validate; make it a dataclass or a pydantic model."
     return text if text.endswith(".") else f"{text}."
+
+
+def _is_lazy(schema: Any) -> bool:
+    """Tell whether pydantic would give an iterator that validates when it is read, and perhaps never."""
+    waiting = [schema]
+    while waiting:
+        node = waiting.pop()
+        if isinstance(node, dict):
+            if node.get("type") == "generator":
+                return True
+            waiting += node.values()
+        elif isinstance(node, (list, tuple)):
+            waiting += node
+    return False
 
 
 def words_of(kind: Any) -> tuple[str, ...] | None:
     """Return the strings that a type allows, if it is an enumeration of only strings."""
     values: tuple[Any, ...] = ()
+    kind = unaliased(kind)
     if typing.get_origin(kind) is typing.Literal:
         values = typing.get_args(kind)
     elif isinstance(kind, type) and issubclass(kind, enum.Enum) and not issubclass(kind, enum.Flag):
@@ -143,6 +132,8 @@ def type_name(kind: Any) -> str:
     'list[int]'
 
     """
+    if isinstance(kind, ALIASES):
+        return str(kind.__name__)  # type: ignore[attr-defined]  # of either class
     if isinstance(kind, type) and not typing.get_args(kind):
         return kind.__name__
     origin = typing.get_origin(kind)

@@ -7,13 +7,16 @@ strict schema, and the reason is told.
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+from typing import Any
+
 from llm_magic.errors import UnsupportedError
 from llm_magic.output.schema import Schema
 from llm_magic.output.schema.keywords import subschemas
-from llm_magic.output.schema.normalize import SchemaSupport, normalize
+from llm_magic.output.schema.normalize import SchemaSupport, normalize, type_of
 
 _FORMATS = frozenset({"date-time", "time", "date", "duration", "email", "hostname", "ipv4", "ipv6", "uuid"})
-SUPPORT = SchemaSupport(formats=_FORMATS, number_bounds=True, descriptions=True)
+SUPPORT = SchemaSupport(formats=_FORMATS, number_bounds=True, multiples=True, descriptions=True, closes=True)
 
 MAX_DEPTH = 10
 MAX_PROPERTIES = 5000
@@ -39,6 +42,11 @@ def _closed(schema: Schema, path: str, depth: int) -> Schema:
         written["anyOf"] = [_closed(way, path, depth) for way in written["anyOf"]]
     if any(isinstance(value, (dict, list)) for value in written.get("enum", ())):
         raise _NotStrictError(f"{where} lists values that are no scalars")
+    if "enum" in written and "type" not in written:
+        by_type: dict[str, list[Any]] = {}
+        for value in written.pop("enum"):
+            by_type.setdefault(type_of(value), []).append(value)
+        written["anyOf"] = [{"type": kind, "enum": values} for kind, values in by_type.items()]
     if written.get("type") == "object":
         if "properties" not in written or written.get("additionalProperties", True) is not False:
             raise _NotStrictError(f"{where} is an object with free keys")
@@ -74,28 +82,40 @@ def _nullable(schema: Schema) -> Schema:
     return {**described, "anyOf": [*ways, {"type": "null"}]}
 
 
-def strict(schema: Schema) -> tuple[Schema | None, str]:
-    """Return the schema in the strict subset, or None and the reason why it cannot be.
+@dataclass(frozen=True, slots=True)
+class Strict:
+    """A schema in the strict subset, or the reason why it cannot be, and what it says otherwise than the original."""
 
-    Values that fit the result fit `schema`, but for what only the check here knows, and nulls in
-    optional properties.
+    schema: Schema | None
+    reason: str = ""
+    unenforced: tuple[str, ...] = ()
+    narrowed: tuple[str, ...] = ()
 
-    >>> strict({"type": "object", "properties": {"a": {"type": "integer"}}})[0]["required"]
+
+def strict(schema: Schema, *, of_type: bool = False) -> Strict:
+    """Return the schema in the strict subset, if it can be; `of_type` as for `normalize`.
+
+    Values that fit the result fit `schema`, but for what is reported, and nulls in optional
+    properties.
+
+    >>> strict({"type": "object", "properties": {"a": {"type": "integer"}}}).schema["required"]
     ['a']
 
     """
     try:
-        plain = normalize(schema, SUPPORT).schema
+        normal = normalize(schema, SUPPORT, of_type=of_type)
     except UnsupportedError as error:
-        return None, error.message[:1].lower() + error.message[1:].rstrip(".")
+        return Strict(None, error.message[:1].lower() + error.message[1:].rstrip("."))
+    plain = dict(normal.schema)
     definitions = plain.pop("$defs", {})
+    lengths = {key for node in subschemas(normal.schema) for key in ("minLength", "maxLength") if key in node}
     try:
         root = _closed(plain, "", 0)
         if definitions:
             root["$defs"] = {name: _closed(value, name, 1) for name, value in definitions.items()}
         _check_size(root)
     except _NotStrictError as reason:
-        return None, str(reason)
+        return Strict(None, str(reason))
     if root.get("type") != "object":
-        return None, f"{_ROOT} is not one kind of object"
-    return root, ""
+        return Strict(None, f"{_ROOT} is not one kind of object")
+    return Strict(root, "", tuple(sorted({*normal.unenforced, *lengths})), normal.narrowed)
