@@ -305,7 +305,7 @@ def test_secrets_in_what_waits_are_masked(tmp_path: Path, config: Path, good: Sc
     with InProject(tmp_path, good, config) as kernel:
         ran = kernel.run("%llm_config trust")
         assert "MARK" not in str(ran.outputs)
-        assert "'https://h/v1'" in plain(ran)
+        assert "'https://***@h/v1?k=***'" in plain(ran)
 
 
 def test_a_notebook_executed_without_a_screen(

@@ -224,7 +224,7 @@ def test_what_is_no_image(value: Any, message: str) -> None:
 
 def test_a_name_that_is_no_file_name() -> None:
     said, hint = refused("a\0b.png")
-    assert said.startswith("The image a\0b.png cannot be read: ")
+    assert said.startswith("The image a␀b.png cannot be read: ")
     assert "embedded null" in said  # the rest of the words are Python's, which differ by version
     assert hint
 

@@ -300,7 +300,11 @@ def test_real_answers_through_all_three_apis(real: VLLMProvider) -> None:
 
 
 def test_real_constraints(real: VLLMProvider) -> None:
-    schema = {"type": "object", "properties": {"age": {"type": "integer"}}, "required": ["age"]}
+    schema = {
+        "type": "object",
+        "properties": {"age": {"type": "integer", "minimum": 1, "maximum": 99}},
+        "required": ["age"],
+    }
 
     async def work() -> list[str]:
         found = [
