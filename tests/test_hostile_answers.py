@@ -165,6 +165,14 @@ def test_the_response_keeps_the_exact_text(kernel: Kernel) -> None:
     assert "{U+202E}" in plain
 
 
+def without_mark(page: str) -> str:
+    """Return an exported page without the comment of ours by which a later export knows it."""
+    rest, comment, mark = page.rpartition("<!-- exported by llm_magic: ")
+    assert comment
+    assert re.fullmatch(r"[0-9a-f]{64} -->\n", mark)
+    return rest
+
+
 def test_exports_hold_nothing_that_acts(kernel: Kernel) -> None:
     kernel.run("%%llm -m evil:m\nHi").check()
     for name in ("chat.md", "chat.ipynb"):
@@ -172,7 +180,7 @@ def test_exports_hold_nothing_that_acts(kernel: Kernel) -> None:
     folder = Path(kernel.value("__import__('os').getcwd()"))
     page = (folder / "chat.md").read_text(encoding="utf-8")
     assert "evil.example" in page
-    assert what_acts(page) == {}
+    assert what_acts(without_mark(page)) == {}
     for cell in json.loads((folder / "chat.ipynb").read_text(encoding="utf-8"))["cells"]:
         if cell["cell_type"] == "markdown":
             assert what_acts("".join(cell["source"])) == {}
@@ -191,7 +199,7 @@ def test_messages_of_an_exported_page_cannot_act_together(kernel: Kernel) -> Non
     kernel.run("%llm_chat export parts.md parts").check()
     page = (Path(kernel.value("__import__('os').getcwd()")) / "parts.md").read_text(encoding="utf-8")
     assert "bar" in page
-    assert what_acts(page) == {}
+    assert what_acts(without_mark(page)) == {}
 
 
 def test_images_load_where_the_user_wants_it(kernel: Kernel) -> None:

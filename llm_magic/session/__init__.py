@@ -17,6 +17,7 @@ import warnings
 from collections.abc import Callable, Hashable
 from contextlib import suppress
 from dataclasses import replace
+from functools import partial
 from typing import TYPE_CHECKING
 
 from llm_magic.background_loop import BackgroundLoop
@@ -147,7 +148,6 @@ class Session:
         return Job.begin(self._begin(cell, view), bind, tell, self.jobs)
 
     def _begin(self, cell: Cell, view: View) -> Screen:
-        from llm_magic.events import Note
         from llm_magic.session.run import Run
         from llm_magic.session.screen import Screen
 
@@ -157,13 +157,14 @@ class Session:
             self.tell()
             raise
         run = Run(replace(plan, notes=(*self.take_notices(), *plan.notes)))
+        return Screen(run, view, self.loop, partial(self._answer_and_tell, run), footer=self.settings.footer)
 
-        async def answer(emit: Emit[RunEvent]) -> Response:
-            response = await self.answer(run, emit)
-            await emit([Note(notice) for notice in self.take_notices()])
-            return response
+    async def _answer_and_tell(self, run: Run, emit: Emit[RunEvent]) -> Response:
+        from llm_magic.events import Note
 
-        return Screen(run, view, self.loop, answer, footer=self.settings.footer)
+        response = await self.answer(run, emit)
+        await emit([Note(notice) for notice in self.take_notices()])
+        return response
 
     async def answer(self, run: Run, emit: Emit[RunEvent]) -> Response:
         """Await the answer of a run, and keep what it leaves behind: its usage, and a turn of its conversation.
