@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -10,11 +9,11 @@ from typing import Any
 
 from llm_magic.capabilities import Capabilities, Dialect, Kind
 from llm_magic.errors import UnsupportedError
+from llm_magic.output import instructions
 from llm_magic.output.grammar.regex import read_regex
 from llm_magic.output.grammar.regex_to_gbnf import to_gbnf, to_regex
 from llm_magic.output.json_text import WRAP
 from llm_magic.output.schema import Schema
-from llm_magic.output.schema.keywords import subschemas
 from llm_magic.output.schema.normalize import SchemaSupport, normalize
 from llm_magic.output.schema.strict import strict
 from llm_magic.output.spec import OutputSpec
@@ -166,12 +165,12 @@ def _openai(spec: OutputSpec, capabilities: Capabilities) -> Structure:
 def _decoder_schema(spec: OutputSpec, support: SchemaSupport) -> tuple[Schema, tuple[str, ...]]:
     """Return the schema for a decoder that takes any root, and notes of what it is not told.
 
-    A list goes into an object all the same: small models close a bare `[` at once, and fill one
-    that has a name. Items of a Python set may well come twice.
+    A list and a number go into an object all the same: small models close a bare `[` at once, and write digits
+    without end; both are right more often where they have a name. Items of a Python set may well come twice.
     """
     plain = normalize(spec.schema, support, of_type=spec.shape is not None)
     schema = plain.schema
-    if spec.always_wrapped or schema.get("type") == "array":
+    if spec.always_wrapped or schema.get("type") == "array" or instructions.is_number(schema):
         schema = _wrapped(schema)
     return schema, _notes(spec, plain.unenforced, plain.narrowed)
 
@@ -188,7 +187,9 @@ def _vllm(spec: OutputSpec, _capabilities: Capabilities) -> Structure:
         constraint = {"regex": to_regex(read_regex(spec.pattern))}
     else:
         constraint = {"grammar": _gbnf(spec)}
-    return Structure("structured_outputs", {"structured_outputs": constraint}, _told_fields(spec), notes=notes)
+    return Structure(
+        "structured_outputs", {"structured_outputs": constraint}, instructions.of_constraint(spec), notes=notes
+    )
 
 
 def _llama_schema(spec: OutputSpec, capabilities: Capabilities) -> Structure:
@@ -197,11 +198,11 @@ def _llama_schema(spec: OutputSpec, capabilities: Capabilities) -> Structure:
         fields = {"json_schema": schema}
     else:
         fields = _response_format("json_schema", capabilities, {"name": schema_name(spec.title), "schema": schema})
-    return Structure("llama_json_schema", fields, _told_fields(spec), notes=notes)
+    return Structure("llama_json_schema", fields, instructions.of_constraint(spec), notes=notes)
 
 
 def _llama_grammar(spec: OutputSpec, _capabilities: Capabilities) -> Structure:
-    return Structure("llama_grammar", {"grammar": _gbnf(spec)}, _told_fields(spec))
+    return Structure("llama_grammar", {"grammar": _gbnf(spec)}, instructions.of_constraint(spec))
 
 
 def _gbnf(spec: OutputSpec) -> str:
@@ -214,7 +215,7 @@ def _gbnf(spec: OutputSpec) -> str:
 
 def _json_object(spec: OutputSpec, capabilities: Capabilities) -> Structure:
     fields = _response_format("json_object", capabilities, {})
-    return Structure("json_object", fields, _told_schema("a JSON object", _objects_only(spec)))
+    return Structure("json_object", fields, instructions.of_schema("a JSON object", _objects_only(spec)))
 
 
 def _tool_call(spec: OutputSpec, capabilities: Capabilities) -> Structure:
@@ -225,28 +226,9 @@ def _tool_call(spec: OutputSpec, capabilities: Capabilities) -> Structure:
 
 def _prompt(spec: OutputSpec, _capabilities: Capabilities) -> Structure:
     if spec.kind == "choices":
-        return Structure("prompt", instruction=_told_fields(spec))
+        return Structure("prompt", instruction=instructions.of_constraint(spec))
     schema = _wrapped_whole(spec.schema) if spec.always_wrapped else spec.schema
-    return Structure("prompt", instruction=_told_schema("JSON", schema))
-
-
-def _told_schema(what: str, schema: Schema) -> str:
-    compact = json.dumps(schema, ensure_ascii=False, separators=(",", ":"))
-    return f"Answer with {what} that fits this JSON Schema, and nothing else:\n{compact}"
-
-
-def _told_fields(spec: OutputSpec) -> str:
-    """Return what a constraint does not tell the model: the choices, descriptions of fields."""
-    if spec.kind == "choices":
-        return f"Answer with exactly one of: {', '.join(spec.choices)}"
-    lines = dict.fromkeys(
-        f"- {name}: {' '.join(said.split())}"
-        for node in subschemas(spec.schema)
-        if isinstance(properties := node.get("properties"), dict)
-        for name, field in properties.items()
-        if isinstance(field, dict) and isinstance(said := field.get("description"), str)
-    )
-    return "\n".join(["The fields of the answer:", *lines]) if lines else ""
+    return Structure("prompt", instruction=instructions.of_schema("JSON", schema))
 
 
 Writer = Callable[[OutputSpec, Capabilities], Structure]

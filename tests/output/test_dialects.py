@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+from datetime import date
 from typing import Any, Literal
 
 import pydantic
@@ -43,7 +45,10 @@ PLAIN = {
     "required": ["name", "people"],
     "additionalProperties": False,
 }
-TOLD = "The fields of the answer:\n- name: as its people call it"
+TOLD = (
+    'Answer in the form {"name": ..., "people": ..., "twin": ...}.\nThe fields of the answer:\n'
+    "- name: as its people call it"
+)
 
 
 def write(dialect: Any, api: Any = "chat", **output: Any) -> Structure:
@@ -84,6 +89,39 @@ def test_a_list_has_a_name_everywhere() -> None:
     """Small models close a bare `[` at once."""
     schema = write("structured_outputs", as_=list[bool]).fields["structured_outputs"]["json"]
     assert schema["properties"] == {"value": {"type": "array", "items": {"type": "boolean"}}}
+
+
+@pytest.mark.parametrize(
+    ("kind", "words"),
+    [
+        (int, "a whole number"),
+        (float, "a number"),
+        (int | float, "a number"),
+        (int | None, "a whole number or null"),
+    ],
+)
+@pytest.mark.parametrize("dialect", ["structured_outputs", "llama_json_schema"])
+def test_a_number_has_a_name_and_the_prompt_its_form(dialect: str, kind: Any, words: str) -> None:
+    """Asked for a bare number, small models write digits without end."""
+    structure = write(dialect, as_=kind)
+    assert structure.instruction == f'Answer in the form {{"value": ...}} with {words}.'
+    assert '"required": ["value"]' in json.dumps(structure.fields)
+
+
+@pytest.mark.parametrize("kind", [bool, list[int], dict[str, int], date, Literal[1, 2], bool | None])
+@pytest.mark.parametrize("dialect", ["structured_outputs", "llama_json_schema"])
+def test_other_values_are_asked_for_by_their_constraint_alone(dialect: str, kind: Any) -> None:
+    assert write(dialect, as_=kind).instruction == ""
+
+
+def test_the_form_of_a_record_quotes_its_names_and_ends_where_they_would_outweigh_the_question() -> None:
+    properties: dict[str, Any] = {'a "b"': {"type": "string"}, "größe": {"type": "integer"}}
+    schema = {"type": "object", "properties": properties}
+    assert write("llama_json_schema", schema=schema).instruction == (
+        'Answer in the form {"a \\"b\\"": ..., "größe": ...}.'
+    )
+    schema["properties"] = {f"field_{number}": {"type": "integer"} for number in range(21)}
+    assert write("llama_json_schema", schema=schema).instruction == ""
 
 
 def test_where_an_object_is_one_of_several_everything_is_wrapped() -> None:
