@@ -161,7 +161,7 @@ class Run:
                 request = _again(request, self._texts[0], error)
                 await self._emit([Note(f"Not valid: {error.message} Asking again."), Restarted("invalid")])
                 continue
-            self._answered.append(assistant(self.draft.text))
+            self._answered.append(_kept(self.draft.response()))
             return
 
     async def _exchange(self, bound: BoundModel, request: Request) -> EmptyAnswerError | None:
@@ -290,6 +290,13 @@ class Run:
 
 async def _nowhere(_batch: list[RunEvent]) -> None:
     """Let events pass by."""
+
+
+def _kept(answer: Response) -> Message:
+    """Return an answer as its conversation keeps it: text and citations; that it was something else is said."""
+    kinds = dict.fromkeys(str(item.get("type") or "item") for item in answer.items)
+    instead = ["image"] * bool(answer.images) + [kind for kind in kinds if kind != "image_generation_call"]
+    return assistant(answer.text or (f"[{', '.join(instead)[:200]}]" if instead else ""), (), answer.citations)
 
 
 def _again(request: Request, text: str, error: InvalidValueError) -> Request:
