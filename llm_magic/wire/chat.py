@@ -242,7 +242,9 @@ class ChatReader:
         delta = choice.get("delta") or choice.get("message")
         if isinstance(delta, dict):
             content = delta.get("content")
-            more = len(delta) > 1 or not content  # a delta of text alone is by far the most frequent one
+            more = (
+                len(delta) > 1 or not content or type(content) is not str
+            )  # a delta of text alone is by far the most frequent one
             if more:
                 reasoning = delta.get("reasoning_content") or delta.get("reasoning")
                 if reasoning and isinstance(reasoning, str):
