@@ -288,7 +288,8 @@ def test_no_control_sequence_reaches_a_pipe(server: ScriptedServer, tmp_path: Pa
 
     script = tmp_path / "cells.ipy"
     script.write_text(
-        f"%load_ext llm_magic\n{ADD.format(url=server.url)}\n%llm -m evil:m --once think\n%llm -m evil:m --once beside\n"
+        f"%load_ext llm_magic\n{ADD.format(url=server.url)}\n"
+        "%llm -m evil:m --once think\n%llm -m evil:m --once beside\n"
     )
     ran = subprocess.run(  # noqa: S603 - our own interpreter and script
         [sys.executable, "-m", "IPython", "--no-banner", "--colors=nocolor", str(script)],
