@@ -2,20 +2,23 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterable
 from typing import NamedTuple
 from urllib.parse import quote, urlsplit
 
 from llm_magic.control_characters import visible
 from llm_magic.markdown.sanitize import sanitize
+from llm_magic.markdown.unsafe import neutral_maths
 from llm_magic.messages import Citation
 
 _LONGEST_URL = 2_000
 _LONGEST_TITLE = 150
 _KEPT = "/:?#@!&=+,;%~-._"
 """Characters of a URL that are written as they are; all others, brackets and quotes among them, as %XX."""
-_ASCII_PUNCTUATION = re.compile(r"[\\`*_{}\[\]()<>#+!|$~&^-]")
+_AS_TEXT = str.maketrans(
+    {**{mark: f"\\{mark}" for mark in "*_`#|~"}, **{mark: f"&#{ord(mark)};" for mark in "&<>[]$\\"}}
+)
+"""How marks are written as text. Some reader takes `\\[`, `\\(` or `\\$` for maths, so these are references."""
 
 
 class Source(NamedTuple):
@@ -85,5 +88,10 @@ def as_markdown(listed: Iterable[Source]) -> str:
 
 
 def escaped(line: str) -> str:
-    """Return a line of text as Markdown that is only this text."""
-    return _ASCII_PUNCTUATION.sub(r"\\\g<0>", line)
+    r"""Return a line of text as Markdown that is only this text.
+
+    >>> escaped("[a](b) *c*"), escaped(r"\(x\)")
+    ('&#91;a&#93;(b) \\*c\\*', '&#92;(x&#92;)')
+
+    """
+    return neutral_maths(line).translate(_AS_TEXT)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping
+from contextlib import suppress
 from dataclasses import replace
 from typing import Any
 
@@ -128,4 +129,6 @@ class Citations:
 
     def begin(self, part: object) -> int:
         """Return where a part begins in the answer's text: spans count within their part."""
-        return self._begins.get(part, 0)
+        with suppress(TypeError):  # named by what is no name
+            return self._begins.get(part, 0)
+        return 0
