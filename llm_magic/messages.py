@@ -9,6 +9,8 @@ from pathlib import Path
 from typing import Any, Literal
 from weakref import WeakValueDictionary
 
+from llm_magic.errors import InputError
+
 Role = Literal["system", "user", "assistant", "tool"]
 
 
@@ -51,16 +53,20 @@ class Image:
 
         Raises
         ------
-        ValueError
-            Only the URL is known: the image is elsewhere, and is not fetched.
-        OSError
-            The file cannot be written.
+        InputError
+            The file cannot be written, or only the URL is known: an image that is elsewhere is not fetched.
 
         """
         if self.data is None:
-            raise ValueError(f"The image is not here but at {self.url}: open it in a browser.")
+            raise InputError(
+                "The image is not here, only its URL is known.", f"Open it in a browser: {self.url!r:.500}"
+            )
         path = Path(path).expanduser()
-        path.write_bytes(self.data)
+        try:
+            path.write_bytes(self.data)
+        except (OSError, ValueError) as error:
+            reason = getattr(error, "strerror", None) or str(error)
+            raise InputError(f"{path} cannot be written: {reason}.", "Name a file in a folder of yours.") from None
         return path
 
     def __repr__(self) -> str:

@@ -17,7 +17,9 @@ from servers import Answer, Received, ScriptedServer, chunk, document, stream
 
 from llm_magic import LLM, api
 from llm_magic.config.settings import Settings
-from llm_magic.errors import InvalidValueError
+from llm_magic.display import answer
+from llm_magic.draft import Draft
+from llm_magic.errors import InputError, InvalidValueError
 from llm_magic.events import CitationFound, ImageReceived, ItemReceived, TextDelta
 from llm_magic.messages import Citation, Image
 from llm_magic.providers.registry import ProviderRegistry
@@ -322,9 +324,20 @@ def test_all_rounds_of_tools(session: Session) -> None:
     assert len(response.images) == 1
 
 
-def test_an_image_that_is_elsewhere_cannot_be_saved(tmp_path: Path) -> None:
-    with pytest.raises(ValueError, match=r"not here but at https://e\.example/i\.png"):
+def test_what_cannot_be_saved(tmp_path: Path) -> None:
+    with pytest.raises(InputError, match=r"is not here.*\n.*'https://e\.example/i\.png'"):
         Image(url="https://e.example/i.png").save(tmp_path / "i.png")
+    for path in (tmp_path, tmp_path / "no" / "i.png", "a\0b"):
+        with pytest.raises(InputError, match=r"cannot be written: .+\nName a file"):
+            Image(PNG).save(path)
+
+
+def test_what_goes_on_is_said_until_it_ends() -> None:
+    draft = Draft()
+    draft.add(ItemReceived(0, {**SEARCH, "status": "searching"}))
+    assert answer.called(draft) == "web_search_call: rain (searching) …"
+    draft.add(ItemReceived(0, SEARCH))
+    assert answer.called(draft) == ""
 
 
 # Without a front end
@@ -363,7 +376,6 @@ def test_in_a_terminal() -> None:
     from rich.console import Console
 
     from llm_magic.display.terminal import TerminalView
-    from llm_magic.draft import Draft
 
     file = io.StringIO()
     view = TerminalView("markdown", 20, console=Console(file=file, force_terminal=True, width=80, color_system=None))

@@ -161,8 +161,12 @@ def called(draft: Draft) -> str:
     calls = ", ".join(call.name for call in draft.tool_calls if call.name)
     if calls:
         return f"calling {calls} …"
-    going_on = draft.items
+    going_on = [item for item in draft.items if item.get("status") not in _ENDED]
     return f"{items.item_line(going_on[-1])} …" if going_on else ""
+
+
+_ENDED = ("completed", "failed", "incomplete", None)
+"""What an item says of itself that does not go on."""
 
 
 def has_come(response: Response) -> bool:
