@@ -41,7 +41,7 @@ def image_of(value: str) -> Image | None:
         declared = described.partition(";")[0].strip().lower()
     try:
         if "base64" in described.lower():
-            packed = re.sub(rb"\s|=+\s*\Z", b"", data.encode("ascii"))
+            packed = b"".join(data.encode("ascii").split()).rstrip(b"=")
             content = base64.b64decode(packed + b"=" * (-len(packed) % 4), validate=True)
         else:
             content = unquote_to_bytes(data)

@@ -150,6 +150,8 @@ def test_what_an_image_is_is_told_by_its_bytes() -> None:
     assert image_of("javascript:alert(1)") is None
     assert image_of("\ud800") is None
     assert image_of("") is None
+    assert image_of("=" * 5_000_000 + "x") is None
+    assert image_of("data:image/png;base64," + "= " * 2_000_000 + "x") is None
     assert image_of('data:image/"><script>;base64,AAAA') is None
 
 
