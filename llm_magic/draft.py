@@ -10,11 +10,14 @@ from typing import Any, ClassVar
 
 from llm_magic.events import (
     Attempt,
+    CitationFound,
     Event,
     FilterReport,
     Finished,
     FinishReason,
     Identified,
+    ImageReceived,
+    ItemReceived,
     LogprobsDelta,
     Note,
     Opened,
@@ -27,7 +30,7 @@ from llm_magic.events import (
     Usage,
     UsageReport,
 )
-from llm_magic.messages import ToolCall
+from llm_magic.messages import Citation, Image, ToolCall
 from llm_magic.response import Alternative, Response, ToolRun
 from llm_magic.text_buffer import TextBuffer, whole
 
@@ -67,6 +70,10 @@ class Draft:
         self._spent: Usage | None = None  # of earlier requests of this cell
         self._usage: Usage | None = None  # of the request that runs now
         self._rounds: list[dict[int, TextBuffer]] = []
+        self._citations: dict[tuple[object, ...], tuple[int, Citation]] = {}
+        self._images: list[tuple[int, Image]] = []
+        self._items: dict[tuple[int, int, int], Mapping[str, Any]] = {}  # by generation, answer, position
+        self._kept = (0, 0, 0)  # how many of these are of rounds that ended in tool calls
         self._clear_answer()
 
     def _clear_answer(self) -> None:
@@ -135,6 +142,19 @@ class Draft:
     def _add_tool_result(self, event: ToolResult) -> None:
         self.tool_runs.append(ToolRun(event.id, event.name, event.arguments, event.result, event.failed))
 
+    def _add_citation(self, event: CitationFound) -> None:
+        cited = event.citation
+        same = (event.index, cited.url, cited.file_id, cited.filename, cited.start, cited.end)
+        self._citations[same] = (event.index, cited)
+
+    def _add_image(self, event: ImageReceived) -> None:
+        self._add_text("", event.index)
+        self._images.append((event.index, event.image))
+
+    def _add_item(self, event: ItemReceived) -> None:
+        self._add_text("", event.index)
+        self._items[self.generation, event.index, event.position] = event.item
+
     def _add_logprobs(self, event: LogprobsDelta) -> None:
         if event.index == 0:
             self._logprobs.extend(event.tokens)
@@ -162,11 +182,25 @@ class Draft:
             self.attempts.pop()  # the same request, whose answer broke off
         self.attempts.append(event)
 
-    def _restart(self, _event: Restarted) -> None:
+    def _restart(self, event: Restarted) -> None:
+        if event.why == "tools":
+            self._keep_round()
+        cited, images, items = self._kept
+        self._citations = dict(list(self._citations.items())[:cited])
+        self._images = self._images[:images]
+        self._items = dict(list(self._items.items())[:items])
         if self._usage is not None:
             self._spent = self._usage + (self._spent or Usage())
             self._usage = None
         self._clear_answer()
+
+    def _keep_round(self) -> None:
+        """Keep what a round of tools brought; spans of its text are no spans of the answer's."""
+        cited = [(index, replace(each, start=None, end=None)) for index, each in self._citations.values()]
+        self._citations = {
+            (index, each.url, each.file_id, each.filename, None, None): (index, each) for index, each in cited
+        }
+        self._kept = (len(self._citations), len(self._images), len(self._items))
 
     def _add_note(self, event: Note) -> None:
         self.notes.append(event.text)
@@ -177,6 +211,9 @@ class Draft:
         RefusalDelta: _add_refusal,
         ToolCallDelta: _add_tool_call,
         ToolResult: _add_tool_result,
+        CitationFound: _add_citation,
+        ImageReceived: _add_image,
+        ItemReceived: _add_item,
         LogprobsDelta: _add_logprobs,
         FilterReport: _add_filter,
         UsageReport: _add_usage,
@@ -237,6 +274,19 @@ class Draft:
         )
 
     @property
+    def items(self) -> tuple[Mapping[str, Any], ...]:
+        """What else the first answer holds so far, as the server gives it."""
+        return tuple(item for (_, index, _), item in list(self._items.items()) if index == 0)
+
+    def _beside(self, index: int) -> dict[str, Any]:
+        """Return the citations, images and items of one answer, as fields."""
+        return {
+            "citations": tuple(cited for of, cited in list(self._citations.values()) if of == index),
+            "images": tuple(image for of, image in list(self._images) if of == index),
+            "items": tuple(item for (_, of, _), item in list(self._items.items()) if of == index),
+        }
+
+    @property
     def finish_reason(self) -> FinishReason | None:
         """Why the first answer ended; None while it has not."""
         return self._finished.get(0)
@@ -261,7 +311,8 @@ class Draft:
     def alternatives(self) -> tuple[Alternative, ...]:
         """Return all answers so far, by their number."""
         return tuple(
-            Alternative(str(self._text[index]), self._finished.get(index, "truncated")) for index in self.indexes
+            Alternative(str(self._text[index]), self._finished.get(index, "truncated"), **self._beside(index))
+            for index in self.indexes
         )
 
     def response(self, **known: Any) -> Response:
@@ -272,6 +323,7 @@ class Draft:
             "reasoning": self.reasoning,
             "refusal": self.refusal,
             "tool_calls": tuple(self.tool_runs),
+            **self._beside(0),
             "model_reported": self.model_reported,
             "finish_reason": self._finished.get(0, "truncated"),
             "usage": self.usage,

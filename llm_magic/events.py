@@ -9,6 +9,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Literal
 
+from llm_magic.messages import Citation, Image
+
 FinishReason = Literal["stop", "length", "tool_calls", "content_filter", "refusal", "interrupted", "truncated"]
 """Why an answer ended; `truncated` is one that broke off, or that the server gave up."""
 
@@ -117,6 +119,35 @@ class ToolResult(Event):
     result: str
     failed: bool = False
     seconds: float = 0.0
+
+
+@dataclass(frozen=True, slots=True)
+class CitationFound(Event):
+    """A source of the answer. Another of the same URL, file and span replaces it: then its title is known, too."""
+
+    citation: Citation
+    index: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class ImageReceived(Event):
+    """An image that the model made: its bytes, or the URL of one that is elsewhere."""
+
+    image: Image
+    index: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class ItemReceived(Event):
+    """What else an answer holds, as the server gives it: a call of a tool of the server's own, an approval, ….
+
+    `position` numbers the items of one answer; a later item of the same position replaces it, for it goes on: begun,
+    completed. Its `type` says what it is. Bytes of images are left out: they are an `ImageReceived`.
+    """
+
+    position: int
+    item: Mapping[str, Any]
+    index: int = 0
 
 
 @dataclass(frozen=True, slots=True)

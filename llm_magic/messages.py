@@ -1,11 +1,15 @@
-"""What a conversation is made of: frozen messages of text, images and tool calls."""
+"""What a conversation is made of: frozen messages of text, images, tool calls and citations."""
 
 from __future__ import annotations
 
 import base64
-from dataclasses import dataclass
-from typing import Literal
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Literal
 from weakref import WeakValueDictionary
+
+from llm_magic.errors import InputError
 
 Role = Literal["system", "user", "assistant", "tool"]
 
@@ -17,11 +21,20 @@ class Text:
     text: str
 
 
-@dataclass(frozen=True, slots=True)
-class Image:
-    """An image in a message: its bytes with their media type, or the URL of one.
+DISPLAYED = frozenset({"image/png", "image/jpeg", "image/gif", "image/webp"})
+"""Media types of images that are shown as such: pixels. An SVG is a document, which may hold scripts."""
 
-    Exactly one of `data` and `url` is set; `media_type` goes with `data`.
+
+@dataclass(frozen=True, slots=True, repr=False)
+class Image:
+    """An image in a message or of an answer: its bytes with their media type, or the URL of one.
+
+    Exactly one of `data` and `url` is set; `media_type` goes with `data`. A notebook displays it, `save` writes it to
+    a file, and `--image` takes it.
+
+    >>> Image(b"GIF89a", "image/gif"), Image(url="https://example.org/a.png")
+    (Image(image/gif, 6 bytes), Image(url='https://example.org/a.png'))
+
     """
 
     data: bytes | None = None
@@ -35,8 +48,59 @@ class Image:
             return self.url
         return f"data:{self.media_type};base64,{base64.b64encode(self.data or b'').decode()}"
 
+    def save(self, path: str | Path) -> Path:
+        """Write the bytes to a file, which is replaced where there is one, and return its path.
+
+        Raises
+        ------
+        InputError
+            The file cannot be written, or only the URL is known: an image that is elsewhere is not fetched.
+
+        """
+        if self.data is None:
+            raise InputError(
+                "The image is not here, only its URL is known.", f"Open it in a browser: {self.url!r:.500}"
+            )
+        path = Path(path).expanduser()
+        try:
+            path.write_bytes(self.data)
+        except (OSError, ValueError) as error:
+            reason = getattr(error, "strerror", None) or str(error)
+            raise InputError(f"{path} cannot be written: {reason}.", "Name a file in a folder of yours.") from None
+        return path
+
+    def __repr__(self) -> str:
+        if self.data is None:
+            return f"Image(url={self.url!r:.200})"
+        return f"Image({self.media_type}, {len(self.data):,} bytes)"
+
+    def _repr_mimebundle_(self, **_wanted: object) -> dict[str, str]:
+        """Return what a notebook displays; an image of the web is not loaded, an SVG not drawn."""
+        shown = self.data is not None and self.media_type in DISPLAYED
+        pixels = {self.media_type: base64.b64encode(self.data or b"").decode()} if shown else {}
+        return {**pixels, "text/plain": repr(self)}
+
 
 Part = Text | Image
+
+
+@dataclass(frozen=True, slots=True)
+class Citation:
+    """A source that an answer names: a page of the web, or a file that the server keeps.
+
+    Every text is the server's, the URL as well: nothing says that it is one.
+    """
+
+    url: str = ""
+    title: str = ""
+    start: int | None = None
+    """Where the span of the answer's text begins that it belongs to, in characters; None where no span is told."""
+    end: int | None = None
+    """The first character after the span."""
+    file_id: str = ""
+    filename: str = ""
+    details: Mapping[str, Any] = field(default_factory=dict, compare=False, repr=False)
+    """All that the server says of it, as it says it: a date, a snippet, a score, …."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,14 +116,15 @@ class ToolCall:
 class Message:
     """One message of a conversation.
 
-    `tool_calls` only on an assistant's message; `tool_call_id` only on a tool's, whose parts are the
-    result of that call.
+    `tool_calls` and `citations` only on an assistant's message; `tool_call_id` only on a tool's, whose parts are the
+    result of that call. Citations are kept and exported, and not sent.
     """
 
     role: Role
     parts: tuple[Part, ...] = ()
     tool_calls: tuple[ToolCall, ...] = ()
     tool_call_id: str | None = None
+    citations: tuple[Citation, ...] = ()
 
     @property
     def text(self) -> str:
@@ -92,9 +157,9 @@ def user(*parts: Part | str) -> Message:
     return Message("user", tuple(Text(part) if isinstance(part, str) else part for part in parts))
 
 
-def assistant(text: str, tool_calls: tuple[ToolCall, ...] = ()) -> Message:
+def assistant(text: str, tool_calls: tuple[ToolCall, ...] = (), citations: tuple[Citation, ...] = ()) -> Message:
     """Return an assistant's message."""
-    return Message("assistant", (Text(text),) if text else (), tool_calls)
+    return Message("assistant", (Text(text),) if text else (), tool_calls, citations=citations)
 
 
 def tool(call: ToolCall, result: str) -> Message:

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from llm_magic.events import Attempt, FinishReason, Usage
-from llm_magic.messages import Message
+from llm_magic.messages import Citation, Image, Message
 from llm_magic.records import Records, is_frame, records_of
 
 if TYPE_CHECKING:
@@ -27,11 +27,14 @@ class ToolRun:
 
 @dataclass(frozen=True, slots=True)
 class Alternative:
-    """One of several answers to the same prompt (`n`)."""
+    """One of several answers to the same prompt (`n`); its citations, images and items are as the `Response`'s."""
 
     text: str
     finish_reason: FinishReason
     value: Any = None
+    citations: tuple[Citation, ...] = ()
+    images: tuple[Image, ...] = ()
+    items: tuple[Mapping[str, Any], ...] = ()
 
 
 @dataclass
@@ -48,6 +51,14 @@ class Response:
         The model's reasoning, apart from the answer.
     tool_calls
         The tool calls of all rounds, with their results.
+    citations
+        The sources that the answer names, of all rounds, each once: URL, title, span of the text (of the last round).
+    images
+        The images that the model made: a notebook displays each, `images[0].save("image.png")` writes it to a file.
+        Of an image that the server has elsewhere only the URL is known; it is not fetched.
+    items
+        What else the server sent, of all rounds, each as a dict whose `type` says what it is: calls of the server's
+        own tools (`web_search_call`, …), MCP approvals, audio, …. They are not sent back.
     model, model_reported
         The model as asked for, and as the server names it.
     finish_reason
@@ -78,6 +89,9 @@ class Response:
     reasoning: str = ""
     refusal: str = ""
     tool_calls: tuple[ToolRun, ...] = ()
+    citations: tuple[Citation, ...] = ()
+    images: tuple[Image, ...] = ()
+    items: tuple[Mapping[str, Any], ...] = field(default=(), repr=False)
     model: str = ""
     model_reported: str = ""
     provider: str = ""

@@ -6,8 +6,11 @@ from hypothesis import strategies as st
 from llm_magic.draft import Draft
 from llm_magic.events import (
     Attempt,
+    CitationFound,
     Finished,
     Identified,
+    ImageReceived,
+    ItemReceived,
     Note,
     Opened,
     Progress,
@@ -20,7 +23,7 @@ from llm_magic.events import (
     Usage,
     UsageReport,
 )
-from llm_magic.messages import ToolCall
+from llm_magic.messages import Citation, Image, ToolCall
 from llm_magic.response import ToolRun
 
 
@@ -99,3 +102,53 @@ def test_alternatives_refusals_and_tools() -> None:
     assert [(each.text, each.finish_reason) for each in response.alternatives] == [("a", "stop"), ("b", "truncated")]
     assert response.refusal == "no"
     assert response.tool_calls == (ToolRun("1", "f", "{}", "42"),)
+
+
+A, B = Citation("https://a.example", "A", 0, 3), Citation("https://b.example")
+PICTURE, OTHER = Image(b"GIF89a", "image/gif"), Image(url="https://e.example/i.png")
+
+
+def test_what_is_beside_the_text() -> None:
+    response = folded(
+        ItemReceived(0, {"type": "web_search_call", "status": "in_progress"}),
+        ItemReceived(1, {"type": "other"}),
+        ItemReceived(0, {"type": "web_search_call", "status": "completed"}),
+        CitationFound(B),
+        CitationFound(A),
+        CitationFound(Citation("https://b.example", "B")),
+        CitationFound(A),
+        ImageReceived(PICTURE),
+        ImageReceived(OTHER),
+        TextDelta("Hi"),
+    ).response()
+    assert response.citations == (Citation("https://b.example", "B"), A)
+    assert response.images == (PICTURE, OTHER)
+    assert response.items == ({"type": "web_search_call", "status": "completed"}, {"type": "other"})
+
+
+def test_rounds_of_tools_add_up() -> None:
+    """A span of a text that is put aside is no span of the answer's."""
+    first, second = {"type": "mcp_call", "n": 1}, {"type": "mcp_call", "n": 2}
+    events = [CitationFound(A), CitationFound(B), ImageReceived(PICTURE), ItemReceived(0, first), Restarted("tools")]
+    response = folded(*events, ItemReceived(0, second), CitationFound(B), CitationFound(A)).response()
+    assert response.citations == (Citation("https://a.example", "A"), B, A)
+    assert (response.images, response.items) == ((PICTURE,), (first, second))
+
+
+def test_what_is_asked_for_again_is_not_doubled() -> None:
+    kept = [CitationFound(B), ItemReceived(0, {"type": "mcp_call"}), Restarted("tools")]
+    answer = [CitationFound(A), ImageReceived(PICTURE), ItemReceived(0, {"type": "web_search_call"})]
+    for why in ("invalid", "fallback"):
+        response = folded(*kept, *answer, Restarted(why), *answer).response()
+        assert (response.citations, response.images) == ((B, A), (PICTURE,))
+        assert response.items == ({"type": "mcp_call"}, {"type": "web_search_call"})
+
+
+def test_each_of_several_answers_has_its_own() -> None:
+    response = folded(
+        TextDelta("a"), CitationFound(A), ImageReceived(PICTURE, 1), CitationFound(B, 1), ItemReceived(0, {"n": 1}, 1)
+    ).response()
+    assert (response.citations, response.images, response.items) == ((A,), (), ())
+    first, second = response.alternatives
+    assert (first.citations, first.images, first.items) == ((A,), (), ())
+    assert (second.text, second.citations, second.images, second.items) == ("", (B,), (PICTURE,), ({"n": 1},))

@@ -42,6 +42,18 @@ def call(name: str, arguments: str) -> Answer:
     return stream(chunk(tool_calls=told), chunk(finish="tool_calls"))
 
 
+URLS = ["javascript:alert(1)", f"https://e.org/{EVIL}", EVIL, "data:text/html,<script>alert(1)</script>"]
+BESIDE = {
+    "annotations": [{"type": "url_citation", "url": url, "title": EVIL, "start_index": 0} for url in URLS],
+    "images": [
+        {"image_url": {"url": "data:image/svg+xml;utf8,<svg onload=alert(1)><script>x</script></svg>"}},
+        *({"image_url": {"url": url}} for url in (*URLS, 'data:image/"><script>alert(1)</script>;base64,AAAA')),
+    ],
+    "executed_tools": [{"type": EVIL, "name": EVIL, "status": EVIL, EVIL: [EVIL, {EVIL: EVIL}]}],
+    EVIL: [EVIL],
+}
+
+
 def hostile(received: Received) -> Answer:
     """Answer as the prompt asks, and always with hostile words."""
     if received.path.endswith("/models"):
@@ -52,6 +64,8 @@ def hostile(received: Received) -> Answer:
         return document({"error": {"message": f"Bad: {EVIL}", "type": EVIL, "code": EVIL}}, 400)
     if "page" in asked:
         return Answer([f"<html><title>{EVIL}</title>{EVIL}</html>".encode()], 500, {"content-type": "text/html"})
+    if "beside" in asked:
+        return stream(*pieces(ANSWER), chunk(**BESIDE), chunk(finish="stop"))
     if "typed" in asked:
         return stream(*pieces(json.dumps([{"name": EVIL, "said": EVIL}])), chunk(finish="stop"))
     if "tool" in asked:
@@ -97,6 +111,10 @@ CELLS = {
     "unknown tool": "%%llm -m evil:m --tools look --once\nunknown",
     "error": "%%llm -m evil:m --once\nfail",
     "page": "%%llm -m evil:m --once\npage",
+    "beside": "%%llm -m evil:m --once\nbeside",
+    "beside, among lines": "%llm -m evil:m --once beside\nprint(1)",
+    "beside, as text": "%%llm -m evil:m --once --show text\nbeside",
+    "images": "print(_llm.images)\n_llm.images[0]",
     "next cell": "%%llm -m evil:m --once --code\nHi",
     "models": "%llm_models evil",
     "provider": "%llm_provider test evil",
@@ -175,6 +193,7 @@ def without_mark(page: str) -> str:
 
 def test_exports_hold_nothing_that_acts(kernel: Kernel) -> None:
     kernel.run("%%llm -m evil:m\nHi").check()
+    kernel.run("%%llm -m evil:m\nbeside").check()
     for name in ("chat.md", "chat.ipynb"):
         kernel.run(f"%llm_chat export {name}").check()
     folder = Path(kernel.value("__import__('os').getcwd()"))
@@ -237,6 +256,7 @@ def test_no_control_sequence_reaches_a_terminal(server: ScriptedServer, tmp_path
     shown = [
         f"{asked}Hi",
         f"{asked}think",
+        f"{asked}beside",
         f"{asked}--show text Hi",
         f"{asked}--show code Hi",
         f"{asked}--n 2 Hi",
@@ -257,7 +277,7 @@ def test_no_control_sequence_reaches_a_terminal(server: ScriptedServer, tmp_path
             child.expect_exact(f"In [{number}]: ")
             came = child.before.split("\n", 1)[-1]
             assert [sequence for sequence in OBEYED if sequence in came] == [], (line, came)
-            if line in shown[:3]:
+            if line in shown[:4]:
                 assert "␛]52" in came, (line, came)
     finally:
         child.close(force=True)
@@ -267,7 +287,10 @@ def test_no_control_sequence_reaches_a_pipe(server: ScriptedServer, tmp_path: Pa
     import subprocess
 
     script = tmp_path / "cells.ipy"
-    script.write_text(f"%load_ext llm_magic\n{ADD.format(url=server.url)}\n%llm -m evil:m --once think\n")
+    script.write_text(
+        f"%load_ext llm_magic\n{ADD.format(url=server.url)}\n"
+        "%llm -m evil:m --once think\n%llm -m evil:m --once beside\n"
+    )
     ran = subprocess.run(  # noqa: S603 - our own interpreter and script
         [sys.executable, "-m", "IPython", "--no-banner", "--colors=nocolor", str(script)],
         capture_output=True,

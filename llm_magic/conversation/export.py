@@ -21,6 +21,7 @@ from llm_magic.conversation.turns import Turn, from_document, to_document
 from llm_magic.errors import HistoryError
 from llm_magic.markdown import for_notebook
 from llm_magic.markdown.fences import fence_for
+from llm_magic.markdown.links import as_markdown, sources
 from llm_magic.markdown.sanitize import sanitize
 from llm_magic.messages import Image, Message, Text
 
@@ -165,7 +166,9 @@ def _readable(message: Message) -> str:
     if message.role == "tool":
         return _fenced(text)
     calls = [f"Calls\n\n{_fenced(f'{call.name}({call.arguments})')}" for call in message.tool_calls]
-    return "\n\n".join([*([text] if text else []), *calls])
+    found = sources(message.citations)
+    cited = [f"Sources\n\n{as_markdown(found)}"] if found else []
+    return "\n\n".join([*([text] if text else []), *calls, *cited])
 
 
 def _fenced(text: str) -> str:

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from typing import Any, get_args
 
 from llm_magic.errors import HistoryError
-from llm_magic.messages import Image, Message, Part, Role, Text, ToolCall
+from llm_magic.messages import Citation, Image, Message, Part, Role, Text, ToolCall
 
 IMAGE_TOKENS = 1000  # of one image, roughly: vendors count from 85 to 1,500, by size
 _MESSAGE_TOKENS = 4  # the role and the marks around a message
@@ -93,7 +93,33 @@ def to_document(message: Message) -> dict[str, Any]:
         ]
     if message.tool_call_id is not None:
         document["tool_call_id"] = message.tool_call_id
+    if message.citations:
+        document["annotations"] = [_annotation(cited) for cited in message.citations]
     return document
+
+
+def _annotation(cited: Citation) -> dict[str, Any]:
+    fields = {"url": cited.url, "title": cited.title, "file_id": cited.file_id, "filename": cited.filename}
+    span = {"start_index": cited.start, "end_index": cited.end}
+    told = {name: value for name, value in (fields | span).items() if value not in ("", None)}
+    kind = "url_citation" if cited.url else "file_citation"
+    return {"type": kind, kind: told}
+
+
+def _citations(annotations: Any) -> tuple[Citation, ...]:
+    """Read the citations of a message; what is none of the chat API's is passed over, as it is not sent either."""
+    found = []
+    for each in annotations if isinstance(annotations, list) else ():
+        fields = each.get(str(each.get("type"))) if isinstance(each, dict) else None
+        if isinstance(fields, dict) and (fields.get("url") or fields.get("file_id") or fields.get("filename")):
+            url, title, file_id, filename = (
+                str(fields.get(name) or "") for name in ("url", "title", "file_id", "filename")
+            )
+            start, end = (
+                place if type(place := fields.get(name)) is int else None for name in ("start_index", "end_index")
+            )
+            found.append(Citation(url, title, start, end, file_id, filename))
+    return tuple(found)
 
 
 def from_document(document: Any) -> Message:
@@ -111,7 +137,8 @@ def from_document(document: Any) -> Message:
             for call in document.get("tool_calls") or ()
         )
         call_id = document.get("tool_call_id")
-        return Message(role, parts, calls, None if call_id is None else str(call_id))
+        cited = _citations(document.get("annotations"))
+        return Message(role, parts, calls, None if call_id is None else str(call_id), citations=cited)
     except (KeyError, TypeError, ValueError, AttributeError) as error:
         what = f"{error} is missing" if isinstance(error, KeyError) else str(error)
         raise HistoryError(

@@ -5,15 +5,16 @@ from __future__ import annotations
 import json
 import re
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import asdict
 from typing import Any
 
-from llm_magic.display import markup, table
+from llm_magic.display import citations, items, markup, table
 from llm_magic.display.markup import Bundle
 from llm_magic.draft import Draft
 from llm_magic.markdown import fences, for_notebook
 from llm_magic.markdown.sanitize import sanitize
+from llm_magic.messages import Citation, Image
 from llm_magic.records import record_of
 from llm_magic.response import Response
 from llm_magic.text_buffer import TextBuffer
@@ -156,14 +157,40 @@ def begins_as_json(draft: Draft) -> bool:
 
 
 def called(draft: Draft) -> str:
-    """Return a line on the tools that an answer without text is about to call; empty for none."""
+    """Return a line on the tools that an answer without text is about to call, or the server calls; empty for none."""
     calls = ", ".join(call.name for call in draft.tool_calls if call.name)
-    return f"calling {calls} …" if calls else ""
+    if calls:
+        return f"calling {calls} …"
+    going_on = [item for item in draft.items if item.get("status") not in _ENDED]
+    return f"{items.item_line(going_on[-1])} …" if going_on else ""
+
+
+_ENDED = ("completed", "failed", "incomplete", None)
+"""What an item says of itself that does not go on."""
 
 
 def has_come(response: Response) -> bool:
     """Return whether anything of an answer that failed can be seen."""
-    return bool(response.text or response.reasoning or response.tool_calls)
+    beside = response.citations or response.images or response.items
+    return bool(response.text or response.reasoning or response.tool_calls or beside)
+
+
+def beside(response: Response) -> tuple[list[Citation], list[Image], list[Mapping[str, Any]]]:
+    """Return the citations, images and items of an answer, or of all where there are several."""
+    answers = response.alternatives or (response,)
+    return (
+        [cited for each in answers for cited in each.citations],
+        [image for each in answers for image in each.images],
+        [item for each in answers for item in each.items],
+    )
+
+
+def beside_as_text(response: Response) -> list[str]:
+    """Return what an answer holds beside its text, where neither images nor what is folded can be shown."""
+    found, images, others = beside(response)
+    lines = [*items.image_lines(images), *items.item_lines(others)]
+    listed = citations.cited(found)
+    return [*lines, listed["text/plain"]] if listed is not None else lines
 
 
 def is_text(response: Response) -> bool:

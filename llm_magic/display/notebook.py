@@ -2,7 +2,7 @@
 
 While it streams the cell has: what is folded (reasoning, tool calls), finished blocks, the tail,
 and as its last line that more will come. When it ends these are cleared as the final outputs come:
-what is folded, the answer, marks and notes, the footer. Where the cell holds outputs of other
+what is folded, the answer, its images, marks and notes, its sources, the footer. Where the cell holds outputs of other
 code, too (`%llm` among other lines), nothing is cleared: the answer is one output, repainted whole.
 """
 
@@ -11,13 +11,14 @@ from __future__ import annotations
 import time
 from collections.abc import Callable
 
-from llm_magic.display import answer, markup
+from llm_magic.display import answer, citations, items, markup
 from llm_magic.display.answer import DraftReader, ValueSoFar
 from llm_magic.display.markup import Bundle
 from llm_magic.display.outputs import CellOutputs
 from llm_magic.display.streaming_outputs import Pace, StreamingOutputs
 from llm_magic.draft import Draft
 from llm_magic.markdown import for_notebook
+from llm_magic.messages import Image
 from llm_magic.response import Response
 
 IDLE = 1.0
@@ -220,15 +221,31 @@ class NotebookView:
             self._folded.append(markup.reasoning(shown.reasoning))
             if not self._clears:
                 self._outputs.add(self._folded[-1])
+        found, images, others = answer.beside(shown) if shown is not None else ([], [], [])
+        for bundle in items.folded_items(others):
+            self._folded.append(bundle)
+            if not self._clears:
+                self._outputs.add(bundle)
         if self._clears and self._folded:
             self._outputs.add(markup.joined(self._folded))
         if shown is not None:
             self._settle_answer(shown)
+            self._show_images(shown, images)
         self._outputs.drop_line()
         below = self._notes if self._clears else []
         marked = markup.marks(response) if response is not None else None
         if below or marked is not None:
             self._outputs.add(markup.joined([*below, *([marked] if marked is not None else [])]))
+        listed = citations.cited(found)
+        if listed is not None:
+            self._outputs.add(listed)
+
+    def _show_images(self, response: Response, images: list[Image]) -> None:
+        """Show the images below the answer; of an answer that is images alone, the first holds the metadata."""
+        about = {} if response.text else answer.metadata(response)
+        for bundle in items.pictures(images, external_images=self._external_images):
+            self._outputs.settle(bundle, about)
+            about = {}
 
     def _settle_answer(self, response: Response) -> None:
         bundle = answer.finished(response, self._show, typed=self._typed, external_images=self._external_images)

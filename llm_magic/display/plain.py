@@ -62,6 +62,8 @@ class PlainView:
                 self._end_line()
                 self._write(answer.as_text(response, self._show))
             self._end_line()
+            for line in answer.beside_as_text(response):
+                self.note(line)
         marked = markup.marks(response)
         if marked is not None:
             self.note(marked["text/plain"])

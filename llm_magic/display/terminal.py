@@ -140,6 +140,8 @@ class TerminalView:
                 text = answer.as_text(response, self._show)
                 whole = self._show == "markdown" and answer.is_text(response) and response.structured is None
                 self._console.print(_Visible(_rendered(text) if whole else Text(visible(text).removesuffix("\n"))))
+            for line in answer.beside_as_text(response):
+                self._print(Text(visible(line), "dim"))
         self._stop()
         marked = markup.marks(response) if response is not None else None
         if marked is not None:

@@ -161,7 +161,8 @@ class Run:
                 request = _again(request, self._texts[0], error)
                 await self._emit([Note(f"Not valid: {error.message} Asking again."), Restarted("invalid")])
                 continue
-            self._answered.append(assistant(self.draft.text))
+            answer = self.draft.response()
+            self._answered.append(assistant(answer.text or _instead_of_text(answer), citations=answer.citations))
             return
 
     async def _exchange(self, bound: BoundModel, request: Request) -> EmptyAnswerError | None:
@@ -290,6 +291,13 @@ class Run:
 
 async def _nowhere(_batch: list[RunEvent]) -> None:
     """Let events pass by."""
+
+
+def _instead_of_text(answer: Response) -> str:
+    """Return what a conversation holds of an answer without text: that it was an image, or an item of some type."""
+    kinds = dict.fromkeys(str(item.get("type") or "item") for item in answer.items)
+    instead = ["image"] * bool(answer.images) + [kind for kind in kinds if kind != "image_generation_call"]
+    return f"[{', '.join(instead)[:200]}]" if instead else ""
 
 
 def _again(request: Request, text: str, error: InvalidValueError) -> Request:

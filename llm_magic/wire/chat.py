@@ -33,6 +33,7 @@ from llm_magic.wire.documents import (
     read_usage,
     says,
 )
+from llm_magic.wire.items import Beside
 from llm_magic.wire.reasoning import Thinking
 
 PATH = "/chat/completions"
@@ -178,6 +179,7 @@ class ChatReader:
         self._model = ""
         self._thinking: dict[int, Thinking | None] = {}  # None: the text passes straight through
         self._calls: dict[int, ToolCalls] = {}
+        self._beside: dict[int, Beside] = {}
         self._refused: set[int] = set()
         self._begun: set[int] = set()
         self._finished: set[int] = set()
@@ -206,6 +208,7 @@ class ChatReader:
                 if isinstance(choice, dict):
                     index = choice.get("index") or 0
                     self._read_choice(choice, index if type(index) is int else 0, out)
+        self._beside_of(0).read_document(document, out)
         usage = document.get("usage")
         if usage:
             out.extend(read_usage(usage))
@@ -220,6 +223,8 @@ class ChatReader:
         if index not in self._finished:
             self._begun.add(index)
             self.read_part(choice, index, out)
+        elif isinstance(late := choice.get("delta"), dict):
+            self._beside_of(index).read({**late, "content": None, "audio": None}, out)
         if choice.get("content_filter_results"):
             read_filter(choice["content_filter_results"], out, index)
         reason = choice.get("finish_reason")
@@ -237,7 +242,9 @@ class ChatReader:
         delta = choice.get("delta") or choice.get("message")
         if isinstance(delta, dict):
             content = delta.get("content")
-            more = len(delta) > 1 or not content  # a delta of text alone is by far the most frequent one
+            more = (
+                len(delta) > 1 or not content or type(content) is not str
+            )  # a delta of text alone is by far the most frequent one
             if more:
                 reasoning = delta.get("reasoning_content") or delta.get("reasoning")
                 if reasoning and isinstance(reasoning, str):
@@ -255,6 +262,7 @@ class ChatReader:
                     calls = [*calls, {"index": 0, "function": legacy}]
                 if calls:
                     self._calls.setdefault(index, ToolCalls(index)).read(calls, out)
+                self._beside_of(index).read(delta, out)
         logprobs = choice.get("logprobs")
         if logprobs:
             read_logprobs(logprobs, index, out)
@@ -271,9 +279,14 @@ class ChatReader:
             thinking.add(text, out)
             self._thinking[index] = None if thinking.settled else thinking
 
+    def _beside_of(self, index: int) -> Beside:
+        if index not in self._beside:
+            self._beside[index] = Beside(index)
+        return self._beside[index]
+
     def _end_of(self, index: int, out: list[Event]) -> None:
         """Add what was held back of one answer, which has ended."""
-        for held in (self._thinking.get(index), self._calls.get(index)):
+        for held in (self._thinking.get(index), self._calls.get(index), self._beside.get(index)):
             if held is not None:
                 held.end(out)
 
@@ -296,6 +309,8 @@ class ChatReader:
 
     def end(self, out: list[Event], *, whole: bool) -> None:
         """Add what was held back; an answer that is `whole` without saying why it ended, has stopped."""
+        for beside in self._beside.values():
+            beside.end(out)
         for index in sorted(self._begun - self._finished):
             self._end_of(index, out)
             if whole:

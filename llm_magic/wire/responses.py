@@ -21,6 +21,7 @@ from llm_magic.events import (
 )
 from llm_magic.messages import Image, Message, Text
 from llm_magic.request import Request
+from llm_magic.wire.citations import Citations
 from llm_magic.wire.documents import (
     ErrorDocument,
     count,
@@ -33,6 +34,7 @@ from llm_magic.wire.documents import (
     read_usage,
     says,
 )
+from llm_magic.wire.items import Items
 from llm_magic.wire.reasoning import Thinking
 
 PATH = "/responses"
@@ -105,6 +107,8 @@ class ResponsesReader:
         self._cap = request.parameters.max_tokens
         self._model = ""
         self._thinking = Thinking(0)
+        self._citations = Citations()
+        self._items = Items()
         self._positions: dict[object, int] = {}  # of function calls, by output index or item id
         self._written: set[int] = set()  # positions whose arguments came in pieces
         self._texts: set[object] = set()  # parts whose text came in pieces
@@ -144,9 +148,11 @@ class ResponsesReader:
 
     def _text(self, document: dict[str, Any], out: list[Event]) -> None:
         self.answered = True
-        self._texts.add((document.get("output_index"), document.get("content_index")))
+        part = (document.get("output_index"), document.get("content_index"))
+        self._texts.add(part)
         delta = document.get("delta")
         if delta and isinstance(delta, str):
+            self._citations.text(part, len(delta))
             if self._thinking.settled:
                 out.append(TextDelta(delta))
             else:
@@ -175,6 +181,36 @@ class ResponsesReader:
             self._call(document.get("output_index", item.get("id")), item, out)
         else:
             self._note_item(item)
+            self._beside(document.get("output_index"), item, out)
+
+    def _beside(self, number: object, item: object, out: list[Event]) -> None:
+        """Take what an output item holds beside text, reasoning and calls of ours."""
+        if not isinstance(item, dict):
+            return
+        if item.get("type") == "message":
+            content = item.get("content")
+            for place, part in enumerate(content if isinstance(content, list) else ()):
+                self._part((number, place), part, out)
+        elif item.get("type") not in ("reasoning", "function_call"):
+            self._items.item(item, out, item.get("id"), number)
+
+    def _part(self, place: tuple[object, object], part: object, out: list[Event]) -> None:
+        """Take the citations of a part of a message, or the part itself where it is no text."""
+        if not isinstance(part, dict):
+            return
+        found = part.get("annotations")
+        for rest, other in enumerate(self._citations.add_all(found, out, self._citations.begin(place))):
+            self._items.item(other, out, f"{place} {rest}")
+        if not isinstance(part.get("text"), str) and part.get("type") != "refusal" and says(part):
+            self._items.item(part, out, f"{place}")
+
+    def _part_done(self, document: dict[str, Any], out: list[Event]) -> None:
+        self._part((document.get("output_index"), document.get("content_index")), document.get("part"), out)
+
+    def _annotation(self, document: dict[str, Any], out: list[Event]) -> None:
+        place = (document.get("output_index"), document.get("content_index"))
+        for other in self._citations.add_all(document.get("annotation"), out, self._citations.begin(place)):
+            self._items.item(other, out, f"{place} {document.get('annotation_index')}")
 
     def _note_item(self, item: dict[str, Any]) -> None:
         kind = item.get("type")
@@ -238,12 +274,14 @@ class ResponsesReader:
             for part in [*(item.get("summary") or []), *(item.get("content") or [])]:
                 self._reasoning({"delta": part.get("text"), "output_index": (number, id(part))}, out)
         elif kind == "message" and not self._texts and not self._refused:
-            for part in item.get("content") or []:
+            for place, part in enumerate(item.get("content") or []):
                 if part.get("type") == "refusal":
                     self._refusal({"delta": part.get("refusal")}, out)
                 else:
+                    self._citations.text((number, place), len(part.get("text") or ""))
                     self._thinking.add(part.get("text") or "", out)
                     read_logprobs({"content": part.get("logprobs")}, 0, out)
+        self._beside(number, item, out)
 
     def _reason(self, response: dict[str, Any], usage: object) -> FinishReason:
         status = response.get("status")
@@ -285,6 +323,8 @@ class ResponsesReader:
         "response.created": _identify,
         "response.in_progress": _identify,
         "response.output_text.done": _text_done,
+        "response.output_text.annotation.added": _annotation,
+        "response.content_part.done": _part_done,
         "response.refusal.delta": _refusal,
         "response.reasoning_text.delta": _reasoning,
         "response.reasoning.delta": _reasoning,

@@ -18,6 +18,8 @@ from llm_magic.events import (
     FilterReport,
     Finished,
     FinishReason,
+    ImageReceived,
+    ItemReceived,
     ReasoningDelta,
     RefusalDelta,
     TextDelta,
@@ -136,7 +138,7 @@ READERS: dict[Api, Any] = {
 }
 
 
-_SAID: frozenset[type] = frozenset({TextDelta, RefusalDelta, ToolCallDelta})
+_SAID: frozenset[type] = frozenset({TextDelta, RefusalDelta, ToolCallDelta, ImageReceived, ItemReceived})
 """Events that are an answer."""
 
 _SHOWN = _SAID | {ReasoningDelta}
@@ -335,6 +337,8 @@ _DURING: dict[type, str] = {
     ReasoningDelta: "its reasoning",
     RefusalDelta: "its refusal",
     ToolCallDelta: "a tool call",
+    ImageReceived: "an image",
+    ItemReceived: "a call of a tool of the server's",
 }
 
 

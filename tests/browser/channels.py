@@ -17,20 +17,23 @@ from payloads import Payload, payloads
 
 from llm_magic.commands.chats import _message
 from llm_magic.commands.models import _page
-from llm_magic.display import answer, markup, table
+from llm_magic.display import answer, citations, items, markup, table
 from llm_magic.display.footer import footer
 from llm_magic.display.notebook import NotebookView
 from llm_magic.display.outputs import CellOutputs, publish
 from llm_magic.draft import Draft
 from llm_magic.errors import LLMError, Origin
 from llm_magic.events import Finished, TextDelta
-from llm_magic.messages import Message, Text, ToolCall
+from llm_magic.messages import Citation, Image, Message, Text, ToolCall
 from llm_magic.providers.model_info import ModelCard
 from llm_magic.response import Alternative, Response, ToolRun
 from llm_magic.wire.errors import refused
 
 GROUP = 20
 """Payloads in one output of what is escaped."""
+
+_CITED = 8
+"""Of so many payloads one is a source in Markdown, too."""
 
 HARMLESS = r"""# A heading of *level* one
 
@@ -171,6 +174,9 @@ def _show(some: Sequence[Payload], errors: int) -> None:
             _answer(shell, each.text, "markdown")
         with _noted([each], "json" if each.number % 4 == 3 else "code"):
             _answer(shell, each.text, "json" if each.number % 4 == 3 else "code")
+        if each.number % _CITED == 0:
+            with _noted([each], "cited"):
+                _cited(shell, each.text)
         if each.number % errors == 0:
             with _noted([each], "error"):
                 _error(shell, each.text)
@@ -218,6 +224,13 @@ def _growing(shell: Any, each: Payload) -> None:
     view.update(draft)
 
 
+def _cited(shell: Any, text: str) -> None:
+    """Show sources where their Markdown is what is read."""
+    sources = citations.cited([Citation(text, text), Citation(f"https://e.org/{text}", text)])
+    assert sources is not None
+    CellOutputs(shell).add({"text/markdown": sources["text/markdown"]})
+
+
 def _answer(shell: Any, text: str, show: str) -> None:
     draft, view = Draft(), NotebookView(CellOutputs(shell), show, 10)
     draft.add(TextDelta(text))
@@ -246,6 +259,12 @@ def _escaped(text: str) -> Iterator[markup.Bundle]:
         shown = answer.finished(response, "markdown", typed=True)
         if "text/html" in shown:
             yield {"text/plain": text, "text/html": shown["text/html"]}
+    sources = citations.cited([Citation(text, text), Citation(f"https://e.org/{text}", text), Citation(filename=text)])
+    assert sources is not None
+    yield sources
+    yield from items.folded_items([{"type": text, "name": text, "status": text, text: [text]}])
+    web = (Image(url=text), Image(url=f"https://e.org/{text}"), Image(text.encode("utf-8", "replace"), "image/svg+xml"))
+    yield from ({"text/html": markup.prewrapped(each["text/plain"]), **each} for each in items.pictures(web))
     yield markup.quiet(footer(Response(model=text)))
     refusal = markup.marks(Response(refusal=text, finish_reason="refusal"))
     assert refusal is not None

@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 from llm_magic.conversation import Conversations, Turn
 from llm_magic.conversation.turns import from_document, to_document
 from llm_magic.errors import HistoryError
-from llm_magic.messages import Image, Message, Text, ToolCall, assistant, tool, user
+from llm_magic.messages import Citation, Image, Message, Text, ToolCall, assistant, tool, user
 
 CALL = ToolCall("c1", "add", '{"a": 1}')
 TURNS = (
@@ -67,6 +67,41 @@ def test_json_there_and_back(chats: Conversations, tmp_path: Path) -> None:
         chats.load(path)
     loaded.record(Turn("cell-a", (user("new"),)))
     assert [turn.messages[0].text for turn in loaded.turns()] == ["new", "And this? "]
+
+
+CITED = assistant(
+    "It rains.",
+    (),
+    (
+        Citation("https://e.example/rain", "Rain", 0, 2),
+        Citation("javascript:alert(1)", "<img src=x onerror=y>"),
+        Citation(file_id="f1", filename="a.txt"),
+    ),
+)
+
+
+def test_sources_are_kept_and_listed(tmp_path: Path) -> None:
+    chats = Conversations(tmp_path / "chats.db")
+    chats.get().record(Turn("c", (user("Rain?"), CITED), "m", 1.0))
+    assert Conversations(tmp_path / "chats.db").get().turns()[0].messages[1] == CITED
+    assert chats.load(chats.get().export(tmp_path / "talk.json")).turns()[0].messages[1] == CITED
+    listed = (
+        "It rains.\n\nSources\n\n1. [Rain](https://e.example/rain) (e.example)\n"
+        "2. &#60;img src=x onerror=y&#62; (javascript:alert(1))\n3. a.txt"
+    )
+    assert listed in chats.get().export(tmp_path / "talk.md").read_text("utf-8")
+    book = nbformat.read(chats.get().export(tmp_path / "talk.ipynb"), as_version=4)
+    nbformat.validate(book)
+    assert book.cells[1].outputs[0].data["text/markdown"] == listed
+
+
+@pytest.mark.parametrize(
+    "annotations",
+    [None, 3, "x", {}, [None, 3, [], {}], [{"type": "url_citation"}], [{"type": [], "url_citation": {"url": "x"}}]],
+    ids=repr,
+)
+def test_annotations_of_other_programs_that_are_none(annotations: object) -> None:
+    assert from_document({"role": "assistant", "content": "x", "annotations": annotations}) == assistant("x")
 
 
 def test_messages_from_elsewhere(tmp_path: Path) -> None:
