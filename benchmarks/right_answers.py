@@ -1,7 +1,7 @@
 """How often a small model is right, asked for a typed value and asked for prose: 40 small questions of four kinds.
 
-Run: python benchmarks/right_answers.py [MODEL]; the default is the embedded model. Target: of each kind, typed values are
-right at least as often as prose. A typed value is compared here; the prose is printed, to be read by a person.
+Run: python benchmarks/right_answers.py [MODEL]; the default is the embedded model. Target: of each kind, typed values
+are right at least as often as prose. A typed value is compared here; the prose is printed, to be read by a person.
 """
 
 from __future__ import annotations
