@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Iterable
+from collections.abc import AsyncGenerator, Iterable
+from concurrent.futures import Future
 from contextlib import suppress
 from typing import TYPE_CHECKING, Any, TypedDict, Unpack
 
@@ -149,33 +150,56 @@ class LLM:
         session, run = self._run(prompt, options)
         return await awaited(session.loop.submit(session.answer(run, _nowhere)))
 
-    async def stream(self, prompt: str, **options: Unpack[AskOptions]) -> AsyncIterator[Event]:
-        """Ask, and iterate over what happens: `TextDelta`, `ReasoningDelta`, `ToolCallDelta`, …, `Finished`.
+    async def stream(self, prompt: str, **options: Unpack[AskOptions]) -> AsyncGenerator[Event, None]:
+        """Ask, and iterate over what happens: `TextDelta`, `ToolCallDelta`, `ToolResult`, …, and last `Done`.
 
-        Leaving the loop early closes the request at the server. Arguments and errors as for `ask`.
+        `llm_magic.events` says which events come in which order. `Done` has the `Response`, its value validated.
+        Arguments and errors are as for `ask`; an error is raised in the place of `Done`.
+
+        Leaving the loop early closes the request at the server. A stream that is kept in a variable is left with its
+        `aclose()`, or by `async with contextlib.aclosing(llm.stream(…)) as events`.
+
+        Examples
+        --------
+        >>> async def show(prompt):  # doctest: +SKIP
+        ...     async for event in LLM("local:smollm2").stream(prompt):
+        ...         if isinstance(event, TextDelta):
+        ...             print(event.text, end="")
+        ...         elif isinstance(event, Done):
+        ...             print(event.response.usage)
+
         """
+        from llm_magic.events import Done, Event
+
         session, run = self._run(prompt, options)
         here = asyncio.get_running_loop()
         arrived: asyncio.Queue[list[RunEvent] | None] = asyncio.Queue()
 
-        async def emit(batch: list[RunEvent]) -> None:
+        def put(batch: list[RunEvent] | None) -> None:
             here.call_soon_threadsafe(arrived.put_nowait, batch)
 
-        async def work() -> None:
+        async def emit(batch: list[RunEvent]) -> None:
             try:
-                await session.answer(run, emit)
-            finally:
-                with suppress(RuntimeError):  # the caller's loop may be closed by now
-                    here.call_soon_threadsafe(arrived.put_nowait, None)
+                put(batch)
+            except RuntimeError:  # the caller's loop is closed: nobody will hear of it
+                raise asyncio.CancelledError from None
 
-        future = session.loop.submit(work())
+        async def work() -> Response:
+            try:
+                return await session.answer(run, emit)
+            finally:
+                with suppress(RuntimeError):
+                    put(None)
+
+        asked = _Abandonable(session.loop.submit(work()))
         try:
             while (batch := await _next(arrived)) is not None:
                 for event in batch:
-                    yield event  # type: ignore[misc] # a Question is asked only in a cell
-            await awaited(future)
+                    if isinstance(event, Event) and not isinstance(event, Done):  # what a cell asks its user is none
+                        yield event
+            yield Done(await awaited(asked.future))
         finally:
-            future.cancel()
+            asked.future.cancel()
 
     def embed(self, texts: Iterable[str], **options: Unpack[EmbedOptions]) -> Vectors:
         """Return the vectors of texts, in their order; works inside a running event loop, too.
@@ -263,6 +287,16 @@ def _cannot_confirm(on_confirm: object) -> OptionError | None:
 
 async def _nowhere(_batch: list[Any]) -> None:
     """Let what happens pass by."""
+
+
+class _Abandonable:
+    """What runs on the loop for a stream; ends with it where the stream is dropped and its own loop is closed."""
+
+    def __init__(self, future: Future[Response]) -> None:
+        self.future = future
+
+    def __del__(self) -> None:
+        self.future.cancel()
 
 
 async def _next(arrived: asyncio.Queue[list[RunEvent] | None]) -> list[RunEvent] | None:
