@@ -157,6 +157,7 @@ class Embedding:
                 max_retries=options.retries,
                 announce=announce,
                 secrets=provider.secrets(),
+                renew=provider.renewed,
             )
         except AuthenticationError as error:
             error.hint = provider.key_hint() or error.hint

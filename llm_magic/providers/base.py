@@ -19,6 +19,7 @@ from llm_magic.config.references import Reference, guarded
 from llm_magic.errors import AuthenticationError, ConfigurationError, ModelNotFoundError, Origin, UnsupportedError
 from llm_magic.events import Event
 from llm_magic.providers import credentials
+from llm_magic.providers.credentials import SecretCallable
 from llm_magic.providers.model_info import ModelCard, Price, card, price_in
 from llm_magic.secrets import Secret, query_secrets, reveal, secret_url, secrets_in
 from llm_magic.urls import checked, same_host, without_secrets
@@ -308,6 +309,21 @@ class Provider(Configurable):
                 self._open.append(client)
         return self._client
 
+    async def renewed(self, refused: AsyncOpenAI) -> AsyncOpenAI | None:
+        """Return the client to ask once more where the credentials of another were refused (401).
+
+        It asks a function for its key anew, or a variable holds another one by now. None where the same would be sent.
+        """
+        client = self.client()
+        if client is not refused:
+            from llm_magic.wire import logs
+
+            for secret in secrets_in(self._recipe["api_key"], self._recipe.get("token")):
+                logs.learn(secret)  # who sent the request knows the refused ones only
+            return client
+        key = self.key()
+        return client if isinstance(key, SecretCallable) and key.renews else None
+
     def secrets(self) -> tuple[Secret, ...]:
         """Return what `client` was made with and nothing may show; keys that a callable gives are not known yet."""
         return secrets_in(self._recipe, credentials.environment_proxies())
@@ -433,7 +449,7 @@ class Provider(Configurable):
         origin = self.origin(request.model)  # the name that was asked for: `adapt` may put a deployment in its place
         client = self.client()
         asked = await self.adapt(request, capabilities)
-        return Call(client, origin, capabilities, asked, seconds, max_retries, self.secrets())
+        return Call(client, origin, capabilities, asked, seconds, max_retries, self.secrets(), self.renewed)
 
     async def list_models(self, refresh: bool = False, *, patience: float | None = None) -> list[ModelCard]:
         """Return the models there are, asked for once and then kept; raises ProviderError.
@@ -464,7 +480,12 @@ class Provider(Configurable):
 
         client = self.client()
         found = await models.list_models(
-            client, self.origin(), timeout=timeout, max_retries=max_retries, secrets=self.secrets()
+            client,
+            self.origin(),
+            timeout=timeout,
+            max_retries=max_retries,
+            secrets=self.secrets(),
+            renew=self.renewed,
         )
         self._cards = cards = tuple(map(card, found))
         return cards
