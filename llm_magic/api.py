@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import asyncio
+import threading
 from collections.abc import AsyncGenerator, Iterable
 from concurrent.futures import Future
 from contextlib import suppress
 from typing import TYPE_CHECKING, Any, TypedDict, Unpack
 
 from llm_magic.background_loop import LOOK, awaited
+from llm_magic.errors import Interrupted
 
 if TYPE_CHECKING:
     from llm_magic.embeddings import Vectors
@@ -24,6 +26,7 @@ if TYPE_CHECKING:
     from llm_magic.session.tool_runner import RunEvent
 
 _active: Session | None = None
+_activating = threading.Lock()
 
 
 def activate(session: Session | None) -> None:
@@ -40,12 +43,13 @@ def active_session() -> Session:
     from llm_magic.providers.registry import ProviderRegistry
     from llm_magic.session import Session
 
-    settings = Settings()
-    registry = ProviderRegistry(parent=settings)
-    registry.apply_project(settings)
-    session = Session(settings, registry)
-    activate(session)
-    return session
+    with _activating:
+        if _active is None:  # else another thread has made it meanwhile
+            settings = Settings()
+            registry = ProviderRegistry(parent=settings)
+            registry.apply_project(settings)
+            activate(Session(settings, registry))
+    return active_session()
 
 
 def registry() -> ProviderRegistry:
@@ -109,7 +113,8 @@ class LLM:
                 self.defaults[name] = guarded(defaults[name])
 
     def __repr__(self) -> str:
-        return f"LLM({self.model!r})"
+        options = "".join(f", {name}={value!r:.60}" for name, value in self.defaults.items())
+        return f"LLM({self.model!r}{options})"
 
     def ask(self, prompt: str, **options: Unpack[AskOptions]) -> Response:
         """Ask, and wait for the whole answer; works inside a running event loop, too.
@@ -140,10 +145,15 @@ class LLM:
         ------
         LLMError
             `errors.py` draws the tree. `response` of the error holds what had arrived.
+        Interrupted
+            A `KeyboardInterrupt`: the request is closed at the server, and `response` holds what had arrived.
 
         """
         session, run = self._run(prompt, options)
-        return session.loop.run(session.answer(run, _nowhere))
+        try:
+            return session.loop.run(session.answer(run, _nowhere))
+        except KeyboardInterrupt:
+            raise Interrupted(run.so_far(finish_reason="interrupted"), "its `response`") from None
 
     async def aask(self, prompt: str, **options: Unpack[AskOptions]) -> Response:
         """Ask, and await the whole answer; as `ask`."""
@@ -228,8 +238,13 @@ class LLM:
         (2, 576)
 
         """
+        from llm_magic.embeddings.run import EmbeddingInterrupted
+
         embedding, session = self._embedding(texts, options)
-        return session.loop.run(embedding.answer(_nowhere))
+        try:
+            return session.loop.run(embedding.answer(_nowhere))
+        except KeyboardInterrupt:
+            raise EmbeddingInterrupted from None
 
     async def aembed(self, texts: Iterable[str], **options: Unpack[EmbedOptions]) -> Vectors:
         """Await the vectors of texts; as `embed`."""

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import asyncio
+import os
 import threading
 import weakref
 from collections.abc import Callable, Coroutine
 from concurrent.futures import Future
 from queue import Empty, SimpleQueue
 from typing import Any, Generic, TypeVar
+
+from llm_magic.errors import UnsupportedError
 
 T = TypeVar("T")
 
@@ -20,12 +23,17 @@ _LAST_TURNS = 5
 
 
 class BackgroundLoop:
-    """An event loop on a daemon thread, started at first use; `close` cancels what runs and ends the thread."""
+    """An event loop on a daemon thread, started at first use; `close` cancels what runs and ends the thread.
+
+    A process that was forked has a loop of its own: the thread stays behind.
+    """
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
         self._loop: asyncio.AbstractEventLoop | None = None
+        self._thread: threading.Thread | None = None
         self._finalizer: weakref.finalize[..., Any] | None = None
+        _loops.add(self)
 
     @property
     def loop(self) -> asyncio.AbstractEventLoop:
@@ -35,8 +43,17 @@ class BackgroundLoop:
                 self._loop = asyncio.new_event_loop()
                 thread = threading.Thread(target=self._loop.run_forever, name="llm_magic loop", daemon=True)
                 thread.start()
+                self._thread = thread
                 self._finalizer = weakref.finalize(self, _shut_down, self._loop, thread)
             return self._loop
+
+    def after_fork(self) -> None:
+        """Begin anew in a forked process, where nothing runs any more."""
+        self._lock = threading.Lock()
+        if self._finalizer is not None:
+            self._finalizer.detach()
+            _of_the_parent.append(self._loop)
+        self._loop = self._thread = self._finalizer = None
 
     def submit(self, coroutine: Coroutine[Any, Any, T]) -> Future[T]:
         """Start `coroutine` on the loop and return its future; cancelling that cancels the task."""
@@ -46,7 +63,19 @@ class BackgroundLoop:
         """Run `coroutine` on the loop and wait for its result; an interrupt of the wait cancels it.
 
         Works inside a running event loop of the caller's, too, which waits meanwhile.
+
+        Raises
+        ------
+        UnsupportedError
+            It is called on this very loop, which cannot wait for itself.
+
         """
+        if threading.current_thread() is self._thread:
+            coroutine.close()
+            raise UnsupportedError(
+                "An async function that runs here cannot wait for an answer: it would wait for itself.",
+                "Await it: `await llm.aask(…)`, `await llm.aembed(…)`; or make the function a plain one.",
+            )
         future = self.submit(coroutine)
         try:
             while True:
@@ -69,7 +98,20 @@ class BackgroundLoop:
         with self._lock:
             if self._finalizer is not None:
                 self._finalizer()
-            self._loop = self._finalizer = None
+            self._loop = self._thread = self._finalizer = None
+
+
+_loops: weakref.WeakSet[BackgroundLoop] = weakref.WeakSet()
+_of_the_parent: list[object] = []  # kept: what ends with them would be ended for the parent, too
+
+
+def _after_fork() -> None:
+    for each in list(_loops):
+        each.after_fork()
+
+
+if hasattr(os, "register_at_fork"):  # Windows forks no process
+    os.register_at_fork(after_in_child=_after_fork)
 
 
 async def awaited(future: Future[T], *, cancels: bool = True) -> T:

@@ -197,4 +197,4 @@ def texts_of(value: Any, name: str) -> list[str]:
             )
         if not item:
             raise PromptError(f"{name}: item {number} is an empty text, which has no embedding.", "Leave it out.")
-    return [str(item) for item in items]
+    return [str.__str__(item) for item in items]  # of a class of its own, its value: an Enum's is another text

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import AsyncGenerator, Callable, Mapping
 from contextlib import aclosing
 from copy import deepcopy
@@ -144,6 +145,7 @@ class Provider(Configurable):
         self._recipe: dict[str, Any] = {}
         self._client: AsyncOpenAI | None = None
         self._open: list[AsyncOpenAI] = []
+        self._inherited: list[AsyncOpenAI] = []
         self._cards: tuple[ModelCard, ...] | None = None
         self._copies: list[tuple[str, dict[str, Any], Provider]] = []
         try:
@@ -294,13 +296,17 @@ class Provider(Configurable):
     def client(self) -> AsyncOpenAI:
         """Return the client, made at first use and made anew when a setting or a variable has changed.
 
-        It belongs to the event loop that uses it first. Clients that were replaced stay open until `aclose`:
-        cells in the background may still use them. Raises ConfigurationError where a setting or a variable is wrong.
+        It belongs to the event loop that uses it first, and to its process. Clients that were replaced stay open until
+        `aclose`: cells in the background may still use them. Raises ConfigurationError where a setting or a variable is
+        wrong.
         """
-        recipe = self.recipe()
+        recipe = self.recipe() | {"process": os.getpid()}
         if self._client is None or recipe != self._recipe:
             from llm_magic.providers.client_factory import make_client
 
+            if self._recipe.get("process", recipe["process"]) != recipe["process"]:
+                self._inherited += self._open  # neither used nor closed: their connections are the parent's
+                self._open = []
             client, ours = make_client(self.construct, recipe, self.name, type(self).__name__)
             if self._client is not None:
                 self._cards = None
