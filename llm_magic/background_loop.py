@@ -18,6 +18,9 @@ T = TypeVar("T")
 LOOK = 0.2
 """Seconds after which whoever waits looks whether it was interrupted."""
 
+ENDING = 2.0
+"""Seconds in which what was interrupted closes what it had open, and keeps what came."""
+
 _LAST_TURNS = 5
 """Turns of a loop before it stops: a connection that was closed gives its socket back a turn later."""
 
@@ -60,7 +63,7 @@ class BackgroundLoop:
         return asyncio.run_coroutine_threadsafe(coroutine, self.loop)
 
     def run(self, coroutine: Coroutine[Any, Any, T]) -> T:
-        """Run `coroutine` on the loop and wait for its result; an interrupt of the wait cancels it.
+        """Run `coroutine` on the loop and wait for its result; an interrupt of the wait cancels it, and lets it end.
 
         Works inside a running event loop of the caller's, too, which waits meanwhile.
 
@@ -76,7 +79,16 @@ class BackgroundLoop:
                 "An async function that runs here cannot wait for an answer: it would wait for itself.",
                 "Await it: `await llm.aask(…)`, `await llm.aembed(…)`; or make the function a plain one.",
             )
-        future = self.submit(coroutine)
+        begun, ended = threading.Event(), threading.Event()
+
+        async def work() -> T:
+            begun.set()
+            try:
+                return await coroutine
+            finally:
+                ended.set()
+
+        future = self.submit(work())
         try:
             while True:
                 try:
@@ -86,7 +98,11 @@ class BackgroundLoop:
                         raise
         except KeyboardInterrupt:
             future.cancel()
+            ended.wait(ENDING)
             raise
+        finally:
+            if not begun.is_set():
+                coroutine.close()
 
     def cancel(self) -> None:
         """Cancel what runs, and wait until it has ended, two seconds at most."""
