@@ -9,7 +9,7 @@ from concurrent.futures import Future
 from contextlib import suppress
 from typing import TYPE_CHECKING, Any, TypedDict, Unpack
 
-from llm_magic.background_loop import LOOK, awaited
+from llm_magic.background_loop import AHEAD, LOOK, awaited
 from llm_magic.errors import Interrupted
 
 if TYPE_CHECKING:
@@ -185,14 +185,20 @@ class LLM:
         here = asyncio.get_running_loop()
         arrived: asyncio.Queue[list[RunEvent] | None] = asyncio.Queue()
 
+        sent = received = 0
+
         def put(batch: list[RunEvent] | None) -> None:
             here.call_soon_threadsafe(arrived.put_nowait, batch)
 
         async def emit(batch: list[RunEvent]) -> None:
-            try:
+            nonlocal sent
+            sent += len(batch)
+            with suppress(RuntimeError):
                 put(batch)
-            except RuntimeError:  # the caller's loop is closed: nobody will hear of it
-                raise asyncio.CancelledError from None
+            while sent - received > AHEAD and not here.is_closed():  # noqa: ASYNC110 - the reader is on another loop
+                await asyncio.sleep(LOOK / 20)
+            if here.is_closed():  # nobody will hear of it
+                raise asyncio.CancelledError
 
         async def work() -> Response:
             try:
@@ -204,6 +210,7 @@ class LLM:
         asked = _Abandonable(session.loop.submit(work()))
         try:
             while (batch := await _next(arrived)) is not None:
+                received += len(batch)
                 for event in batch:
                     if isinstance(event, Event) and not isinstance(event, Done):  # what a cell asks its user is none
                         yield event

@@ -178,7 +178,8 @@ async def _cancel_all() -> None:
 Emit = Callable[[list[T]], Coroutine[Any, Any, None]]
 """What a producer hands its batches to; awaiting it makes the producer wait for a slow consumer."""
 
-_AHEAD = 50_000  # items that a producer may be ahead of its consumer: bounds the memory, not the speed
+AHEAD = 50_000
+"""Items that a producer may be ahead of its consumer: bounds the memory, not the speed."""
 
 
 class Channel(Generic[T]):
@@ -208,7 +209,7 @@ class Channel(Generic[T]):
     async def _emit(self, batch: list[T]) -> None:
         self._sent += len(batch)
         self._queue.put(batch)
-        while self._sent - self._received > _AHEAD:  # noqa: ASYNC110 - the consumer is a thread, and sets no event
+        while self._sent - self._received > AHEAD:  # noqa: ASYNC110 - the consumer is a thread, and sets no event
             await asyncio.sleep(0.002)
 
     def receive(self, timeout: float | None) -> list[T] | None:

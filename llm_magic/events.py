@@ -6,7 +6,8 @@
    200, and `Opened` and `Identified` as the server begins to answer.
 2. `ReasoningDelta`, `TextDelta`, `RefusalDelta`, `ToolCallDelta`, `LogprobsDelta`, `FilterReport`: the answer as it
    arrives, in the server's own order.
-3. `Finished` for each answer, then `UsageReport` where the server counts; some servers report usage meanwhile, too.
+3. `Finished` for each answer, then `UsageReport` where the server counts; some servers report usage meanwhile, too,
+   and what a content filter found may come after the end.
 4. Where the model called tools: a `ToolResult` as soon as each call is carried out, `Restarted("tools")`, and 1 to 3
    again. Where the value is invalid: a `Note` that says why, `Restarted("invalid")`, and 1 to 3 again. Where a model
    cannot be reached and has a fallback: `Restarted("fallback")`, a `Note`, and 1 to 3 of the next model.

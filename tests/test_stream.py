@@ -213,6 +213,36 @@ def test_the_list_of_events() -> None:
         Done(Response()).response = Response()  # type: ignore[misc]  # that it cannot be is asked here
 
 
+def test_a_slow_reader_slows_the_answer_down_and_loses_nothing(
+    session: Session, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(api, "AHEAD", 10)
+    told = 0
+
+    class Endless(Provider):
+        kind = "endless"
+
+        async def exchange(self, *_: Any, **__: Any) -> Any:
+            nonlocal told
+            for told in range(1, 201):  # noqa: B007 - looked at while it grows
+                yield [TextDelta("x")]
+            yield [Finished("stop")]
+
+    async def read() -> tuple[int, str]:
+        found = LLM("endless:m").stream("Hi")
+        await first_text(found)
+        await asyncio.sleep(0.3)  # long enough for all of it
+        ahead = told
+        rest = [event async for event in found]
+        assert isinstance(rest[-1], Done)
+        return ahead, rest[-1].response.text
+
+    session.registry.register("endless", provider=Endless(name="endless"))
+    ahead, text = asyncio.run(read())
+    assert ahead <= 12
+    assert text == "x" * 200
+
+
 @pytest.mark.parametrize("module", [events])
 def test_the_example_of_the_docstring_on_the_embedded_model(module: Any) -> None:
     pytest.importorskip("xllamacpp", reason="needs the extra `local`")
