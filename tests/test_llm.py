@@ -265,6 +265,30 @@ def test_an_interrupted_embed_closes_its_requests_and_goes_on_where_it_was(sessi
     assert [request.json["input"] for request in server.requests[2:]] == [["b"]]
 
 
+@pytest.mark.parametrize(
+    ("code", "name", "line"),
+    [
+        ("llm.ask('Hi')", "Interrupted", "the request was stopped; its `response` has what had arrived."),
+        ("llm.embed(['Hi'])", "EmbeddingInterrupted", "the requests were stopped; run it again, and it goes on"),
+    ],
+)
+def test_an_interrupt_of_a_cell_that_asks_is_one_line(kernel: Kernel, code: str, name: str, line: str) -> None:
+    with ScriptedServer(Answer([HANG])) as server:
+        kernel.run("%reload_ext llm_magic\nfrom llm_magic import LLM, registry").check()
+        kernel.run(f"registry().add('s', 'compatible', base_url={server.url!r}, max_retries=0)").check()
+        kernel.run("llm = LLM('s:m')").check()
+        request = kernel.start(code)
+        while not server.requests:
+            time.sleep(0.01)
+        kernel.interrupt()
+        ran = kernel.collect(request, timeout=20)
+        assert server.requests[0].left.wait(5)
+    assert ran.error_name == name
+    (shown,) = ran.outputs
+    (said,) = shown["traceback"]
+    assert said.startswith(f"KeyboardInterrupt: {line}")
+
+
 FORKED = """
 import multiprocessing, sys
 from llm_magic import LLM, registry
@@ -402,10 +426,10 @@ def test_embed_takes_texts_of_a_class_of_their_own_by_their_value(session: Sessi
 @pytest.mark.parametrize(
     ("value", "message"),
     [
-        (None, "texts is no list of texts but NoneType."),
+        (None, "texts is no list of texts but NoneType.\nGive a list, a column or an array of texts."),
         ("one text", "texts is one text, not a list of texts.\nWrite [texts] for a list of one."),
         (5, "texts is no list of texts but int."),
-        (b"bytes", "texts: item 0 is no text but int 98."),
+        (b"bytes", "texts is bytes, not a list of texts.\nWrite [texts.decode()] for a list of one."),
         (["a", None], "texts: item 1 is no text but NoneType None."),
         (["a", ""], "texts: item 1 is an empty text, which has no embedding.\nLeave it out."),
         (["a", float("nan")], "texts: item 1 is no text but float nan."),

@@ -324,7 +324,7 @@ class Provider(Configurable):
         if client is not refused:
             from llm_magic.wire import logs
 
-            for secret in secrets_in(self._recipe["api_key"], self._recipe.get("token")):
+            for secret in secrets_in(self._recipe.get("api_key"), self._recipe.get("token")):
                 logs.learn(secret)  # who sent the request knows the refused ones only
             return client
         key = self.key()
