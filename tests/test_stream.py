@@ -332,7 +332,6 @@ def test_a_stream_whose_loop_was_closed_closes_its_request(session: Session) -> 
         found = llm_at(session, server).stream("Hi")
         loop.run_until_complete(first_text(found))
         loop.close()
-        assert not server.requests[0].left.wait(0.1)
         del found
         gc.collect()
         assert server.requests[0].left.wait(5)
