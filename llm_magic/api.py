@@ -85,6 +85,9 @@ class EmbedOptions(TypedDict, total=False):
 class LLM:
     """A language model to ask from Python.
 
+    It is a name and options, and holds no connection: it may be copied and pickled (a secret is not), and used from
+    several threads, event loops and forked processes at once.
+
     Parameters
     ----------
     model
@@ -184,7 +187,6 @@ class LLM:
         session, run = self._run(prompt, options)
         here = asyncio.get_running_loop()
         arrived: asyncio.Queue[list[RunEvent] | None] = asyncio.Queue()
-
         sent = received = 0
 
         def put(batch: list[RunEvent] | None) -> None:

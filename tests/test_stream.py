@@ -13,6 +13,7 @@ from dataclasses import FrozenInstanceError
 from typing import Any, get_type_hints
 
 import pytest
+from kernels import Kernel
 from servers import HANG, Answer, ScriptedServer, chunk, document, stream
 
 from llm_magic import LLM, Provider, Response, api, events
@@ -407,3 +408,24 @@ def test_a_stream_under_anyio(session: Session) -> None:
         anyio.run(collect)
         assert server.requests[0].left.wait(5)
     assert found[-1] == TextDelta("x")
+
+
+CELL = """
+said = []
+async for event in LLM("s:m").stream("Hi"):
+    if isinstance(event, TextDelta):
+        said.append(event.text)
+event.response.value, said
+"""
+
+
+@pytest.mark.parametrize("allow_stdin", [True, False])
+def test_a_stream_in_a_cell(kernel: Kernel, allow_stdin: bool) -> None:
+    """Also where a program executes the notebook."""
+    with ScriptedServer(stream(chunk("Hel"), chunk("lo"), chunk(finish="stop"))) as server:
+        kernel.run("%reload_ext llm_magic").check()
+        kernel.run("from llm_magic import LLM, registry\nfrom llm_magic.events import TextDelta").check()
+        kernel.run(f"registry().add('s', 'compatible', base_url={server.url!r}, max_retries=0)").check()
+        ran = kernel.run(CELL, allow_stdin=allow_stdin).check()
+    (shown,) = ran.outputs
+    assert shown["data"]["text/plain"] == "('Hello', ['Hel', 'lo'])"
