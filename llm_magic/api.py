@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Iterable
+import threading
+from collections.abc import AsyncGenerator, Iterable
+from concurrent.futures import Future
 from contextlib import suppress
 from typing import TYPE_CHECKING, Any, TypedDict, Unpack
 
-from llm_magic.background_loop import LOOK, awaited
+from llm_magic.background_loop import AHEAD, LOOK, awaited
+from llm_magic.errors import Interrupted
 
 if TYPE_CHECKING:
     from llm_magic.embeddings import Vectors
@@ -23,6 +26,7 @@ if TYPE_CHECKING:
     from llm_magic.session.tool_runner import RunEvent
 
 _active: Session | None = None
+_activating = threading.Lock()
 
 
 def activate(session: Session | None) -> None:
@@ -39,12 +43,13 @@ def active_session() -> Session:
     from llm_magic.providers.registry import ProviderRegistry
     from llm_magic.session import Session
 
-    settings = Settings()
-    registry = ProviderRegistry(parent=settings)
-    registry.apply_project(settings)
-    session = Session(settings, registry)
-    activate(session)
-    return session
+    with _activating:
+        if _active is None:  # else another thread has made it meanwhile
+            settings = Settings()
+            registry = ProviderRegistry(parent=settings)
+            registry.apply_project(settings)
+            activate(Session(settings, registry))
+    return active_session()
 
 
 def registry() -> ProviderRegistry:
@@ -80,6 +85,9 @@ class EmbedOptions(TypedDict, total=False):
 class LLM:
     """A language model to ask from Python.
 
+    It is a name and options, and holds no connection: it may be copied and pickled (a secret is not), and used from
+    several threads, event loops and forked processes at once.
+
     Parameters
     ----------
     model
@@ -108,7 +116,8 @@ class LLM:
                 self.defaults[name] = guarded(defaults[name])
 
     def __repr__(self) -> str:
-        return f"LLM({self.model!r})"
+        options = "".join(f", {name}={value!r:.60}" for name, value in self.defaults.items())
+        return f"LLM({self.model!r}{options})"
 
     def ask(self, prompt: str, **options: Unpack[AskOptions]) -> Response:
         """Ask, and wait for the whole answer; works inside a running event loop, too.
@@ -139,43 +148,77 @@ class LLM:
         ------
         LLMError
             `errors.py` draws the tree. `response` of the error holds what had arrived.
+        Interrupted
+            A `KeyboardInterrupt`: the request is closed at the server, and `response` holds what had arrived.
 
         """
         session, run = self._run(prompt, options)
-        return session.loop.run(session.answer(run, _nowhere))
+        try:
+            return session.loop.run(session.answer(run, _nowhere))
+        except KeyboardInterrupt:
+            raise Interrupted(run.so_far(finish_reason="interrupted"), "its `response`") from None
 
     async def aask(self, prompt: str, **options: Unpack[AskOptions]) -> Response:
         """Ask, and await the whole answer; as `ask`."""
         session, run = self._run(prompt, options)
         return await awaited(session.loop.submit(session.answer(run, _nowhere)))
 
-    async def stream(self, prompt: str, **options: Unpack[AskOptions]) -> AsyncIterator[Event]:
-        """Ask, and iterate over what happens: `TextDelta`, `ReasoningDelta`, `ToolCallDelta`, …, `Finished`.
+    async def stream(self, prompt: str, **options: Unpack[AskOptions]) -> AsyncGenerator[Event, None]:
+        """Ask, and iterate over what happens: `TextDelta`, `ToolCallDelta`, `ToolResult`, …, and last `Done`.
 
-        Leaving the loop early closes the request at the server. Arguments and errors as for `ask`.
+        `llm_magic.events` says which events come in which order. `Done` has the `Response`, its value validated.
+        Arguments and errors are as for `ask`; an error is raised in the place of `Done`.
+
+        Leaving the loop early closes the request at the server. A stream that is kept in a variable is left with its
+        `aclose()`, or by `async with contextlib.aclosing(llm.stream(…)) as events`.
+
+        Examples
+        --------
+        >>> async def show(prompt):  # doctest: +SKIP
+        ...     async for event in LLM("local:smollm2").stream(prompt):
+        ...         if isinstance(event, TextDelta):
+        ...             print(event.text, end="")
+        ...         elif isinstance(event, Done):
+        ...             print(event.response.usage)
+
         """
+        from llm_magic.events import Done, Event
+
         session, run = self._run(prompt, options)
         here = asyncio.get_running_loop()
         arrived: asyncio.Queue[list[RunEvent] | None] = asyncio.Queue()
+        sent = received = 0
 
-        async def emit(batch: list[RunEvent]) -> None:
+        def put(batch: list[RunEvent] | None) -> None:
             here.call_soon_threadsafe(arrived.put_nowait, batch)
 
-        async def work() -> None:
-            try:
-                await session.answer(run, emit)
-            finally:
-                with suppress(RuntimeError):  # the caller's loop may be closed by now
-                    here.call_soon_threadsafe(arrived.put_nowait, None)
+        async def emit(batch: list[RunEvent]) -> None:
+            nonlocal sent
+            sent += len(batch)
+            with suppress(RuntimeError):
+                put(batch)
+            while sent - received > AHEAD and not here.is_closed():  # noqa: ASYNC110 - the reader is on another loop
+                await asyncio.sleep(LOOK / 20)
+            if here.is_closed():  # nobody will hear of it
+                raise asyncio.CancelledError
 
-        future = session.loop.submit(work())
+        async def work() -> Response:
+            try:
+                return await session.answer(run, emit)
+            finally:
+                with suppress(RuntimeError):
+                    put(None)
+
+        asked = _Abandonable(session.loop.submit(work()))
         try:
             while (batch := await _next(arrived)) is not None:
+                received += len(batch)
                 for event in batch:
-                    yield event  # type: ignore[misc] # a Question is asked only in a cell
-            await awaited(future)
+                    if isinstance(event, Event) and not isinstance(event, Done):  # what a cell asks its user is none
+                        yield event
+            yield Done(await awaited(asked.future))
         finally:
-            future.cancel()
+            asked.future.cancel()
 
     def embed(self, texts: Iterable[str], **options: Unpack[EmbedOptions]) -> Vectors:
         """Return the vectors of texts, in their order; works inside a running event loop, too.
@@ -204,8 +247,13 @@ class LLM:
         (2, 576)
 
         """
+        from llm_magic.embeddings.run import EmbeddingInterrupted
+
         embedding, session = self._embedding(texts, options)
-        return session.loop.run(embedding.answer(_nowhere))
+        try:
+            return session.loop.run(embedding.answer(_nowhere))
+        except KeyboardInterrupt:
+            raise EmbeddingInterrupted from None
 
     async def aembed(self, texts: Iterable[str], **options: Unpack[EmbedOptions]) -> Vectors:
         """Await the vectors of texts; as `embed`."""
@@ -263,6 +311,16 @@ def _cannot_confirm(on_confirm: object) -> OptionError | None:
 
 async def _nowhere(_batch: list[Any]) -> None:
     """Let what happens pass by."""
+
+
+class _Abandonable:
+    """What runs on the loop for a stream; ends with it where the stream is dropped and its own loop is closed."""
+
+    def __init__(self, future: Future[Response]) -> None:
+        self.future = future
+
+    def __del__(self) -> None:
+        self.future.cancel()
 
 
 async def _next(arrived: asyncio.Queue[list[RunEvent] | None]) -> list[RunEvent] | None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import os
 import threading
 import weakref
 from collections.abc import Callable, Coroutine
@@ -10,22 +11,32 @@ from concurrent.futures import Future
 from queue import Empty, SimpleQueue
 from typing import Any, Generic, TypeVar
 
+from llm_magic.errors import UnsupportedError
+
 T = TypeVar("T")
 
 LOOK = 0.2
 """Seconds after which whoever waits looks whether it was interrupted."""
+
+ENDING = 2.0
+"""Seconds in which what was interrupted closes what it had open, and keeps what came."""
 
 _LAST_TURNS = 5
 """Turns of a loop before it stops: a connection that was closed gives its socket back a turn later."""
 
 
 class BackgroundLoop:
-    """An event loop on a daemon thread, started at first use; `close` cancels what runs and ends the thread."""
+    """An event loop on a daemon thread, started at first use; `close` cancels what runs and ends the thread.
+
+    A process that was forked has a loop of its own: the thread stays behind.
+    """
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
         self._loop: asyncio.AbstractEventLoop | None = None
+        self._thread: threading.Thread | None = None
         self._finalizer: weakref.finalize[..., Any] | None = None
+        _loops.add(self)
 
     @property
     def loop(self) -> asyncio.AbstractEventLoop:
@@ -35,19 +46,49 @@ class BackgroundLoop:
                 self._loop = asyncio.new_event_loop()
                 thread = threading.Thread(target=self._loop.run_forever, name="llm_magic loop", daemon=True)
                 thread.start()
+                self._thread = thread
                 self._finalizer = weakref.finalize(self, _shut_down, self._loop, thread)
             return self._loop
+
+    def after_fork(self) -> None:
+        """Begin anew in a forked process, where nothing runs any more."""
+        self._lock = threading.Lock()
+        if self._finalizer is not None:
+            self._finalizer.detach()
+            _of_the_parent.append(self._loop)
+        self._loop = self._thread = self._finalizer = None
 
     def submit(self, coroutine: Coroutine[Any, Any, T]) -> Future[T]:
         """Start `coroutine` on the loop and return its future; cancelling that cancels the task."""
         return asyncio.run_coroutine_threadsafe(coroutine, self.loop)
 
     def run(self, coroutine: Coroutine[Any, Any, T]) -> T:
-        """Run `coroutine` on the loop and wait for its result; an interrupt of the wait cancels it.
+        """Run `coroutine` on the loop and wait for its result; an interrupt of the wait cancels it, and lets it end.
 
         Works inside a running event loop of the caller's, too, which waits meanwhile.
+
+        Raises
+        ------
+        UnsupportedError
+            It is called on this very loop, which cannot wait for itself.
+
         """
-        future = self.submit(coroutine)
+        if threading.current_thread() is self._thread:
+            coroutine.close()
+            raise UnsupportedError(
+                "An async function that runs here cannot wait for an answer: it would wait for itself.",
+                "Await it: `await llm.aask(…)`, `await llm.aembed(…)`; or make the function a plain one.",
+            )
+        begun, ended = threading.Event(), threading.Event()
+
+        async def work() -> T:
+            begun.set()
+            try:
+                return await coroutine
+            finally:
+                ended.set()
+
+        future = self.submit(work())
         try:
             while True:
                 try:
@@ -57,7 +98,11 @@ class BackgroundLoop:
                         raise
         except KeyboardInterrupt:
             future.cancel()
+            ended.wait(ENDING)
             raise
+        finally:
+            if not begun.is_set():
+                coroutine.close()
 
     def cancel(self) -> None:
         """Cancel what runs, and wait until it has ended, two seconds at most."""
@@ -69,7 +114,20 @@ class BackgroundLoop:
         with self._lock:
             if self._finalizer is not None:
                 self._finalizer()
-            self._loop = self._finalizer = None
+            self._loop = self._thread = self._finalizer = None
+
+
+_loops: weakref.WeakSet[BackgroundLoop] = weakref.WeakSet()
+_of_the_parent: list[object] = []  # kept: what ends with them would be ended for the parent, too
+
+
+def _after_fork() -> None:
+    for each in list(_loops):
+        each.after_fork()
+
+
+if hasattr(os, "register_at_fork"):  # Windows forks no process
+    os.register_at_fork(after_in_child=_after_fork)
 
 
 async def awaited(future: Future[T], *, cancels: bool = True) -> T:
@@ -120,7 +178,8 @@ async def _cancel_all() -> None:
 Emit = Callable[[list[T]], Coroutine[Any, Any, None]]
 """What a producer hands its batches to; awaiting it makes the producer wait for a slow consumer."""
 
-_AHEAD = 50_000  # items that a producer may be ahead of its consumer: bounds the memory, not the speed
+AHEAD = 50_000
+"""Items that a producer may be ahead of its consumer: bounds the memory, not the speed."""
 
 
 class Channel(Generic[T]):
@@ -150,7 +209,7 @@ class Channel(Generic[T]):
     async def _emit(self, batch: list[T]) -> None:
         self._sent += len(batch)
         self._queue.put(batch)
-        while self._sent - self._received > _AHEAD:  # noqa: ASYNC110 - the consumer is a thread, and sets no event
+        while self._sent - self._received > AHEAD:  # noqa: ASYNC110 - the consumer is a thread, and sets no event
             await asyncio.sleep(0.002)
 
     def receive(self, timeout: float | None) -> list[T] | None:

@@ -60,7 +60,8 @@ class Draft:
         self.started = clock()
         self.first_token_seconds: float | None = None
         self.attempts: list[Attempt] = []
-        self.tool_runs: list[ToolRun] = []
+        self.tool_runs: list[ToolRun] = []  # as they ended
+        self._run_places: list[tuple[int, int]] = []  # of each: its round, and its place among the calls of that
         self.headers: Mapping[str, str] = {}
         self.request_id: str | None = None
         self.model_reported = ""
@@ -140,6 +141,7 @@ class Draft:
         self._call_arguments[place].append(event.arguments)
 
     def _add_tool_result(self, event: ToolResult) -> None:
+        self._run_places.append((self.generation, event.place))
         self.tool_runs.append(ToolRun(event.id, event.name, event.arguments, event.result, event.failed))
 
     def _add_citation(self, event: CitationFound) -> None:
@@ -315,6 +317,11 @@ class Draft:
             for index in self.indexes
         )
 
+    def _runs_in_order(self) -> list[ToolRun]:
+        """Return the tool calls with their results in the model's order, whichever ended first."""
+        runs = list(self.tool_runs)  # copied: another thread may add to it
+        return [runs[number] for number in sorted(range(len(runs)), key=self._run_places.__getitem__)]
+
     def response(self, **known: Any) -> Response:
         """Return the `Response` so far; `known` sets the fields that no event carries (model, provider, messages…)."""
         alternatives = self.alternatives()
@@ -322,7 +329,7 @@ class Draft:
             "text": self.text,
             "reasoning": self.reasoning,
             "refusal": self.refusal,
-            "tool_calls": tuple(self.tool_runs),
+            "tool_calls": tuple(self._runs_in_order()),
             **self._beside(0),
             "model_reported": self.model_reported,
             "finish_reason": self._finished.get(0, "truncated"),

@@ -221,12 +221,13 @@ class ToolLimitError(AnswerError):
 
 
 class Interrupted(KeyboardInterrupt):
-    """The user interrupted a cell; shown as one line, and everything that stops on KeyboardInterrupt stops."""
+    """The user interrupted a request; shown as one line, and everything that stops on KeyboardInterrupt stops."""
 
-    def __init__(self, response: Any = None) -> None:
+    def __init__(self, response: Any = None, kept_in: str = "_llm.text") -> None:
         super().__init__()
         self.response = response
         """The `Response` with what had arrived; None where nothing was sent."""
+        self._kept_in = kept_in
 
     def _render_traceback_(self) -> list[str]:
-        return ["KeyboardInterrupt: the request was stopped; _llm.text has what had arrived."]
+        return [f"KeyboardInterrupt: the request was stopped; {self._kept_in} has what had arrived."]

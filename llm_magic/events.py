@@ -1,6 +1,37 @@
 """What happens while an answer arrives: a few frozen events, the same for every API.
 
-`index` is the number of the answer that the event belongs to, 0 but where several were asked for (`n`).
+`LLM.stream` yields them in this order, and `Done` always last:
+
+1. `Attempt` for each HTTP request: those that failed (`final` is False where another one follows), then one of status
+   200, and `Opened` and `Identified` as the server begins to answer.
+2. `ReasoningDelta`, `TextDelta`, `RefusalDelta`, `ToolCallDelta`, `CitationFound`, `ImageReceived`, `ItemReceived`,
+   `LogprobsDelta`, `FilterReport`: the answer as it arrives, in the server's own order.
+3. `Finished` for each answer, then `UsageReport` where the server counts; some servers report usage meanwhile, too,
+   and what a content filter found may come after the end.
+4. Where the model called tools: a `ToolResult` as soon as each call is carried out, `Restarted("tools")`, and 1 to 3
+   again. Where the value is invalid: a `Note` that says why, `Restarted("invalid")`, and 1 to 3 again. Where a model
+   cannot be reached and has a fallback: `Restarted("fallback")`, a `Note`, and 1 to 3 of the next model.
+5. `Done`, once, with the `Response`: the validated value, the tokens of all requests, everything. An answer that fails
+   raises its error in the place of `Done`; the error's `response` holds what had come.
+
+`Note` and `Progress` may come anywhere before `Done`. What came before a `Restarted` is no part of the answer. `index`
+is the number of the answer that an event belongs to, 0 but where several were asked for (`n`).
+
+>>> import asyncio
+>>> from llm_magic import LLM
+>>> from llm_magic.events import Done, Restarted, TextDelta
+>>> async def answer(prompt):
+...     said = ""
+...     async for event in LLM("local:smollm2", temperature=0, max_tokens=8).stream(prompt):
+...         if isinstance(event, TextDelta):
+...             said += event.text
+...         elif isinstance(event, Restarted):
+...             said = ""
+...         elif isinstance(event, Done):
+...             return said == event.response.text, event.response.usage.output_tokens
+>>> asyncio.run(answer("Count to ten."))  # doctest: +SKIP
+(True, 8)
+
 """
 
 from __future__ import annotations
@@ -10,52 +41,33 @@ from dataclasses import dataclass
 from typing import Any, Literal
 
 from llm_magic.messages import Citation, Image
+from llm_magic.metadata import Attempt, Event, FinishReason, Usage
+from llm_magic.response import Response
 
-FinishReason = Literal["stop", "length", "tool_calls", "content_filter", "refusal", "interrupted", "truncated"]
-"""Why an answer ended; `truncated` is one that broke off, or that the server gave up."""
-
-
-@dataclass(frozen=True, slots=True)
-class Usage:
-    """Tokens as the server counted them: input includes the cached ones, output those of the reasoning."""
-
-    input_tokens: int = 0
-    output_tokens: int = 0
-    cached_tokens: int = 0
-    reasoning_tokens: int = 0
-
-    def __add__(self, other: Usage) -> Usage:
-        return Usage(
-            self.input_tokens + other.input_tokens,
-            self.output_tokens + other.output_tokens,
-            self.cached_tokens + other.cached_tokens,
-            self.reasoning_tokens + other.reasoning_tokens,
-        )
-
-
-class Event:
-    """What all events have in common: nothing but their name."""
-
-    __slots__ = ()
-
-
-@dataclass(frozen=True, slots=True)
-class Attempt(Event):
-    """One HTTP request: `status` and `reason` of its failure, or status 200. Seconds.
-
-    `retry_after` is what the server asked to wait. A failed attempt is announced as it happens, also as an event. An
-    answer that broke off is told of once more: with status 200 and the reason, in the place of the attempt before.
-    """
-
-    provider: str
-    model: str
-    status: int | None
-    reason: str
-    seconds: float
-    request_id: str | None = None
-    retry_after: float | None = None
-    final: bool = True
-    """False where another attempt follows."""
+__all__ = [
+    "Attempt",
+    "CitationFound",
+    "Done",
+    "Event",
+    "FilterReport",
+    "FinishReason",
+    "Finished",
+    "Identified",
+    "ImageReceived",
+    "ItemReceived",
+    "LogprobsDelta",
+    "Note",
+    "Opened",
+    "Progress",
+    "ReasoningDelta",
+    "RefusalDelta",
+    "Restarted",
+    "TextDelta",
+    "ToolCallDelta",
+    "ToolResult",
+    "Usage",
+    "UsageReport",
+]
 
 
 @dataclass(frozen=True, slots=True)
@@ -119,6 +131,8 @@ class ToolResult(Event):
     result: str
     failed: bool = False
     seconds: float = 0.0
+    place: int = 0
+    """The call's place among those of its turn, from 0: results come as they are there."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -202,3 +216,10 @@ class Restarted(Event):
     """What came so far is put aside: another round (after tools), a re-ask (invalid value), a fallback."""
 
     why: Literal["tools", "invalid", "fallback"]
+
+
+@dataclass(frozen=True, slots=True)
+class Done(Event):
+    """The last event of a stream: the whole `Response`, its value validated. `LLM.stream` alone yields it."""
+
+    response: Response

@@ -6,8 +6,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
-from llm_magic.events import Attempt, FinishReason, Usage
 from llm_magic.messages import Citation, Image, Message
+from llm_magic.metadata import Attempt, FinishReason, Usage
 from llm_magic.records import Records, is_frame, records_of
 
 if TYPE_CHECKING:

@@ -11,16 +11,9 @@ from llm_magic.commands.line import Command
 from llm_magic.display import markup
 from llm_magic.display.footer import counted, money, seconds
 from llm_magic.embeddings import OPTIONS, EmbeddingOptions, Vectors, need_numpy, texts_of
-from llm_magic.embeddings.run import Embedding
+from llm_magic.embeddings.run import Embedding, EmbeddingInterrupted
 from llm_magic.errors import PromptError
 from llm_magic.options import exclude_each_other
-
-
-class EmbeddingInterrupted(KeyboardInterrupt):
-    """The user interrupted; shown as one line, and all that a KeyboardInterrupt stops stops."""
-
-    def _render_traceback_(self) -> list[str]:
-        return ["KeyboardInterrupt: the requests were stopped; run it again, and it goes on where it was."]
 
 
 def run(command: Command) -> Any:

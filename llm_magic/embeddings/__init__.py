@@ -180,13 +180,17 @@ def texts_of(value: Any, name: str) -> list[str]:
     """
     if isinstance(value, str):
         raise PromptError(f"{name} is one text, not a list of texts.", f"Write [{name}] for a list of one.")
+    if isinstance(value, bytes | bytearray):
+        raise PromptError(f"{name} is bytes, not a list of texts.", f"Write [{name}.decode()] for a list of one.")
     if isinstance(value, Mapping) or hasattr(value, "columns"):
         what, hint = ("a dict", ".values()") if isinstance(value, Mapping) else ("a table", '["column"]')
         raise PromptError(f"{name} is {what}, not a list of texts.", f"Did you mean {name}{hint}?")
     try:
         items = list(value)
     except TypeError:
-        raise PromptError(f"{name} is no list of texts but {type(value).__name__}.") from None
+        raise PromptError(
+            f"{name} is no list of texts but {type(value).__name__}.", "Give a list, a column or an array of texts."
+        ) from None
     for number, item in enumerate(items):
         if not isinstance(item, str):
             said = repr(item)
@@ -197,4 +201,4 @@ def texts_of(value: Any, name: str) -> list[str]:
             )
         if not item:
             raise PromptError(f"{name}: item {number} is an empty text, which has no embedding.", "Leave it out.")
-    return [str(item) for item in items]
+    return [str.__str__(item) for item in items]  # of a class of its own, its value: an Enum's is another text

@@ -35,6 +35,13 @@ AT_ONCE = 4
 """Requests at the same time."""
 
 
+class EmbeddingInterrupted(KeyboardInterrupt):
+    """The user interrupted; shown as one line, and all that a KeyboardInterrupt stops stops."""
+
+    def _render_traceback_(self) -> list[str]:
+        return ["KeyboardInterrupt: the requests were stopped; run it again, and it goes on where it was."]
+
+
 class Embedding:
     """Texts that are to be embedded, resolved: await `answer` for the vectors.
 
@@ -157,6 +164,7 @@ class Embedding:
                 max_retries=options.retries,
                 announce=announce,
                 secrets=provider.secrets(),
+                renew=provider.renewed,
             )
         except AuthenticationError as error:
             error.hint = provider.key_hint() or error.hint

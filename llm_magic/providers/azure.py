@@ -176,6 +176,13 @@ class AzureProvider(Provider):
         if isinstance(key, credentials.SecretCallable):
             self._asked = Secret(await key(), key=True)
 
+    async def renewed(self, refused: AsyncOpenAI) -> AsyncOpenAI | None:
+        """Return the client to ask once more, with a token or key that was asked for anew; None without one."""
+        await self.prepare(lambda _: None)
+        client, token = await super().renewed(refused), self.token()
+        renews = isinstance(token, credentials.SecretCallable) and token.renews
+        return self.client() if client is None and renews else client
+
     def key_hint(self) -> str:
         """Say which of the credentials was used."""
         used = "the Entra token" if self.token() is not None else self.api_key_env or self.standard_key

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import AsyncGenerator, Callable, Mapping
 from contextlib import aclosing
 from copy import deepcopy
@@ -19,6 +20,7 @@ from llm_magic.config.references import Reference, guarded
 from llm_magic.errors import AuthenticationError, ConfigurationError, ModelNotFoundError, Origin, UnsupportedError
 from llm_magic.events import Event
 from llm_magic.providers import credentials
+from llm_magic.providers.credentials import SecretCallable
 from llm_magic.providers.model_info import ModelCard, Price, card, price_in
 from llm_magic.secrets import Secret, query_secrets, reveal, secret_url, secrets_in
 from llm_magic.urls import checked, same_host, without_secrets
@@ -143,6 +145,7 @@ class Provider(Configurable):
         self._recipe: dict[str, Any] = {}
         self._client: AsyncOpenAI | None = None
         self._open: list[AsyncOpenAI] = []
+        self._inherited: list[AsyncOpenAI] = []
         self._cards: tuple[ModelCard, ...] | None = None
         self._copies: list[tuple[str, dict[str, Any], Provider]] = []
         try:
@@ -293,13 +296,17 @@ class Provider(Configurable):
     def client(self) -> AsyncOpenAI:
         """Return the client, made at first use and made anew when a setting or a variable has changed.
 
-        It belongs to the event loop that uses it first. Clients that were replaced stay open until `aclose`:
-        cells in the background may still use them. Raises ConfigurationError where a setting or a variable is wrong.
+        It belongs to the event loop that uses it first, and to its process. Clients that were replaced stay open until
+        `aclose`: cells in the background may still use them. Raises ConfigurationError where a setting or a variable is
+        wrong.
         """
-        recipe = self.recipe()
+        recipe = self.recipe() | {"process": os.getpid()}
         if self._client is None or recipe != self._recipe:
             from llm_magic.providers.client_factory import make_client
 
+            if self._recipe.get("process", recipe["process"]) != recipe["process"]:
+                self._inherited += self._open  # neither used nor closed: their connections are the parent's
+                self._open = []
             client, ours = make_client(self.construct, recipe, self.name, type(self).__name__)
             if self._client is not None:
                 self._cards = None
@@ -307,6 +314,21 @@ class Provider(Configurable):
             if ours:
                 self._open.append(client)
         return self._client
+
+    async def renewed(self, refused: AsyncOpenAI) -> AsyncOpenAI | None:
+        """Return the client to ask once more where the credentials of another were refused (401).
+
+        It asks a function for its key anew, or a variable holds another one by now. None where the same would be sent.
+        """
+        client = self.client()
+        if client is not refused:
+            from llm_magic.wire import logs
+
+            for secret in secrets_in(self._recipe.get("api_key"), self._recipe.get("token")):
+                logs.learn(secret)  # who sent the request knows the refused ones only
+            return client
+        key = self.key()
+        return client if isinstance(key, SecretCallable) and key.renews else None
 
     def secrets(self) -> tuple[Secret, ...]:
         """Return what `client` was made with and nothing may show; keys that a callable gives are not known yet."""
@@ -433,7 +455,7 @@ class Provider(Configurable):
         origin = self.origin(request.model)  # the name that was asked for: `adapt` may put a deployment in its place
         client = self.client()
         asked = await self.adapt(request, capabilities)
-        return Call(client, origin, capabilities, asked, seconds, max_retries, self.secrets())
+        return Call(client, origin, capabilities, asked, seconds, max_retries, self.secrets(), self.renewed)
 
     async def list_models(self, refresh: bool = False, *, patience: float | None = None) -> list[ModelCard]:
         """Return the models there are, asked for once and then kept; raises ProviderError.
@@ -464,7 +486,12 @@ class Provider(Configurable):
 
         client = self.client()
         found = await models.list_models(
-            client, self.origin(), timeout=timeout, max_retries=max_retries, secrets=self.secrets()
+            client,
+            self.origin(),
+            timeout=timeout,
+            max_retries=max_retries,
+            secrets=self.secrets(),
+            renew=self.renewed,
         )
         self._cards = cards = tuple(map(card, found))
         return cards

@@ -75,6 +75,11 @@ class ExistingClientProvider(CompatibleProvider):
         """Return the client."""
         return self._ready
 
+    async def renewed(self, refused: Any) -> Any:
+        """Return the client where it asks a function for its key or token, which may give another one."""
+        asks = ("_api_key_provider", "_azure_ad_token_provider")
+        return refused if any(getattr(refused, name, None) is not None for name in asks) else None
+
     def url(self) -> str:
         """Return the client's base URL."""
         return secret_url(str(self._ready.base_url))

@@ -20,6 +20,8 @@ if TYPE_CHECKING:  # what loads with the extension needs none
 KEYLESS = "EMPTY"
 """Sent as the key to servers that want none: the SDK refuses an empty one."""
 
+_KEYRING = "keyring:"
+
 IMPORT = re.compile(r"[A-Za-z_][\w.]*:[A-Za-z_][\w.]*")
 
 
@@ -29,6 +31,11 @@ class SecretCallable:
 
     source: str
     function: Callable[[], Any] = field(compare=False)
+
+    @property
+    def renews(self) -> bool:
+        """Whether asking once more may give another key: a keyring holds the one that was put there."""
+        return not self.source.startswith(_KEYRING)
 
     async def __call__(self) -> str:
         """Ask; a function that is not async runs on a thread, so that it may block."""
@@ -53,7 +60,7 @@ def check_key_source(source: str, where: str) -> str:
     """Return `source` if it says where a key is; refuse what is a key itself, without repeating it."""
     name = variable_of(source) or source
     like_a_key = re.fullmatch(r"(?=.*\d)(?=.*[a-z]).{20,}", name)  # names of variables are no such mix
-    if source == "" or source.startswith("keyring:") or IMPORT.fullmatch(source):
+    if source == "" or source.startswith(_KEYRING) or IMPORT.fullmatch(source):
         return source
     if re.fullmatch(r"[A-Za-z_][A-Za-z0-9_]*", name) and not like_a_key:
         return source
@@ -71,7 +78,7 @@ def key(source: str, where: str, *, openai: bool = False) -> Secret | SecretCall
     for errors; `openai` says whether variables named `OPENAI_…` may be read.
     """
     check_key_source(source, where)
-    if source.startswith("keyring:"):
+    if source.startswith(_KEYRING):
         return SecretCallable(source, partial(_from_keyring, source, where))
     name = variable_of(source) or source
     if ":" not in name:
@@ -129,7 +136,7 @@ def _from_keyring(source: str, where: str) -> str:
             f"{where} names a keyring entry, and the package keyring is not installed.",
             'pip install "llm_magic[keyring]"',
         ) from None
-    service, _, name = source.removeprefix("keyring:").partition("/")
+    service, _, name = source.removeprefix(_KEYRING).partition("/")
     found = keyring.get_password(service, name)
     if not found:
         raise ConfigurationError(

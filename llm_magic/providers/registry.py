@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import threading
 import time
 from collections.abc import Coroutine, Iterable, Iterator, Mapping
 from contextlib import contextmanager, suppress
@@ -105,6 +106,7 @@ class ProviderRegistry(Configurable):
 
     def __init__(self, **traits: Any) -> None:
         self._built: dict[str, tuple[Mapping[str, Any], Provider]] = {}
+        self._building = threading.RLock()  # cells in the background and threads of the user's ask, too
         self._registered: dict[str, Provider] = {}
         self._of_project: frozenset[str] = frozenset()  # the named providers that the project sets
         self._made: list[Provider] = []  # whatever has become of them: all are closed in the end
@@ -325,13 +327,14 @@ class ProviderRegistry(Configurable):
                 f"There is no provider {name!r}.", did_you_mean(name, names, f"There are {', '.join(names)}.", 1)
             )
         spec = {} if spec is None else spec
-        if name not in self._built or self._built[name][0] != spec:
-            provider = self._build(name, spec)
-            self._drop(name)
-            self._built[name] = (deepcopy(spec), provider)
-            self._made.append(provider)
-            self.shelf.append(provider)
-        return self._built[name][1]
+        with self._building:
+            if name not in self._built or self._built[name][0] != spec:
+                provider = self._build(name, spec)
+                self._drop(name)
+                self._built[name] = (deepcopy(spec), provider)
+                self._made.append(provider)
+                self.shelf.append(provider)
+            return self._built[name][1]
 
     def _build(self, name: str, spec: Mapping[str, Any]) -> Provider:
         if not isinstance(spec, Mapping) or ":" in name or not name:

@@ -153,7 +153,14 @@ class VLLMProvider(Provider):
         try:
             client = self.client()
             asked = HttpRequest(
-                client, origin, url, body, timeout=_LISTING_SECONDS, max_retries=0, secrets=self.secrets()
+                client,
+                origin,
+                url,
+                body,
+                timeout=_LISTING_SECONDS,
+                max_retries=0,
+                secrets=self.secrets(),
+                renew=self.renewed,
             )
             found = await fetch(asked)
         except LLMError:

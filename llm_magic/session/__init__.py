@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import asyncio
 import sys
+import threading
 import time
 import warnings
 from collections.abc import Callable, Hashable
@@ -62,6 +63,7 @@ class Session:
         self._say = say or _warn
         self._notices: list[str] = []
         self.loop = BackgroundLoop()
+        self._making = threading.Lock()  # of what is made at first use: an `LLM` may be used from several threads
         self._conversations: Conversations | None = None
         self._kept_in = ""
         self._ledger: Ledger | None = None
@@ -73,21 +75,22 @@ class Session:
     @property
     def conversations(self) -> Conversations:
         """The conversations, in memory or in `settings.chat_file`."""
-        file = self.settings.chat_file
-        if self._conversations is None or self._kept_in != file:
-            from llm_magic.conversation import Conversations
+        from llm_magic.conversation import Conversations
 
-            self._conversations, self._kept_in = Conversations(file or None, self._notices.append), file
-        return self._conversations
+        file = self.settings.chat_file
+        with self._making:
+            if self._conversations is None or self._kept_in != file:
+                self._conversations, self._kept_in = Conversations(file or None, self._notices.append), file
+            return self._conversations
 
     @property
     def ledger(self) -> Ledger:
         """What was used so far."""
-        if self._ledger is None:
-            from llm_magic.ledger import Ledger
+        from llm_magic.ledger import Ledger
 
-            self._ledger = Ledger()
-        return self._ledger
+        with self._making:
+            self._ledger = self._ledger or Ledger()
+            return self._ledger
 
     def take_notices(self) -> tuple[str, ...]:
         """Return the lines that the user should see and has not yet: a file that was put aside, settings that wait."""
@@ -195,7 +198,7 @@ class Session:
             return
         from llm_magic.conversation import Turn
 
-        turn = Turn(cell.cell_id, run.transcript, run.plan.models[0].target.asked, time.time(), cell.part)
+        turn = Turn(cell.cell_id, run.transcript, run.model, time.time(), cell.part)
         self._chat(cell).record(turn)
 
     def _chat(self, cell: Cell) -> Conversation:

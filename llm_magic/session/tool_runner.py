@@ -8,7 +8,7 @@ import inspect
 import threading
 import time
 from collections.abc import Awaitable, Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 from pydantic_core import PydanticSerializationError, to_json
@@ -48,18 +48,26 @@ class ToolRunner:
     on_confirm: Callable[[ToolCall], bool | Awaitable[bool]] | None = None
 
     async def carry_out(self, calls: tuple[ToolCall, ...]) -> list[Message]:
-        """Carry the calls out side by side; tell the results, and return a tool's message for each, in their order."""
-        running = [asyncio.ensure_future(self._result(call)) for call in calls]
-        messages = []
+        """Carry the calls out side by side, and tell each result the moment it is there.
+
+        Returns
+        -------
+        list of Message
+            A tool's message for each call, in the order of the calls.
+
+        """
+        running = [asyncio.ensure_future(self._told(call, place)) for place, call in enumerate(calls)]
         try:
-            for call, task in zip(calls, running, strict=True):
-                result = await task
-                await self.emit([result])
-                messages.append(tool(call, result.result))
+            results = await asyncio.gather(*running)
         finally:
             for task in running:
                 task.cancel()
-        return messages
+        return [tool(call, result.result) for call, result in zip(calls, results, strict=True)]
+
+    async def _told(self, call: ToolCall, place: int) -> ToolResult:
+        result = replace(await self._result(call), place=place)
+        await self.emit([result])
+        return result
 
     async def _result(self, call: ToolCall) -> ToolResult:
         bound = self.tools.get(call.name)

@@ -12,11 +12,10 @@ import errno
 import ipaddress
 import re
 import time
-from collections.abc import AsyncGenerator, Callable, Mapping
+from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping
 from contextlib import aclosing, suppress
 from dataclasses import dataclass, field, replace
 from http import HTTPStatus
-from itertools import count
 from random import random
 from typing import Any
 
@@ -80,6 +79,10 @@ _HOPELESS = re.compile(
 that starts."""
 
 
+Renew = Callable[[Any], Awaitable[Any]]
+"""Takes a client whose credentials were refused, returns the one that asks for others; None where there are none."""
+
+
 @dataclass(frozen=True, slots=True)
 class HttpRequest:
     """One HTTP request over a client of the SDK; what is not said here is as of `Call`.
@@ -96,6 +99,9 @@ class HttpRequest:
         What nothing may show of what the provider resolved; those of body and headers are known by their type.
     whole
         Whether an attempt has only succeeded once the body has been read, too.
+    renew
+        Asked once, after a 401, for other credentials: a token may have expired. With these the request is sent once
+        more, at once and whatever the number of retries.
 
     """
 
@@ -109,6 +115,7 @@ class HttpRequest:
     max_retries: int | None = None
     secrets: tuple[Secret, ...] = ()
     whole: bool = False
+    renew: Renew | None = None
 
     @property
     def seconds(self) -> float | None:
@@ -159,12 +166,10 @@ async def attempts(request: HttpRequest) -> AsyncGenerator[tuple[Attempt, Connec
         What the SDK raised at the last attempt, or before anything was sent.
 
     """
-    try:  # not every transport refuses what HTTP does not allow, and some show the value
-        check_headers({**request.client.default_headers, "api-key": request.client.api_key or "none"})
-    except OptionError:
-        raise illegal_header_error(request.origin) from None
+    _check_client(request)
     retries = getattr(request.client, "max_retries", 0) if request.max_retries is None else request.max_retries
-    for number in count():
+    number, renew = 0, request.renew
+    while True:
         started = time.perf_counter()
         try:
             connection = await _open_fresh(request)
@@ -174,6 +179,17 @@ async def attempts(request: HttpRequest) -> AsyncGenerator[tuple[Attempt, Connec
                 raise
             limit = min(retries, 1) if _refused_here(error, request) else retries
             attempt = replace(attempt, final=attempt.final or number >= limit)
+            if attempt.status == HTTPStatus.UNAUTHORIZED and attempt.final and renew is not None:
+                try:
+                    client, renew = await renew(request.client), None
+                except Exception:
+                    yield attempt, None
+                    raise
+                if client is not None:
+                    yield replace(attempt, final=False), None
+                    request = replace(request, client=client)
+                    _check_client(request)
+                    continue
             yield attempt, None
             if attempt.final:
                 raise
@@ -192,6 +208,15 @@ async def attempts(request: HttpRequest) -> AsyncGenerator[tuple[Attempt, Connec
             if final:
                 raise connection.broken
         await asyncio.sleep(_wait(number, attempt.retry_after))
+        number += 1
+
+
+def _check_client(request: HttpRequest) -> None:
+    """Refuse headers of the client that HTTP does not allow: not every transport does, and some show the value."""
+    try:
+        check_headers({**request.client.default_headers, "api-key": request.client.api_key or "none"})
+    except OptionError:
+        raise illegal_header_error(request.origin) from None
 
 
 async def fetch(request: HttpRequest, announce: Callable[[Attempt], None] = lambda _: None) -> Any:

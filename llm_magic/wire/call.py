@@ -15,7 +15,7 @@ from llm_magic.events import Event, Opened
 from llm_magic.request import Request
 from llm_magic.secrets import Secret, hidden, masked_headers, masked_url, reveal
 from llm_magic.wire import chat, completions, logs, responses
-from llm_magic.wire.attempts import HttpRequest, attempts
+from llm_magic.wire.attempts import HttpRequest, Renew, attempts
 from llm_magic.wire.connection import Connection, Patience
 from llm_magic.wire.documents import BrokenOff, ErrorDocument, parse
 from llm_magic.wire.errors import cause_of, class_names, is_malformed, translate
@@ -57,6 +57,8 @@ class Call:
         Further attempts after a failure; None takes the client's.
     secrets
         What the provider resolved for the client, for nothing to show it.
+    renew
+        Asked for other credentials where these were refused, as of `HttpRequest`.
 
     """
 
@@ -67,6 +69,7 @@ class Call:
     timeout: float | None = None
     max_retries: int | None = None
     secrets: tuple[Secret, ...] = ()
+    renew: Renew | None = None
 
     def http_request(self) -> HttpRequest:
         """Return what will be sent; raises OptionError for a header that HTTP does not allow."""
@@ -82,6 +85,7 @@ class Call:
             timeout=self.timeout,
             max_retries=self.max_retries,
             secrets=self.secrets,
+            renew=self.renew,
         )
 
 

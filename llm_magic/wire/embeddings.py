@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 from llm_magic.errors import Origin
 from llm_magic.events import Attempt, Usage
 from llm_magic.secrets import Secret, reveal
-from llm_magic.wire.attempts import HttpRequest, fetch
+from llm_magic.wire.attempts import HttpRequest, Renew, fetch
 from llm_magic.wire.documents import ErrorDocument, error_in, read_usage
 from llm_magic.wire.errors import translate
 from llm_magic.wire.headers import check_headers
@@ -41,12 +41,13 @@ async def embed(
     max_retries: int | None = None,
     announce: Callable[[Attempt], None] = lambda _: None,
     secrets: tuple[Secret, ...] = (),
+    renew: Renew | None = None,
 ) -> Embedded:
     """Return the embeddings of `inputs`, in one request.
 
     `inputs` are texts, at least one; `extra` are further fields of the body, such as `dimensions`;
     `announce` is called with each HTTP request when it has ended, failed ones included; `secrets`
-    are as of `Call`, and so are the others.
+    and `renew` are as of `Call`, and so are the others.
 
     Raises
     ------
@@ -64,6 +65,7 @@ async def embed(
         timeout=timeout,
         max_retries=max_retries,
         secrets=secrets,
+        renew=renew,
     )
     document = await fetch(request, announce)
     try:

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from llm_magic.errors import LLMError, Origin, ProtocolError
 from llm_magic.secrets import Secret, hidden
-from llm_magic.wire.attempts import HttpRequest, fetch
+from llm_magic.wire.attempts import HttpRequest, Renew, fetch
 from llm_magic.wire.documents import ErrorDocument, error_in
 from llm_magic.wire.errors import translate
 
@@ -24,6 +24,7 @@ async def list_models(
     timeout: float | None = None,  # noqa: ASYNC109 - handed to the SDK, which applies it to each attempt
     max_retries: int | None = None,
     secrets: tuple[Secret, ...] = (),
+    renew: Renew | None = None,
 ) -> list[dict[str, Any]]:
     """Return the cards of `GET /models`, of all pages.
 
@@ -36,7 +37,9 @@ async def list_models(
         models.
 
     """
-    request = HttpRequest(client, origin, "/models", timeout=timeout, max_retries=max_retries, secrets=secrets)
+    request = HttpRequest(
+        client, origin, "/models", timeout=timeout, max_retries=max_retries, secrets=secrets, renew=renew
+    )
     cards: list[dict[str, Any]] = []
     after: str | None = None
     for _ in range(_PAGES):
