@@ -120,10 +120,9 @@ def parse(data: bytes) -> Any:
     except ValueError:
         pass
     try:
-        document = json.loads(data.decode("utf-8", "replace"))
+        return _encodable(json.loads(data.decode("utf-8", "replace")))
     except RecursionError:
         raise ValueError("the JSON is nested too deeply") from None
-    return _encodable(document)
 
 
 def parse_or_text(data: bytes) -> Any:
@@ -178,6 +177,17 @@ def _amount(value: object) -> int | float | None:
 _MOST = 2**53
 
 
+def as_text(value: object) -> str:
+    """Return a text as it is, an object or array as its JSON, and nothing for what is neither.
+
+    >>> as_text("a"), as_text({"city": "Paris"}), as_text(None)
+    ('a', '{"city": "Paris"}', '')
+    """
+    if isinstance(value, dict | list):
+        return json.dumps(value, ensure_ascii=False)
+    return value if isinstance(value, str) else ""
+
+
 def read_usage(usage: object) -> list[UsageReport]:
     """Return a report of the tokens counted in a `usage` object of any of the APIs; none where it counts none."""
     if not isinstance(usage, dict):
@@ -200,10 +210,12 @@ def read_usage(usage: object) -> list[UsageReport]:
 
 def found_by_filter(details: object) -> bool:
     """Return whether a content filter found anything, in Azure's `content_filter_results`."""
-    return isinstance(details, dict) and any(
+    found = details.values() if isinstance(details, dict) else ()
+    results = [result for item in found for result in (item if isinstance(item, list) else [item])]  # a list of blocklists
+    return any(
         isinstance(item, dict)
         and (item.get("filtered") or item.get("detected") or item.get("severity") not in (None, "safe"))
-        for item in details.values()
+        for item in results
     )
 
 
