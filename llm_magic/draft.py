@@ -78,6 +78,7 @@ class Draft:
         self._logprobs: list[Mapping[str, Any]] = []
         self._finished: dict[int, FinishReason] = {}
         self._rounds.append(self._text)
+        self._runs_before = len(self.tool_runs)
 
     def add_all(self, events: Iterable[object]) -> None:
         """Fold a batch of events in; what only the moment is for (progress, questions) is passed over."""
@@ -101,9 +102,13 @@ class Draft:
 
     def _add_text(self, text: str, index: int) -> None:
         self._begin_answer()
+        self._begin(index)
+        self._text[index].append(text)
+
+    def _begin(self, index: int) -> None:
+        """Take note of an answer, of which there may never be a text."""
         if index not in self._text:
             self._text[index] = TextBuffer()
-        self._text[index].append(text)
 
     def _add_other_text(self, event: TextDelta) -> None:
         self._add_text(event.text, event.index)
@@ -123,6 +128,7 @@ class Draft:
 
     def _add_tool_call(self, event: ToolCallDelta) -> None:
         self._begin_answer()
+        self._begin(event.index)
         place = (event.index, event.position)
         known = self._calls.get(place)
         if known is None:
@@ -148,6 +154,7 @@ class Draft:
             self.cost = event.cost + (self.cost or 0.0)
 
     def _add_finished(self, event: Finished) -> None:
+        self._begin(event.index)
         self._finished.setdefault(event.index, event.reason)
 
     def _add_opened(self, event: Opened) -> None:
@@ -230,11 +237,19 @@ class Draft:
     @property
     def tool_calls(self) -> tuple[ToolCall, ...]:
         """The tool calls of this round so far, in the model's order."""
+        return self._calls_of(self.calling)
+
+    def _calls_of(self, answer: int) -> tuple[ToolCall, ...]:
         return tuple(
             ToolCall(call.id, whole(call.name), whole("".join(self._call_arguments[index, position])))
             for (index, position), call in sorted(list(self._calls.items()))  # noqa: C414 - as above
-            if index == self.calling
+            if index == answer
         )
+
+    def _not_run(self, answer: int) -> tuple[ToolRun, ...]:
+        """Return the calls of one answer of this round that were not carried out: not yet, or offered by nobody here."""
+        done = {run.id for run in self.tool_runs[self._runs_before :]}
+        return tuple(ToolRun(call.id, call.name, call.arguments) for call in self._calls_of(answer) if call.id not in done)
 
     @property
     def finish_reason(self) -> FinishReason | None:
@@ -261,7 +276,10 @@ class Draft:
     def alternatives(self) -> tuple[Alternative, ...]:
         """Return all answers so far, by their number."""
         return tuple(
-            Alternative(str(self._text[index]), self._finished.get(index, "truncated")) for index in self.indexes
+            Alternative(
+                str(self._text[index]), self._finished.get(index, "truncated"), tool_calls=self._not_run(index)
+            )
+            for index in self.indexes
         )
 
     def response(self, **known: Any) -> Response:
@@ -271,7 +289,7 @@ class Draft:
             "text": self.text,
             "reasoning": self.reasoning,
             "refusal": self.refusal,
-            "tool_calls": tuple(self.tool_runs),
+            "tool_calls": (*self.tool_runs, *self._not_run(0)),
             "model_reported": self.model_reported,
             "finish_reason": self._finished.get(0, "truncated"),
             "usage": self.usage,

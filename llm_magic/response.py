@@ -32,6 +32,7 @@ class Alternative:
     text: str
     finish_reason: FinishReason
     value: Any = None
+    tool_calls: tuple[ToolRun, ...] = ()
 
 
 @dataclass
@@ -47,7 +48,7 @@ class Response:
     reasoning
         The model's reasoning, apart from the answer.
     tool_calls
-        The tool calls of all rounds, with their results.
+        The tool calls of all rounds, with their results; a call of a tool that was not offered here has none.
     model, model_reported
         The model as asked for, and as the server names it.
     finish_reason

@@ -117,7 +117,7 @@ class ResponsesReader:
         self._written: set[int] = set()  # positions whose arguments came in pieces
         self._texts: set[object] = set()  # parts whose text came in pieces
         self._summary: object = None
-        self._items: list[dict[str, Any]] = []  # that are done
+        self._done: list[dict[str, Any]] = []  # items, as they are when they are whole
         self._refused = False
         self._seen: set[tuple[object, ...]] = set()  # what events without a delta were about
         self.complete = False
@@ -181,7 +181,7 @@ class ResponsesReader:
     def _item(self, document: dict[str, Any], out: list[Event]) -> None:
         item = document.get("item") or {}
         if document.get("type") == "response.output_item.done":
-            self._items.append(item)
+            self._done.append(item)
         if item.get("type") == "function_call":
             self._call(document.get("output_index", item.get("id")), item, out)
         else:
@@ -230,7 +230,7 @@ class ResponsesReader:
             raise ErrorDocument(response)
         self.answered = True
         streamed = bool(self._texts) or self._refused, self._summary is not None
-        for number, item in enumerate(response.get("output") or self._items):
+        for number, item in enumerate(response.get("output") or self._done):
             self._output(number, item, out, *streamed)
         self._thinking.end(out)
         usage = response.get("usage")
