@@ -247,9 +247,11 @@ class Draft:
         )
 
     def _not_run(self, answer: int) -> tuple[ToolRun, ...]:
-        """Return the calls of one answer of this round that were not carried out: not yet, or offered by nobody here."""
+        """Return the calls of one answer of this round that were not carried out: not yet, or not offered here."""
         done = {run.id for run in self.tool_runs[self._runs_before :]}
-        return tuple(ToolRun(call.id, call.name, call.arguments) for call in self._calls_of(answer) if call.id not in done)
+        return tuple(
+            ToolRun(call.id, call.name, call.arguments) for call in self._calls_of(answer) if call.id not in done
+        )
 
     @property
     def finish_reason(self) -> FinishReason | None:
@@ -276,9 +278,7 @@ class Draft:
     def alternatives(self) -> tuple[Alternative, ...]:
         """Return all answers so far, by their number."""
         return tuple(
-            Alternative(
-                str(self._text[index]), self._finished.get(index, "truncated"), tool_calls=self._not_run(index)
-            )
+            Alternative(str(self._text[index]), self._finished.get(index, "truncated"), tool_calls=self._not_run(index))
             for index in self.indexes
         )
 

@@ -14,6 +14,12 @@ if TYPE_CHECKING:
     import pandas as pd  # type: ignore[import-untyped]  # pandas is no dependency, its stubs even less
 
 
+def rate_limits(headers: Mapping[str, str]) -> dict[str, str]:
+    """Return the `x-ratelimit-*` headers without that prefix."""
+    prefix = "x-ratelimit-"
+    return {name.removeprefix(prefix): value for name, value in headers.items() if name.startswith(prefix)}
+
+
 @dataclass(frozen=True, slots=True)
 class ToolRun:
     """A tool call and what became of it; `result` is None where it was not carried out."""
@@ -105,8 +111,7 @@ class Response:
     @property
     def rate_limits(self) -> dict[str, str]:
         """The `x-ratelimit-*` headers without that prefix."""
-        prefix = "x-ratelimit-"
-        return {name.removeprefix(prefix): value for name, value in self.headers.items() if name.startswith(prefix)}
+        return rate_limits(self.headers)
 
     def frame(self) -> Records:
         """Return a value that is a list of records as columns and rows.

@@ -155,7 +155,7 @@ class VLLMProvider(Provider):
             asked = HttpRequest(
                 client, origin, url, body, timeout=_LISTING_SECONDS, max_retries=0, secrets=self.secrets()
             )
-            found = await fetch(asked)
+            found = (await fetch(asked)).document
         except LLMError:
             return None
         count = found.get("count") if isinstance(found, dict) else None

@@ -166,7 +166,8 @@ class Run:
                 await self._emit([Note(f"Not valid: {error.message} Asking again."), Restarted("invalid")])
                 continue
             if calls:
-                await self._emit([Note(f"Calls {_listed(calls)}, not offered by --tools: it is in _llm.tool_calls, not run.")])
+                note = f"Not run, for --tools does not offer it: {_listed(calls)}. _llm.tool_calls has it."
+                await self._emit([Note(note)])
             self._answered.append(assistant(self.draft.text or (f"[calls {_listed(calls)}]" if calls else "")))
             return
 
@@ -309,7 +310,7 @@ def _passed_over(draft: Draft) -> str:
     others = [number for number, each in enumerate(draft.alternatives()) if each.tool_calls and number != draft.calling]
     if not others:
         return ""
-    return f"{len(others) + 1} answers call tools; those of answer {draft.calling + 1} are run, and all ask on with them."
+    return f"{len(others) + 1} answers call tools: the calls of answer {draft.calling + 1} are run and go on."
 
 
 def _again(request: Request, text: str, error: InvalidValueError) -> Request:

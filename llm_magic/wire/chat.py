@@ -343,8 +343,9 @@ def read_content(content: object, index: int, out: list[Event]) -> str:
     if not isinstance(content, list) or not all(
         isinstance(part, str) or (isinstance(part, dict) and isinstance(part.get("type"), str)) for part in content
     ):
-        is_part = isinstance(content, dict) and content.get("type") == "text" and isinstance(content.get("text"), str)
-        return content["text"] if is_part else json.dumps(content, ensure_ascii=False)  # Cloudflare's JSON mode
+        if isinstance(content, dict) and content.get("type") == "text" and isinstance(content.get("text"), str):
+            return str(content["text"])
+        return json.dumps(content, ensure_ascii=False)  # Cloudflare's JSON mode
     texts = []
     for part in content:
         if isinstance(part, str):

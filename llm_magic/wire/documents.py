@@ -194,7 +194,8 @@ def read_usage(usage: object) -> list[UsageReport]:
         return []
     read = usage.get("prompt_tokens_details") or usage.get("input_tokens_details")
     written = usage.get("completion_tokens_details") or usage.get("output_tokens_details")
-    cost = _amount(usage.get("cost"))
+    cost = usage.get("cost")
+    cost = _amount(cost.get("total_cost") if isinstance(cost, dict) else cost)  # Perplexity has an object
     counts = (
         count(usage, "prompt_tokens", "input_tokens"),
         count(usage, "completion_tokens", "output_tokens"),
@@ -211,10 +212,11 @@ def read_usage(usage: object) -> list[UsageReport]:
 def found_by_filter(details: object) -> bool:
     """Return whether a content filter found anything, in Azure's `content_filter_results`."""
     found = details.values() if isinstance(details, dict) else ()
-    results = [result for item in found for result in (item if isinstance(item, list) else [item])]  # a list of blocklists
+    lists = [item if isinstance(item, list) else [item] for item in found]  # there can be several blocklists
     return any(
         isinstance(item, dict)
         and (item.get("filtered") or item.get("detected") or item.get("severity") not in (None, "safe"))
+        for results in lists
         for item in results
     )
 
