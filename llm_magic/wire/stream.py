@@ -232,8 +232,8 @@ class Answer:
         try:
             if self._decoder is not None and not self.done:
                 self._read(self._decoder.close(), out, cut=True)
-            elif any(self._held):
-                self._close_document(b"".join(self._held).removeprefix(_BOM), out)
+            elif document := b"".join(self._held).removeprefix(_BOM).strip():
+                self._close_document(document, out)
         except ErrorDocument as error:
             self.fault = error
         self.whole = self.whole or self.done or (self.reader.complete if lost else self.reader.all_finished)
