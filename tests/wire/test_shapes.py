@@ -11,12 +11,9 @@ from itertools import pairwise
 from typing import Any
 
 import pytest
-from asking import ask
-from servers import Answer as Served
-from servers import ScriptedServer, chunk
+from servers import chunk
 
-from llm_magic import errors
-from llm_magic.capabilities import Api, Capabilities
+from llm_magic.capabilities import Api
 from llm_magic.draft import Draft
 from llm_magic.events import Usage
 from llm_magic.messages import user
