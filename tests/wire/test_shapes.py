@@ -11,8 +11,11 @@ from itertools import pairwise
 from typing import Any
 
 import pytest
-from servers import chunk
+from asking import ask
+from servers import Answer as Served
+from servers import ScriptedServer, chunk
 
+from llm_magic import errors
 from llm_magic.capabilities import Api
 from llm_magic.draft import Draft
 from llm_magic.events import Usage
@@ -283,3 +286,21 @@ def test_broken_off_anywhere_it_is_read_alike_in_pieces(name: str) -> None:
     for size in range(0, len(shape.data), 7):
         cut = Shape(shape.data[:size], shape.read, shape.api, shape.n, shape.asked)
         assert read(cut, range(1, size)) == read(cut), f"the first {size} bytes"
+
+
+@pytest.mark.parametrize(
+    ("data", "said"),
+    [
+        (b"", "answered with nothing."),
+        (b" \n ", "answered with nothing."),
+        (b'data: {"value": "Sure"}\n\ndata: {"value": ","}\n\n', 'answered with nothing but data: {"value": "Sure"} data: {"value": ","}.'),
+        (b"method=POST pathname=/v1", "sent what is no answer of this API: method=POST pathname=/v1"),
+    ],
+)  # fmt: skip
+@pytest.mark.parametrize("pieces", [False, True])
+def test_what_came_in_place_of_an_answer_is_said(data: bytes, said: str, pieces: bool) -> None:
+    steps = [step for byte in data for step in (bytes([byte]), 0.001)] if pieces else [data]
+    with ScriptedServer(Served(steps, headers={"content-type": "text/plain"})) as server:
+        outcome = ask(server.url)
+    assert type(outcome.error) is errors.ProtocolError
+    assert outcome.error.message.endswith(said)
