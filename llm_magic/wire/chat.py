@@ -5,7 +5,6 @@ Source of the fields: https://platform.openai.com/docs/api-reference/chat
 
 from __future__ import annotations
 
-import json
 from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any
@@ -333,7 +332,7 @@ _KNOWN = frozenset(
 
 
 def read_content(content: object, index: int, out: list[Event]) -> str:
-    """Return the text of a content that is none: of a list of parts theirs, of any other value its JSON.
+    """Return the text of a content that is none: of a list of parts theirs, of other lists and objects their JSON.
 
     Reasoning parts go to `out`.
 
@@ -345,7 +344,7 @@ def read_content(content: object, index: int, out: list[Event]) -> str:
     ):
         if isinstance(content, dict) and content.get("type") == "text" and isinstance(content.get("text"), str):
             return str(content["text"])
-        return json.dumps(content, ensure_ascii=False)  # Cloudflare's JSON mode
+        return as_text(content)  # Cloudflare's JSON mode
     texts = []
     for part in content:
         if isinstance(part, str):
