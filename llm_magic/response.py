@@ -33,7 +33,7 @@ class ToolRun:
 
 @dataclass(frozen=True, slots=True)
 class Alternative:
-    """One of several answers to the same prompt (`n`)."""
+    """One of several answers to the same prompt (`n`); its calls are those that were not carried out."""
 
     text: str
     finish_reason: FinishReason
