@@ -547,5 +547,5 @@ def test_no_document_raises_anything_but_a_fault(api: Api, documents: list[dict[
     draft = Draft()
     draft.add_all(got)
     response = draft.response()
-    "".join([response.text, response.reasoning, response.refusal, response.model_reported]).encode()
+    f"{response.text}{response.reasoning}{response.refusal}{response.model_reported}".encode()
     "".join(call.id + call.name + call.arguments for call in response.tool_calls).encode()
