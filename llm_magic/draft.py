@@ -86,6 +86,7 @@ class Draft:
         self._logprobs: list[Mapping[str, Any]] = []
         self._finished: dict[int, FinishReason] = {}
         self._rounds.append(self._text)
+        self._runs_before = len(self.tool_runs)
 
     def add_all(self, events: Iterable[object]) -> None:
         """Fold a batch of events in; what only the moment is for (progress, questions) is passed over."""
@@ -109,9 +110,13 @@ class Draft:
 
     def _add_text(self, text: str, index: int) -> None:
         self._begin_answer()
+        self._begin(index)
+        self._text[index].append(text)
+
+    def _begin(self, index: int) -> None:
+        """Take note of an answer, of which there may never be a text."""
         if index not in self._text:
             self._text[index] = TextBuffer()
-        self._text[index].append(text)
 
     def _add_other_text(self, event: TextDelta) -> None:
         self._add_text(event.text, event.index)
@@ -131,6 +136,7 @@ class Draft:
 
     def _add_tool_call(self, event: ToolCallDelta) -> None:
         self._begin_answer()
+        self._begin(event.index)
         place = (event.index, event.position)
         known = self._calls.get(place)
         if known is None:
@@ -170,6 +176,7 @@ class Draft:
             self.cost = event.cost + (self.cost or 0.0)
 
     def _add_finished(self, event: Finished) -> None:
+        self._begin(event.index)
         self._finished.setdefault(event.index, event.reason)
 
     def _add_opened(self, event: Opened) -> None:
@@ -269,10 +276,20 @@ class Draft:
     @property
     def tool_calls(self) -> tuple[ToolCall, ...]:
         """The tool calls of this round so far, in the model's order."""
+        return self._calls_of(self.calling)
+
+    def _calls_of(self, answer: int) -> tuple[ToolCall, ...]:
         return tuple(
             ToolCall(call.id, whole(call.name), whole("".join(self._call_arguments[index, position])))
             for (index, position), call in sorted(list(self._calls.items()))  # noqa: C414 - as above
-            if index == self.calling
+            if index == answer
+        )
+
+    def _not_run(self, answer: int) -> tuple[ToolRun, ...]:
+        """Return the calls of one answer of this round that were not carried out: not yet, or not offered here."""
+        done = {run.id for run in self.tool_runs[self._runs_before :]}
+        return tuple(
+            ToolRun(call.id, call.name, call.arguments) for call in self._calls_of(answer) if call.id not in done
         )
 
     @property
@@ -313,7 +330,12 @@ class Draft:
     def alternatives(self) -> tuple[Alternative, ...]:
         """Return all answers so far, by their number."""
         return tuple(
-            Alternative(str(self._text[index]), self._finished.get(index, "truncated"), **self._beside(index))
+            Alternative(
+                str(self._text[index]),
+                self._finished.get(index, "truncated"),
+                tool_calls=self._not_run(index),
+                **self._beside(index),
+            )
             for index in self.indexes
         )
 
@@ -329,7 +351,7 @@ class Draft:
             "text": self.text,
             "reasoning": self.reasoning,
             "refusal": self.refusal,
-            "tool_calls": tuple(self._runs_in_order()),
+            "tool_calls": (*self._runs_in_order(), *self._not_run(0)),
             **self._beside(0),
             "model_reported": self.model_reported,
             "finish_reason": self._finished.get(0, "truncated"),

@@ -14,6 +14,12 @@ if TYPE_CHECKING:
     import pandas as pd  # type: ignore[import-untyped]  # pandas is no dependency, its stubs even less
 
 
+def rate_limits(headers: Mapping[str, str]) -> dict[str, str]:
+    """Return the `x-ratelimit-*` headers without that prefix."""
+    prefix = "x-ratelimit-"
+    return {name.removeprefix(prefix): value for name, value in headers.items() if name.startswith(prefix)}
+
+
 @dataclass(frozen=True, slots=True)
 class ToolRun:
     """A tool call and what became of it; `result` is None where it was not carried out."""
@@ -27,7 +33,10 @@ class ToolRun:
 
 @dataclass(frozen=True, slots=True)
 class Alternative:
-    """One of several answers to the same prompt (`n`); its citations, images and items are as the `Response`'s."""
+    """One of several answers to the same prompt (`n`).
+
+    Its citations, images and items are as the `Response`'s; its calls are those that were not carried out.
+    """
 
     text: str
     finish_reason: FinishReason
@@ -35,6 +44,7 @@ class Alternative:
     citations: tuple[Citation, ...] = ()
     images: tuple[Image, ...] = ()
     items: tuple[Mapping[str, Any], ...] = ()
+    tool_calls: tuple[ToolRun, ...] = ()
 
 
 @dataclass
@@ -50,7 +60,7 @@ class Response:
     reasoning
         The model's reasoning, apart from the answer.
     tool_calls
-        The tool calls of all rounds, with their results.
+        The tool calls of all rounds, with their results; a call of a tool that was not offered here has none.
     citations
         The sources that the answer names, of all rounds, each once: URL, title, span of the text (of the last round).
     images
@@ -118,8 +128,7 @@ class Response:
     @property
     def rate_limits(self) -> dict[str, str]:
         """The `x-ratelimit-*` headers without that prefix."""
-        prefix = "x-ratelimit-"
-        return {name.removeprefix(prefix): value for name, value in self.headers.items() if name.startswith(prefix)}
+        return rate_limits(self.headers)
 
     def frame(self) -> Records:
         """Return a value that is a list of records as columns and rows.

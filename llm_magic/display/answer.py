@@ -16,7 +16,7 @@ from llm_magic.markdown import fences, for_notebook
 from llm_magic.markdown.sanitize import sanitize
 from llm_magic.messages import Citation, Image
 from llm_magic.records import record_of
-from llm_magic.response import Response
+from llm_magic.response import Alternative, Response
 from llm_magic.text_buffer import TextBuffer
 
 ValueSoFar = Callable[[], Any]
@@ -231,11 +231,16 @@ def _alternatives(response: Response, *, typed: bool) -> str:
     answers, titles = [], _titles(len(response.alternatives))
     for number, each in enumerate(response.alternatives):
         is_text = each.value is None or isinstance(each.value, str)
-        text = said(each.text, each.value) if typed else each.text
+        text = (said(each.text, each.value) if typed else each.text) or _called(each)
         answers.append(markup.prewrapped(text) if is_text else table.shown(each.value)["text/html"])
         if mark := markup.MARKS.get(each.finish_reason):
             titles[number] += f": {mark}"
     return markup.side_by_side(answers, titles)
+
+
+def _called(each: Alternative) -> str:
+    """Return the calls of an answer that is no text, in words."""
+    return "\n".join(f"calls {call.name}({call.arguments})" for call in each.tool_calls)
 
 
 def _titles(count: int) -> list[str]:
@@ -250,7 +255,7 @@ def as_text(response: Response, show: str) -> str:
         return markup.indented(response.text)
     typed = response.structured is not None
     if response.alternatives:
-        answers = [_plain(each.text, each.value, typed=typed) for each in response.alternatives]
+        answers = [_plain(each.text, each.value, typed=typed) or _called(each) for each in response.alternatives]
         return "\n\n".join(f"[{title}]\n{text}" for title, text in zip(_titles(len(answers)), answers, strict=True))
     if show == "text":
         return said(response.text, response.value) if typed else response.text

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from types import MappingProxyType
 from typing import Any
 
 from llm_magic.errors import ConfigurationError, OptionError, PromptError
 from llm_magic.events import Usage
 from llm_magic.options import BY_NAME, Option, Options, from_mapping, refuse_keys
+from llm_magic.response import rate_limits
 
 BATCH = 256
 """Texts in one request."""
@@ -104,9 +106,12 @@ class Vectors(list[list[float]]):
     usage
         Tokens as the server counted them; None where it did not tell.
     cost
-        US dollars, where a price is configured; else None.
+        US dollars, where a price is configured or the endpoint reports it; else None.
     seconds
         From the first request to the last answer.
+    headers, rate_limits, request_id
+        Of the last request: its response headers, names in lower case; those of `x-ratelimit-*` without that prefix;
+        the server's name for it, None where it gave none.
 
     Examples
     --------
@@ -122,6 +127,13 @@ class Vectors(list[list[float]]):
     usage: Usage | None = None
     cost: float | None = None
     seconds: float = 0.0
+    headers: Mapping[str, str] = MappingProxyType({})
+    request_id: str | None = None
+
+    @property
+    def rate_limits(self) -> dict[str, str]:
+        """The `x-ratelimit-*` headers without that prefix."""
+        return rate_limits(self.headers)
 
     @property
     def dimensions(self) -> int:

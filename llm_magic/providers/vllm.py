@@ -162,7 +162,7 @@ class VLLMProvider(Provider):
                 secrets=self.secrets(),
                 renew=self.renewed,
             )
-            found = await fetch(asked)
+            found = (await fetch(asked)).document
         except LLMError:
             return None
         count = found.get("count") if isinstance(found, dict) else None

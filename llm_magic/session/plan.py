@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from llm_magic.config.references import guarded, read
 from llm_magic.errors import OptionError, PromptError
-from llm_magic.events import Event, Note, Progress, TextDelta, ToolCallDelta
+from llm_magic.events import Event, Finished, Note, Progress, ReasoningDelta, TextDelta, ToolCallDelta
 from llm_magic.messages import Message, Part, Text, system, user
 from llm_magic.options import Options, exclude_each_other, from_mapping
 from llm_magic.request import Parameters, Request
@@ -247,18 +247,43 @@ class BoundModel:
         stream = self.provider.exchange(
             request, self.capabilities, timeout=options.timeout, max_retries=options.retries
         )
-        forced = self.structure is not None and self.structure.dialect == "tool_call"
-        return _as_text(stream) if forced else stream
+        forced = self.structure.tools if self.structure is not None else ()
+        alone = len(request.tools) == len(forced)
+        return _as_text(stream, "" if alone else forced[0].name) if forced else stream
 
 
-async def _as_text(stream: AsyncGenerator[list[Event], None]) -> AsyncGenerator[list[Event], None]:
-    """Turn the arguments of a forced tool call, which are the answer, into its text."""
+async def _as_text(stream: AsyncGenerator[list[Event], None], forced: str) -> AsyncGenerator[list[Event], None]:
+    """Turn the arguments of a call of the tool `forced` (empty: of any), which are the answer, into its text.
+
+    Only the first such call of an answer is its text, others stay calls. What the model says beside it is no part of
+    the value: it comes as reasoning.
+    """
+    answering: dict[int, int] = {}  # the number of an answer → position of the call
+    beside: dict[int, str] = {}
+
+    def read(event: Event) -> list[Event]:
+        if isinstance(event, TextDelta):
+            beside[event.index] = beside.get(event.index, "") + event.text
+            return []
+        if isinstance(event, ToolCallDelta):
+            if forced in ("", event.name):
+                answering.setdefault(event.index, event.position)
+            is_answer = answering.get(event.index) == event.position
+            return [TextDelta(event.arguments, event.index) if is_answer else event]
+        return [*said(event.index), event] if isinstance(event, Finished) else [event]
+
+    def said(index: int) -> list[Event]:
+        text = beside.pop(index, "")
+        return [(ReasoningDelta if index in answering else TextDelta)(text, index)] if text else []
+
     async with aclosing(stream):
-        async for batch in stream:
-            yield [
-                TextDelta(event.arguments, event.index) if isinstance(event, ToolCallDelta) else event
-                for event in batch
-            ]
+        try:
+            async for batch in stream:
+                yield [ours for event in batch for ours in read(event)]
+        except Exception:
+            yield [event for index in list(beside) for event in said(index)]
+            raise
+    yield [event for index in list(beside) for event in said(index)]
 
 
 async def prepare(plan: Plan, planned: PlannedModel, emit: Emit[Event]) -> BoundModel:

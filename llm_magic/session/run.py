@@ -142,8 +142,9 @@ class Run:
                         "The model still asks for tools after the last round.", "Raise --max-tool-rounds."
                     )
                 rounds -= 1
-                answered = self.draft.calling in self.draft.indexes
-                said = str(self.draft.buffer(self.draft.calling)) if answered else ""
+                if note := _passed_over(self.draft):
+                    await self._emit([Note(note)])
+                said = str(self.draft.buffer(self.draft.calling))
                 added = [assistant(said, calls), *await self._caller(planned).carry_out(calls)]
                 self._answered += added
                 await self._emit([Restarted("tools")])
@@ -152,8 +153,11 @@ class Run:
             try:
                 await self._validate(bound, request)
             except InvalidValueError as error:
+                wanted = self.plan.spec.title if self.plan.spec is not None else "text"
                 if empty is not None:
-                    error.message = f"{empty.message} That is no {self.plan.spec.title if self.plan.spec else 'text'}."
+                    error.message = f"{empty.message} That is no {wanted}."
+                elif calls and not self._texts[0].strip():
+                    error.message = f"The answer is no {wanted}, it calls {_listed(calls)}."
                 if re_asks == 0 or len(self._texts) > 1:
                     error.hint = error.hint or "Raise --retries-invalid, or reword the prompt. _llm.text has what came."
                     raise
@@ -161,8 +165,12 @@ class Run:
                 request = _again(request, self._texts[0], error)
                 await self._emit([Note(f"Not valid: {error.message} Asking again."), Restarted("invalid")])
                 continue
+            if calls:
+                note = f"Not run, for --tools does not offer it: {_listed(calls)}. _llm.tool_calls has it."
+                await self._emit([Note(note)])
             answer = self.draft.response()
-            self._answered.append(assistant(answer.text or _instead_of_text(answer), citations=answer.citations))
+            text = answer.text or _instead_of_text(answer) or (f"[calls {_listed(calls)}]" if calls else "")
+            self._answered.append(assistant(text, citations=answer.citations))
             return
 
     async def _exchange(self, bound: BoundModel, request: Request) -> EmptyAnswerError | None:
@@ -179,7 +187,7 @@ class Run:
                 async for batch in stream:
                     await self._emit(batch)
         except EmptyAnswerError as error:
-            if self.plan.spec is None:
+            if self.plan.spec is None or self.draft.finish_reason == "truncated":  # an answer that may come later
                 raise
             return error
         return None
@@ -298,6 +306,20 @@ def _instead_of_text(answer: Response) -> str:
     kinds = dict.fromkeys(str(item.get("type") or "item") for item in answer.items)
     instead = ["image"] * bool(answer.images) + [kind for kind in kinds if kind != "image_generation_call"]
     return f"[{', '.join(instead)[:200]}]" if instead else ""
+
+
+def _listed(calls: tuple[ToolCall, ...], longest: int = 200) -> str:
+    """Return calls in one line."""
+    line = ", ".join(f"{call.name}({' '.join(call.arguments.split())})" for call in calls)
+    return line if len(line) <= longest else f"{line[: longest - 1]}…"
+
+
+def _passed_over(draft: Draft) -> str:
+    """Return a line on what other answers than the one that a round goes on with have called; empty for nothing."""
+    others = [number for number, each in enumerate(draft.alternatives()) if each.tool_calls and number != draft.calling]
+    if not others:
+        return ""
+    return f"{len(others) + 1} answers call tools: the calls of answer {draft.calling + 1} are run and go on."
 
 
 def _again(request: Request, text: str, error: InvalidValueError) -> Request:

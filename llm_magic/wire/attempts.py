@@ -219,8 +219,17 @@ def _check_client(request: HttpRequest) -> None:
         raise illegal_header_error(request.origin) from None
 
 
-async def fetch(request: HttpRequest, announce: Callable[[Attempt], None] = lambda _: None) -> Any:
-    """Return the JSON document that answers `request`; text where it is none.
+@dataclass(frozen=True, slots=True)
+class Fetched:
+    """A whole answer: the JSON document that it is, or else its text; its headers, names in lower case."""
+
+    document: Any
+    headers: Mapping[str, str]
+    request_id: str | None
+
+
+async def fetch(request: HttpRequest, announce: Callable[[Attempt], None] = lambda _: None) -> Fetched:
+    """Return what answers `request`, read to its end.
 
     `announce` hears of each attempt as it ends.
 
@@ -230,16 +239,17 @@ async def fetch(request: HttpRequest, announce: Callable[[Attempt], None] = lamb
         Of the classes in `llm_magic.errors` only.
 
     """
-    content = b""
+    content, headers = b"", {}
     try:
         async with aclosing(attempts(replace(request, whole=True))) as made:
             async for attempt, connection in made:
                 announce(attempt)
-                content = b"" if connection is None else connection.content
+                if connection is not None:
+                    content, headers = connection.content, dict(connection.headers)
     except Exception as error:  # noqa: BLE001 - translated
         ours = translate(error, request.origin, request.known_secrets, request.body)
         raise ours from cause_of(ours, error)
-    return parse_or_text(content)
+    return Fetched(parse_or_text(content), headers, request_id(headers))
 
 
 async def _open_fresh(request: HttpRequest) -> Connection:

@@ -13,11 +13,12 @@ from llm_magic.capabilities import Api, Capabilities
 from llm_magic.errors import EmptyAnswerError, Origin, ProtocolError, TimedOutError, UnsupportedError
 from llm_magic.events import Event, Opened
 from llm_magic.request import Request
-from llm_magic.secrets import Secret, hidden, masked_headers, masked_url, reveal
+from llm_magic.secrets import Secret, hidden, hide, masked_headers, masked_url, reveal
 from llm_magic.wire import chat, completions, logs, responses
 from llm_magic.wire.attempts import HttpRequest, Renew, attempts
 from llm_magic.wire.connection import Connection, Patience
 from llm_magic.wire.documents import BrokenOff, ErrorDocument, parse
+from llm_magic.wire.error_body import one_line
 from llm_magic.wire.errors import cause_of, class_names, is_malformed, translate
 from llm_magic.wire.headers import check_headers, sent_with
 from llm_magic.wire.stream import Answer
@@ -155,18 +156,23 @@ def _judge(call: Call, answer: Answer, connection: Connection) -> None:
         why = connection.broken or "it ended with no finish reason and no end mark"
         broken = BrokenOff(str(why), answer.during)
         broken.__cause__ = connection.broken
-        connection.broken = _nothing(call.origin) if nothing and connection.broken is None else broken
+        connection.broken = (
+            _nothing(call.origin, answer, connection) if nothing and connection.broken is None else broken
+        )
         connection.repeatable = not answer.shown
         return
     if nothing:
-        raise _nothing(call.origin)
+        raise _nothing(call.origin, answer, connection)
     cut = {"length", "content_filter", "refusal"}.intersection(answer.reasons)
     if not answer.said and not answer.reader.others and not cut:
         raise _empty(call.origin, answer)
 
 
-def _nothing(origin: Origin) -> ProtocolError:
-    return ProtocolError(f"{origin} answered with nothing.", "Check base_url and --api.", origin=origin)
+def _nothing(origin: Origin, answer: Answer, connection: Connection) -> ProtocolError:
+    """Return the error for what is no answer, nor an error: its beginning, where anything came."""
+    began = one_line(hide(answer.first.decode("utf-8", "replace"), connection.secrets), 100)
+    but = f" but {began}" if began else ""
+    return ProtocolError(f"{origin} answered with nothing{but}.", "Check base_url and --api.", origin=origin)
 
 
 def _empty(origin: Origin, answer: Answer) -> EmptyAnswerError:

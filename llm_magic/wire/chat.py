@@ -5,7 +5,7 @@ Source of the fields: https://platform.openai.com/docs/api-reference/chat
 
 from __future__ import annotations
 
-import json
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any
 
@@ -24,6 +24,7 @@ from llm_magic.messages import Image, Message, Text
 from llm_magic.request import Request, Tool
 from llm_magic.wire.documents import (
     ErrorDocument,
+    as_text,
     error_in,
     image_url,
     merge,
@@ -56,6 +57,9 @@ FINISH: dict[str, FinishReason] = {
     "error": "truncated",
 }
 """Finish reasons as servers write them. Another one ends the answer as `stop` does (`eos`, `end_turn`, …)."""
+
+_NOT_SAID = frozenset({"null", "none", "undefined"})
+"""What servers write for a finish reason that there is not yet."""
 
 
 def body(request: Request, capabilities: Capabilities) -> dict[str, Any]:
@@ -127,12 +131,12 @@ class ToolCalls:
             if not isinstance(delta, dict):
                 continue
             function = delta.get("function")
+            custom = delta.get("custom")  # a tool whose argument is a text of its own
+            if isinstance(custom, dict) and not isinstance(function, dict):
+                function = {"name": custom.get("name"), "arguments": custom.get("input")}
             function = function if isinstance(function, dict) else {}
             identity, name = _word(delta.get("id")), _word(function.get("name"))
-            arguments = function.get("arguments")
-            if isinstance(arguments, dict | list):  # some servers send the object itself
-                arguments = json.dumps(arguments, ensure_ascii=False)
-            arguments = _word(arguments)
+            arguments = as_text(function.get("arguments"))  # some servers send the object itself
             position = self._position(delta.get("index"), identity, name)
             call = self._calls[position]
             identity, name = "" if call.id else identity, "" if call.name else name
@@ -182,6 +186,7 @@ class ChatReader:
         self._beside: dict[int, Beside] = {}
         self._refused: set[int] = set()
         self._begun: set[int] = set()
+        self._by_delta: set[int] = set()  # answers that come in deltas, though messages stand beside them
         self._finished: set[int] = set()
         self.complete = False
         self.answered = False
@@ -197,8 +202,17 @@ class ChatReader:
         """Add the events of `document` to `out`; raises ErrorDocument, after adding, for an error."""
         choices = document.get("choices")
         if document.get("error") or name == "error" or (choices is None and error_in(document)):
-            out.extend(read_usage(document.get("usage")))
+            with suppress(AttributeError, TypeError, ValueError):  # what stands beside an error has come, too
+                self._read_answer(document, choices, out)
             raise ErrorDocument(document)
+        self._read_answer(document, choices, out)
+        prompt_filter = document.get("prompt_filter_results")  # Azure; `choices` is empty beside it
+        for result in prompt_filter if isinstance(prompt_filter, list) else ():
+            if isinstance(result, dict):
+                read_filter(result.get("content_filter_results"), out)
+        self.answered = self.answered or choices is not None or bool(document.get("usage"))
+
+    def _read_answer(self, document: dict[str, Any], choices: Any, out: list[Event]) -> None:
         model = document.get("model")
         if model and model != self._model and isinstance(model, str):
             self._model = model
@@ -209,14 +223,12 @@ class ChatReader:
                     index = choice.get("index") or 0
                     self._read_choice(choice, index if type(index) is int else 0, out)
         self._beside_of(0).read_document(document, out)
-        usage = document.get("usage")
+        groq = document.get("x_groq")
+        usage = document.get("usage") or (groq.get("usage") if isinstance(groq, dict) else None)
         if usage:
             out.extend(read_usage(usage))
-        prompt_filter = document.get("prompt_filter_results")  # Azure; `choices` is empty beside it
-        for result in prompt_filter if isinstance(prompt_filter, list) else ():
-            if isinstance(result, dict):
-                read_filter(result.get("content_filter_results"), out)
-        self.answered = self.answered or choices is not None or bool(usage)
+        if isinstance(groq, dict) and groq.get("error"):
+            raise ErrorDocument(groq)
 
     def _read_choice(self, choice: dict[str, Any], index: int, out: list[Event]) -> None:
         """Add the events of one answer's part; a text that follows its end is no part of it."""
@@ -227,19 +239,27 @@ class ChatReader:
             self._beside_of(index).read({**late, "content": None, "audio": None}, out)
         if choice.get("content_filter_results"):
             read_filter(choice["content_filter_results"], out, index)
+        if choice.get("error") and isinstance(choice["error"], dict | str):  # OpenRouter's error in mid-stream
+            raise ErrorDocument(choice)
         reason = choice.get("finish_reason")
         if reason and index not in self._finished:  # chunks may follow it, with another reason or none
-            if isinstance(choice.get("error"), dict):  # OpenRouter's error in mid-stream
-                raise ErrorDocument(choice)
+            said = str(reason).lower()
+            if said in _NOT_SAID:
+                return
             self._finished.add(index)
             self.complete = len(self._finished) >= self._expected
             self._end_of(index, out)
-            ours = FINISH.get(str(reason).lower(), "stop")
+            ours = FINISH.get(said, "stop")
             out.append(Finished("refusal" if ours == "stop" and index in self._refused else ours, index))
 
     def read_part(self, choice: dict[str, Any], index: int, out: list[Event]) -> None:
         """Add the events of a delta, or of a whole message."""
-        delta = choice.get("delta") or choice.get("message")
+        delta = choice.get("delta")
+        if "message" in choice:  # Perplexity has both: in a stream a message that grows, in a document an empty delta
+            if index in self._by_delta or (delta and says(delta)):
+                self._by_delta.add(index)
+            else:
+                delta = choice["message"]
         if isinstance(delta, dict):
             content = delta.get("content")
             more = (
@@ -250,7 +270,7 @@ class ChatReader:
                 if reasoning and isinstance(reasoning, str):
                     out.append(ReasoningDelta(reasoning, index))
             if content:  # the first delta's is empty or null
-                self.add_text(content if isinstance(content, str) else _read_parts(content, index, out), index, out)
+                self.add_text(content if isinstance(content, str) else read_content(content, index, out), index, out)
             if more:
                 refusal = delta.get("refusal")
                 if refusal and isinstance(refusal, str):
@@ -258,8 +278,8 @@ class ChatReader:
                     out.append(RefusalDelta(refusal, index))
                 calls, legacy = delta.get("tool_calls"), delta.get("function_call")
                 calls = calls if isinstance(calls, list) else []
-                if legacy and isinstance(legacy, dict):
-                    calls = [*calls, {"index": 0, "function": legacy}]
+                if legacy and isinstance(legacy, dict) and not calls:  # some send both
+                    calls = [{"index": 0, "function": legacy}]
                 if calls:
                     self._calls.setdefault(index, ToolCalls(index)).read(calls, out)
                 self._beside_of(index).read(delta, out)
@@ -294,12 +314,12 @@ class ChatReader:
         """Return whether a document that gave no text says something, and take note of it: audio, images, items."""
         more = False
         for choice in document.get("choices") or ():
-            delta = choice.get("delta") or choice.get("message") if isinstance(choice, dict) else None
-            for name, value in delta.items() if isinstance(delta, dict) else ():
-                if says({name: value}):
-                    more = True
-                    if name not in _KNOWN:
-                        self.others.add(name)
+            for part in (choice.get("delta"), choice.get("message")) if isinstance(choice, dict) else ():
+                for name, value in part.items() if isinstance(part, dict) else ():
+                    if says({name: value}):
+                        more = True
+                        if name not in _KNOWN:
+                            self.others.add(name)
         return more
 
     def cut(self) -> None:
@@ -326,16 +346,28 @@ _KNOWN = frozenset(
 """Fields of a delta that are read as text, reasoning and calls."""
 
 
-def _read_parts(content: object, index: int, out: list[Event]) -> str:
-    """Return the text of a content that is a list of parts, as some servers send; reasoning parts go to `out`."""
+def read_content(content: object, index: int, out: list[Event]) -> str:
+    """Return the text of a content that is none: of a list of parts theirs, of other lists and objects their JSON.
+
+    Reasoning parts go to `out`.
+
+    >>> read_content({"a": 1}, 0, []), read_content([{"type": "text", "text": "b"}, {"type": "reference"}], 0, [])
+    ('{"a": 1}', 'b')
+    """
+    if not isinstance(content, list) or not all(
+        isinstance(part, str) or (isinstance(part, dict) and isinstance(part.get("type"), str)) for part in content
+    ):
+        if isinstance(content, dict) and content.get("type") == "text" and isinstance(content.get("text"), str):
+            return str(content["text"])
+        return as_text(content)  # Cloudflare's JSON mode
     texts = []
-    for part in content if isinstance(content, list) else ():
+    for part in content:
         if isinstance(part, str):
             texts.append(part)
-        elif isinstance(part, dict) and part.get("thinking"):
+        elif part.get("thinking"):
             thought = part["thinking"]
-            text = thought if isinstance(thought, str) else _read_parts(thought, index, out)
+            text = thought if isinstance(thought, str) else read_content(thought, index, out)
             out.append(ReasoningDelta(text, index))
-        elif isinstance(part, dict) and isinstance(part.get("text"), str):
+        elif isinstance(part.get("text"), str):
             texts.append(part["text"])
     return "".join(texts)

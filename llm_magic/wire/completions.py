@@ -60,10 +60,12 @@ class CompletionsReader(ChatReader):
         logprobs = choice.get("logprobs")
         if isinstance(logprobs, dict) and "content" not in logprobs:  # llama.cpp sends chat's shape here, too
             logprobs = {"content": _rows(logprobs)}
-        reasoning = choice.get("reasoning_content") or choice.get("reasoning")
         text = choice.get("text")
-        delta = {"reasoning": reasoning, "content": text if isinstance(text, str) else None}
-        super().read_part({"delta": delta, "logprobs": logprobs}, index, out)
+        if text is None and ("message" in choice or "delta" in choice):  # a gateway that answers as chat does
+            super().read_part({**choice, "logprobs": logprobs}, index, out)
+            return
+        reasoning = choice.get("reasoning_content") or choice.get("reasoning")
+        super().read_part({"delta": {"reasoning": reasoning, "content": text}, "logprobs": logprobs}, index, out)
 
 
 def _rows(logprobs: Mapping[str, Any]) -> list[dict[str, Any]]:

@@ -120,10 +120,9 @@ def parse(data: bytes) -> Any:
     except ValueError:
         pass
     try:
-        document = json.loads(data.decode("utf-8", "replace"))
+        return _encodable(json.loads(data.decode("utf-8", "replace")))
     except RecursionError:
         raise ValueError("the JSON is nested too deeply") from None
-    return _encodable(document)
 
 
 def parse_or_text(data: bytes) -> Any:
@@ -178,13 +177,25 @@ def _amount(value: object) -> int | float | None:
 _MOST = 2**53
 
 
+def as_text(value: object) -> str:
+    """Return a text as it is, an object or array as its JSON, and nothing for what is neither.
+
+    >>> as_text("a"), as_text({"city": "Paris"}), as_text(None)
+    ('a', '{"city": "Paris"}', '')
+    """
+    if isinstance(value, dict | list):
+        return json.dumps(value, ensure_ascii=False)
+    return value if isinstance(value, str) else ""
+
+
 def read_usage(usage: object) -> list[UsageReport]:
     """Return a report of the tokens counted in a `usage` object of any of the APIs; none where it counts none."""
     if not isinstance(usage, dict):
         return []
     read = usage.get("prompt_tokens_details") or usage.get("input_tokens_details")
     written = usage.get("completion_tokens_details") or usage.get("output_tokens_details")
-    cost = _amount(usage.get("cost"))
+    cost = usage.get("cost")
+    cost = _amount(cost.get("total_cost") if isinstance(cost, dict) else cost)  # Perplexity has an object
     counts = (
         count(usage, "prompt_tokens", "input_tokens"),
         count(usage, "completion_tokens", "output_tokens"),
@@ -200,10 +211,13 @@ def read_usage(usage: object) -> list[UsageReport]:
 
 def found_by_filter(details: object) -> bool:
     """Return whether a content filter found anything, in Azure's `content_filter_results`."""
-    return isinstance(details, dict) and any(
+    found = details.values() if isinstance(details, dict) else ()
+    lists = [item if isinstance(item, list) else [item] for item in found]  # there can be several blocklists
+    return any(
         isinstance(item, dict)
         and (item.get("filtered") or item.get("detected") or item.get("severity") not in (None, "safe"))
-        for item in details.values()
+        for results in lists
+        for item in results
     )
 
 

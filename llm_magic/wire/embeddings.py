@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import math
 import struct
 from base64 import b64decode
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
-from llm_magic.errors import Origin
+from llm_magic.errors import Origin, ProtocolError
 from llm_magic.events import Attempt, Usage
 from llm_magic.secrets import Secret, reveal
 from llm_magic.wire.attempts import HttpRequest, Renew, fetch
@@ -22,11 +23,17 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class Embedded:
-    """Vectors of floats, one for each input and in their order, and what the server counted."""
+    """Vectors of floats, one for each input and in their order, and what the server said beside them.
+
+    `cost` is in US dollars, where the endpoint itself reports it.
+    """
 
     vectors: list[list[float]]
     usage: Usage | None
     model_reported: str
+    cost: float | None = None
+    headers: Mapping[str, str] = field(default_factory=dict, compare=False)
+    request_id: str | None = field(default=None, compare=False)
 
 
 async def embed(
@@ -67,36 +74,92 @@ async def embed(
         secrets=secrets,
         renew=renew,
     )
-    document = await fetch(request, announce)
+    fetched = await fetch(request, announce)
+    if isinstance(fetched.document, str) and not fetched.document.strip():
+        raise ProtocolError(f"{origin} answered with nothing.", "Check base_url.", origin=origin)
     try:
-        return _read(document, len(inputs))
+        read = _read(fetched.document, len(inputs), request.body or {})
     except ErrorDocument as fault:
         raise translate(fault, origin, request.known_secrets, request.body) from None
+    return replace(read, headers=fetched.headers, request_id=fetched.request_id)
 
 
-def _read(document: Any, expected: int) -> Embedded:
+def _read(document: Any, expected: int, asked: Mapping[str, Any]) -> Embedded:
     rows = document.get("data") if isinstance(document, dict) else None
     if not isinstance(rows, list):
         raise ErrorDocument(document, malformed=not (isinstance(document, dict) and error_in(document)))
     if len(rows) != expected or not all(isinstance(row, dict) for row in rows):
         raise ErrorDocument(f"{len(rows)} vectors for {expected} inputs", malformed=True)
-    places = [row["index"] if isinstance(row.get("index"), int) else place for place, row in enumerate(rows)]
-    ordered = [row for _, row in sorted(zip(places, rows, strict=True), key=lambda pair: pair[0])]
-    usage = next((report.usage for report in read_usage(document.get("usage"))), None)
+    report = next(iter(read_usage(document.get("usage"))), None)
     model = document.get("model")
-    vectors = [_vector(row.get("embedding")) for row in ordered]
-    return Embedded(vectors, usage, model if isinstance(model, str) else "")
+    return Embedded(
+        [_vector(row.get("embedding"), asked) for row in _in_order(rows)],
+        None if report is None else report.usage,
+        model if isinstance(model, str) else "",
+        None if report is None else report.cost,
+    )
 
 
-def _vector(value: Any) -> list[float]:
-    if isinstance(value, str):  # base64 of little-endian 32-bit floats
-        try:
-            packed = b64decode(value, validate=True)
-            return list(struct.unpack(f"<{len(packed) // 4}f", packed))
-        except (ValueError, struct.error):
-            raise ErrorDocument(value, malformed=True) from None
-    if isinstance(value, list) and value and isinstance(value[0], list):  # llama.cpp without pooling: one per token
-        raise ErrorDocument("a vector for every token, not for the text: the server pools none", malformed=True)
-    if not isinstance(value, list) or not all(isinstance(number, int | float) for number in value):
+def _in_order(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """Return the rows by their `index`; as they came where it is missing, or the same one for all."""
+    places = [row.get("index") for row in rows]
+    known = [place for place in places if type(place) is int]
+    if len(set(known)) == len(rows):
+        return sorted(rows, key=lambda row: int(row["index"]))
+    if len(set(map(str, places))) == 1:
+        return rows
+    raise ErrorDocument(f"vectors whose order is unknown: their index is {', '.join(map(str, places))}", malformed=True)
+
+
+def _vector(value: Any, asked: Mapping[str, Any]) -> list[float]:
+    if isinstance(value, str):
+        return _unpacked(value, asked)
+    if isinstance(value, list) and value and all(isinstance(inner, list) for inner in value):
+        if len(value) > 1:  # llama.cpp without pooling
+            raise ErrorDocument("a vector for every token, not for the text: the server pools none", malformed=True)
+        value = value[0]
+    if not isinstance(value, list) or not all(type(number) in (int, float) for number in value):
         raise ErrorDocument(value, malformed=True)
-    return [float(number) for number in value]
+    return _finite(value)
+
+
+def _finite(numbers: Sequence[float]) -> list[float]:
+    try:
+        vector = [float(number) for number in numbers]
+    except OverflowError:
+        vector = [math.inf]
+    if not all(map(math.isfinite, vector)):
+        raise ErrorDocument("a vector that holds NaN or an infinite number", malformed=True)
+    return vector
+
+
+_INT8, _UINT8, _BITS = frozenset({"int8", "base64_int8"}), frozenset({"uint8"}), frozenset({"binary", "ubinary"})
+"""What requests of Voyage (`output_dtype`) and Perplexity (`encoding_format`) ask for in place of floats."""
+_LARGEST_FLOAT = 1e6
+"""No number of a vector is larger; whole numbers of one byte, read as floats, nearly always are."""
+
+
+def _unpacked(value: str, asked: Mapping[str, Any]) -> list[float]:
+    """Return the numbers in base64: little-endian 32-bit floats, or whole numbers of one byte.
+
+    Perplexity sends the latter without being asked to. Then the length decides where it is known, else whether the
+    bytes make any sense as floats.
+    """
+    try:
+        packed = b64decode(value, validate=True)
+    except ValueError:
+        raise ErrorDocument(value, malformed=True) from None
+    kinds = {str(asked.get("output_dtype")), str(asked.get("encoding_format"))}
+    if any(kind.removeprefix("base64_") in _BITS for kind in kinds):
+        raise ErrorDocument("bits that are packed, not numbers: ask for float or int8", malformed=True)
+    if kinds & _UINT8:
+        return [float(byte) for byte in packed]
+    whole = not len(packed) % 4
+    floats = struct.unpack(f"<{len(packed) // 4}f", packed) if whole else ()
+    unasked = not kinds & {"base64", "float"}
+    sized = asked.get("dimensions") == len(packed) or not all(abs(number) < _LARGEST_FLOAT for number in floats)
+    if kinds & _INT8 or (unasked and (not whole or sized)):
+        return [float(byte) for byte in struct.unpack(f"{len(packed)}b", packed)]
+    if not whole:
+        raise ErrorDocument(value, malformed=True)
+    return _finite(floats)

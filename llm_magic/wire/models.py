@@ -43,7 +43,7 @@ async def list_models(
     cards: list[dict[str, Any]] = []
     after: str | None = None
     for _ in range(_PAGES):
-        page = await fetch(request if after is None else replace(request, params={"after": after}))
+        page = (await fetch(request if after is None else replace(request, params={"after": after}))).document
         if not isinstance(page, dict | list):
             raise _no_list(page, request)
         page = page if isinstance(page, dict) else {"data": page}

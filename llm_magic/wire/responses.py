@@ -24,6 +24,7 @@ from llm_magic.request import Request
 from llm_magic.wire.citations import Citations
 from llm_magic.wire.documents import (
     ErrorDocument,
+    as_text,
     count,
     error_in,
     image_url,
@@ -100,6 +101,13 @@ def _key(document: dict[str, Any]) -> object:
     return document.get("output_index", document.get("item_id"))
 
 
+def _parts(content: object) -> list[dict[str, Any]]:
+    """Return the parts of an item's content, which some servers send as a text."""
+    if isinstance(content, str):
+        return [{"text": content}]
+    return [part for part in content if isinstance(part, dict)] if isinstance(content, list) else []
+
+
 class ResponsesReader:
     """Stream events or one document in, our events out: dispatch by the event's type, in a table."""
 
@@ -113,6 +121,7 @@ class ResponsesReader:
         self._written: set[int] = set()  # positions whose arguments came in pieces
         self._texts: set[object] = set()  # parts whose text came in pieces
         self._summary: object = None
+        self._done: list[dict[str, Any]] = []  # items, as they are when they are whole
         self._refused = False
         self._seen: set[tuple[object, ...]] = set()  # what events without a delta were about
         self.complete = False
@@ -165,18 +174,20 @@ class ResponsesReader:
 
     def _refusal(self, document: dict[str, Any], out: list[Event]) -> None:
         self._refused = True
-        if document.get("delta"):
-            out.append(RefusalDelta(document["delta"]))
+        if delta := as_text(document.get("delta")):
+            out.append(RefusalDelta(delta))
 
     def _reasoning(self, document: dict[str, Any], out: list[Event]) -> None:
         part = (document.get("output_index"), document.get("summary_index"), document.get("content_index"))
         gap = "\n\n" if self._summary not in (None, part) else ""
         self._summary = part
-        if document.get("delta"):
-            out.append(ReasoningDelta(gap + document["delta"]))
+        if delta := as_text(document.get("delta")):
+            out.append(ReasoningDelta(gap + delta))
 
     def _item(self, document: dict[str, Any], out: list[Event]) -> None:
         item = document.get("item") or {}
+        if document.get("type") == "response.output_item.done":
+            self._done.append(item)
         if item.get("type") == "function_call":
             self._call(document.get("output_index", item.get("id")), item, out)
         else:
@@ -223,19 +234,19 @@ class ResponsesReader:
     def _arguments(self, document: dict[str, Any], out: list[Event]) -> None:
         if _key(document) not in self._positions:  # the item was never announced
             self._arguments_done({**document, "call_id": None, "arguments": ""}, out)
-        if document.get("delta"):
+        if delta := as_text(document.get("delta")):
             position = self._positions[_key(document)]
             self._written.add(position)
-            out.append(ToolCallDelta(position, "", "", document["delta"]))
+            out.append(ToolCallDelta(position, "", "", delta))
 
     def _call(self, key: object, item: dict[str, Any], out: list[Event]) -> None:
         """Take a function call as an item: at its beginning, at its end, or both."""
-        arguments = item.get("arguments") or ""
+        arguments = as_text(item.get("arguments"))
         known = key in self._positions
         position = self._positions.setdefault(key, len(self._positions))
         if not known:
-            identity = item.get("call_id") or item.get("id") or f"call_{position}"
-            out.append(ToolCallDelta(position, identity, item.get("name") or "", arguments))
+            identity = as_text(item.get("call_id")) or as_text(item.get("id")) or f"call_{position}"
+            out.append(ToolCallDelta(position, identity, as_text(item.get("name")), arguments))
         elif arguments and position not in self._written:
             out.append(ToolCallDelta(position, "", "", arguments))
         if arguments:
@@ -243,7 +254,7 @@ class ResponsesReader:
 
     def _identify(self, document: dict[str, Any], out: list[Event]) -> None:
         model = (document.get("response") or document).get("model")
-        if model and model != self._model:
+        if model and model != self._model and isinstance(model, str):
             self._model = model
             out.append(Identified(model))
 
@@ -254,8 +265,9 @@ class ResponsesReader:
         if response.get("error") or response.get("status") == "failed":
             raise ErrorDocument(response)
         self.answered = True
-        for number, item in enumerate(response.get("output") or []):
-            self._output(number, item, out)
+        streamed = bool(self._texts) or self._refused, self._summary is not None
+        for number, item in enumerate(response.get("output") or self._done):
+            self._output(number, item, out, *streamed)
         self._thinking.end(out)
         usage = response.get("usage")
         out.extend(read_usage(usage))
@@ -264,22 +276,24 @@ class ResponsesReader:
         self.complete = True
         out.append(Finished(self._reason(response, usage)))
 
-    def _output(self, number: int, item: dict[str, Any], out: list[Event]) -> None:
+    def _output(self, number: int, item: dict[str, Any], out: list[Event], said: bool, thought: bool) -> None:
+        """Take an item of the whole response; `said` and `thought`: its text, its reasoning came in pieces before."""
         kind = item.get("type")
         self._note_item(item)
         if kind == "function_call":
             if item.get("id") not in self._positions:
                 self._call(number, item, out)
-        elif kind == "reasoning" and self._summary is None:
-            for part in [*(item.get("summary") or []), *(item.get("content") or [])]:
+        elif kind == "reasoning" and not thought:
+            for part in [*_parts(item.get("summary")), *_parts(item.get("content"))]:
                 self._reasoning({"delta": part.get("text"), "output_index": (number, id(part))}, out)
-        elif kind == "message" and not self._texts and not self._refused:
-            for place, part in enumerate(item.get("content") or []):
+        elif kind == "message" and not said:
+            for place, part in enumerate(_parts(item.get("content"))):
                 if part.get("type") == "refusal":
                     self._refusal({"delta": part.get("refusal")}, out)
                 else:
-                    self._citations.text((number, place), len(part.get("text") or ""))
-                    self._thinking.add(part.get("text") or "", out)
+                    text = as_text(part.get("text"))
+                    self._citations.text((number, place), len(text))
+                    self._thinking.add(text, out)
                     read_logprobs({"content": part.get("logprobs")}, 0, out)
         self._beside(number, item, out)
 

@@ -38,6 +38,10 @@ ServerEvent = tuple[bytes, bytes]
 """The `event:` name (empty where none was given) and the data, its lines joined by line feeds."""
 
 
+_BEGINNING = 200
+"""Bytes of an answer's beginning that are kept, to say what came where it is none."""
+
+
 class EventTooLargeError(ValueError):
     """One event is larger than `LARGEST`."""
 
@@ -200,8 +204,8 @@ class Answer:
         out: list[Event] = []
         if self.fault is not None or self.done:
             return out
-        if not self.first:
-            self.first = data[:200].strip()
+        if len(self.first) < _BEGINNING:
+            self.first += (data if self.first else data.lstrip())[: _BEGINNING - len(self.first)]
         decoder = self._decoder or self._sniff(data)
         if decoder is None:
             return out
@@ -230,8 +234,8 @@ class Answer:
         try:
             if self._decoder is not None and not self.done:
                 self._read(self._decoder.close(), out, cut=True)
-            elif any(self._held):
-                self._close_document(b"".join(self._held).removeprefix(_BOM), out)
+            elif document := b"".join(self._held).removeprefix(_BOM).strip():
+                self._close_document(document, out)
         except ErrorDocument as error:
             self.fault = error
         self.whole = self.whole or self.done or (self.reader.complete if lost else self.reader.all_finished)
@@ -258,17 +262,13 @@ class Answer:
 
     def _note(self, out: list[Event]) -> None:
         """Take note of what the events say, all together."""
-        last = type(out[-1])
-        if last in _SHOWN:
+        if type(out[-1]) in _SHOWN or any(self._is_new(event) for event in out):
             self.progress += 1
-            self.during = _DURING[last]
-        elif any(self._is_new(event) for event in out):
-            self.progress += 1
+        self.during = _words_for(out) or self.during
         if not self.said:
             kinds = {type(event) for event in out}
             self.said = not kinds.isdisjoint(_SAID)
             self.shown = self.shown or not kinds.isdisjoint(_SHOWN)
-            self.during = _words_for(out) or self.during
             self.reasons += [event.reason for event in out if isinstance(event, Finished)]
             self.usage = next((event.usage for event in reversed(out) if isinstance(event, UsageReport)), self.usage)
 

@@ -1,6 +1,7 @@
 """`%%llm_embed` and `llm.embed`: real servers for the vectors, scripted ones for order, failures and limits."""
 
 import asyncio
+import base64
 import json
 import re
 import threading
@@ -106,6 +107,39 @@ def test_a_server_without_embeddings_is_named(kernel: Kernel, vllm_url: str, lla
         name, text = failed(kernel, "%llm_embed -m there: --each ['a']")
         assert name == "EndpointNotFoundError"
         assert text.endswith("Ask a model that embeds (%llm_models there), and check base_url.")
+
+
+def test_what_the_server_said_beside_the_vectors(session: Session) -> None:
+    def counted(request: Received) -> Answer:
+        answer = vectors(request)
+        first = request.json["input"][0]
+        return Answer(answer.steps, 200, {"x-request-id": f"id of {first}", "x-ratelimit-remaining-tokens": "90"})
+
+    with ScriptedServer(counted) as server:
+        session.registry.add("there", base_url=server.url)
+        found = LLM("there:m").embed(numbered(3), batch=2)
+    assert (found.request_id, found.rate_limits) == ("id of text 2", {"remaining-tokens": "90"})
+    assert found.headers["x-request-id"] == "id of text 2"
+    assert (Vectors().headers, Vectors().rate_limits, Vectors().request_id) == ({}, {}, None)
+
+
+def test_the_cost_that_the_endpoint_reports(session: Session) -> None:
+    def priced(request: Received) -> Answer:
+        rows = [{"embedding": [1.0, 0.0]} for _ in request.json["input"]]
+        return document({"data": rows, "usage": {"total_tokens": 3, "cost": 0.25}})
+
+    with ScriptedServer(priced) as server:
+        session.registry.add("there", base_url=server.url, prices={"m": {"input": 1000, "output": 0}})
+        found = LLM("there:m").embed(numbered(3), batch=2)
+    assert (found.cost, found.usage.input_tokens if found.usage else None) == (0.5, 6)
+
+
+def test_bytes_that_a_server_sends_for_vectors_in_a_cell(kernel: Kernel) -> None:
+    row = {"index": 0, "embedding": base64.b64encode(bytes([130, 7, 200, 126])).decode()}
+    with ScriptedServer(document({"data": [row]}, headers={"x-request-id": "r1"})) as server:
+        kernel.run(f"%llm_provider add there --base-url {server.url}").check()
+        kernel.run("%%llm_embed -m there:m -p encoding_format=base64_int8 -o found\nhello").check()
+    assert kernel.value("(list(found), found.request_id)") == ([[-126.0, 7.0, -56.0, 126.0]], "r1")
 
 
 def test_batches_go_a_few_at_once_and_come_back_in_order(session: Session) -> None:

@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import base64
+import json
+import math
+import re
 import struct
 from typing import Any
 
@@ -108,6 +111,101 @@ def test_embeddings_in_base64() -> None:
     packed = base64.b64encode(struct.pack("<2f", 0.5, -2.0)).decode()
     with ScriptedServer(document({"data": [{"index": 0, "embedding": packed}]})) as server:
         assert vectors(server, ["x"]) == Embedded([[0.5, -2.0]], None, "")
+
+
+def base64_of(packed: bytes) -> Answer:
+    return document({"data": [{"index": 0, "embedding": base64.b64encode(packed).decode()}]})
+
+
+FLOATS = struct.pack("<2f", 0.5, -2.0)
+WILD = bytes([130, 7, 200, 126, 255, 0, 127, 128])
+"""Whole numbers of one byte: as floats they are larger than any number of a vector."""
+
+
+@pytest.mark.parametrize(
+    ("packed", "extra", "expected"),
+    [
+        (WILD, {}, [-126, 7, -56, 126, -1, 0, 127, -128]),  # Perplexity sends them without being asked
+        (WILD[:3], {}, [-126, 7, -56]),
+        (bytes(8), {"dimensions": 8}, [0] * 8),
+        (bytes(8), {"dimensions": 2}, [0] * 2),
+        (FLOATS, {"encoding_format": "base64_int8"}, [0, 0, 0, 63, 0, 0, 0, -64]),
+        (FLOATS, {"encoding_format": "base64", "output_dtype": "int8"}, [0, 0, 0, 63, 0, 0, 0, -64]),
+        (FLOATS, {"encoding_format": "base64", "output_dtype": "uint8"}, [0, 0, 0, 63, 0, 0, 0, 192]),
+        (FLOATS, {"encoding_format": "base64", "output_dtype": None}, [0.5, -2.0]),
+        (FLOATS, {"encoding_format": "base64"}, [0.5, -2.0]),
+        (FLOATS, {}, [0.5, -2.0]),
+    ],
+)  # fmt: skip
+def test_what_base64_holds(packed: bytes, extra: dict[str, Any], expected: list[float]) -> None:
+    with ScriptedServer(base64_of(packed)) as server:
+        assert vectors(server, ["x"], extra=extra).vectors == [expected]
+
+
+@pytest.mark.parametrize(
+    ("packed", "extra", "said"),
+    [
+        (WILD[:3], {"encoding_format": "base64"}, "sent what is no answer of this API: ggfI"),
+        (WILD, {"encoding_format": "base64_binary"}, "bits that are packed, not numbers: ask for float or int8"),
+        (
+            struct.pack("<2f", 1, math.nan),
+            {"encoding_format": "base64"},
+            "a vector that holds NaN or an infinite number",
+        ),
+    ],
+)
+def test_base64_that_holds_no_vector(packed: bytes, extra: dict[str, Any], said: str) -> None:
+    with ScriptedServer(base64_of(packed)) as server, pytest.raises(errors.ProtocolError, match=re.escape(said)):
+        vectors(server, ["x"], extra=extra)
+
+
+@pytest.mark.parametrize(
+    ("rows", "expected"),
+    [
+        ([{"embedding": [1]}, {"embedding": [2]}], [[1], [2]]),
+        ([{"embedding": [1], "index": None}, {"embedding": [2], "index": None}], [[1], [2]]),
+        ([{"embedding": [1], "index": 0}, {"embedding": [2], "index": 0}], [[1], [2]]),
+        ([{"embedding": [2], "index": 2}, {"embedding": [1], "index": 1}], [[1], [2]]),
+        ([{"embedding": [[1]], "index": 0}, {"embedding": [[2]], "index": 1}], [[1], [2]]),  # one vector in a list
+    ],
+)
+def test_rows_of_embeddings(rows: list[object], expected: list[list[float]]) -> None:
+    with ScriptedServer(document({"data": rows})) as server:
+        assert vectors(server, ["x", "y"]).vectors == expected
+
+
+@pytest.mark.parametrize(
+    ("answer", "said"),
+    [
+        (document({"data": [row(0, 1), {"embedding": [2]}]}), "whose order is unknown: their index is 0, None"),
+        (document({"data": [{"embedding": [1]}]}), "1 vectors for 2 inputs"),
+        (document({"data": [{"embedding": [1]}, 3]}), "2 vectors for 2 inputs"),
+        (document({"data": [{"embedding": [math.nan]}, {"embedding": [1]}]}), "a vector that holds NaN"),
+        (Answer([b'{"data": [{"embedding": [1e999]}, {"embedding": [1]}]}']), "an infinite number"),
+        (document({"data": [{"embedding": [10**400]}, {"embedding": [1]}]}), "an infinite number"),
+        (document({"data": [{"embedding": [True]}, {"embedding": [1]}]}), "no answer of this API: [True]"),
+        (document({"data": [{"embedding": ["1"]}, {"embedding": [1]}]}), "no answer of this API: ['1']"),
+        (document({"data": [{"embedding": None}, {"embedding": [1]}]}), "no answer of this API: None"),
+        (document({"data": [{"embedding": [[1], [2]]}, {"embedding": [1]}]}), "a vector for every token"),
+        (document({"data": [{}, {}]}), "no answer of this API: None"),
+        (Answer([]), "answered with nothing."),
+        (Answer([b"  \n"]), "answered with nothing."),
+    ],
+)  # fmt: skip
+def test_embeddings_that_are_none(answer: Answer, said: str) -> None:
+    with ScriptedServer(answer) as server, pytest.raises(errors.ProtocolError, match=re.escape(said)):
+        vectors(server, ["x", "y"])
+
+
+def test_what_comes_beside_embeddings() -> None:
+    usage = {"total_tokens": 12, "cost": {"currency": "USD", "total_cost": 0.5}}
+    body = json.dumps({"data": [row(0, 1)], "usage": usage}).encode()
+    with ScriptedServer(
+        Answer([body], headers={"X-Request-Id": "r1", "x-ratelimit-remaining-requests": "9"})
+    ) as server:
+        found = vectors(server, ["x"])  # of no content type
+    assert (found.usage, found.cost, found.request_id) == (Usage(12), 0.5, "r1")
+    assert found.headers["x-ratelimit-remaining-requests"] == "9"
 
 
 @pytest.mark.parametrize(
