@@ -54,7 +54,8 @@ class Draft:
 
     def __init__(self, clock: Callable[[], float] = time.perf_counter) -> None:
         self._clock = clock
-        self.started = clock()
+        self._begun: float | None = None  # the first request
+        self._sent = clock()  # the request that runs now, and of it the latest attempt
         self.first_token_seconds: float | None = None
         self.attempts: list[Attempt] = []
         self.tool_runs: list[ToolRun] = []
@@ -78,6 +79,15 @@ class Draft:
         self._logprobs: list[Mapping[str, Any]] = []
         self._finished: dict[int, FinishReason] = {}
         self._rounds.append(self._text)
+
+    def begin_request(self) -> None:
+        """Start the clocks: a request is sent now. What is waited for before one counts in no time."""
+        self._sent_at(self._clock())
+
+    def _sent_at(self, moment: float) -> None:
+        self._sent = moment
+        if self._begun is None:
+            self._begun = moment
 
     def add_all(self, events: Iterable[object]) -> None:
         """Fold a batch of events in; what only the moment is for (progress, questions) is passed over."""
@@ -111,7 +121,7 @@ class Draft:
     def _begin_answer(self) -> None:
         """Take note that the model has begun to answer."""
         if self.first_token_seconds is None:
-            self.first_token_seconds = self._clock() - self.started
+            self.first_token_seconds = self._clock() - self._sent
 
     def _add_reasoning(self, event: ReasoningDelta) -> None:
         self._begin_answer()
@@ -158,6 +168,8 @@ class Draft:
         self.model_reported = event.model or self.model_reported
 
     def _add_attempt(self, event: Attempt) -> None:
+        if self.first_token_seconds is None:
+            self._sent_at(self._clock() - event.seconds)
         if event.status == _OK and event.reason and self.attempts and not self.attempts[-1].reason:
             self.attempts.pop()  # the same request, whose answer broke off
         self.attempts.append(event)
@@ -255,8 +267,8 @@ class Draft:
 
     @property
     def seconds(self) -> float:
-        """Seconds since the cell began to send."""
-        return self._clock() - self.started
+        """Seconds since the first request was sent; 0.0 where none was."""
+        return 0.0 if self._begun is None else self._clock() - self._begun
 
     def alternatives(self) -> tuple[Alternative, ...]:
         """Return all answers so far, by their number."""

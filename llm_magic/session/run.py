@@ -173,6 +173,7 @@ class Run:
             What went wrong, an empty answer included where text is asked for.
 
         """
+        self.draft.begin_request()
         try:
             async with aclosing(bound.exchange(request)) as stream:
                 async for batch in stream:

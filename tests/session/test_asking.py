@@ -4,7 +4,7 @@ import asyncio
 import json
 import time
 import traceback
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -24,6 +24,7 @@ from llm_magic.errors import (
 )
 from llm_magic.events import Finished, TextDelta
 from llm_magic.options import Options
+from llm_magic.providers.compatible import CompatibleProvider
 from llm_magic.providers.registry import ProviderRegistry
 from llm_magic.session import Session
 from llm_magic.session.plan import Cell
@@ -394,3 +395,31 @@ def test_a_key_that_the_server_repeats_is_in_no_part_of_the_error(
     shown = "".join(traceback.format_exception(caught.value)) + repr(vars(caught.value)) + repr(caught.value.response)
     assert key not in shown
     assert key not in repr(vars(caught.value.__cause__ or caught.value).get("body"))
+
+
+class Prepared(CompatibleProvider):
+    """A provider that takes its time before anything can be sent."""
+
+    slept = 0.0
+
+    async def prepare(self, report: Callable[[str], None]) -> None:
+        began = time.perf_counter()
+        report("fetching weights")
+        await asyncio.sleep(0.3)
+        self.slept = time.perf_counter() - began
+
+
+def test_the_clocks_leave_out_what_comes_before_the_request(session: Session) -> None:
+    late = Answer([0.2, *DOWN.steps], 503, {**DOWN.headers, "retry-after": "0.1"})
+    with ScriptedServer(late, answer("Hello")) as server:
+        provider = Prepared(name="slow", base_url=server.url, max_retries=1)
+        session.registry.register("slow", provider=provider)
+        began = time.perf_counter()
+        response = LLM("slow:m").ask("Hi")
+        wall = time.perf_counter() - began
+    failed, answered = response.attempts
+    assert (failed.status, answered.status, response.text) == (503, 200, "Hello")
+    assert response.first_token_seconds is not None
+    assert response.seconds <= wall - provider.slept
+    assert failed.seconds + answered.seconds <= response.seconds
+    assert response.first_token_seconds <= response.seconds - failed.seconds - 0.1
