@@ -17,6 +17,7 @@ from llm_magic.errors import (
     ContextOverflowError,
     EndpointNotFoundError,
     LLMError,
+    ModelNotFoundError,
     OptionError,
     Origin,
     ProtocolError,
@@ -111,7 +112,7 @@ class Embedding:
                 say(f"{attempt.status or attempt.reason}, trying again{wait}")
 
         await provider.prepare(say)
-        self._model = self._model or await provider.first_model()
+        self._model = provider.listed_model(self._model) if self._model else await provider.first_model()
         self._price = provider.price(self._model)
         deployed = await _deployed(provider, self._model)
         unfinished = self._session.unfinished
@@ -166,6 +167,9 @@ class Embedding:
             error.hint = f"Split the long texts: the longest one here has {longest:,} characters."
             if provider.kind == "local":
                 error.hint += " Or let it read more in one go: %config LocalProvider.n_batch = 4096"
+            raise
+        except ModelNotFoundError as error:
+            error.hint = f"{provider.close_models(model)} {error.hint}".lstrip()
             raise
         except EndpointNotFoundError as error:
             if "model" not in error.hint:

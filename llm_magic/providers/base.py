@@ -18,6 +18,7 @@ from llm_magic.config.precedence import configured
 from llm_magic.config.references import Reference, guarded
 from llm_magic.errors import AuthenticationError, ConfigurationError, ModelNotFoundError, Origin, UnsupportedError
 from llm_magic.events import Event
+from llm_magic.model_names import shown_model
 from llm_magic.providers import credentials
 from llm_magic.providers.model_info import ModelCard, Price, card, price_in
 from llm_magic.secrets import Secret, query_secrets, reveal, secret_url, secrets_in
@@ -330,8 +331,7 @@ class Provider(Configurable):
             url = without_secrets(self.url())
         except ConfigurationError:
             url = ""
-        shown = model.replace("\\", "/").rpartition("/")[2] if model.endswith(".gguf") else model
-        return Origin(self.name, shown, url)
+        return Origin(self.name, shown_model(model), url)
 
     def capabilities(self, model: str) -> Capabilities:
         """Return what a model can do here."""
@@ -401,6 +401,9 @@ class Provider(Configurable):
                     yield batch
         except AuthenticationError as error:
             error.hint = self.key_hint() or error.hint
+            raise
+        except ModelNotFoundError as error:
+            error.hint = f"{self.close_models(request.model)} {error.hint}".lstrip()
             raise
 
     async def preview(
@@ -473,6 +476,15 @@ class Provider(Configurable):
     def cached_models(self) -> tuple[ModelCard, ...] | None:
         """The models as last listed; None where they never were."""
         return tuple(self.static_models()) or self._cards
+
+    def close_models(self, model: str) -> str:
+        """Return the hint that names the listed models close to one that the server does not know; else nothing."""
+        return did_you_mean(shown_model(model), [shown_model(item.id) for item in self.cached_models or ()])
+
+    def listed_model(self, name: str) -> str:
+        """Return a listed model that is a file, by the file's name, as which it is shown; else the name as it is."""
+        ids = [item.id for item in self.cached_models or ()]
+        return name if name in ids else next((each for each in ids if shown_model(each) == name), name)
 
     async def first_model(self) -> str:
         """Return the first model listed: that of `provider:`; raises ModelNotFoundError where there is none."""

@@ -195,7 +195,7 @@ class Session:
             return
         from llm_magic.conversation import Turn
 
-        turn = Turn(cell.cell_id, run.transcript, run.plan.models[0].target.asked, time.time(), cell.part)
+        turn = Turn(cell.cell_id, run.transcript, run.model, time.time(), cell.part)
         self._chat(cell).record(turn)
 
     def _chat(self, cell: Cell) -> Conversation:

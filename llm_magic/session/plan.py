@@ -270,7 +270,8 @@ async def prepare(plan: Plan, planned: PlannedModel, emit: Emit[Event]) -> Bound
         asyncio.run_coroutine_threadsafe(emit([Progress(text)]), loop)
 
     await provider.prepare(report)
-    bound = _bind(plan, planned, target.model or await provider.first_model())
+    model = provider.listed_model(target.model) if target.model else await provider.first_model()
+    bound = _bind(plan, planned, model)
     if bound.structure is not None and bound.structure.notes:
         await emit([Note(note) for note in bound.structure.notes])
     return bound
@@ -281,7 +282,8 @@ async def preview(plan: Plan) -> Preview:
     planned = plan.models[0]
     provider, options = planned.target.provider, planned.options
     listed = provider.cached_models or ()
-    bound = _bind(plan, planned, planned.target.model or (listed[0].id if listed else "(the first model listed)"))
+    model = provider.listed_model(planned.target.model) or (listed[0].id if listed else "(the first model listed)")
+    bound = _bind(plan, planned, model)
     request = bound.compose(plan)
     return await provider.preview(request, bound.capabilities, timeout=options.timeout, max_retries=options.retries)
 

@@ -23,6 +23,7 @@ from llm_magic.errors import (
 )
 from llm_magic.events import Note, Restarted, Usage, UsageReport
 from llm_magic.messages import Message, assistant, user
+from llm_magic.model_names import shown_model
 from llm_magic.response import Alternative, Response
 from llm_magic.session.plan import BoundModel, Plan, PlannedModel, prepare
 from llm_magic.session.tool_runner import RunEvent, ToolRunner
@@ -72,8 +73,16 @@ class Run:
 
     @property
     def model(self) -> str:
-        """The model that is asked now, as it was asked for."""
-        return self._planned.target.asked
+        """The model that is asked now: as it was asked for, or the one that a provider alone led to."""
+        target, bound = self._planned.target, self._bound
+        if not target.model and bound is not None and bound.planned is self._planned:
+            return f"{target.provider.name}:{bound.model}"
+        return target.asked
+
+    @property
+    def _shown(self) -> str:
+        """The model that is asked now, as it is shown."""
+        return shown_model(self.model)
 
     @property
     def transcript(self) -> tuple[Message, ...]:
@@ -117,7 +126,7 @@ class Run:
                 if self.draft.first_token_seconds is not None:
                     raise
                 why = error.message.rstrip(".")
-                note = f"{planned.target.asked} failed ({why}); asking the next model."
+                note = f"{self._shown} failed ({why}); asking the next model."
                 await self._emit([Restarted("fallback"), Note(note)])
             else:
                 return
@@ -189,9 +198,7 @@ class Run:
         for alternative in self.draft.alternatives():
             if alternative.finish_reason == "truncated":
                 what, hint = CUT["truncated"]
-                raise IncompleteAnswerError(
-                    f"The answer of {self._planned.target.asked} {what}.", f"{hint} _llm.text has what came."
-                )
+                raise IncompleteAnswerError(f"The answer of {self._shown} {what}.", f"{hint} _llm.text has what came.")
 
     async def _validate(self, bound: BoundModel, request: Request) -> None:
         """Set the value from the text, or say why there is none.
@@ -206,7 +213,7 @@ class Run:
         wanted = bound.planned.options.parameters.get("n")
         if wanted is not None and len(alternatives) < wanted:
             raise IncompleteAnswerError(
-                f"{bound.planned.target.asked} gave {len(alternatives)} of {wanted} answers: it does not know --n.",
+                f"{self._shown} gave {len(alternatives)} of {wanted} answers: it does not know --n.",
                 "Ask in a loop instead. _llm has what came.",
             )
         self._texts = [alternative.text for alternative in alternatives]
@@ -222,7 +229,7 @@ class Run:
         which = "The answer" if number is None else f"Answer {number + 1}"
         if self.draft.refusal or alternative.finish_reason == "refusal":
             said = f": {self.draft.refusal}" if self.draft.refusal else ""
-            raise RefusedError(f"{self._planned.target.asked} refused to answer{said}.", "Reword the prompt.")
+            raise RefusedError(f"{self._shown} refused to answer{said}.", "Reword the prompt.")
         if alternative.finish_reason in CUT:
             what, hint = CUT[alternative.finish_reason]
             wanted = self.plan.spec.title if self.plan.spec is not None else "text"

@@ -28,7 +28,6 @@ from llm_magic.wire.connection import Connection, Watch, watched
 from llm_magic.wire.documents import BrokenOff, ErrorDocument, is_cut, parse_or_text
 from llm_magic.wire.error_body import ErrorBody, one_line, read_error_body
 from llm_magic.wire.errors import (
-    asked_wait,
     cause_of,
     class_names,
     illegal_header_error,
@@ -37,7 +36,7 @@ from llm_magic.wire.errors import (
     links,
     translate,
 )
-from llm_magic.wire.headers import check_headers, request_id, sent_with
+from llm_magic.wire.headers import asked_wait, check_headers, request_id, sent_with
 
 SLACK = 10.0
 """Seconds over twice the timeout that one attempt may take to connect and to send its request; the headers

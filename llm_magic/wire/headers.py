@@ -77,6 +77,15 @@ def retry_after(headers: Any) -> float | None:
     return None
 
 
+def asked_wait(headers: Any) -> float | None:
+    """Return the seconds that a server asks to wait; None where it does not, or asks for what is no wait."""
+    try:
+        seconds = retry_after(headers)
+    except (ValueError, OverflowError, TypeError, AttributeError):  # a date that no calendar holds
+        return None
+    return seconds if seconds is not None and seconds > 0 else None
+
+
 def check_headers(headers: Mapping[str, object]) -> None:
     """Raise OptionError for the first header that HTTP does not allow.
 
