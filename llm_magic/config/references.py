@@ -67,7 +67,8 @@ def variable(name: str, where: str, *, openai: bool = False) -> Secret:
     if not value:
         raise ConfigurationError(
             f"{where}: the environment variable {name} is not set.",
-            f"Set it before the kernel starts, or name another one in {where}.",
+            f'Set it in this kernel: import os, getpass; os.environ["{name}"] = getpass.getpass(). '
+            f"Or name another one in {where}.",
         )
     return Secret(value)
 

@@ -149,7 +149,18 @@ class Provider(Configurable):
         try:
             super().__init__(name=name or self.kind, **traits)
         except TraitError as error:
-            raise ConfigurationError(f"{type(self).__name__}: {error}") from error
+            raise ConfigurationError(f"{self.section}: {error}") from error
+
+    @property
+    def section(self) -> str:
+        """What the configuration calls it, for errors: the class where it is that's own instance, else its name."""
+        return type(self).__name__ if self.name in ("", self.kind) else self.name
+
+    def line_that_sets(self, trait: str, value: str) -> str:
+        """Return the line of a cell that sets a trait of this instance to a value, given as Python writes it."""
+        if self.section == type(self).__name__:
+            return f"%config {self.section}.{trait} = {value}"
+        return f"%llm_config {self.section}.{trait} = {value}"
 
     def __repr__(self) -> str:
         return f"<{type(self).__name__} {self.name} {without_secrets(self.base_url or self.standard_url)}>"
@@ -183,7 +194,7 @@ class Provider(Configurable):
     def check_config(self, config: Config) -> None:
         """Raise what is wrong in a configuration, and change nothing: traitlets would keep a key that is refused."""
         found = configured(self, config)
-        self.check_names(found, type(self).__name__)
+        self.check_names(found, self.section)
         for name, value in found.items():
             if not isinstance(value, DeferredConfig):
                 self.traits()[name]._validate(self, value)  # noqa: SLF001 - what setting it would do first
@@ -194,12 +205,12 @@ class Provider(Configurable):
 
     @validate("api_key_env")
     def _check_key_source(self, proposal: Any) -> str:
-        return credentials.check_key_source(proposal["value"], f"{type(self).__name__}.api_key_env")
+        return credentials.check_key_source(proposal["value"], f"{self.section}.api_key_env")
 
     @validate("default_headers")
     def _check_headers(self, proposal: Any) -> dict[str, str]:
         headers: dict[str, str] = proposal["value"]
-        references.check_headers(headers, f"{type(self).__name__}.default_headers", written=True)
+        references.check_headers(headers, f"{self.section}.default_headers", written=True)
         return dict(guarded(headers))
 
     @validate("base_url", "default_query", "http_client_kwargs")
@@ -208,7 +219,7 @@ class Provider(Configurable):
 
     def read(self, trait: str) -> Any:
         """Return a trait's value with its references to variables replaced."""
-        return references.read(getattr(self, trait), f"{type(self).__name__}.{trait}", openai=self.sends_openai_values)
+        return references.read(getattr(self, trait), f"{self.section}.{trait}", openai=self.sends_openai_values)
 
     def number(self, trait: str, kind: Callable[[Any], Number]) -> Number:
         """Return the value of a trait that holds a number, or a reference to one."""
@@ -216,7 +227,7 @@ class Provider(Configurable):
             return kind(reveal(self.read(trait)))
         except ValueError:
             raise ConfigurationError(
-                f"{type(self).__name__}.{trait}: what {getattr(self, trait)} gives is no number.",
+                f"{self.section}.{trait}: what {getattr(self, trait)} gives is no number.",
                 "Correct the variable.",
             ) from None
 
@@ -225,12 +236,12 @@ class Provider(Configurable):
         headers: dict[str, str] = dict(self.read("default_headers"))
         for header, source in self.headers_env.items():
             prefix, _, name = source.strip().rpartition(" ")
-            where = f"{type(self).__name__}.headers_env[{header!r}]"
+            where = f"{self.section}.headers_env[{header!r}]"
             name = references.variable_of(name) or name
             secret = references.variable(name, where, openai=self.sends_openai_values)
             headers[header] = Secret(f"{prefix} {secret.reveal()}" if prefix else secret, key=True)
         if headers:
-            references.check_headers(headers, f"{type(self).__name__} headers")
+            references.check_headers(headers, f"{self.section} headers")
         return headers
 
     @property
@@ -244,16 +255,16 @@ class Provider(Configurable):
         if not url:
             raise ConfigurationError(
                 f"{self.name} has no base_url.",
-                f'Set one: %config {type(self).__name__}.base_url = "http://host:port/v1"',
+                "Set one: " + self.line_that_sets("base_url", '"http://host:port/v1"'),
             )
-        return secret_url(checked(url, f"{type(self).__name__}.base_url"))
+        return secret_url(checked(url, f"{self.section}.base_url"))
 
     def key(self) -> Secret | credentials.SecretCallable | None:
         """Return the key, or what asks for it; None where the endpoint needs none."""
         source = self.api_key_env or self.standard_key
         if self.keyless or not source:
             return None
-        return credentials.key(source, f"{type(self).__name__}.api_key_env", openai=self.sends_openai_values)
+        return credentials.key(source, f"{self.section}.api_key_env", openai=self.sends_openai_values)
 
     def key_hint(self) -> str:
         """Say what to do about a refused key, where the provider knows more than the server; else nothing."""
@@ -265,7 +276,7 @@ class Provider(Configurable):
         if self.api_key_env or self.standard_key:
             return ""
         return (
-            f"No key was sent: set {type(self).__name__}.api_key_env to the name of the environment variable that "
+            f"No key was sent: set {self.section}.api_key_env to the name of the environment variable that "
             f"holds the key of {self.name}."
         )
 
@@ -301,7 +312,7 @@ class Provider(Configurable):
         if self._client is None or recipe != self._recipe:
             from llm_magic.providers.client_factory import make_client
 
-            client, ours = make_client(self.construct, recipe, self.name, type(self).__name__)
+            client, ours = make_client(self.construct, recipe, self.name, self.section)
             if self._client is not None:
                 self._cards = None
             self._client, self._recipe = client, recipe
@@ -518,4 +529,4 @@ class Provider(Configurable):
 
     def price(self, model: str) -> Price | None:
         """Return what a model costs, where `prices` says it; raises ConfigurationError where the entry is no price."""
-        return price_in(self.prices, model, f"{type(self).__name__}.prices") if self.prices else None
+        return price_in(self.prices, model, f"{self.section}.prices") if self.prices else None

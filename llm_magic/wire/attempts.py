@@ -19,6 +19,7 @@ from http import HTTPStatus
 from itertools import count
 from random import random
 from typing import Any
+from urllib.parse import urlsplit
 
 from llm_magic.errors import EndpointNotFoundError, OptionError, Origin
 from llm_magic.events import Attempt
@@ -117,6 +118,15 @@ class HttpRequest:
         return float(known) if isinstance(known, int | float) else None
 
     @property
+    def proxy(self) -> str:
+        """The proxy that it goes through, without its credentials; empty where there is none."""
+        try:
+            pool = self.client._client._transport_for_url(self.client.base_url)._pool  # noqa: SLF001 - said nowhere else
+            return bytes(pool._proxy_url).decode().rstrip("/")  # noqa: SLF001 - as above
+        except Exception:  # noqa: BLE001 - another transport
+            return ""
+
+    @property
     def known_secrets(self) -> tuple[Secret, ...]:
         """What must not be shown."""
         return (*self.secrets, *secrets_in(self.headers, self.params, self.body), *logs.learned())
@@ -211,7 +221,7 @@ async def fetch(request: HttpRequest, announce: Callable[[Attempt], None] = lamb
                 announce(attempt)
                 content = b"" if connection is None else connection.content
     except Exception as error:  # noqa: BLE001 - translated
-        ours = translate(error, request.origin, request.known_secrets, request.body)
+        ours = translate(error, request.origin, request.known_secrets, request.body, request.proxy)
         raise ours from cause_of(ours, error)
     return parse_or_text(content)
 
@@ -359,7 +369,7 @@ def _failed(error: Exception, request: HttpRequest, seconds: float) -> Attempt |
 def _refused_here(error: BaseException, request: HttpRequest) -> bool:
     """Return whether this very machine refused the connection: nothing listens, and waiting does not change that."""
     try:
-        host = str(request.client.base_url.host)
+        host = urlsplit(request.proxy).hostname or str(request.client.base_url.host)
     except AttributeError:  # no client of the SDK
         return False
     try:

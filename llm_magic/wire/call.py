@@ -132,7 +132,7 @@ async def exchange(call: Call) -> AsyncGenerator[list[Event], None]:
                     yield held
     except Exception as error:  # noqa: BLE001 - translated
         known = request.known_secrets if connection is None else connection.secrets
-        ours = translate(error, call.origin, known, request.body)
+        ours = translate(error, call.origin, known, request.body, request.proxy)
         raise ours from cause_of(ours, error)
     finally:
         if connection is not None:

@@ -30,20 +30,22 @@ _DEEPEST = 12
 _LAST_STATUS = 599
 
 
-def translate(error: BaseException, origin: Origin, secrets: Iterable[str] = (), body: Any = None) -> LLMError:
+def translate(
+    error: BaseException, origin: Origin, secrets: Iterable[str] = (), body: Any = None, proxy: str = ""
+) -> LLMError:
     """Return our error for whatever the SDK, its HTTP client or the reading of a stream raised.
 
     `secrets` are masked wherever the server repeats them, and so is what the request was sent with;
-    `body` is what was sent, for a refusal to name the option behind a field.
+    `body` is what was sent, for a refusal to name the option behind a field; `proxy` the address that it went through.
     """
     known = (*secrets, *(secret for link in links(error) for secret in sent_with(link)))
-    translated = error if isinstance(error, LLMError) else _translated(error, origin, known, body)
+    translated = error if isinstance(error, LLMError) else _translated(error, origin, known, body, proxy)
     scrub(translated, known)
     scrub(error, known)  # `%tb` prints the whole chain
     return translated
 
 
-def _translated(error: BaseException, origin: Origin, known: tuple[str, ...], body: Any) -> LLMError:
+def _translated(error: BaseException, origin: Origin, known: tuple[str, ...], body: Any, proxy: str) -> LLMError:
     if isinstance(error, ErrorDocument):
         return _document(hidden(error.document, known), error.malformed, origin, body)
     if isinstance(error, BrokenOff):
@@ -64,11 +66,15 @@ def _translated(error: BaseException, origin: Origin, known: tuple[str, ...], bo
         )
     if "UnicodeEncodeError" in names:
         return _unencodable(next(link for link in chain if isinstance(link, UnicodeEncodeError)), origin)
+    if proxy and "ConnectTimeout" in names:
+        return ConnectionFailedError(
+            f"The proxy {proxy} on the way to {origin} did not answer in time.", _PROXY, origin=origin
+        )
     if names & {"TimeoutException", "APITimeoutError", "TimeoutError"}:
         hint = "Allow more with --timeout SECONDS, or ask again."
         return TimedOutError(f"{origin} did not answer in time.", hint, origin=origin)
     if names & {"TransportError", "APIConnectionError", "OSError"}:
-        return _unconnected(chain, names, origin, known)
+        return _unconnected(chain, names, origin, known, proxy)
     said = one_line(hide(str(error), known))
     if isinstance(error, TypeError | ValueError) and ("auth" in said.lower() or "credential" in said.lower()):
         hint = "Set the key that this provider is configured with."
@@ -170,19 +176,18 @@ def _unencodable(error: UnicodeEncodeError, origin: Origin) -> InputError:
     )
 
 
+_ALL_FAILED = "all connection attempts failed"
+_PROXY = (
+    "Check the proxy in http_client_kwargs, HTTP_PROXY, HTTPS_PROXY and ALL_PROXY; NO_PROXY names hosts without one."
+)
 _LOST = (
-    (
-        ("proxy",),
-        "The proxy on the way to {origin} failed: {said}",
-        "Check the proxy in http_client_kwargs, HTTP_PROXY and HTTPS_PROXY, and NO_PROXY.",
-    ),
     (
         ("certificate", "ssl", "tls"),
         "No secure connection to {origin}: {said}",
         "Give the CA's file as http_client_kwargs={'verify': 'ca.pem'}, or check that the URL's https:// is right.",
     ),
     (
-        ("refused", "all connection attempts failed"),
+        ("refused", _ALL_FAILED),
         "Nothing listens at {origin}: the connection was refused.",
         "Check that the server runs and that base_url names its port.",
     ),
@@ -201,15 +206,20 @@ _LOST = (
 """What a lost connection says, what that means, and the next step; the last one holds for anything else."""
 
 
-def _unconnected(chain: list[BaseException], names: set[str], origin: Origin, known: tuple[str, ...]) -> LLMError:
+def _unconnected(
+    chain: list[BaseException], names: set[str], origin: Origin, known: tuple[str, ...], proxy: str
+) -> LLMError:
     reason = next((str(link) for link in reversed(chain) if str(link).strip()), "no connection")
     said = one_line(hide(reason, known), 200)
     low = " ".join(str(link) for link in chain).lower()
     if "InvalidURL" in names or "UnsupportedProtocol" in names:
         hint = "Check base_url; it begins with http:// or https://."
         return ConfigurationError(f"{origin}: the URL cannot be used: {said}", hint)
-    if "ProxyError" in names:
-        low = f"proxy {low}"
+    secured = "certificate" in low or "ssl" in low  # with the server, through the proxy
+    if "ProxyError" in names or "proxy" in low or (proxy and "ConnectError" in names and not secured):
+        how = "refused the connection" if "refused" in low or _ALL_FAILED in low else f"failed: {said}"
+        what = f"The proxy {proxy}".rstrip() + f" on the way to {origin} {how}".rstrip(".")
+        return ConnectionFailedError(f"{what}.", _PROXY, origin=origin)
     what, hint = next((what, hint) for words, what, hint in _LOST if any(word in low for word in words))
     return ConnectionFailedError(what.format(origin=origin, said=said), hint, origin=origin)
 
