@@ -64,9 +64,11 @@ class Draft:
         self.model_reported = ""
         self.filters: list[Mapping[str, Any]] = []
         self.notes: list[str] = []
-        self.cost: float | None = None
         self._spent: Usage | None = None  # of earlier requests of this cell
         self._usage: Usage | None = None  # of the request that runs now
+        self._cost_before: float | None = None  # of earlier requests
+        self.cost_of_request: float | None = None
+        """US dollars of the request that runs now, as last reported."""
         self._rounds: list[dict[int, TextBuffer]] = []
         self._clear_answer()
 
@@ -154,8 +156,7 @@ class Draft:
 
     def _add_usage(self, event: UsageReport) -> None:
         self._usage = event.usage
-        if event.cost is not None:
-            self.cost = event.cost + (self.cost or 0.0)
+        self.cost_of_request = self.cost_of_request if event.cost is None else event.cost
 
     def _add_finished(self, event: Finished) -> None:
         self._finished.setdefault(event.index, event.reason)
@@ -163,6 +164,7 @@ class Draft:
     def _add_opened(self, event: Opened) -> None:
         self.headers = {_seen(name): _seen(value) for name, value in event.headers.items()}
         self.request_id = event.request_id
+        self.cost_of_request = event.cost
 
     def _add_identified(self, event: Identified) -> None:
         self.model_reported = event.model or self.model_reported
@@ -178,6 +180,7 @@ class Draft:
         if self._usage is not None:
             self._spent = self._usage + (self._spent or Usage())
             self._usage = None
+        self._cost_before, self.cost_of_request = self.cost, None
         self._clear_answer()
 
     def _add_note(self, event: Note) -> None:
@@ -264,6 +267,13 @@ class Draft:
         if self._usage is None or self._spent is None:
             return self._usage or self._spent
         return self._usage + self._spent
+
+    @property
+    def cost(self) -> float | None:
+        """US dollars of all requests of this cell so far, where the endpoint reports them."""
+        if self.cost_of_request is None or self._cost_before is None:
+            return self._cost_before if self.cost_of_request is None else self.cost_of_request
+        return self._cost_before + self.cost_of_request
 
     @property
     def seconds(self) -> float:

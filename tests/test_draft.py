@@ -145,3 +145,15 @@ def test_the_clocks_of_a_backend_that_tells_no_attempts() -> None:
 def test_nothing_sent_took_no_time() -> None:
     response = Draft(Clock()).response()
     assert (response.first_token_seconds, response.seconds) == (None, 0.0)
+
+
+def test_the_cost_of_a_header_and_of_the_usage_is_one_cost() -> None:
+    draft = folded(Opened(200, {}, None, 0.25), TextDelta("a"), UsageReport(Usage(1, 1)))
+    assert draft.cost == 0.25
+    draft.add_all([UsageReport(Usage(1, 2), 0.3), UsageReport(Usage(1, 3), 0.5)])  # it grows: the last one counts
+    assert draft.cost == 0.5
+    draft.add_all([Restarted("tools"), Opened(200, {}, None, 1.0), TextDelta("b")])
+    assert draft.response().cost == 1.5
+    draft.add_all([Restarted("invalid"), Opened(200, {}), TextDelta("c")])
+    assert draft.response().cost == 1.5
+    assert folded(Opened(200, {}), TextDelta("a"), UsageReport(Usage(1, 1))).cost is None

@@ -203,19 +203,25 @@ class Embedding:
 
     def _account(self, seconds: float) -> None:
         """Enter what this run used, whatever its end was."""
-        usage = _sum([item for number, item in self._found.items() if number not in self._kept])
+        items = [item for number, item in self._found.items() if number not in self._kept]
+        usage = _sum(items)
         self._session.ledger.add(
             Response(
                 model=self._target.asked,
                 provider=self._target.provider.name,
                 usage=usage,
-                cost=self._cost(usage),
+                cost=self._cost(items),
                 seconds=seconds,
                 attempts=tuple(self._attempts),
             )
         )
 
-    def _cost(self, usage: Usage | None) -> float | None:
+    def _cost(self, items: Sequence[Embedded]) -> float | None:
+        """Return the US dollars that requests cost, as the server reports them, else by the configured prices."""
+        reported = [item.cost for item in items if item.cost is not None]
+        if items and len(reported) == len(items):
+            return sum(reported)
+        usage = _sum(items)
         return None if usage is None or self._price is None else self._price.of(usage)
 
     def _vectors(self, seconds: float) -> Vectors:
@@ -224,7 +230,7 @@ class Embedding:
         vectors.model, vectors.provider = self._target.asked, self._target.provider.name
         vectors.model_reported = ordered[0].model_reported if ordered else ""
         vectors.usage, vectors.seconds = _sum(ordered), seconds
-        vectors.cost = self._cost(vectors.usage)
+        vectors.cost = self._cost(ordered)
         return vectors
 
 

@@ -259,7 +259,8 @@ class Run:
                     aside.add_all(batch)
         await self._emit([*aside.attempts])
         if aside.usage is not None:
-            await self._emit([UsageReport(aside.usage + (before or Usage()))])
+            known = [cost for cost in (aside.cost, self.draft.cost_of_request) if cost is not None]
+            await self._emit([UsageReport(aside.usage + (before or Usage()), sum(known) if known else None)])
         self._check_whole(None, aside.alternatives()[0])
         return aside.text
 

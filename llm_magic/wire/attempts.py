@@ -203,10 +203,14 @@ async def attempts(request: HttpRequest) -> AsyncGenerator[tuple[Attempt, Connec
         await asyncio.sleep(_wait(number, attempt.retry_after))
 
 
-async def fetch(request: HttpRequest, announce: Callable[[Attempt], None] = lambda _: None) -> Any:
+async def fetch(
+    request: HttpRequest,
+    announce: Callable[[Attempt], None] = lambda _: None,
+    opened: Callable[[Mapping[str, str]], None] = lambda _: None,
+) -> Any:
     """Return the JSON document that answers `request`; text where it is none.
 
-    `announce` hears of each attempt as it ends.
+    `announce` hears of each attempt as it ends, `opened` of the headers of the answer.
 
     Raises
     ------
@@ -220,6 +224,8 @@ async def fetch(request: HttpRequest, announce: Callable[[Attempt], None] = lamb
             async for attempt, connection in made:
                 announce(attempt)
                 content = b"" if connection is None else connection.content
+                if connection is not None:
+                    opened(connection.headers)
     except Exception as error:  # noqa: BLE001 - translated
         ours = translate(error, request.origin, request.known_secrets, request.body, request.proxy)
         raise ours from cause_of(ours, error)

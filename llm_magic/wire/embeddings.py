@@ -5,7 +5,7 @@ from __future__ import annotations
 import struct
 from base64 import b64decode
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 from llm_magic.errors import Origin
@@ -14,7 +14,7 @@ from llm_magic.secrets import Secret, reveal
 from llm_magic.wire.attempts import HttpRequest, fetch
 from llm_magic.wire.documents import ErrorDocument, error_in, read_usage
 from llm_magic.wire.errors import translate
-from llm_magic.wire.headers import check_headers
+from llm_magic.wire.headers import check_headers, response_cost
 
 if TYPE_CHECKING:
     from openai import AsyncOpenAI
@@ -27,6 +27,8 @@ class Embedded:
     vectors: list[list[float]]
     usage: Usage | None
     model_reported: str
+    cost: float | None = None
+    """In US dollars, where the endpoint reports it."""
 
 
 async def embed(
@@ -65,9 +67,11 @@ async def embed(
         max_retries=max_retries,
         secrets=secrets,
     )
-    document = await fetch(request, announce)
+    costs: list[float | None] = []
+    document = await fetch(request, announce, lambda answered: costs.append(response_cost(answered)))
     try:
-        return _read(document, len(inputs))
+        found = _read(document, len(inputs))
+        return found if found.cost is not None else replace(found, cost=costs[-1])
     except ErrorDocument as fault:
         raise translate(fault, origin, request.known_secrets, request.body) from None
 
@@ -80,10 +84,11 @@ def _read(document: Any, expected: int) -> Embedded:
         raise ErrorDocument(f"{len(rows)} vectors for {expected} inputs", malformed=True)
     places = [row["index"] if isinstance(row.get("index"), int) else place for place, row in enumerate(rows)]
     ordered = [row for _, row in sorted(zip(places, rows, strict=True), key=lambda pair: pair[0])]
-    usage = next((report.usage for report in read_usage(document.get("usage"))), None)
+    report = next(iter(read_usage(document.get("usage"))), None)
     model = document.get("model")
     vectors = [_vector(row.get("embedding")) for row in ordered]
-    return Embedded(vectors, usage, model if isinstance(model, str) else "")
+    usage, cost = (None, None) if report is None else (report.usage, report.cost)
+    return Embedded(vectors, usage, model if isinstance(model, str) else "", cost)
 
 
 def _vector(value: Any) -> list[float]:

@@ -423,3 +423,42 @@ def test_the_clocks_leave_out_what_comes_before_the_request(session: Session) ->
     assert response.seconds <= wall - provider.slept
     assert failed.seconds + answered.seconds <= response.seconds
     assert response.first_token_seconds <= response.seconds - failed.seconds - 0.1
+
+
+@pytest.mark.parametrize(
+    ("said", "cost"),
+    [("0.00025", 0.00025), ("0.0", None), ("", None), ("nan", None), ("1e999", None), ("-1", None), ("None", None)],
+)
+@pytest.mark.parametrize("streams", [True, False])
+def test_the_cost_stands_in_a_header(session: Session, said: str, cost: float | None, *, streams: bool) -> None:
+    headers = {"x-litellm-response-cost": said}
+    whole = {
+        "choices": [{"index": 0, "message": {"content": "Hello"}, "finish_reason": "stop"}],
+        "usage": USAGE["usage"],
+    }
+    told = stream(chunk("Hello", finish="stop"), USAGE, headers=headers)
+    with ScriptedServer(told if streams else document(whole, headers=headers)) as server:
+        session.registry.add("s", "compatible", base_url=server.url)
+        response = LLM("s:m", stream=streams).ask("Hi")
+    assert (response.text, response.cost) == ("Hello", cost)
+    assert session.ledger.rows()[0].cost == cost
+
+
+@pytest.mark.parametrize("streams", [True, False])
+def test_the_cost_in_the_usage_counts_and_not_the_header_beside_it(session: Session, *, streams: bool) -> None:
+    usage, headers = {**USAGE["usage"], "cost": 0.5}, {"x-litellm-response-cost": "0.25"}  # type: ignore[dict-item]  # a dict
+    whole = {"choices": [{"index": 0, "message": {"content": "Hello"}, "finish_reason": "stop"}], "usage": usage}
+    told = stream(chunk("Hello", finish="stop"), {"choices": [], "usage": usage}, headers=headers)
+    with ScriptedServer(told if streams else document(whole, headers=headers)) as server:
+        session.registry.add("s", "compatible", base_url=server.url, prices={"m": {"input": 1, "output": 1}})
+        response = LLM("s:m", stream=streams).ask("Hi")
+    assert response.cost == 0.5
+
+
+def test_the_cost_of_embeddings_stands_in_a_header(session: Session) -> None:
+    vectors = {"data": [{"index": 0, "embedding": [1.0, 0.0]}], "usage": {"prompt_tokens": 3}}
+    with ScriptedServer(document(vectors, headers={"x-litellm-response-cost": "0.125"})) as server:
+        session.registry.add("s", "compatible", base_url=server.url, prices={"m": {"input": 1, "output": 1}})
+        found = LLM("s:m").embed(["a", "b"], batch=1)
+    assert found.cost == 0.25
+    assert session.ledger.rows()[0].cost == 0.25
