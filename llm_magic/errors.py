@@ -167,8 +167,8 @@ class ModelNotFoundError(InputError, EndpointNotFoundError):
 class RequestRefusedError(ProviderError):
     """The server will not take the request (other 4xx).
 
-    `parameter` is what it is about, as our options name it (`temperature`) or as a field of the body;
-    empty where that is not known.
+    `parameter` is the request parameter that it is about, as our options name it (`temperature`), or
+    a further field of the body; empty where it is about anything else, or nobody knows.
     """
 
     parameter: str = ""

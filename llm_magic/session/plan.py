@@ -56,6 +56,8 @@ class PlannedModel:
 
     target: Target
     options: Options
+    sources: Mapping[str, str] = field(default_factory=dict)
+    """What sets each request parameter and further field: an alias or a setting; "" for the cell itself."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -116,7 +118,15 @@ def choose(given: Options, settings: Settings, registry: ProviderRegistry) -> tu
 
 def _planned(given: Options, target: Target, settings: Settings) -> PlannedModel:
     """Put the options together: the line's, over the alias's, over the model's, over everybody's."""
-    options = given.over(from_mapping(target.defaults, f"alias {target.asked!r}"))
+    sources = dict.fromkeys((*given.parameters, *given.param), "")
+
+    def configured(values: Mapping[str, Any], where: str) -> Options:
+        found = from_mapping(values, where)
+        for name in (*found.parameters, *found.param):
+            sources.setdefault(name, where)
+        return found
+
+    options = given.over(configured(target.defaults, f"alias {target.asked!r}"))
     globs = [
         glob
         for glob in settings.model_params
@@ -125,8 +135,8 @@ def _planned(given: Options, target: Target, settings: Settings) -> PlannedModel
         )
     ]
     for glob in sorted(globs, key=len, reverse=True):
-        options = options.over(from_mapping(settings.model_params[glob], f"LLMMagics.model_params[{glob!r}]"))
-    options = options.over(from_mapping(settings.params, "LLMMagics.params"))
+        options = options.over(configured(settings.model_params[glob], f"LLMMagics.model_params[{glob!r}]"))
+    options = options.over(configured(settings.params, "LLMMagics.params"))
     of_traits = Options(
         system=settings.system or None,
         show=settings.show or None,
@@ -137,7 +147,7 @@ def _planned(given: Options, target: Target, settings: Settings) -> PlannedModel
     options = options.over(of_traits)
     if options.base_url:
         target = target.at(options.base_url)
-    return PlannedModel(target, options)
+    return PlannedModel(target, options, sources)
 
 
 def _output(options: Options, namespace: Mapping[str, Any]) -> OutputSpec | None:

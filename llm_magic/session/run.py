@@ -17,6 +17,7 @@ from llm_magic.errors import (
     LLMError,
     RateLimitedError,
     RefusedError,
+    RequestRefusedError,
     ServerFailedError,
     TimedOutError,
     ToolLimitError,
@@ -29,7 +30,7 @@ from llm_magic.session.plan import BoundModel, Plan, PlannedModel, prepare
 from llm_magic.session.tool_runner import RunEvent, ToolRunner
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable
+    from collections.abc import Awaitable, Callable, Mapping
 
     from llm_magic.messages import ToolCall
     from llm_magic.output.spec import OutputSpec
@@ -191,6 +192,9 @@ class Run:
             if self.plan.spec is None:
                 raise
             return error
+        except RequestRefusedError as error:
+            error.hint = _who_set(error.parameter, bound.planned.sources) or error.hint
+            raise
         return None
 
     def _check_ended(self) -> None:
@@ -299,6 +303,15 @@ class Run:
 
 async def _nowhere(_batch: list[RunEvent]) -> None:
     """Let events pass by."""
+
+
+def _who_set(parameter: str, sources: Mapping[str, str]) -> str:
+    """Return the next step after a refusal, where the cell is not the place that set what was refused; else nothing."""
+    if where := sources.get(parameter):
+        return f"Change or leave out {parameter}, which {where} sets."
+    if parameter and parameter not in sources:
+        return "--dry-run shows what was sent."  # the provider's own settings may add fields
+    return ""
 
 
 def _again(request: Request, text: str, error: InvalidValueError) -> Request:

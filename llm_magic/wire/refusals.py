@@ -65,9 +65,9 @@ def refused(
         request_id=identity,
         body=document,
     )
-    if type(error) is RequestRefusedError:
-        error.parameter = refused_parameter(server_error, body)
-        error.hint = error.hint or _about(error.parameter)
+    if type(error) is RequestRefusedError and not hint:
+        about = _refused_field(server_error, body)
+        error.parameter, error.hint = "" if about in _FLAGS else about, _about(about)
     return error
 
 
@@ -168,7 +168,11 @@ def _classify(
         hint = "This server does not offer this API: check base_url, or choose another with --api."
         return EndpointNotFoundError, "", hint
     if "image input is not supported" in low or "mmproj" in low or "is not a multimodal model" in low:
-        return RequestRefusedError, "", "This model does not take images: leave --image out or choose another --model."
+        return (
+            RequestRefusedError,
+            "",
+            "This model does not take images: leave them out (--image, {{ … }}), or choose another --model.",
+        )
     if status is not None and status < HTTPStatus.INTERNAL_SERVER_ERROR:
         return RequestRefusedError, "", ""
     return ServerFailedError, "", ""
@@ -344,8 +348,8 @@ _UNMISTAKABLE = frozenset({"temperature", "logprobs", "seed"})
 _QUOTED = re.compile(r"['\"`“]([A-Za-z_][A-Za-z0-9_.\[\]]*)['\"`”]")
 
 
-def refused_parameter(server_error: ErrorBody, body: Any) -> str:
-    """Return what a refusal is about, as our options name it or as a field of the body; empty where that is not known.
+def _refused_field(server_error: ErrorBody, body: Any) -> str:
+    """Return what a refusal is about, by a name of `_OPTIONS` or as a field of the body; empty where nobody knows.
 
     The field is the error's `param`, or a name in its message; it is one that the `body` sent has, under its own name
     or another that stands for the same option.

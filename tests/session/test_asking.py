@@ -462,3 +462,36 @@ def test_the_cost_of_embeddings_stands_in_a_header(session: Session) -> None:
         found = LLM("s:m").embed(["a", "b"], batch=1)
     assert found.cost == 0.25
     assert session.ledger.rows()[0].cost == 0.25
+
+
+@pytest.mark.parametrize(
+    ("alias", "params", "asked", "hint"),
+    [
+        ({}, {}, {"temperature": 9}, "Change or leave out --temperature."),
+        ({"temperature": 9}, {}, {}, "Change or leave out temperature, which alias 'fast' sets."),
+        ({}, {"temperature": 9}, {}, "Change or leave out temperature, which LLMMagics.params sets."),
+        ({"temperature": 9}, {"temperature": 8}, {}, "Change or leave out temperature, which alias 'fast' sets."),
+        ({}, {"temperature": 9}, {"temperature": 8}, "Change or leave out --temperature."),
+        ({}, {}, {}, "--dry-run shows what was sent."),
+    ],
+)
+def test_a_refusal_names_the_place_that_set_what_was_refused(
+    session: Session, alias: dict[str, object], params: dict[str, object], asked: dict[str, float], hint: str
+) -> None:
+    refusal = document({"error": {"message": "'temperature' must be at most 2", "param": "temperature"}}, 400)
+    with ScriptedServer(refusal) as server:
+        session.registry.add("s", "compatible", base_url=server.url)
+        session.registry.aliases = {"fast": {"model": "s:m", **alias}}
+        session.settings.params = params
+        with pytest.raises(RequestRefusedError) as caught:
+            LLM("fast").ask("Hi", **asked)  # type: ignore[arg-type]  # options
+    assert caught.value.hint == hint
+
+
+def test_a_field_that_a_provider_s_setting_adds_is_not_an_option_of_the_cell(session: Session) -> None:
+    refusal = document({"error": {"message": "'chat_template_kwargs' is unknown"}}, 400)
+    with ScriptedServer(document({"data": []}), refusal) as server:
+        session.registry.add("v", "vllm", base_url=server.url, chat_template_kwargs={"enable_thinking": False})
+        with pytest.raises(RequestRefusedError) as caught:
+            LLM("v:m").ask("Hi")
+    assert caught.value.hint == "--dry-run shows what was sent."

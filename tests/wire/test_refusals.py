@@ -81,9 +81,9 @@ def test_a_model_that_its_server_does_not_know_is_an_unknown_model_and_a_provide
         (said("Unknown: 'top_j'"), {}, "", "--dry-run shows what was sent."),
         (said("bad role", param="messages[0].role"), {"messages": []}, "", "--dry-run shows what was sent."),
         (said("Item of type 'reasoning' without its item", param="input"), {"input": [], "reasoning": {}}, "", "--dry-run shows what was sent."),
-        (said("bad tool", param="tools[0].parameters"), {"tools": []}, "tools", "Change or leave out --tools."),
-        (said("bad schema", param="text.format.schema"), {"text": {}}, "output type", "the output type (--as"),
-        (said("no streams", param="stream"), {"stream": True}, "stream", "--no-stream"),
+        (said("bad tool", param="tools[0].parameters"), {"tools": []}, "", "Change or leave out --tools."),
+        (said("bad schema", param="text.format.schema"), {"text": {}}, "", "the output type (--as"),
+        (said("no streams", param="stream"), {"stream": True}, "", "--no-stream"),
     ],
 )  # fmt: skip
 def test_what_a_refusal_is_about_is_what_was_sent(document: Any, sent: Any, parameter: str, hint: str) -> None:
