@@ -10,7 +10,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from llm_magic.background_loop import Emit
-from llm_magic.config.references import guarded, read
+from llm_magic.config.references import mark_secrets, read
 from llm_magic.embeddings import EmbeddingOptions, Vectors, of_alias
 from llm_magic.errors import (
     AuthenticationError,
@@ -53,7 +53,7 @@ class Embedding:
         name = given.model or settings.embedding_model
         self._target = session.registry.resolve(name or session.registry.default_model(settings.model))
         self._options = given.over(of_alias(self._target.defaults, self._target.asked))
-        header = guarded(self._options.header)
+        header = mark_secrets(self._options.header)
         self._headers = {key: read(value, f"--header {key}") for key, value in header.items()}
         for field_name in ("model", "input"):
             if field_name in self._options.param:

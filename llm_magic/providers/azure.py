@@ -15,7 +15,7 @@ from traitlets import Any as AnyTrait
 from traitlets import Dict, Unicode, validate
 
 from llm_magic.capabilities import Capabilities
-from llm_magic.config.references import guarded
+from llm_magic.config.references import mark_secrets
 from llm_magic.errors import ConfigurationError
 from llm_magic.providers import credentials, model_info
 from llm_magic.providers.base import Provider
@@ -84,8 +84,8 @@ class AzureProvider(Provider):
         return value or None
 
     @validate("azure_endpoint")
-    def _guard_endpoint(self, proposal: Any) -> str:
-        endpoint: str = guarded(proposal["value"])
+    def _mark_endpoint(self, proposal: Any) -> str:
+        endpoint: str = mark_secrets(proposal["value"])
         return endpoint
 
     @property

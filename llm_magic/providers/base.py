@@ -15,7 +15,7 @@ from llm_magic.capabilities import Capabilities
 from llm_magic.close_matches import did_you_mean
 from llm_magic.config import references
 from llm_magic.config.precedence import configured
-from llm_magic.config.references import Reference, guarded
+from llm_magic.config.references import Reference, mark_secrets
 from llm_magic.errors import AuthenticationError, ConfigurationError, ModelNotFoundError, Origin, UnsupportedError
 from llm_magic.events import Event
 from llm_magic.model_names import shown_model
@@ -211,11 +211,11 @@ class Provider(Configurable):
     def _check_headers(self, proposal: Any) -> dict[str, str]:
         headers: dict[str, str] = proposal["value"]
         references.check_headers(headers, f"{self.section}.default_headers", written=True)
-        return dict(guarded(headers))
+        return dict(mark_secrets(headers))
 
     @validate("base_url", "default_query", "http_client_kwargs")
-    def _guard(self, proposal: Any) -> Any:
-        return guarded(proposal["value"], proposal["trait"].name)
+    def _mark_secrets(self, proposal: Any) -> Any:
+        return mark_secrets(proposal["value"], proposal["trait"].name)
 
     def read(self, trait: str) -> Any:
         """Return a trait's value with its references to variables replaced."""

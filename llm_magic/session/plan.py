@@ -9,7 +9,7 @@ from dataclasses import dataclass, field, replace
 from fnmatch import fnmatchcase
 from typing import TYPE_CHECKING, Any
 
-from llm_magic.config.references import guarded, read
+from llm_magic.config.references import mark_secrets, read
 from llm_magic.errors import OptionError, PromptError
 from llm_magic.events import Event, Note, Progress, TextDelta, ToolCallDelta
 from llm_magic.messages import Message, Part, Text, system, user
@@ -228,12 +228,12 @@ class BoundModel:
         first = (system(options.system),) if options.system else ()
         prompt = user(*parts)
         turns = plan.turns and self._fitting(plan.turns, (*first, prompt))
-        headers = {name: read(value, f"--header {name}") for name, value in guarded(options.header).items()}
+        headers = {name: read(value, f"--header {name}") for name, value in mark_secrets(options.header).items()}
         forced = structure.tools if structure is not None else ()
         return Request(
             model=self.model,
             messages=(*first, *(message for turn in turns for message in turn.messages), prompt),
-            parameters=Parameters(options.parameters, guarded(options.param)),
+            parameters=Parameters(options.parameters, mark_secrets(options.param)),
             structure=structure.fields if structure is not None else {},
             tools=(*(tool.tool for tool in plan.tools.values()), *forced),
             tool_choice=forced[0].name if forced else options.tool_choice,
