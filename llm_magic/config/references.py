@@ -108,7 +108,7 @@ _NAMES_ONLY = {"api_key_env", "azure_ad_token_env", "azure_ad_token_provider", "
 
 
 def _query(fields: dict[str, Any]) -> dict[str, Any]:
-    """Return the fields of a query, the secrets of the plain ones marked; references stay, to be read when they are used."""
+    """Return the fields of a query, secrets marked; references stay, to be read when they are used."""
     from llm_magic.secrets import query_secrets
 
     plain = {name: value for name, value in fields.items() if not (isinstance(value, str) and variable_of(value))}

@@ -183,6 +183,7 @@ def _misplaced(
 ) -> tuple[type[ProviderError], str, str] | None:
     """Return what `_classify` does where the model, its API or the URL is not the right one; None for anything else."""
     missing, words = status == HTTPStatus.NOT_FOUND, server_error.words
+    later = status is not None and (status in (408, 429) or status >= HTTPStatus.INTERNAL_SERVER_ERROR)
     kind: type[ProviderError] = EndpointNotFoundError if missing else RequestRefusedError
     if api := _api_meant(server_error.message):
         return kind, "", f"--api {api} asks this model by its API."
@@ -196,7 +197,7 @@ def _misplaced(
         return EndpointNotFoundError, "", hint
     if (
         "model_not_found" in words
-        or _UNKNOWN_MODEL.search(low)
+        or (not later and _UNKNOWN_MODEL.search(low))
         or (missing and (server_error.param == "model" or _names(server_error.message, origin.model)))
     ):
         return ModelNotFoundError, "", f"%llm_models {origin.provider} lists the models that it has."

@@ -39,6 +39,8 @@ CASES: list[tuple[str, int, Any, type[errors.ProviderError], str, str]] = [
     ("a deployment", 404, said("The API deployment for this resource does not exist.", code="DeploymentNotFound"), errors.EndpointNotFoundError, "does not exist", "`deployments` and --model tiny-2, the endpoint and api_version"),
     ("a version of the API", 400, said("API version not supported", code="BadRequest"), errors.RequestRefusedError, "API version not supported", "api_version"),
     ("an operation", 400, said("The chatCompletion operation does not work with the specified model, tiny-2.", code="OperationNotSupported"), errors.RequestRefusedError, "does not work", "--api responses, chat or completions"),
+    ("a model that is down", 503, said("The model tiny-2 is not available, try again later"), errors.ServerFailedError, "try again later", "ask again"),
+    ("a model that is busy", 429, said("Requests to the model tiny-2 are not available in your tier"), errors.RateLimitedError, "in your tier", "Wait a little"),
     ("no money", 402, said("Insufficient Balance", code="invalid_request_error"), errors.QuotaExceededError, "Insufficient Balance", "Waiting does not help"),
     ("no credit", 400, said("Your credit balance is too low to access the API."), errors.QuotaExceededError, "too low", "Waiting does not help"),
     ("words in a text in a document", 429, said("Provider returned error", metadata={"raw": '{"error": {"message": "slow down"}}'}), errors.RateLimitedError, "Provider returned error: slow down", "Wait a little"),
