@@ -65,11 +65,12 @@ def test_no_door_shows_where_the_file_lies(kernel: Kernel, model: str) -> None:
         kernel.run("%llm_usage --reset\n%llm_chat reset").check()
         kernel.run(f"%llm_provider add there --base-url {server.url}").check()
         listed = plain(kernel.run("%llm_models there --refresh"))
+        tested = plain(kernel.run("%llm_provider test there"))
         ran = kernel.run(f"%%llm -m {model}\nHi").check()
         usage, chats, chat = (plain(kernel.run(line)) for line in ("%llm_usage", "%llm_chat list", "%llm_chat show"))
         asked = [request.json["model"] for request in server.requests if request.method == "POST"]
     assert asked == [PATH]
-    for text in (listed, usage, chats, chat, str(ran.outputs)):
+    for text in (listed, tested, usage, chats, chat, str(ran.outputs)):
         assert "tiny-Q4.gguf" in text
         assert FOLDER not in text
 

@@ -166,7 +166,7 @@ class Embedding:
             longest = max(map(len, self._batches[number]))
             error.hint = f"Split the long texts: the longest one here has {longest:,} characters."
             if provider.kind == "local":
-                error.hint += " Or let it read more in one go: %config LocalProvider.n_batch = 4096"
+                error.hint += f" Or let it read more in one go: {provider.line_that_sets('n_batch', '4096')}"
             raise
         except ModelNotFoundError as error:
             error.hint = f"{provider.close_models(model)} {error.hint}".lstrip()
