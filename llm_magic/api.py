@@ -104,7 +104,7 @@ class LLM:
     """
 
     def __init__(self, model: str = "", **defaults: Unpack[AskOptions]) -> None:
-        from llm_magic.config.references import guarded
+        from llm_magic.config.references import mark_secrets
         from llm_magic.options import refuse_keys
 
         refuse_keys(defaults, "LLM")
@@ -113,7 +113,7 @@ class LLM:
         self.defaults: AskOptions = defaults
         for name in ("header", "param"):
             if name in defaults:
-                self.defaults[name] = guarded(defaults[name])
+                self.defaults[name] = mark_secrets(defaults[name])
 
     def __repr__(self) -> str:
         options = "".join(f", {name}={value!r:.60}" for name, value in self.defaults.items())

@@ -57,7 +57,8 @@ class Draft:
 
     def __init__(self, clock: Callable[[], float] = time.perf_counter) -> None:
         self._clock = clock
-        self.started = clock()
+        self._begun: float | None = None  # the first request
+        self._sent = clock()  # the request that runs now, and of it the latest attempt
         self.first_token_seconds: float | None = None
         self.attempts: list[Attempt] = []
         self.tool_runs: list[ToolRun] = []  # as they ended
@@ -67,9 +68,11 @@ class Draft:
         self.model_reported = ""
         self.filters: list[Mapping[str, Any]] = []
         self.notes: list[str] = []
-        self.cost: float | None = None
         self._spent: Usage | None = None  # of earlier requests of this cell
         self._usage: Usage | None = None  # of the request that runs now
+        self._cost_before: float | None = None  # of earlier requests
+        self.cost_of_request: float | None = None
+        """US dollars of the request that runs now, as last reported."""
         self._rounds: list[dict[int, TextBuffer]] = []
         self._citations: dict[tuple[object, ...], tuple[int, Citation]] = {}
         self._images: list[tuple[int, Image]] = []
@@ -87,6 +90,15 @@ class Draft:
         self._finished: dict[int, FinishReason] = {}
         self._rounds.append(self._text)
         self._runs_before = len(self.tool_runs)
+
+    def begin_request(self) -> None:
+        """Start the clocks: a request is sent now. What is waited for before one counts in no time."""
+        self._sent_at(self._clock())
+
+    def _sent_at(self, moment: float) -> None:
+        self._sent = moment
+        if self._begun is None:
+            self._begun = moment
 
     def add_all(self, events: Iterable[object]) -> None:
         """Fold a batch of events in; what only the moment is for (progress, questions) is passed over."""
@@ -124,7 +136,7 @@ class Draft:
     def _begin_answer(self) -> None:
         """Take note that the model has begun to answer."""
         if self.first_token_seconds is None:
-            self.first_token_seconds = self._clock() - self.started
+            self.first_token_seconds = self._clock() - self._sent
 
     def _add_reasoning(self, event: ReasoningDelta) -> None:
         self._begin_answer()
@@ -172,8 +184,7 @@ class Draft:
 
     def _add_usage(self, event: UsageReport) -> None:
         self._usage = event.usage
-        if event.cost is not None:
-            self.cost = event.cost + (self.cost or 0.0)
+        self.cost_of_request = self.cost_of_request if event.cost is None else event.cost
 
     def _add_finished(self, event: Finished) -> None:
         self._begin(event.index)
@@ -182,11 +193,14 @@ class Draft:
     def _add_opened(self, event: Opened) -> None:
         self.headers = {_seen(name): _seen(value) for name, value in event.headers.items()}
         self.request_id = event.request_id
+        self.cost_of_request = event.cost
 
     def _add_identified(self, event: Identified) -> None:
         self.model_reported = event.model or self.model_reported
 
     def _add_attempt(self, event: Attempt) -> None:
+        if self.first_token_seconds is None:
+            self._sent_at(self._clock() - event.seconds)
         if event.status == _OK and event.reason and self.attempts and not self.attempts[-1].reason:
             self.attempts.pop()  # the same request, whose answer broke off
         self.attempts.append(event)
@@ -201,6 +215,7 @@ class Draft:
         if self._usage is not None:
             self._spent = self._usage + (self._spent or Usage())
             self._usage = None
+        self._cost_before, self.cost_of_request = self.cost, None
         self._clear_answer()
 
     def _keep_round(self) -> None:
@@ -323,9 +338,16 @@ class Draft:
         return self._usage + self._spent
 
     @property
+    def cost(self) -> float | None:
+        """US dollars of all requests of this cell so far, where the endpoint reports them."""
+        if self.cost_of_request is None or self._cost_before is None:
+            return self._cost_before if self.cost_of_request is None else self.cost_of_request
+        return self._cost_before + self.cost_of_request
+
+    @property
     def seconds(self) -> float:
-        """Seconds since the cell began to send."""
-        return self._clock() - self.started
+        """Seconds since the first request was sent; 0.0 where none was."""
+        return 0.0 if self._begun is None else self._clock() - self._begun
 
     def alternatives(self) -> tuple[Alternative, ...]:
         """Return all answers so far, by their number."""

@@ -6,7 +6,7 @@ LLMError
 │   ├── PromptError             the template, a name in it, or an image cannot be rendered
 │   ├── OutputTypeError         a type, schema, regex, grammar or list of choices that cannot be one
 │   ├── ToolError               a Python function that cannot be offered to a model
-│   ├── ModelNotFoundError      a model name that no provider answers to
+│   ├── ModelNotFoundError      a model name that nobody answers to: no provider, or not its server (404)
 │   ├── ConfigurationError      a setting, variable or extra that is missing or wrong
 │   ├── UnsupportedError        an option that this endpoint cannot honour
 │   └── HistoryError            a conversation that cannot be read, written or found
@@ -14,7 +14,7 @@ LLMError
 │   ├── ConnectionFailedError   no connection: refused, unknown host, TLS, proxy
 │   ├── TimedOutError           no answer within the timeout
 │   ├── AuthenticationError     the key was refused (401, 403)
-│   ├── EndpointNotFoundError   nothing answers at this URL, or the model is unknown there (404)
+│   ├── EndpointNotFoundError   nothing answers at this URL (404); a ModelNotFoundError of a server is one, too
 │   ├── RequestRefusedError     the server will not take the request (other 4xx)
 │   │   ├── ContextOverflowError    the prompt is longer than the model's context
 │   │   └── ContentFilteredError    the prompt was blocked by a content filter
@@ -107,10 +107,6 @@ class ToolError(InputError):
     """A Python function that cannot be offered to a model."""
 
 
-class ModelNotFoundError(InputError):
-    """A model name that no configured provider answers to."""
-
-
 class ConfigurationError(InputError):
     """A setting, an environment variable or an extra is missing or wrong."""
 
@@ -164,8 +160,18 @@ class EndpointNotFoundError(ProviderError):
     """Nothing answers at this URL, or the model is unknown there (404)."""
 
 
+class ModelNotFoundError(InputError, EndpointNotFoundError):
+    """A model name that no configured provider answers to (`origin` is None), or that its server does not know."""
+
+
 class RequestRefusedError(ProviderError):
-    """The server will not take the request (other 4xx)."""
+    """The server will not take the request (other 4xx).
+
+    `parameter` is the request parameter that it is about, as our options name it (`temperature`), or
+    a further field of the body; empty where it is about anything else, or nobody knows.
+    """
+
+    parameter: str = ""
 
 
 class ContextOverflowError(RequestRefusedError):

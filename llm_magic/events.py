@@ -77,6 +77,8 @@ class Opened(Event):
     status: int
     headers: Mapping[str, str]
     request_id: str | None = None
+    cost: float | None = None
+    """In US dollars, where a header says it."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -7,6 +7,7 @@ from collections.abc import Iterable
 from dataclasses import astuple, dataclass
 
 from llm_magic.events import Usage
+from llm_magic.model_names import shown_model
 from llm_magic.response import Response
 
 _FAILED = 400  # the least status of a failure (RFC 9110, 15)
@@ -82,7 +83,12 @@ class Ledger:
     def add(self, response: Response) -> None:
         """Enter a response: its usage for the model that gave it, requests for each model asked."""
         rows = [
-            UsageRow(each.provider, each.model, requests=1, failed=int(each.status is None or each.status >= _FAILED))
+            UsageRow(
+                each.provider,
+                shown_model(each.model),
+                requests=1,
+                failed=int(each.status is None or each.status >= _FAILED),
+            )
             for each in response.attempts
         ]
         answered = not all(row.failed for row in rows) or response.usage is not None or bool(response.text)
@@ -92,7 +98,7 @@ class Ledger:
         rows.append(
             UsageRow(
                 asked.provider,
-                asked.model,
+                shown_model(asked.model),
                 answers=int(answered),
                 input_tokens=usage.input_tokens,
                 output_tokens=usage.output_tokens,

@@ -77,8 +77,13 @@ class Response:
         Tokens of all requests of this cell, as the server counted them; None where it did not tell.
     cost
         US dollars, where prices are configured or the endpoint reports it; else None.
-    first_token_seconds, seconds
-        From sending to the first token, and to the end.
+    first_token_seconds
+        Seconds from the sending of the request that answered to its first token (of reasoning, text or a call): an
+        attempt that failed before counts in `seconds` alone. Of several rounds (tools, invalid values) the first one's;
+        None where nothing came.
+    seconds
+        Seconds from the sending of the first request to the end: failed attempts, fallbacks, tools and rounds included,
+        but not what comes before any request, such as weights that are fetched or a model that is loaded.
     headers
         Response headers, names in lower case.
     messages

@@ -152,3 +152,61 @@ def test_each_of_several_answers_has_its_own() -> None:
     first, second = response.alternatives
     assert (first.citations, first.images, first.items) == ((A,), (), ())
     assert (second.text, second.citations, second.images, second.items) == ("", (B,), (PICTURE,), ({"n": 1},))
+
+
+class Clock:
+    """A clock that stands still until it is moved."""
+
+    def __init__(self) -> None:
+        self.now = 100.0
+
+    def __call__(self) -> float:
+        return self.now
+
+
+def test_the_clocks_start_when_a_request_is_sent() -> None:
+    clock = Clock()
+    draft = Draft(clock)
+    clock.now += 50  # weights are fetched
+    assert draft.seconds == 0.0
+    draft.begin_request()
+    clock.now += 3
+    draft.add(Attempt("p", "m", 503, "overloaded", 3.0, final=False))
+    clock.now += 8  # the wait before the next attempt, and one second of that
+    draft.add(Attempt("p", "m", 200, "", 1.0))
+    clock.now += 0.5
+    draft.add(TextDelta("Hi"))
+    clock.now += 2
+    assert (draft.first_token_seconds, draft.seconds) == (1.5, 13.5)
+    draft.add(Restarted("tools"))
+    draft.begin_request()
+    clock.now += 4
+    draft.add_all([Attempt("p", "m", 200, "", 4.0), TextDelta("Hi again")])
+    assert (draft.first_token_seconds, draft.seconds) == (1.5, 17.5)
+
+
+def test_the_clocks_of_a_backend_that_tells_no_attempts() -> None:
+    clock = Clock()
+    draft = Draft(clock)
+    clock.now += 50
+    draft.begin_request()
+    clock.now += 2
+    draft.add(TextDelta("Hi"))
+    assert (draft.first_token_seconds, draft.seconds) == (2.0, 2.0)
+
+
+def test_nothing_sent_took_no_time() -> None:
+    response = Draft(Clock()).response()
+    assert (response.first_token_seconds, response.seconds) == (None, 0.0)
+
+
+def test_the_cost_of_a_header_and_of_the_usage_is_one_cost() -> None:
+    draft = folded(Opened(200, {}, None, 0.25), TextDelta("a"), UsageReport(Usage(1, 1)))
+    assert draft.cost == 0.25
+    draft.add_all([UsageReport(Usage(1, 2), 0.3), UsageReport(Usage(1, 3), 0.5)])  # it grows: the last one counts
+    assert draft.cost == 0.5
+    draft.add_all([Restarted("tools"), Opened(200, {}, None, 1.0), TextDelta("b")])
+    assert draft.response().cost == 1.5
+    draft.add_all([Restarted("invalid"), Opened(200, {}), TextDelta("c")])
+    assert draft.response().cost == 1.5
+    assert folded(Opened(200, {}), TextDelta("a"), UsageReport(Usage(1, 1))).cost is None

@@ -11,6 +11,7 @@ from llm_magic.display import markup, table
 from llm_magic.display.footer import counted
 from llm_magic.display.markup import Bundle
 from llm_magic.errors import OptionError
+from llm_magic.model_names import shown_model
 from llm_magic.options import Option
 from llm_magic.options.reader import Line
 
@@ -41,7 +42,7 @@ def _list(command: Command, _line: Line) -> Bundle:
             "conversation": chat.name,
             "turns": chat.turns,
             "tokens, about": chat.tokens,
-            "last model": chat.model,
+            "last model": shown_model(chat.model),
             "last turn": _when(chat.last),
         }
         for chat in chats.list(current)
@@ -57,7 +58,7 @@ def _show(command: Command, line: Line) -> Bundle | str:
         return f"The conversation {chat.name} has no turns yet."
     bundles = []
     for number, turn in enumerate(turns, 1):
-        facts = [f"{chat.name}, turn {number} of {len(turns)}", turn.model, _when(turn.when)]
+        facts = [f"{chat.name}, turn {number} of {len(turns)}", shown_model(turn.model), _when(turn.when)]
         bundles.append(markup.quiet(" · ".join(fact for fact in facts if fact)))
         bundles += [_message(message) for message in turn.messages]
     return markup.joined(bundles)

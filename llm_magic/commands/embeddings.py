@@ -13,6 +13,7 @@ from llm_magic.display.footer import counted, money, seconds
 from llm_magic.embeddings import OPTIONS, EmbeddingOptions, Vectors, need_numpy, texts_of
 from llm_magic.embeddings.run import Embedding, EmbeddingInterrupted
 from llm_magic.errors import PromptError
+from llm_magic.model_names import shown_model
 from llm_magic.options import exclude_each_other
 
 
@@ -66,7 +67,7 @@ def _value(expression: str, namespace: Mapping[str, Any]) -> Any:
 
 
 def _summary(vectors: Vectors) -> str:
-    facts = [f"{counted(len(vectors), 'vector')} of {vectors.dimensions:,} dimensions", vectors.model]
+    facts = [f"{counted(len(vectors), 'vector')} of {vectors.dimensions:,} dimensions", shown_model(vectors.model)]
     if vectors.usage is not None:
         facts.append(f"{vectors.usage.input_tokens:,} tokens")
     facts.append(seconds(vectors.seconds))

@@ -9,6 +9,7 @@ from llm_magic.commands.line import Command
 from llm_magic.display import markup, table
 from llm_magic.display.markup import Bundle
 from llm_magic.errors import LLMError
+from llm_magic.model_names import shown_model
 from llm_magic.options import Option
 from llm_magic.providers.model_info import ModelCard
 
@@ -43,9 +44,9 @@ def _page(answers: Mapping[str, list[ModelCard] | LLMError], pattern: str, alias
         cards = [card for card in answer if _matches(card.id, pattern)]
         rows += [
             {
-                "model": f"{name}:{card.id}",
+                "model": f"{name}:{shown_model(card.id)}",
                 "context": card.context,
-                "owner": card.owned_by or card.parent,
+                "owner": card.owned_by or shown_model(card.parent),
                 "retires": card.retires,
             }
             for card in cards

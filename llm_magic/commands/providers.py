@@ -25,6 +25,7 @@ from llm_magic.display import markup, table
 from llm_magic.display.footer import counted
 from llm_magic.display.markup import Bundle
 from llm_magic.errors import AuthenticationError, ConfigurationError, LLMError, OptionError
+from llm_magic.model_names import shown_model
 from llm_magic.options import Option
 from llm_magic.options.reader import Line, words
 from llm_magic.providers import plugins
@@ -185,7 +186,7 @@ def _test(command: Command, line: Line) -> str:
         error.hint = provider.key_hint() or error.hint
         raise
     seconds = time.perf_counter() - started
-    shown = ", ".join(models[:_SHOWN]) + (", …" if len(models) > _SHOWN else "")
+    shown = ", ".join(map(shown_model, models[:_SHOWN])) + (", …" if len(models) > _SHOWN else "")
     return (
         f"{name} answers: {_url(provider) or 'it'} lists {counted(len(models), 'model')} in {seconds:.2f} s"
         f"{': ' if models else ''}{shown}. Key: {_key(provider) or 'none'}. No model was asked."

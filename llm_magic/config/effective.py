@@ -13,7 +13,7 @@ from traitlets.config import Config, Configurable
 
 from llm_magic.close_matches import did_you_mean
 from llm_magic.config.precedence import PROJECT, sources_of
-from llm_magic.config.references import guarded
+from llm_magic.config.references import mark_secrets
 from llm_magic.config.trust import COMMAND, GuardedSetting
 from llm_magic.errors import ConfigurationError
 from llm_magic.secrets import hidden
@@ -126,4 +126,4 @@ def masked(value: Any, name: str = "") -> Any:
     {'proxy': 'http://***@proxy:3128', 'X-Api-Key': 'env:NAME', 'token': '***'}
 
     """
-    return hidden(guarded(value, name))
+    return hidden(mark_secrets(value, name))

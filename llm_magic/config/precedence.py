@@ -39,7 +39,8 @@ class Sources:
             try:
                 setattr(owner, trait, value)
             except TraitError as error:
-                raise ConfigurationError(f"{source}: {error}") from error
+                whose = getattr(owner, "name", "")  # a provider's
+                raise ConfigurationError(f"{f'{whose}, ' if whose else ''}{source}: {error}") from error
             self._known[trait] = source
 
 

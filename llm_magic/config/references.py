@@ -67,17 +67,18 @@ def variable(name: str, where: str, *, openai: bool = False) -> Secret:
     if not value:
         raise ConfigurationError(
             f"{where}: the environment variable {name} is not set.",
-            f"Set it before the kernel starts, or name another one in {where}.",
+            f'Set it in this kernel: import os, getpass; os.environ["{name}"] = getpass.getpass(). '
+            f"Or name another one in {where}.",
         )
     return Secret(value)
 
 
-def guarded(value: Any, name: str = "") -> Any:
+def mark_secrets(value: Any, name: str = "") -> Any:
     """Return a value of the configuration with what is secret in it as a `Secret`, in lists and dicts too.
 
     That is: what stands under the name of a secret, the values of a query, and URLs with credentials or a query.
 
-    >>> guarded({"proxy": "http://me:pass@proxy:3128", "X-Api-Key": "env:NAME", "token": "abc", "max_tokens": 5})
+    >>> mark_secrets({"proxy": "http://me:pass@proxy:3128", "X-Api-Key": "env:NAME", "token": "abc", "max_tokens": 5})
     {'proxy': 'http://***@proxy:3128', 'X-Api-Key': 'env:NAME', 'token': '***', 'max_tokens': 5}
 
     """
@@ -86,12 +87,12 @@ def guarded(value: Any, name: str = "") -> Any:
     if name in _NAMES_ONLY or isinstance(value, Secret):
         return value
     if isinstance(value, Mapping):
-        items = {key: guarded(item, str(key)) for key, item in value.items()}
+        items = {key: mark_secrets(item, str(key)) for key, item in value.items()}
         return _query(items) if name == "default_query" else items
     if name == "cert" and isinstance(value, list | tuple) and len(value) > _FILES:
         return [*value[:_FILES], *(Secret(str(reveal(password)), key=True) for password in value[_FILES:])]
     if isinstance(value, list | tuple):
-        return type(value)([guarded(item, name) for item in value]) if type(value) in (list, tuple) else value
+        return type(value)([mark_secrets(item, name) for item in value]) if type(value) in (list, tuple) else value
     if not isinstance(value, str) or not value or variable_of(value) is not None:
         return value
     if is_secret_name(name):
@@ -107,7 +108,7 @@ _NAMES_ONLY = {"api_key_env", "azure_ad_token_env", "azure_ad_token_provider", "
 
 
 def _query(fields: dict[str, Any]) -> dict[str, Any]:
-    """Return the fields of a query, the plain ones guarded; references stay, to be read when they are used."""
+    """Return the fields of a query, secrets marked; references stay, to be read when they are used."""
     from llm_magic.secrets import query_secrets
 
     plain = {name: value for name, value in fields.items() if not (isinstance(value, str) and variable_of(value))}

@@ -78,7 +78,7 @@ class Settings(Configurable):
     )
 
     @validate("params", "model_params")
-    def _guard(self, proposal: Any) -> Any:
-        from llm_magic.config.references import guarded
+    def _mark_secrets(self, proposal: Any) -> Any:
+        from llm_magic.config.references import mark_secrets
 
-        return guarded(proposal["value"])
+        return mark_secrets(proposal["value"])

@@ -24,6 +24,7 @@ from llm_magic.markdown.fences import fence_for
 from llm_magic.markdown.links import as_markdown, sources
 from llm_magic.markdown.sanitize import sanitize
 from llm_magic.messages import Image, Message, Text
+from llm_magic.model_names import shown_model
 
 _MAX_IMPORT = 256 * 2**20  # bytes
 _EXPORTED = "Name a .json file that was exported."
@@ -145,7 +146,7 @@ def _as_markdown(name: str, turns: Sequence[Turn]) -> str:
     lines = [_line(f"# {name}"), ""]
     for number, turn in enumerate(turns, 1):
         when = f", {datetime.fromtimestamp(turn.when).astimezone():%Y-%m-%d %H:%M}" if turn.when else ""
-        lines += [_line(f"## {number}. {turn.model}{when}"), ""]
+        lines += [_line(f"## {number}. {shown_model(turn.model)}{when}"), ""]
         for message in turn.messages:
             lines += [f"**{_WHO[message.role]}**", "", _readable(message), ""]
     return sanitize("\n".join(lines), bounded=False).encode("utf-8", "replace").decode()

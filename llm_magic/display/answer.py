@@ -10,6 +10,7 @@ from dataclasses import asdict
 from typing import Any
 
 from llm_magic.display import citations, items, markup, table
+from llm_magic.display.footer import model_name
 from llm_magic.display.markup import Bundle
 from llm_magic.draft import Draft
 from llm_magic.markdown import fences, for_notebook
@@ -60,7 +61,7 @@ def metadata(response: Response) -> dict[str, Any]:
     """Return what the notebook keeps about an answer."""
     return {
         "llm_magic": {
-            "model": response.model,
+            "model": model_name(response),
             "provider": response.provider,
             "finish_reason": response.finish_reason,
             "usage": asdict(response.usage) if response.usage is not None else None,

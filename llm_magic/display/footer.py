@@ -5,6 +5,7 @@ from __future__ import annotations
 import sys
 from typing import TYPE_CHECKING
 
+from llm_magic.model_names import shown_model
 from llm_magic.records import records_of
 
 if TYPE_CHECKING:
@@ -24,10 +25,9 @@ def footer(response: Response) -> str:
     'vllm:smollm2 · 0.5 s'
 
     """
-    open_model = response.model.rstrip(":") == response.provider  # the provider's first one, whatever that is
     usage = response.usage
     facts = [
-        f"{response.provider}:{response.model_reported}" if open_model else response.model,
+        model_name(response),
         tokens(usage.input_tokens, usage.output_tokens) if usage is not None else "",
         seconds(response.seconds),
         money(response.cost),
@@ -35,6 +35,19 @@ def footer(response: Response) -> str:
         "as a DataFrame: _llm.to_frame()" if _is_table(response.value) else "",
     ]
     return " · ".join(filter(None, facts))
+
+
+def model_name(response: Response) -> str:
+    """Return the model that answered, as it is shown: the one asked for, or that which a provider alone led to.
+
+    >>> from llm_magic.response import Response
+    >>> model_name(Response(model="llama:/models/tiny.gguf"))
+    'llama:tiny.gguf'
+
+    """
+    if response.model_reported and response.model.rstrip(":") == response.provider:
+        return shown_model(f"{response.provider}:{response.model_reported}")
+    return shown_model(response.model)
 
 
 def _is_table(value: object) -> bool:

@@ -10,13 +10,14 @@ from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from llm_magic.background_loop import Emit
-from llm_magic.config.references import guarded, read
+from llm_magic.config.references import mark_secrets, read
 from llm_magic.embeddings import EmbeddingOptions, Vectors, of_alias
 from llm_magic.errors import (
     AuthenticationError,
     ContextOverflowError,
     EndpointNotFoundError,
     LLMError,
+    ModelNotFoundError,
     OptionError,
     Origin,
     ProtocolError,
@@ -59,7 +60,7 @@ class Embedding:
         name = given.model or settings.embedding_model
         self._target = session.registry.resolve(name or session.registry.default_model(settings.model))
         self._options = given.over(of_alias(self._target.defaults, self._target.asked))
-        header = guarded(self._options.header)
+        header = mark_secrets(self._options.header)
         self._headers = {key: read(value, f"--header {key}") for key, value in header.items()}
         for field_name in ("model", "input"):
             if field_name in self._options.param:
@@ -118,7 +119,7 @@ class Embedding:
                 say(f"{attempt.status or attempt.reason}, trying again{wait}")
 
         await provider.prepare(say)
-        self._model = self._model or await provider.first_model()
+        self._model = provider.listed_model(self._model) if self._model else await provider.first_model()
         self._price = provider.price(self._model)
         deployed = await _deployed(provider, self._model)
         unfinished = self._session.unfinished
@@ -173,7 +174,10 @@ class Embedding:
             longest = max(map(len, self._batches[number]))
             error.hint = f"Split the long texts: the longest one here has {longest:,} characters."
             if provider.kind == "local":
-                error.hint += " Or let it read more in one go: %config LocalProvider.n_batch = 4096"
+                error.hint += f" Or let it read more in one go: {provider.line_that_sets('n_batch', '4096')}"
+            raise
+        except ModelNotFoundError as error:
+            error.hint = f"{provider.close_models(model)} {error.hint}".lstrip()
             raise
         except EndpointNotFoundError as error:
             if "model" not in error.hint:
@@ -214,17 +218,18 @@ class Embedding:
                 model=self._target.asked,
                 provider=self._target.provider.name,
                 usage=usage,
-                cost=self._cost(new, usage),
+                cost=self._cost(new),
                 seconds=seconds,
                 attempts=tuple(self._attempts),
             )
         )
 
-    def _cost(self, items: Sequence[Embedded], usage: Usage | None) -> float | None:
-        """Return what the endpoint reported, else by the price that is configured."""
+    def _cost(self, items: Sequence[Embedded]) -> float | None:
+        """Return the US dollars that requests cost, as the server reports them, else by the configured prices."""
         reported = [item.cost for item in items if item.cost is not None]
-        if reported and len(reported) == len(items):
+        if items and len(reported) == len(items):
             return sum(reported)
+        usage = _sum(items)
         return None if usage is None or self._price is None else self._price.of(usage)
 
     def _vectors(self, seconds: float) -> Vectors:
@@ -233,7 +238,7 @@ class Embedding:
         vectors.model, vectors.provider = self._target.asked, self._target.provider.name
         vectors.model_reported = ordered[0].model_reported if ordered else ""
         vectors.usage, vectors.seconds = _sum(ordered), seconds
-        vectors.cost = self._cost(ordered, vectors.usage)
+        vectors.cost = self._cost(ordered)
         if ordered:
             vectors.headers, vectors.request_id = ordered[-1].headers, ordered[-1].request_id
         return vectors

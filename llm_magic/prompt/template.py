@@ -19,6 +19,7 @@ from llm_magic.close_matches import did_you_mean
 from llm_magic.errors import LLMError, PromptError
 from llm_magic.messages import Part, Text
 from llm_magic.prompt.language import LANGUAGE, Names, UnknownError, flatten, last_error
+from llm_magic.prompt.single_braces import notes_on
 from llm_magic.prompt.values import Limits, Rendering, to_prompt
 
 _FILE = "<prompt>"
@@ -31,7 +32,7 @@ _TAGS += ["call", "endcall", "with", "endwith", "raw", "endraw", "do", "break", 
 
 @dataclass(frozen=True, slots=True)
 class Rendered:
-    """A prompt ready to send: text and images in their order, and notes for the user on cuts."""
+    """A prompt ready to send: text and images in their order; notes for the user on cuts, and on single braces."""
 
     parts: tuple[Part, ...]
     notes: tuple[str, ...] = ()
@@ -53,9 +54,13 @@ def render(template: str, namespace: Mapping[str, Any], *, settings: Limits, raw
 
     """
     last_error()  # noted, should one of ours hide it
-    if raw or ("{{" not in template and "{%" not in template):
+    if raw:
         return Rendered((Text(template),))
-    return _Run(template, namespace, settings).rendered()
+    notes = tuple(notes_on(template, namespace))
+    if "{{" not in template and "{%" not in template:
+        return Rendered((Text(template),), notes)
+    rendered = _Run(template, namespace, settings).rendered()
+    return Rendered(rendered.parts, (*rendered.notes, *notes))
 
 
 @lru_cache(maxsize=32)  # a cell that is run again, and many rows of one prompt, are read once
@@ -180,6 +185,8 @@ class _Run:
         message = f"The prompt names {name!r} on {self._where(offset)}, but the notebook has no such variable."
         if name == "error":
             return PromptError(message, "It stands for the last exception, and no cell has failed yet.")
+        if name == "Err":
+            return PromptError(message, "Errors have no numbers here: {{ error }} is the last one, with its traceback.")
         otherwise = f"It is Python's own: {{{{ {name}(…) }}}} calls it." if hasattr(builtins, name) else _LITERALLY
         return PromptError(message, did_you_mean(name, _public(self.namespace), otherwise))
 
@@ -188,12 +195,24 @@ class _Run:
         tag, offset = self._failing_tag(error)
         if error.obj is missing:
             return self._unknown_name(error.name, offset)
+        if history := self._history(error.obj):
+            name, hint = history
+            return PromptError(f"{tag} on {self._where(offset)}: {name} has no entry {error.name!r}.", hint)
         members = error.obj if isinstance(error.obj, Mapping) else dir(error.obj)
         what = "attribute or item" if isinstance(error.name, str) else "item"
         return PromptError(
             f"{tag} on {self._where(offset)}: this {type(error.obj).__name__} has no {what} {error.name!r}.",
             did_you_mean(str(error.name), _public(members)),
         )
+
+    def _history(self, entries: object) -> tuple[str, str] | None:
+        """Return the name of IPython's `In` or `Out`, and which entries it has; None for any other object."""
+        name = next((name for name in ("In", "Out") if self.namespace.get(name) is entries), "")
+        if name == "Out" and isinstance(entries, Mapping):
+            return name, _listed(name, [number for number in entries if isinstance(number, int)])
+        if name == "In" and isinstance(entries, list):
+            return name, _listed(name, list(range(1, len(entries))))
+        return None
 
     def _failed(self, error: Exception) -> PromptError:
         """Say which tag raised what."""
@@ -211,3 +230,18 @@ class _Run:
 
 def _public(names: Iterable[Any]) -> list[str]:
     return [name for name in map(str, names) if not name.startswith("_")]
+
+
+def _listed(name: str, numbers: list[int]) -> str:
+    """Say which entries there are.
+
+    >>> _listed("Out", [2, 3, 5, 7, 11, 13])
+    'There are 6, the last ones Out[5], Out[7], Out[11] and Out[13].'
+    """
+    if not numbers:
+        return f"{name} is empty: no cell has shown a value yet."
+    shown = [f"{name}[{number}]" for number in sorted(numbers)[-4:]]
+    words = f"{', '.join(shown[:-1])} and {shown[-1]}" if len(shown) > 1 else shown[0]
+    if len(shown) < len(numbers):
+        return f"There are {len(numbers):,}, the last ones {words}."
+    return f"There {'are' if len(shown) > 1 else 'is'} {words}."

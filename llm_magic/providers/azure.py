@@ -15,7 +15,7 @@ from traitlets import Any as AnyTrait
 from traitlets import Dict, Unicode, validate
 
 from llm_magic.capabilities import Capabilities
-from llm_magic.config.references import guarded
+from llm_magic.config.references import mark_secrets
 from llm_magic.errors import ConfigurationError
 from llm_magic.providers import credentials, model_info
 from llm_magic.providers.base import Provider
@@ -71,21 +71,21 @@ class AzureProvider(Provider):
 
     @validate("azure_ad_token_env")
     def _check_token_source(self, proposal: Any) -> str:
-        return credentials.check_key_source(proposal["value"], f"{type(self).__name__}.azure_ad_token_env")
+        return credentials.check_key_source(proposal["value"], f"{self.section}.azure_ad_token_env")
 
     @validate("azure_ad_token_provider")
     def _check_token_provider(self, proposal: Any) -> Any:
         value = proposal["value"]
         if isinstance(value, str) and value and not credentials.IMPORT.fullmatch(value):
             raise ConfigurationError(
-                f"{type(self).__name__}.azure_ad_token_provider is no import string.",
+                f"{self.section}.azure_ad_token_provider is no import string.",
                 'Write "module:function"; a token itself does not stand in configuration.',
             )
         return value or None
 
     @validate("azure_endpoint")
-    def _guard_endpoint(self, proposal: Any) -> str:
-        endpoint: str = guarded(proposal["value"])
+    def _mark_endpoint(self, proposal: Any) -> str:
+        endpoint: str = mark_secrets(proposal["value"])
         return endpoint
 
     @property
@@ -111,17 +111,17 @@ class AzureProvider(Provider):
         if not endpoint:
             raise ConfigurationError(
                 f"{self.name} has no azure_endpoint.",
-                f"Set AZURE_OPENAI_ENDPOINT, or %config {type(self).__name__}.azure_endpoint = "
-                '"https://NAME.openai.azure.com"',
+                "Set AZURE_OPENAI_ENDPOINT, or "
+                + self.line_that_sets("azure_endpoint", '"https://NAME.openai.azure.com"'),
             )
-        checked(endpoint, f"{type(self).__name__}.azure_endpoint")
+        checked(endpoint, f"{self.section}.azure_endpoint")
         if endpoint.endswith("/openai/v1"):
             return secret_url(f"{endpoint}/")
         return secret_url(f"{endpoint}/openai" if self.version else f"{endpoint}/openai/v1/")
 
     def token(self) -> Secret | credentials.SecretCallable | None:
         """Return the Entra token, or what asks for it; None where a key is to be used."""
-        where = f"{type(self).__name__}.azure_ad_token"
+        where = f"{self.section}.azure_ad_token"
         if self.keyless:
             return None
         provider = self.azure_ad_token_provider

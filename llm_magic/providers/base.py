@@ -16,9 +16,10 @@ from llm_magic.capabilities import Capabilities
 from llm_magic.close_matches import did_you_mean
 from llm_magic.config import references
 from llm_magic.config.precedence import configured
-from llm_magic.config.references import Reference, guarded
+from llm_magic.config.references import Reference, mark_secrets
 from llm_magic.errors import AuthenticationError, ConfigurationError, ModelNotFoundError, Origin, UnsupportedError
 from llm_magic.events import Event
+from llm_magic.model_names import shown_model
 from llm_magic.providers import credentials
 from llm_magic.providers.credentials import SecretCallable
 from llm_magic.providers.model_info import ModelCard, Price, card, price_in
@@ -151,7 +152,18 @@ class Provider(Configurable):
         try:
             super().__init__(name=name or self.kind, **traits)
         except TraitError as error:
-            raise ConfigurationError(f"{type(self).__name__}: {error}") from error
+            raise ConfigurationError(f"{self.section}: {error}") from error
+
+    @property
+    def section(self) -> str:
+        """What the configuration calls it, for errors: the class where it is that's own instance, else its name."""
+        return type(self).__name__ if self.name in ("", self.kind) else self.name
+
+    def line_that_sets(self, trait: str, value: str) -> str:
+        """Return the line of a cell that sets a trait of this instance to a value, given as Python writes it."""
+        if self.section == type(self).__name__:
+            return f"%config {self.section}.{trait} = {value}"
+        return f"%llm_config {self.section}.{trait} = {value}"
 
     def __repr__(self) -> str:
         return f"<{type(self).__name__} {self.name} {without_secrets(self.base_url or self.standard_url)}>"
@@ -185,7 +197,7 @@ class Provider(Configurable):
     def check_config(self, config: Config) -> None:
         """Raise what is wrong in a configuration, and change nothing: traitlets would keep a key that is refused."""
         found = configured(self, config)
-        self.check_names(found, type(self).__name__)
+        self.check_names(found, self.section)
         for name, value in found.items():
             if not isinstance(value, DeferredConfig):
                 self.traits()[name]._validate(self, value)  # noqa: SLF001 - what setting it would do first
@@ -196,21 +208,21 @@ class Provider(Configurable):
 
     @validate("api_key_env")
     def _check_key_source(self, proposal: Any) -> str:
-        return credentials.check_key_source(proposal["value"], f"{type(self).__name__}.api_key_env")
+        return credentials.check_key_source(proposal["value"], f"{self.section}.api_key_env")
 
     @validate("default_headers")
     def _check_headers(self, proposal: Any) -> dict[str, str]:
         headers: dict[str, str] = proposal["value"]
-        references.check_headers(headers, f"{type(self).__name__}.default_headers", written=True)
-        return dict(guarded(headers))
+        references.check_headers(headers, f"{self.section}.default_headers", written=True)
+        return dict(mark_secrets(headers))
 
     @validate("base_url", "default_query", "http_client_kwargs")
-    def _guard(self, proposal: Any) -> Any:
-        return guarded(proposal["value"], proposal["trait"].name)
+    def _mark_secrets(self, proposal: Any) -> Any:
+        return mark_secrets(proposal["value"], proposal["trait"].name)
 
     def read(self, trait: str) -> Any:
         """Return a trait's value with its references to variables replaced."""
-        return references.read(getattr(self, trait), f"{type(self).__name__}.{trait}", openai=self.sends_openai_values)
+        return references.read(getattr(self, trait), f"{self.section}.{trait}", openai=self.sends_openai_values)
 
     def number(self, trait: str, kind: Callable[[Any], Number]) -> Number:
         """Return the value of a trait that holds a number, or a reference to one."""
@@ -218,7 +230,7 @@ class Provider(Configurable):
             return kind(reveal(self.read(trait)))
         except ValueError:
             raise ConfigurationError(
-                f"{type(self).__name__}.{trait}: what {getattr(self, trait)} gives is no number.",
+                f"{self.section}.{trait}: what {getattr(self, trait)} gives is no number.",
                 "Correct the variable.",
             ) from None
 
@@ -227,12 +239,12 @@ class Provider(Configurable):
         headers: dict[str, str] = dict(self.read("default_headers"))
         for header, source in self.headers_env.items():
             prefix, _, name = source.strip().rpartition(" ")
-            where = f"{type(self).__name__}.headers_env[{header!r}]"
+            where = f"{self.section}.headers_env[{header!r}]"
             name = references.variable_of(name) or name
             secret = references.variable(name, where, openai=self.sends_openai_values)
             headers[header] = Secret(f"{prefix} {secret.reveal()}" if prefix else secret, key=True)
         if headers:
-            references.check_headers(headers, f"{type(self).__name__} headers")
+            references.check_headers(headers, f"{self.section} headers")
         return headers
 
     @property
@@ -246,16 +258,16 @@ class Provider(Configurable):
         if not url:
             raise ConfigurationError(
                 f"{self.name} has no base_url.",
-                f'Set one: %config {type(self).__name__}.base_url = "http://host:port/v1"',
+                "Set one: " + self.line_that_sets("base_url", '"http://host:port/v1"'),
             )
-        return secret_url(checked(url, f"{type(self).__name__}.base_url"))
+        return secret_url(checked(url, f"{self.section}.base_url"))
 
     def key(self) -> Secret | credentials.SecretCallable | None:
         """Return the key, or what asks for it; None where the endpoint needs none."""
         source = self.api_key_env or self.standard_key
         if self.keyless or not source:
             return None
-        return credentials.key(source, f"{type(self).__name__}.api_key_env", openai=self.sends_openai_values)
+        return credentials.key(source, f"{self.section}.api_key_env", openai=self.sends_openai_values)
 
     def key_hint(self) -> str:
         """Say what to do about a refused key, where the provider knows more than the server; else nothing."""
@@ -267,7 +279,7 @@ class Provider(Configurable):
         if self.api_key_env or self.standard_key:
             return ""
         return (
-            f"No key was sent: set {type(self).__name__}.api_key_env to the name of the environment variable that "
+            f"No key was sent: set {self.section}.api_key_env to the name of the environment variable that "
             f"holds the key of {self.name}."
         )
 
@@ -307,7 +319,7 @@ class Provider(Configurable):
             if self._recipe.get("process", recipe["process"]) != recipe["process"]:
                 self._inherited += self._open  # neither used nor closed: their connections are the parent's
                 self._open = []
-            client, ours = make_client(self.construct, recipe, self.name, type(self).__name__)
+            client, ours = make_client(self.construct, recipe, self.name, self.section)
             if self._client is not None:
                 self._cards = None
             self._client, self._recipe = client, recipe
@@ -352,8 +364,7 @@ class Provider(Configurable):
             url = without_secrets(self.url())
         except ConfigurationError:
             url = ""
-        shown = model.replace("\\", "/").rpartition("/")[2] if model.endswith(".gguf") else model
-        return Origin(self.name, shown, url)
+        return Origin(self.name, shown_model(model), url)
 
     def capabilities(self, model: str) -> Capabilities:
         """Return what a model can do here."""
@@ -423,6 +434,9 @@ class Provider(Configurable):
                     yield batch
         except AuthenticationError as error:
             error.hint = self.key_hint() or error.hint
+            raise
+        except ModelNotFoundError as error:
+            error.hint = f"{self.close_models(request.model)} {error.hint}".lstrip()
             raise
 
     async def preview(
@@ -501,6 +515,15 @@ class Provider(Configurable):
         """The models as last listed; None where they never were."""
         return tuple(self.static_models()) or self._cards
 
+    def close_models(self, model: str) -> str:
+        """Return the hint that names the listed models close to one that the server does not know; else nothing."""
+        return did_you_mean(shown_model(model), [shown_model(item.id) for item in self.cached_models or ()])
+
+    def listed_model(self, name: str) -> str:
+        """Return a listed model that is a file, by the file's name, as which it is shown; else the name as it is."""
+        ids = [item.id for item in self.cached_models or ()]
+        return name if name in ids else next((each for each in ids if shown_model(each) == name), name)
+
     async def first_model(self) -> str:
         """Return the first model listed: that of `provider:`; raises ModelNotFoundError where there is none."""
         cards = await self.list_models()
@@ -533,4 +556,4 @@ class Provider(Configurable):
 
     def price(self, model: str) -> Price | None:
         """Return what a model costs, where `prices` says it; raises ConfigurationError where the entry is no price."""
-        return price_in(self.prices, model, f"{type(self).__name__}.prices") if self.prices else None
+        return price_in(self.prices, model, f"{self.section}.prices") if self.prices else None

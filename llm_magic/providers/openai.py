@@ -52,7 +52,7 @@ class OpenAIProvider(Provider):
             return super().key()
         if not self.at_home:
             return None
-        return credentials.key("OPENAI_API_KEY", f"{type(self).__name__}.api_key_env", openai=True)
+        return credentials.key("OPENAI_API_KEY", f"{self.section}.api_key_env", openai=True)
 
     def recipe(self) -> dict[str, Any]:
         """Return all that the client is made from."""
@@ -70,7 +70,7 @@ class OpenAIProvider(Provider):
         if self.key() is None and not self.keyless and os.environ.get("OPENAI_API_KEY"):
             return (
                 f"OPENAI_API_KEY is not sent to {urlsplit(self.url()).hostname} by itself: name the key of this "
-                f'server, e.g. %config {type(self).__name__}.api_key_env = "OPENAI_API_KEY".'
+                f"server, e.g. " + self.line_that_sets("api_key_env", '"OPENAI_API_KEY"') + "."
             )
         return super().key_hint()
 

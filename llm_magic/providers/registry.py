@@ -127,10 +127,10 @@ class ProviderRegistry(Configurable):
         sources_of(self)
 
     @validate("providers", "aliases")
-    def _guard(self, proposal: Any) -> Any:
-        from llm_magic.config.references import guarded
+    def _mark_secrets(self, proposal: Any) -> Any:
+        from llm_magic.config.references import mark_secrets
 
-        return guarded(proposal["value"])
+        return mark_secrets(proposal["value"])
 
     def apply_project(self, settings: Configurable, folder: Path | None = None) -> None:
         """Put the project's settings over those of the profile. An error is kept, and raised by the first cell.

@@ -109,7 +109,7 @@ class VLLMProvider(Provider):
         if any(isinstance(part, Image) for message in request.messages for part in message.parts):
             raise UnsupportedError(
                 "Images cannot go through a chat template that is applied here.",
-                f"Leave --image out, or unset {type(self).__name__}.tokenizer.",
+                f"Leave --image out, or unset {self.section}.tokenizer.",
             )
         return await self.template().apply(request.messages, reveal(self._template_arguments(request)))
 

@@ -11,6 +11,7 @@ from functools import partial
 from typing import Any
 
 from llm_magic.background_loop import awaited
+from llm_magic.model_names import shown_model
 from llm_magic.response import Response
 from llm_magic.session.screen import Screen
 
@@ -30,7 +31,7 @@ class Job:
     """
 
     def __init__(self, model: str, future: Future[Response], stop: Callable[[], None]) -> None:
-        self._model = model
+        self._model = shown_model(model)
         self._future = future
         self._stop = stop
 

@@ -9,7 +9,7 @@ from dataclasses import dataclass, field, replace
 from fnmatch import fnmatchcase
 from typing import TYPE_CHECKING, Any
 
-from llm_magic.config.references import guarded, read
+from llm_magic.config.references import mark_secrets, read
 from llm_magic.errors import OptionError, PromptError
 from llm_magic.events import Event, Finished, Note, Progress, ReasoningDelta, TextDelta, ToolCallDelta
 from llm_magic.messages import Message, Part, Text, system, user
@@ -56,6 +56,8 @@ class PlannedModel:
 
     target: Target
     options: Options
+    sources: Mapping[str, str] = field(default_factory=dict)
+    """What sets each request parameter and further field: an alias or a setting; "" for the cell itself."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -116,7 +118,15 @@ def choose(given: Options, settings: Settings, registry: ProviderRegistry) -> tu
 
 def _planned(given: Options, target: Target, settings: Settings) -> PlannedModel:
     """Put the options together: the line's, over the alias's, over the model's, over everybody's."""
-    options = given.over(from_mapping(target.defaults, f"alias {target.asked!r}"))
+    sources = dict.fromkeys((*given.parameters, *given.param), "")
+
+    def configured(values: Mapping[str, Any], where: str) -> Options:
+        found = from_mapping(values, where)
+        for name in (*found.parameters, *found.param):
+            sources.setdefault(name, where)
+        return found
+
+    options = given.over(configured(target.defaults, f"alias {target.asked!r}"))
     globs = [
         glob
         for glob in settings.model_params
@@ -125,8 +135,8 @@ def _planned(given: Options, target: Target, settings: Settings) -> PlannedModel
         )
     ]
     for glob in sorted(globs, key=len, reverse=True):
-        options = options.over(from_mapping(settings.model_params[glob], f"LLMMagics.model_params[{glob!r}]"))
-    options = options.over(from_mapping(settings.params, "LLMMagics.params"))
+        options = options.over(configured(settings.model_params[glob], f"LLMMagics.model_params[{glob!r}]"))
+    options = options.over(configured(settings.params, "LLMMagics.params"))
     of_traits = Options(
         system=settings.system or None,
         show=settings.show or None,
@@ -137,7 +147,7 @@ def _planned(given: Options, target: Target, settings: Settings) -> PlannedModel
     options = options.over(of_traits)
     if options.base_url:
         target = target.at(options.base_url)
-    return PlannedModel(target, options)
+    return PlannedModel(target, options, sources)
 
 
 def _output(options: Options, namespace: Mapping[str, Any]) -> OutputSpec | None:
@@ -218,12 +228,12 @@ class BoundModel:
         first = (system(options.system),) if options.system else ()
         prompt = user(*parts)
         turns = plan.turns and self._fitting(plan.turns, (*first, prompt))
-        headers = {name: read(value, f"--header {name}") for name, value in guarded(options.header).items()}
+        headers = {name: read(value, f"--header {name}") for name, value in mark_secrets(options.header).items()}
         forced = structure.tools if structure is not None else ()
         return Request(
             model=self.model,
             messages=(*first, *(message for turn in turns for message in turn.messages), prompt),
-            parameters=Parameters(options.parameters, guarded(options.param)),
+            parameters=Parameters(options.parameters, mark_secrets(options.param)),
             structure=structure.fields if structure is not None else {},
             tools=(*(tool.tool for tool in plan.tools.values()), *forced),
             tool_choice=forced[0].name if forced else options.tool_choice,
@@ -295,7 +305,8 @@ async def prepare(plan: Plan, planned: PlannedModel, emit: Emit[Event]) -> Bound
         asyncio.run_coroutine_threadsafe(emit([Progress(text)]), loop)
 
     await provider.prepare(report)
-    bound = _bind(plan, planned, target.model or await provider.first_model())
+    model = provider.listed_model(target.model) if target.model else await provider.first_model()
+    bound = _bind(plan, planned, model)
     if bound.structure is not None and bound.structure.notes:
         await emit([Note(note) for note in bound.structure.notes])
     return bound
@@ -306,7 +317,8 @@ async def preview(plan: Plan) -> Preview:
     planned = plan.models[0]
     provider, options = planned.target.provider, planned.options
     listed = provider.cached_models or ()
-    bound = _bind(plan, planned, planned.target.model or (listed[0].id if listed else "(the first model listed)"))
+    model = provider.listed_model(planned.target.model) or (listed[0].id if listed else "(the first model listed)")
+    bound = _bind(plan, planned, model)
     request = bound.compose(plan)
     return await provider.preview(request, bound.capabilities, timeout=options.timeout, max_retries=options.retries)
 

@@ -17,18 +17,20 @@ from llm_magic.errors import (
     LLMError,
     RateLimitedError,
     RefusedError,
+    RequestRefusedError,
     ServerFailedError,
     TimedOutError,
     ToolLimitError,
 )
 from llm_magic.events import Note, Restarted, Usage, UsageReport
 from llm_magic.messages import Message, assistant, user
+from llm_magic.model_names import shown_model
 from llm_magic.response import Alternative, Response
 from llm_magic.session.plan import BoundModel, Plan, PlannedModel, prepare
 from llm_magic.session.tool_runner import RunEvent, ToolRunner
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable
+    from collections.abc import Awaitable, Callable, Mapping
 
     from llm_magic.messages import ToolCall
     from llm_magic.output.spec import OutputSpec
@@ -72,8 +74,16 @@ class Run:
 
     @property
     def model(self) -> str:
-        """The model that is asked now, as it was asked for."""
-        return self._planned.target.asked
+        """The model that is asked now: as it was asked for, or the one that a provider alone led to."""
+        target, bound = self._planned.target, self._bound
+        if not target.model and bound is not None and bound.planned is self._planned:
+            return f"{target.provider.name}:{bound.model}"
+        return target.asked
+
+    @property
+    def _shown(self) -> str:
+        """The model that is asked now, as it is shown."""
+        return shown_model(self.model)
 
     @property
     def transcript(self) -> tuple[Message, ...]:
@@ -117,7 +127,7 @@ class Run:
                 if self.draft.first_token_seconds is not None:
                     raise
                 why = error.message.rstrip(".")
-                note = f"{planned.target.asked} failed ({why}); asking the next model."
+                note = f"{self._shown} failed ({why}); asking the next model."
                 await self._emit([Restarted("fallback"), Note(note)])
             else:
                 return
@@ -182,6 +192,7 @@ class Run:
             What went wrong, an empty answer included where text is asked for.
 
         """
+        self.draft.begin_request()
         try:
             async with aclosing(bound.exchange(request)) as stream:
                 async for batch in stream:
@@ -190,6 +201,9 @@ class Run:
             if self.plan.spec is None or self.draft.finish_reason == "truncated":  # an answer that may come later
                 raise
             return error
+        except RequestRefusedError as error:
+            error.hint = _who_set(error.parameter, bound.planned.sources) or error.hint
+            raise
         return None
 
     def _check_ended(self) -> None:
@@ -197,9 +211,7 @@ class Run:
         for alternative in self.draft.alternatives():
             if alternative.finish_reason == "truncated":
                 what, hint = CUT["truncated"]
-                raise IncompleteAnswerError(
-                    f"The answer of {self._planned.target.asked} {what}.", f"{hint} _llm.text has what came."
-                )
+                raise IncompleteAnswerError(f"The answer of {self._shown} {what}.", f"{hint} _llm.text has what came.")
 
     async def _validate(self, bound: BoundModel, request: Request) -> None:
         """Set the value from the text, or say why there is none.
@@ -214,7 +226,7 @@ class Run:
         wanted = bound.planned.options.parameters.get("n")
         if wanted is not None and len(alternatives) < wanted:
             raise IncompleteAnswerError(
-                f"{bound.planned.target.asked} gave {len(alternatives)} of {wanted} answers: it does not know --n.",
+                f"{self._shown} gave {len(alternatives)} of {wanted} answers: it does not know --n.",
                 "Ask in a loop instead. _llm has what came.",
             )
         self._texts = [alternative.text for alternative in alternatives]
@@ -230,7 +242,7 @@ class Run:
         which = "The answer" if number is None else f"Answer {number + 1}"
         if self.draft.refusal or alternative.finish_reason == "refusal":
             said = f": {self.draft.refusal}" if self.draft.refusal else ""
-            raise RefusedError(f"{self._planned.target.asked} refused to answer{said}.", "Reword the prompt.")
+            raise RefusedError(f"{self._shown} refused to answer{said}.", "Reword the prompt.")
         if alternative.finish_reason in CUT:
             what, hint = CUT[alternative.finish_reason]
             wanted = self.plan.spec.title if self.plan.spec is not None else "text"
@@ -260,7 +272,8 @@ class Run:
                     aside.add_all(batch)
         await self._emit([*aside.attempts])
         if aside.usage is not None:
-            await self._emit([UsageReport(aside.usage + (before or Usage()))])
+            known = [cost for cost in (aside.cost, self.draft.cost_of_request) if cost is not None]
+            await self._emit([UsageReport(aside.usage + (before or Usage()), sum(known) if known else None)])
         self._check_whole(None, aside.alternatives()[0])
         return aside.text
 
@@ -320,6 +333,15 @@ def _passed_over(draft: Draft) -> str:
     if not others:
         return ""
     return f"{len(others) + 1} answers call tools: the calls of answer {draft.calling + 1} are run and go on."
+
+
+def _who_set(parameter: str, sources: Mapping[str, str]) -> str:
+    """Return the next step after a refusal, where the cell is not the place that set what was refused; else nothing."""
+    if where := sources.get(parameter):
+        return f"Change or leave out {parameter}, which {where} sets."
+    if parameter and parameter not in sources:
+        return "--dry-run shows what was sent."  # the provider's own settings may add fields
+    return ""
 
 
 def _again(request: Request, text: str, error: InvalidValueError) -> Request:

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 from llm_magic.background_loop import BackgroundLoop, Channel, Emit
 from llm_magic.errors import InputError, Interrupted
 from llm_magic.events import Attempt, Note, Progress
+from llm_magic.model_names import shown_model
 from llm_magic.response import Response
 from llm_magic.session.run import Run
 from llm_magic.session.tool_runner import Question, RunEvent
@@ -75,7 +76,7 @@ class Screen:
 
         """
         run, view = self.run, self.view
-        view.begin(run.plan.models[0].target.asked)
+        view.begin(shown_model(run.plan.models[0].target.asked))
         try:
             while (batch := self.channel.receive(view.wait)) is not None:
                 self._show(batch)
@@ -145,7 +146,7 @@ class Screen:
         if waited > self._said and waited >= PATIENCE:
             self._said = waited
             again = f" (trying again after {self._failed})" if self._failed else ""
-            self.view.progress(f"waiting for {self.run.model}: {waited} s{again}")
+            self.view.progress(f"waiting for {shown_model(self.run.model)}: {waited} s{again}")
 
 
 _TOLD = frozenset({Note, Progress, Attempt, Question})

@@ -18,6 +18,7 @@ from dataclasses import dataclass, field, replace
 from http import HTTPStatus
 from random import random
 from typing import Any
+from urllib.parse import urlsplit
 
 from llm_magic.errors import EndpointNotFoundError, OptionError, Origin
 from llm_magic.events import Attempt
@@ -27,7 +28,6 @@ from llm_magic.wire.connection import Connection, Watch, watched
 from llm_magic.wire.documents import BrokenOff, ErrorDocument, is_cut, parse_or_text
 from llm_magic.wire.error_body import ErrorBody, one_line, read_error_body
 from llm_magic.wire.errors import (
-    asked_wait,
     cause_of,
     class_names,
     illegal_header_error,
@@ -36,7 +36,7 @@ from llm_magic.wire.errors import (
     links,
     translate,
 )
-from llm_magic.wire.headers import check_headers, request_id, sent_with
+from llm_magic.wire.headers import asked_wait, check_headers, request_id, sent_with
 
 SLACK = 10.0
 """Seconds over twice the timeout that one attempt may take to connect and to send its request; the headers
@@ -123,6 +123,15 @@ class HttpRequest:
         known = getattr(self.client, "timeout", None) if self.timeout is None else self.timeout
         known = getattr(known, "read", known)
         return float(known) if isinstance(known, int | float) else None
+
+    @property
+    def proxy(self) -> str:
+        """The proxy that it goes through, without its credentials; empty where there is none."""
+        try:
+            pool = self.client._client._transport_for_url(self.client.base_url)._pool  # noqa: SLF001 - said nowhere else
+            return bytes(pool._proxy_url).decode().rstrip("/")  # noqa: SLF001 - as above
+        except Exception:  # noqa: BLE001 - another transport
+            return ""
 
     @property
     def known_secrets(self) -> tuple[Secret, ...]:
@@ -247,7 +256,7 @@ async def fetch(request: HttpRequest, announce: Callable[[Attempt], None] = lamb
                 if connection is not None:
                     content, headers = connection.content, dict(connection.headers)
     except Exception as error:  # noqa: BLE001 - translated
-        ours = translate(error, request.origin, request.known_secrets, request.body)
+        ours = translate(error, request.origin, request.known_secrets, request.body, request.proxy)
         raise ours from cause_of(ours, error)
     return Fetched(parse_or_text(content), headers, request_id(headers))
 
@@ -395,7 +404,7 @@ def _failed(error: Exception, request: HttpRequest, seconds: float) -> Attempt |
 def _refused_here(error: BaseException, request: HttpRequest) -> bool:
     """Return whether this very machine refused the connection: nothing listens, and waiting does not change that."""
     try:
-        host = str(request.client.base_url.host)
+        host = urlsplit(request.proxy).hostname or str(request.client.base_url.host)
     except AttributeError:  # no client of the SDK
         return False
     try:

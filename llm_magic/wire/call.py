@@ -20,7 +20,7 @@ from llm_magic.wire.connection import Connection, Patience
 from llm_magic.wire.documents import BrokenOff, ErrorDocument, parse
 from llm_magic.wire.error_body import one_line
 from llm_magic.wire.errors import cause_of, class_names, is_malformed, translate
-from llm_magic.wire.headers import check_headers, sent_with
+from llm_magic.wire.headers import check_headers, response_cost, sent_with
 from llm_magic.wire.stream import Answer
 
 if TYPE_CHECKING:
@@ -118,7 +118,7 @@ async def exchange(call: Call) -> AsyncGenerator[list[Event], None]:
                     held = []
                     continue
                 yield [attempt]
-                yield [Opened(opened.status, opened.headers, attempt.request_id)]
+                yield [Opened(opened.status, opened.headers, attempt.request_id, response_cost(opened.headers))]
                 answer = Answer(call.capabilities.api, call.request)
                 try:
                     async with aclosing(_read(call.origin, request.seconds, opened, answer)) as batches:
@@ -137,7 +137,7 @@ async def exchange(call: Call) -> AsyncGenerator[list[Event], None]:
                     yield held
     except Exception as error:  # noqa: BLE001 - translated
         known = request.known_secrets if connection is None else connection.secrets
-        ours = translate(error, call.origin, known, request.body)
+        ours = translate(error, call.origin, known, request.body, request.proxy)
         raise ours from cause_of(ours, error)
     finally:
         if connection is not None:

@@ -15,7 +15,7 @@ from llm_magic.secrets import Secret, reveal
 from llm_magic.wire.attempts import HttpRequest, Renew, fetch
 from llm_magic.wire.documents import ErrorDocument, error_in, read_usage
 from llm_magic.wire.errors import translate
-from llm_magic.wire.headers import check_headers
+from llm_magic.wire.headers import check_headers, response_cost
 
 if TYPE_CHECKING:
     from openai import AsyncOpenAI
@@ -32,6 +32,7 @@ class Embedded:
     usage: Usage | None
     model_reported: str
     cost: float | None = None
+    """In US dollars, where the endpoint reports it."""
     headers: Mapping[str, str] = field(default_factory=dict, compare=False)
     request_id: str | None = field(default=None, compare=False)
 
@@ -81,7 +82,8 @@ async def embed(
         read = _read(fetched.document, len(inputs), request.body or {})
     except ErrorDocument as fault:
         raise translate(fault, origin, request.known_secrets, request.body) from None
-    return replace(read, headers=fetched.headers, request_id=fetched.request_id)
+    cost = response_cost(fetched.headers) if read.cost is None else read.cost
+    return replace(read, cost=cost, headers=fetched.headers, request_id=fetched.request_id)
 
 
 def _read(document: Any, expected: int, asked: Mapping[str, Any]) -> Embedded:

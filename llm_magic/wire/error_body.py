@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import html
+import json
 import re
+from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -70,13 +72,15 @@ def read_error_body(document: object) -> ErrorBody:
         description = document.get("error_description") or document.get("message")
         said = f"{error}: {description}" if isinstance(description, str) else error
         return ErrorBody(one_line(said), _word(document.get("code")), inner=document)
+    if isinstance(error, list):
+        error = next((item for item in error if isinstance(item, dict)), {"message": error})
     inner = error if isinstance(error, dict) else document
     message: object = inner.get("message") or inner.get("detail") or inner.get("msg") or inner.get("errors")
     nested = inner.get("metadata")  # OpenRouter: the words of the server behind it
     if isinstance(nested, dict) and isinstance(nested.get("raw"), str):
-        message = f"{_text(message)}: {nested['raw']}"
+        message = f"{_text(message)}: {_text(nested['raw'])}"
     return ErrorBody(
-        one_line(_text(message)),
+        one_line(_text(message) or _as_json(inner)),
         _word(inner.get("code")) or _word(inner.get("status")),
         _word(inner.get("type")) if inner.get("type") != "error" else "",
         _word(inner.get("param")),
@@ -85,11 +89,25 @@ def read_error_body(document: object) -> ErrorBody:
 
 
 def _text(message: object) -> str:
+    if isinstance(message, str) and message.lstrip().startswith("{"):  # a document in a document
+        with suppress(ValueError, RecursionError):
+            message = json.loads(message)
+    if isinstance(message, dict):
+        inner = message.get("error", message)
+        said = inner.get("message") or inner.get("detail") if isinstance(inner, dict) else inner
+        return said if isinstance(said, str) and said else _as_json(message)
     if isinstance(message, str):  # the proxy LiteLLM wraps the words of the server behind it
         return _LITELLM_TAIL.sub("", _LITELLM.sub("", message)) if message.startswith("litellm.") else message
     if isinstance(message, list):  # FastAPI: [{"loc": ["body", "temperature"], "msg": "…"}]
         return "; ".join(_validation(item) for item in message)
     return "" if message is None else str(message)
+
+
+def _as_json(document: dict[str, Any]) -> str:
+    """Return a document of no known shape as it is; nothing for an empty one."""
+    with suppress(ValueError, TypeError, RecursionError):
+        return json.dumps(document, ensure_ascii=False) if document else ""
+    return ""
 
 
 def _validation(item: object) -> str:

@@ -77,6 +77,31 @@ def retry_after(headers: Any) -> float | None:
     return None
 
 
+def response_cost(headers: Any) -> float | None:
+    """Return the US dollars that the proxy LiteLLM says a request costs; None where it says nothing, or 0: no price.
+
+    >>> response_cost({"x-litellm-response-cost": "0.25"}), response_cost({"x-litellm-response-cost": "0.0"})
+    (0.25, None)
+    """
+    try:
+        cost = float(headers.get("x-litellm-response-cost") or 0)
+    except ValueError:
+        return None
+    return cost if 0 < cost < _MOST_DOLLARS else None
+
+
+_MOST_DOLLARS = 1e9
+
+
+def asked_wait(headers: Any) -> float | None:
+    """Return the seconds that a server asks to wait; None where it does not, or asks for what is no wait."""
+    try:
+        seconds = retry_after(headers)
+    except (ValueError, OverflowError, TypeError, AttributeError):  # a date that no calendar holds
+        return None
+    return seconds if seconds is not None and seconds > 0 else None
+
+
 def check_headers(headers: Mapping[str, object]) -> None:
     """Raise OptionError for the first header that HTTP does not allow.
 

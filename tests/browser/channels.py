@@ -27,7 +27,7 @@ from llm_magic.events import Finished, TextDelta
 from llm_magic.messages import Citation, Image, Message, Text, ToolCall
 from llm_magic.providers.model_info import ModelCard
 from llm_magic.response import Alternative, Response, ToolRun
-from llm_magic.wire.errors import refused
+from llm_magic.wire.refusals import refused
 
 GROUP = 20
 """Payloads in one output of what is escaped."""

@@ -56,6 +56,7 @@ class Stage:
         self.console = Console(file=self.file, force_terminal=True, width=60, height=height, color_system=None)
         self.view = TerminalView(show, 20, streams=streams, console=self.console, clock=lambda: self.now)
         self.draft = Draft(clock=lambda: self.now)
+        self.draft.begin_request()
         self.screen = Screen(height)
 
     def say(self, text: str, size: int = 5, value: object = None) -> None:

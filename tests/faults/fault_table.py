@@ -243,7 +243,7 @@ BODY = [
 
 STATUS = [
     *[Fault(f"status {status}", lambda a, status=status: [doc(error("boom"), status)], fails(kind, "boom" if status != 404 else ""), requests ) for status, kind, requests in [  # type: ignore[misc]  # a lambda with a default
-        (400, errors.RequestRefusedError, 1), (401, errors.AuthenticationError, 1), (402, errors.RequestRefusedError, 1), (403, errors.AuthenticationError, 1), (404, errors.EndpointNotFoundError, 1),
+        (400, errors.RequestRefusedError, 1), (401, errors.AuthenticationError, 1), (402, errors.QuotaExceededError, 1), (403, errors.AuthenticationError, 1), (404, errors.EndpointNotFoundError, 1),
         (405, errors.EndpointNotFoundError, 1), (408, TIMED, 2), (409, errors.RequestRefusedError, 2), (413, errors.RequestRefusedError, 1), (415, errors.RequestRefusedError, 1), (422, errors.RequestRefusedError, 1),
         (429, errors.RateLimitedError, 2), (451, errors.RequestRefusedError, 1), (499, errors.RequestRefusedError, 1), (500, SERVER, 2), (501, errors.EndpointNotFoundError, 1), (502, SERVER, 2), (503, SERVER, 2),
         (504, TIMED, 2), (520, SERVER, 2), (529, SERVER, 2), (599, SERVER, 2)]],

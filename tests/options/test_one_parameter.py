@@ -30,16 +30,14 @@ from llm_magic.api import active_session
 from llm_magic.capabilities import Capabilities
 from llm_magic.completion.candidates import Candidates
 from llm_magic.completion.context import context_of
-from llm_magic.errors import UnsupportedError
+from llm_magic.errors import Origin, UnsupportedError
 from llm_magic.messages import user
 from llm_magic.options import AskOptions, from_mapping
 from llm_magic.options.reader import help_text, parse
 from llm_magic.picker.backend import FIELDS
 from llm_magic.providers.litellm import read_config
 from llm_magic.request import Parameters, Request
-from llm_magic.wire import chat, completions, responses
-from llm_magic.wire.error_body import read_error_body
-from llm_magic.wire.errors import refused_option
+from llm_magic.wire import chat, completions, refusals, responses
 
 request = Request("m", (user("Hi"),), Parameters(parse("--top-k 40")[0].parameters))
 try:
@@ -58,7 +56,7 @@ print(json.dumps({
     "chat": chat.body(request, Capabilities())["top_k"],
     "completions": completions.body(request, Capabilities())["top_k"],
     "responses": refused,
-    "refusal": refused_option(read_error_body({"error": {"message": "'top_k' is bad"}}), {"top_k": 40}),
+    "refusal": refusals.refused({"error": {"message": "'top_k' is bad"}}, 400, Origin("p"), body={"top_k": 40}).hint,
     "litellm": read_config(config).aliases["a"]["top_k"],
     "picker": FIELDS["top_k"],
 }))

@@ -120,9 +120,36 @@ def test_an_unknown_attribute_or_item() -> None:
         "{{ d['nme'] }} on line 1, column 1 of the prompt: this dict has no attribute or item 'nme'.",
         "Did you mean name?",
     )
-    assert refused("{{ Out[3] }}", {"Out": {}})[0] == (
-        "{{ Out[3] }} on line 1, column 1 of the prompt: this dict has no item 3."
+    assert refused("{{ d[3] }}", {"d": {}})[0] == (
+        "{{ d[3] }} on line 1, column 1 of the prompt: this dict has no item 3."
     )
+
+
+@pytest.mark.parametrize(
+    ("template", "namespace", "message", "hint"),
+    [
+        ("{{ Out[3] }}", {"Out": {}}, "Out has no entry 3.", "Out is empty: no cell has shown a value yet."),
+        ("{{ Out[3] }}", {"Out": {7: "x"}}, "Out has no entry 3.", "There is Out[7]."),
+        ("{{ Out[3] }}", {"Out": {7: 1, 2: 2}}, "Out has no entry 3.", "There are Out[2] and Out[7]."),
+        ("{{ In[99] }}", {"In": ["", "a", "b"]}, "In has no entry 99.", "There are In[1] and In[2]."),
+        (
+            "{{ In[99] }}",
+            {"In": ["x"] * 9},
+            "In has no entry 99.",
+            "There are 8, the last ones In[5], In[6], In[7] and In[8].",
+        ),
+    ],
+)
+def test_an_entry_of_the_history_that_is_not_there(
+    template: str, namespace: dict[str, Any], message: str, hint: str
+) -> None:
+    assert refused(template, namespace) == (f"{template} on line 1, column 1 of the prompt: {message}", hint)
+
+
+def test_errors_have_no_numbers() -> None:
+    message, hint = refused("{{ Err[8] }}", {})
+    assert message == f"The prompt names 'Err' on line 1, column 1 of the prompt, {NO_SUCH}"
+    assert hint == "Errors have no numbers here: {{ error }} is the last one, with its traceback."
 
 
 class Failing:

@@ -106,6 +106,38 @@ def test_a_proxy_can_be_named_by_a_variable(monkeypatch: pytest.MonkeyPatch, rec
         assert len(proxy.requests) == 1
 
 
+@pytest.mark.parametrize("by", ["http_client_kwargs", "HTTP_PROXY", "ALL_PROXY"])
+def test_a_proxy_that_refuses_is_blamed_and_not_the_server(
+    monkeypatch: pytest.MonkeyPatch, recorder: Recorder, by: str
+) -> None:
+    for name in ("NO_PROXY", "no_proxy"):
+        monkeypatch.delenv(name, raising=False)
+    with Recorder() as gone:
+        address = gone.root
+    there = address.replace("http://", "http://me:s3cret-pass@")
+    if by == "http_client_kwargs":
+        asked = provider(recorder.url, http_client_kwargs={"proxy": there})
+    else:
+        monkeypatch.setenv(by, there)
+        asked = provider(recorder.url)
+    with pytest.raises(ConnectionFailedError) as caught:
+        ask(asked, "m", stream=False, max_retries=0)
+    error = caught.value
+    assert error.message.startswith(f"The proxy {address} on the way to ")
+    assert error.message.endswith(" refused the connection.")
+    assert "NO_PROXY" in error.hint
+    assert "s3cret-pass" not in str(error)
+    assert recorder.requests == []
+
+
+def test_a_proxy_that_nobody_knows_is_named(recorder: Recorder) -> None:
+    asked = provider(recorder.url, http_client_kwargs={"proxy": "http://no-such-proxy.invalid:3128"})
+    with pytest.raises(
+        ConnectionFailedError, match=r"The proxy http://no-such-proxy.invalid:3128 on the way to .* failed"
+    ):
+        ask(asked, "m", stream=False, max_retries=0)
+
+
 def test_the_environments_proxy_is_used_unless_told_not_to(monkeypatch: pytest.MonkeyPatch, recorder: Recorder) -> None:
     for name in ("NO_PROXY", "no_proxy"):
         monkeypatch.delenv(name, raising=False)

@@ -4,7 +4,7 @@ import asyncio
 import json
 import time
 import traceback
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -24,6 +24,7 @@ from llm_magic.errors import (
 )
 from llm_magic.events import Finished, TextDelta
 from llm_magic.options import Options
+from llm_magic.providers.compatible import CompatibleProvider
 from llm_magic.providers.registry import ProviderRegistry
 from llm_magic.session import Session
 from llm_magic.session.plan import Cell
@@ -394,3 +395,103 @@ def test_a_key_that_the_server_repeats_is_in_no_part_of_the_error(
     shown = "".join(traceback.format_exception(caught.value)) + repr(vars(caught.value)) + repr(caught.value.response)
     assert key not in shown
     assert key not in repr(vars(caught.value.__cause__ or caught.value).get("body"))
+
+
+class Prepared(CompatibleProvider):
+    """A provider that takes its time before anything can be sent."""
+
+    slept = 0.0
+
+    async def prepare(self, report: Callable[[str], None]) -> None:
+        began = time.perf_counter()
+        report("fetching weights")
+        await asyncio.sleep(0.3)
+        self.slept = time.perf_counter() - began
+
+
+def test_the_clocks_leave_out_what_comes_before_the_request(session: Session) -> None:
+    late = Answer([0.2, *DOWN.steps], 503, {**DOWN.headers, "retry-after": "0.1"})
+    with ScriptedServer(late, answer("Hello")) as server:
+        provider = Prepared(name="slow", base_url=server.url, max_retries=1)
+        session.registry.register("slow", provider=provider)
+        began = time.perf_counter()
+        response = LLM("slow:m").ask("Hi")
+        wall = time.perf_counter() - began
+    failed, answered = response.attempts
+    assert (failed.status, answered.status, response.text) == (503, 200, "Hello")
+    assert response.first_token_seconds is not None
+    assert response.seconds <= wall - provider.slept
+    assert failed.seconds + answered.seconds <= response.seconds
+    assert response.first_token_seconds <= response.seconds - failed.seconds - 0.1
+
+
+@pytest.mark.parametrize(
+    ("said", "cost"),
+    [("0.00025", 0.00025), ("0.0", None), ("", None), ("nan", None), ("1e999", None), ("-1", None), ("None", None)],
+)
+@pytest.mark.parametrize("streams", [True, False])
+def test_the_cost_stands_in_a_header(session: Session, said: str, cost: float | None, *, streams: bool) -> None:
+    headers = {"x-litellm-response-cost": said}
+    whole = {
+        "choices": [{"index": 0, "message": {"content": "Hello"}, "finish_reason": "stop"}],
+        "usage": USAGE["usage"],
+    }
+    told = stream(chunk("Hello", finish="stop"), USAGE, headers=headers)
+    with ScriptedServer(told if streams else document(whole, headers=headers)) as server:
+        session.registry.add("s", "compatible", base_url=server.url)
+        response = LLM("s:m", stream=streams).ask("Hi")
+    assert (response.text, response.cost) == ("Hello", cost)
+    assert session.ledger.rows()[0].cost == cost
+
+
+@pytest.mark.parametrize("streams", [True, False])
+def test_the_cost_in_the_usage_counts_and_not_the_header_beside_it(session: Session, *, streams: bool) -> None:
+    usage, headers = {**USAGE["usage"], "cost": 0.5}, {"x-litellm-response-cost": "0.25"}  # type: ignore[dict-item]  # a dict
+    whole = {"choices": [{"index": 0, "message": {"content": "Hello"}, "finish_reason": "stop"}], "usage": usage}
+    told = stream(chunk("Hello", finish="stop"), {"choices": [], "usage": usage}, headers=headers)
+    with ScriptedServer(told if streams else document(whole, headers=headers)) as server:
+        session.registry.add("s", "compatible", base_url=server.url, prices={"m": {"input": 1, "output": 1}})
+        response = LLM("s:m", stream=streams).ask("Hi")
+    assert response.cost == 0.5
+
+
+def test_the_cost_of_embeddings_stands_in_a_header(session: Session) -> None:
+    vectors = {"data": [{"index": 0, "embedding": [1.0, 0.0]}], "usage": {"prompt_tokens": 3}}
+    with ScriptedServer(document(vectors, headers={"x-litellm-response-cost": "0.125"})) as server:
+        session.registry.add("s", "compatible", base_url=server.url, prices={"m": {"input": 1, "output": 1}})
+        found = LLM("s:m").embed(["a", "b"], batch=1)
+    assert found.cost == 0.25
+    assert session.ledger.rows()[0].cost == 0.25
+
+
+@pytest.mark.parametrize(
+    ("alias", "params", "asked", "hint"),
+    [
+        ({}, {}, {"temperature": 9}, "Change or leave out --temperature."),
+        ({"temperature": 9}, {}, {}, "Change or leave out temperature, which alias 'fast' sets."),
+        ({}, {"temperature": 9}, {}, "Change or leave out temperature, which LLMMagics.params sets."),
+        ({"temperature": 9}, {"temperature": 8}, {}, "Change or leave out temperature, which alias 'fast' sets."),
+        ({}, {"temperature": 9}, {"temperature": 8}, "Change or leave out --temperature."),
+        ({}, {}, {}, "--dry-run shows what was sent."),
+    ],
+)
+def test_a_refusal_names_the_place_that_set_what_was_refused(
+    session: Session, alias: dict[str, object], params: dict[str, object], asked: dict[str, float], hint: str
+) -> None:
+    refusal = document({"error": {"message": "'temperature' must be at most 2", "param": "temperature"}}, 400)
+    with ScriptedServer(refusal) as server:
+        session.registry.add("s", "compatible", base_url=server.url)
+        session.registry.aliases = {"fast": {"model": "s:m", **alias}}
+        session.settings.params = params
+        with pytest.raises(RequestRefusedError) as caught:
+            LLM("fast").ask("Hi", **asked)  # type: ignore[arg-type]  # options
+    assert caught.value.hint == hint
+
+
+def test_a_field_that_a_provider_s_setting_adds_is_not_an_option_of_the_cell(session: Session) -> None:
+    refusal = document({"error": {"message": "'chat_template_kwargs' is unknown"}}, 400)
+    with ScriptedServer(document({"data": []}), refusal) as server:
+        session.registry.add("v", "vllm", base_url=server.url, chat_template_kwargs={"enable_thinking": False})
+        with pytest.raises(RequestRefusedError) as caught:
+            LLM("v:m").ask("Hi")
+    assert caught.value.hint == "--dry-run shows what was sent."

@@ -142,7 +142,7 @@ def test_what_ipython_keeps_of_an_error_is_what_it_showed(kernel: Kernel) -> Non
     with ScriptedServer(document({"error": {"message": "no such model"}}, 400)) as server:
         kernel.run(f"get_ipython()._llm_magic.registry.add('bad', 'compatible', base_url={server.url!r})").check()
         ran = kernel.run("%%llm -m bad:m --once\nHi")
-    assert ran.error_name == "EndpointNotFoundError"
+    assert ran.error_name == "ModelNotFoundError"
     kept = kernel.value("list(get_ipython().history_manager.exceptions.values())[-1]")
     assert kept["traceback"] == ran.outputs[-1]["traceback"]
     assert len(kept["traceback"]) <= 2

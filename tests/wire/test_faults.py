@@ -18,7 +18,7 @@ from llm_magic.messages import Image, user
 from llm_magic.request import Parameters
 from llm_magic.secrets import hide, masked_headers, masked_url
 from llm_magic.wire.error_body import read_error_body
-from llm_magic.wire.errors import filter_words
+from llm_magic.wire.refusals import filter_words
 
 AZURE_BLOCKED = {
     "error": {
@@ -43,8 +43,8 @@ CASES: list[tuple[str, int, Any, type[errors.ProviderError], str, str]] = [
     ("vllm key", 401, {"error": "Unauthorized"}, errors.AuthenticationError, "answered 401: Unauthorized", "%llm_config"),
     ("litellm key", 400, {"error": {"message": "No connected db.", "type": "no_db_connection", "param": None, "code": "400"}}, errors.AuthenticationError, "refused the key (400: No connected db.)", "%llm_config"),
     ("forbidden", 403, {"error": {"code": "unsupported_country", "message": "Country not supported"}}, errors.AuthenticationError, "Country not supported", "%llm_config"),
-    ("vllm model", 404, {"error": {"message": "The model `x` does not exist.", "type": "NotFoundError", "code": 404}}, errors.EndpointNotFoundError, "does not exist", "%llm_models there"),
-    ("litellm model", 400, {"error": {"message": "litellm.BadRequestError: Invalid model name passed in model=x", "code": "400"}}, errors.EndpointNotFoundError, "Invalid model name", "%llm_models there"),
+    ("vllm model", 404, {"error": {"message": "The model `x` does not exist.", "type": "NotFoundError", "code": 404}}, errors.ModelNotFoundError, "does not exist", "%llm_models there"),
+    ("litellm model", 400, {"error": {"message": "litellm.BadRequestError: Invalid model name passed in model=x", "code": "400"}}, errors.ModelNotFoundError, "Invalid model name", "%llm_models there"),
     ("azure deployment", 404, {"error": {"code": "DeploymentNotFound", "message": "The API deployment for this resource does not exist."}}, errors.EndpointNotFoundError, "deployment", "`deployments`"),
     ("vllm path", 404, {"detail": "Not Found"}, errors.EndpointNotFoundError, "this API is not at that URL", "/v1"),
     ("openai quota", 429, {"error": {"message": "You exceeded your current quota", "type": "insufficient_quota", "code": "insufficient_quota"}}, errors.QuotaExceededError, "exceeded your current quota", "Waiting does not help"),

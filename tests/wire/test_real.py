@@ -131,7 +131,7 @@ def test_a_bad_value_names_the_option(server: tuple[str, Any, str]) -> None:
 
 def test_a_wrong_model_a_wrong_key_and_a_wrong_url(vllm_url: str, litellm_url: str) -> None:
     unknown = ask(vllm_url, model="nope").error
-    assert type(unknown) is errors.EndpointNotFoundError
+    assert type(unknown) is errors.ModelNotFoundError
     assert "%llm_models" in unknown.hint
     refused = ask(litellm_url, model="gpt-4o").error
     assert type(refused) is errors.AuthenticationError

@@ -14,6 +14,7 @@ from llm_magic import errors
 from llm_magic.capabilities import Api, Capabilities
 from llm_magic.events import Usage
 from llm_magic.messages import ToolCall
+from llm_magic.request import Parameters
 
 
 def interactions(folder: Path, name: str) -> list[dict[str, Any]]:
@@ -26,7 +27,7 @@ def api_of(interaction: dict[str, Any]) -> Api:
     return "responses" if "/responses" in interaction["request"]["uri"] else "chat"
 
 
-def replay(interaction: dict[str, Any], pieces: int = 1) -> Any:
+def replay(interaction: dict[str, Any], pieces: int = 1, **asked: Any) -> Any:
     """Ask a server that answers as recorded, in reads of `pieces` bytes (1: whole)."""
     response = interaction["response"]
     status = response["status"]["code"]
@@ -43,7 +44,7 @@ def replay(interaction: dict[str, Any], pieces: int = 1) -> Any:
     }
     with ScriptedServer(answer) as server:
         stream = bool(interaction["request"]["parsed_body"].get("stream"))
-        return ask(server.url, capabilities=Capabilities(api=api_of(interaction)), stream=stream)
+        return ask(server.url, capabilities=Capabilities(api=api_of(interaction)), stream=stream, **asked)
 
 
 def expected_usage(usage: dict[str, Any]) -> Usage:
@@ -152,7 +153,8 @@ def test_reasoning_tokens(recordings: Path) -> None:
 
 
 def test_a_recorded_refusal(recordings: Path) -> None:
-    outcome = replay(interactions(recordings, "test_openai_responses_model_http_error")[0])
+    parameters = Parameters(temperature=-1.0)
+    outcome = replay(interactions(recordings, "test_openai_responses_model_http_error")[0], parameters=parameters)
     assert type(outcome.error) is errors.RequestRefusedError
     assert outcome.error.status == 400
     assert "decimal below minimum value" in outcome.error.message

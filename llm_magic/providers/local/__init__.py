@@ -17,6 +17,7 @@ from traitlets import Int, Unicode
 
 from llm_magic.capabilities import ALL_PARAMETERS, Capabilities
 from llm_magic.errors import ConfigurationError, ModelNotFoundError, UnsupportedError
+from llm_magic.model_names import shown_model
 from llm_magic.providers import model_info
 from llm_magic.providers.base import ModelCard, Provider
 from llm_magic.providers.local.server import EmbeddedServer, ServerSettings, bindings, check_file
@@ -78,7 +79,7 @@ class LocalProvider(Provider):
         for trait in _NOT_OURS:
             if getattr(self, trait):
                 raise ConfigurationError(
-                    f"LocalProvider.{trait} is set, but the embedded server settles that itself.",
+                    f"{self.section}.{trait} is set, but the embedded server settles that itself.",
                     "Servers elsewhere are providers of class compatible, vllm, openai or azure.",
                 )
         server = self._server
@@ -104,8 +105,8 @@ class LocalProvider(Provider):
         """Return what llama.cpp can do with this model; another is refused here: llama.cpp would take any name."""
         if model != self.model:
             raise ModelNotFoundError(
-                f"{self.name} serves {self.model}, not {model!r}.",
-                f'Ask -m {self.name}:{self.model}, or serve a file: %config LocalProvider.model_path = "…"',
+                f"{self.name} serves {self.model}, not {shown_model(model)!r}.",
+                f"Ask -m {self.name}:{self.model}, or serve a file: " + self.line_that_sets("model_path", '"…"'),
             )
         able = self._properties().get("chat_template_caps", {})
         thinks = able.get("supports_reasoning_effort", False)
@@ -131,7 +132,7 @@ class LocalProvider(Provider):
         if (request.parameters.n or 1) > self.n_parallel:
             raise UnsupportedError(
                 f"{self.name} gives {self.n_parallel} answers at once, not {request.parameters.n}.",
-                f"%config LocalProvider.n_parallel = {request.parameters.n}",
+                self.line_that_sets("n_parallel", str(request.parameters.n)),
             )
 
     def static_models(self) -> list[ModelCard]:
