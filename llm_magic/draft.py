@@ -19,6 +19,7 @@ from llm_magic.events import (
     Note,
     Opened,
     ReasoningDelta,
+    ReasoningItem,
     RefusalDelta,
     Restarted,
     TextDelta,
@@ -67,11 +68,13 @@ class Draft:
         self._spent: Usage | None = None  # of earlier requests of this cell
         self._usage: Usage | None = None  # of the request that runs now
         self._rounds: list[dict[int, TextBuffer]] = []
+        self._reasoning: dict[int, TextBuffer] = {0: TextBuffer()}  # of all rounds
         self._clear_answer()
 
     def _clear_answer(self) -> None:
         self._text: dict[int, TextBuffer] = {0: TextBuffer()}
-        self._reasoning = TextBuffer()
+        self._reasoning_before = {index: len(text) for index, text in self._reasoning.items()}
+        self._reasoning_items: dict[int, list[Mapping[str, Any]]] = {}
         self._refusal: list[str] = []
         self._calls: dict[tuple[int, int], ToolCallDelta] = {}  # by the number of the answer and the call's position
         self._call_arguments: dict[tuple[int, int], list[str]] = {}
@@ -115,8 +118,16 @@ class Draft:
 
     def _add_reasoning(self, event: ReasoningDelta) -> None:
         self._begin_answer()
-        if event.index == 0:
-            self._reasoning.append(event.text)
+        if event.index not in self._reasoning:
+            self._reasoning[event.index] = TextBuffer()
+        reasoning = self._reasoning[event.index]
+        if 0 < len(reasoning) == self._reasoning_before.get(event.index):
+            reasoning.append("\n\n")
+            self._reasoning_before[event.index] += 2
+        reasoning.append(event.text)
+
+    def _add_reasoning_item(self, event: ReasoningItem) -> None:
+        self._reasoning_items.setdefault(event.index, []).append(event.item)
 
     def _add_refusal(self, event: RefusalDelta) -> None:
         self._refusal.append(event.text)
@@ -162,7 +173,9 @@ class Draft:
             self.attempts.pop()  # the same request, whose answer broke off
         self.attempts.append(event)
 
-    def _restart(self, _event: Restarted) -> None:
+    def _restart(self, event: Restarted) -> None:
+        if event.why == "fallback":
+            self._reasoning = {0: TextBuffer()}
         if self._usage is not None:
             self._spent = self._usage + (self._spent or Usage())
             self._usage = None
@@ -174,6 +187,7 @@ class Draft:
     _FOLDS: ClassVar[dict[type, Callable[[Draft, Any], None]]] = {
         TextDelta: _add_other_text,
         ReasoningDelta: _add_reasoning,
+        ReasoningItem: _add_reasoning_item,
         RefusalDelta: _add_refusal,
         ToolCallDelta: _add_tool_call,
         ToolResult: _add_tool_result,
@@ -209,8 +223,17 @@ class Draft:
 
     @property
     def reasoning(self) -> str:
-        """The reasoning so far."""
-        return str(self._reasoning)
+        """The reasoning so far: of all rounds, and where a value was asked for again."""
+        return str(self._reasoning[0])
+
+    @property
+    def reasoning_of_round(self) -> str:
+        """The reasoning since the last restart."""
+        return self.reasoning[self._reasoning_before[0] :]
+
+    def reasoning_items(self, index: int = 0) -> tuple[Mapping[str, Any], ...]:
+        """Return what the server wants back of the reasoning of one answer."""
+        return tuple(self._reasoning_items.get(index, ()))
 
     @property
     def refusal(self) -> str:
@@ -261,7 +284,12 @@ class Draft:
     def alternatives(self) -> tuple[Alternative, ...]:
         """Return all answers so far, by their number."""
         return tuple(
-            Alternative(str(self._text[index]), self._finished.get(index, "truncated")) for index in self.indexes
+            Alternative(
+                str(self._text[index]),
+                self._finished.get(index, "truncated"),
+                reasoning=str(self._reasoning.get(index, "")),
+            )
+            for index in self.indexes
         )
 
     def response(self, **known: Any) -> Response:

@@ -89,6 +89,14 @@ class ReasoningDelta(Event):
 
 
 @dataclass(frozen=True, slots=True)
+class ReasoningItem(Event):
+    """Reasoning as the server wants it back, whole, as plain data (see `llm_magic.messages.Reasoning`)."""
+
+    item: Mapping[str, Any]
+    index: int = 0
+
+
+@dataclass(frozen=True, slots=True)
 class RefusalDelta(Event):
     """More of the model's refusal."""
 

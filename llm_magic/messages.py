@@ -1,10 +1,11 @@
-"""What a conversation is made of: frozen messages of text, images and tool calls."""
+"""What a conversation is made of: frozen messages of text, images, tool calls and reasoning."""
 
 from __future__ import annotations
 
 import base64
-from dataclasses import dataclass
-from typing import Literal
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from typing import Any, Literal
 from weakref import WeakValueDictionary
 
 Role = Literal["system", "user", "assistant", "tool"]
@@ -48,18 +49,73 @@ class ToolCall:
     arguments: str
 
 
+@dataclass(frozen=True, slots=True)
+class Reasoning:
+    """Reasoning as a server sent it beside a message: it goes back with the message to who sent it, and to nobody else.
+
+    `sender` names provider, model and API. `items` are plain data of that API: of Responses its reasoning items,
+    with marks (`message`, `function_call`) where these stood between them; of chat one item with fields of the message
+    (`reasoning_content`, `reasoning_details`, …) and, in `tool_calls`, those of each call by its id.
+    """
+
+    sender: str
+    items: tuple[Mapping[str, Any], ...] = field(hash=False, repr=False)
+
+    @property
+    def text(self) -> str:
+        r"""What can be read of it, paragraphs apart; encrypted reasoning cannot.
+
+        >>> Reasoning("", ({"type": "reasoning", "summary": [{"text": "One."}, {"text": "Two."}]},)).text
+        'One.\n\nTwo.'
+
+        """
+        return "\n\n".join(text for item in self.items for text in _texts(item))
+
+    @property
+    def length(self) -> int:
+        """Characters of all texts in it, encrypted ones included."""
+        return sum(map(_length, self.items))
+
+
+def _texts(item: Mapping[str, Any]) -> Iterator[str]:
+    """Yield the texts of one item: of fields that say the same, one."""
+    for name in ("reasoning_content", "reasoning"):
+        if isinstance(item.get(name), str) and item[name]:
+            yield item[name]
+            return
+    for name in ("reasoning_details", "thinking_blocks", "summary", "content"):
+        parts = item.get(name)
+        found = [
+            part[kind]
+            for part in (parts if isinstance(parts, list) else ())
+            for kind in ("text", "summary", "thinking")
+            if isinstance(part, Mapping) and isinstance(part.get(kind), str) and part[kind]
+        ]
+        if found:
+            yield from found
+            return
+
+
+def _length(value: Any) -> int:
+    if isinstance(value, str):
+        return len(value)
+    inner = value.values() if isinstance(value, Mapping) else value if isinstance(value, list) else ()
+    return sum(map(_length, inner))
+
+
 @dataclass(frozen=True, slots=True, weakref_slot=True)
 class Message:
     """One message of a conversation.
 
-    `tool_calls` only on an assistant's message; `tool_call_id` only on a tool's, whose parts are the
-    result of that call.
+    `tool_calls` and `reasoning` only on an assistant's message; `tool_call_id` only on a tool's, whose parts are
+    the result of that call.
     """
 
     role: Role
     parts: tuple[Part, ...] = ()
     tool_calls: tuple[ToolCall, ...] = ()
     tool_call_id: str | None = None
+    reasoning: Reasoning | None = None
 
     @property
     def text(self) -> str:
@@ -92,9 +148,9 @@ def user(*parts: Part | str) -> Message:
     return Message("user", tuple(Text(part) if isinstance(part, str) else part for part in parts))
 
 
-def assistant(text: str, tool_calls: tuple[ToolCall, ...] = ()) -> Message:
+def assistant(text: str, tool_calls: tuple[ToolCall, ...] = (), reasoning: Reasoning | None = None) -> Message:
     """Return an assistant's message."""
-    return Message("assistant", (Text(text),) if text else (), tool_calls)
+    return Message("assistant", (Text(text),) if text else (), tool_calls, reasoning=reasoning)
 
 
 def tool(call: ToolCall, result: str) -> Message:

@@ -32,6 +32,7 @@ class Alternative:
     text: str
     finish_reason: FinishReason
     value: Any = None
+    reasoning: str = ""
 
 
 @dataclass
@@ -45,7 +46,7 @@ class Response:
     value
         What is bound to a variable: the text, the validated value of the output type, or with `n` a list of these.
     reasoning
-        The model's reasoning, apart from the answer.
+        The model's reasoning of all rounds, apart from the answer.
     tool_calls
         The tool calls of all rounds, with their results.
     model, model_reported

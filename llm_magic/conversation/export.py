@@ -159,13 +159,15 @@ _WHO = {"user": "You", "assistant": "Model", "tool": "Tool", "system": "System"}
 
 
 def _readable(message: Message) -> str:
-    """Return a message as Markdown: images in place, calls and results as code."""
+    """Return a message as Markdown: images in place, reasoning, calls and results as code."""
     pieces = [part.text if isinstance(part, Text) else f"![image]({part.as_url})" for part in message.parts]
     text = "\n\n".join(piece for piece in pieces if piece)
+    thought = message.reasoning.text if message.reasoning is not None else ""
+    reasoning = [f"Reasoning\n\n{_fenced(thought)}"] if thought else []
     if message.role == "tool":
         return _fenced(text)
     calls = [f"Calls\n\n{_fenced(f'{call.name}({call.arguments})')}" for call in message.tool_calls]
-    return "\n\n".join([*([text] if text else []), *calls])
+    return "\n\n".join([*reasoning, *([text] if text else []), *calls])
 
 
 def _fenced(text: str) -> str:

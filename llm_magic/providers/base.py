@@ -7,7 +7,7 @@ from contextlib import aclosing
 from copy import deepcopy
 from typing import TYPE_CHECKING, Any, ClassVar, TypeVar
 
-from traitlets import Dict, Enum, Float, Int, List, TraitError, Unicode, Union, validate
+from traitlets import Bool, Dict, Enum, Float, Int, List, TraitError, Unicode, Union, validate
 from traitlets.config import Config, Configurable
 from traitlets.config.loader import DeferredConfig
 
@@ -18,7 +18,7 @@ from llm_magic.config.precedence import configured
 from llm_magic.config.references import Reference, guarded
 from llm_magic.errors import AuthenticationError, ConfigurationError, ModelNotFoundError, Origin, UnsupportedError
 from llm_magic.events import Event
-from llm_magic.providers import credentials
+from llm_magic.providers import credentials, model_info
 from llm_magic.providers.model_info import ModelCard, Price, card, price_in
 from llm_magic.secrets import Secret, query_secrets, reveal, secret_url, secrets_in
 from llm_magic.urls import checked, same_host, without_secrets
@@ -122,6 +122,11 @@ class Provider(Configurable):
     ).tag(config=True, trusted_only=True, could="run")
     api: Enum[Any] = Enum(
         ["chat", "responses", "completions"], "chat", help="API that is used where a cell does not say --api."
+    ).tag(config=True, trusted_only=False)
+    send_reasoning = Bool(
+        True,
+        help="Whether a model gets the reasoning back that it gave in earlier rounds and turns, where the API takes "
+        "it. Turn it off for a server that refuses it.",
     ).tag(config=True, trusted_only=False)
     models = List(Unicode(), help="Models to list without asking the server; the first is that of `provider:`.").tag(
         config=True, trusted_only=False
@@ -335,7 +340,13 @@ class Provider(Configurable):
 
     def capabilities(self, model: str) -> Capabilities:
         """Return what a model can do here."""
-        return Capabilities(api=self.api, store=False, context=self.context(model))
+        return Capabilities(
+            api=self.api,
+            store=False,
+            context=self.context(model),
+            send_reasoning=self.send_reasoning,
+            encrypted_reasoning=self.send_reasoning and model_info.is_reasoning(model),
+        )
 
     def context(self, model: str) -> int | None:
         """Return the model's context in tokens, where the server's list told it."""

@@ -144,7 +144,8 @@ class Run:
                 rounds -= 1
                 answered = self.draft.calling in self.draft.indexes
                 said = str(self.draft.buffer(self.draft.calling)) if answered else ""
-                added = [assistant(said, calls), *await self._caller(planned).carry_out(calls)]
+                reasoning = bound.reasoning(self.draft.reasoning_items(self.draft.calling))
+                added = [assistant(said, calls, reasoning), *await self._caller(planned).carry_out(calls)]
                 self._answered += added
                 await self._emit([Restarted("tools")])
                 request = replace(request, messages=(*request.messages, *added), tool_choice=None)
@@ -158,10 +159,12 @@ class Run:
                     error.hint = error.hint or "Raise --retries-invalid, or reword the prompt. _llm.text has what came."
                     raise
                 re_asks -= 1
-                request = _again(request, self._texts[0], error)
+                answer = assistant(self._texts[0], reasoning=bound.reasoning(self.draft.reasoning_items()))
+                request = _again(request, answer, error)
                 await self._emit([Note(f"Not valid: {error.message} Asking again."), Restarted("invalid")])
                 continue
-            self._answered.append(assistant(self.draft.text))
+            reasoning = bound.reasoning(self.draft.reasoning_items())
+            self._answered.append(assistant(self.draft.text, reasoning=reasoning))
             return
 
     async def _exchange(self, bound: BoundModel, request: Request) -> EmptyAnswerError | None:
@@ -240,7 +243,9 @@ class Run:
                 re_asks -= 1
                 await self._emit([Note(f"Answer {number + 1} is not valid: {error.message} Asking again for it.")])
                 alone = replace(request, parameters=request.parameters.without("n"))
-                self._texts[number] = await self._aside(bound, _again(alone, self._texts[number], error))
+                reasoning = bound.reasoning(self.draft.reasoning_items(number))
+                answer = assistant(self._texts[number], reasoning=reasoning)
+                self._texts[number] = await self._aside(bound, _again(alone, answer, error))
 
     async def _aside(self, bound: BoundModel, request: Request) -> str:
         """Ask without showing the answer, and return its text; what it used is added to the rest."""
@@ -292,7 +297,7 @@ async def _nowhere(_batch: list[RunEvent]) -> None:
     """Let events pass by."""
 
 
-def _again(request: Request, text: str, error: InvalidValueError) -> Request:
+def _again(request: Request, answer: Message, error: InvalidValueError) -> Request:
     """Ask again, showing the model its answer and what is wrong with it."""
     feedback = f"That answer is not valid: {error.message} Answer again, with the valid value only."
-    return replace(request, messages=(*request.messages, assistant(text), user(feedback)))
+    return replace(request, messages=(*request.messages, answer, user(feedback)))

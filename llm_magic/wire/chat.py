@@ -6,7 +6,7 @@ Source of the fields: https://platform.openai.com/docs/api-reference/chat
 from __future__ import annotations
 
 import json
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 from llm_magic.capabilities import Capabilities
@@ -33,7 +33,7 @@ from llm_magic.wire.documents import (
     read_usage,
     says,
 )
-from llm_magic.wire.reasoning import Thinking
+from llm_magic.wire.reasoning import CHAT_FIELDS, ReasoningFields, Thinking, chat_fields, signatures
 
 PATH = "/chat/completions"
 
@@ -88,9 +88,16 @@ def _message(message: Message, capabilities: Capabilities) -> dict[str, Any]:
         ]
     elif message.text or not message.tool_calls:
         fields["content"] = message.text
+    signed: dict[str, dict[str, Any]] = {}
+    if message.role == "assistant" and message.reasoning is not None:
+        back, signed = chat_fields(message)
+        fields |= back
     if message.tool_calls:
         fields["tool_calls"] = [
-            {"id": call.id, "type": "function", "function": {"name": call.name, "arguments": call.arguments}}
+            merge(
+                {"id": call.id, "type": "function", "function": {"name": call.name, "arguments": call.arguments}},
+                signed.get(call.id, {}),
+            )
             for call in message.tool_calls
         ]
     if message.tool_call_id is not None:
@@ -105,6 +112,7 @@ class StreamedCall:
     id: str = ""
     name: str = ""
     begun: bool = False
+    signatures: dict[str, Any] = field(default_factory=dict)
 
 
 class ToolCalls:
@@ -136,6 +144,8 @@ class ToolCalls:
             call = self._calls[position]
             identity, name = "" if call.id else identity, "" if call.name else name
             call.id, call.name, call.begun = call.id or identity, call.name or name, call.begun or bool(arguments)
+            if len(delta) > 2:  # noqa: PLR2004 - more than a piece of its arguments
+                call.signatures |= signatures(delta)
             if identity or name or arguments:
                 out.append(ToolCallDelta(position, identity, name, arguments, self._answer))
 
@@ -158,6 +168,11 @@ class ToolCalls:
     def __bool__(self) -> bool:
         return any(call.name or call.begun for call in self._calls)
 
+    @property
+    def signatures(self) -> dict[str, dict[str, Any]]:
+        """What goes back with each call, by its id."""
+        return {call.id: call.signatures for call in self._calls if call.signatures}
+
     def end(self, out: list[Event]) -> None:
         """Name the calls that the server left without an id."""
         for position, call in enumerate(self._calls):
@@ -178,6 +193,7 @@ class ChatReader:
         self._model = ""
         self._thinking: dict[int, Thinking | None] = {}  # None: the text passes straight through
         self._calls: dict[int, ToolCalls] = {}
+        self._back: dict[int, ReasoningFields] = {}
         self._refused: set[int] = set()
         self._begun: set[int] = set()
         self._finished: set[int] = set()
@@ -242,6 +258,8 @@ class ChatReader:
                 reasoning = delta.get("reasoning_content") or delta.get("reasoning")
                 if reasoning and isinstance(reasoning, str):
                     out.append(ReasoningDelta(reasoning, index))
+                if not CHAT_FIELDS.isdisjoint(delta):
+                    self._back.setdefault(index, ReasoningFields()).read(delta, whole=delta is not choice.get("delta"))
             if content:  # the first delta's is empty or null
                 self.add_text(content if isinstance(content, str) else _read_parts(content, index, out), index, out)
             if more:
@@ -276,6 +294,8 @@ class ChatReader:
         for held in (self._thinking.get(index), self._calls.get(index)):
             if held is not None:
                 held.end(out)
+        calls, back = self._calls.get(index), self._back.get(index, ReasoningFields())
+        back.end({} if calls is None else calls.signatures, index, out, calling=bool(calls))
 
     def said_more(self, document: dict[str, Any]) -> bool:
         """Return whether a document that gave no text says something, and take note of it: audio, images, items."""

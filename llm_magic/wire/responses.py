@@ -15,6 +15,7 @@ from llm_magic.events import (
     FinishReason,
     Identified,
     ReasoningDelta,
+    ReasoningItem,
     RefusalDelta,
     TextDelta,
     ToolCallDelta,
@@ -33,7 +34,7 @@ from llm_magic.wire.documents import (
     read_usage,
     says,
 )
-from llm_magic.wire.reasoning import Thinking
+from llm_magic.wire.reasoning import Thinking, answer_items, marked_items
 
 PATH = "/responses"
 _SAYS_NOTHING = frozenset({"keepalive", "ping", "response.in_progress", "response.queued"})
@@ -53,6 +54,10 @@ def body(request: Request, capabilities: Capabilities) -> dict[str, Any]:
     if capabilities.store is not None:
         fields["store"] = capabilities.store
     fields |= chosen
+    extra = dict(request.parameters.extra)
+    wanted = [_ENCRYPTED] if capabilities.encrypted_reasoning else []
+    if (wanted or "include" in fields) and isinstance(extra.get("include", []), list):
+        fields["include"] = list(dict.fromkeys([*fields.get("include", []), *extra.pop("include", []), *wanted]))
     if request.tools:
         fields["tools"] = [
             {
@@ -68,29 +73,32 @@ def body(request: Request, capabilities: Capabilities) -> dict[str, Any]:
             fields["tool_choice"] = request.tool_choice
         elif request.tool_choice:
             fields["tool_choice"] = {"type": "function", "name": request.tool_choice}
-    return merge(fields, request.structure, request.parameters.extra)
+    return merge(fields, request.structure, extra)
+
+
+_ENCRYPTED = "reasoning.encrypted_content"
 
 
 def _items(message: Message) -> list[dict[str, Any]]:
     """Return a message as items of the input: a tool's result and each tool call are items of their own."""
     if message.role == "tool":
         return [{"type": "function_call_output", "call_id": message.tool_call_id, "output": message.text}]
-    items: list[dict[str, Any]] = []
-    if message.parts or not message.tool_calls:
-        content: Any = message.text
-        if any(isinstance(part, Image) for part in message.parts):
-            content = [
-                {"type": "input_text", "text": part.text}
-                if isinstance(part, Text)
-                else {"type": "input_image", "image_url": image_url(part), "detail": "auto"}
-                for part in message.parts
-            ]
-        items.append({"role": message.role, "content": content})
-    items.extend(
+    calls: list[dict[str, Any]] = [
         {"type": "function_call", "call_id": call.id, "name": call.name, "arguments": call.arguments}
         for call in message.tool_calls
-    )
-    return items
+    ]
+    has_images = any(isinstance(part, Image) for part in message.parts)
+    if message.role == "assistant" and not has_images:
+        return list(answer_items(message, calls))
+    content: Any = message.text
+    if has_images:
+        content = [
+            {"type": "input_text", "text": part.text}
+            if isinstance(part, Text)
+            else {"type": "input_image", "image_url": image_url(part), "detail": "auto"}
+            for part in message.parts
+        ]
+    return [{"role": message.role, "content": content}, *calls]
 
 
 def _key(document: dict[str, Any]) -> object:
@@ -109,6 +117,8 @@ class ResponsesReader:
         self._written: set[int] = set()  # positions whose arguments came in pieces
         self._texts: set[object] = set()  # parts whose text came in pieces
         self._summary: object = None
+        self._thought: set[object] = set()  # reasoning items whose text came
+        self._done: dict[object, Any] = {}  # whole items, by output index or item id
         self._refused = False
         self._seen: set[tuple[object, ...]] = set()  # what events without a delta were about
         self.complete = False
@@ -166,8 +176,33 @@ class ResponsesReader:
         part = (document.get("output_index"), document.get("summary_index"), document.get("content_index"))
         gap = "\n\n" if self._summary not in (None, part) else ""
         self._summary = part
+        self._thought.add(document.get("output_index"))
         if document.get("delta"):
             out.append(ReasoningDelta(gap + document["delta"]))
+
+    def _thoughts(self, key: object, item: dict[str, Any], out: list[Event]) -> None:
+        """Take the text of a whole reasoning item, unless it came in pieces."""
+        if key in self._thought or None in self._thought:
+            return
+        lists = [parts for parts in (item.get("summary"), item.get("content")) if isinstance(parts, list)]
+        for place, part in enumerate(part for parts in lists for part in parts):
+            text = part.get("text") if isinstance(part, dict) else None
+            if isinstance(text, str):
+                self._reasoning({"delta": text, "output_index": key, "content_index": place}, out)
+
+    def _item_done(self, document: dict[str, Any], out: list[Event]) -> None:
+        self._item(document, out)
+        item = document.get("item")
+        if isinstance(item, dict):
+            self._done[document.get("output_index", item.get("id", len(self._done)))] = item
+            if item.get("type") == "reasoning" and "output_index" in document:
+                self._thoughts(document["output_index"], item, out)
+
+    def _return(self, output: object, out: list[Event]) -> None:
+        """Add what goes back: of the items as they were streamed, or of the output where that has more of them."""
+        streamed = marked_items(list(self._done.values()))
+        whole = marked_items(output) if isinstance(output, list) else []
+        out.extend(ReasoningItem(item) for item in (whole if len(whole) > len(streamed) else streamed))
 
     def _item(self, document: dict[str, Any], out: list[Event]) -> None:
         item = document.get("item") or {}
@@ -221,6 +256,7 @@ class ResponsesReader:
         for number, item in enumerate(response.get("output") or []):
             self._output(number, item, out)
         self._thinking.end(out)
+        self._return(response.get("output"), out)
         usage = response.get("usage")
         out.extend(read_usage(usage))
         for result in response.get("content_filters") or []:  # Azure
@@ -234,9 +270,8 @@ class ResponsesReader:
         if kind == "function_call":
             if item.get("id") not in self._positions:
                 self._call(number, item, out)
-        elif kind == "reasoning" and self._summary is None:
-            for part in [*(item.get("summary") or []), *(item.get("content") or [])]:
-                self._reasoning({"delta": part.get("text"), "output_index": (number, id(part))}, out)
+        elif kind == "reasoning":
+            self._thoughts(number, item, out)
         elif kind == "message" and not self._texts and not self._refused:
             for part in item.get("content") or []:
                 if part.get("type") == "refusal":
@@ -279,6 +314,7 @@ class ResponsesReader:
         self._thinking.end(out)
         if whole and not self.complete and self.answered:
             self.complete = True
+            self._return(None, out)
             out.append(Finished("tool_calls" if self._positions else "refusal" if self._refused else "stop"))
 
     _READERS: ClassVar[dict[object, Callable[[ResponsesReader, dict[str, Any], list[Event]], None]]] = {
@@ -290,7 +326,7 @@ class ResponsesReader:
         "response.reasoning.delta": _reasoning,
         "response.reasoning_summary_text.delta": _reasoning,
         "response.output_item.added": _item,
-        "response.output_item.done": _item,
+        "response.output_item.done": _item_done,
         "response.function_call_arguments.delta": _arguments,
         "response.function_call_arguments.done": _arguments_done,
         "response.completed": _whole,

@@ -21,6 +21,7 @@ from llm_magic.events import (
     Identified,
     LogprobsDelta,
     ReasoningDelta,
+    ReasoningItem,
     RefusalDelta,
     TextDelta,
     ToolCallDelta,
@@ -123,7 +124,7 @@ def test_a_filtered_prompt_is_reported() -> None:
 @pytest.mark.parametrize("field", ["reasoning", "reasoning_content"])
 def test_reasoning_fields(field: str) -> None:
     assert events(chunk(**{field: "hm"}), chunk("a", **{field: None}), chunk(finish="stop")) == [
-        NAMED, ReasoningDelta("hm"), TextDelta("a"), Finished("stop"),
+        NAMED, ReasoningDelta("hm"), TextDelta("a"), ReasoningItem({field: "hm"}), Finished("stop"),
     ]  # fmt: skip
 
 
