@@ -494,7 +494,10 @@ def test_a_whole_response() -> None:
     got, _ = run(json.dumps(response).encode(), "responses")
     assert got == [
         NAMED, ReasoningDelta("hm"), TextDelta("Hello"), LogprobsDelta(({"token": "Hello"},)),
-        ToolCallDelta(0, "c1", "f", "{}"), TOLD, Finished("tool_calls"),
+        ToolCallDelta(0, "c1", "f", "{}"),
+        ReasoningItem({"type": "reasoning", "summary": [{"type": "summary_text", "text": "hm"}]}),
+        ReasoningItem({"type": "message", "length": 5}), ReasoningItem({"type": "function_call"}),
+        TOLD, Finished("tool_calls"),
     ]  # fmt: skip
 
 
