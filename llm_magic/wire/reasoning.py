@@ -289,20 +289,21 @@ def answer_items(message: Message, calls: list[dict[str, Any]]) -> Iterator[dict
             back = next(waiting, None)
         if back is not None:
             yield back
-    yield from reversed(texts)
+    yield from filter(None, reversed(texts))
     yield from waiting
 
 
-def _divided(text: str, marks: list[Mapping[str, Any]]) -> list[dict[str, Any]]:
-    """Return a text as the messages that it came in: one, where the marks do not say how it was divided."""
+def _divided(text: str, marks: list[Mapping[str, Any]]) -> list[dict[str, Any] | None]:
+    """Return a text as the messages that it came in, None for an empty one; one, where no mark says how to divide."""
     lengths: list[Any] = [mark.get("length") for mark in marks]
     told = all(isinstance(length, int) and length >= 0 for length in lengths)
     if len(marks) < 2 or not told or sum(lengths) != len(text):  # noqa: PLR2004 - one needs no division
         return [_text_item(text, marks[-1] if marks else {})] if text else []
-    items, begin = [], 0
+    items: list[dict[str, Any] | None] = []
+    begin = 0
     for mark in marks:
         end = begin + mark["length"]
-        items.append(_text_item(text[begin:end], mark))
+        items.append(_text_item(text[begin:end], mark) if end > begin else None)
         begin = end
     return items
 

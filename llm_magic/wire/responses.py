@@ -5,7 +5,7 @@ Source of the fields: https://platform.openai.com/docs/api-reference/responses a
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any, ClassVar
 
 from llm_magic.capabilities import Capabilities
@@ -106,6 +106,12 @@ def _key(document: dict[str, Any]) -> object:
     return document.get("output_index", document.get("item_id"))
 
 
+def _said_of_reasoning(items: Iterable[Mapping[str, Any]]) -> tuple[int, int]:
+    """Return how much items say: their number, and how many of them are encrypted."""
+    encrypted = [bool(item.get("encrypted_content")) for item in items]
+    return len(encrypted), sum(encrypted)
+
+
 class ResponsesReader:
     """Stream events or one document in, our events out: dispatch by the event's type, in a table."""
 
@@ -199,10 +205,9 @@ class ResponsesReader:
                 self._thoughts(document["output_index"], item, out)
 
     def _return(self, output: object, out: list[Event]) -> None:
-        """Add what goes back: of the items as they were streamed, or of the output where that has more of them."""
-        streamed = marked_items(list(self._done.values()))
-        whole = marked_items(output) if isinstance(output, list) else []
-        out.extend(ReasoningItem(item) for item in (whole if len(whole) > len(streamed) else streamed))
+        """Add what goes back: of the items as they were streamed, or of the output where that says more of them."""
+        outputs = [list(self._done.values()), output if isinstance(output, list) else []]
+        out.extend(map(ReasoningItem, max(map(marked_items, outputs), key=_said_of_reasoning)))
 
     def _item(self, document: dict[str, Any], out: list[Event]) -> None:
         item = document.get("item") or {}
