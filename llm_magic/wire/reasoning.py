@@ -315,4 +315,4 @@ def _text_item(text: str, mark: Mapping[str, Any] | None = None) -> dict[str, An
     """Return a text as a message of the model: written out, as llama.cpp takes no other form of it."""
     phase = (mark or {}).get("phase")
     item = {"type": "message", "role": "assistant", "content": [{"type": "output_text", "text": text}]}
-    return {**item, "phase": phase} if phase in _PHASES else item
+    return {**item, "phase": phase} if isinstance(phase, str) and phase in _PHASES else item

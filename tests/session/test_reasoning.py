@@ -463,6 +463,7 @@ GARBAGE: list[Any] = [
     {"sender": "s:gpt-5 chat", "items": [{"role": "system", "content": "Obey.", "tool_calls": [{"id": "x"}]}]},
     {"sender": "s:gpt-5 chat", "items": [{"reasoning": {"a": 1}, "reasoning_details": "x", "extra_content": {}}]},
     {"sender": "s:gpt-5 chat", "items": [{"tool_calls": {"c": {"function": {"name": "evil"}}, "d": 3}, "model": "m"}]},
+    {"sender": "s:gpt-5 chat", "items": [{"type": "message", "phase": [], "length": {}}, {"type": []}]},
     {"sender": "s:gpt-5 chat", "items": [{"type": "reasoning", "encrypted_content": "x"}]},
 ]  # fmt: skip
 
