@@ -12,6 +12,7 @@ from llm_magic.events import (
     Opened,
     Progress,
     ReasoningDelta,
+    ReasoningItem,
     RefusalDelta,
     Restarted,
     TextDelta,
@@ -99,3 +100,18 @@ def test_alternatives_refusals_and_tools() -> None:
     assert [(each.text, each.finish_reason) for each in response.alternatives] == [("a", "stop"), ("b", "truncated")]
     assert response.refusal == "no"
     assert response.tool_calls == (ToolRun("1", "f", "{}", "42"),)
+
+
+def test_reasoning_of_all_rounds() -> None:
+    draft = Draft()
+    for events in (
+        [ReasoningDelta("one"), ReasoningDelta(" more"), ReasoningItem({"reasoning": "one more"}), Restarted("tools")],
+        [Restarted("invalid")],
+        [ReasoningDelta("two"), ReasoningDelta("other", 1), ReasoningItem({"reasoning": "two"})],
+    ):
+        for event in events:
+            draft.add(event)
+    assert (draft.reasoning, draft.reasoning_of_round.strip()) == ("one more\n\ntwo", "two")
+    assert (draft.reasoning_items(), draft.reasoning_items(1)) == (({"reasoning": "two"},), ())
+    draft.add(Restarted("fallback"))
+    assert (draft.reasoning, draft.reasoning_items()) == ("", ())

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import AsyncGenerator, Callable, Mapping
 from contextlib import aclosing
 from copy import deepcopy
@@ -16,7 +17,14 @@ from llm_magic.close_matches import did_you_mean
 from llm_magic.config import references
 from llm_magic.config.precedence import configured
 from llm_magic.config.references import Reference, guarded
-from llm_magic.errors import AuthenticationError, ConfigurationError, ModelNotFoundError, Origin, UnsupportedError
+from llm_magic.errors import (
+    AuthenticationError,
+    ConfigurationError,
+    ModelNotFoundError,
+    Origin,
+    RequestRefusedError,
+    UnsupportedError,
+)
 from llm_magic.events import Event
 from llm_magic.providers import credentials, model_info
 from llm_magic.providers.model_info import ModelCard, Price, card, price_in
@@ -32,6 +40,11 @@ if TYPE_CHECKING:
 __all__ = ["ModelCard", "Price", "Provider"]
 
 Number = TypeVar("Number", int, float)
+
+_OF_REASONING = re.compile(
+    r"reasoning_(content|details)|thinking_blocks|thought_signature|encrypted.content", re.IGNORECASE
+)
+"""Words of a server that refuses reasoning that goes back to it."""
 
 
 class Provider(Configurable):
@@ -412,6 +425,10 @@ class Provider(Configurable):
                     yield batch
         except AuthenticationError as error:
             error.hint = self.key_hint() or error.hint
+            raise
+        except RequestRefusedError as error:
+            if any(message.reasoning for message in request.messages) and _OF_REASONING.search(error.message):
+                error.hint = f"If it takes no reasoning back: %config {type(self).__name__}.send_reasoning = False"
             raise
 
     async def preview(

@@ -365,6 +365,20 @@ def test_a_provider_that_sends_none_back(session: Session) -> None:
         assert "gAAA" not in server.requests[1].body.decode()
 
 
+def test_a_server_that_refuses_it_is_told_of(session: Session) -> None:
+    good = stream(chunk(reasoning_content="hm"), chunk("Hi."), chunk(finish="stop"))
+    bad = document({"error": {"message": "Unknown field reasoning_content."}}, status=400)
+    with ScriptedServer(bad, good, bad) as server:
+        llm = at(session, server, "chat")
+        with pytest.raises(RequestRefusedError) as first:  # nothing went back
+            llm.ask("Hi", chat="c")
+        llm.ask("Hi", chat="c")
+        with pytest.raises(RequestRefusedError) as second:
+            llm.ask("Hi", chat="c")
+    assert "send_reasoning" not in str(first.value.hint)
+    assert second.value.hint == "If it takes no reasoning back: %config CompatibleProvider.send_reasoning = False"
+
+
 def test_think_tags_do_not_go_back(session: Session) -> None:
     with ScriptedServer(stream(chunk("<think>hm</think>Hi."), chunk(finish="stop"))) as server:
         llm = at(session, server, "chat")
