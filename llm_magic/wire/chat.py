@@ -256,10 +256,11 @@ class ChatReader:
             more = len(delta) > 1 or not content  # a delta of text alone is by far the most frequent one
             if more:
                 reasoning = delta.get("reasoning_content") or delta.get("reasoning")
+                if not CHAT_FIELDS.isdisjoint(delta):
+                    back = self._back.setdefault(index, ReasoningFields())
+                    reasoning = back.read(delta, whole=delta is not choice.get("delta")) or reasoning
                 if reasoning and isinstance(reasoning, str):
                     out.append(ReasoningDelta(reasoning, index))
-                if not CHAT_FIELDS.isdisjoint(delta):
-                    self._back.setdefault(index, ReasoningFields()).read(delta, whole=delta is not choice.get("delta"))
             if content:  # the first delta's is empty or null
                 self.add_text(content if isinstance(content, str) else _read_parts(content, index, out), index, out)
             if more:
@@ -324,10 +325,7 @@ class ChatReader:
                 out.append(Finished("tool_calls" if self._calls.get(index) else ours, index))
 
 
-_KNOWN = frozenset(
-    {"content", "reasoning", "reasoning_content", "reasoning_details", "thinking", "tool_calls", "function_call"}
-    | {"refusal", "role"}
-)
+_KNOWN = CHAT_FIELDS | {"content", "thinking", "tool_calls", "function_call", "refusal", "role"}
 """Fields of a delta that are read as text, reasoning and calls."""
 
 

@@ -176,7 +176,9 @@ class ReasoningFields:
 
     >>> fields = ReasoningFields()
     >>> fields.read({"reasoning_details": [{"type": "reasoning.text", "text": "Hm", "index": 0}]}, whole=False)
+    'Hm'
     >>> fields.read({"reasoning_details": [{"type": "reasoning.text", "signature": "x", "index": 0}]}, whole=False)
+    ''
     >>> fields.joined()
     {'reasoning_details': [{'type': 'reasoning.text', 'text': 'Hm', 'index': 0, 'signature': 'x'}]}
     """
@@ -186,15 +188,23 @@ class ReasoningFields:
         self._lists: dict[str, PartsInPieces] = {}
         self._signatures: dict[str, Any] = {}
 
-    def read(self, delta: Mapping[str, Any], *, whole: bool) -> None:
-        """Take a delta, or a `whole` message, whose parts are not pieces of one another."""
+    def read(self, delta: Mapping[str, Any], *, whole: bool) -> str:
+        """Take a delta, or a `whole` message, whose parts are not pieces of one another.
+
+        Returns the text of its parts, where no text of reasoning came beside them.
+        """
+        said: list[str] = []
         for name in _TEXTS:
             if isinstance(delta.get(name), str):
-                self._texts.setdefault(name, []).append(delta[name])
+                pieces = self._texts.setdefault(name, [])
+                if delta[name]:
+                    pieces.append(delta[name])
         for name in _LISTS:
             for part in _parts(delta.get(name)):
                 self._lists.setdefault(name, PartsInPieces()).add(part, whole=whole)
+                said += [part[kind] for kind in ("text", "summary", "thinking") if _said(part.get(kind))]
         self._signatures |= signatures({**delta, "function": None})
+        return "" if any(self._texts.values()) else ("\n\n" if whole else "").join(said)
 
     def joined(self) -> dict[str, Any]:
         """Return the fields."""

@@ -83,6 +83,23 @@ def test_a_whole_message_is_taken_as_it_is() -> None:
     assert found == [{"reasoning_details": parts}]
 
 
+@pytest.mark.parametrize(
+    ("beside", "text"),
+    [({}, "ab"), ({"reasoning": None}, "ab"), ({"reasoning": "x"}, "xx"), ({"reasoning_content": ""}, "ab")],
+)  # fmt: skip
+def test_reasoning_that_stands_in_details_alone_is_read(beside: dict[str, Any], text: str) -> None:
+    pieces = [chunk(reasoning_details=[{**TEXT, "text": letter, "index": 0}], **beside) for letter in "ab"]
+    assert read(*pieces, chunk("Hi.", finish="stop"))[1].reasoning == text
+
+
+def test_an_answer_of_signatures_alone_is_none() -> None:
+    answer = Answer("chat", Request("m", (user("x"),)))
+    signed = chunk(extra_content={"google": {"thought_signature": "s"}}, thinking_blocks=[{"type": "x", "data": "y"}])
+    answer.feed(f"data: {json.dumps(signed)}\n\ndata: [DONE]\n\n".encode())
+    answer.close()
+    assert (answer.said, answer.reader.others) == (False, set())
+
+
 def test_an_empty_text_goes_back_where_tools_are_called() -> None:
     call = {"index": 0, "id": "c", "function": {"name": "f", "arguments": "{}"}}
     assert read(chunk(reasoning_content="", tool_calls=[call]), chunk(finish="tool_calls"))[0] == [
