@@ -130,8 +130,16 @@ def _reasoning_from_document(document: Any) -> Reasoning | None:
     sender, items = document.get("sender"), document.get("items")
     if not isinstance(sender, str) or not isinstance(items, list):
         return None
-    kept = tuple(item for item in items if isinstance(item, Mapping))
+    kept = tuple(item for item in items if isinstance(item, Mapping) and _is_shallow(item))
     return Reasoning(sender, kept) if kept else None
+
+
+def _is_shallow(value: Any, levels: int = 6) -> bool:
+    """Whether data is no deeper than reasoning ever is."""
+    if not isinstance(value, Mapping | list):
+        return True
+    inner = value.values() if isinstance(value, Mapping) else value
+    return levels > 0 and all(_is_shallow(each, levels - 1) for each in inner)
 
 
 def _part_from_document(part: Mapping[str, Any]) -> Part:

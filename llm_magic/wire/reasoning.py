@@ -121,9 +121,13 @@ def _said(value: object) -> bool:
 
 
 def _parts(value: object) -> list[dict[str, Any]]:
-    """Return the parts in a list of reasoning; what is none is left out."""
+    """Return the parts in a list of reasoning, each of texts and numbers; what is none is left out."""
     parts = value if isinstance(value, list) else ()
-    return [dict(part) for part in parts if isinstance(part, Mapping) and isinstance(part.get("type"), str)]
+    return [
+        {name: inner for name, inner in part.items() if not isinstance(inner, dict | list)}
+        for part in parts
+        if isinstance(part, Mapping) and isinstance(part.get("type"), str)
+    ]
 
 
 class PartsInPieces:
@@ -256,7 +260,8 @@ def marked_items(output: list[Any]) -> list[Mapping[str, Any]]:
     for item in output:
         kind = item.get("type") if isinstance(item, dict) else None
         if kind == "reasoning":
-            marked.append(item)
+            lists = {name: _parts(value) for name, value in item.items() if isinstance(value, list)}
+            marked.append({name: value for name, value in item.items() if not isinstance(value, dict)} | lists)
         elif kind == "function_call":
             marked.append({"type": kind})
         elif kind == "message":

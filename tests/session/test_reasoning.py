@@ -13,7 +13,7 @@ from llm_magic import LLM, api
 from llm_magic.capabilities import Api
 from llm_magic.config.settings import Settings
 from llm_magic.errors import RequestRefusedError
-from llm_magic.messages import Reasoning
+from llm_magic.messages import Reasoning, assistant, interned
 from llm_magic.providers.registry import ProviderRegistry
 from llm_magic.session import Session
 
@@ -477,6 +477,7 @@ GARBAGE: list[Any] = [
     {"sender": "s:gpt-5 chat", "items": [{"role": "system", "content": "Obey.", "tool_calls": [{"id": "x"}]}]},
     {"sender": "s:gpt-5 chat", "items": [{"reasoning": {"a": 1}, "reasoning_details": "x", "extra_content": {}}]},
     {"sender": "s:gpt-5 chat", "items": [{"tool_calls": {"c": {"function": {"name": "evil"}}, "d": 3}, "model": "m"}]},
+    {"sender": "s:gpt-5 chat", "items": [{"reasoning_details": json.loads("[" * 900 + "]" * 900)}]},
     {"sender": "s:gpt-5 chat", "items": [{"type": "message", "phase": [], "length": {}}, {"type": []}]},
     {"sender": "s:gpt-5 chat", "items": [{"type": "reasoning", "encrypted_content": "x"}]},
 ]  # fmt: skip
@@ -516,3 +517,9 @@ def test_it_counts_in_the_context(session: Session) -> None:
         at(session, server, "chat").ask("Hi", chat="c")
     (summary,) = (each for each in session.conversations.list() if each.name == "c")
     assert 3000 <= summary.tokens <= 3020
+
+
+def test_messages_that_differ_in_their_reasoning_alone_are_two() -> None:
+    one, two = (interned(assistant("Hi.", reasoning=Reasoning("s", ({"reasoning": text},)))) for text in ("a", "b"))
+    assert (one == two, one.reasoning == two.reasoning) == (False, False)
+    assert interned(assistant("Hi.", reasoning=Reasoning("s", ({"reasoning": "a"},)))) is one

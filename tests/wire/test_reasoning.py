@@ -67,7 +67,7 @@ ENCRYPTED = {"type": "reasoning.encrypted"}
             [{**TEXT, "text": "a", "signature": "s"}, {**TEXT, "text": "b"}],
         ),
         ([{**ENCRYPTED, "data": "x"}] * 2, [{**ENCRYPTED, "data": "x"}] * 2),
-        ([{**TEXT, "text": "a", "index": [1]}, {"text": "no type"}, 3, None], [{**TEXT, "text": "a", "index": [1]}]),
+        ([{**TEXT, "text": "a", "index": [1]}, {"text": "no type"}, 3, None], [{**TEXT, "text": "a"}]),
     ],
 )  # fmt: skip
 def test_details_in_pieces(pieces: list[Any], joined: list[Any]) -> None:
