@@ -48,5 +48,9 @@ class Capabilities:
     """Whether `strict: true` may be sent with a tool."""
     store: bool | None = None
     """What to send as `store` on the Responses API; None sends nothing."""
+    encrypted_reasoning: bool = False
+    """Whether reasoning is asked for in encrypted form on the Responses API, to go back with the next request."""
+    send_reasoning: bool = True
+    """Whether reasoning goes back to the server that sent it."""
     context: int | None = None
     system_role: Literal["system", "developer"] = "system"

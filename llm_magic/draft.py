@@ -22,6 +22,7 @@ from llm_magic.events import (
     Note,
     Opened,
     ReasoningDelta,
+    ReasoningItem,
     RefusalDelta,
     Restarted,
     TextDelta,
@@ -78,11 +79,13 @@ class Draft:
         self._images: list[tuple[int, Image]] = []
         self._items: dict[tuple[int, int, int], Mapping[str, Any]] = {}  # by generation, answer, position
         self._kept = (0, 0, 0)  # how many of these are of rounds that ended in tool calls
+        self._reasoning: dict[int, TextBuffer] = {0: TextBuffer()}  # of all rounds
         self._clear_answer()
 
     def _clear_answer(self) -> None:
         self._text: dict[int, TextBuffer] = {0: TextBuffer()}
-        self._reasoning = TextBuffer()
+        self._reasoning_before = {index: len(text) for index, text in self._reasoning.items()}
+        self._reasoning_items: dict[int, list[Mapping[str, Any]]] = {}
         self._refusal: list[str] = []
         self._calls: dict[tuple[int, int], ToolCallDelta] = {}  # by the number of the answer and the call's position
         self._call_arguments: dict[tuple[int, int], list[str]] = {}
@@ -140,8 +143,16 @@ class Draft:
 
     def _add_reasoning(self, event: ReasoningDelta) -> None:
         self._begin_answer()
-        if event.index == 0:
-            self._reasoning.append(event.text)
+        if event.index not in self._reasoning:
+            self._reasoning[event.index] = TextBuffer()
+        reasoning = self._reasoning[event.index]
+        if 0 < len(reasoning) == self._reasoning_before.get(event.index):
+            reasoning.append("\n\n")
+            self._reasoning_before[event.index] += 2
+        reasoning.append(event.text)
+
+    def _add_reasoning_item(self, event: ReasoningItem) -> None:
+        self._reasoning_items.setdefault(event.index, []).append(event.item)
 
     def _add_refusal(self, event: RefusalDelta) -> None:
         self._refusal.append(event.text)
@@ -212,6 +223,8 @@ class Draft:
         self._citations = dict(list(self._citations.items())[:cited])
         self._images = self._images[:images]
         self._items = dict(list(self._items.items())[:items])
+        if event.why == "fallback":
+            self._reasoning = {0: TextBuffer()}
         if self._usage is not None:
             self._spent = self._usage + (self._spent or Usage())
             self._usage = None
@@ -232,6 +245,7 @@ class Draft:
     _FOLDS: ClassVar[dict[type, Callable[[Draft, Any], None]]] = {
         TextDelta: _add_other_text,
         ReasoningDelta: _add_reasoning,
+        ReasoningItem: _add_reasoning_item,
         RefusalDelta: _add_refusal,
         ToolCallDelta: _add_tool_call,
         ToolResult: _add_tool_result,
@@ -270,8 +284,17 @@ class Draft:
 
     @property
     def reasoning(self) -> str:
-        """The reasoning so far."""
-        return str(self._reasoning)
+        """The reasoning so far: of all rounds, and where a value was asked for again."""
+        return str(self._reasoning[0])
+
+    @property
+    def reasoning_of_round(self) -> str:
+        """The reasoning since the last restart."""
+        return self.reasoning[self._reasoning_before[0] :]
+
+    def reasoning_items(self, index: int = 0) -> tuple[Mapping[str, Any], ...]:
+        """Return what the server wants back of the reasoning of one answer."""
+        return tuple(self._reasoning_items.get(index, ()))
 
     @property
     def refusal(self) -> str:
@@ -357,6 +380,7 @@ class Draft:
                 self._finished.get(index, "truncated"),
                 tool_calls=self._not_run(index),
                 **self._beside(index),
+                reasoning=str(self._reasoning.get(index, "")),
             )
             for index in self.indexes
         )

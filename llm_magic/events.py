@@ -5,7 +5,7 @@
 1. `Attempt` for each HTTP request: those that failed (`final` is False where another one follows), then one of status
    200, and `Opened` and `Identified` as the server begins to answer.
 2. `ReasoningDelta`, `TextDelta`, `RefusalDelta`, `ToolCallDelta`, `CitationFound`, `ImageReceived`, `ItemReceived`,
-   `LogprobsDelta`, `FilterReport`: the answer as it arrives, in the server's own order.
+   `ReasoningItem`, `LogprobsDelta`, `FilterReport`: the answer as it arrives, in the server's own order.
 3. `Finished` for each answer, then `UsageReport` where the server counts; some servers report usage meanwhile, too,
    and what a content filter found may come after the end.
 4. Where the model called tools: a `ToolResult` as soon as each call is carried out, `Restarted("tools")`, and 1 to 3
@@ -60,6 +60,7 @@ __all__ = [
     "Opened",
     "Progress",
     "ReasoningDelta",
+    "ReasoningItem",
     "RefusalDelta",
     "Restarted",
     "TextDelta",
@@ -101,6 +102,14 @@ class ReasoningDelta(Event):
     """More of the model's reasoning, which is never part of the answer."""
 
     text: str
+    index: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class ReasoningItem(Event):
+    """Reasoning as the server wants it back, whole, as plain data (see `llm_magic.messages.Reasoning`)."""
+
+    item: Mapping[str, Any]
     index: int = 0
 
 

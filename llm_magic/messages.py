@@ -1,9 +1,9 @@
-"""What a conversation is made of: frozen messages of text, images, tool calls and citations."""
+"""What a conversation is made of: frozen messages of text, images, tool calls, citations and reasoning."""
 
 from __future__ import annotations
 
 import base64
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
@@ -112,12 +112,66 @@ class ToolCall:
     arguments: str
 
 
+@dataclass(frozen=True, slots=True)
+class Reasoning:
+    """Reasoning as a server sent it beside a message: it goes back with the message to who sent it, and to nobody else.
+
+    `sender` names provider, model and API. `items` are plain data of that API: of Responses its reasoning items,
+    with marks (`message`, `function_call`) where these stood between them; of chat one item with fields of the message
+    (`reasoning_content`, `reasoning_details`, …) and, in `tool_calls`, those of each call by its id.
+    """
+
+    sender: str
+    items: tuple[Mapping[str, Any], ...] = field(hash=False, repr=False)
+
+    @property
+    def text(self) -> str:
+        r"""What can be read of it, paragraphs apart; encrypted reasoning cannot.
+
+        >>> Reasoning("", ({"type": "reasoning", "summary": [{"text": "One."}, {"text": "Two."}]},)).text
+        'One.\n\nTwo.'
+
+        """
+        return "\n\n".join(text for item in self.items for text in _texts(item))
+
+    @property
+    def length(self) -> int:
+        """Characters of all texts in it, encrypted ones included."""
+        return sum(map(_length, self.items))
+
+
+def _texts(item: Mapping[str, Any]) -> Iterator[str]:
+    """Yield the texts of one item: of fields that say the same, one."""
+    for name in ("reasoning_content", "reasoning"):
+        if isinstance(item.get(name), str) and item[name]:
+            yield item[name]
+            return
+    for name in ("reasoning_details", "thinking_blocks", "summary", "content"):
+        parts = item.get(name)
+        found = [
+            part[kind]
+            for part in (parts if isinstance(parts, list) else ())
+            for kind in ("text", "summary", "thinking")
+            if isinstance(part, Mapping) and isinstance(part.get(kind), str) and part[kind]
+        ]
+        if found:
+            yield from found
+            return
+
+
+def _length(value: Any) -> int:
+    if isinstance(value, str):
+        return len(value)
+    inner = value.values() if isinstance(value, Mapping) else value if isinstance(value, list) else ()
+    return sum(map(_length, inner))
+
+
 @dataclass(frozen=True, slots=True, weakref_slot=True)
 class Message:
     """One message of a conversation.
 
-    `tool_calls` and `citations` only on an assistant's message; `tool_call_id` only on a tool's, whose parts are the
-    result of that call. Citations are kept and exported, and not sent.
+    `tool_calls`, `citations` and `reasoning` only on an assistant's message; `tool_call_id` only on a tool's, whose
+    parts are the result of that call. Citations are kept and exported, and not sent.
     """
 
     role: Role
@@ -125,6 +179,7 @@ class Message:
     tool_calls: tuple[ToolCall, ...] = ()
     tool_call_id: str | None = None
     citations: tuple[Citation, ...] = ()
+    reasoning: Reasoning | None = None
 
     @property
     def text(self) -> str:
@@ -157,9 +212,15 @@ def user(*parts: Part | str) -> Message:
     return Message("user", tuple(Text(part) if isinstance(part, str) else part for part in parts))
 
 
-def assistant(text: str, tool_calls: tuple[ToolCall, ...] = (), citations: tuple[Citation, ...] = ()) -> Message:
+def assistant(
+    text: str,
+    tool_calls: tuple[ToolCall, ...] = (),
+    reasoning: Reasoning | None = None,
+    citations: tuple[Citation, ...] = (),
+) -> Message:
     """Return an assistant's message."""
-    return Message("assistant", (Text(text),) if text else (), tool_calls, citations=citations)
+    parts = (Text(text),) if text else ()
+    return Message("assistant", parts, tool_calls, citations=citations, reasoning=reasoning)
 
 
 def tool(call: ToolCall, result: str) -> Message:

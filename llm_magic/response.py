@@ -45,6 +45,7 @@ class Alternative:
     images: tuple[Image, ...] = ()
     items: tuple[Mapping[str, Any], ...] = ()
     tool_calls: tuple[ToolRun, ...] = ()
+    reasoning: str = ""
 
 
 @dataclass
@@ -58,7 +59,7 @@ class Response:
     value
         What is bound to a variable: the text, the validated value of the output type, or with `n` a list of these.
     reasoning
-        The model's reasoning, apart from the answer.
+        The model's reasoning of all rounds, apart from the answer.
     tool_calls
         The tool calls of all rounds, with their results; a call of a tool that was not offered here has none.
     citations

@@ -15,6 +15,7 @@ from llm_magic.events import (
     Opened,
     Progress,
     ReasoningDelta,
+    ReasoningItem,
     RefusalDelta,
     Restarted,
     TextDelta,
@@ -210,3 +211,18 @@ def test_the_cost_of_a_header_and_of_the_usage_is_one_cost() -> None:
     draft.add_all([Restarted("invalid"), Opened(200, {}), TextDelta("c")])
     assert draft.response().cost == 1.5
     assert folded(Opened(200, {}), TextDelta("a"), UsageReport(Usage(1, 1))).cost is None
+
+
+def test_reasoning_of_all_rounds() -> None:
+    draft = Draft()
+    for events in (
+        [ReasoningDelta("one"), ReasoningDelta(" more"), ReasoningItem({"reasoning": "one more"}), Restarted("tools")],
+        [Restarted("invalid")],
+        [ReasoningDelta("two"), ReasoningDelta("other", 1), ReasoningItem({"reasoning": "two"})],
+    ):
+        for event in events:
+            draft.add(event)
+    assert (draft.reasoning, draft.reasoning_of_round.strip()) == ("one more\n\ntwo", "two")
+    assert (draft.reasoning_items(), draft.reasoning_items(1)) == (({"reasoning": "two"},), ())
+    draft.add(Restarted("fallback"))
+    assert (draft.reasoning, draft.reasoning_items()) == ("", ())

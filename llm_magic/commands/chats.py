@@ -128,4 +128,6 @@ def _message(message: Message) -> Bundle:
     speaker = _SPEAKERS.get(message.role, message.role)
     html = f"<div><strong>{markup.escaped(speaker)}</strong>{markup.prewrapped(text)}</div>"
     indented = text.replace("\n", "\n    ")
-    return {"text/plain": f"{speaker}:\n    {indented}", "text/html": html}
+    shown = {"text/plain": f"{speaker}:\n    {indented}", "text/html": html}
+    thought = message.reasoning.text if message.reasoning is not None else ""
+    return markup.joined([markup.reasoning(thought), shown]) if thought else shown

@@ -161,15 +161,17 @@ _WHO = {"user": "You", "assistant": "Model", "tool": "Tool", "system": "System"}
 
 
 def _readable(message: Message) -> str:
-    """Return a message as Markdown: images in place, calls and results as code."""
+    """Return a message as Markdown: images in place, reasoning, calls and results as code."""
     pieces = [part.text if isinstance(part, Text) else f"![image]({part.as_url})" for part in message.parts]
     text = "\n\n".join(piece for piece in pieces if piece)
+    thought = message.reasoning.text if message.reasoning is not None else ""
+    reasoning = [f"Reasoning\n\n{_fenced(thought)}"] if thought else []
     if message.role == "tool":
         return _fenced(text)
     calls = [f"Calls\n\n{_fenced(f'{call.name}({call.arguments})')}" for call in message.tool_calls]
     found = sources(message.citations)
     cited = [f"Sources\n\n{as_markdown(found)}"] if found else []
-    return "\n\n".join([*([text] if text else []), *calls, *cited])
+    return "\n\n".join([*reasoning, *([text] if text else []), *calls, *cited])
 
 
 def _fenced(text: str) -> str:

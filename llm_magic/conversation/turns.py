@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from typing import Any, get_args
 
 from llm_magic.errors import HistoryError
-from llm_magic.messages import Citation, Image, Message, Part, Role, Text, ToolCall
+from llm_magic.messages import Citation, Image, Message, Part, Reasoning, Role, Text, ToolCall
 
 IMAGE_TOKENS = 1000  # of one image, roughly: vendors count from 85 to 1,500, by size
 _MESSAGE_TOKENS = 4  # the role and the marks around a message
@@ -52,7 +52,8 @@ def estimate(messages: Sequence[Message]) -> int:
     for message in messages:
         text = len(message.text.encode("utf-8", "surrogatepass"))
         calls = sum(len(call.name) + len(call.arguments) for call in message.tool_calls)
-        tokens += _MESSAGE_TOKENS + -(-(text + calls) // _BYTES_A_TOKEN)
+        reasoning = message.reasoning.length if message.reasoning is not None else 0
+        tokens += _MESSAGE_TOKENS + -(-(text + calls + reasoning) // _BYTES_A_TOKEN)
         tokens += IMAGE_TOKENS * sum(isinstance(part, Image) for part in message.parts)
     return tokens
 
@@ -95,6 +96,8 @@ def to_document(message: Message) -> dict[str, Any]:
         document["tool_call_id"] = message.tool_call_id
     if message.citations:
         document["annotations"] = [_annotation(cited) for cited in message.citations]
+    if message.reasoning is not None:
+        document["reasoning"] = {"sender": message.reasoning.sender, "items": list(message.reasoning.items)}
     return document
 
 
@@ -138,12 +141,34 @@ def from_document(document: Any) -> Message:
         )
         call_id = document.get("tool_call_id")
         cited = _citations(document.get("annotations"))
-        return Message(role, parts, calls, None if call_id is None else str(call_id), citations=cited)
+        reasoning = _reasoning_from_document(document.get("reasoning")) if role == "assistant" else None
+        return Message(
+            role, parts, calls, None if call_id is None else str(call_id), citations=cited, reasoning=reasoning
+        )
     except (KeyError, TypeError, ValueError, AttributeError) as error:
         what = f"{error} is missing" if isinstance(error, KeyError) else str(error)
         raise HistoryError(
             f"This is no message of a chat: {what}.", 'Messages look like {"role": "user", "content": "…"}.'
         ) from None
+
+
+def _reasoning_from_document(document: Any) -> Reasoning | None:
+    """Read what a message keeps of its reasoning; None for what others call so: whose it is, nobody knows."""
+    if not isinstance(document, Mapping):
+        return None
+    sender, items = document.get("sender"), document.get("items")
+    if not isinstance(sender, str) or not isinstance(items, list):
+        return None
+    kept = tuple(item for item in items if isinstance(item, Mapping) and _is_shallow(item))
+    return Reasoning(sender, kept) if kept else None
+
+
+def _is_shallow(value: Any, levels: int = 6) -> bool:
+    """Whether data is no deeper than reasoning ever is."""
+    if not isinstance(value, Mapping | list):
+        return True
+    inner = value.values() if isinstance(value, Mapping) else value
+    return levels > 0 and all(_is_shallow(each, levels - 1) for each in inner)
 
 
 def _part_from_document(part: Mapping[str, Any]) -> Part:

@@ -66,6 +66,7 @@ class NotebookView:
         self._notes: list[Bundle] = []
         self._runs = 0
         self._typed = False
+        self._reasoning_shown = 0  # characters
         self._line = ""
         self._line_at = float("-inf")
         self._ended = False
@@ -130,9 +131,10 @@ class NotebookView:
         now = self._clock()
         if self._dirty and self._delay(now) <= 0:
             self._line = ""
-            if draft.reasoning and not self._reasoned:
+            if not self._reasoned and (fresh := draft.reasoning[self._reasoning_shown :]):
                 self._reasoned = True
-                self._fold(markup.reasoning(draft.reasoning))
+                self._reasoning_shown += len(fresh)
+                self._fold(markup.reasoning(fresh))
             self._paint(draft, value, now)
 
     def finish(self, response: Response, footer: str) -> None:
@@ -162,7 +164,7 @@ class NotebookView:
         """Say that the model reasons, or what it is about to call."""
         if calls := answer.called(draft):
             self.progress(calls)
-        elif reasoning := draft.reasoning:
+        elif reasoning := draft.reasoning_of_round:
             self.progress(f"reasoning, {draft.seconds:.0f} s: … {' '.join(reasoning[-120:].split())}")
 
     def _fold(self, bundle: Bundle) -> None:
@@ -217,8 +219,8 @@ class NotebookView:
         shown = response if self._show != "none" else None
         if self._clears:
             self._outputs.clear()
-        if shown is not None and shown.reasoning and not self._reasoned:
-            self._folded.append(markup.reasoning(shown.reasoning))
+        if shown is not None and (rest := shown.reasoning[self._reasoning_shown :].strip()):
+            self._folded.append(markup.reasoning(rest))
             if not self._clears:
                 self._outputs.add(self._folded[-1])
         found, images, others = answer.beside(shown) if shown is not None else ([], [], [])

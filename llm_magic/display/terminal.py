@@ -99,14 +99,14 @@ class TerminalView:
             self._runs += 1
         fresh = self._reader.read(draft)
         self._line = "" if self._reader.length else answer.called(draft)
-        if not self._reader.length and not self._line and draft.reasoning:
+        if not self._reader.length and not self._line and draft.reasoning_of_round:
             self._line = f"reasoning, {draft.seconds:.0f} s …"
         if self._show == "none" or (not self._reader.length and not self._line):
             return
         self._dirty = self._dirty or self._reader.grew or bool(self._line)
-        if self._reader.length and draft.reasoning and not self._reasoned:
+        if self._reader.length and draft.reasoning_of_round and not self._reasoned:
             self._reasoned = True
-            self._print(Text(markup.reasoning_line(draft.reasoning), "dim"))
+            self._print(Text(markup.reasoning_line(draft.reasoning_of_round), "dim"))
         self._value = value
         if value is not None or len(draft.indexes) > 1:
             self._by_block = False

@@ -197,6 +197,7 @@ class AzureProvider(Provider):
             max_tokens_field="max_completion_tokens" if newer or reasoning else "max_tokens",
             dialects=dict(model_info.OPENAI),
             stream_usage=newer,
+            encrypted_reasoning=self.send_reasoning and reasoning,
         )
 
     async def adapt(self, request: Request, capabilities: Capabilities) -> Request:  # noqa: ARG002 - the base's signature

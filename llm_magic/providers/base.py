@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import os
+import re
 from collections.abc import AsyncGenerator, Callable, Mapping
 from contextlib import aclosing
 from copy import deepcopy
 from typing import TYPE_CHECKING, Any, ClassVar, TypeVar
 
-from traitlets import Dict, Enum, Float, Int, List, TraitError, Unicode, Union, validate
+from traitlets import Bool, Dict, Enum, Float, Int, List, TraitError, Unicode, Union, validate
 from traitlets.config import Config, Configurable
 from traitlets.config.loader import DeferredConfig
 
@@ -17,10 +18,17 @@ from llm_magic.close_matches import did_you_mean
 from llm_magic.config import references
 from llm_magic.config.precedence import configured
 from llm_magic.config.references import Reference, mark_secrets
-from llm_magic.errors import AuthenticationError, ConfigurationError, ModelNotFoundError, Origin, UnsupportedError
+from llm_magic.errors import (
+    AuthenticationError,
+    ConfigurationError,
+    ModelNotFoundError,
+    Origin,
+    RequestRefusedError,
+    UnsupportedError,
+)
 from llm_magic.events import Event
 from llm_magic.model_names import shown_model
-from llm_magic.providers import credentials
+from llm_magic.providers import credentials, model_info
 from llm_magic.providers.credentials import SecretCallable
 from llm_magic.providers.model_info import ModelCard, Price, card, price_in
 from llm_magic.secrets import Secret, query_secrets, reveal, secret_url, secrets_in
@@ -35,6 +43,11 @@ if TYPE_CHECKING:
 __all__ = ["ModelCard", "Price", "Provider"]
 
 Number = TypeVar("Number", int, float)
+
+_OF_REASONING = re.compile(
+    r"reasoning_(content|details)|thinking_blocks|thought_signature|encrypted.content", re.IGNORECASE
+)
+"""Words of a server that refuses reasoning that goes back to it."""
 
 
 class Provider(Configurable):
@@ -125,6 +138,11 @@ class Provider(Configurable):
     ).tag(config=True, trusted_only=True, could="run")
     api: Enum[Any] = Enum(
         ["chat", "responses", "completions"], "chat", help="API that is used where a cell does not say --api."
+    ).tag(config=True, trusted_only=False)
+    send_reasoning = Bool(
+        True,
+        help="Whether a model gets the reasoning back that it gave in earlier rounds and turns, where the API takes "
+        "it. Turn it off for a server that refuses it.",
     ).tag(config=True, trusted_only=False)
     models = List(Unicode(), help="Models to list without asking the server; the first is that of `provider:`.").tag(
         config=True, trusted_only=False
@@ -368,7 +386,13 @@ class Provider(Configurable):
 
     def capabilities(self, model: str) -> Capabilities:
         """Return what a model can do here."""
-        return Capabilities(api=self.api, store=False, context=self.context(model))
+        return Capabilities(
+            api=self.api,
+            store=False,
+            context=self.context(model),
+            send_reasoning=self.send_reasoning,
+            encrypted_reasoning=self.send_reasoning and model_info.is_reasoning(model),
+        )
 
     def context(self, model: str) -> int | None:
         """Return the model's context in tokens, where the server's list told it."""
@@ -437,6 +461,10 @@ class Provider(Configurable):
             raise
         except ModelNotFoundError as error:
             error.hint = f"{self.close_models(request.model)} {error.hint}".lstrip()
+            raise
+        except RequestRefusedError as error:
+            if any(message.reasoning for message in request.messages) and _OF_REASONING.search(error.message):
+                error.hint = f"If it takes no reasoning back: {self.line_that_sets('send_reasoning', 'False')}"
             raise
 
     async def preview(

@@ -50,7 +50,7 @@ class ExistingClientProvider(CompatibleProvider):
     name
         The instance's name.
     traits
-        `api`, `models`, `prices` and `structured`; the rest is the client's own.
+        `api`, `models`, `prices`, `send_reasoning` and `structured`; the rest is the client's own.
 
     Raises
     ------
@@ -111,5 +111,5 @@ class ExistingClientProvider(CompatibleProvider):
 
     def copy_at(self, base_url: str, values: dict[str, Any]) -> Provider:
         """Return a provider for another URL; the client, with its key, stays behind on every host."""
-        kept = {name: values[name] for name in ("api", "structured")}
+        kept = {name: values[name] for name in ("api", "structured", "send_reasoning")}
         return CompatibleProvider(name=self.name, base_url=base_url, **kept)

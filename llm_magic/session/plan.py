@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import hashlib
 from collections.abc import AsyncGenerator, Mapping
 from contextlib import aclosing
 from dataclasses import dataclass, field, replace
@@ -12,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 from llm_magic.config.references import mark_secrets, read
 from llm_magic.errors import OptionError, PromptError
 from llm_magic.events import Event, Finished, Note, Progress, ReasoningDelta, TextDelta, ToolCallDelta
-from llm_magic.messages import Message, Part, Text, system, user
+from llm_magic.messages import Message, Part, Reasoning, Text, interned, system, user
 from llm_magic.options import Options, exclude_each_other, from_mapping
 from llm_magic.request import Parameters, Request
 
@@ -227,7 +228,7 @@ class BoundModel:
             parts = (*parts, Text(f"\n\n{structure.instruction}"))
         first = (system(options.system),) if options.system else ()
         prompt = user(*parts)
-        turns = plan.turns and self._fitting(plan.turns, (*first, prompt))
+        turns = plan.turns and self._fitting(tuple(map(self._readable, plan.turns)), (*first, prompt))
         headers = {name: read(value, f"--header {name}") for name, value in mark_secrets(options.header).items()}
         forced = structure.tools if structure is not None else ()
         return Request(
@@ -240,6 +241,30 @@ class BoundModel:
             stream=not options.no_stream,
             headers=headers,
         )
+
+    @property
+    def sender(self) -> str:
+        """What reasoning is marked with that comes of this model, at this provider and URL, by this API."""
+        url = self.planned.options.base_url
+        at = f"@{hashlib.sha256(self.provider.origin().url.encode()).hexdigest()[:12]}" if url else ""
+        return f"{self.provider.name}{at}:{self.model} {self.capabilities.api}"
+
+    def reasoning(self, items: tuple[Mapping[str, Any], ...]) -> Reasoning | None:
+        """Return what goes back with an answer of this model; None where nothing does."""
+        return Reasoning(self.sender, items) if items and self.capabilities.send_reasoning else None
+
+    def _readable(self, turn: Turn) -> Turn:
+        """Return a turn without the reasoning that others sent: it is no business of this model's server."""
+        ours = self.sender if self.capabilities.send_reasoning else None
+        if all(message.reasoning is None or message.reasoning.sender == ours for message in turn.messages):
+            return turn
+        messages = (
+            interned(replace(message, reasoning=None))
+            if message.reasoning is not None and message.reasoning.sender != ours
+            else message
+            for message in turn.messages
+        )
+        return replace(turn, messages=tuple(messages))
 
     def _fitting(self, turns: tuple[Turn, ...], needed: tuple[Message, ...]) -> tuple[Turn, ...]:
         """Return the latest turns that leave room for prompt and answer, where the context is known."""

@@ -154,8 +154,10 @@ class Run:
                 rounds -= 1
                 if note := _passed_over(self.draft):
                     await self._emit([Note(note)])
-                said = str(self.draft.buffer(self.draft.calling))
-                added = [assistant(said, calls), *await self._caller(planned).carry_out(calls)]
+                answered = self.draft.calling in self.draft.indexes
+                said = str(self.draft.buffer(self.draft.calling)) if answered else ""
+                reasoning = bound.reasoning(self.draft.reasoning_items(self.draft.calling))
+                added = [assistant(said, calls, reasoning), *await self._caller(planned).carry_out(calls)]
                 self._answered += added
                 await self._emit([Restarted("tools")])
                 request = replace(request, messages=(*request.messages, *added), tool_choice=None)
@@ -172,15 +174,17 @@ class Run:
                     error.hint = error.hint or "Raise --retries-invalid, or reword the prompt. _llm.text has what came."
                     raise
                 re_asks -= 1
-                request = _again(request, self._texts[0], error)
+                answer = assistant(self._texts[0], reasoning=bound.reasoning(self.draft.reasoning_items()))
+                request = _again(request, answer, error)
                 await self._emit([Note(f"Not valid: {error.message} Asking again."), Restarted("invalid")])
                 continue
             if calls:
                 note = f"Not run, for --tools does not offer it: {_listed(calls)}. _llm.tool_calls has it."
                 await self._emit([Note(note)])
-            answer = self.draft.response()
-            text = answer.text or _instead_of_text(answer) or (f"[calls {_listed(calls)}]" if calls else "")
-            self._answered.append(assistant(text, citations=answer.citations))
+            response = self.draft.response()
+            text = response.text or _instead_of_text(response) or (f"[calls {_listed(calls)}]" if calls else "")
+            reasoning = bound.reasoning(self.draft.reasoning_items())
+            self._answered.append(assistant(text, reasoning=reasoning, citations=response.citations))
             return
 
     async def _exchange(self, bound: BoundModel, request: Request) -> EmptyAnswerError | None:
@@ -261,7 +265,9 @@ class Run:
                 re_asks -= 1
                 await self._emit([Note(f"Answer {number + 1} is not valid: {error.message} Asking again for it.")])
                 alone = replace(request, parameters=request.parameters.without("n"))
-                self._texts[number] = await self._aside(bound, _again(alone, self._texts[number], error))
+                reasoning = bound.reasoning(self.draft.reasoning_items(number))
+                answer = assistant(self._texts[number], reasoning=reasoning)
+                self._texts[number] = await self._aside(bound, _again(alone, answer, error))
 
     async def _aside(self, bound: BoundModel, request: Request) -> str:
         """Ask without showing the answer, and return its text; what it used is added to the rest."""
@@ -314,10 +320,10 @@ async def _nowhere(_batch: list[RunEvent]) -> None:
     """Let events pass by."""
 
 
-def _instead_of_text(answer: Response) -> str:
+def _instead_of_text(response: Response) -> str:
     """Return what a conversation holds of an answer without text: that it was an image, or an item of some type."""
-    kinds = dict.fromkeys(str(item.get("type") or "item") for item in answer.items)
-    instead = ["image"] * bool(answer.images) + [kind for kind in kinds if kind != "image_generation_call"]
+    kinds = dict.fromkeys(str(item.get("type") or "item") for item in response.items)
+    instead = ["image"] * bool(response.images) + [kind for kind in kinds if kind != "image_generation_call"]
     return f"[{', '.join(instead)[:200]}]" if instead else ""
 
 
@@ -344,7 +350,7 @@ def _who_set(parameter: str, sources: Mapping[str, str]) -> str:
     return ""
 
 
-def _again(request: Request, text: str, error: InvalidValueError) -> Request:
+def _again(request: Request, answer: Message, error: InvalidValueError) -> Request:
     """Ask again, showing the model its answer and what is wrong with it."""
     feedback = f"That answer is not valid: {error.message} Answer again, with the valid value only."
-    return replace(request, messages=(*request.messages, assistant(text), user(feedback)))
+    return replace(request, messages=(*request.messages, answer, user(feedback)))

@@ -6,7 +6,7 @@ Source of the fields: https://platform.openai.com/docs/api-reference/chat
 from __future__ import annotations
 
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 from llm_magic.capabilities import Capabilities
@@ -35,7 +35,7 @@ from llm_magic.wire.documents import (
     says,
 )
 from llm_magic.wire.items import Beside
-from llm_magic.wire.reasoning import Thinking
+from llm_magic.wire.reasoning import CHAT_FIELDS, ReasoningFields, Thinking, chat_fields, signatures
 
 PATH = "/chat/completions"
 
@@ -93,9 +93,16 @@ def _message(message: Message, capabilities: Capabilities) -> dict[str, Any]:
         ]
     elif message.text or not message.tool_calls:
         fields["content"] = message.text
+    signed: dict[str, dict[str, Any]] = {}
+    if message.role == "assistant" and message.reasoning is not None:
+        back, signed = chat_fields(message)
+        fields |= back
     if message.tool_calls:
         fields["tool_calls"] = [
-            {"id": call.id, "type": "function", "function": {"name": call.name, "arguments": call.arguments}}
+            merge(
+                {"id": call.id, "type": "function", "function": {"name": call.name, "arguments": call.arguments}},
+                signed.get(call.id, {}),
+            )
             for call in message.tool_calls
         ]
     if message.tool_call_id is not None:
@@ -110,6 +117,7 @@ class StreamedCall:
     id: str = ""
     name: str = ""
     begun: bool = False
+    signatures: dict[str, Any] = field(default_factory=dict)
 
 
 class ToolCalls:
@@ -141,6 +149,8 @@ class ToolCalls:
             call = self._calls[position]
             identity, name = "" if call.id else identity, "" if call.name else name
             call.id, call.name, call.begun = call.id or identity, call.name or name, call.begun or bool(arguments)
+            if len(delta) > 2:  # noqa: PLR2004 - more than a piece of its arguments
+                call.signatures |= signatures(delta)
             if identity or name or arguments:
                 out.append(ToolCallDelta(position, identity, name, arguments, self._answer))
 
@@ -163,6 +173,11 @@ class ToolCalls:
     def __bool__(self) -> bool:
         return any(call.name or call.begun for call in self._calls)
 
+    @property
+    def signatures(self) -> dict[str, dict[str, Any]]:
+        """What goes back with each call, by its id."""
+        return {call.id: call.signatures for call in self._calls if call.signatures}
+
     def end(self, out: list[Event]) -> None:
         """Name the calls that the server left without an id."""
         for position, call in enumerate(self._calls):
@@ -184,6 +199,7 @@ class ChatReader:
         self._thinking: dict[int, Thinking | None] = {}  # None: the text passes straight through
         self._calls: dict[int, ToolCalls] = {}
         self._beside: dict[int, Beside] = {}
+        self._back: dict[int, ReasoningFields] = {}
         self._refused: set[int] = set()
         self._begun: set[int] = set()
         self._by_delta: set[int] = set()  # answers that come in deltas, though messages stand beside them
@@ -267,6 +283,9 @@ class ChatReader:
             )  # a delta of text alone is by far the most frequent one
             if more:
                 reasoning = delta.get("reasoning_content") or delta.get("reasoning")
+                if not CHAT_FIELDS.isdisjoint(delta):
+                    back = self._back.setdefault(index, ReasoningFields())
+                    reasoning = back.read(delta, whole=delta is not choice.get("delta")) or reasoning
                 if reasoning and isinstance(reasoning, str):
                     out.append(ReasoningDelta(reasoning, index))
             if content:  # the first delta's is empty or null
@@ -309,6 +328,8 @@ class ChatReader:
         for held in (self._thinking.get(index), self._calls.get(index), self._beside.get(index)):
             if held is not None:
                 held.end(out)
+        calls, back = self._calls.get(index), self._back.get(index, ReasoningFields())
+        back.end({} if calls is None else calls.signatures, index, out, calling=bool(calls))
 
     def said_more(self, document: dict[str, Any]) -> bool:
         """Return whether a document that gave no text says something, and take note of it: audio, images, items."""
@@ -339,10 +360,7 @@ class ChatReader:
                 out.append(Finished("tool_calls" if self._calls.get(index) else ours, index))
 
 
-_KNOWN = frozenset(
-    {"content", "reasoning", "reasoning_content", "reasoning_details", "thinking", "tool_calls", "function_call"}
-    | {"refusal", "role"}
-)
+_KNOWN = CHAT_FIELDS | {"content", "thinking", "tool_calls", "function_call", "refusal", "role"}
 """Fields of a delta that are read as text, reasoning and calls."""
 
 

@@ -13,6 +13,7 @@ from llm_magic.images.formats import media_type
 from llm_magic.messages import DISPLAYED, Image
 from llm_magic.wire.citations import Citations, read_citation
 from llm_magic.wire.documents import says
+from llm_magic.wire.reasoning import CHAT_FIELDS
 
 _DEEPEST = 8
 """Levels of an item in which images are looked for."""
@@ -113,8 +114,8 @@ _IMAGE_NAMES = ("image_url", "url", "b64_json", "image", "data")
 
 _READ_ELSEWHERE = frozenset(
     {"content", "role", "refusal", "tool_calls", "function_call", "name", "parsed", "token_ids", "prompt_token_ids"}
-    | {"reasoning", "reasoning_content", "reasoning_details", "thinking", "thinking_blocks"}
-    | {"extra_content", "thought_signature", "signature"}
+    | {"thinking", "signature"}
+    | CHAT_FIELDS
 )
 """Fields of a delta that are text, reasoning or calls, or say nothing to a reader."""
 _CITED = ("annotations", "citations", "references", "search_results", "web_search")

@@ -5,7 +5,7 @@ Source of the fields: https://platform.openai.com/docs/api-reference/responses a
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any, ClassVar
 
 from llm_magic.capabilities import Capabilities
@@ -15,6 +15,7 @@ from llm_magic.events import (
     FinishReason,
     Identified,
     ReasoningDelta,
+    ReasoningItem,
     RefusalDelta,
     TextDelta,
     ToolCallDelta,
@@ -36,7 +37,7 @@ from llm_magic.wire.documents import (
     says,
 )
 from llm_magic.wire.items import Items
-from llm_magic.wire.reasoning import Thinking
+from llm_magic.wire.reasoning import Thinking, answer_items, marked_items
 
 PATH = "/responses"
 _SAYS_NOTHING = frozenset({"keepalive", "ping", "response.in_progress", "response.queued"})
@@ -56,6 +57,10 @@ def body(request: Request, capabilities: Capabilities) -> dict[str, Any]:
     if capabilities.store is not None:
         fields["store"] = capabilities.store
     fields |= chosen
+    extra = dict(request.parameters.extra)
+    wanted = [_ENCRYPTED] if capabilities.encrypted_reasoning else []
+    if (wanted or "include" in fields) and isinstance(extra.get("include", []), list):
+        fields["include"] = list(dict.fromkeys([*fields.get("include", []), *extra.pop("include", []), *wanted]))
     if request.tools:
         fields["tools"] = [
             {
@@ -71,29 +76,32 @@ def body(request: Request, capabilities: Capabilities) -> dict[str, Any]:
             fields["tool_choice"] = request.tool_choice
         elif request.tool_choice:
             fields["tool_choice"] = {"type": "function", "name": request.tool_choice}
-    return merge(fields, request.structure, request.parameters.extra)
+    return merge(fields, request.structure, extra)
+
+
+_ENCRYPTED = "reasoning.encrypted_content"
 
 
 def _items(message: Message) -> list[dict[str, Any]]:
     """Return a message as items of the input: a tool's result and each tool call are items of their own."""
     if message.role == "tool":
         return [{"type": "function_call_output", "call_id": message.tool_call_id, "output": message.text}]
-    items: list[dict[str, Any]] = []
-    if message.parts or not message.tool_calls:
-        content: Any = message.text
-        if any(isinstance(part, Image) for part in message.parts):
-            content = [
-                {"type": "input_text", "text": part.text}
-                if isinstance(part, Text)
-                else {"type": "input_image", "image_url": image_url(part), "detail": "auto"}
-                for part in message.parts
-            ]
-        items.append({"role": message.role, "content": content})
-    items.extend(
+    calls: list[dict[str, Any]] = [
         {"type": "function_call", "call_id": call.id, "name": call.name, "arguments": call.arguments}
         for call in message.tool_calls
-    )
-    return items
+    ]
+    has_images = any(isinstance(part, Image) for part in message.parts)
+    if message.role == "assistant" and not has_images:
+        return list(answer_items(message, calls))
+    content: Any = message.text
+    if has_images:
+        content = [
+            {"type": "input_text", "text": part.text}
+            if isinstance(part, Text)
+            else {"type": "input_image", "image_url": image_url(part), "detail": "auto"}
+            for part in message.parts
+        ]
+    return [{"role": message.role, "content": content}, *calls]
 
 
 def _key(document: dict[str, Any]) -> object:
@@ -106,6 +114,12 @@ def _parts(content: object) -> list[dict[str, Any]]:
     if isinstance(content, str):
         return [{"text": content}]
     return [part for part in content if isinstance(part, dict)] if isinstance(content, list) else []
+
+
+def _said_of_reasoning(items: Iterable[Mapping[str, Any]]) -> tuple[int, int]:
+    """Return how much items say: their number, and how many of them are encrypted."""
+    encrypted = [bool(item.get("encrypted_content")) for item in items]
+    return len(encrypted), sum(encrypted)
 
 
 class ResponsesReader:
@@ -121,7 +135,8 @@ class ResponsesReader:
         self._written: set[int] = set()  # positions whose arguments came in pieces
         self._texts: set[object] = set()  # parts whose text came in pieces
         self._summary: object = None
-        self._done: list[dict[str, Any]] = []  # items, as they are when they are whole
+        self._thought: set[object] = set()  # reasoning items whose text came
+        self._done: dict[object, Any] = {}  # whole items, by output index or item id
         self._refused = False
         self._seen: set[tuple[object, ...]] = set()  # what events without a delta were about
         self.complete = False
@@ -181,13 +196,32 @@ class ResponsesReader:
         part = (document.get("output_index"), document.get("summary_index"), document.get("content_index"))
         gap = "\n\n" if self._summary not in (None, part) else ""
         self._summary = part
+        self._thought.add(document.get("output_index"))
         if delta := as_text(document.get("delta")):
             out.append(ReasoningDelta(gap + delta))
 
+    def _thoughts(self, key: object, item: dict[str, Any], out: list[Event]) -> None:
+        """Take the text of a whole reasoning item, unless it came in pieces."""
+        if key in self._thought or None in self._thought:
+            return
+        for place, part in enumerate([*_parts(item.get("summary")), *_parts(item.get("content"))]):
+            self._reasoning({"delta": part.get("text"), "output_index": key, "content_index": place}, out)
+
+    def _item_done(self, document: dict[str, Any], out: list[Event]) -> None:
+        self._item(document, out)
+        item = document.get("item")
+        if isinstance(item, dict):
+            self._done[document.get("output_index", item.get("id", len(self._done)))] = item
+            if item.get("type") == "reasoning" and "output_index" in document:
+                self._thoughts(document["output_index"], item, out)
+
+    def _return(self, output: object, out: list[Event]) -> None:
+        """Add what goes back: of the items as they were streamed, or of the output where that says more of them."""
+        outputs = [list(self._done.values()), output if isinstance(output, list) else []]
+        out.extend(map(ReasoningItem, max(map(marked_items, outputs), key=_said_of_reasoning)))
+
     def _item(self, document: dict[str, Any], out: list[Event]) -> None:
         item = document.get("item") or {}
-        if document.get("type") == "response.output_item.done":
-            self._done.append(item)
         if item.get("type") == "function_call":
             self._call(document.get("output_index", item.get("id")), item, out)
         else:
@@ -265,10 +299,12 @@ class ResponsesReader:
         if response.get("error") or response.get("status") == "failed":
             raise ErrorDocument(response)
         self.answered = True
-        streamed = bool(self._texts) or self._refused, self._summary is not None
-        for number, item in enumerate(response.get("output") or self._done):
-            self._output(number, item, out, *streamed)
+        said = bool(self._texts) or self._refused
+        output = response.get("output")
+        for key, item in enumerate(output) if output else list(self._done.items()):
+            self._output(key, item, out, said)
         self._thinking.end(out)
+        self._return(output, out)
         usage = response.get("usage")
         out.extend(read_usage(usage))
         for result in response.get("content_filters") or []:  # Azure
@@ -276,16 +312,15 @@ class ResponsesReader:
         self.complete = True
         out.append(Finished(self._reason(response, usage)))
 
-    def _output(self, number: int, item: dict[str, Any], out: list[Event], said: bool, thought: bool) -> None:
-        """Take an item of the whole response; `said` and `thought`: its text, its reasoning came in pieces before."""
+    def _output(self, number: object, item: dict[str, Any], out: list[Event], said: bool) -> None:
+        """Take an item of the whole response; `said`: the text came in pieces before."""
         kind = item.get("type")
         self._note_item(item)
         if kind == "function_call":
             if item.get("id") not in self._positions:
                 self._call(number, item, out)
-        elif kind == "reasoning" and not thought:
-            for part in [*_parts(item.get("summary")), *_parts(item.get("content"))]:
-                self._reasoning({"delta": part.get("text"), "output_index": (number, id(part))}, out)
+        elif kind == "reasoning":
+            self._thoughts(number, item, out)
         elif kind == "message" and not said:
             for place, part in enumerate(_parts(item.get("content"))):
                 if part.get("type") == "refusal":
@@ -331,6 +366,7 @@ class ResponsesReader:
         self._thinking.end(out)
         if whole and not self.complete and self.answered:
             self.complete = True
+            self._return(None, out)
             out.append(Finished("tool_calls" if self._positions else "refusal" if self._refused else "stop"))
 
     _READERS: ClassVar[dict[object, Callable[[ResponsesReader, dict[str, Any], list[Event]], None]]] = {
@@ -344,7 +380,7 @@ class ResponsesReader:
         "response.reasoning.delta": _reasoning,
         "response.reasoning_summary_text.delta": _reasoning,
         "response.output_item.added": _item,
-        "response.output_item.done": _item,
+        "response.output_item.done": _item_done,
         "response.function_call_arguments.delta": _arguments,
         "response.function_call_arguments.done": _arguments_done,
         "response.completed": _whole,

@@ -145,7 +145,7 @@ def test_nothing_is_sent_that_was_not_asked_for(home: Recorder) -> None:
     ask(OpenAIProvider(), "gpt-5")
     assert set(home.last.json) == {"model", "messages", "stream", "stream_options"}
     ask(OpenAIProvider(), "gpt-5", api="responses", stream=False)
-    assert set(home.last.json) == {"model", "input", "store"}
+    assert set(home.last.json) == {"model", "input", "store", "include"}
 
 
 def test_responses_are_not_stored_and_have_their_own_names(home: Recorder) -> None:

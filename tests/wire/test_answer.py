@@ -22,6 +22,7 @@ from llm_magic.events import (
     Identified,
     LogprobsDelta,
     ReasoningDelta,
+    ReasoningItem,
     RefusalDelta,
     TextDelta,
     ToolCallDelta,
@@ -124,7 +125,7 @@ def test_a_filtered_prompt_is_reported() -> None:
 @pytest.mark.parametrize("field", ["reasoning", "reasoning_content"])
 def test_reasoning_fields(field: str) -> None:
     assert events(chunk(**{field: "hm"}), chunk("a", **{field: None}), chunk(finish="stop")) == [
-        NAMED, ReasoningDelta("hm"), TextDelta("a"), Finished("stop"),
+        NAMED, ReasoningDelta("hm"), TextDelta("a"), ReasoningItem({field: "hm"}), Finished("stop"),
     ]  # fmt: skip
 
 
@@ -494,7 +495,10 @@ def test_a_whole_response() -> None:
     got, _ = run(json.dumps(response).encode(), "responses")
     assert got == [
         NAMED, ReasoningDelta("hm"), TextDelta("Hello"), LogprobsDelta(({"token": "Hello"},)),
-        ToolCallDelta(0, "c1", "f", "{}"), TOLD, Finished("tool_calls"),
+        ToolCallDelta(0, "c1", "f", "{}"),
+        ReasoningItem({"type": "reasoning", "summary": [{"type": "summary_text", "text": "hm"}]}),
+        ReasoningItem({"type": "message", "length": 5}), ReasoningItem({"type": "function_call"}),
+        TOLD, Finished("tool_calls"),
     ]  # fmt: skip
 
 

@@ -14,7 +14,7 @@ from asking import ask, call, client
 from llm_magic import errors
 from llm_magic.capabilities import Api, Capabilities
 from llm_magic.events import TextDelta
-from llm_magic.messages import Image, system, user
+from llm_magic.messages import Image, Reasoning, assistant, system, user
 from llm_magic.request import Parameters
 from llm_magic.wire.call import exchange
 from llm_magic.wire.embeddings import embed
@@ -209,3 +209,42 @@ def test_an_interrupt_ends_the_generation_at_the_server(vllm_url: str) -> None:
     while _running(vllm_url) > before and time.monotonic() < deadline:
         time.sleep(0.1)
     assert _running(vllm_url) <= before
+
+
+BACK: dict[Api, tuple[dict[str, Any], ...]] = {
+    "chat": (
+        {
+            "reasoning_content": "They greet me.",
+            "reasoning": "They greet me.",
+            "reasoning_details": [{"type": "reasoning.text", "text": "They greet me.", "index": 0}],
+        },
+    ),
+    "responses": (
+        {
+            "type": "reasoning",
+            "id": "rs_1",
+            "summary": [],
+            "content": [{"type": "reasoning_text", "text": "They greet me."}],
+            "encrypted_content": "",
+            "status": "completed",
+        },
+        {"type": "message", "length": 6},
+    ),
+}
+
+
+@pytest.mark.parametrize("stream", [True, False])
+@pytest.mark.parametrize("api", BACK)
+def test_two_turns_with_reasoning(server: tuple[str, Any, str], api: Api, stream: bool) -> None:
+    _, made, model = server
+    outcome = ask(
+        "",
+        made=made,
+        model=model,
+        messages=(user("Hello."), assistant("Hello.", reasoning=Reasoning("", BACK[api])), user("How are you?")),
+        capabilities=Capabilities(api=api, store=False),
+        stream=stream,
+        parameters=Parameters(max_tokens=16, temperature=0.0),
+    )
+    assert outcome.error is None
+    assert outcome.draft.text.strip()
