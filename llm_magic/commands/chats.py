@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import time
 from datetime import datetime
 from typing import TYPE_CHECKING
@@ -63,6 +64,46 @@ def _show(command: Command, line: Line) -> Bundle | str:
     return markup.joined(bundles)
 
 
+def _drop(command: Command, line: Line) -> str:
+    *_, last = line.words
+    named = _TURNS.fullmatch(last) is None
+    words = line.words[:-1] if named else line.words
+    if not words:
+        raise OptionError(f"{last!r} is no number of a turn.", _NUMBERS)
+    chat = _find(command, *([last] if named else []))
+    count = len(chat)
+    numbers: set[int] = set()
+    for word in words:
+        numbers.update(*(_range(each, chat.name, count) for each in _pieces(word)))
+    chat.drop(numbers)
+    dropped = f"turn {min(numbers)}" if len(numbers) == 1 else counted(len(numbers), "turn")
+    return f"{chat.name}: {dropped} dropped; it has {counted(count - len(numbers), 'turn')} now."
+
+
+def _pieces(word: str) -> list[str]:
+    """Return the numbers and ranges of one word."""
+    if _TURNS.fullmatch(word) is None:
+        raise OptionError(f"{word!r} is no number of a turn.", _NUMBERS)
+    return word.split(",")
+
+
+def _range(piece: str, chat: str, count: int) -> range:
+    """Return the numbers that a piece stands for, all of which are turns."""
+    first, _, last = piece.partition("-")
+    begin, end = (int(each[:_DIGITS]) for each in (first, last or first))
+    if begin > end:
+        raise OptionError(f"{piece} is no range of turns.", _NUMBERS)
+    if begin < 1 or end > count:
+        there = f"It has {counted(count, 'turn')}; %llm_chat show {chat} numbers them." if count else "It has no turns."
+        raise OptionError(f"The conversation {chat} has no turn {begin if not 1 <= begin <= count else end}.", there)
+    return range(begin, end + 1)
+
+
+_TURNS = re.compile(r"\d+(-\d+)?(,\d+(-\d+)?)*", re.ASCII)
+_DIGITS = 18  # of a number; no conversation has more turns
+_NUMBERS = "%llm_chat drop 2 3 forgets two turns, drop 2-5 a range; %llm_chat show numbers them."
+
+
 def _reset(command: Command, line: Line) -> str:
     chat = _find(command, *line.words)
     return f"{chat.name}: {counted(chat.reset(), 'turn')} forgotten."
@@ -102,6 +143,7 @@ _NEW = Option("new", ("--new",), "", "start one that is empty")
 _SUBCOMMANDS = {
     "list": Subcommand(_list),
     "show": Subcommand(_show, "[NAME]", most=1),
+    "drop": Subcommand(_drop, "N [N …] [NAME]", 1, 1_000),
     "reset": Subcommand(_reset, "[NAME]", most=1),
     "fork": Subcommand(_fork, "NEW [NAME]", 1, 2),
     "switch": Subcommand(_switch, "NAME [--new]", 1, 1, (_NEW,)),

@@ -76,6 +76,12 @@ class Run:
         return self._planned.target.asked
 
     @property
+    def answered_by(self) -> str:
+        """The model that answered, a fallback, too: as asked for, with its name where that is the provider's first."""
+        target = self._planned.target
+        return target.asked if target.model or self._bound is None else f"{target.provider.name}:{self._bound.model}"
+
+    @property
     def transcript(self) -> tuple[Message, ...]:
         """The messages that this cell adds to its conversation: the prompt, calls and results, the answer."""
         return (user(*self.plan.parts), *self._answered)
