@@ -65,42 +65,33 @@ def _show(command: Command, line: Line) -> Bundle | str:
 
 
 def _drop(command: Command, line: Line) -> str:
-    *_, last = line.words
-    named = _TURNS.fullmatch(last) is None
-    words = line.words[:-1] if named else line.words
-    if not words:
-        raise OptionError(f"{last!r} is no number of a turn.", _NUMBERS)
-    chat = _find(command, *([last] if named else []))
+    *before, last = line.words
+    words, named = (before, (last,)) if _TURNS.fullmatch(last) is None else (line.words, ())
+    for word in words or named:
+        if _TURNS.fullmatch(word) is None:
+            raise OptionError(f"{word[:_DIGITS]!r} is no number of a turn.", _NUMBERS)
+    chat = _find(command, *named)
     count = len(chat)
-    numbers: set[int] = set()
-    for word in words:
-        numbers.update(*(_range(each, chat.name, count) for each in _pieces(word)))
+    numbers = {number for word in words for piece in word.split(",") for number in _range(piece, chat.name, count)}
     chat.drop(numbers)
     dropped = f"turn {min(numbers)}" if len(numbers) == 1 else counted(len(numbers), "turn")
     return f"{chat.name}: {dropped} dropped; it has {counted(count - len(numbers), 'turn')} now."
 
 
-def _pieces(word: str) -> list[str]:
-    """Return the numbers and ranges of one word."""
-    if _TURNS.fullmatch(word) is None:
-        raise OptionError(f"{word!r} is no number of a turn.", _NUMBERS)
-    return word.split(",")
-
-
 def _range(piece: str, chat: str, count: int) -> range:
     """Return the numbers that a piece stands for, all of which are turns."""
     first, _, last = piece.partition("-")
-    begin, end = (int(each[:_DIGITS]) for each in (first, last or first))
+    begin, end = (int(number[:_DIGITS]) for number in (first, last or first))
     if begin > end:
-        raise OptionError(f"{piece} is no range of turns.", _NUMBERS)
+        raise OptionError(f"{begin}-{end} is no range of turns.", _NUMBERS)
     if begin < 1 or end > count:
         there = f"It has {counted(count, 'turn')}; %llm_chat show {chat} numbers them." if count else "It has no turns."
-        raise OptionError(f"The conversation {chat} has no turn {begin if not 1 <= begin <= count else end}.", there)
+        raise OptionError(f"The conversation {chat} has no turn {end if 1 <= begin <= count else begin}.", there)
     return range(begin, end + 1)
 
 
 _TURNS = re.compile(r"\d+(-\d+)?(,\d+(-\d+)?)*", re.ASCII)
-_DIGITS = 18  # of a number; no conversation has more turns
+_DIGITS = 18  # of a number that count: no conversation has more turns
 _NUMBERS = "%llm_chat drop 2 3 forgets two turns, drop 2-5 a range; %llm_chat show numbers them."
 
 

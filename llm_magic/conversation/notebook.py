@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import os
-import re
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -12,8 +11,6 @@ from typing import Any
 from llm_magic import private_files
 
 _LARGEST = 32 * 2**20  # bytes of a file that is looked into
-_APART = re.compile(r"%%?llm\b[^\n]*\s--once\b")
-"""A prompt that is in no conversation."""
 
 
 def notebook_file(namespace: Mapping[str, Any]) -> Path | None:
@@ -53,7 +50,7 @@ def _number(cells: list[Any], cell_id: str | None, code: str) -> int:
 def _has_answer(cell: Any) -> bool:
     outputs = cell["outputs"] if cell["cell_type"] == "code" else ()
     shown = any(isinstance(output.get("metadata", {}).get("llm_magic"), dict) for output in outputs)
-    return shown and _APART.search(_source(cell)) is None
+    return shown and not any("%llm" in line and "--once" in line.split() for line in _source(cell).splitlines())
 
 
 def _source(cell: Any) -> str:
