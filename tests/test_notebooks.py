@@ -224,6 +224,7 @@ def test_unloading_leaves_nothing_behind(kernel: Kernel, server: ScriptedServer)
         "(any('llm' in name for kind in get_ipython().magics_manager.magics.values() for name in kind),"
         " [t.name for t in __import__('threading').enumerate() if 'llm_magic' in t.name],"
         " [type(c).__name__ for c in get_ipython().configurables if type(c).__module__.startswith('llm_magic')],"
-        " len([t for t in get_ipython().input_transformers_cleanup if 'llm_magic' in t.__module__]))"
-    ) == (False, [], [], 0)
+        " len([t for t in get_ipython().input_transformers_cleanup if 'llm_magic' in t.__module__]),"
+        " [f for each in get_ipython().events.callbacks.values() for f in each if 'llm_magic' in f.__module__])"
+    ) == (False, [], [], 0, [])
     kernel.run("%load_ext llm_magic").check()

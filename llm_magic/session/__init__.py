@@ -119,8 +119,8 @@ class Session:
             turns = self._before(name, cell)
         planned = plan(cell, self.settings, self.registry, turns)
         chosen = self._chat_name(planned)
-        if chosen not in {None, name}:  # by an alias or the parameters of all cells
-            planned = replace(planned, turns=self._before(chosen or "", cell))
+        if chosen is not None and (chosen != name or planned.options.once):  # an alias or LLMMagics.params set one
+            planned = replace(planned, turns=self._before(chosen, cell))
         return planned
 
     def _before(self, chat: str, cell: Cell) -> tuple[Turn, ...]:
@@ -130,8 +130,13 @@ class Session:
         return self.conversations.get(chat).before(cell.cell_id, limit, part=cell.part, run=run)
 
     def _chat_name(self, plan: Plan) -> str | None:
-        """Return the name of the conversation that a cell belongs to, None where it belongs to none."""
-        return None if plan.options.once else plan.options.chat or self.settings.chat
+        """Return the name of the conversation that a cell belongs to, None where it belongs to none.
+
+        What the cell says itself goes before what is configured.
+        """
+        given = plan.cell.options
+        apart = given.once if given.once is not None or given.chat else plan.options.once
+        return None if apart else plan.options.chat or self.settings.chat
 
     def ask(self, cell: Cell, view: View) -> Response:
         """Do the work of one cell, show it, and keep what it leaves behind.

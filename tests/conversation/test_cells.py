@@ -161,6 +161,9 @@ def test_where_an_alias_or_the_parameters_of_all_say_it(kernel: Kernel, server: 
     kernel.run("%config LLMMagics.params = {'once': True}").check()
     kernel.run("%%llm\na", cell_id="a").check()
     assert prompts(kernel) == []
+    kernel.run("%%llm -c other\nd", cell_id="d").check()
+    assert sent(server) == ["c", "re c", "d"]
+    assert prompts(kernel, "other") == ["c", "d"]
     kernel.run("%config LLMMagics.params = {}").check()
 
 
