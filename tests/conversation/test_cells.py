@@ -114,10 +114,9 @@ def test_a_prompt_that_failed_leaves_the_conversation_as_it_was(
 def test_an_interrupted_prompt_leaves_the_conversation_as_it_was(kernel: Kernel, server: ScriptedServer) -> None:
     kernel.run("%%llm\na", cell_id="a").check()
     server.script[:] = [stream(chunk("Begun"), HANG, done=False)]
-    for line in ("%%llm", "%%llm --once", "%%llm -c other"):
+    for number, line in enumerate(("%%llm", "%%llm --once", "%%llm -c other"), 2):
         request = kernel.start(f"{line}\nlong", cell_id="a")
-        before = len(server.requests)
-        while len(server.requests) == before:
+        while len(server.requests) < number:
             time.sleep(0.01)
         kernel.interrupt()
         assert kernel.collect(request).error_name == "Interrupted"
