@@ -130,7 +130,8 @@ class LLM:
             `output_type` is a type (`llm_magic.DataFrame[City]` for a DataFrame of records), or an expression for one
             as `--as` takes it; `images` are paths, URLs or
             objects as `--image` takes them; `tools` are functions; `chat` names a conversation to continue
-            (without it, none is); `timeout` is in seconds. The others are those of `%%llm`.
+            (without it, none is), of which each call is a new turn; `timeout` is in seconds. The others are
+            those of `%%llm`.
 
             `on_confirm` is asked before each call of a tool: a function, plain or async, that is given the call
             (`id`, `name`, and `arguments` as JSON text, as the model wrote it) and returns True, and the call is

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
 from llm_magic import api, completion, input_transformer
@@ -41,14 +42,22 @@ class Loaded:
         shell.input_transformers_cleanup.append(input_transformer.rewrite)
         self.results = ResultHook(shell)
         self.magics.shown = self.results.shown
+        for event, listener in self._listeners():
+            shell.events.register(event, listener)
         api.activate(self.session)
         threading.Thread(target=_import_ahead, name="llm_magic imports", daemon=True).start()
+
+    def _listeners(self) -> tuple[tuple[str, Any], ...]:
+        return ("pre_run_cell", self.magics.begin_cell), ("post_run_cell", self.magics.end_cell)
 
     def unload(self) -> None:
         """Take everything out again."""
         api.activate(None)
         shell = self.shell
         self.results.remove()
+        for event, listener in self._listeners():
+            with suppress(ValueError):  # somebody else took it out
+                shell.events.unregister(event, listener)
         completion.uninstall(shell)
         self.picker.close()
         shell.input_transformers_cleanup[:] = [
@@ -85,7 +94,6 @@ _AHEAD = (
 def _import_ahead() -> None:
     """Import what the first cell will need; whatever fails here says so when it is needed."""
     import importlib
-    from contextlib import suppress
 
     for name in _AHEAD:
         with suppress(Exception):

@@ -6,6 +6,7 @@ from collections.abc import Callable, Mapping
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
+from IPython.core.error import UsageError
 from IPython.core.magic import Magics, line_cell_magic, magics_class, no_var_expand
 
 from llm_magic.config.settings import Settings
@@ -16,11 +17,10 @@ if TYPE_CHECKING:
     from IPython.core.interactiveshell import InteractiveShell
 
     from llm_magic.display import View
-    from llm_magic.options import Options
     from llm_magic.response import Response
     from llm_magic.session import Session
     from llm_magic.session.job import Job
-    from llm_magic.session.plan import Cell
+    from llm_magic.session.plan import Cell, CellRun
 
 
 @magics_class
@@ -32,7 +32,10 @@ class LLMMagics(Magics, Settings):
         self.shell: InteractiveShell
         self.session: Session
         self.shown: Callable[[object], None]
-        self._latest = ("", -1, 0)  # the cell that ran last, its execution count, its prompts so far
+        self._cells = 0  # that ran so far
+        self._running: tuple[str | None, str] = None, ""  # the cell that runs, and its code
+        self._run: CellRun | None = None  # its prompts
+        self._offered: set[str] = set()  # cells below which one with their code stands
 
     @no_var_expand
     @line_cell_magic
@@ -61,6 +64,9 @@ class LLMMagics(Magics, Settings):
         from llm_magic.options import reader
         from llm_magic.session.plan import Cell
 
+        identifier, unseen = self._cell_id(), not self._allows_input()
+        run = self._current_run(seen=not unseen)
+        run.prompts += 1
         namespace: dict[str, Any] = self.shell.user_ns
         magic = "%llm" if cell is None else "%%llm"
         options, prompt = reader.parse(line, magic=magic, prompt=cell is None, expand=partial(_expanded, namespace))
@@ -68,25 +74,44 @@ class LLMMagics(Magics, Settings):
             print(reader.help_text())  # noqa: T201 - a page to read
             return None
         body = prompt if cell is None else cell.removesuffix("\n")
-        identifier = self._cell_id()
-        unseen = not self._allows_input()
         asked = Cell(
             body,
             options,
             namespace,
             identifier,
-            part=self._part(identifier),
+            part=run.prompts - 1,
+            run=run,
             notes=(_IN_FOREGROUND,) if options.background and unseen else (),
             cannot_confirm=_cannot_confirm(background=bool(options.background), unseen=unseen),
         )
         return self._answer(asked, later=bool(options.background) and not unseen)
 
-    def _part(self, identifier: str | None) -> int:
-        """Return the number of this prompt within the run of its cell."""
-        run = (identifier or "", self.shell.execution_count)
-        part = self._latest[2] + 1 if self._latest[:2] == run else 0
-        self._latest = (*run, part)
-        return part
+    def begin_cell(self, info: Any) -> None:
+        """Take note that a cell begins to run; one that runs within another is part of that."""
+        if info.cell_id is not None or self._cell_id() is None:
+            self._cells += 1
+            self._running, self._run = (info.cell_id, info.raw_cell), None
+
+    def end_cell(self, result: Any) -> None:
+        """Take note that a cell has run: one that is not what it was leaves its conversation.
+
+        One that failed is taken for what it was, unless it is plainly Python.
+        """
+        if result is None or result.info.cell_id is None or result.error_before_exec is not None:
+            return
+        cell_id = result.info.cell_id
+        run = self._run if self._running[0] == cell_id else None
+        error = result.error_in_exec
+        if error is None or not (run or isinstance(error, UsageError) or "%llm" in result.info.raw_cell):
+            self.session.end_cell(cell_id, self._cells, run)
+
+    def _current_run(self, *, seen: bool) -> CellRun:
+        """Return the run of the cell that runs now."""
+        from llm_magic.session.plan import CellRun
+
+        if self._run is None:
+            self._run = CellRun(self._cells, self._running[1], seen)
+        return self._run
 
     def _answer(self, cell: Cell, *, later: bool) -> Response | Job | None:
         """Do what a cell asks for; `later` it ends now, and the answer goes on."""
@@ -100,7 +125,7 @@ class LLMMagics(Magics, Settings):
         view = display.choose(self.shell, self, show, background=later)
         if later:
             job = self.session.ask_in_background(
-                cell, view, partial(self._finish, options, later=True), partial(self._failed, view)
+                cell, view, partial(self._finish, cell, later=True), partial(self._failed, view)
             )
             self.shown(job)  # its answer is what the cell shows
             return job
@@ -110,7 +135,7 @@ class LLMMagics(Magics, Settings):
             if error.response is not None:
                 self._remember(error.response)
             raise
-        self._finish(options, response)
+        self._finish(cell, response)
         result: Response | Job = response
         if options.background:
             from llm_magic.session.job import Job
@@ -119,22 +144,39 @@ class LLMMagics(Magics, Settings):
         self.shown(result)
         return result
 
-    def _finish(self, options: Options, response: Response, *, later: bool = False) -> None:
+    def _finish(self, cell: Cell, response: Response, *, later: bool = False) -> None:
         """Bind what the answer gives, and offer its code as the next cell; `later` the cell is over, so it is shown."""
+        options = cell.options
         self._remember(response)
         if options.out:
             self.shell.user_ns[options.out] = response.value
-        if not options.code:
-            return
+        if options.code:
+            self._offer_code(cell, response, later=later)
+
+    def _offer_code(self, cell: Cell, response: Response, *, later: bool) -> None:
+        """Put the code of an answer into the next cell; where nobody reads that, show it."""
         from llm_magic.markdown.fences import snippet
 
-        found = snippet(response.text)
+        found = snippet(response.text, cut=response.finish_reason in _CUT)
         for note in found.notes:
             print(visible(note))  # noqa: T201 - below the answer, where the user looks
-        if found.code and later:
+        if not found.code:
+            if cell.cell_id in self._offered:
+                print(_EARLIER_CODE)  # noqa: T201 - nothing can take it away
+        elif later:
             print(visible(found.code))  # noqa: T201 - to be copied
-        elif found.code:
+        elif self._has_next_cell():
             self.shell.set_next_input(visible(found.code))
+            self._offered |= {cell.cell_id} if cell.cell_id is not None else set()
+        else:
+            print(f"{_NO_NEXT_CELL}\n{visible(found.code)}")  # noqa: T201 - to be copied
+
+    def _has_next_cell(self) -> bool:
+        """Tell whether a front end, or IPython's prompt, reads what is to be the next input."""
+        if getattr(self.shell, "kernel", None) is not None:
+            return self._allows_input()
+        prompts = getattr(self.shell, "keep_running", False)  # a script, or `-c`, has no prompt
+        return prompts and not getattr(self.shell, "simple_prompt", True)
 
     def _failed(self, view: View, error: Exception) -> None:
         """Tell why a cell in the background has no answer, and keep what had come."""
@@ -162,6 +204,10 @@ class LLMMagics(Magics, Settings):
         return identifier if isinstance(identifier, str) else None
 
 
+_CUT = frozenset({"length", "content_filter", "refusal", "truncated", "interrupted"})
+"""Ends of an answer that may lack code."""
+_EARLIER_CODE = "The cell below has code of an earlier run: delete it, or run this cell again."
+_NO_NEXT_CELL = "--code: nobody reads a next cell here, so this is the code:"
 _IN_FOREGROUND = "-b: ran in the foreground, for this notebook is executed by a program, which reads no late outputs."
 
 

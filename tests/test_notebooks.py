@@ -80,6 +80,72 @@ def test_code_goes_into_the_next_cell(kernel: Kernel, server: ScriptedServer) ->
     assert kernel.last_reply["payload"] == [{"source": "set_next_input", "text": "x = 1", "replace": False}]
 
 
+WHOLE = stream(chunk("Here:\n```python\nx = 1\n```\n"), chunk(finish="stop"))
+NONE = stream(chunk("I would rather not."), chunk(finish="stop"))
+EARLIER = "The cell below has code of an earlier run: delete it, or run this cell again.\n"
+
+
+@pytest.mark.parametrize(
+    ("answer", "note"),
+    [
+        (NONE, "The answer has no code.\n"),
+        (
+            stream(chunk("```python\nx = 1\n```\nand"), chunk(finish="length")),
+            "The answer was cut, so no code of it is put into a cell; copy it from above.\n",
+        ),
+        (
+            stream(chunk("x = 1"), chunk(finish="content_filter")),
+            "The answer was cut, so no code of it is put into a cell; copy it from above.\n",
+        ),
+        (
+            stream(chunk("```python\nx = 1\ny ="), chunk(finish="stop")),
+            "The answer ends within its code, so it is not put into a cell; copy it from above.\n",
+        ),
+    ],
+)
+def test_the_cell_below_is_of_an_earlier_run(kernel: Kernel, server: ScriptedServer, answer: Answer, note: str) -> None:
+    server.script[:] = [answer, WHOLE, answer, answer, answer]
+    assert kernel.run("%%llm --code --once\nCode.", "a").check().stdout == note
+    assert kernel.last_reply["payload"] == []
+    assert kernel.run("%%llm --code --once\nCode.", "a").check().stdout == ""
+    assert [payload["text"] for payload in kernel.last_reply["payload"]] == ["x = 1"]
+    assert kernel.run("%%llm --code --once\nCode.", "a").check().stdout == note + EARLIER
+    assert kernel.run("%%llm --code --once\nCode.", "b").check().stdout == note
+    assert kernel.run("%%llm --code --once\nCode.").check().stdout == note
+
+
+def test_code_that_is_interrupted_goes_nowhere(kernel: Kernel, server: ScriptedServer) -> None:
+    server.script[:] = [stream(chunk("```python\nx = 1\n```\n"), HANG, done=False)]
+    request = kernel.start("%%llm --code --once\nCode.")
+    while not server.requests:
+        time.sleep(0.01)
+    time.sleep(0.3)
+    kernel.interrupt()
+    assert kernel.collect(request).error_name == "Interrupted"
+    assert kernel.last_reply["payload"] == []
+
+
+def test_code_where_nobody_reads_a_next_cell(kernel: Kernel, server: ScriptedServer) -> None:
+    server.script[:] = [WHOLE, NONE]
+    ran = kernel.run("%%llm --code --once\nCode.", allow_stdin=False).check()
+    assert ran.stdout == "--code: nobody reads a next cell here, so this is the code:\nx = 1\n"
+    assert kernel.last_reply["payload"] == []
+    assert kernel.run("%%llm --code --once\nCode.", allow_stdin=False).check().stdout == "The answer has no code.\n"
+
+
+def test_code_in_a_notebook_that_is_executed_and_saved(server: ScriptedServer) -> None:
+    import nbclient
+    import nbformat
+
+    server.script[:] = [WHOLE]
+    sources = (f"%load_ext llm_magic\n%llm_provider add s --base-url {server.url}", "%%llm -m s:m --code\nCode.")
+    book = nbformat.v4.new_notebook(cells=[nbformat.v4.new_code_cell(source) for source in sources])
+    nbclient.NotebookClient(book).execute()
+    assert len(book.cells) == 2
+    (shown,) = [output["text"] for output in book.cells[1].outputs if output["output_type"] == "stream"]
+    assert shown == "--code: nobody reads a next cell here, so this is the code:\nx = 1\n"
+
+
 def slow(request: Received) -> Answer:
     """Take a second over ten words."""
     name = request.json["messages"][-1]["content"]
@@ -158,6 +224,7 @@ def test_unloading_leaves_nothing_behind(kernel: Kernel, server: ScriptedServer)
         "(any('llm' in name for kind in get_ipython().magics_manager.magics.values() for name in kind),"
         " [t.name for t in __import__('threading').enumerate() if 'llm_magic' in t.name],"
         " [type(c).__name__ for c in get_ipython().configurables if type(c).__module__.startswith('llm_magic')],"
-        " len([t for t in get_ipython().input_transformers_cleanup if 'llm_magic' in t.__module__]))"
-    ) == (False, [], [], 0)
+        " len([t for t in get_ipython().input_transformers_cleanup if 'llm_magic' in t.__module__]),"
+        " [f for each in get_ipython().events.callbacks.values() for f in each if 'llm_magic' in f.__module__])"
+    ) == (False, [], [], 0, [])
     kernel.run("%load_ext llm_magic").check()

@@ -102,3 +102,11 @@ def test_plain_text_where_the_output_is_no_terminal(tmp_path: Path) -> None:
     assert [answer.rstrip("\n")] == eval(value)  # noqa: S307 - our own list of a string
     assert "\x1b" not in ran.stdout
     assert "8 tokens" in ran.stderr
+
+
+def test_a_prompt_typed_again_is_said_to_be_a_turn_once(terminal: Terminal) -> None:
+    said = "this front end does not tell which cell runs"
+    shown = [" ".join(terminal.run("%llm -c twice -t 0 --max-tokens 2 Hi").split()) for _ in range(3)]
+    assert [said in each for each in shown] == [False, True, False]
+    assert "2 turns of history" in shown[2]
+    assert "twice: 2 turns dropped; it has 1 turn now." in terminal.run("%llm_chat drop 2 3 twice")

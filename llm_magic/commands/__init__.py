@@ -124,11 +124,12 @@ class LLMCommands(Magics):
     @no_var_expand
     @line_magic
     def llm_chat(self, line: str) -> None:
-        """List, show, reset, fork, switch, export and import conversations.
+        """List, show, shorten, reset, fork, switch, export and import conversations.
 
         %llm_chat [list]               all conversations; the current one is that of cells without -c
         %llm_chat show [NAME]          what was said in one
-        %llm_chat reset [NAME]         forget what was said in one
+        %llm_chat drop N [N …] [NAME]  forget turns by their numbers in show: 2, 2 5, or 2-5
+        %llm_chat reset [NAME]         forget all that was said in one
         %llm_chat fork NEW [NAME]      copy one; neither changes with the other from then on
         %llm_chat switch NAME          make one the current one; --new starts one that is empty
         %llm_chat export FILE [NAME]   to .json (messages of the chat API), .md or .ipynb (to read)
@@ -136,8 +137,16 @@ class LLMCommands(Magics):
 
         Without NAME it is the current one; for import, the name of the file.
 
+        A turn belongs to its cell. Run again, the cell sends the turns before its own and replaces its
+        own; with --once, in another conversation or as Python it leaves no turn. A cell that was
+        deleted, or made markdown, is not seen to go: drop its turn. Of a dropped turn the cell may run
+        again, as a new turn at the end. JupyterLab, Notebook and VS Code tell which cell runs; where
+        nobody does (IPython in a terminal, the older consoles, nbclient, papermill), and for
+        LLM.ask(…, chat=NAME), each run is a new turn.
+
         Examples
         --------
+        %llm_chat drop 3
         %llm_chat fork idea
         %llm_chat switch idea
         %llm_chat export talk.md

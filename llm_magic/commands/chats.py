@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import time
 from datetime import datetime
 from typing import TYPE_CHECKING
@@ -64,6 +65,37 @@ def _show(command: Command, line: Line) -> Bundle | str:
     return markup.joined(bundles)
 
 
+def _drop(command: Command, line: Line) -> str:
+    *before, last = line.words
+    words, named = (before, (last,)) if _TURNS.fullmatch(last) is None else (line.words, ())
+    for word in words or named:
+        if _TURNS.fullmatch(word) is None:
+            raise OptionError(f"{word[:_DIGITS]!r} is no number of a turn.", _NUMBERS)
+    chat = _find(command, *named)
+    count = len(chat)
+    numbers = {number for word in words for piece in word.split(",") for number in _range(piece, chat.name, count)}
+    chat.drop(numbers)
+    dropped = f"turn {min(numbers)}" if len(numbers) == 1 else counted(len(numbers), "turn")
+    return f"{chat.name}: {dropped} dropped; it has {counted(count - len(numbers), 'turn')} now."
+
+
+def _range(piece: str, chat: str, count: int) -> range:
+    """Return the numbers that a piece stands for, all of which are turns."""
+    first, _, last = piece.partition("-")
+    begin, end = (int(number[:_DIGITS]) for number in (first, last or first))
+    if begin > end:
+        raise OptionError(f"{begin}-{end} is no range of turns.", _NUMBERS)
+    if begin < 1 or end > count:
+        there = f"It has {counted(count, 'turn')}; %llm_chat show {chat} numbers them." if count else "It has no turns."
+        raise OptionError(f"The conversation {chat} has no turn {end if 1 <= begin <= count else begin}.", there)
+    return range(begin, end + 1)
+
+
+_TURNS = re.compile(r"\d+(-\d+)?(,\d+(-\d+)?)*", re.ASCII)
+_DIGITS = 18  # of a number that count: no conversation has more turns
+_NUMBERS = "%llm_chat drop 2 3 forgets two turns, drop 2-5 a range; %llm_chat show numbers them."
+
+
 def _reset(command: Command, line: Line) -> str:
     chat = _find(command, *line.words)
     return f"{chat.name}: {counted(chat.reset(), 'turn')} forgotten."
@@ -103,6 +135,7 @@ _NEW = Option("new", ("--new",), "", "start one that is empty")
 _SUBCOMMANDS = {
     "list": Subcommand(_list),
     "show": Subcommand(_show, "[NAME]", most=1),
+    "drop": Subcommand(_drop, "N [N …] [NAME]", 1, 1_000),
     "reset": Subcommand(_reset, "[NAME]", most=1),
     "fork": Subcommand(_fork, "NEW [NAME]", 1, 2),
     "switch": Subcommand(_switch, "NAME [--new]", 1, 1, (_NEW,)),

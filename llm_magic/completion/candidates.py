@@ -26,7 +26,7 @@ WORDS: Mapping[str, tuple[str, ...]] = {
 
 COMMANDS: Mapping[str, tuple[str, ...]] = {
     "llm_provider": ("list", "add", "remove", "test", "--help"),
-    "llm_chat": ("list", "show", "reset", "fork", "switch", "export", "import", "--help"),
+    "llm_chat": ("list", "show", "drop", "reset", "fork", "switch", "export", "import", "--help"),
     "llm_models": ("--refresh", "--help"),
     "llm_usage": ("--reset", "--help"),
     "llm_picker": ("--list", "--help"),
@@ -145,6 +145,8 @@ class Candidates:
             yield from (Candidate(name, "provider") for name in self._session.registry.names())
         elif context.magic == "llm_chat" and action in {"show", "reset", "switch"}:
             yield from self._of_option("chat")
+        elif context.magic == "llm_chat" and action == "drop":
+            yield from self._turns(context.given[1:])
         elif context.magic == "llm_picker":
             yield from self._models(context.text)
         elif context.magic == "llm_config" and not action:
@@ -152,6 +154,13 @@ class Candidates:
             registry = sorted(self._session.registry.traits(config=True))
             names = [f"LLMMagics.{name}" for name in cells] + cells + [f"ProviderRegistry.{name}" for name in registry]
             yield from (Candidate(name, "setting") for name in names)
+
+    def _turns(self, given: Collection[str]) -> Iterator[Candidate]:
+        """Return the numbers of the current conversation's turns, and after the first the conversations' names."""
+        count = len(self._session.conversations.get(self._session.settings.chat))
+        yield from (Candidate(number, "turn") for number in map(str, range(1, count + 1)) if number not in given)
+        if given:
+            yield from self._of_option("chat")
 
     # Names of the notebook
 

@@ -30,7 +30,7 @@ class Turn:
     messages: tuple[Message, ...]
     """The user's message, calls of tools with their results, and the answer; images included."""
     model: str = ""
-    """The model, as asked for."""
+    """The model that answered, as asked for."""
     when: float = 0.0
     """Seconds since 1970."""
     part: int = 0

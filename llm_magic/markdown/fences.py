@@ -107,11 +107,12 @@ def fenced(text: str, info: str = "", *, least: int = 3) -> str:
     return f"{fence}{info}\n{text.removesuffix(chr(10))}\n{fence}\n"
 
 
-def snippet(text: str) -> Snippet:
+def snippet(text: str, *, cut: bool = False) -> Snippet:
     r"""Return the code of an answer in markdown.
 
     Blocks of Python are joined, in their order, with a blank line between. Where there is none, the first block
     of a language that has a cell magic goes under it. An answer with no block at all is taken whole if it is Python.
+    Code that is not whole is none: of an answer that was `cut`, or whose last fence is open.
 
     >>> snippet("Do this:\n```python\nx = 1\n```\nthen\n```py\nprint(x)\n```")
     Snippet(code='x = 1\n\nprint(x)', notes=())
@@ -120,6 +121,10 @@ def snippet(text: str) -> Snippet:
 
     """
     blocks = [block for block in code_blocks(text) if block.code.strip()]
+    if cut:
+        return Snippet("", ("The answer was cut, so no code of it is put into a cell; copy it from above.",))
+    if not all(block.closed for block in blocks):
+        return Snippet("", ("The answer ends within its code, so it is not put into a cell; copy it from above.",))
     if not blocks:
         whole = text.strip()
         return Snippet(whole) if whole and _problem(whole) is None else Snippet("", ("The answer has no code.",))

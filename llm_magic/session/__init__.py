@@ -22,18 +22,18 @@ from functools import partial
 from typing import TYPE_CHECKING
 
 from llm_magic.background_loop import BackgroundLoop
-from llm_magic.errors import LLMError, LLMWarning
+from llm_magic.errors import HistoryError, LLMError, LLMWarning
 
 if TYPE_CHECKING:
     from llm_magic.background_loop import Emit
     from llm_magic.config.settings import Settings
-    from llm_magic.conversation import Conversation, Conversations, Turn
+    from llm_magic.conversation import Begun, Conversation, Conversations, Turn
     from llm_magic.display import View
     from llm_magic.ledger import Ledger
     from llm_magic.providers.registry import ProviderRegistry
     from llm_magic.response import Response
     from llm_magic.session.job import Job
-    from llm_magic.session.plan import Cell, Plan
+    from llm_magic.session.plan import Cell, CellRun, Plan
     from llm_magic.session.run import Run
     from llm_magic.session.screen import Screen
     from llm_magic.session.tool_runner import RunEvent
@@ -67,6 +67,8 @@ class Session:
         self._conversations: Conversations | None = None
         self._kept_in = ""
         self._ledger: Ledger | None = None
+        self._told_of_restart = False
+        self._told_of_repeats = False
         self.jobs: set[Job] = set()
         """Cells that go on in the background."""
         self.unfinished: dict[Hashable, Embedded] = {}
@@ -115,9 +117,29 @@ class Session:
         from llm_magic.session.plan import plan
 
         turns: tuple[Turn, ...] = ()
+        name = cell.options.chat or self.settings.chat
         if not cell.options.once:
-            turns = self._chat(cell).before(cell.cell_id, self.settings.history_turns, part=cell.part)
-        return plan(cell, self.settings, self.registry, turns)
+            turns = self._before(name, cell)
+        planned = plan(cell, self.settings, self.registry, turns)
+        chosen = self._chat_name(planned)
+        if chosen is not None and (chosen != name or planned.options.once):  # an alias or LLMMagics.params set one
+            planned = replace(planned, turns=self._before(chosen, cell))
+        return planned
+
+    def _before(self, chat: str, cell: Cell) -> tuple[Turn, ...]:
+        """Return the turns that a cell follows."""
+        run = None if cell.run is None else cell.run.number
+        limit = self.settings.history_turns
+        return self.conversations.get(chat).before(cell.cell_id, limit, part=cell.part, run=run)
+
+    def _chat_name(self, plan: Plan) -> str | None:
+        """Return the name of the conversation that a cell belongs to, None where it belongs to none.
+
+        What the cell says itself goes before what is configured.
+        """
+        given = plan.cell.options
+        apart = given.once if given.once is not None or given.chat else plan.options.once
+        return None if apart else plan.options.chat or self.settings.chat
 
     def ask(self, cell: Cell, view: View) -> Response:
         """Do the work of one cell, show it, and keep what it leaves behind.
@@ -159,13 +181,17 @@ class Session:
         except LLMError:
             self.tell()
             raise
-        run = Run(replace(plan, notes=(*self.take_notices(), *plan.notes)))
-        return Screen(run, view, self.loop, partial(self._answer_and_tell, run), footer=self.settings.footer)
+        about = self._about_history(plan)
+        begun = self._begin_turn(plan)  # in the order of the cells
+        run = Run(replace(plan, notes=(*self.take_notices(), *about, *plan.notes)))
+        return Screen(run, view, self.loop, partial(self._answer_and_tell, run, begun), footer=self.settings.footer)
 
-    async def _answer_and_tell(self, run: Run, emit: Emit[RunEvent]) -> Response:
+    async def _answer_and_tell(
+        self, run: Run, begun: tuple[Conversation, Begun] | None, emit: Emit[RunEvent]
+    ) -> Response:
         from llm_magic.events import Note
 
-        response = await self.answer(run, emit)
+        response = await self._kept(run, begun, emit)
         await emit([Note(notice) for notice in self.take_notices()])
         return response
 
@@ -178,31 +204,90 @@ class Session:
             As for `ask`.
 
         """
+        return await self._kept(run, self._begin_turn(run.plan), emit)
+
+    def _begin_turn(self, plan: Plan) -> tuple[Conversation, Begun] | None:
+        """Hold the place of a cell's turn in its conversation, None where it belongs to none."""
+        name, cell = self._chat_name(plan), plan.cell
+        number = 0
+        if cell.run is not None:
+            number = cell.run.number
+            cell.run.begun += 1
+            cell.run.chats.update(() if name is None else (name,))
+        if name is None:
+            return None
+        chat = self.conversations.get(name)
+        return chat, chat.begin(cell.cell_id, part=cell.part, run=number)
+
+    async def _kept(self, run: Run, turn: tuple[Conversation, Begun] | None, emit: Emit[RunEvent]) -> Response:
+        """Await the answer of a run, and keep what it leaves behind, where its turn was begun."""
+        if turn is None:
+            return await self._accounted(run, emit)
+        from llm_magic.conversation import Turn
+
+        (chat, begun), cell = turn, run.plan.cell
+        try:
+            response = await self._accounted(run, emit)
+            chat.record(Turn(cell.cell_id, run.transcript, run.model, time.time(), cell.part), begun)
+        finally:
+            chat.end(begun)
+        return response
+
+    async def _accounted(self, run: Run, emit: Emit[RunEvent]) -> Response:
         try:
             with self.registry.explaining():
-                response = await run.answer(emit)
+                return await run.answer(emit)
         finally:
             self.account(run)
-        self._keep(run)
-        return response
 
     def account(self, run: Run) -> None:
         """Enter what a run used, whatever its end was."""
         if run.response is not None:
             self.ledger.add(run.response)
 
-    def _keep(self, run: Run) -> None:
-        """Make a cell a turn of its conversation."""
-        cell = run.plan.cell
-        if cell.options.once:
+    def end_cell(self, cell_id: str, number: int, run: CellRun | None) -> None:
+        """Forget the turns of a cell in conversations that it does not belong to any more.
+
+        It has run, and `number` counts the cells that did; `run` holds its prompts, None where there were none.
+        """
+        if run is not None and run.prompts != run.begun:  # a dry run, a help page, an error that the cell caught
             return
-        from llm_magic.conversation import Turn
+        if self._conversations is None and not self.settings.chat_file:
+            return
+        with suppress(HistoryError):  # whatever it is, the next prompt says it
+            self.conversations.leave(cell_id, number, frozenset(run.chats if run is not None else ()))
 
-        turn = Turn(cell.cell_id, run.transcript, run.model, time.time(), cell.part)
-        self._chat(cell).record(turn)
+    def _about_history(self, plan: Plan) -> list[str]:
+        """Say, once each, that the model does not know what stands above, and that a prompt run again is a new turn."""
+        cell = plan.cell
+        unseen = cell.run is None or not cell.run.seen
+        if unseen or self._chat_name(plan) is None or not self.settings.history_turns:
+            return []
+        notes = []
+        if not self._told_of_restart:
+            self._told_of_restart = True
+            notes += self._about_restart(cell)
+        if cell.cell_id is None and not self._told_of_repeats and _is_repeated(plan):
+            self._told_of_repeats = True
+            notes.append(
+                "This prompt is there as a turn already, and is sent along: this front end does not tell which cell "
+                "runs, so each run is a new turn. %llm_chat drop N forgets one."
+            )
+        return notes
 
-    def _chat(self, cell: Cell) -> Conversation:
-        return self.conversations.get(cell.options.chat or self.settings.chat)
+    def _about_restart(self, cell: Cell) -> list[str]:
+        """Say that answers stand above of which the conversations, all of them empty, know nothing."""
+        from llm_magic.conversation.notebook import answers_above, notebook_file
+
+        file = notebook_file(cell.namespace)
+        if file is None or not self.conversations.are_empty():
+            return []
+        number = answers_above(file, cell.cell_id, cell.run.code if cell.run is not None else "")
+        if not number:
+            return []
+        which, them = ("answer", "that cell") if number == 1 else (f"{number:,} answers", "those cells")
+        keeps = "" if self.settings.chat_file else "; LLMMagics.chat_file keeps conversations over restarts"
+        return [f"The kernel was started anew: the model does not know the {which} above. Run {them} again{keeps}."]
 
     def preview(self, cell: Cell) -> Preview:
         """Return the request that a cell would send first; nothing is sent."""
@@ -226,6 +311,14 @@ class Session:
         logs = sys.modules.get("llm_magic.wire.logs")  # nothing was sent where it is not there
         if logs is not None:
             logs.unguard()
+
+
+def _is_repeated(plan: Plan) -> bool:
+    """Tell whether a prompt is a turn already that came without the name of a cell."""
+    from llm_magic.messages import user
+
+    prompt = user(*plan.parts)
+    return any(turn.cell_id is None and turn.messages[:1] == (prompt,) for turn in plan.turns)
 
 
 def _warn(text: str) -> None:

@@ -30,6 +30,24 @@ if TYPE_CHECKING:
     from llm_magic.wire.call import Preview
 
 
+@dataclass(slots=True)
+class CellRun:
+    """One run of a cell of the notebook, which may hold several prompts.
+
+    A later run has a higher `number`. `seen` says whether somebody sits before it, `code` is the cell's whole source.
+    """
+
+    number: int = 0
+    code: str = ""
+    seen: bool = False
+    prompts: int = 0
+    """Prompts so far, those that cannot be asked, too."""
+    begun: int = 0
+    """Prompts that were asked so far."""
+    chats: set[str] = field(default_factory=set)
+    """The conversations that these belong to."""
+
+
 @dataclass(frozen=True, slots=True)
 class Cell:
     """What a user asks: a body with options, and the variables that both may name.
@@ -45,6 +63,8 @@ class Cell:
     template: bool = True
     part: int = 0
     """Number of the prompt within one run of its cell, from 0."""
+    run: CellRun | None = None
+    """The run of the notebook's cell that it is a prompt of; None where there is no notebook."""
     notes: tuple[str, ...] = ()
     """What the user should know before anything else."""
     cannot_confirm: OptionError | None = None

@@ -73,3 +73,62 @@ def test_five_cells_stream_at_once_while_a_sixth_computes(browser: Any, jupyterl
                 text = "".join(f"{name}{word} " for word in range(20))
                 assert saved.cells[number].outputs[0]["data"]["text/plain"] == text
             assert page.faults == []
+
+
+def edit(page: Any, number: int, source: str) -> None:
+    page.page.evaluate(
+        "([number, source]) => jupyterapp.shell.currentWidget.content.widgets[number]"
+        ".model.sharedModel.setSource(source)",
+        [number, source],
+    )
+
+
+def restart(page: Any) -> None:
+    page.page.evaluate("() => jupyterapp.shell.currentWidget.sessionContext.session.kernel.restart()")
+    page.ready()
+
+
+def test_a_cell_that_became_something_else_leaves_no_turn(browser: Any, jupyterlab: str, folder: Path) -> None:
+    import lab
+
+    with ScriptedServer(echo) as server:
+        cells = [LOAD.replace("URL", server.url), "%%llm\na", "%%llm\nb", "%%llm\nc", "%%llm\nd"]
+        with lab.Page(browser, jupyterlab, folder, cells) as page:
+            for number in (1, 2, 3, 4):
+                page.run(number)
+            for number, source in ((2, "print('a')"), (3, "%%llm -c other\nb"), (4, "%%llm --once\nc")):
+                edit(page, number, source)
+                page.run(number)
+                page.run(5)
+                assert (
+                    sent(server) == ["a", "answer to a", "b", "answer to b", "c", "answer to c", "d"][2 * number - 2 :]
+                )
+            edit(page, 2, "%llm_chat list")
+            page.run(2)
+            listed = page.saved().cells[2].outputs[0]["data"]["text/plain"].splitlines()
+            assert [line.replace("→", " ").split()[:2] for line in listed[1:3]] == [["other", "1"], ["main", "1"]]
+            assert page.faults == []
+
+
+def test_a_restart_is_said_in_the_first_cell_that_it_concerns(browser: Any, jupyterlab: str, folder: Path) -> None:
+    import lab
+
+    with ScriptedServer(echo) as server:
+        cells = [LOAD.replace("URL", server.url), "%%llm\na", "%%llm\nb", "%%llm\nc"]
+        with lab.Page(browser, jupyterlab, folder, cells) as page:
+            for again in (False, True):
+                for number in (1, 2, 3, 4):  # Run All
+                    page.run(number)
+                    assert len(page.saved().cells[number].outputs) == 2 * (number > 1), again
+                restart(page)
+            page.run(1)
+            page.run(4)
+            _, note, _ = page.saved().cells[4].outputs
+            assert note["data"]["text/plain"] == (
+                "The kernel was started anew: the model does not know the 2 answers above. Run those cells again; "
+                "LLMMagics.chat_file keeps conversations over restarts."
+            )
+            assert sent(server) == ["c"]
+            page.run(3)
+            assert len(page.saved().cells[3].outputs) == 2
+            assert page.faults == []

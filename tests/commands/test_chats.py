@@ -72,6 +72,30 @@ def test_show_escapes_what_a_model_wrote(kernel: Kernel, server: ScriptedServer)
     assert plain(kernel.run("%llm_chat show")) == "The conversation main has no turns yet."
 
 
+def test_turns_are_dropped(kernel: Kernel, server: ScriptedServer, folder: Path) -> None:
+    kernel.run("session.settings.chat_file = 'chats.sqlite'").check()
+    for name in "abcdef":
+        kernel.run(f"%%llm\n{name}", cell_id=name).check()
+    kernel.run("%%llm -c talk\ng", cell_id="g").check()
+    shown = plain(kernel.run("%llm_chat show"))
+    assert "main, turn 2 of 6" in shown
+    assert plain(kernel.run("%llm_chat drop 2")) == "main: turn 2 dropped; it has 5 turns now."
+    kernel.run("%%llm\nd", cell_id="d").check()
+    assert asked(server)[::2] == ["a", "c", "d"]
+    assert plain(kernel.run("%llm_chat drop 1,3-4 4 1")) == "main: 3 turns dropped; it has 2 turns now."
+    again = f"Conversations({str(folder / 'chats.sqlite')!r}).get().turns()"
+    kernel.run("from llm_magic.conversation import Conversations").check()
+    assert kernel.value(f"[turn.messages[0].text for turn in {again}]") == ["c", "f"]
+    kernel.run("%%llm\nB", cell_id="b").check()
+    assert asked(server)[::2] == ["c", "f", "B"]
+    kernel.run("%%llm\nF", cell_id="f").check()
+    assert asked(server)[::2] == ["c", "F"]
+    assert plain(kernel.run("%llm_chat drop 1 talk")) == "talk: turn 1 dropped; it has 0 turns now."
+    assert plain(kernel.run("%llm_chat drop 1-3")) == "main: 3 turns dropped; it has 0 turns now."
+    assert failed(kernel, "%llm_chat drop 1 talk")[1].startswith("HistoryError: There is no conversation 'talk'.")
+    kernel.run("session.settings.chat_file = ''").check()
+
+
 def test_reset_and_a_new_one(kernel: Kernel, server: ScriptedServer) -> None:
     kernel.run("%%llm\nOne").check()
     assert plain(kernel.run("%llm_chat reset")) == "main: 1 turn forgotten."
@@ -113,6 +137,20 @@ def test_export_and_import(kernel: Kernel, server: ScriptedServer, folder: Path)
         ("%llm_chat export", "OptionError", "%llm_chat export needs FILE."),
         ("%llm_chat export empty.md", "HistoryError", "has no turns to export"),
         ("%llm_chat import nowhere.json", "HistoryError", "nowhere.json cannot be read"),
+        ("%llm_chat drop", "OptionError", "%llm_chat drop needs N.\n%llm_chat drop N [N …] [NAME]."),
+        ("%llm_chat drop 1", "OptionError", "The conversation main has no turn 1.\nIt has no turns."),
+        ("%llm_chat drop main", "OptionError", "'main' is no number of a turn.\n%llm_chat drop 2 3 forgets"),
+        ("%llm_chat drop two 3", "OptionError", "'two' is no number of a turn."),
+        ("%llm_chat drop 1 2,,3 main", "OptionError", "'2,,3' is no number of a turn."),
+        ("%llm_chat drop 1.5 main", "OptionError", "'1.5' is no number of a turn."),
+        ("%llm_chat drop ² main", "OptionError", "'²' is no number of a turn."),
+        ("%llm_chat drop 1 mian", "HistoryError", "There is no conversation 'mian'.\nDid you mean main?"),
+        ("%llm_chat drop -1", "OptionError", "%llm_chat has no option -1."),
+        ("%llm_chat drop 5-3", "OptionError", "5-3 is no range of turns."),
+        (f"%llm_chat drop {'9' * 5000}", "OptionError", "The conversation main has no turn 999"),
+        (f"%llm_chat drop 1-{'9' * 5000}", "OptionError", "The conversation main has no turn 1."),
+        (f"%llm_chat drop {'1' * 50_000}x 1", "OptionError", "is no number of a turn."),
+        ("%llm_chat drp 1", "OptionError", "Did you mean drop?"),
         ("%llm_chat list --all", "OptionError", "%llm_chat has no option --all."),
     ],
 )
@@ -121,3 +159,23 @@ def test_what_is_wrong(kernel: Kernel, server: ScriptedServer, code: str, error:
     assert name == error
     assert message in text
     assert kernel.value("session.settings.chat") == "main"
+
+
+def test_a_number_beyond_the_last_changes_nothing(kernel: Kernel, server: ScriptedServer) -> None:
+    for name in "ab":
+        kernel.run(f"%%llm\n{name}", cell_id=name).check()
+    for words, number in (("1 3", "3"), ("0 1", "0"), ("1-4", "4")):
+        _, text = failed(kernel, f"%llm_chat drop {words}")
+        assert text == (
+            f"OptionError: The conversation main has no turn {number}.\n"
+            "It has 2 turns; %llm_chat show main numbers them."
+        )
+    assert rows(plain(kernel.run("%llm_chat list")))["main"][2] == "2"
+
+
+def test_the_help_page_tells_of_it(kernel: Kernel, server: ScriptedServer) -> None:
+    for code in ("%llm_chat --help", "%llm_chat drop --help"):
+        assert "%llm_chat drop N [N …] [NAME]  forget turns by their numbers" in kernel.run(code).check().stdout
+    kernel.run("%llm_chat?").check()
+    (page,) = kernel.last_reply["payload"]
+    assert "each run is a new turn" in " ".join(page["data"]["text/plain"].split())

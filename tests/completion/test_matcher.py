@@ -14,6 +14,8 @@ from llm_magic import completion, embeddings
 from llm_magic.completion.candidates import COMMANDS, WORDS
 from llm_magic.completion.context import context_of, flags_of
 from llm_magic.config.settings import Settings
+from llm_magic.conversation import Turn
+from llm_magic.messages import user
 from llm_magic.options import BY_NAME, OPTIONS
 from llm_magic.providers.model_info import ModelCard
 from llm_magic.providers.registry import ProviderRegistry
@@ -168,6 +170,13 @@ def test_no_property_is_run(typing: Typing) -> None:
 def test_commands(typing: Typing) -> None:
     assert typing.words("%llm_chat s") == ["show", "switch"]
     assert typing.words("%llm_chat show m") == ["main"]
+    assert typing.words("%llm_chat dr") == ["drop"]
+    assert typing.words("%llm_chat drop ") == []
+    for chat in ("main", "main", "talk"):
+        typing.session.conversations.get(chat).record(Turn(None, (user("Hi"),)))
+    assert typing.words("%llm_chat drop ") == ["1", "2"]
+    assert typing.words("%llm_chat drop 2 ") == ["1", "main", "talk"]
+    assert typing.words("%llm_chat drop 2 t") == ["talk"]
     assert typing.words("%llm_provider test az") == ["azure"]
     assert typing.words("%llm_config LLMMagics.mod") == [
         "LLMMagics.model",

@@ -9,6 +9,7 @@ from markdown_it import MarkdownIt
 
 from llm_magic.markdown.fences import Snippet, closes, code_blocks, fenced, opening_run, snippet
 
+UNFINISHED = "The answer ends within its code, so it is not put into a cell; copy it from above."
 CODES = st.sampled_from(["x = 1\n", "def f():\n    return 1\n\nf()\n", "ls\n\n- x\n", "> quoted\n1. a\n", "``\n", ""])
 FENCES = st.sampled_from(["```", "````", "~~~", "~~~~~"])
 INFOS = st.sampled_from(["", "python", "js title"])
@@ -84,8 +85,17 @@ def test_a_fence_holds_any_text(text: str) -> None:
         ("x = 1\nprint(x)\n", Snippet("x = 1\nprint(x)")),
         ("I cannot do that.", Snippet("", ("The answer has no code.",))),
         ("", Snippet("", ("The answer has no code.",))),
-        ("```python\nx = 1", Snippet("x = 1")),
+        ("```python\nx = 1", Snippet("", (UNFINISHED,))),
+        ("```python\nx = 1\n```\nand\n```python\ny", Snippet("", (UNFINISHED,))),
+        ("```bash\nls", Snippet("", (UNFINISHED,))),
+        ("```python\nx = 1\n```\n```", Snippet("x = 1")),
     ],
 )
 def test_snippet(text: str, expected: Snippet) -> None:
     assert snippet(text) == expected
+
+
+@pytest.mark.parametrize("text", ["```python\nx = 1\n```\nand", "x = 1", "```python\nx =", "I am", ""])
+def test_no_code_is_taken_from_an_answer_that_was_cut(text: str) -> None:
+    note = "The answer was cut, so no code of it is put into a cell; copy it from above."
+    assert snippet(text, cut=True) == Snippet("", (note,))

@@ -73,8 +73,9 @@ def test_options_that_go_with_it(kernel: Kernel, server: ScriptedServer) -> None
     kernel.run("%%llm -b --as int -o seven --once\nA", allow_stdin=False).check()
     assert kernel.value("seven") == 7
     server.script[:] = [stream(chunk("```python\nx = 1\n```\n"), chunk(finish="stop"))]
-    kernel.run("%%llm -b --code --once\nA", allow_stdin=False).check()
-    assert kernel.last_reply["payload"] == [{"source": "set_next_input", "text": "x = 1", "replace": False}]
+    ran = kernel.run("%%llm -b --code --once\nA", allow_stdin=False).check()
+    assert kernel.last_reply["payload"] == []
+    assert ran.stdout == "--code: nobody reads a next cell here, so this is the code:\nx = 1\n"
     server.script[:] = [slow]
     kernel.run("%%llm -b -c talk\nA", "a", allow_stdin=False).check()
     kernel.run("%%llm -b -c talk\nB", "b", allow_stdin=False).check()
