@@ -67,6 +67,7 @@ class LLMMagics(Magics, Settings):
         if options.help:
             print(reader.help_text())  # noqa: T201 - a page to read
             return None
+        options = self.session.with_defaults(options)
         body = prompt if cell is None else cell.removesuffix("\n")
         identifier = self._cell_id()
         unseen = not self._allows_input()
@@ -96,7 +97,7 @@ class LLMMagics(Magics, Settings):
         if options.dry_run:
             display.show_preview(self.session.preview(cell))
             return None
-        show = options.show or self.show or "markdown"
+        show = options.show or "markdown"
         view = display.choose(self.shell, self, show, background=later)
         if later:
             job = self.session.ask_in_background(

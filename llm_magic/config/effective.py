@@ -12,7 +12,7 @@ from traitlets import TraitError
 from traitlets.config import Config, Configurable
 
 from llm_magic.close_matches import did_you_mean
-from llm_magic.config.precedence import PROJECT, sources_of
+from llm_magic.config.precedence import PROJECT, refusal, sources_of
 from llm_magic.config.references import guarded
 from llm_magic.config.trust import COMMAND, GuardedSetting
 from llm_magic.errors import ConfigurationError
@@ -102,7 +102,8 @@ def set_value(settings: Configurable, registry: Sections, name: str, value: Any)
             sources_of(owner).of_session(trait)
     except TraitError as error:
         raise ConfigurationError(
-            f"{name} does not take that value: {error}", "%llm_config shows what it is for."
+            f"{name} does not take that value: {refusal(owner, trait, value, error)}",
+            "%llm_config shows what it is for.",
         ) from error
     section = section or ("LLMMagics" if owner is settings else "ProviderRegistry")
     return next(item for item in _of(section, owner, registry) if item.name == f"{section}.{trait}")

@@ -52,8 +52,9 @@ class Embedding:
         name = given.model or settings.embedding_model
         self._target = session.registry.resolve(name or session.registry.default_model(settings.model))
         self._options = given.over(of_alias(self._target.defaults, self._target.asked))
-        header = guarded(self._options.header)
+        header, param = guarded(self._options.header), guarded(self._options.param)
         self._headers = {key: read(value, f"--header {key}") for key, value in header.items()}
+        self._further = {key: read(value, f"--param {key}") for key, value in param.items()}
         for field_name in ("model", "input"):
             if field_name in self._options.param:
                 raise OptionError(f"--param {field_name} is what the option and the texts are for.", "Leave it out.")
@@ -151,7 +152,7 @@ class Embedding:
                 origin,
                 model,
                 self._batches[number],
-                extra=options.param,
+                extra=self._further,
                 headers=self._headers,
                 timeout=options.timeout,
                 max_retries=options.retries,

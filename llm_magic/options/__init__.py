@@ -7,7 +7,6 @@ from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
 from dataclasses import MISSING, dataclass, field, fields
 from typing import Any, get_args
 
-from llm_magic.errors import OptionError
 from llm_magic.messages import ToolCall
 from llm_magic.options import option as take
 from llm_magic.options.option import Option, exclude_each_other, refuse_keys
@@ -23,7 +22,6 @@ __all__ = [
     "Options",
     "RequestParameters",
     "exclude_each_other",
-    "from_mapping",
     "refuse_keys",
 ]
 
@@ -168,22 +166,31 @@ class Options:
         return cls(parameters=given, **{name: value for name, value in values.items() if name not in PARAMETERS})
 
     def over(self, defaults: Options) -> Options:
-        """Return these options, each one not given here taken from `defaults`; dicts add up."""
+        """Return these options, each one not given here taken from `defaults`; dicts add up.
+
+        Of the options that say what the value is there is one at most: one given here leaves those of `defaults` out.
+        """
         merged: dict[str, Any] = {}
+        typed = any(getattr(self, name) is not None for name in _OF_THE_VALUE)
         for item in fields(self):
             ours, theirs = getattr(self, item.name), getattr(defaults, item.name)
             if item.default_factory is not MISSING:
                 merged[item.name] = {**theirs, **ours}
+            elif typed and item.name in _OF_THE_VALUE:
+                merged[item.name] = ours
             else:
                 merged[item.name] = theirs if ours is None else ours
         return Options(**merged)
+
+
+_OF_THE_VALUE = ("output_type", "schema", "choices", "regex", "grammar")
 
 
 class AskOptions(RequestParameters, total=False):
     """The options of `%%llm` as keyword arguments of `LLM.ask`, which describes them."""
 
     system: str
-    images: Sequence[Any]
+    images: Any
     output_type: Any
     schema: Any
     choices: Sequence[str]
@@ -196,8 +203,10 @@ class AskOptions(RequestParameters, total=False):
     timeout: float
     retries: int
     api: Api
+    no_stream: bool
     chat: str
-    tools: Sequence[Callable[..., Any]]
+    once: bool
+    tools: Sequence[Callable[..., Any]] | Callable[..., Any]
     tool_choice: str
     max_tool_rounds: int
     confirm: bool
@@ -217,66 +226,3 @@ def _declared() -> Iterator[Option]:
 OPTIONS: tuple[Option, ...] = tuple(_declared())
 BY_FLAG: Mapping[str, Option] = {flag: option for option in OPTIONS for flag in option.flags}
 BY_NAME: Mapping[str, Option] = {option.name: option for option in OPTIONS} | {"as": BY_FLAG["--as"]}
-
-_OF_ONE_CELL = frozenset({"model", "base_url", "out", "dry_run", "help"})
-"""Options of which a default would change what a cell says."""
-_OBJECTS = frozenset({"output_type", "schema", "choices", "tools", "image"})
-"""Options whose configured value may be an object that is no text."""
-
-
-def from_mapping(values: Mapping[str, Any], source: str) -> Options:
-    """Return the options that a configured mapping stands for.
-
-    Parameters
-    ----------
-    values
-        Long names of options, with `-` or `_`, to values as text or of their own type; another name
-        is a field of the body.
-    source
-        What to name in an error: `LLMMagics.params`.
-
-    Raises
-    ------
-    OptionError
-        A value that the option does not take, or a key.
-
-    >>> from_mapping({"max-tokens": 5, "min_p": 0.1}, "LLMMagics.params").param
-    {'min_p': 0.1}
-
-    """
-    refuse_keys(values, source)
-    known: dict[str, Any] = {}
-    fields_of_body: dict[str, Any] = {}
-    for key, value in values.items():
-        option = BY_NAME.get(key.replace("-", "_"))
-        if option is None:
-            fields_of_body[key] = value
-        elif option.name in _OF_ONE_CELL:
-            raise OptionError(f"{source} cannot set {key!r}.", f"Say {option.flags[-1]} in the cell.")
-        elif value is not None:
-            known[option.name] = _configured(option, value, source)
-    refuse_keys(known.get("param", ()), f"{source}: param")
-    return Options.of({**known, "param": {**known.get("param", {}), **fields_of_body}})
-
-
-def _configured(option: Option, value: Any, source: str) -> Any:
-    """Check one configured value as the line's text would be, keeping objects that are no text."""
-    if option.pairs:
-        if not isinstance(value, Mapping):
-            raise OptionError(f"{source}: {option.name} must be a dict, not {type(value).__name__}.")
-        return dict(value)
-    if option.read is None:
-        if not isinstance(value, bool):
-            raise OptionError(f"{source}: {option.name} must be True or False, not {value!r}.")
-        return value
-    if option.repeats:
-        items = value if isinstance(value, (list, tuple)) else (value,)
-        return tuple(_configured(option._replace(repeats=False), item, source) for item in items)
-    if isinstance(value, bool) or not isinstance(value, (str, int, float)):
-        if option.name in _OBJECTS:
-            return value
-        raise OptionError(f"{source}: {option.name} cannot be {value!r}.")
-    try:
-        return option.read(str(value))
-    except ValueError as error:
-        raise OptionError(f"{source}: {option.name} must be {error}, not {value!r}.") from None

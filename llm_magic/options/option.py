@@ -162,14 +162,18 @@ def parameter(text: str) -> tuple[str, Any]:
         return name, value
 
 
+HEADER_NAME = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+")
+HEADER_VALUE = re.compile(r"[\x21-\x7e]([\x20-\x7e\t]*[\x21-\x7e])?")
+
+
 def header(text: str) -> tuple[str, str]:
     """Read NAME=VALUE and check both by RFC 9110, sections 5.1 and 5.5."""
     name, equals, value = text.partition("=")
     if not equals:
         raise ValueError("NAME=VALUE")
-    if not re.fullmatch(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+", name):
+    if not HEADER_NAME.fullmatch(name):
         raise ValueError("NAME=VALUE, the name of letters, digits and hyphens")
-    if not re.fullmatch(r"[\x21-\x7e]([\x20-\x7e\t]*[\x21-\x7e])?", value):
+    if not HEADER_VALUE.fullmatch(value):
         raise ValueError("NAME=VALUE, the value of printable ASCII characters")
     return name, value
 

@@ -18,7 +18,7 @@ from traitlets.config import Config, Configurable
 
 from llm_magic.close_matches import did_you_mean
 from llm_magic.config import precedence
-from llm_magic.config.precedence import PROFILE, SESSION, configured, sources_of
+from llm_magic.config.precedence import DEFAULT, PROFILE, SESSION, configured, sources_of
 from llm_magic.config.project import find_project, sections_of
 from llm_magic.errors import (
     AuthenticationError,
@@ -56,7 +56,8 @@ class Target:
     """What a model name leads to.
 
     `model` is empty where the provider's first listed model is meant. `asked` is the name as it was given;
-    `defaults` are options that an alias sets, `fallbacks` the names to ask next.
+    `defaults` are options that an alias sets, `fallbacks` the names to ask next; `default_sources` are the sources of
+    those options.
     """
 
     provider: Provider
@@ -64,6 +65,11 @@ class Target:
     asked: str
     defaults: Mapping[str, Any] = field(default_factory=dict)
     fallbacks: tuple[str, ...] = ()
+    default_sources: Mapping[str, str] = field(default_factory=dict)
+
+    def source_of(self, option: str) -> str:
+        """Return where one of the `defaults` comes from: session, project, profile or default."""
+        return self.default_sources.get(option, DEFAULT)
 
     def at(self, base_url: str) -> Target:
         """Return the same model asked for at another URL, without what belongs to this host."""
@@ -520,7 +526,14 @@ class ProviderRegistry(Configurable):
                 f"The alias {name} names no model.", 'Write "provider:model", or {"model": "provider:model", …}.'
             )
         target = self._resolve(model, seen)
-        return replace(target, defaults={**target.defaults, **entry}, fallbacks=tuple(fallbacks) or target.fallbacks)
+        sources = sources_of(self)
+        source = sources.of_entry(self, "aliases", name) if name in self.aliases else sources.of("litellm_config")
+        return replace(
+            target,
+            defaults={**target.defaults, **entry},
+            default_sources={**target.default_sources, **dict.fromkeys(entry, source)},
+            fallbacks=tuple(fallbacks) or target.fallbacks,
+        )
 
     def model_names(self) -> list[str]:
         """Return all that `--model` takes and that is known without asking a server."""

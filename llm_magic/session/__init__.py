@@ -21,6 +21,7 @@ from functools import partial
 from typing import TYPE_CHECKING
 
 from llm_magic.background_loop import BackgroundLoop
+from llm_magic.config.precedence import sources_of
 from llm_magic.errors import LLMError, LLMWarning
 
 if TYPE_CHECKING:
@@ -29,6 +30,7 @@ if TYPE_CHECKING:
     from llm_magic.conversation import Conversation, Conversations, Turn
     from llm_magic.display import View
     from llm_magic.ledger import Ledger
+    from llm_magic.options import Options
     from llm_magic.providers.registry import ProviderRegistry
     from llm_magic.response import Response
     from llm_magic.session.job import Job
@@ -58,6 +60,7 @@ class Session:
         self, settings: Settings, registry: ProviderRegistry, say: Callable[[str], None] | None = None
     ) -> None:
         self.settings = settings
+        sources_of(settings)  # what is set from now on is the session's
         self.registry = registry
         self._say = say or _warn
         self._notices: list[str] = []
@@ -99,6 +102,23 @@ class Session:
         """Say these lines where no cell shows them."""
         for notice in self.take_notices():
             self._say(notice)
+
+    def with_defaults(self, given: Options) -> Options:
+        """Return the options of a cell with what is configured of its conversation, and how it runs and is shown.
+
+        Raises
+        ------
+        InputError
+            The model, or what is configured for it, is wrong.
+
+        """
+        from llm_magic.session.plan import with_defaults
+
+        try:
+            return with_defaults(given, self.settings, self.registry)
+        except LLMError:
+            self.tell()
+            raise
 
     def plan(self, cell: Cell) -> Plan:
         """Resolve a cell against the settings, the providers and its conversation; nothing is sent.

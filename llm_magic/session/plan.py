@@ -3,17 +3,19 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncGenerator, Mapping
+from collections.abc import AsyncGenerator, Callable, Iterator, Mapping
 from contextlib import aclosing
 from dataclasses import dataclass, field, replace
 from fnmatch import fnmatchcase
 from typing import TYPE_CHECKING, Any
 
+from llm_magic.config.precedence import nearness, sources_of
 from llm_magic.config.references import guarded, read
 from llm_magic.errors import OptionError, PromptError
 from llm_magic.events import Event, Note, Progress, TextDelta, ToolCallDelta
 from llm_magic.messages import Message, Part, Text, system, user
-from llm_magic.options import Options, exclude_each_other, from_mapping
+from llm_magic.options import Options, exclude_each_other
+from llm_magic.options.mapping import from_alias, from_mapping
 from llm_magic.request import Parameters, Request
 
 if TYPE_CHECKING:
@@ -44,6 +46,8 @@ class Cell:
     template: bool = True
     part: int = 0
     """Number of the prompt within one run of its cell, from 0."""
+    messages: tuple[Message, ...] = ()
+    """A conversation in the place of the body: its last message is the prompt, where that is a user's."""
     notes: tuple[str, ...] = ()
     """What the user should know before anything else."""
     cannot_confirm: OptionError | None = None
@@ -72,6 +76,12 @@ class Plan:
     tool_timeout: float = 60.0
 
     @property
+    def before(self) -> tuple[Message, ...]:
+        """The messages that were given ahead of the prompt."""
+        messages = self.cell.messages
+        return messages[:-1] if messages and messages[-1].role == "user" else messages
+
+    @property
     def options(self) -> Options:
         """The options in force for the model asked first."""
         return self.models[0].options
@@ -88,7 +98,7 @@ def plan(cell: Cell, settings: Settings, registry: ProviderRegistry, turns: tupl
     """
     models = choose(cell.options, settings, registry)
     options = models[0].options
-    if not cell.body.strip() and not options.image:
+    if not cell.body.strip() and not options.image and not cell.messages:
         raise PromptError("The cell is empty.", "Write the prompt on the lines below %%llm.")
     if cell.cannot_confirm is not None and any(planned.options.confirm for planned in models):
         raise cell.cannot_confirm
@@ -115,29 +125,61 @@ def choose(given: Options, settings: Settings, registry: ProviderRegistry) -> tu
 
 
 def _planned(given: Options, target: Target, settings: Settings) -> PlannedModel:
-    """Put the options together: the line's, over the alias's, over the model's, over everybody's."""
-    options = given.over(from_mapping(target.defaults, f"alias {target.asked!r}"))
-    globs = [
-        glob
-        for glob in settings.model_params
-        if any(
-            fnmatchcase(name, glob) for name in (target.asked, target.model, f"{target.provider.name}:{target.model}")
-        )
-    ]
-    for glob in sorted(globs, key=len, reverse=True):
-        options = options.over(from_mapping(settings.model_params[glob], f"LLMMagics.model_params[{glob!r}]"))
-    options = options.over(from_mapping(settings.params, "LLMMagics.params"))
-    of_traits = Options(
-        system=settings.system or None,
-        show=settings.show or None,
-        no_stream=not settings.stream,
-        retries_invalid=settings.retries_invalid,
-        max_tool_rounds=settings.max_tool_rounds,
-    )
-    options = options.over(of_traits)
+    """Put the options together: those of the call, over those of the session, over the project's, over the profile's.
+
+    Of one source, an alias is over `model_params`, a longer glob of these over a shorter one, these over `params`, and
+    `params` over the setting of the same name, such as `LLMMagics.system`.
+    """
+    options = given
+    for _, layer in sorted(_layers(target, settings), key=lambda layer: -nearness(layer[0])):
+        options = options.over(layer)
     if options.base_url:
         target = target.at(options.base_url)
     return PlannedModel(target, options)
+
+
+def _layers(target: Target, settings: Settings) -> Iterator[tuple[str, Options]]:
+    """Yield what is configured for a model, each with its source; of one source, the nearest first."""
+    sources = sources_of(settings)
+    for source, entries in _by_source(target.defaults, target.source_of):
+        yield source, from_alias(entries, target.asked)
+    names = (target.asked, target.model, f"{target.provider.name}:{target.model}")
+    for glob in sorted(settings.model_params, key=len, reverse=True):
+        options = from_mapping(settings.model_params[glob], f"LLMMagics.model_params[{glob!r}]")
+        if any(fnmatchcase(name, glob) for name in names):
+            yield sources.of_entry(settings, "model_params", glob), options
+    for source, entries in _by_source(settings.params, lambda key: sources.of_entry(settings, "params", key)):
+        yield source, from_mapping(entries, "LLMMagics.params")
+    yield sources.of("system"), Options(system=settings.system or None)
+    yield sources.of("show"), Options(show=settings.show or None)
+    yield sources.of("stream"), Options(no_stream=not settings.stream)
+    yield sources.of("retries_invalid"), Options(retries_invalid=settings.retries_invalid)
+    yield sources.of("max_tool_rounds"), Options(max_tool_rounds=settings.max_tool_rounds)
+
+
+def _by_source(values: Mapping[str, Any], source_of: Callable[[str], str]) -> Iterator[tuple[str, dict[str, Any]]]:
+    """Yield the entries of a mapping by their sources."""
+    found: dict[str, dict[str, Any]] = {}
+    for key, value in values.items():
+        found.setdefault(source_of(key), {})[key] = value
+    yield from found.items()
+
+
+def with_defaults(given: Options, settings: Settings, registry: ProviderRegistry) -> Options:
+    """Return the options of a cell with what is configured of the cell itself, whichever model may answer.
+
+    That is its conversation, and how it runs and is shown.
+    """
+    chosen = choose(given, settings, registry)[0].options
+    named = given.chat is not None or given.once is not None
+    return replace(
+        given,
+        chat=given.chat if named else chosen.chat,
+        once=bool(given.once) if named else chosen.once,
+        code=chosen.code,
+        background=chosen.background,
+        show=chosen.show,
+    )
 
 
 def _output(options: Options, namespace: Mapping[str, Any]) -> OutputSpec | None:
@@ -157,7 +199,7 @@ def _output(options: Options, namespace: Mapping[str, Any]) -> OutputSpec | None
 
 
 def _tools(options: Options, namespace: Mapping[str, Any]) -> Mapping[str, FunctionTool]:
-    if options.tools is None:
+    if not options.tools:
         for flag, value in (("--tool-choice", options.tool_choice), ("--confirm", options.confirm)):
             if value is not None:
                 raise OptionError(f"{flag} needs --tools.", "--tools F,G names the Python functions.")
@@ -177,7 +219,9 @@ def _tools(options: Options, namespace: Mapping[str, Any]) -> Mapping[str, Funct
 def _parts(cell: Cell, options: Options, settings: Settings) -> tuple[tuple[Part, ...], tuple[str, ...]]:
     """Render the body and the images."""
     notes: list[str] = []
-    if cell.template and not options.raw:
+    if cell.messages:
+        parts = list(cell.messages[-1].parts) if cell.messages[-1].role == "user" else []
+    elif cell.template and not options.raw:
         from llm_magic import prompt
 
         rendered = prompt.render(cell.body, cell.namespace, settings=settings)
@@ -214,16 +258,17 @@ class BoundModel:
         options, structure = self.planned.options, self.structure
         parts = plan.parts
         if structure is not None and structure.instruction:
-            parts = (*parts, Text(f"\n\n{structure.instruction}"))
+            parts = (*parts, Text(f"\n\n{structure.instruction}" if parts else structure.instruction))
         first = (system(options.system),) if options.system else ()
-        prompt = user(*parts)
-        turns = plan.turns and self._fitting(plan.turns, (*first, prompt))
+        prompt = (*plan.before, *((user(*parts),) if parts else ()))
+        turns = plan.turns and self._fitting(plan.turns, (*first, *prompt))
         headers = {name: read(value, f"--header {name}") for name, value in guarded(options.header).items()}
+        further = {name: read(value, f"--param {name}") for name, value in guarded(options.param).items()}
         forced = structure.tools if structure is not None else ()
         return Request(
             model=self.model,
-            messages=(*first, *(message for turn in turns for message in turn.messages), prompt),
-            parameters=Parameters(options.parameters, guarded(options.param)),
+            messages=(*first, *(message for turn in turns for message in turn.messages), *prompt),
+            parameters=Parameters(options.parameters, further),
             structure=structure.fields if structure is not None else {},
             tools=(*(tool.tool for tool in plan.tools.values()), *forced),
             tool_choice=forced[0].name if forced else options.tool_choice,

@@ -186,7 +186,7 @@ def _entry(entry: Mapping[str, Any], where: str) -> tuple[dict[str, Any], str, d
         elif name in _TRAITS:
             spec[_TRAITS[name]] = value
         elif name == "extra_body" and isinstance(value, Mapping):
-            defaults |= value
+            defaults["param"] = dict(value)
         elif name not in _KNOWN | _OF_THE_PROXY:
             raise ConfigurationError(f"{where}: litellm_params has {name!r}, which is not taken over.", "Leave it out.")
     base_model = info.get("base_model") or params.get("base_model")
