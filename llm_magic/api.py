@@ -251,6 +251,7 @@ class LLM:
             session.tell()
 
     def _run(self, prompt: Prompt, options: AskOptions, source: str) -> tuple[Session, Run]:
+        from llm_magic.errors import OptionError
         from llm_magic.options import exclude_each_other
         from llm_magic.options.mapping import from_keywords
         from llm_magic.session.plan import Cell
@@ -260,6 +261,10 @@ class LLM:
         values: dict[str, Any] = {**options}
         on_confirm = values.pop("on_confirm", None)
         given = from_keywords(values, source)
+        if source == "stream" and given.no_stream:
+            raise OptionError(
+                "stream iterates over the answer as it arrives, and no_stream=True excludes that.", "Use aask."
+            )
         if on_confirm is not None and given.confirm is False:
             exclude_each_other({"confirm=False": False, "on_confirm=": on_confirm})
         chosen = given.over(self._options)

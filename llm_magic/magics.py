@@ -59,6 +59,7 @@ class LLMMagics(Magics, Settings):
         Extract all cities: {{ text }}
         """
         from llm_magic.options import reader
+        from llm_magic.options.option import shadowed
         from llm_magic.session.plan import Cell
 
         namespace: dict[str, Any] = self.shell.user_ns
@@ -77,7 +78,7 @@ class LLMMagics(Magics, Settings):
             namespace,
             identifier,
             part=self._part(identifier),
-            notes=(_IN_FOREGROUND,) if options.background and unseen else (),
+            notes=(*shadowed(options.out), *([_IN_FOREGROUND] if options.background and unseen else [])),
             cannot_confirm=_cannot_confirm(background=bool(options.background), unseen=unseen),
         )
         return self._answer(asked, later=bool(options.background) and not unseen)

@@ -14,6 +14,7 @@ from llm_magic.embeddings import OPTIONS, EmbeddingOptions, Vectors, need_numpy,
 from llm_magic.embeddings.run import Embedding
 from llm_magic.errors import PromptError
 from llm_magic.options import exclude_each_other
+from llm_magic.options.option import shadowed
 
 
 class EmbeddingInterrupted(KeyboardInterrupt):
@@ -36,7 +37,7 @@ def run(command: Command) -> Any:
         vectors = command.wait(embedding.answer, f"waiting for {embedding.name}")
     except (KeyboardInterrupt, CancelledError):
         raise EmbeddingInterrupted from None
-    command.show(markup.quiet(_summary(vectors)))
+    command.show(markup.quiet(" ".join([_summary(vectors), *shadowed(out)])))
     value = vectors.to_numpy() if kind == "ndarray" else vectors
     if out is None:
         return value

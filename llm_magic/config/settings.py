@@ -20,12 +20,15 @@ class Settings(Configurable):
         "", help="Model of %%llm_embed and llm.embed where none is named, as for `model`; empty takes that one."
     ).tag(config=True, trusted_only=False)
     params = Dict(
-        help="Request parameters of every cell, by the names of the long options: "
-        '{"temperature": 0, "max_tokens": 500}. Names that are no option go into the body as they are.',
+        help="Options of every cell, by their long names: "
+        '{"temperature": 0, "max_tokens": 500, "param": {"min_p": 0.1}}. Further fields of the body stand in `param`; '
+        "an unknown name is an error. Set in the session, they win over an alias of the project or the profile; of one "
+        "source, aliases and `model_params` win over these.",
     ).tag(config=True, trusted_only=False, entries="options")
     model_params = Dict(
-        help='Request parameters by model: {"gpt-5*": {"reasoning_effort": "low"}}. Globs match the whole name asked '
-        "for; a longer glob wins over a shorter one, and all of these over `params`.",
+        help='Options by model: {"gpt-5*": {"reasoning_effort": "low"}}. Globs match the whole name asked for; a '
+        "longer glob wins over a shorter one, and all of these over `params` of the same source: session, project or "
+        "profile.",
     ).tag(config=True, trusted_only=False, entries="options by model")
     system = Unicode("", help="System prompt of cells without --system.").tag(config=True, trusted_only=False)
     show = Unicode("", help="How answers are shown without --show: markdown, text, code, json or none.").tag(

@@ -41,8 +41,8 @@ _ELSEWHERE = {
     "header": ("extra_headers", "headers", "default_headers"),
     "param": ("extra_body", "params", "body", "model_kwargs", "extra_params"),
     "max_tokens": (
-        "max_new_tokens", "max_completion_tokens", "max_output_tokens", "max_tokens_to_sample", "max_length", "n_predict",
-        "num_predict",
+        "max_new_tokens", "max_completion_tokens", "max_output_tokens", "max_tokens_to_sample", "max_length",
+        "n_predict", "num_predict",
     ),
     "temperature": ("temp",),
     "stop": ("stop_sequences", "stop_strings", "stop_words"),
@@ -143,10 +143,9 @@ def refuse_unknown(name: object, source: str, known: Iterable[str]) -> NoReturn:
     if not isinstance(name, str):
         raise OptionError(f"{source}: {_said(name)} is no name of an option.", "Names are text.")
     known = list(known)
-    ours = _CALLED.get(name.replace("-", "_").lower())
-    ours = ours if ours in known else _PYTHON_NAMES.get(ours or "", "")
-    if ours not in known or ours == name:
-        ours = ""
+    ours = _CALLED.get(name.replace("-", "_").lower(), name)
+    ours = _PYTHON_NAMES.get(ours, ours) if ours not in known else ours
+    ours = ours if ours in known and ours != name else ""
     meant = f"It is called {ours} here." if ours else did_you_mean(name, known)
     further = f'A further field of the body stands in param: {{"{name:.{_LONGEST}}": …}}.'
     raise OptionError(f"{source} has no option {name:.{_LONGEST}}.", f"{meant} {further}".lstrip())

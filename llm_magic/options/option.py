@@ -5,6 +5,7 @@ Each of the functions reads a text, or raises ValueError with what was expected.
 
 from __future__ import annotations
 
+import builtins
 import csv
 import json
 import keyword
@@ -106,10 +107,28 @@ def nonempty(text: str) -> str:
 
 
 def variable(text: str) -> str:
-    """Take the name of a Python variable."""
+    """Take the name of a Python variable that is the user's to set."""
     if not text.isidentifier() or keyword.iskeyword(text):
         raise ValueError("the name of a variable")
+    if _IPYTHON_S.fullmatch(text):
+        raise ValueError("the name of a variable, and this one IPython or llm_magic sets itself")
     return text
+
+
+_IPYTHON_S = re.compile(r"In|Out|get_ipython|exit|quit|_{1,3}|_i{1,3}|_i?\d+|_[dio]h|_exit_code|_llm|__\w+__")
+"""Names that IPython binds anew, or that it is lost without; and that of the last response."""
+
+
+def shadowed(name: str | None) -> tuple[str, ...]:
+    """Return the note on a variable that hides a builtin function or type; nothing for any other.
+
+    >>> shadowed("list")
+    ('-o list: hides the builtin list from the cells below; del list brings it back.',)
+
+    """
+    if name is None or not hasattr(builtins, name):
+        return ()
+    return (f"-o {name}: hides the builtin {name} from the cells below; del {name} brings it back.",)
 
 
 def words(text: str) -> tuple[str, ...]:

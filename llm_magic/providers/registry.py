@@ -19,7 +19,7 @@ from traitlets.config import Config, Configurable
 from llm_magic.close_matches import did_you_mean
 from llm_magic.config import precedence
 from llm_magic.config.precedence import DEFAULT, PROFILE, SESSION, configured, sources_of
-from llm_magic.config.project import find_project, sections_of
+from llm_magic.config.project import find_project, misspelled, sections_of
 from llm_magic.errors import (
     AuthenticationError,
     ConfigurationError,
@@ -96,7 +96,9 @@ class ProviderRegistry(Configurable):
     aliases = Dict(
         key_trait=Unicode(),
         help='Names for models: {"fast": "vllm:smollm2", "careful": {"model": "eu:gpt-4o", "temperature": 0, '
-        '"fallbacks": ["fast"]}}.',
+        '"fallbacks": ["fast"]}}. What else an entry says are options by their long names, in force unless the call, '
+        "or a nearer source (session, then project, then profile), says otherwise; further fields of the body stand in "
+        "`param`.",
     ).tag(config=True, trusted_only=False, entries="aliases")
     routes = Dict(
         key_trait=Unicode(),
@@ -122,6 +124,7 @@ class ProviderRegistry(Configurable):
         """What the project's file sets, and whether that is trusted."""
         self._settings: Configurable | None = None
         self._folder = Path()
+        self._misspelled = ""
         self._own_providers: dict[str, Any] = {}  # those of the profile
         self.shelf: list[Any] = []
         """The list of configurables that `%config` knows (`shell.configurables`); providers are put there."""
@@ -148,6 +151,7 @@ class ProviderRegistry(Configurable):
         except OSError:  # the folder has been deleted
             return
         self._own_providers = dict(self.providers)
+        self._misspelled = misspelled(self._folder)
         try:
             self.project = self._read_project(settings)
             if self.project is not None:
@@ -238,6 +242,13 @@ class ProviderRegistry(Configurable):
             return ""
         _said.add(said)
         return self.project.line()
+
+    def misspelled_line(self) -> str:
+        """Return the line that names a misspelled section of the project's file, once; else nothing."""
+        if ("misspelled", self._misspelled) in _said:
+            return ""
+        _said.add(("misspelled", self._misspelled))
+        return self._misspelled
 
     @contextmanager
     def explaining(self) -> Iterator[None]:

@@ -94,8 +94,8 @@ class Session:
 
     def take_notices(self) -> tuple[str, ...]:
         """Return the lines that the user should see and has not yet: a file that was put aside, settings that wait."""
-        waiting = self.registry.waiting_line()
-        notices, self._notices[:] = (*([waiting] if waiting else []), *self._notices), []
+        of_project = filter(None, (self.registry.misspelled_line(), self.registry.waiting_line()))
+        notices, self._notices[:] = (*of_project, *self._notices), []
         return notices
 
     def tell(self) -> None:
