@@ -111,7 +111,7 @@ def variable(text: str) -> str:
     if not text.isidentifier() or keyword.iskeyword(text):
         raise ValueError("the name of a variable")
     if _IPYTHON_S.fullmatch(text):
-        raise ValueError("the name of a variable, and this one IPython or llm_magic sets itself")
+        raise ValueError("the name of a variable that neither IPython nor llm_magic sets")
     return text
 
 
