@@ -213,6 +213,8 @@ WRONG: list[tuple[dict[str, Any], str]] = [
     ({"param": "x"}, "param must be a dict, not str."),
     ({"param": {5: 1}}, "the name 5 in param must be text, not 5."),
     ({"param": {"x": [object]}}, "param['x'] must be JSON, not type."),
+    ({"param": {"x": {"y": float("nan")}}}, "param['x'] must be JSON, not nan."),
+    ({"param": {"x": {5: 1}}}, "param['x'] must be JSON, not a dict whose keys are no texts."),
     ({"confirm": "yes"}, "confirm must be True or False, not 'yes'."),
     ({"once": 1}, "once must be True or False, not 1."),
 ]  # fmt: skip

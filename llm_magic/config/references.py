@@ -5,9 +5,9 @@ from __future__ import annotations
 import os
 import re
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NoReturn
 
-from traitlets import Unicode
+from traitlets import Dict, TraitError, Unicode
 
 from llm_magic.errors import ConfigurationError
 
@@ -123,6 +123,16 @@ class Reference(Unicode[str, str]):
         if variable_of(text) is None:
             self.error(obj, value)
         return text
+
+
+class SettingsDict(Dict):
+    """The trait of a dict of settings; what is none is refused without repeating it, since it may be a secret."""
+
+    def error(self, obj: Any, value: Any, error: Any = None, info: Any = None) -> NoReturn:
+        """Refuse a value."""
+        reason = f": {error}" if error is not None else ""
+        what = f"{type(obj).__name__}.{self.name} must be {info or self.info()}"
+        raise TraitError(f"{what}, and this {type(value).__name__} is not{reason}.")
 
 
 def is_secret_header(name: str) -> bool:

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 from typing import Any
 
-from traitlets import Bool, Dict, Float, Int, List, Unicode, validate
+from traitlets import Bool, Float, Int, List, Unicode, validate
 from traitlets.config import Configurable
+
+from llm_magic.config.references import SettingsDict
 
 
 class Settings(Configurable):
@@ -19,13 +21,13 @@ class Settings(Configurable):
     embedding_model = Unicode(
         "", help="Model of %%llm_embed and llm.embed where none is named, as for `model`; empty takes that one."
     ).tag(config=True, trusted_only=False)
-    params = Dict(
+    params = SettingsDict(
         help="Options of every cell, by their long names: "
         '{"temperature": 0, "max_tokens": 500, "param": {"min_p": 0.1}}. Further fields of the body stand in `param`; '
         "an unknown name is an error. Set in the session, they win over an alias of the project or the profile; of one "
         "source, aliases and `model_params` win over these.",
     ).tag(config=True, trusted_only=False, entries="options")
-    model_params = Dict(
+    model_params = SettingsDict(
         help='Options by model: {"gpt-5*": {"reasoning_effort": "low"}}. Globs match the whole name asked for; a '
         "longer glob wins over a shorter one, and all of these over `params` of the same source: session, project or "
         "profile.",

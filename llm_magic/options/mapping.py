@@ -11,7 +11,7 @@ from typing import Any, NoReturn
 from llm_magic.close_matches import did_you_mean
 from llm_magic.errors import OptionError
 from llm_magic.options import BY_NAME, OPTIONS, Option, Options
-from llm_magic.options.option import HEADER_NAME, HEADER_VALUE, exclude_each_other, refuse_keys
+from llm_magic.options.option import HEADER_NAME, HEADER_VALUE, exclude_each_other, no_json, refuse_keys
 from llm_magic.secrets import Secret, reveal
 
 _OF_ONE_CELL = frozenset({"model", "base_url", "out", "dry_run", "help"})
@@ -231,7 +231,7 @@ class _Reader:
                     self._refuse("text", item, place, shown=type(item).__name__)
                 if not isinstance(item, Secret) and not HEADER_VALUE.fullmatch(item):
                     self._refuse("printable ASCII characters", item, place, shown="this text")
-            elif (wrong := _no_json(item)) is not None:
+            elif (wrong := no_json(item)) is not None:
                 self._refuse("JSON", item, place, shown=wrong)
         return dict(value)
 
@@ -300,22 +300,6 @@ def _expected(option: Option) -> str:
         return str(option.read("") if option.read else "")
     except ValueError as error:
         return str(error)
-
-
-def _no_json(value: Any) -> str | None:
-    """Return the name of the type that JSON cannot say, None where it can say all."""
-    pending = [value]
-    while pending:
-        item = pending.pop()
-        if isinstance(item, Mapping):
-            pending += item.values()
-            if not all(isinstance(key, str) for key in item):
-                return "a dict whose keys are no texts"
-        elif isinstance(item, (list, tuple)):
-            pending += item
-        elif item is not None and not isinstance(item, (str, bool, int, float)):
-            return type(item).__name__
-    return None
 
 
 def _said(value: Any) -> str:

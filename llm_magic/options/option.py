@@ -176,9 +176,33 @@ def parameter(text: str) -> tuple[str, Any]:
         raise ValueError("NAME=VALUE")
     refuse_keys([name], "--param")
     try:
-        return name, json.loads(value)
-    except ValueError:
+        read = json.loads(value)
+    except (ValueError, RecursionError):
         return name, value
+    return name, read if no_json(read) is None else value  # Python reads NaN and 1e999, which are no JSON
+
+
+def no_json(value: Any) -> str | None:
+    """Return the name of what JSON cannot say in a value; None where it can say all.
+
+    >>> no_json({"a": [1, None]}), no_json([float("inf")]), no_json({"a": {1}})
+    (None, 'inf', 'set')
+
+    """
+    pending = [value]
+    while pending:
+        item = pending.pop()
+        if isinstance(item, Mapping):
+            pending += item.values()
+            if not all(isinstance(key, str) for key in item):
+                return "a dict whose keys are no texts"
+        elif isinstance(item, list | tuple):
+            pending += item
+        elif isinstance(item, float) and not math.isfinite(item):
+            return str(item)
+        elif item is not None and not isinstance(item, str | bool | int | float):
+            return type(item).__name__
+    return None
 
 
 HEADER_NAME = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+")

@@ -20,6 +20,7 @@ from llm_magic.close_matches import did_you_mean
 from llm_magic.config import precedence
 from llm_magic.config.precedence import DEFAULT, PROFILE, SESSION, configured, sources_of
 from llm_magic.config.project import find_project, misspelled, sections_of
+from llm_magic.config.references import SettingsDict
 from llm_magic.errors import (
     AuthenticationError,
     ConfigurationError,
@@ -88,12 +89,12 @@ class ProviderRegistry(Configurable):
 
     """
 
-    providers = Dict(
+    providers = SettingsDict(
         key_trait=Unicode(),
         help='Named providers: {"eu": {"class": "azure", "azure_endpoint": "https://…"}}. `class` is openai, azure, '
         "vllm, compatible, local, the name of a class that a package adds, or module:Class; the rest are its settings.",
     ).tag(config=True, trusted_only=False, entries="providers")
-    aliases = Dict(
+    aliases = SettingsDict(
         key_trait=Unicode(),
         help='Names for models: {"fast": "vllm:smollm2", "careful": {"model": "eu:gpt-4o", "temperature": 0, '
         '"fallbacks": ["fast"]}}. What else an entry says are options by their long names, in force unless the call, '
