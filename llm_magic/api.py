@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Iterable
+from collections.abc import AsyncIterator, Iterable, Mapping
 from contextlib import suppress
 from typing import TYPE_CHECKING, Any, TypedDict, Unpack
 
@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from llm_magic.errors import OptionError
     from llm_magic.events import Event
     from llm_magic.ledger import UsageRow
-    from llm_magic.options import AskOptions
+    from llm_magic.options import AskOptions, Options
     from llm_magic.providers.registry import ProviderRegistry
     from llm_magic.response import Response
     from llm_magic.session import Session
@@ -226,27 +226,35 @@ class LLM:
             session.tell()
 
     def _run(self, prompt: str, options: AskOptions) -> tuple[Session, Run]:
-        from llm_magic.options import exclude_each_other, from_mapping
+        from llm_magic.options import exclude_each_other
         from llm_magic.session.plan import Cell
         from llm_magic.session.run import Run
 
         session = active_session()
-        values: dict[str, Any] = {**self.defaults, **options}
-        base_url, images = values.pop("base_url", None), values.pop("images", None)
-        on_confirm = values.pop("on_confirm", None)
-        if on_confirm is not None and ("on_confirm" in options or values.get("tools")):
-            if "on_confirm" in options and values.get("confirm") is False:
-                exclude_each_other({"confirm=False": False, "on_confirm=": on_confirm})
-            values.setdefault("confirm", True)
-        chosen = from_mapping(values, "LLM")
-        chosen.model, chosen.base_url = self.model or None, base_url
-        chosen.image = tuple(images) if images else None
-        chosen.once = "chat" not in values
-        cell = Cell(prompt, chosen, template=False, cannot_confirm=_cannot_confirm(on_confirm))
+        both: dict[str, Any] = {**self.defaults, **options}
+        on_confirm = both.get("on_confirm")
+        if "on_confirm" in options and both.get("confirm") is False:
+            exclude_each_other({"confirm=False": False, "on_confirm=": on_confirm})
+        given, defaults = _chosen(options, "ask"), _chosen(self.defaults, "LLM")
+        if on_confirm is not None and "confirm" not in both:
+            (given if "on_confirm" in options else defaults).confirm = True
+        given.model, given.once = self.model or None, both.get("chat") is None
+        cell = Cell(prompt, given, template=False, defaults=defaults, cannot_confirm=_cannot_confirm(on_confirm))
         try:
             return session, Run(session.plan(cell), on_confirm)
         finally:
             session.tell()
+
+
+def _chosen(keywords: Mapping[str, Any], source: str) -> Options:
+    """Return the options that keyword arguments stand for."""
+    from llm_magic.options import from_mapping
+
+    values = {name: value for name, value in keywords.items() if name != "on_confirm"}
+    base_url, images = values.pop("base_url", None), values.pop("images", None)
+    chosen = from_mapping(values, source)
+    chosen.base_url, chosen.image = base_url, tuple(images) if images else None
+    return chosen
 
 
 def _cannot_confirm(on_confirm: object) -> OptionError | None:

@@ -119,7 +119,7 @@ class Options:
         trusted_only=True,
         could="send",
     )
-    system: str | None = _option("-s --system", "system prompt", "TEXT", trusted_only=False)
+    system: str | None = _option("-s --system", "system prompt; '' sends none", "TEXT", take.text, trusted_only=False)
     image: tuple[Any, ...] | None = _option(
         "-i --image",
         "an image: path, URL or variable; repeatable",
@@ -150,6 +150,7 @@ class Options:
     background: bool | None = _option(
         "-b --background", "return at once with a job; the answer goes on here", trusted_only=False
     )
+    stream: bool | None = _option("--stream", "show the answer while it arrives", trusted_only=False)
     no_stream: bool | None = _option("--no-stream", "show the answer when it is complete", trusted_only=False)
     show: str | None = _option(
         "--show",
@@ -256,6 +257,9 @@ def from_mapping(values: Mapping[str, Any], source: str) -> Options:
         elif value is not None:
             known[option.name] = _configured(option, value, source)
     refuse_keys(known.get("param", ()), f"{source}: param")
+    for switch, opposite in (("stream", "no_stream"), ("no_stream", "stream")):
+        if known.get(switch) is False:
+            known[opposite] = True
     return Options.of({**known, "param": {**known.get("param", {}), **fields_of_body}})
 
 

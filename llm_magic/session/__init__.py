@@ -29,6 +29,7 @@ if TYPE_CHECKING:
     from llm_magic.conversation import Conversation, Conversations, Turn
     from llm_magic.display import View
     from llm_magic.ledger import Ledger
+    from llm_magic.options import Options
     from llm_magic.providers.registry import ProviderRegistry
     from llm_magic.response import Response
     from llm_magic.session.job import Job
@@ -100,6 +101,25 @@ class Session:
         for notice in self.take_notices():
             self._say(notice)
 
+    def in_force(self, cell: Cell) -> Options:
+        """Return the options of a cell over what is configured; nothing is checked but these, and nothing sent.
+
+        Raises
+        ------
+        InputError
+            An option, the model's name or the configuration is wrong.
+
+        """
+        from llm_magic.options import combinations
+        from llm_magic.session.plan import choose
+
+        try:
+            combinations.check(cell.options)
+            return choose(cell.options, self.settings, self.registry, cell.defaults)[0].options
+        except LLMError:
+            self.tell()
+            raise
+
     def plan(self, cell: Cell) -> Plan:
         """Resolve a cell against the settings, the providers and its conversation; nothing is sent.
 
@@ -112,8 +132,9 @@ class Session:
         from llm_magic.session.plan import plan
 
         turns: tuple[Turn, ...] = ()
-        if not cell.options.once:
-            turns = self._chat(cell).before(cell.cell_id, self.settings.history_turns, part=cell.part)
+        options = self.in_force(cell)
+        if not options.once:
+            turns = self._chat(options).before(cell.cell_id, self.settings.history_turns, part=cell.part)
         return plan(cell, self.settings, self.registry, turns)
 
     def ask(self, cell: Cell, view: View) -> Response:
@@ -190,16 +211,16 @@ class Session:
 
     def _keep(self, run: Run) -> None:
         """Make a cell a turn of its conversation."""
-        cell = run.plan.cell
-        if cell.options.once:
+        cell, options = run.plan.cell, run.plan.options
+        if options.once:
             return
         from llm_magic.conversation import Turn
 
         turn = Turn(cell.cell_id, run.transcript, run.plan.models[0].target.asked, time.time(), cell.part)
-        self._chat(cell).record(turn)
+        self._chat(options).record(turn)
 
-    def _chat(self, cell: Cell) -> Conversation:
-        return self.conversations.get(cell.options.chat or self.settings.chat)
+    def _chat(self, options: Options) -> Conversation:
+        return self.conversations.get(options.chat or self.settings.chat)
 
     def preview(self, cell: Cell) -> Preview:
         """Return the request that a cell would send first; nothing is sent."""
