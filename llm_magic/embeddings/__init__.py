@@ -68,6 +68,8 @@ class EmbeddingOptions:
         dimensions = {"dimensions": given.pop("dimensions")} if "dimensions" in given else {}
         request = from_mapping(given, "embed")
         request.model, request.base_url = model or None, base_url
+        if dimensions and "dimensions" in request.param:
+            raise OptionError("--dimensions and -p dimensions set the same field.", "Keep one of them.")
         request.param |= dimensions
         return cls(request, batch)
 

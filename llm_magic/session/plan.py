@@ -123,7 +123,9 @@ def choose(
     Of two options that exclude each other the nearer one holds: those `given`, then the `defaults` of many calls,
     then those of the alias, of the model, of everybody.
     """
-    called = given if defaults is None else combinations.put_over(given, defaults)
+    defaults = defaults or Options()
+    combinations.check(defaults, "LLM")
+    called = combinations.put_over(given, defaults)
     name = called.model or registry.default_model(settings.model)
     target = registry.resolve(name, called.base_url or "")
     models = [_planned(given, called, target, settings)]
@@ -353,7 +355,12 @@ def _bind(plan: Plan, planned: PlannedModel, model: str) -> BoundModel:
     if plan.spec is not None:
         from llm_magic.output.dialects import apply
 
-        structure = apply(plan.spec, capabilities)
+        try:
+            structure = apply(plan.spec, capabilities)
+        except UnsupportedError as error:
+            asked = next(name for name in combinations.TYPED if getattr(planned.options, name) is not None)
+            error.message = f"{combinations.flag(asked)}: {error.message}"
+            raise
         notes += structure.notes
     return BoundModel(planned, provider, model, capabilities, structure, tools, tuple(notes))
 
