@@ -96,7 +96,7 @@ class LLMMagics(Magics, Settings):
 
         undone = [f"{options.out} is not bound"] if options.out else []
         undone += ["no code is put into the next cell"] if options.code else []
-        display.show_preview(self.session.preview(cell), " and ".join(["Nothing was sent", *undone]) + ".")
+        display.show_preview(self.session.preview(cell), ", ".join(["Nothing was sent", *undone]) + ".")
 
     def _answer(self, cell: Cell, options: Options, *, later: bool) -> Response | Job | None:
         """Do what a cell asks for; `later` it ends now, and the answer goes on."""

@@ -319,10 +319,10 @@ async def preview(plan: Plan) -> Preview:
         shown = await provider.preview(
             request, bound.capabilities, timeout=options.timeout, max_retries=options.retries
         )
-    names = [other.target.asked for other in plan.models[1:]]
+    others = ", ".join(other.target.asked for other in plan.models[1:])
     return replace(
         shown,
-        notes=(*plan.notes, *bound.notes, *([f"Where that fails, {' and then '.join(names)}."] if names else [])),
+        notes=(*plan.notes, *bound.notes, *([f"Where that fails, these are asked: {others}."] if others else [])),
         estimate=_estimate(request, provider.price(bound.model)),
     )
 
