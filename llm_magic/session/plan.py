@@ -349,7 +349,8 @@ def _bind(plan: Plan, planned: PlannedModel, model: str) -> BoundModel:
         capabilities = replace(capabilities, api=planned.options.api)
     planned, notes = _honoured(planned, capabilities)
     tools = tuple(tool.tool for tool in plan.tools.values())
-    if tools and not planned.given.tools and (not capabilities.tools or capabilities.api == "completions"):
+    meant = planned.given.tools or planned.given.tool_choice or planned.given.max_tool_rounds or planned.given.confirm
+    if tools and not meant and (not capabilities.tools or capabilities.api == "completions"):
         tools, notes = (), [*notes, f"--tools, which is a default, is left out: {_MISSING}."]
     structure = None
     if plan.spec is not None:
