@@ -5,11 +5,10 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from dataclasses import fields, replace
 from itertools import combinations
-from typing import Any, NamedTuple, get_args
+from typing import Any, NamedTuple
 
 from llm_magic.errors import OptionError
 from llm_magic.options import BY_NAME, PARAMETERS, Options
-from llm_magic.options.parameters import Api
 
 TYPED = ("output_type", "schema", "choices", "regex", "grammar")
 """Options that ask for a value."""
@@ -150,9 +149,7 @@ def _set_twice(options: Options, others: Options) -> Iterator[tuple[str, str]]:
 
 def _fields(name: str) -> tuple[str, ...]:
     """Return the names that an option's field has in the APIs."""
-    if name in PARAMETERS:
-        return tuple(dict.fromkeys(field for api in get_args(Api) for field in PARAMETERS[name].fields(api)))
-    return _OF_OPTIONS.get(name, ())
+    return PARAMETERS[name].all_fields if name in PARAMETERS else _OF_OPTIONS.get(name, ())
 
 
 def _overlaps(field: str, value: Any) -> bool:

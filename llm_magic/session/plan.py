@@ -334,8 +334,8 @@ def _estimate(request: Request, price: Price | None) -> Estimate:
 
     told = [json.dumps(each, default=str) for each in (request.structure, *map(asdict, request.tools)) if each]
     tokens = estimate((*request.messages, *map(user, told)))
-    most = request.parameters.max_tokens
-    most = most * (request.parameters.n or 1) if most is not None else None
+    said = (request.parameters.max_tokens, *map(request.parameters.extra.get, PARAMETERS["max_tokens"].all_fields))
+    most = next((each * (request.parameters.n or 1) for each in said if isinstance(each, int)), None)
     if price is None:
         return Estimate(tokens, most)
     return Estimate(tokens, most, price.of(Usage(tokens, 0)), price.of(Usage(tokens, most or 0)) if most else None)

@@ -179,6 +179,7 @@ PRICED = {"m": {"input": 2.0, "output": 10.0}}
         ("-m mine:m --max-tokens 100", Estimate(1004, 100, 1004 * 2e-6, 1004 * 2e-6 + 100 * 10e-6)),
         ("-m mine:m --max-tokens 100 --n 3", Estimate(1004, 300, 1004 * 2e-6, 1004 * 2e-6 + 300 * 10e-6)),
         ("-m mine:other --max-tokens 100", Estimate(1004, 100)),
+        ("-m mine:other -p max_completion_tokens=50", Estimate(1004, 50)),
     ],
 )
 def test_tokens_and_price_are_estimated(session: Session, line: str, estimate: Estimate) -> None:

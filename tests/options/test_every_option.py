@@ -579,6 +579,19 @@ def test_no_system_prompt(fresh: Kernel, server: ScriptedServer) -> None:
     assert [message["role"] for message in without.body["messages"]] == ["user"]
 
 
+@pytest.mark.parametrize("name", ["free", "llama3:8b"])
+def test_embeddings_of_a_bare_name_at_a_url(fresh: Kernel, server: ScriptedServer, name: str) -> None:
+    missing = tried(fresh, server, f"%%llm_embed -m {name} -o vectors\nsea")
+    assert f"No provider answers to the model '{name}'." in missing.error
+    tried(fresh, server, f"%%llm_embed -m {name} --base-url {{url}} -o vectors\nsea").ran.check()
+    (request,) = server.requests
+    assert (request.path, request.json["model"]) == ("/v1/embeddings", name)
+    assert request.headers["authorization"] == "Bearer EMPTY"
+    twice = tried(fresh, server, "%%llm_embed -m s:m --dimensions 2 -p dimensions=3\nsea")
+    assert "--dimensions and -p dimensions set the same field." in twice.error
+    assert twice.requests == []
+
+
 # From Python
 
 
