@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
 from contextlib import suppress
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any, TypeAlias, TypedDict, Unpack
 
 from llm_magic.background_loop import LOOK, awaited
@@ -113,8 +114,8 @@ class LLM:
             raise OptionError(
                 f"LLM: model must be the name of one, not {model!r:.60}.", 'Example: LLM("vllm:smollm2").'
             )
-        values = {**defaults}
-        self._on_confirm = values.pop("on_confirm", None)
+        values: dict[str, Any] = {**defaults}
+        self._on_confirm: Any = values.pop("on_confirm", None)
         self._options = from_keywords(values, "LLM")
         self.model = model or ""
         self.defaults: AskOptions = defaults
@@ -253,30 +254,40 @@ class LLM:
     def _run(self, prompt: Prompt, options: AskOptions, source: str) -> tuple[Session, Run]:
         from llm_magic.errors import OptionError
         from llm_magic.options import exclude_each_other
+        from llm_magic.options.combinations import put_over
         from llm_magic.options.mapping import from_keywords
         from llm_magic.session.plan import Cell
         from llm_magic.session.run import Run
 
         session = active_session()
         values: dict[str, Any] = {**options}
-        on_confirm = values.pop("on_confirm", None)
-        given = from_keywords(values, source)
+        on_confirm: Any = values.pop("on_confirm", None)
+        given, defaults = from_keywords(values, source), self._options
         if source == "stream" and given.no_stream:
             raise OptionError(
                 "stream iterates over the answer as it arrives, and no_stream=True excludes that.", "Use aask."
             )
-        if on_confirm is not None and given.confirm is False:
+        confirm = defaults.confirm if given.confirm is None else given.confirm
+        if on_confirm is not None and confirm is False:
             exclude_each_other({"confirm=False": False, "on_confirm=": on_confirm})
-        chosen = given.over(self._options)
-        if on_confirm is not None or (self._on_confirm is not None and chosen.tools):
-            on_confirm = on_confirm or self._on_confirm
-            chosen.confirm = True if chosen.confirm is None else chosen.confirm
-        chosen.model = self.model or None
-        chosen.once = chosen.chat is None or bool(chosen.once and given.chat is None)
-        chosen.chat = None if chosen.once else chosen.chat
-        text, messages, notes = _read_prompt(prompt, given, chosen, session)
-        cannot_confirm = _cannot_confirm(on_confirm)
-        cell = Cell(text, chosen, template=False, messages=messages, notes=notes, cannot_confirm=cannot_confirm)
+        if on_confirm is not None and confirm is None:
+            given.confirm = True
+        elif self._on_confirm is not None and confirm is None:
+            defaults = replace(defaults, confirm=True)
+        on_confirm = self._on_confirm if on_confirm is None else on_confirm
+        given.model = self.model or None
+        called = put_over(given, defaults)
+        given.once = called.chat is None or bool(given.once)
+        text, messages, notes = _read_prompt(prompt, given, called, session)
+        cell = Cell(
+            text,
+            given,
+            template=False,
+            defaults=defaults,
+            messages=messages,
+            notes=notes,
+            cannot_confirm=_cannot_confirm(on_confirm),
+        )
         try:
             return session, Run(session.plan(cell), on_confirm)
         finally:
@@ -284,31 +295,32 @@ class LLM:
 
 
 def _read_prompt(
-    prompt: Any, given: Options, chosen: Options, session: Session
+    prompt: Any, given: Options, called: Options, session: Session
 ) -> tuple[str, tuple[Message, ...], tuple[str, ...]]:
     """Return a prompt as a text, or as messages, and what the user should know of these."""
     from llm_magic.errors import OptionError, PromptError
+    from llm_magic.response import Response
 
     if isinstance(prompt, str):
-        if not prompt.strip() and not chosen.image:
+        if not prompt.strip() and not called.image:
             raise PromptError("The prompt is empty.", "Give a text, or a list of messages.")
         return prompt, (), ()
     if not isinstance(prompt, list | tuple):
-        hint = "Did you mean its .text?" if hasattr(type(prompt), "text") else "Give a text, or a list of messages."
+        hint = "Did you mean its .text?" if isinstance(prompt, Response) else "Give a text, or a list of messages."
         raise PromptError(f"The prompt must be a text or a list of messages, not {type(prompt).__name__}.", hint)
     from llm_magic.prompt.message_list import read_messages
 
     messages, notes = read_messages(prompt, max_side=session.settings.max_image_pixels)
-    if chosen.chat is not None:
+    if called.chat is not None:
         raise OptionError(
-            f"A list of messages is a conversation of its own, and chat={chosen.chat!r:.60} names another.",
+            f"A list of messages is a conversation of its own, and chat={called.chat!r:.60} names another.",
             "Give a text to continue that one, or once=True.",
         )
     if any(message.role == "system" for message in messages):
         if given.system:
             raise OptionError("The messages have a system prompt, and system= is another.", "Keep one of them.")
-        chosen.system = ""
-    if chosen.image and messages[-1].role != "user":
+        given.system = ""
+    if called.image and messages[-1].role != "user":
         raise OptionError("images= needs a user's message at the end of the messages.", "Add one, or leave them out.")
     return "", messages, notes
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
@@ -68,20 +69,20 @@ class LLMMagics(Magics, Settings):
         if options.help:
             print(reader.help_text())  # noqa: T201 - a page to read
             return None
-        options = self.session.with_defaults(options)
         body = prompt if cell is None else cell.removesuffix("\n")
         identifier = self._cell_id()
-        unseen = not self._allows_input()
-        asked = Cell(
-            body,
-            options,
-            namespace,
-            identifier,
-            part=self._part(identifier),
-            notes=(*shadowed(options.out), *([_IN_FOREGROUND] if options.background and unseen else [])),
-            cannot_confirm=_cannot_confirm(background=bool(options.background), unseen=unseen),
+        asked = Cell(body, options, namespace, identifier, part=self._part(identifier))
+        options, unseen = self.session.in_force(asked), not self._allows_input()
+        background = bool(options.background)
+        asked = replace(
+            asked,
+            notes=(*shadowed(options.out), *([_IN_FOREGROUND] if background and unseen else [])),
+            cannot_confirm=_cannot_confirm(background=background, unseen=unseen),
         )
-        return self._answer(asked, later=bool(options.background) and not unseen)
+        if options.dry_run:
+            self._show_dry_run(asked, options)
+            return None
+        return self._answer(asked, options, later=background and not unseen)
 
     def _part(self, identifier: str | None) -> int:
         """Return the number of this prompt within the run of its cell."""
@@ -90,16 +91,19 @@ class LLMMagics(Magics, Settings):
         self._latest = (*run, part)
         return part
 
-    def _answer(self, cell: Cell, *, later: bool) -> Response | Job | None:
+    def _show_dry_run(self, cell: Cell, options: Options) -> None:
+        """Show what a cell would send, and say what it therefore does not do."""
+        from llm_magic import display
+
+        undone = [f"{options.out} is not bound"] if options.out else []
+        undone += ["no code is put into the next cell"] if options.code else []
+        display.show_preview(self.session.preview(cell), ", ".join(["Nothing was sent", *undone]) + ".")
+
+    def _answer(self, cell: Cell, options: Options, *, later: bool) -> Response | Job | None:
         """Do what a cell asks for; `later` it ends now, and the answer goes on."""
         from llm_magic import display
 
-        options = cell.options
-        if options.dry_run:
-            display.show_preview(self.session.preview(cell))
-            return None
-        show = options.show or "markdown"
-        view = display.choose(self.shell, self, show, background=later)
+        view = display.choose(self.shell, self, options.show or "markdown", background=later)
         if later:
             job = self.session.ask_in_background(
                 cell, view, partial(self._finish, options, later=True), partial(self._failed, view)

@@ -282,7 +282,7 @@ def test_once_leaves_out_the_conversation_of_the_model(server: ScriptedServer) -
     for options in ({}, {"once": True}, {}):
         llm.ask("Hi", **options)
     assert [len(request.json["messages"]) for request in server.requests] == [1, 1, 3]
-    with pytest.raises(OptionError, match="chat= and once=True exclude each other"):
+    with pytest.raises(OptionError, match="--chat and --once exclude each other"):
         llm.ask("Hi", chat="talk", once=True)
 
 

@@ -71,6 +71,8 @@ class EmbeddingOptions:
         batch = own.pop("batch", BATCH)
         request = from_keywords(given, "embed")
         request.model = model or None
+        if own and "dimensions" in request.param:
+            raise OptionError("--dimensions and -p dimensions set the same field.", "Keep one of them.")
         request.param |= own
         return cls(request, batch)
 

@@ -50,7 +50,8 @@ class Embedding:
     def __init__(self, session: Session, texts: Sequence[str], options: EmbeddingOptions) -> None:
         settings, given = session.settings, options.request
         name = given.model or settings.embedding_model
-        self._target = session.registry.resolve(name or session.registry.default_model(settings.model))
+        name = name or session.registry.default_model(settings.model)
+        self._target = session.registry.resolve(name, given.base_url or "")
         self._options = given.over(of_alias(self._target.defaults, self._target.asked))
         header, param = guarded(self._options.header), guarded(self._options.param)
         self._headers = {key: read(value, f"--header {key}") for key, value in header.items()}

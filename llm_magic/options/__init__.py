@@ -117,7 +117,7 @@ class Options:
         trusted_only=True,
         could="send",
     )
-    system: str | None = _option("-s --system", "system prompt", "TEXT", trusted_only=False)
+    system: str | None = _option("-s --system", "system prompt; '' sends none", "TEXT", take.text, trusted_only=False)
     image: tuple[Any, ...] | None = _option(
         "-i --image",
         "an image: path, URL or variable; repeatable",
@@ -148,6 +148,7 @@ class Options:
     background: bool | None = _option(
         "-b --background", "return at once with a job; the answer goes on here", trusted_only=False
     )
+    stream: bool | None = _option("--stream", "show the answer while it arrives", trusted_only=False)
     no_stream: bool | None = _option("--no-stream", "show the answer when it is complete", trusted_only=False)
     show: str | None = _option(
         "--show",
@@ -166,24 +167,15 @@ class Options:
         return cls(parameters=given, **{name: value for name, value in values.items() if name not in PARAMETERS})
 
     def over(self, defaults: Options) -> Options:
-        """Return these options, each one not given here taken from `defaults`; dicts add up.
-
-        Of the options that say what the value is there is one at most: one given here leaves those of `defaults` out.
-        """
+        """Return these options, each one not given here taken from `defaults`; dicts add up."""
         merged: dict[str, Any] = {}
-        typed = any(getattr(self, name) is not None for name in _OF_THE_VALUE)
         for item in fields(self):
             ours, theirs = getattr(self, item.name), getattr(defaults, item.name)
             if item.default_factory is not MISSING:
                 merged[item.name] = {**theirs, **ours}
-            elif typed and item.name in _OF_THE_VALUE:
-                merged[item.name] = ours
             else:
                 merged[item.name] = theirs if ours is None else ours
         return Options(**merged)
-
-
-_OF_THE_VALUE = ("output_type", "schema", "choices", "regex", "grammar")
 
 
 class AskOptions(RequestParameters, total=False):

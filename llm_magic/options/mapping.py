@@ -11,7 +11,7 @@ from typing import Any, NoReturn
 from llm_magic.close_matches import did_you_mean
 from llm_magic.errors import OptionError
 from llm_magic.options import BY_NAME, OPTIONS, Option, Options
-from llm_magic.options.option import HEADER_NAME, HEADER_VALUE, exclude_each_other, no_json, refuse_keys
+from llm_magic.options.option import HEADER_NAME, HEADER_VALUE, no_json, refuse_keys
 from llm_magic.secrets import Secret, reveal
 
 _OF_ONE_CELL = frozenset({"model", "base_url", "out", "dry_run", "help"})
@@ -170,8 +170,9 @@ def _options(values: Mapping[str, Any], source: str, find: Callable[[str], Optio
         said[option.name] = key
         found[option.name] = _Reader(option, key, source, keywords=keywords).read(value)
     refuse_keys(found.get("param", ()), f"{source}: param")
-    if keywords:
-        exclude_each_other({"chat=": found.get("chat"), "once=True": found.get("once") or None})
+    for switch, opposite in (("stream", "no_stream"), ("no_stream", "stream")):
+        if found.get(switch) is False:
+            found[opposite] = True
     return Options.of(found)
 
 

@@ -99,6 +99,11 @@ def one_of(*words: str) -> Callable[[str], str]:
     return read
 
 
+def text(words: str) -> str:
+    """Take any text, an empty one, too."""
+    return words
+
+
 def nonempty(text: str) -> str:
     """Take any text but an empty one."""
     if not text:

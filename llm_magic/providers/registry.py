@@ -481,7 +481,7 @@ class ProviderRegistry(Configurable):
             self._listed[provider] = time.monotonic()
         return cards
 
-    def resolve(self, name: str) -> Target:
+    def resolve(self, name: str, base_url: str = "") -> Target:
         """Return what a model name leads to.
 
         Parameters
@@ -489,6 +489,8 @@ class ProviderRegistry(Configurable):
         name
             An alias, `provider:model`, `provider:` or a provider's name (its first listed model), or a name that
             a route knows.
+        base_url
+            The URL that will be asked; where there is one, a name that leads nowhere is a model of the server there.
 
         Raises
         ------
@@ -500,12 +502,12 @@ class ProviderRegistry(Configurable):
         """
         self.raise_problem()
         with self.explaining():
-            return replace(self._resolve(name.strip(), ()), asked=name.strip())
+            return replace(self._resolve(name.strip(), (), base_url), asked=name.strip())
 
-    def _resolve(self, name: str, seen: tuple[str, ...]) -> Target:
+    def _resolve(self, name: str, seen: tuple[str, ...], base_url: str) -> Target:
         alias = self.all_aliases().get(name) if name not in seen else None
         if alias is not None:
-            return self._of_alias(name, alias, (*seen, name))
+            return self._of_alias(name, alias, (*seen, name), base_url)
         left, colon, model = name.partition(":")
         if colon and left in self.names():
             return Target(self.get(left), model, name)
@@ -519,13 +521,15 @@ class ProviderRegistry(Configurable):
                     f"There are {', '.join(self.names())}.",
                 )
             return Target(self.get(found[0]), found[1], name)
+        if base_url and name:
+            return Target(self.get("compatible"), name, name)
         meant = did_you_mean(name, self.model_names())
         raise ModelNotFoundError(
             f"No provider answers to the model {name!r}.",
             f"{meant} Say provider:model with one of {', '.join(self.names())}.".lstrip(),
         )
 
-    def _of_alias(self, name: str, alias: object, seen: tuple[str, ...]) -> Target:
+    def _of_alias(self, name: str, alias: object, seen: tuple[str, ...], base_url: str) -> Target:
         entry = {"model": alias} if isinstance(alias, str) else dict(alias) if isinstance(alias, Mapping) else {}
         model, fallbacks = entry.pop("model", None), entry.pop("fallbacks", ())
         problem = entry.pop("problem", None)
@@ -537,7 +541,7 @@ class ProviderRegistry(Configurable):
             raise ConfigurationError(
                 f"The alias {name} names no model.", 'Write "provider:model", or {"model": "provider:model", …}.'
             )
-        target = self._resolve(model, seen)
+        target = self._resolve(model, seen, base_url)
         sources = sources_of(self)
         source = sources.of_entry(self, "aliases", name) if name in self.aliases else sources.of("litellm_config")
         return replace(

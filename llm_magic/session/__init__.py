@@ -103,19 +103,21 @@ class Session:
         for notice in self.take_notices():
             self._say(notice)
 
-    def with_defaults(self, given: Options) -> Options:
-        """Return the options of a cell with what is configured of its conversation, and how it runs and is shown.
+    def in_force(self, cell: Cell) -> Options:
+        """Return the options of a cell over what is configured; nothing is checked but these, and nothing sent.
 
         Raises
         ------
         InputError
-            The model, or what is configured for it, is wrong.
+            An option, the model's name or the configuration is wrong.
 
         """
-        from llm_magic.session.plan import with_defaults
+        from llm_magic.options import combinations
+        from llm_magic.session.plan import choose
 
         try:
-            return with_defaults(given, self.settings, self.registry)
+            combinations.check(cell.options)
+            return choose(cell.options, self.settings, self.registry, cell.defaults)[0].options
         except LLMError:
             self.tell()
             raise
@@ -132,8 +134,9 @@ class Session:
         from llm_magic.session.plan import plan
 
         turns: tuple[Turn, ...] = ()
-        if not cell.options.once:
-            turns = self._chat(cell).before(cell.cell_id, self.settings.history_turns, part=cell.part)
+        options = self.in_force(cell)
+        if not options.once:
+            turns = self._chat(options).before(cell.cell_id, self.settings.history_turns, part=cell.part)
         return plan(cell, self.settings, self.registry, turns)
 
     def ask(self, cell: Cell, view: View) -> Response:
@@ -210,16 +213,16 @@ class Session:
 
     def _keep(self, run: Run) -> None:
         """Make a cell a turn of its conversation."""
-        cell = run.plan.cell
-        if cell.options.once:
+        cell, options = run.plan.cell, run.plan.options
+        if options.once:
             return
         from llm_magic.conversation import Turn
 
         turn = Turn(cell.cell_id, run.transcript, run.plan.models[0].target.asked, time.time(), cell.part)
-        self._chat(cell).record(turn)
+        self._chat(options).record(turn)
 
-    def _chat(self, cell: Cell) -> Conversation:
-        return self.conversations.get(cell.options.chat or self.settings.chat)
+    def _chat(self, options: Options) -> Conversation:
+        return self.conversations.get(options.chat or self.settings.chat)
 
     def preview(self, cell: Cell) -> Preview:
         """Return the request that a cell would send first; nothing is sent."""

@@ -14,7 +14,7 @@ from llm_magic.options import Options
 from llm_magic.options.reader import parse
 from llm_magic.providers.registry import ProviderRegistry
 from llm_magic.session import Session
-from llm_magic.session.plan import choose, with_defaults
+from llm_magic.session.plan import choose
 
 
 class LLMMagics(Settings):
@@ -166,14 +166,14 @@ def test_what_is_configured_of_the_cell_itself_is_in_force(tmp_path: Path) -> No
     )
 
     def of(line: str) -> tuple[Any, ...]:
-        options = with_defaults(parse(line)[0], house.settings, house.registry)
+        options = house.options(line)
         return options.chat, options.once, options.show, options.code, options.background
 
     assert of("-m mine") == ("talk", None, "text", True, True)
     assert of("-m mine --once --show json") == (None, True, "json", True, True)
     house.config("LLMMagics.params = {'once': True}")
     assert of("-m mine") == (None, True, None, None, None)
-    assert of("-m mine -c other") == ("other", False, None, None, None)
+    assert of("-m mine -c other") == ("other", None, None, None, None)
 
 
 SECRET = "sk-live-0123456789"
