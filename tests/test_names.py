@@ -133,12 +133,12 @@ def test_a_further_field_from_the_environment(kernel: Kernel, server: ScriptedSe
 
 def test_a_setting_of_the_wrong_type_is_not_repeated(kernel: Kernel) -> None:
     ran = kernel.run("%llm_config params=sk-live-0123456789")
-    assert ran.error.startswith("params does not take that value: params must be a dict")
+    assert ran.error.startswith("params does not take that value: params expected a dict")
     assert "sk-live" not in ran.error
     for setting in ("LLMMagics.params", "LLMMagics.model_params", "ProviderRegistry.aliases"):
         said = str(kernel.run(f"%config {setting} = 'sk-live-0123456789'").outputs)
-        assert f"{setting} must be a dict" in said
-        assert "and this str is not." in said
+        assert f"{setting} expected a dict" in said
+        assert ", not this str." in said
         assert "sk-live" not in said
 
 

@@ -106,7 +106,7 @@ def refusal(owner: Configurable, trait: str, value: Any, error: TraitError) -> s
     """Return why a trait does not take a value, without repeating a text, which may be a secret."""
     if isinstance(value, bool | int | float):
         return str(error)
-    return f"{trait} must be {owner.traits()[trait].info()}, and this {type(value).__name__} is not."
+    return f"{trait} expected {owner.traits()[trait].info()}, not this {type(value).__name__}."
 
 
 def _same(one: object, other: object) -> bool:

@@ -154,8 +154,8 @@ class SettingsDict(Dict):
     def error(self, obj: Any, value: Any, error: Any = None, info: Any = None) -> NoReturn:
         """Refuse a value."""
         reason = f": {error}" if error is not None else ""
-        what = f"{type(obj).__name__}.{self.name} must be {info or self.info()}"
-        raise TraitError(f"{what}, and this {type(value).__name__} is not{reason}.")
+        what = f"{type(obj).__name__}.{self.name} expected {info or self.info()}"
+        raise TraitError(f"{what}, not this {type(value).__name__}{reason}.")
 
 
 def is_secret_header(name: str) -> bool:

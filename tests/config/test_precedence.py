@@ -11,7 +11,7 @@ from traitlets.config import Config
 from llm_magic.config.effective import Setting, masked, set_value, settings_in_force
 from llm_magic.config.project import find_project, misspelled
 from llm_magic.config.settings import Settings
-from llm_magic.errors import ConfigurationError
+from llm_magic.errors import ConfigurationError, OptionError
 from llm_magic.providers.registry import ProviderRegistry
 from llm_magic.session import Session
 
@@ -277,3 +277,20 @@ def test_unknown_keys_have_close_matches(write: Any) -> None:
     with pytest.raises(ConfigurationError) as caught:
         House(write("[tool.llm_magic]\nmodle = 'x'\n")).registry.resolve("vllm:m")
     assert caught.value.hint == "Did you mean model?"
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "said"),
+    [
+        ("params", "{'temprature': 0}", "params has no option temprature.\nDid you mean temperature?"),
+        ("LLMMagics.params", "{'temperature': 'hot'}", "LLMMagics.params: temperature must be a number, not 'hot'."),
+        ("model_params", "{'gpt-*': {'temprature': 0}}", "model_params['gpt-*'] has no option temprature."),
+        ("aliases", "{'a': {'model': 'vllm:m', 'fallback': 'b'}}", "The alias a has no option fallback."),
+    ],
+)
+def test_unknown_options_are_refused_where_they_are_set(tmp_path: Path, name: str, value: str, said: str) -> None:
+    house = House(tmp_path)
+    with pytest.raises(OptionError) as caught:
+        set_value(house.settings, house.registry, name, value)
+    assert str(caught.value).startswith(said)
+    assert (house.settings.params, house.settings.model_params, house.registry.aliases) == ({}, {}, {})

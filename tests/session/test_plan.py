@@ -185,5 +185,5 @@ def test_a_value_of_the_wrong_type_is_not_repeated(tmp_path: Path, setting: str)
     with pytest.raises(ConfigurationError) as caught:
         house.options("-m vllm:m")
     assert SECRET not in str(caught.value)
-    assert f"{setting} must be " in caught.value.message
-    assert caught.value.message.endswith("and this str is not.")
+    assert f"{setting} expected " in caught.value.message
+    assert caught.value.message.endswith(", not this str.")
