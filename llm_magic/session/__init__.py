@@ -224,7 +224,7 @@ class Session:
 
     def preview(self, cell: Cell) -> Preview:
         """Return the request that a cell would send first; nothing is sent."""
-        from llm_magic.session.plan import preview
+        from llm_magic.session.dry_run import preview
 
         try:
             with self.registry.explaining():
