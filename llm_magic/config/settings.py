@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from traitlets import Bool, Float, Int, List, Unicode, validate
+from traitlets import Bool, Enum, Float, Int, List, Unicode, validate
 from traitlets.config import Configurable
 
 from llm_magic.config.references import SettingsDict
@@ -32,10 +32,14 @@ class Settings(Configurable):
         "longer glob wins over a shorter one, and all of these over `params` of the same source: session, project or "
         "profile.",
     ).tag(config=True, trusted_only=False, entries="options by model")
-    system = Unicode("", help="System prompt of cells without --system.").tag(config=True, trusted_only=False)
-    show = Unicode("", help="How answers are shown without --show: markdown, text, code, json or none.").tag(
+    system = Unicode("", help="System prompt of cells without --system; -s '' sends none.").tag(
         config=True, trusted_only=False
     )
+    show: Enum[Any] = Enum(
+        ["", "markdown", "text", "code", "json", "none"],
+        "",
+        help="How answers are shown without --show: markdown, text, code, json or none; empty is markdown.",
+    ).tag(config=True, trusted_only=False)
     footer = Bool(True, help="Whether a quiet line with model, tokens, time and cost follows the answer.").tag(
         config=True, trusted_only=False
     )
@@ -44,9 +48,9 @@ class Settings(Configurable):
         help="Whether images and diagrams in answers may load what they name. False: an image of another place is "
         "shown as a link, and a mermaid diagram as its source, so that no answer tells a server that it is read.",
     ).tag(config=True, trusted_only=True)
-    stream = Bool(True, help="Whether answers are shown while they arrive; False is --no-stream for every cell.").tag(
-        config=True, trusted_only=False
-    )
+    stream = Bool(
+        True, help="Whether answers are shown while they arrive; False is --no-stream for cells without --stream."
+    ).tag(config=True, trusted_only=False)
     retries_invalid = Int(
         1, min=0, help="How often a value that does not validate is asked for again, with the reason."
     ).tag(config=True, trusted_only=False)

@@ -119,6 +119,7 @@ class Session:
             combinations.check(cell.options)
             return choose(cell.options, self.settings, self.registry, cell.defaults)[0].options
         except LLMError:
+            self._turns(cell, cell.options)  # what is wrong with their file is said, too
             self.tell()
             raise
 
@@ -133,11 +134,13 @@ class Session:
         """
         from llm_magic.session.plan import plan
 
-        turns: tuple[Turn, ...] = ()
-        options = self.in_force(cell)
-        if not options.once:
-            turns = self._chat(options).before(cell.cell_id, self.settings.history_turns, part=cell.part)
-        return plan(cell, self.settings, self.registry, turns)
+        return plan(cell, self.settings, self.registry, self._turns(cell, self.in_force(cell)))
+
+    def _turns(self, cell: Cell, options: Options) -> tuple[Turn, ...]:
+        """Return the turns of the conversation before a cell."""
+        if options.once:
+            return ()
+        return self._chat(options).before(cell.cell_id, self.settings.history_turns, part=cell.part)
 
     def ask(self, cell: Cell, view: View) -> Response:
         """Do the work of one cell, show it, and keep what it leaves behind.
@@ -226,7 +229,7 @@ class Session:
 
     def preview(self, cell: Cell) -> Preview:
         """Return the request that a cell would send first; nothing is sent."""
-        from llm_magic.session.plan import preview
+        from llm_magic.session.dry_run import preview
 
         try:
             with self.registry.explaining():

@@ -3,17 +3,16 @@
 from __future__ import annotations
 
 import asyncio
-import json
 from collections.abc import AsyncGenerator, Callable, Iterator, Mapping
 from contextlib import aclosing
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import dataclass, field, replace
 from fnmatch import fnmatchcase
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from llm_magic.config.precedence import nearness, sources_of
-from llm_magic.config.references import dry_run, guarded, read
+from llm_magic.config.references import guarded, read
 from llm_magic.errors import OptionError, PromptError, UnsupportedError
-from llm_magic.events import Event, Note, Progress, TextDelta, ToolCallDelta, Usage
+from llm_magic.events import Event, Note, Progress, TextDelta, ToolCallDelta
 from llm_magic.messages import Message, Part, Text, system, user
 from llm_magic.options import PARAMETERS, Options, combinations
 from llm_magic.options.mapping import from_alias, from_mapping
@@ -26,11 +25,10 @@ if TYPE_CHECKING:
     from llm_magic.conversation import Turn
     from llm_magic.output.dialects import Structure
     from llm_magic.output.spec import OutputSpec
-    from llm_magic.providers.base import Price, Provider
+    from llm_magic.providers.base import Provider
     from llm_magic.providers.registry import ProviderRegistry, Target
     from llm_magic.request import Tool
     from llm_magic.tools import FunctionTool
-    from llm_magic.wire.call import Estimate, Preview
 
 
 @dataclass(frozen=True, slots=True)
@@ -334,49 +332,13 @@ async def prepare(plan: Plan, planned: PlannedModel, emit: Emit[Event]) -> Bound
         asyncio.run_coroutine_threadsafe(emit([Progress(text)]), loop)
 
     await provider.prepare(report)
-    bound = _bind(plan, planned, target.model or await provider.first_model())
+    bound = bind(plan, planned, target.model or await provider.first_model())
     if bound.notes:
         await emit([Note(note) for note in bound.notes])
     return bound
 
 
-async def preview(plan: Plan) -> Preview:
-    """Return the first request of a plan as it would be sent; nothing is sent, started, listed or downloaded.
-
-    What the environment lacks, a key or the variable of a header, stands there in words.
-    """
-    planned = plan.models[0]
-    provider, options = planned.target.provider, planned.options
-    listed = provider.cached_models or ()
-    with dry_run():
-        bound = _bind(plan, planned, planned.target.model or (listed[0].id if listed else "(the first model listed)"))
-        request = bound.compose(plan)
-        shown = await provider.preview(
-            request, bound.capabilities, timeout=options.timeout, max_retries=options.retries
-        )
-    others = ", ".join(other.target.asked for other in plan.models[1:])
-    return replace(
-        shown,
-        notes=(*plan.notes, *bound.notes, *([f"Where that fails, these are asked: {others}."] if others else [])),
-        estimate=_estimate(request, provider.price(bound.model)),
-    )
-
-
-def _estimate(request: Request, price: Price | None) -> Estimate:
-    """Return what a request will take, roughly."""
-    from llm_magic.conversation import estimate
-    from llm_magic.wire.call import Estimate
-
-    told = [json.dumps(each, default=str) for each in (request.structure, *map(asdict, request.tools)) if each]
-    tokens = estimate((*request.messages, *map(user, told)))
-    said = (request.parameters.max_tokens, *map(request.parameters.extra.get, PARAMETERS["max_tokens"].all_fields))
-    most = next((each * (request.parameters.n or 1) for each in said if isinstance(each, int)), None)
-    if price is None:
-        return Estimate(tokens, most)
-    return Estimate(tokens, most, price.of(Usage(tokens, 0)), price.of(Usage(tokens, most or 0)) if most else None)
-
-
-def _bind(plan: Plan, planned: PlannedModel, model: str) -> BoundModel:
+def bind(plan: Plan, planned: PlannedModel, model: str) -> BoundModel:
     """Put together what is known of one model."""
     provider = planned.target.provider
     capabilities = provider.capabilities(model)

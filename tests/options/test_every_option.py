@@ -779,3 +779,12 @@ def test_streams_too(llm: LLM, server: ScriptedServer) -> None:
     with pytest.raises(LLMError, match="--max-tool-rounds needs --tools"):
         asyncio.run(all_of())
     assert server.requests == []
+
+
+def test_the_setting_of_how_it_is_shown_takes_its_words_only(fresh: Kernel) -> None:
+    ran = fresh.run("%llm_config show=pretty")
+    assert ran.status == "error"
+    assert "markdown" in ran.error
+    fresh.run("%llm_config show=text").check()
+    assert fresh.value("get_ipython()._llm_magic.session.settings.show") == "text"
+    fresh.run("%llm_config show=markdown").check()
