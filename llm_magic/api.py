@@ -108,7 +108,6 @@ class LLM:
     def __init__(self, model: str | None = "", **defaults: Unpack[AskOptions]) -> None:
         from llm_magic.config.references import guarded
         from llm_magic.errors import OptionError
-        from llm_magic.options.mapping import from_keywords
 
         if not isinstance(model, str | None):
             raise OptionError(
@@ -116,7 +115,7 @@ class LLM:
             )
         values: dict[str, Any] = {**defaults}
         self._on_confirm: Any = values.pop("on_confirm", None)
-        self._options = from_keywords(values, "LLM")
+        self._options = _read_options(values, "LLM")
         self.model = model or ""
         self.defaults: AskOptions = defaults
         for name in ("header", "param"):
@@ -255,14 +254,13 @@ class LLM:
         from llm_magic.errors import OptionError
         from llm_magic.options import exclude_each_other
         from llm_magic.options.combinations import put_over
-        from llm_magic.options.mapping import from_keywords
         from llm_magic.session.plan import Cell
         from llm_magic.session.run import Run
 
         session = active_session()
         values: dict[str, Any] = {**options}
         on_confirm: Any = values.pop("on_confirm", None)
-        given, defaults = from_keywords(values, source), self._options
+        given, defaults = _read_options(values, source), self._options
         if source == "stream" and given.no_stream:
             raise OptionError(
                 "stream iterates over the answer as it arrives, and no_stream=True excludes that.", "Use aask."
@@ -292,6 +290,16 @@ class LLM:
             return session, Run(session.plan(cell), on_confirm)
         finally:
             session.tell()
+
+
+def _read_options(keywords: Mapping[str, Any], source: str) -> Options:
+    """Return the options that keyword arguments stand for, with what is secret in them as a `Secret`."""
+    from llm_magic.config.references import guarded
+    from llm_magic.options.mapping import from_keywords
+
+    options = from_keywords(keywords, source)
+    options.header, options.param = guarded(options.header), guarded(options.param)
+    return options
 
 
 def _read_prompt(
