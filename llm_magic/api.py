@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import asyncio
 import threading
-from collections.abc import AsyncGenerator, Iterable
+from collections.abc import AsyncGenerator, Iterable, Mapping, Sequence
 from concurrent.futures import Future
 from contextlib import suppress
-from typing import TYPE_CHECKING, Any, TypedDict, Unpack
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any, TypeAlias, TypedDict, Unpack
 
 from llm_magic.background_loop import AHEAD, LOOK, awaited
 from llm_magic.errors import Interrupted
@@ -18,12 +19,16 @@ if TYPE_CHECKING:
     from llm_magic.errors import OptionError
     from llm_magic.events import Event
     from llm_magic.ledger import UsageRow
-    from llm_magic.options import AskOptions
+    from llm_magic.messages import Message
+    from llm_magic.options import AskOptions, Options
     from llm_magic.providers.registry import ProviderRegistry
     from llm_magic.response import Response
     from llm_magic.session import Session
     from llm_magic.session.run import Run
     from llm_magic.session.tool_runner import RunEvent
+
+Prompt: TypeAlias = "str | Sequence[Mapping[str, Any] | Message]"
+"""A text, or a list of messages."""
 
 _active: Session | None = None
 _activating = threading.Lock()
@@ -93,7 +98,12 @@ class LLM:
     model
         As `--model` takes it: an alias, `provider:model`, or a name that a route knows. Empty: the default.
     defaults
-        Options of every call, as `ask` takes them.
+        Options of every call, as `ask` takes them; those of a call are over them.
+
+    Raises
+    ------
+    OptionError
+        An unknown name, or a value that it does not take.
 
     Examples
     --------
@@ -103,13 +113,18 @@ class LLM:
 
     """
 
-    def __init__(self, model: str = "", **defaults: Unpack[AskOptions]) -> None:
+    def __init__(self, model: str | None = "", **defaults: Unpack[AskOptions]) -> None:
         from llm_magic.config.references import mark_secrets
-        from llm_magic.options import refuse_keys
+        from llm_magic.errors import OptionError
 
-        refuse_keys(defaults, "LLM")
-        refuse_keys(defaults.get("param") or (), "LLM: param")
-        self.model = model
+        if not isinstance(model, str | None):
+            raise OptionError(
+                f"LLM: model must be the name of one, not {model!r:.60}.", 'Example: LLM("vllm:smollm2").'
+            )
+        values: dict[str, Any] = {**defaults}
+        self._on_confirm: Any = values.pop("on_confirm", None)
+        self._options = _read_options(values, "LLM")
+        self.model = model or ""
         self.defaults: AskOptions = defaults
         for name in ("header", "param"):
             if name in defaults:
@@ -119,19 +134,22 @@ class LLM:
         options = "".join(f", {name}={value!r:.60}" for name, value in self.defaults.items())
         return f"LLM({self.model!r}{options})"
 
-    def ask(self, prompt: str, **options: Unpack[AskOptions]) -> Response:
+    def ask(self, prompt: Prompt, **options: Unpack[AskOptions]) -> Response:
         """Ask, and wait for the whole answer; works inside a running event loop, too.
 
         Parameters
         ----------
         prompt
-            The prompt, sent as it stands.
+            The prompt, sent as it stands; or a list of messages, which is a conversation of its own: dicts as Chat
+            Completions has them (`role`, `content`, `tool_calls`, `tool_call_id`), or those of `Response.messages`.
+            A system message in it stands in the place of every system prompt that is configured.
         options
             `output_type` is a type (`llm_magic.DataFrame[City]` for a DataFrame of records), or an expression for one
-            as `--as` takes it; `images` are paths, URLs or
-            objects as `--image` takes them; `tools` are functions; `chat` names a conversation to continue
-            (without it, none is), of which each call is a new turn; `timeout` is in seconds. The others are
-            those of `%%llm`.
+            as `--as` takes it; `schema` is a dict, the path of a `.json` file or a short form, `choices` a list of
+            texts; `images` are paths, URLs or objects as `--image` takes them, or one of these; `tools` are
+            functions, or one; `chat` names a conversation to continue (without it, none is; `once=True` leaves out
+            that of `LLM(chat=…)`), of which each call is a new turn; `timeout` is in seconds; `param` are further
+            fields of the body. The others are those of `%%llm`. None is an option that is not given.
 
             `on_confirm` is asked before each call of a tool: a function, plain or async, that is given the call
             (`id`, `name`, and `arguments` as JSON text, as the model wrote it) and returns True, and the call is
@@ -152,19 +170,24 @@ class LLM:
         Interrupted
             A `KeyboardInterrupt`: the request is closed at the server, and `response` holds what had arrived.
 
+        Examples
+        --------
+        >>> LLM("local:smollm2").ask([{"role": "user", "content": "Hello"}], max_tokens=20).text  # doctest: +SKIP
+        'Hello! How can I help you today?'
+
         """
-        session, run = self._run(prompt, options)
+        session, run = self._run(prompt, options, "ask")
         try:
             return session.loop.run(session.answer(run, _nowhere))
         except KeyboardInterrupt:
             raise Interrupted(run.so_far(finish_reason="interrupted"), "its `response`") from None
 
-    async def aask(self, prompt: str, **options: Unpack[AskOptions]) -> Response:
+    async def aask(self, prompt: Prompt, **options: Unpack[AskOptions]) -> Response:
         """Ask, and await the whole answer; as `ask`."""
-        session, run = self._run(prompt, options)
+        session, run = self._run(prompt, options, "aask")
         return await awaited(session.loop.submit(session.answer(run, _nowhere)))
 
-    async def stream(self, prompt: str, **options: Unpack[AskOptions]) -> AsyncGenerator[Event, None]:
+    async def stream(self, prompt: Prompt, **options: Unpack[AskOptions]) -> AsyncGenerator[Event, None]:
         """Ask, and iterate over what happens: `TextDelta`, `ToolCallDelta`, `ToolResult`, …, and last `Done`.
 
         `llm_magic.events` says which events come in which order. `Done` has the `Response`, its value validated.
@@ -185,7 +208,7 @@ class LLM:
         """
         from llm_magic.events import Done, Event
 
-        session, run = self._run(prompt, options)
+        session, run = self._run(prompt, options, "stream")
         here = asyncio.get_running_loop()
         arrived: asyncio.Queue[list[RunEvent] | None] = asyncio.Queue()
         sent = received = 0
@@ -268,34 +291,94 @@ class LLM:
         session = active_session()
         ours = ("base_url", "timeout", "retries", "header")
         values: dict[str, Any] = {name: value for name, value in self.defaults.items() if name in ours}
-        given = EmbeddingOptions.of(values | {**options}, self.model)
+        values |= {name: value for name, value in options.items() if value is not None or name not in values}
+        given = EmbeddingOptions.of(values, self.model)
         try:
             return Embedding(session, texts_of(texts, "texts"), given), session
         finally:
             session.tell()
 
-    def _run(self, prompt: str, options: AskOptions) -> tuple[Session, Run]:
-        from llm_magic.options import exclude_each_other, from_mapping
+    def _run(self, prompt: Prompt, options: AskOptions, source: str) -> tuple[Session, Run]:
+        from llm_magic.errors import OptionError
+        from llm_magic.options import exclude_each_other
+        from llm_magic.options.combinations import put_over
         from llm_magic.session.plan import Cell
         from llm_magic.session.run import Run
 
         session = active_session()
-        values: dict[str, Any] = {**self.defaults, **options}
-        base_url, images = values.pop("base_url", None), values.pop("images", None)
-        on_confirm = values.pop("on_confirm", None)
-        if on_confirm is not None and ("on_confirm" in options or values.get("tools")):
-            if "on_confirm" in options and values.get("confirm") is False:
-                exclude_each_other({"confirm=False": False, "on_confirm=": on_confirm})
-            values.setdefault("confirm", True)
-        chosen = from_mapping(values, "LLM")
-        chosen.model, chosen.base_url = self.model or None, base_url
-        chosen.image = tuple(images) if images else None
-        chosen.once = "chat" not in values
-        cell = Cell(prompt, chosen, template=False, cannot_confirm=_cannot_confirm(on_confirm))
+        values: dict[str, Any] = {**options}
+        on_confirm: Any = values.pop("on_confirm", None)
+        given, defaults = _read_options(values, source), self._options
+        if source == "stream" and given.no_stream:
+            raise OptionError(
+                "stream iterates over the answer as it arrives, and no_stream=True excludes that.", "Use aask."
+            )
+        confirm = defaults.confirm if given.confirm is None else given.confirm
+        if on_confirm is not None and confirm is False:
+            exclude_each_other({"confirm=False": False, "on_confirm=": on_confirm})
+        if on_confirm is not None and confirm is None:
+            given.confirm = True
+        elif self._on_confirm is not None and confirm is None:
+            defaults = replace(defaults, confirm=True)
+        on_confirm = self._on_confirm if on_confirm is None else on_confirm
+        given.model = self.model or None
+        called = put_over(given, defaults)
+        given.once = called.chat is None or bool(given.once)
+        text, messages, notes = _read_prompt(prompt, given, called, session)
+        cell = Cell(
+            text,
+            given,
+            template=False,
+            defaults=defaults,
+            messages=messages,
+            notes=notes,
+            cannot_confirm=_cannot_confirm(on_confirm),
+        )
         try:
             return session, Run(session.plan(cell), on_confirm)
         finally:
             session.tell()
+
+
+def _read_options(keywords: Mapping[str, Any], source: str) -> Options:
+    """Return the options that keyword arguments stand for, with what is secret in them as a `Secret`."""
+    from llm_magic.config.references import mark_secrets
+    from llm_magic.options.mapping import from_keywords
+
+    options = from_keywords(keywords, source)
+    options.header, options.param = mark_secrets(options.header), mark_secrets(options.param)
+    return options
+
+
+def _read_prompt(
+    prompt: Any, given: Options, called: Options, session: Session
+) -> tuple[str, tuple[Message, ...], tuple[str, ...]]:
+    """Return a prompt as a text, or as messages, and what the user should know of these."""
+    from llm_magic.errors import OptionError, PromptError
+    from llm_magic.response import Response
+
+    if isinstance(prompt, str):
+        if not prompt.strip() and not called.image:
+            raise PromptError("The prompt is empty.", "Give a text, or a list of messages.")
+        return prompt, (), ()
+    if not isinstance(prompt, list | tuple):
+        hint = "Did you mean its .text?" if isinstance(prompt, Response) else "Give a text, or a list of messages."
+        raise PromptError(f"The prompt must be a text or a list of messages, not {type(prompt).__name__}.", hint)
+    from llm_magic.prompt.message_list import read_messages
+
+    messages, notes = read_messages(prompt, max_side=session.settings.max_image_pixels)
+    if called.chat is not None:
+        raise OptionError(
+            f"A list of messages is a conversation of its own, and chat={called.chat!r:.60} names another.",
+            "Give a text to continue that one, or once=True.",
+        )
+    if any(message.role == "system" for message in messages):
+        if given.system:
+            raise OptionError("The messages have a system prompt, and system= is another.", "Keep one of them.")
+        given.system = ""
+    if called.image and messages[-1].role != "user":
+        raise OptionError("images= needs a user's message at the end of the messages.", "Add one, or leave them out.")
+    return "", messages, notes
 
 
 def _cannot_confirm(on_confirm: object) -> OptionError | None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
@@ -17,6 +18,7 @@ if TYPE_CHECKING:
     from IPython.core.interactiveshell import InteractiveShell
 
     from llm_magic.display import View
+    from llm_magic.options import Options
     from llm_magic.response import Response
     from llm_magic.session import Session
     from llm_magic.session.job import Job
@@ -62,6 +64,7 @@ class LLMMagics(Magics, Settings):
         Extract all cities: {{ text }}
         """
         from llm_magic.options import reader
+        from llm_magic.options.option import shadowed
         from llm_magic.session.plan import Cell
 
         identifier, unseen = self._cell_id(), not self._allows_input()
@@ -74,17 +77,18 @@ class LLMMagics(Magics, Settings):
             print(reader.help_text())  # noqa: T201 - a page to read
             return None
         body = prompt if cell is None else cell.removesuffix("\n")
-        asked = Cell(
-            body,
-            options,
-            namespace,
-            identifier,
-            part=run.prompts - 1,
-            run=run,
-            notes=(_IN_FOREGROUND,) if options.background and unseen else (),
-            cannot_confirm=_cannot_confirm(background=bool(options.background), unseen=unseen),
+        asked = Cell(body, options, namespace, identifier, part=run.prompts - 1, run=run)
+        options = self.session.in_force(asked)
+        background = bool(options.background)
+        asked = replace(
+            asked,
+            notes=(*shadowed(options.out), *([_IN_FOREGROUND] if background and unseen else [])),
+            cannot_confirm=_cannot_confirm(background=background, unseen=unseen),
         )
-        return self._answer(asked, later=bool(options.background) and not unseen)
+        if options.dry_run:
+            self._show_dry_run(asked, options)
+            return None
+        return self._answer(asked, options, later=background and not unseen)
 
     def begin_cell(self, info: Any) -> None:
         """Take note that a cell begins to run; one that runs within another is part of that."""
@@ -113,19 +117,22 @@ class LLMMagics(Magics, Settings):
             self._run = CellRun(self._cells, self._running[1], seen)
         return self._run
 
-    def _answer(self, cell: Cell, *, later: bool) -> Response | Job | None:
+    def _show_dry_run(self, cell: Cell, options: Options) -> None:
+        """Show what a cell would send, and say what it therefore does not do."""
+        from llm_magic import display
+
+        undone = [f"{options.out} is not bound"] if options.out else []
+        undone += ["no code is put into the next cell"] if options.code else []
+        display.show_preview(self.session.preview(cell), ", ".join(["Nothing was sent", *undone]) + ".")
+
+    def _answer(self, cell: Cell, options: Options, *, later: bool) -> Response | Job | None:
         """Do what a cell asks for; `later` it ends now, and the answer goes on."""
         from llm_magic import display
 
-        options = cell.options
-        if options.dry_run:
-            display.show_preview(self.session.preview(cell))
-            return None
-        show = options.show or self.show or "markdown"
-        view = display.choose(self.shell, self, show, background=later)
+        view = display.choose(self.shell, self, options.show or "markdown", background=later)
         if later:
             job = self.session.ask_in_background(
-                cell, view, partial(self._finish, cell, later=True), partial(self._failed, view)
+                cell, view, partial(self._finish, cell, options, later=True), partial(self._failed, view)
             )
             self.shown(job)  # its answer is what the cell shows
             return job
@@ -135,7 +142,7 @@ class LLMMagics(Magics, Settings):
             if error.response is not None:
                 self._remember(error.response)
             raise
-        self._finish(cell, response)
+        self._finish(cell, options, response)
         result: Response | Job = response
         if options.background:
             from llm_magic.session.job import Job
@@ -144,9 +151,8 @@ class LLMMagics(Magics, Settings):
         self.shown(result)
         return result
 
-    def _finish(self, cell: Cell, response: Response, *, later: bool = False) -> None:
+    def _finish(self, cell: Cell, options: Options, response: Response, *, later: bool = False) -> None:
         """Bind what the answer gives, and offer its code as the next cell; `later` the cell is over, so it is shown."""
-        options = cell.options
         self._remember(response)
         if options.out:
             self.shell.user_ns[options.out] = response.value

@@ -15,6 +15,7 @@ from llm_magic.embeddings.run import Embedding, EmbeddingInterrupted
 from llm_magic.errors import PromptError
 from llm_magic.model_names import shown_model
 from llm_magic.options import exclude_each_other
+from llm_magic.options.option import shadowed
 
 
 def run(command: Command) -> Any:
@@ -30,7 +31,7 @@ def run(command: Command) -> Any:
         vectors = command.wait(embedding.answer, f"waiting for {embedding.name}")
     except (KeyboardInterrupt, CancelledError):
         raise EmbeddingInterrupted from None
-    command.show(markup.quiet(_summary(vectors)))
+    command.show(markup.quiet(" ".join([_summary(vectors), *shadowed(out)])))
     value = vectors.to_numpy() if kind == "ndarray" else vectors
     if out is None:
         return value

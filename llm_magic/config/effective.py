@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import ast
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any, Protocol
@@ -12,10 +12,11 @@ from traitlets import TraitError
 from traitlets.config import Config, Configurable
 
 from llm_magic.close_matches import did_you_mean
-from llm_magic.config.precedence import PROJECT, sources_of
+from llm_magic.config.precedence import PROJECT, refusal, sources_of
 from llm_magic.config.references import mark_secrets
 from llm_magic.config.trust import COMMAND, GuardedSetting
 from llm_magic.errors import ConfigurationError
+from llm_magic.options.mapping import from_alias, from_mapping
 from llm_magic.secrets import hidden
 
 
@@ -77,6 +78,8 @@ def set_value(settings: Configurable, registry: Sections, name: str, value: Any)
     ------
     ConfigurationError
         There is no such setting, or it does not take the value.
+    OptionError
+        The value is to set options, and one of them is unknown or wrong.
 
     """
     section, _, trait = name.strip().rpartition(".")
@@ -94,6 +97,7 @@ def set_value(settings: Configurable, registry: Sections, name: str, value: Any)
     if isinstance(value, str):
         with suppress(ValueError, SyntaxError):
             value = ast.literal_eval(value)
+    _check_names(name.strip(), owner.traits()[trait].metadata.get("entries"), value)
     try:
         if section == type(owner).__name__ and owner not in (settings, registry):
             registry.update_config(Config({section: {trait: value}}))
@@ -102,10 +106,27 @@ def set_value(settings: Configurable, registry: Sections, name: str, value: Any)
             sources_of(owner).of_session(trait)
     except TraitError as error:
         raise ConfigurationError(
-            f"{name} does not take that value: {error}", "%llm_config shows what it is for."
+            f"{name} does not take that value: {refusal(owner, trait, value, error)}",
+            "%llm_config shows what it is for.",
         ) from error
     section = section or ("LLMMagics" if owner is settings else "ProviderRegistry")
     return next(item for item in _of(section, owner, registry) if item.name == f"{section}.{trait}")
+
+
+def _check_names(name: str, entries: str | None, value: Any) -> None:
+    """Refuse unknown names of options where they are set; elsewhere the next cell does."""
+    if not isinstance(value, Mapping):
+        return
+    if entries == "options":
+        from_mapping(value, name)
+    elif entries == "options by model":
+        for glob, options in value.items():
+            from_mapping(options, f"{name}[{glob!r}]")
+    elif entries == "aliases":
+        for alias, options in value.items():
+            if isinstance(options, Mapping):
+                given = {key: item for key, item in options.items() if key not in {"model", "fallbacks", "dimensions"}}
+                from_alias(given, alias)
 
 
 def _of(section: str, owner: Any, registry: Sections) -> Iterator[Setting]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 from traitlets import TraitError
@@ -11,6 +11,7 @@ from traitlets.config import Config, Configurable
 from llm_magic.errors import ConfigurationError
 
 DEFAULT, PROFILE, PROJECT, SESSION = "default", "profile", "project", "session"
+_FARTHEST_FIRST = (DEFAULT, PROFILE, PROJECT, SESSION)
 _MERGED = ("providers", "aliases", "routes", "params", "model_params")
 """Settings whose entries stand each for itself: those of the project are put over those of the profile."""
 
@@ -20,6 +21,10 @@ class Sources:
 
     def __init__(self, owner: Configurable, known: Mapping[str, str]) -> None:
         self._known = dict(known)
+        self._entries: dict[str, dict[str, tuple[str, Any]]] = {}
+        for trait in _MERGED:
+            if owner.has_trait(trait):
+                self.note_entries(owner, trait, getattr(owner, trait), self.of(trait))
         owner.observe(self._changed, list(owner.traits(config=True)))
 
     def _changed(self, change: Any) -> None:
@@ -32,6 +37,17 @@ class Sources:
     def of_session(self, trait: str) -> None:
         """Note that the session has set a trait, be it to the value that it had."""
         self._known[trait] = SESSION
+        self._entries.pop(trait, None)
+
+    def of_entry(self, owner: Configurable, trait: str, key: str) -> str:
+        """Return the source of an entry of a mapping: that of its value, where several sources put it together."""
+        source, value = self._entries.get(trait, {}).get(key, (SESSION, None))
+        return source if _same(getattr(owner, trait).get(key), value) else SESSION
+
+    def note_entries(self, owner: Configurable, trait: str, keys: Iterable[str], source: str) -> None:
+        """Note that these entries of a mapping come from `source`, with the values that they have now."""
+        known, now = self._entries.setdefault(trait, {}), getattr(owner, trait)
+        known.update({key: (source, now[key]) for key in keys if key in now})
 
     def load(self, owner: Configurable, values: Mapping[str, Any], source: str) -> None:
         """Set `values`, as coming from `source`; raises ConfigurationError where a trait does not take its value."""
@@ -40,7 +56,9 @@ class Sources:
                 setattr(owner, trait, value)
             except TraitError as error:
                 whose = getattr(owner, "name", "")  # a provider's
-                raise ConfigurationError(f"{f'{whose}, ' if whose else ''}{source}: {error}") from error
+                raise ConfigurationError(
+                    f"{f'{whose}, ' if whose else ''}{source}: {refusal(owner, trait, value, error)}"
+                ) from error
             self._known[trait] = source
 
 
@@ -73,3 +91,30 @@ def apply(values: Mapping[str, Any], owner: Configurable, source: str) -> None:
             sources.load(owner, {name: {**value, **now}}, SESSION)
         elif not of_session:
             sources.load(owner, {name: {**now, **value} if merges else value}, source)
+        if merges:
+            sources.note_entries(owner, name, [key for key in value if not (of_session and key in now)], source)
+
+
+def nearness(source: str) -> int:
+    """Return how near a source is: the larger wins.
+
+    >>> nearness("session") > nearness("project (/home/me/pyproject.toml)") > nearness("profile") > nearness("default")
+    True
+
+    """
+    return _FARTHEST_FIRST.index(source.partition(" ")[0])
+
+
+def refusal(owner: Configurable, trait: str, value: Any, error: TraitError) -> str:
+    """Return why a trait does not take a value, without repeating a text, which may be a secret."""
+    if isinstance(value, bool | int | float):
+        return str(error)
+    return f"{trait} expected {owner.traits()[trait].info()}, not this {type(value).__name__}."
+
+
+def _same(one: object, other: object) -> bool:
+    """Whether two values are equal; of those that cannot tell, such as arrays, whether they are one."""
+    try:
+        return one is other or bool(one == other)
+    except Exception:  # noqa: BLE001 - whatever a class of the user's raises
+        return False

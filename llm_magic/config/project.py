@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import stat
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
@@ -87,6 +88,39 @@ def _read(path: Path) -> ProjectFile | None:
             return None
         raise
     return None if table is None else ProjectFile(path, table, doubt)
+
+
+_NEARLY = re.compile(rb"l+m+[-_. ]?magics?", re.IGNORECASE)
+"""What a file has to hold for one of its sections to be a misspelled one of ours."""
+
+
+def misspelled(folder: Path) -> str:
+    """Return the line that says which section of a file was meant to be ours; empty where none is.
+
+    Those files are looked at in which a section of ours would be found, and which are the user's own.
+    """
+    for place in places(folder):
+        path = place / FILE
+        try:
+            data, found = private_files.read(path, LIMIT)
+            if not _NEARLY.search(data) or _doubt(path, found):
+                continue
+            import tomllib
+
+            names = _near_spellings(tomllib.loads(data.decode()))
+        except (OSError, private_files.NotPlainError, ValueError, RecursionError):
+            continue  # what cannot be read says so where it is ours
+        if names and str(path).isprintable():
+            sets = "sets nothing" if len(names) == 1 else "set nothing"
+            return f"{' and '.join(names)} in {path} {sets}: the section of llm_magic is [tool.{SECTION}]."
+    return ""
+
+
+def _near_spellings(document: Mapping[str, Any]) -> list[str]:
+    tools = document.get("tool")
+    tables = {f"[tool.{name}]": name for name in tools if name != SECTION} if isinstance(tools, Mapping) else {}
+    tables |= {f"[{name}]": name for name in document if name != "tool"}
+    return [shown for shown, name in tables.items() if _NEARLY.fullmatch(name.encode("utf-8", "replace"))]
 
 
 def _table(path: Path, data: bytes) -> Mapping[str, Any] | None:

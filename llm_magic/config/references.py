@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from contextvars import ContextVar
+from typing import TYPE_CHECKING, Any, NoReturn
 
-from traitlets import Unicode
+from traitlets import Dict, TraitError, Unicode
 
 from llm_magic.errors import ConfigurationError
 
@@ -16,6 +18,24 @@ if TYPE_CHECKING:  # what loads with the extension needs none
 
 _REFERENCE = re.compile(r"(?:env:|os\.environ/)(.*)", re.DOTALL)
 _SECRET_HEADER = re.compile(r"auth|cookie|token(?!izer)|secret|password|api-?key|subscription-key", re.IGNORECASE)
+
+
+_dry: ContextVar[bool] = ContextVar("dry_run", default=False)
+
+
+@contextmanager
+def dry_run() -> Iterator[None]:
+    """Have a variable that is not set read as words that say so: nothing that is read here is sent."""
+    before = _dry.set(True)
+    try:
+        yield
+    finally:
+        _dry.reset(before)
+
+
+def is_dry_run() -> bool:
+    """Whether what is done now is only shown."""
+    return _dry.get()
 
 
 _HEADER_NAME = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+")  # RFC 9110, section 5.6.2: token
@@ -64,6 +84,9 @@ def variable(name: str, where: str, *, openai: bool = False) -> Secret:
             "Put the key of this server in a variable of its own and name that.",
         )
     value = os.environ.get(name, "").strip()
+    if not value and is_dry_run():
+        words = f"env:{name} (not set)"
+        return Secret(words, words)
     if not value:
         raise ConfigurationError(
             f"{where}: the environment variable {name} is not set.",
@@ -124,6 +147,16 @@ class Reference(Unicode[str, str]):
         if variable_of(text) is None:
             self.error(obj, value)
         return text
+
+
+class SettingsDict(Dict):
+    """The trait of a dict of settings; what is none is refused without repeating it, since it may be a secret."""
+
+    def error(self, obj: Any, value: Any, error: Any = None, info: Any = None) -> NoReturn:
+        """Refuse a value."""
+        reason = f": {error}" if error is not None else ""
+        what = f"{type(obj).__name__}.{self.name} expected {info or self.info()}"
+        raise TraitError(f"{what}, not this {type(value).__name__}{reason}.")
 
 
 def is_secret_header(name: str) -> bool:

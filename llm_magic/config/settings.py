@@ -4,8 +4,10 @@ from __future__ import annotations
 
 from typing import Any
 
-from traitlets import Bool, Dict, Float, Int, List, Unicode, validate
+from traitlets import Bool, Enum, Float, Int, List, Unicode, validate
 from traitlets.config import Configurable
+
+from llm_magic.config.references import SettingsDict
 
 
 class Settings(Configurable):
@@ -19,18 +21,25 @@ class Settings(Configurable):
     embedding_model = Unicode(
         "", help="Model of %%llm_embed and llm.embed where none is named, as for `model`; empty takes that one."
     ).tag(config=True, trusted_only=False)
-    params = Dict(
-        help="Request parameters of every cell, by the names of the long options: "
-        '{"temperature": 0, "max_tokens": 500}. Names that are no option go into the body as they are.',
+    params = SettingsDict(
+        help="Options of every cell, by their long names: "
+        '{"temperature": 0, "max_tokens": 500, "param": {"min_p": 0.1}}. Further fields of the body stand in `param`; '
+        "an unknown name is an error. Set in the session, they win over an alias of the project or the profile; of one "
+        "source, aliases and `model_params` win over these.",
     ).tag(config=True, trusted_only=False, entries="options")
-    model_params = Dict(
-        help='Request parameters by model: {"gpt-5*": {"reasoning_effort": "low"}}. Globs match the whole name asked '
-        "for; a longer glob wins over a shorter one, and all of these over `params`.",
+    model_params = SettingsDict(
+        help='Options by model: {"gpt-5*": {"reasoning_effort": "low"}}. Globs match the whole name asked for; a '
+        "longer glob wins over a shorter one, and all of these over `params` of the same source: session, project or "
+        "profile.",
     ).tag(config=True, trusted_only=False, entries="options by model")
-    system = Unicode("", help="System prompt of cells without --system.").tag(config=True, trusted_only=False)
-    show = Unicode("", help="How answers are shown without --show: markdown, text, code, json or none.").tag(
+    system = Unicode("", help="System prompt of cells without --system; -s '' sends none.").tag(
         config=True, trusted_only=False
     )
+    show: Enum[Any] = Enum(
+        ["", "markdown", "text", "code", "json", "none"],
+        "",
+        help="How answers are shown without --show: markdown, text, code, json or none; empty is markdown.",
+    ).tag(config=True, trusted_only=False)
     footer = Bool(True, help="Whether a quiet line with model, tokens, time and cost follows the answer.").tag(
         config=True, trusted_only=False
     )
@@ -39,9 +48,9 @@ class Settings(Configurable):
         help="Whether images and diagrams in answers may load what they name. False: an image of another place is "
         "shown as a link, and a mermaid diagram as its source, so that no answer tells a server that it is read.",
     ).tag(config=True, trusted_only=True)
-    stream = Bool(True, help="Whether answers are shown while they arrive; False is --no-stream for every cell.").tag(
-        config=True, trusted_only=False
-    )
+    stream = Bool(
+        True, help="Whether answers are shown while they arrive; False is --no-stream for cells without --stream."
+    ).tag(config=True, trusted_only=False)
     retries_invalid = Int(
         1, min=0, help="How often a value that does not validate is asked for again, with the reason."
     ).tag(config=True, trusted_only=False)

@@ -267,7 +267,7 @@ def _refers(value: Any) -> bool:
 
 def _of_option(keys: tuple[str, ...], value: Any, _known: KnownClasses) -> Iterator[GuardedSetting]:
     option = BY_NAME.get(keys[-1].replace("-", "_"))
-    if option is None:  # a field of the body
+    if option is None:  # which is an error once it is in force
         yield GuardedSetting(keys, value, ("send",))
     elif option.trusted_only is not False:
         yield GuardedSetting(keys, value, (option.could,))

@@ -11,7 +11,7 @@ if TYPE_CHECKING:
     from llm_magic.display.answer import ValueSoFar
     from llm_magic.draft import Draft
     from llm_magic.response import Response
-    from llm_magic.wire.call import Preview
+    from llm_magic.wire.call import Estimate, Preview
 
 _LONGEST = 400
 """Characters of one text in the body of a preview that are shown: an image would fill the page."""
@@ -72,17 +72,40 @@ def choose(shell: Any, settings: Settings, show: str = "markdown", *, background
     return PlainView(show, streams=not background)
 
 
-def show_preview(preview: Preview) -> None:
-    """Show a request that is not sent: its method and URL, its headers, its body with long data cut."""
+def show_preview(preview: Preview, outcome: str) -> None:
+    """Show a request that is not sent: its body with long data cut, its method and URL, its headers.
+
+    What it will take, what is to be known of it and its `outcome` follow, and last the headers that the SDK adds.
+    """
     import json
 
-    from llm_magic.display.markup import preformatted
+    from llm_magic.display.footer import counted
+    from llm_magic.display.markup import folded, joined, preformatted, quiet
     from llm_magic.display.outputs import publish
 
     body = json.dumps(_without_data(preview.body), indent=2, ensure_ascii=False, default=str)
-    headers = "\n".join(f"{name}: {value}" for name, value in preview.headers.items())
-    text = f"{preview.method} {preview.url}\n{headers}\n\n{body}"
-    publish({"text/plain": text, "text/html": preformatted(text)})
+    lines = [f"{name}: {value}" for name, value in preview.headers.items() if name not in preview.added]
+    text = "\n".join([body, "", f"{preview.method} {preview.url}", *lines])
+    said = [*_taken(preview.estimate), *preview.notes, outcome]
+    shown = [{"text/plain": f"{text}\n", "text/html": preformatted(text)}, *map(quiet, said)]
+    if preview.added:
+        added = [f"{name}: {value}" for name, value in preview.headers.items() if name in preview.added]
+        shown.append(folded(f"{counted(len(added), 'header')} of the SDK", "\n".join(added)))
+    publish(joined(shown))
+
+
+def _taken(estimate: Estimate | None) -> list[str]:
+    """Return in words what a request will take."""
+    if estimate is None:
+        return []
+    from llm_magic.display.footer import money
+
+    out = "as many out as the model writes" if estimate.most is None else f"at most {estimate.most:,} out"
+    tokens = f"About {estimate.tokens:,} tokens in, {out}."
+    if estimate.cost is None:
+        return [tokens]
+    most = "" if estimate.cost_at_most is None else f", at most {money(estimate.cost_at_most)} in all"
+    return [f"{tokens} Price: about {money(estimate.cost)} for the prompt{most}."]
 
 
 def _without_data(value: Any) -> Any:

@@ -68,13 +68,16 @@ def seconds(elapsed: float) -> str:
 def money(dollars: float | None) -> str:
     """Return an amount as it is read: two figures of less than a cent; empty where it is not known.
 
-    >>> money(0.00123), money(1.5), money(None)
-    ('$0.0012', '$1.50', '')
+    >>> money(0.00123), money(1.5), money(0.0000123), money(None)
+    ('$0.0012', '$1.50', '$0.000012', '')
 
     """
     if dollars is None:
         return ""
-    return f"${dollars:.2f}" if dollars >= _CENT or dollars == 0 else f"${dollars:.2g}"
+    if dollars >= _CENT or dollars == 0:
+        return f"${dollars:.2f}"
+    figures, _, exponent = f"{dollars:.2g}".partition("e")
+    return f"${dollars:.{1 - int(exponent)}f}".rstrip("0") if exponent else f"${figures}"
 
 
 def counted(number: int, noun: str) -> str:

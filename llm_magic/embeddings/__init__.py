@@ -9,13 +9,16 @@ from typing import Any
 
 from llm_magic.errors import ConfigurationError, OptionError, PromptError
 from llm_magic.events import Usage
-from llm_magic.options import BY_NAME, Option, Options, from_mapping, refuse_keys
+from llm_magic.options import BY_NAME, Option, Options, refuse_keys
+from llm_magic.options.mapping import from_alias, from_keywords, refuse_unknown
 from llm_magic.response import rate_limits
 
 BATCH = 256
 """Texts in one request."""
 _REQUEST = ("base_url", "timeout", "retries", "header", "param")
 """Options of `%%llm` that a request for embeddings takes, too."""
+_KEYWORDS = ("dimensions", "batch", *_REQUEST)
+"""The keyword arguments of `LLM.embed`."""
 _EXCERPT = 40
 
 
@@ -58,19 +61,21 @@ class EmbeddingOptions:
             An unknown one, or a value that it does not take.
 
         """
-        given = dict(values)
-        refuse_keys(given, "embed")
-        known = {*_REQUEST, "dimensions", "batch"}
-        for name, value in given.items():
-            if name not in known:
-                raise OptionError(f"embed has no option {name}.", f"There are {', '.join(sorted(known))}.")
-            if name in {"dimensions", "batch"} and (type(value) is not int or value < 1):
-                raise OptionError(f"embed: {name} must be a whole number of at least 1, not {value!r}.")
-        batch, base_url = given.pop("batch", BATCH), given.pop("base_url", None)
-        dimensions = {"dimensions": given.pop("dimensions")} if "dimensions" in given else {}
-        request = from_mapping(given, "embed")
-        request.model, request.base_url = model or None, base_url
-        request.param |= dimensions
+        refuse_keys((name for name in values if isinstance(name, str)), "embed")
+        for name in values:
+            if name not in _KEYWORDS:
+                refuse_unknown(name, "embed", _KEYWORDS)
+        given = {name: value for name, value in values.items() if value is not None}
+        own: dict[str, Any] = {name: given.pop(name) for name in ("dimensions", "batch") if name in given}
+        for name, value in own.items():
+            if type(value) is not int or value < 1:
+                raise OptionError(f"embed: {name} must be a whole number of at least 1, not {value!r:.60}.")
+        batch = own.pop("batch", BATCH)
+        request = from_keywords(given, "embed")
+        request.model = model or None
+        if own and "dimensions" in request.param:
+            raise OptionError("--dimensions and -p dimensions set the same field.", "Keep one of them.")
+        request.param |= own
         return cls(request, batch)
 
 
@@ -83,14 +88,17 @@ def of_alias(defaults: Mapping[str, Any], alias: str) -> Options:
         One of them is for answers in words only.
 
     """
-    options = from_mapping(defaults, f"alias {alias!r}")
-    for key, value in defaults.items():
+    given = dict(defaults)
+    dimensions = given.pop("dimensions", None)
+    options = from_alias(given, alias)
+    for key, value in given.items():
         option = BY_NAME.get(key.replace("-", "_"))
         if value is not None and option is not None and option.name not in _REQUEST:
             raise OptionError(
                 f"The alias {alias} sets {option.name}, which embeddings do not take.",
                 "Name the model itself, or make an alias for embeddings.",
             )
+    options.param |= EmbeddingOptions.of({"dimensions": dimensions}).request.param
     return options
 
 

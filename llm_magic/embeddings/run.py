@@ -58,10 +58,12 @@ class Embedding:
     def __init__(self, session: Session, texts: Sequence[str], options: EmbeddingOptions) -> None:
         settings, given = session.settings, options.request
         name = given.model or settings.embedding_model
-        self._target = session.registry.resolve(name or session.registry.default_model(settings.model))
+        name = name or session.registry.default_model(settings.model)
+        self._target = session.registry.resolve(name, given.base_url or "")
         self._options = given.over(of_alias(self._target.defaults, self._target.asked))
-        header = mark_secrets(self._options.header)
+        header, param = mark_secrets(self._options.header), mark_secrets(self._options.param)
         self._headers = {key: read(value, f"--header {key}") for key, value in header.items()}
+        self._further = {key: read(value, f"--param {key}") for key, value in param.items()}
         for field_name in ("model", "input"):
             if field_name in self._options.param:
                 raise OptionError(f"--param {field_name} is what the option and the texts are for.", "Leave it out.")
@@ -159,7 +161,7 @@ class Embedding:
                 origin,
                 model,
                 self._batches[number],
-                extra=options.param,
+                extra=self._further,
                 headers=self._headers,
                 timeout=options.timeout,
                 max_retries=options.retries,

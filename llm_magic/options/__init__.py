@@ -7,7 +7,6 @@ from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
 from dataclasses import MISSING, dataclass, field, fields
 from typing import Any, get_args
 
-from llm_magic.errors import OptionError
 from llm_magic.messages import ToolCall
 from llm_magic.options import option as take
 from llm_magic.options.option import Option, exclude_each_other, refuse_keys
@@ -23,7 +22,6 @@ __all__ = [
     "Options",
     "RequestParameters",
     "exclude_each_other",
-    "from_mapping",
     "refuse_keys",
 ]
 
@@ -119,7 +117,7 @@ class Options:
         trusted_only=True,
         could="send",
     )
-    system: str | None = _option("-s --system", "system prompt", "TEXT", trusted_only=False)
+    system: str | None = _option("-s --system", "system prompt; '' sends none", "TEXT", take.text, trusted_only=False)
     image: tuple[Any, ...] | None = _option(
         "-i --image",
         "an image: path, URL or variable; repeatable",
@@ -150,6 +148,7 @@ class Options:
     background: bool | None = _option(
         "-b --background", "return at once with a job; the answer goes on here", trusted_only=False
     )
+    stream: bool | None = _option("--stream", "show the answer while it arrives", trusted_only=False)
     no_stream: bool | None = _option("--no-stream", "show the answer when it is complete", trusted_only=False)
     show: str | None = _option(
         "--show",
@@ -183,7 +182,7 @@ class AskOptions(RequestParameters, total=False):
     """The options of `%%llm` as keyword arguments of `LLM.ask`, which describes them."""
 
     system: str
-    images: Sequence[Any]
+    images: Any
     output_type: Any
     schema: Any
     choices: Sequence[str]
@@ -196,8 +195,10 @@ class AskOptions(RequestParameters, total=False):
     timeout: float
     retries: int
     api: Api
+    no_stream: bool
     chat: str
-    tools: Sequence[Callable[..., Any]]
+    once: bool
+    tools: Sequence[Callable[..., Any]] | Callable[..., Any]
     tool_choice: str
     max_tool_rounds: int
     confirm: bool
@@ -217,66 +218,3 @@ def _declared() -> Iterator[Option]:
 OPTIONS: tuple[Option, ...] = tuple(_declared())
 BY_FLAG: Mapping[str, Option] = {flag: option for option in OPTIONS for flag in option.flags}
 BY_NAME: Mapping[str, Option] = {option.name: option for option in OPTIONS} | {"as": BY_FLAG["--as"]}
-
-_OF_ONE_CELL = frozenset({"model", "base_url", "out", "dry_run", "help"})
-"""Options of which a default would change what a cell says."""
-_OBJECTS = frozenset({"output_type", "schema", "choices", "tools", "image"})
-"""Options whose configured value may be an object that is no text."""
-
-
-def from_mapping(values: Mapping[str, Any], source: str) -> Options:
-    """Return the options that a configured mapping stands for.
-
-    Parameters
-    ----------
-    values
-        Long names of options, with `-` or `_`, to values as text or of their own type; another name
-        is a field of the body.
-    source
-        What to name in an error: `LLMMagics.params`.
-
-    Raises
-    ------
-    OptionError
-        A value that the option does not take, or a key.
-
-    >>> from_mapping({"max-tokens": 5, "min_p": 0.1}, "LLMMagics.params").param
-    {'min_p': 0.1}
-
-    """
-    refuse_keys(values, source)
-    known: dict[str, Any] = {}
-    fields_of_body: dict[str, Any] = {}
-    for key, value in values.items():
-        option = BY_NAME.get(key.replace("-", "_"))
-        if option is None:
-            fields_of_body[key] = value
-        elif option.name in _OF_ONE_CELL:
-            raise OptionError(f"{source} cannot set {key!r}.", f"Say {option.flags[-1]} in the cell.")
-        elif value is not None:
-            known[option.name] = _configured(option, value, source)
-    refuse_keys(known.get("param", ()), f"{source}: param")
-    return Options.of({**known, "param": {**known.get("param", {}), **fields_of_body}})
-
-
-def _configured(option: Option, value: Any, source: str) -> Any:
-    """Check one configured value as the line's text would be, keeping objects that are no text."""
-    if option.pairs:
-        if not isinstance(value, Mapping):
-            raise OptionError(f"{source}: {option.name} must be a dict, not {type(value).__name__}.")
-        return dict(value)
-    if option.read is None:
-        if not isinstance(value, bool):
-            raise OptionError(f"{source}: {option.name} must be True or False, not {value!r}.")
-        return value
-    if option.repeats:
-        items = value if isinstance(value, (list, tuple)) else (value,)
-        return tuple(_configured(option._replace(repeats=False), item, source) for item in items)
-    if isinstance(value, bool) or not isinstance(value, (str, int, float)):
-        if option.name in _OBJECTS:
-            return value
-        raise OptionError(f"{source}: {option.name} cannot be {value!r}.")
-    try:
-        return option.read(str(value))
-    except ValueError as error:
-        raise OptionError(f"{source}: {option.name} must be {error}, not {value!r}.") from None

@@ -5,6 +5,7 @@ Each of the functions reads a text, or raises ValueError with what was expected.
 
 from __future__ import annotations
 
+import builtins
 import csv
 import json
 import keyword
@@ -98,6 +99,11 @@ def one_of(*words: str) -> Callable[[str], str]:
     return read
 
 
+def text(words: str) -> str:
+    """Take any text, an empty one, too."""
+    return words
+
+
 def nonempty(text: str) -> str:
     """Take any text but an empty one."""
     if not text:
@@ -106,10 +112,28 @@ def nonempty(text: str) -> str:
 
 
 def variable(text: str) -> str:
-    """Take the name of a Python variable."""
+    """Take the name of a Python variable that is the user's to set."""
     if not text.isidentifier() or keyword.iskeyword(text):
         raise ValueError("the name of a variable")
+    if _IPYTHON_S.fullmatch(text):
+        raise ValueError("the name of a variable that neither IPython nor llm_magic sets")
     return text
+
+
+_IPYTHON_S = re.compile(r"In|Out|get_ipython|exit|quit|_{1,3}|_i{1,3}|_i?\d+|_[dio]h|_exit_code|_llm|__\w+__")
+"""Names that IPython binds anew, or that it is lost without; and that of the last response."""
+
+
+def shadowed(name: str | None) -> tuple[str, ...]:
+    """Return the note on a variable that hides a builtin function or type; nothing for any other.
+
+    >>> shadowed("list")
+    ('-o list: hides the builtin list from the cells below; del list brings it back.',)
+
+    """
+    if name is None or not hasattr(builtins, name):
+        return ()
+    return (f"-o {name}: hides the builtin {name} from the cells below; del {name} brings it back.",)
 
 
 def words(text: str) -> tuple[str, ...]:
@@ -157,9 +181,37 @@ def parameter(text: str) -> tuple[str, Any]:
         raise ValueError("NAME=VALUE")
     refuse_keys([name], "--param")
     try:
-        return name, json.loads(value)
-    except ValueError:
+        read = json.loads(value)
+    except (ValueError, RecursionError):
         return name, value
+    return name, read if no_json(read) is None else value  # Python reads NaN and 1e999, which are no JSON
+
+
+def no_json(value: Any) -> str | None:
+    """Return the name of what JSON cannot say in a value; None where it can say all.
+
+    >>> no_json({"a": [1, None]}), no_json([float("inf")]), no_json({"a": {1}})
+    (None, 'inf', 'set')
+
+    """
+    pending = [value]
+    while pending:
+        item = pending.pop()
+        if isinstance(item, Mapping):
+            pending += item.values()
+            if not all(isinstance(key, str) for key in item):
+                return "a dict whose keys are no texts"
+        elif isinstance(item, list | tuple):
+            pending += item
+        elif isinstance(item, float) and not math.isfinite(item):
+            return str(item)
+        elif item is not None and not isinstance(item, str | bool | int | float):
+            return type(item).__name__
+    return None
+
+
+HEADER_NAME = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+")
+HEADER_VALUE = re.compile(r"[\x21-\x7e]([\x20-\x7e\t]*[\x21-\x7e])?")
 
 
 def header(text: str) -> tuple[str, str]:
@@ -167,9 +219,9 @@ def header(text: str) -> tuple[str, str]:
     name, equals, value = text.partition("=")
     if not equals:
         raise ValueError("NAME=VALUE")
-    if not re.fullmatch(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+", name):
+    if not HEADER_NAME.fullmatch(name):
         raise ValueError("NAME=VALUE, the name of letters, digits and hyphens")
-    if not re.fullmatch(r"[\x21-\x7e]([\x20-\x7e\t]*[\x21-\x7e])?", value):
+    if not HEADER_VALUE.fullmatch(value):
         raise ValueError("NAME=VALUE, the value of printable ASCII characters")
     return name, value
 

@@ -5,7 +5,7 @@ LiteLLM and the picker follow the fields of `RequestParameters`.
 """
 
 from collections.abc import Callable, Mapping, Sequence
-from typing import Annotated, Any, Literal, NamedTuple, TypedDict, get_type_hints
+from typing import Annotated, Any, Literal, NamedTuple, TypedDict, get_args, get_type_hints
 
 from llm_magic.options.option import Option, escaped, nonempty, number, whole
 
@@ -57,6 +57,11 @@ class Parameter(NamedTuple):
         if where is None:
             return ()
         return (where or self.name,) if isinstance(where, str) else tuple(where)
+
+    @property
+    def all_fields(self) -> tuple[str, ...]:
+        """The names that it may have in the body of any API."""
+        return tuple(dict.fromkeys(field for api in get_args(Api) for field in self.fields(api)))
 
     def body(self, api: Api, value: Any, taken: str) -> dict[str, Any]:
         """Return the fields of a value; of several names, `taken` is the endpoint's."""

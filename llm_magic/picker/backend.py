@@ -11,7 +11,8 @@ from typing import TYPE_CHECKING, Any
 from llm_magic.config.effective import masked
 from llm_magic.config.precedence import DEFAULT, sources_of
 from llm_magic.errors import LLMError, OptionError
-from llm_magic.options import PARAMETERS, Options, from_mapping
+from llm_magic.options import PARAMETERS, Options
+from llm_magic.options.mapping import from_mapping
 from llm_magic.providers.model_info import ModelCard
 from llm_magic.session.plan import Cell, choose
 

@@ -475,7 +475,7 @@ class Provider(Configurable):
         timeout: float | None = None,  # noqa: ASYNC109 - shown, not waited for
         max_retries: int | None = None,
     ) -> Preview:
-        """Return the request as `exchange` would send it; nothing is sent.
+        """Return the request as `exchange` would send it; nothing is sent, and a key that is missing is said in words.
 
         Raises UnsupportedError where the provider sends by code of its own.
         """
@@ -486,7 +486,9 @@ class Provider(Configurable):
             )
         from llm_magic.wire import call as wire
 
-        return await wire.preview(await self._call(request, capabilities, timeout, max_retries))
+        self.url()  # what is wrong with it is an error here, too
+        with references.dry_run():
+            return await wire.preview(await self._call(request, capabilities, timeout, max_retries))
 
     async def _call(
         self, request: Request, capabilities: Capabilities, seconds: float | None, max_retries: int | None

@@ -19,8 +19,9 @@ from traitlets.config import Config, Configurable
 
 from llm_magic.close_matches import did_you_mean
 from llm_magic.config import precedence
-from llm_magic.config.precedence import PROFILE, SESSION, configured, sources_of
-from llm_magic.config.project import find_project, sections_of
+from llm_magic.config.precedence import DEFAULT, PROFILE, SESSION, configured, sources_of
+from llm_magic.config.project import find_project, misspelled, sections_of
+from llm_magic.config.references import SettingsDict
 from llm_magic.errors import (
     AuthenticationError,
     ConfigurationError,
@@ -57,7 +58,8 @@ class Target:
     """What a model name leads to.
 
     `model` is empty where the provider's first listed model is meant. `asked` is the name as it was given;
-    `defaults` are options that an alias sets, `fallbacks` the names to ask next.
+    `defaults` are options that an alias sets, `fallbacks` the names to ask next; `default_sources` are the sources of
+    those options.
     """
 
     provider: Provider
@@ -65,6 +67,11 @@ class Target:
     asked: str
     defaults: Mapping[str, Any] = field(default_factory=dict)
     fallbacks: tuple[str, ...] = ()
+    default_sources: Mapping[str, str] = field(default_factory=dict)
+
+    def source_of(self, option: str) -> str:
+        """Return where one of the `defaults` comes from: session, project, profile or default."""
+        return self.default_sources.get(option, DEFAULT)
 
     def at(self, base_url: str) -> Target:
         """Return the same model asked for at another URL, without what belongs to this host."""
@@ -83,15 +90,17 @@ class ProviderRegistry(Configurable):
 
     """
 
-    providers = Dict(
+    providers = SettingsDict(
         key_trait=Unicode(),
         help='Named providers: {"eu": {"class": "azure", "azure_endpoint": "https://…"}}. `class` is openai, azure, '
         "vllm, compatible, local, the name of a class that a package adds, or module:Class; the rest are its settings.",
     ).tag(config=True, trusted_only=False, entries="providers")
-    aliases = Dict(
+    aliases = SettingsDict(
         key_trait=Unicode(),
         help='Names for models: {"fast": "vllm:smollm2", "careful": {"model": "eu:gpt-4o", "temperature": 0, '
-        '"fallbacks": ["fast"]}}.',
+        '"fallbacks": ["fast"]}}. What else an entry says are options by their long names, in force unless the call, '
+        "or a nearer source (session, then project, then profile), says otherwise; further fields of the body stand in "
+        "`param`.",
     ).tag(config=True, trusted_only=False, entries="aliases")
     routes = Dict(
         key_trait=Unicode(),
@@ -118,6 +127,7 @@ class ProviderRegistry(Configurable):
         """What the project's file sets, and whether that is trusted."""
         self._settings: Configurable | None = None
         self._folder = Path()
+        self._misspelled = ""
         self._own_providers: dict[str, Any] = {}  # those of the profile
         self.shelf: list[Any] = []
         """The list of configurables that `%config` knows (`shell.configurables`); providers are put there."""
@@ -144,6 +154,7 @@ class ProviderRegistry(Configurable):
         except OSError:  # the folder has been deleted
             return
         self._own_providers = dict(self.providers)
+        self._misspelled = misspelled(self._folder)
         try:
             self.project = self._read_project(settings)
             if self.project is not None:
@@ -234,6 +245,13 @@ class ProviderRegistry(Configurable):
             return ""
         _said.add(said)
         return self.project.line()
+
+    def misspelled_line(self) -> str:
+        """Return the line that names a misspelled section of the project's file, once; else nothing."""
+        if ("misspelled", self._misspelled) in _said:
+            return ""
+        _said.add(("misspelled", self._misspelled))
+        return self._misspelled
 
     @contextmanager
     def explaining(self) -> Iterator[None]:
@@ -466,7 +484,7 @@ class ProviderRegistry(Configurable):
             self._listed[provider] = time.monotonic()
         return cards
 
-    def resolve(self, name: str) -> Target:
+    def resolve(self, name: str, base_url: str = "") -> Target:
         """Return what a model name leads to.
 
         Parameters
@@ -474,6 +492,8 @@ class ProviderRegistry(Configurable):
         name
             An alias, `provider:model`, `provider:` or a provider's name (its first listed model), or a name that
             a route knows.
+        base_url
+            The URL that will be asked; where there is one, a name that leads nowhere is a model of the server there.
 
         Raises
         ------
@@ -485,12 +505,12 @@ class ProviderRegistry(Configurable):
         """
         self.raise_problem()
         with self.explaining():
-            return replace(self._resolve(name.strip(), ()), asked=name.strip())
+            return replace(self._resolve(name.strip(), (), base_url), asked=name.strip())
 
-    def _resolve(self, name: str, seen: tuple[str, ...]) -> Target:
+    def _resolve(self, name: str, seen: tuple[str, ...], base_url: str) -> Target:
         alias = self.all_aliases().get(name) if name not in seen else None
         if alias is not None:
-            return self._of_alias(name, alias, (*seen, name))
+            return self._of_alias(name, alias, (*seen, name), base_url)
         left, colon, model = name.partition(":")
         if colon and left in self.names():
             return Target(self.get(left), model, name)
@@ -504,13 +524,15 @@ class ProviderRegistry(Configurable):
                     f"There are {', '.join(self.names())}.",
                 )
             return Target(self.get(found[0]), found[1], name)
+        if base_url and name:
+            return Target(self.get("compatible"), name, name)
         meant = did_you_mean(name, self.model_names())
         raise ModelNotFoundError(
             f"No provider answers to the model {name!r}.",
             f"{meant} Say provider:model with one of {', '.join(self.names())}.".lstrip(),
         )
 
-    def _of_alias(self, name: str, alias: object, seen: tuple[str, ...]) -> Target:
+    def _of_alias(self, name: str, alias: object, seen: tuple[str, ...], base_url: str) -> Target:
         entry = {"model": alias} if isinstance(alias, str) else dict(alias) if isinstance(alias, Mapping) else {}
         model, fallbacks = entry.pop("model", None), entry.pop("fallbacks", ())
         problem = entry.pop("problem", None)
@@ -522,8 +544,15 @@ class ProviderRegistry(Configurable):
             raise ConfigurationError(
                 f"The alias {name} names no model.", 'Write "provider:model", or {"model": "provider:model", …}.'
             )
-        target = self._resolve(model, seen)
-        return replace(target, defaults={**target.defaults, **entry}, fallbacks=tuple(fallbacks) or target.fallbacks)
+        target = self._resolve(model, seen, base_url)
+        sources = sources_of(self)
+        source = sources.of_entry(self, "aliases", name) if name in self.aliases else sources.of("litellm_config")
+        return replace(
+            target,
+            defaults={**target.defaults, **entry},
+            default_sources={**target.default_sources, **dict.fromkeys(entry, source)},
+            fallbacks=tuple(fallbacks) or target.fallbacks,
+        )
 
     def model_names(self) -> list[str]:
         """Return all that `--model` takes and that is known without asking a server."""

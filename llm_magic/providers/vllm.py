@@ -9,11 +9,13 @@ import threading
 from collections.abc import Callable, Mapping
 from contextlib import suppress
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 from traitlets import Bool, Dict, Unicode, Union
 
 from llm_magic.capabilities import Capabilities
+from llm_magic.config.references import is_dry_run
 from llm_magic.errors import ConfigurationError, ContextOverflowError, LLMError, PromptError, UnsupportedError
 from llm_magic.messages import Image, Message, user
 from llm_magic.providers import model_info
@@ -222,8 +224,15 @@ def _load(name: str, revision: str) -> Any:
             "VLLMProvider.tokenizer needs the package transformers.", 'pip install "llm_magic[tokenizer]"'
         ) from None
     try:
-        tokenizer = transformers.AutoTokenizer.from_pretrained(name, **({"revision": revision} if revision else {}))
+        arguments: dict[str, Any] = {"revision": revision} if revision else {}
+        arguments |= {"local_files_only": True} if is_dry_run() else {}
+        tokenizer = transformers.AutoTokenizer.from_pretrained(name, **arguments)
     except Exception as error:
+        if is_dry_run() and not Path(name).exists():
+            raise ConfigurationError(
+                f"The tokenizer {name} is not on this machine, and --dry-run downloads nothing.",
+                "Ask once without --dry-run, or give the path of a folder with tokenizer.json.",
+            ) from error
         at = f" at revision {revision}" if revision else ""
         reason = f"{type(error).__name__}: {str(error).strip().partition(chr(10))[0]}"
         raise ConfigurationError(

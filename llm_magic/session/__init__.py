@@ -22,6 +22,7 @@ from functools import partial
 from typing import TYPE_CHECKING
 
 from llm_magic.background_loop import BackgroundLoop
+from llm_magic.config.precedence import sources_of
 from llm_magic.errors import HistoryError, LLMError, LLMWarning
 
 if TYPE_CHECKING:
@@ -30,6 +31,7 @@ if TYPE_CHECKING:
     from llm_magic.conversation import Begun, Conversation, Conversations, Turn
     from llm_magic.display import View
     from llm_magic.ledger import Ledger
+    from llm_magic.options import Options
     from llm_magic.providers.registry import ProviderRegistry
     from llm_magic.response import Response
     from llm_magic.session.job import Job
@@ -59,6 +61,7 @@ class Session:
         self, settings: Settings, registry: ProviderRegistry, say: Callable[[str], None] | None = None
     ) -> None:
         self.settings = settings
+        sources_of(settings)  # what is set from now on is the session's
         self.registry = registry
         self._say = say or _warn
         self._notices: list[str] = []
@@ -96,14 +99,34 @@ class Session:
 
     def take_notices(self) -> tuple[str, ...]:
         """Return the lines that the user should see and has not yet: a file that was put aside, settings that wait."""
-        waiting = self.registry.waiting_line()
-        notices, self._notices[:] = (*([waiting] if waiting else []), *self._notices), []
+        of_project = filter(None, (self.registry.misspelled_line(), self.registry.waiting_line()))
+        notices, self._notices[:] = (*of_project, *self._notices), []
         return notices
 
     def tell(self) -> None:
         """Say these lines where no cell shows them."""
         for notice in self.take_notices():
             self._say(notice)
+
+    def in_force(self, cell: Cell) -> Options:
+        """Return the options of a cell over what is configured; nothing is checked but these, and nothing sent.
+
+        Raises
+        ------
+        InputError
+            An option, the model's name or the configuration is wrong.
+
+        """
+        from llm_magic.options import combinations
+        from llm_magic.session.plan import choose
+
+        try:
+            combinations.check(cell.options)
+            return choose(cell.options, self.settings, self.registry, cell.defaults)[0].options
+        except LLMError:
+            self._turns(cell, cell.options)  # what is wrong with their file is said, too
+            self.tell()
+            raise
 
     def plan(self, cell: Cell) -> Plan:
         """Resolve a cell against the settings, the providers and its conversation; nothing is sent.
@@ -116,30 +139,20 @@ class Session:
         """
         from llm_magic.session.plan import plan
 
-        turns: tuple[Turn, ...] = ()
-        name = cell.options.chat or self.settings.chat
-        if not cell.options.once:
-            turns = self._before(name, cell)
-        planned = plan(cell, self.settings, self.registry, turns)
-        chosen = self._chat_name(planned)
-        if chosen is not None and (chosen != name or planned.options.once):  # an alias or LLMMagics.params set one
-            planned = replace(planned, turns=self._before(chosen, cell))
-        return planned
+        return plan(cell, self.settings, self.registry, self._turns(cell, self.in_force(cell)))
 
-    def _before(self, chat: str, cell: Cell) -> tuple[Turn, ...]:
-        """Return the turns that a cell follows."""
+    def _turns(self, cell: Cell, options: Options) -> tuple[Turn, ...]:
+        """Return the turns of the conversation before a cell."""
+        name = self._chat_name(options)
+        if name is None:
+            return ()
         run = None if cell.run is None else cell.run.number
         limit = self.settings.history_turns
-        return self.conversations.get(chat).before(cell.cell_id, limit, part=cell.part, run=run)
+        return self.conversations.get(name).before(cell.cell_id, limit, part=cell.part, run=run)
 
-    def _chat_name(self, plan: Plan) -> str | None:
-        """Return the name of the conversation that a cell belongs to, None where it belongs to none.
-
-        What the cell says itself goes before what is configured.
-        """
-        given = plan.cell.options
-        apart = given.once if given.once is not None or given.chat else plan.options.once
-        return None if apart else plan.options.chat or self.settings.chat
+    def _chat_name(self, options: Options) -> str | None:
+        """Return the name of the conversation that a cell belongs to, None where it belongs to none."""
+        return None if options.once else options.chat or self.settings.chat
 
     def ask(self, cell: Cell, view: View) -> Response:
         """Do the work of one cell, show it, and keep what it leaves behind.
@@ -208,7 +221,7 @@ class Session:
 
     def _begin_turn(self, plan: Plan) -> tuple[Conversation, Begun] | None:
         """Hold the place of a cell's turn in its conversation, None where it belongs to none."""
-        name, cell = self._chat_name(plan), plan.cell
+        name, cell = self._chat_name(plan.options), plan.cell
         number = 0
         if cell.run is not None:
             number = cell.run.number
@@ -261,7 +274,7 @@ class Session:
         """Say, once each, that the model does not know what stands above, and that a prompt run again is a new turn."""
         cell = plan.cell
         unseen = cell.run is None or not cell.run.seen
-        if unseen or self._chat_name(plan) is None or not self.settings.history_turns:
+        if unseen or self._chat_name(plan.options) is None or not self.settings.history_turns:
             return []
         notes = []
         if not self._told_of_restart:
@@ -291,7 +304,7 @@ class Session:
 
     def preview(self, cell: Cell) -> Preview:
         """Return the request that a cell would send first; nothing is sent."""
-        from llm_magic.session.plan import preview
+        from llm_magic.session.dry_run import preview
 
         try:
             with self.registry.explaining():

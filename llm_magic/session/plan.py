@@ -4,17 +4,19 @@ from __future__ import annotations
 
 import asyncio
 import hashlib
-from collections.abc import AsyncGenerator, Mapping
+from collections.abc import AsyncGenerator, Callable, Iterator, Mapping
 from contextlib import aclosing
 from dataclasses import dataclass, field, replace
 from fnmatch import fnmatchcase
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
+from llm_magic.config.precedence import nearness, sources_of
 from llm_magic.config.references import mark_secrets, read
-from llm_magic.errors import OptionError, PromptError
+from llm_magic.errors import OptionError, PromptError, UnsupportedError
 from llm_magic.events import Event, Finished, Note, Progress, ReasoningDelta, TextDelta, ToolCallDelta
 from llm_magic.messages import Message, Part, Reasoning, Text, interned, system, user
-from llm_magic.options import Options, exclude_each_other, from_mapping
+from llm_magic.options import PARAMETERS, Options, combinations
+from llm_magic.options.mapping import from_alias, from_mapping
 from llm_magic.request import Parameters, Request
 
 if TYPE_CHECKING:
@@ -26,8 +28,8 @@ if TYPE_CHECKING:
     from llm_magic.output.spec import OutputSpec
     from llm_magic.providers.base import Provider
     from llm_magic.providers.registry import ProviderRegistry, Target
+    from llm_magic.request import Tool
     from llm_magic.tools import FunctionTool
-    from llm_magic.wire.call import Preview
 
 
 @dataclass(slots=True)
@@ -61,10 +63,14 @@ class Cell:
     namespace: Mapping[str, Any] = field(default_factory=dict)
     cell_id: str | None = None
     template: bool = True
+    defaults: Options = field(default_factory=Options)
+    """Options of many calls, below those of this one: what an `LLM` was made with."""
     part: int = 0
     """Number of the prompt within one run of its cell, from 0."""
     run: CellRun | None = None
     """The run of the notebook's cell that it is a prompt of; None where there is no notebook."""
+    messages: tuple[Message, ...] = ()
+    """A conversation in the place of the body: its last message is the prompt, where that is a user's."""
     notes: tuple[str, ...] = ()
     """What the user should know before anything else."""
     cannot_confirm: OptionError | None = None
@@ -73,10 +79,11 @@ class Cell:
 
 @dataclass(frozen=True, slots=True)
 class PlannedModel:
-    """A model that may answer, and the options as they are in force for it."""
+    """A model that may answer, and the options as they are in force for it; `given` are those of this call alone."""
 
     target: Target
     options: Options
+    given: Options = field(default_factory=Options)
     sources: Mapping[str, str] = field(default_factory=dict)
     """What sets each request parameter and further field: an alias or a setting; "" for the cell itself."""
 
@@ -95,6 +102,12 @@ class Plan:
     tool_timeout: float = 60.0
 
     @property
+    def before(self) -> tuple[Message, ...]:
+        """The messages that were given ahead of the prompt."""
+        messages = self.cell.messages
+        return messages[:-1] if messages and messages[-1].role == "user" else messages
+
+    @property
     def options(self) -> Options:
         """The options in force for the model asked first."""
         return self.models[0].options
@@ -109,94 +122,127 @@ def plan(cell: Cell, settings: Settings, registry: ProviderRegistry, turns: tupl
         Whatever is wrong with the cell; nothing was sent.
 
     """
-    models = choose(cell.options, settings, registry)
+    combinations.check(cell.options)
+    models = choose(cell.options, settings, registry, cell.defaults)
     options = models[0].options
-    if not cell.body.strip() and not options.image:
+    if not cell.body.strip() and not options.image and not cell.messages:
         raise PromptError("The cell is empty.", "Write the prompt on the lines below %%llm.")
-    if cell.cannot_confirm is not None and any(planned.options.confirm for planned in models):
+    combinations.need_tools(cell.options, options)
+    if cell.cannot_confirm is not None and options.tools and any(planned.options.confirm for planned in models):
         raise cell.cannot_confirm
+    spec = _output(options, cell.namespace)
+    if spec is None:
+        combinations.need_type(cell.options)
     parts, notes = _parts(cell, options, settings)
     return Plan(
         cell=cell,
         models=models,
         parts=parts,
         notes=(*cell.notes, *notes),
-        spec=_output(options, cell.namespace),
-        tools=_tools(options, cell.namespace),
+        spec=spec,
+        tools=_tools(cell.options, options, cell.namespace),
         turns=() if options.once else turns,
         tool_timeout=settings.tool_timeout,
     )
 
 
-def choose(given: Options, settings: Settings, registry: ProviderRegistry) -> tuple[PlannedModel, ...]:
-    """Return the model asked for and its fallbacks, each with its options."""
-    name = given.model or registry.default_model(settings.model)
-    target = registry.resolve(name)
-    models = [_planned(given, target, settings)]
-    models += [_planned(given, registry.resolve(fallback), settings) for fallback in target.fallbacks]
+def choose(
+    given: Options, settings: Settings, registry: ProviderRegistry, defaults: Options | None = None
+) -> tuple[PlannedModel, ...]:
+    """Return the model asked for and its fallbacks, each with its options.
+
+    Of two options that exclude each other the nearer one holds: those `given`, then the `defaults` of many calls,
+    then those of the alias, of the model, of everybody.
+    """
+    defaults = defaults or Options()
+    combinations.check(defaults, "LLM")
+    called = combinations.put_over(given, defaults)
+    name = called.model or registry.default_model(settings.model)
+    target = registry.resolve(name, called.base_url or "")
+    models = [_planned(given, called, target, settings)]
+    for fallback in target.fallbacks:
+        try:
+            models.append(_planned(given, called, registry.resolve(fallback, called.base_url or ""), settings))
+        except UnsupportedError:  # it cannot be asked at --base-url, which the alias knows nothing of
+            if not called.base_url:
+                raise
     return tuple(models)
 
 
-def _planned(given: Options, target: Target, settings: Settings) -> PlannedModel:
-    """Put the options together: the line's, over the alias's, over the model's, over everybody's."""
-    sources = dict.fromkeys((*given.parameters, *given.param), "")
+def _planned(given: Options, called: Options, target: Target, settings: Settings) -> PlannedModel:
+    """Put the options together: those of the call, over the session's, over the project's, over the profile's.
 
-    def configured(values: Mapping[str, Any], where: str) -> Options:
-        found = from_mapping(values, where)
-        for name in (*found.parameters, *found.param):
-            sources.setdefault(name, where)
-        return found
-
-    options = given.over(configured(target.defaults, f"alias {target.asked!r}"))
-    globs = [
-        glob
-        for glob in settings.model_params
-        if any(
-            fnmatchcase(name, glob) for name in (target.asked, target.model, f"{target.provider.name}:{target.model}")
-        )
-    ]
-    for glob in sorted(globs, key=len, reverse=True):
-        options = options.over(configured(settings.model_params[glob], f"LLMMagics.model_params[{glob!r}]"))
-    options = options.over(configured(settings.params, "LLMMagics.params"))
-    of_traits = Options(
-        system=settings.system or None,
-        show=settings.show or None,
-        no_stream=not settings.stream,
-        retries_invalid=settings.retries_invalid,
-        max_tool_rounds=settings.max_tool_rounds,
-    )
-    options = options.over(of_traits)
+    Of one source, an alias is over `model_params`, a longer glob of these over a shorter one, these over `params`, and
+    `params` over the setting of the same name, such as `LLMMagics.system`.
+    """
+    options = called
+    sources = dict.fromkeys((*called.parameters, *called.param), "")
+    for layer in sorted(_layers(target, settings), key=lambda layer: -nearness(layer.source)):
+        combinations.check(layer.options, layer.name)
+        options = combinations.put_over(options, layer.options)
+        for name in (*layer.options.parameters, *layer.options.param):
+            sources.setdefault(name, layer.name.replace("The alias", "the alias"))
     if options.base_url:
         target = target.at(options.base_url)
-    return PlannedModel(target, options, sources)
+    return PlannedModel(target, options, given, sources)
+
+
+class _Layer(NamedTuple):
+    """Options that are configured: where they come from, what they are called in errors, and they themselves."""
+
+    source: str
+    name: str
+    options: Options
+
+
+def _layers(target: Target, settings: Settings) -> Iterator[_Layer]:
+    """Yield what is configured for a model; of one source, the nearest first."""
+    sources = sources_of(settings)
+    for source, entries in _by_source(target.defaults, target.source_of):
+        yield _Layer(source, f"The alias {target.asked}", from_alias(entries, target.asked))
+    names = (target.asked, target.model, f"{target.provider.name}:{target.model}")
+    for glob in sorted(settings.model_params, key=len, reverse=True):
+        name = f"LLMMagics.model_params[{glob!r}]"
+        options = from_mapping(settings.model_params[glob], name)
+        if any(fnmatchcase(asked, glob) for asked in names):
+            yield _Layer(sources.of_entry(settings, "model_params", glob), name, options)
+    for source, entries in _by_source(settings.params, lambda key: sources.of_entry(settings, "params", key)):
+        yield _Layer(source, "LLMMagics.params", from_mapping(entries, "LLMMagics.params"))
+    of_traits = {
+        "system": Options(system=settings.system or None),
+        "show": Options(show=settings.show or None),
+        "stream": Options(no_stream=not settings.stream),
+        "retries_invalid": Options(retries_invalid=settings.retries_invalid),
+        "max_tool_rounds": Options(max_tool_rounds=settings.max_tool_rounds),
+    }
+    for trait, options in of_traits.items():
+        yield _Layer(sources.of(trait), f"LLMMagics.{trait}", options)
+
+
+def _by_source(values: Mapping[str, Any], source_of: Callable[[str], str]) -> Iterator[tuple[str, dict[str, Any]]]:
+    """Yield the entries of a mapping by their sources."""
+    found: dict[str, dict[str, Any]] = {}
+    for key, value in values.items():
+        found.setdefault(source_of(key), {})[key] = value
+    yield from found.items()
 
 
 def _output(options: Options, namespace: Mapping[str, Any]) -> OutputSpec | None:
-    asked = {
-        "as_": options.output_type,
-        "schema": options.schema,
-        "choices": options.choices,
-        "regex": options.regex,
-        "grammar": options.grammar,
-    }
+    asked = {"as_" if name == "output_type" else name: getattr(options, name) for name in combinations.TYPED}
     if all(value is None for value in asked.values()):
         return None
-    exclude_each_other({"--as" if name == "as_" else f"--{name}": value for name, value in asked.items()})
     from llm_magic.output.spec import spec_from
 
     return spec_from(**asked, namespace=namespace)
 
 
-def _tools(options: Options, namespace: Mapping[str, Any]) -> Mapping[str, FunctionTool]:
-    if options.tools is None:
-        for flag, value in (("--tool-choice", options.tool_choice), ("--confirm", options.confirm)):
-            if value is not None:
-                raise OptionError(f"{flag} needs --tools.", "--tools F,G names the Python functions.")
+def _tools(given: Options, options: Options, namespace: Mapping[str, Any]) -> Mapping[str, FunctionTool]:
+    if not options.tools:
         return {}
     from llm_magic.tools import tools_from
 
     tools = {tool.name: tool for tool in tools_from(options.tools, namespace)}
-    choice = options.tool_choice
+    choice = given.tool_choice
     if choice is not None and choice not in {"auto", "none", "required", *tools}:
         raise OptionError(
             f"--tool-choice {choice} is not one of the tools.",
@@ -208,7 +254,9 @@ def _tools(options: Options, namespace: Mapping[str, Any]) -> Mapping[str, Funct
 def _parts(cell: Cell, options: Options, settings: Settings) -> tuple[tuple[Part, ...], tuple[str, ...]]:
     """Render the body and the images."""
     notes: list[str] = []
-    if cell.template and not options.raw:
+    if cell.messages:
+        parts = list(cell.messages[-1].parts) if cell.messages[-1].role == "user" else []
+    elif cell.template and not options.raw:
         from llm_magic import prompt
 
         rendered = prompt.render(cell.body, cell.namespace, settings=settings)
@@ -239,25 +287,29 @@ class BoundModel:
     model: str
     capabilities: Capabilities
     structure: Structure | None
+    tools: tuple[Tool, ...] = ()
+    notes: tuple[str, ...] = ()
+    """What the user should know: of the constraint, and of defaults that this endpoint cannot honour."""
 
     def compose(self, plan: Plan) -> Request:
         """Return the request of the first round: system prompt, as much of the conversation as fits, prompt."""
         options, structure = self.planned.options, self.structure
         parts = plan.parts
         if structure is not None and structure.instruction:
-            parts = (*parts, Text(f"\n\n{structure.instruction}"))
+            parts = (*parts, Text(f"\n\n{structure.instruction}" if parts else structure.instruction))
         first = (system(options.system),) if options.system else ()
-        prompt = user(*parts)
-        turns = plan.turns and self._fitting(tuple(map(self._readable, plan.turns)), (*first, prompt))
+        prompt = (*plan.before, *((user(*parts),) if parts else ()))
+        turns = plan.turns and self._fitting(tuple(map(self._readable, plan.turns)), (*first, *prompt))
         headers = {name: read(value, f"--header {name}") for name, value in mark_secrets(options.header).items()}
+        further = {name: read(value, f"--param {name}") for name, value in mark_secrets(options.param).items()}
         forced = structure.tools if structure is not None else ()
         return Request(
             model=self.model,
-            messages=(*first, *(message for turn in turns for message in turn.messages), prompt),
-            parameters=Parameters(options.parameters, mark_secrets(options.param)),
+            messages=(*first, *(message for turn in turns for message in turn.messages), *prompt),
+            parameters=Parameters(options.parameters, further),
             structure=structure.fields if structure is not None else {},
-            tools=(*(tool.tool for tool in plan.tools.values()), *forced),
-            tool_choice=forced[0].name if forced else options.tool_choice,
+            tools=(*self.tools, *forced),
+            tool_choice=forced[0].name if forced else self._choice(options.tool_choice),
             stream=not options.no_stream,
             headers=headers,
         )
@@ -285,6 +337,11 @@ class BoundModel:
             for message in turn.messages
         )
         return replace(turn, messages=tuple(messages))
+
+    def _choice(self, choice: str | None) -> str | None:
+        """Return the choice among the tools that are offered; a default may name one that is not."""
+        known = ("auto", "none", "required", *(tool.name for tool in self.tools))
+        return choice if self.tools and choice in known else None
 
     def _fitting(self, turns: tuple[Turn, ...], needed: tuple[Message, ...]) -> tuple[Turn, ...]:
         """Return the latest turns that leave room for prompt and answer, where the context is known."""
@@ -351,32 +408,53 @@ async def prepare(plan: Plan, planned: PlannedModel, emit: Emit[Event]) -> Bound
 
     await provider.prepare(report)
     model = provider.listed_model(target.model) if target.model else await provider.first_model()
-    bound = _bind(plan, planned, model)
-    if bound.structure is not None and bound.structure.notes:
-        await emit([Note(note) for note in bound.structure.notes])
+    bound = bind(plan, planned, model)
+    if bound.notes:
+        await emit([Note(note) for note in bound.notes])
     return bound
 
 
-async def preview(plan: Plan) -> Preview:
-    """Return the first request of a plan as it would be sent; nothing is sent, started or listed."""
-    planned = plan.models[0]
-    provider, options = planned.target.provider, planned.options
-    listed = provider.cached_models or ()
-    model = provider.listed_model(planned.target.model) or (listed[0].id if listed else "(the first model listed)")
-    bound = _bind(plan, planned, model)
-    request = bound.compose(plan)
-    return await provider.preview(request, bound.capabilities, timeout=options.timeout, max_retries=options.retries)
-
-
-def _bind(plan: Plan, planned: PlannedModel, model: str) -> BoundModel:
+def bind(plan: Plan, planned: PlannedModel, model: str) -> BoundModel:
     """Put together what is known of one model."""
     provider = planned.target.provider
     capabilities = provider.capabilities(model)
     if planned.options.api is not None:
         capabilities = replace(capabilities, api=planned.options.api)
+    planned, notes = _honoured(planned, capabilities)
+    tools = tuple(tool.tool for tool in plan.tools.values())
+    meant = planned.given.tools or planned.given.tool_choice or planned.given.max_tool_rounds or planned.given.confirm
+    if tools and not meant and (not capabilities.tools or capabilities.api == "completions"):
+        tools, notes = (), [*notes, f"--tools, which is a default, is left out: {_MISSING}."]
     structure = None
     if plan.spec is not None:
         from llm_magic.output.dialects import apply
 
-        structure = apply(plan.spec, capabilities)
-    return BoundModel(planned, provider, model, capabilities, structure)
+        try:
+            structure = apply(plan.spec, capabilities)
+        except UnsupportedError as error:
+            asked = next(name for name in combinations.TYPED if getattr(planned.options, name) is not None)
+            error.message = f"{combinations.flag(asked)}: {error.message}"
+            raise
+        notes += structure.notes
+    return BoundModel(planned, provider, model, capabilities, structure, tools, tuple(notes))
+
+
+_MISSING = "this endpoint does not take it"
+
+
+def _honoured(planned: PlannedModel, capabilities: Capabilities) -> tuple[PlannedModel, list[str]]:
+    """Return a model without those defaults that its endpoint cannot honour, and notes that say so.
+
+    What this call gives is kept: that it cannot be honoured is an error.
+    """
+    options, given = planned.options, planned.given.parameters
+    parameters: Any = dict(options.parameters)
+    for name in options.parameters:
+        able = name in capabilities.parameters and PARAMETERS[name].fields(capabilities.api)
+        if name not in given and not able:
+            del parameters[name]
+    gone = [PARAMETERS[name].flag for name in options.parameters if name not in parameters]
+    if not gone:
+        return planned, []
+    notes = [f"{flag}, which is a default, is left out: {_MISSING}." for flag in gone]
+    return replace(planned, options=replace(options, parameters=parameters)), notes

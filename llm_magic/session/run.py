@@ -88,7 +88,7 @@ class Run:
     @property
     def transcript(self) -> tuple[Message, ...]:
         """The messages that this cell adds to its conversation: the prompt, calls and results, the answer."""
-        return (user(*self.plan.parts), *self._answered)
+        return (*self.plan.before, user(*self.plan.parts), *self._answered)
 
     async def answer(self, emit: Emit[RunEvent]) -> Response:
         """Ask, and emit what happens.

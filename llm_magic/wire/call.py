@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import re
 import threading
 from collections.abc import AsyncGenerator, Mapping
 from contextlib import aclosing, suppress
@@ -252,12 +253,32 @@ def _lost(error: Exception) -> str:
 
 @dataclass(frozen=True, slots=True)
 class Preview:
-    """A request that was not sent: headers in their order, secrets as `***`; the body as JSON."""
+    """A request that was not sent: headers in their order, secrets as `***`; the body as JSON.
+
+    `added` are the names of those headers that the SDK and its HTTP client add by themselves; `notes` is what the user
+    should know of it, a line each.
+    """
 
     method: str
     url: str
     headers: Mapping[str, str]
     body: Any
+    added: frozenset[str] = frozenset()
+    notes: tuple[str, ...] = ()
+    estimate: Estimate | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Estimate:
+    """What a request will take, roughly: tokens of the prompt, and of the answer at most; US dollars for both.
+
+    None where nothing bounds the answer (`most`, `cost_at_most`), or no price is known.
+    """
+
+    tokens: int
+    most: int | None = None
+    cost: float | None = None
+    cost_at_most: float | None = None
 
 
 class _Stopped(Exception):  # noqa: N818 - ends a dry run, is no fault
@@ -290,12 +311,25 @@ async def preview(call: Call) -> Preview:
         ours = translate(error, call.origin, request.known_secrets, request.body)
         raise ours from cause_of(ours, error)
     known = (*request.known_secrets, *sent_with(caught), _HIDDEN)
+    named = {name.lower() for name in (*call.request.headers, *getattr(call.client, "_custom_headers", ()))}
     return Preview(
         str(caught.method),
         masked_url(str(caught.url), known),
-        masked_headers(dict(caught.headers), known),
+        masked_headers(dict(caught.headers), known) | _missing(caught.headers),
         hidden(parse(bytes(caught.content)), known),
+        frozenset(name for name in caught.headers if _ADDED.fullmatch(name) and name.lower() not in named),
     )
+
+
+_ADDED = re.compile(r"accept|accept-.*|connection|content-(type|length)|host|user-agent|x-stainless-.*", re.IGNORECASE)
+
+
+_NOT_SET = re.compile(r"(?:[A-Za-z]+ )?env:[^\s()]+ \(not set\)")
+
+
+def _missing(headers: Mapping[str, str]) -> dict[str, str]:
+    """Return the headers that say in words which variable is not set: those hold no secret."""
+    return {name: value for name, value in headers.items() if _NOT_SET.fullmatch(value)}
 
 
 async def _caught(request: HttpRequest, hooks: list[Any]) -> Any:

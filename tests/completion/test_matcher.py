@@ -97,7 +97,7 @@ def test_options(typing: Typing) -> None:
     assert typing.words("%%llm ") == [flag for option in OPTIONS for flag in option.flags if flag.startswith("--")]
     assert typing.words("%%llm -")[-1] == "-t"
     assert typing.words("%%llm --model a --mo") == []
-    assert typing.words("%%llm --stop a --st") == ["--stop"]
+    assert typing.words("%%llm --stop a --sto") == ["--stop"]
     assert typing.words("%%llm_embed --") == sorted(flag for flag in flags_of("llm_embed") if flag[:2] == "--")
 
 

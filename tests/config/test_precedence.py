@@ -9,10 +9,11 @@ import pytest
 from traitlets.config import Config
 
 from llm_magic.config.effective import Setting, masked, set_value, settings_in_force
-from llm_magic.config.project import find_project
+from llm_magic.config.project import find_project, misspelled
 from llm_magic.config.settings import Settings
-from llm_magic.errors import ConfigurationError
+from llm_magic.errors import ConfigurationError, OptionError
 from llm_magic.providers.registry import ProviderRegistry
+from llm_magic.session import Session
 
 
 class LLMMagics(Settings):
@@ -239,3 +240,57 @@ def test_what_is_shown_hides_secrets(tmp_path: Path) -> None:
 def test_every_setting_says_what_it_is_for(tmp_path: Path) -> None:
     shown = House(tmp_path).all()
     assert [name for name, item in shown.items() if not item.help] == []
+
+
+@pytest.mark.parametrize(
+    ("section", "shown"),
+    [
+        ("[tool.llm-magic]", "[tool.llm-magic]"),
+        ("[tool.llmmagic]", "[tool.llmmagic]"),
+        ("[tool.LLM_Magic]", "[tool.LLM_Magic]"),
+        ("[tool.llm_magics.params]", "[tool.llm_magics]"),
+        ("[llm_magic]", "[llm_magic]"),
+        ("[llm-magic.params]", "[llm-magic]"),
+    ],
+)
+def test_a_misspelled_section_is_said_once(tmp_path: Path, section: str, shown: str) -> None:
+    (tmp_path / ".git").mkdir()
+    (tmp_path / "pyproject.toml").write_text(f"[tool.other]\nllm_magic = 1\n{section}\ntemperature = 0\n")
+    inner = tmp_path / "notebooks"
+    inner.mkdir()
+    house = House(inner)
+    said: list[str] = []
+    session = Session(house.settings, house.registry, said.append)
+    session.tell()
+    session.tell()
+    file = tmp_path / "pyproject.toml"
+    assert said == [f"{shown} in {file} sets nothing: the section of llm_magic is [tool.llm_magic]."]
+    session.close()
+
+
+def test_other_sections_are_not_misspelled(write: Any) -> None:
+    folder = write('[project]\nname = "llm-magic"\ndependencies = ["llm-magic"]\n[tool.llm]\nx = 1\n[tool.llm_magic]\n')
+    assert misspelled(folder) == ""
+
+
+def test_unknown_keys_have_close_matches(write: Any) -> None:
+    with pytest.raises(ConfigurationError) as caught:
+        House(write("[tool.llm_magic]\nmodle = 'x'\n")).registry.resolve("vllm:m")
+    assert caught.value.hint == "Did you mean model?"
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "said"),
+    [
+        ("params", "{'temprature': 0}", "params has no option temprature.\nDid you mean temperature?"),
+        ("LLMMagics.params", "{'temperature': 'hot'}", "LLMMagics.params: temperature must be a number, not 'hot'."),
+        ("model_params", "{'gpt-*': {'temprature': 0}}", "model_params['gpt-*'] has no option temprature."),
+        ("aliases", "{'a': {'model': 'vllm:m', 'fallback': 'b'}}", "The alias a has no option fallback."),
+    ],
+)
+def test_unknown_options_are_refused_where_they_are_set(tmp_path: Path, name: str, value: str, said: str) -> None:
+    house = House(tmp_path)
+    with pytest.raises(OptionError) as caught:
+        set_value(house.settings, house.registry, name, value)
+    assert str(caught.value).startswith(said)
+    assert (house.settings.params, house.settings.model_params, house.registry.aliases) == ({}, {}, {})

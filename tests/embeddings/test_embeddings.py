@@ -165,7 +165,7 @@ def test_batches_go_a_few_at_once_and_come_back_in_order(session: Session) -> No
 def test_what_is_sent(session: Session, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("HEADER", "from-the-environment")
     with ScriptedServer(vectors) as server:
-        session.registry.aliases = {"small": {"model": "there:m", "user": "me"}}
+        session.registry.aliases = {"small": {"model": "there:m", "param": {"user": "me"}}}
         session.registry.add("there", base_url=server.url)
         LLM("small").embed(["text 1"], dimensions=2, param={"encoding_format": "float"}, header={"X-A": "env:HEADER"})
         (request,) = server.requests

@@ -11,7 +11,7 @@ from llm_magic.api import LLM
 from llm_magic.config.settings import Settings
 from llm_magic.embeddings import EmbeddingOptions
 from llm_magic.errors import LLMError, OptionError
-from llm_magic.options import from_mapping
+from llm_magic.options.mapping import from_mapping
 from llm_magic.options.reader import parse
 from llm_magic.providers.registry import ProviderRegistry
 from llm_magic.session.plan import Cell, plan

@@ -32,7 +32,8 @@ from llm_magic.completion.candidates import Candidates
 from llm_magic.completion.context import context_of
 from llm_magic.errors import Origin, UnsupportedError
 from llm_magic.messages import user
-from llm_magic.options import AskOptions, from_mapping
+from llm_magic.options import AskOptions
+from llm_magic.options.mapping import from_mapping
 from llm_magic.options.reader import help_text, parse
 from llm_magic.picker.backend import FIELDS
 from llm_magic.providers.litellm import read_config

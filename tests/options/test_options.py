@@ -1,7 +1,8 @@
 import pytest
 
 from llm_magic.errors import OptionError
-from llm_magic.options import Options, from_mapping
+from llm_magic.options import Options
+from llm_magic.options.mapping import from_mapping
 
 
 def test_the_nearer_options_win_and_pairs_add_up() -> None:
@@ -14,7 +15,15 @@ def test_the_nearer_options_win_and_pairs_add_up() -> None:
 
 def test_configured_options_are_read_as_the_line_is() -> None:
     options = from_mapping(
-        {"max-tokens": 5, "temperature": "0.5", "stop": ["a", "b"], "as": int, "raw": True, "min_p": 0.1, "n": None},
+        {
+            "max-tokens": 5,
+            "temperature": "0.5",
+            "stop": ["a", "b"],
+            "as": int,
+            "raw": True,
+            "n": None,
+            "param": {"min_p": 0.1},
+        },
         "x",
     )
     assert options == Options(
@@ -29,7 +38,7 @@ def test_configured_options_are_read_as_the_line_is() -> None:
     ("values", "message"),
     [
         ({"temperature": "warm"}, "LLMMagics.params: temperature must be a number, not 'warm'."),
-        ({"temperature": True}, "LLMMagics.params: temperature cannot be True."),
+        ({"temperature": True}, "LLMMagics.params: temperature must be a number, not True."),
         ({"raw": "yes"}, "LLMMagics.params: raw must be True or False, not 'yes'."),
         ({"header": "a=b"}, "LLMMagics.params: header must be a dict, not str."),
         ({"out": "x"}, "LLMMagics.params cannot set 'out'."),

@@ -163,3 +163,8 @@ def test_what_is_wrong_with_a_command(text: str, message: str, hint: str) -> Non
 def test_only_unquoted_words_are_expanded() -> None:
     line = read("$a '$a' --model=$a", SOME, "%llm_x", expand=str.upper)
     assert line == Line(("$A", "$a"), {"model": "$A"})
+
+
+def test_what_python_reads_as_json_and_is_none_is_a_text() -> None:
+    options, _ = parse("-p a=NaN -p b=1e999 -p c=[Infinity] -p d=1e9")
+    assert options.param == {"a": "NaN", "b": "1e999", "c": "[Infinity]", "d": 1e9}

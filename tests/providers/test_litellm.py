@@ -64,7 +64,7 @@ def test_an_alias_asks_its_server(
 ) -> None:
     target = registry.resolve("fast")
     assert target.model == "smollm2"
-    assert target.defaults == {"temperature": 0.5, "max_tokens": 7, "min_p": 0.1}
+    assert target.defaults == {"temperature": 0.5, "max_tokens": 7, "param": {"min_p": 0.1}}
     assert target.fallbacks == ("fast#2", "azure-gpt")
     assert target.provider.kind == "compatible"
     with pytest.raises(ConfigurationError, match="GATEWAY_KEY is not set"):

@@ -305,7 +305,7 @@ def test_a_failed_request_leaves_the_conversation_as_it_was(session: Session) ->
 
 
 def test_params_come_from_all_layers(session: Session) -> None:
-    session.settings.params = {"temperature": 1, "top_p": 0.5, "min_p": 0.3}
+    session.settings.params = {"temperature": 1, "top_p": 0.5, "param": {"min_p": 0.3}}
     session.settings.model_params = {"s:*": {"temperature": 0.7, "seed": 1}, "*": {"seed": 2, "max_tokens": 9}}
     with ScriptedServer(answer("x")) as server:
         llm_at(session, server)

@@ -13,6 +13,7 @@ from itertools import chain, count
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from llm_magic.close_matches import did_you_mean
 from llm_magic.config.references import variable_of
 from llm_magic.errors import ConfigurationError
 
@@ -186,9 +187,13 @@ def _entry(entry: Mapping[str, Any], where: str) -> tuple[dict[str, Any], str, d
         elif name in _TRAITS:
             spec[_TRAITS[name]] = value
         elif name == "extra_body" and isinstance(value, Mapping):
-            defaults |= value
+            defaults["param"] = dict(value)
         elif name not in _KNOWN | _OF_THE_PROXY:
-            raise ConfigurationError(f"{where}: litellm_params has {name!r}, which is not taken over.", "Leave it out.")
+            meant = did_you_mean(str(name), [*options, *_TRAITS, *_KNOWN])
+            raise ConfigurationError(
+                f"{where}: litellm_params has {name!r}, which is not taken over.",
+                f"{meant} Leave it out; a further field of the body stands in extra_body.".lstrip(),
+            )
     base_model = info.get("base_model") or params.get("base_model")
     if kind == "azure" and base_model:
         spec["deployments"] = {rest: str(base_model).removeprefix("azure/")}

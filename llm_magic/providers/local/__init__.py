@@ -98,7 +98,7 @@ class LocalProvider(Provider):
         """Refuse: the model is here."""
         raise UnsupportedError(
             f"{self.name} is served inside this kernel, so --base-url {base_url} cannot apply to it.",
-            "Ask a provider of class compatible for a server elsewhere.",
+            "Name the model that is asked there: -m NAME --base-url URL.",
         )
 
     def capabilities(self, model: str) -> Capabilities:

@@ -1,0 +1,158 @@
+"""Combinations of options: which exclude each other, and which default gives way to what is nearer to the cell."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import fields, replace
+from itertools import combinations
+from typing import Any, NamedTuple
+
+from llm_magic.errors import OptionError
+from llm_magic.options import BY_NAME, PARAMETERS, Options
+
+TYPED = ("output_type", "schema", "choices", "regex", "grammar")
+"""Options that ask for a value."""
+
+
+class Exclusion(NamedTuple):
+    """Two options of which one leaves the other without a meaning, and why; empty where that is plain."""
+
+    one: str
+    other: str
+    why: str = ""
+
+
+_NO_CODE = "the answer is a value, which holds no code"
+
+EXCLUSIONS = (
+    *(Exclusion(*pair) for pair in combinations(TYPED, 2)),
+    Exclusion("chat", "once"),
+    Exclusion("stream", "no_stream"),
+    Exclusion("output_type", "code", _NO_CODE),
+    Exclusion("schema", "code", _NO_CODE),
+    Exclusion("choices", "code", _NO_CODE),
+    Exclusion("background", "dry_run", "nothing is sent, so nothing goes on"),
+)
+"""All pairs that are an error in one cell; any other pair is sensible, or a matter of the endpoint or the value."""
+
+OURS: Mapping[str, str] = {
+    "model": "Say -m NAME.",
+    "messages": "The cell's text is the prompt, -s the system prompt; -c NAME continues a conversation.",
+    "input": "The cell's text is the prompt; -i adds an image.",
+    "prompt": "The cell's text is the prompt.",
+    "stream": "Say --stream or --no-stream.",
+}
+"""Fields of the body that a cell always sets itself, and what to say in place of them."""
+
+_OF_OPTIONS: Mapping[str, tuple[str, ...]] = {
+    "system": ("instructions",),
+    "tools": ("tools", "functions"),
+    "tool_choice": ("tool_choice", "function_call"),
+    "no_stream": ("stream_options",),
+    **dict.fromkeys(TYPED, ("response_format", "text", "structured_outputs", "grammar", "json_schema")),
+}
+"""Fields of the body that options set which are no request parameters, in any API."""
+_JOINED: Mapping[str, tuple[str, ...]] = {
+    "text": ("format",),
+    "reasoning": ("effort",),
+    "structured_outputs": ("json", "regex", "choice", "grammar", "json_object", "structural_tag"),
+}
+"""Fields that are objects, of which an option sets only these members: others may stand beside them."""
+
+
+def check(options: Options, source: str = "") -> None:
+    """Refuse what cannot be meant together, and fields of the body that a cell sets itself.
+
+    `source` is what set these options, for errors; empty for the cell itself.
+
+    Raises
+    ------
+    OptionError
+        Names both.
+
+    """
+    before = f"{source}: " if source else ""
+    for name, value in options.param.items():
+        if name in OURS and not (name == "prompt" and isinstance(value, Mapping)):  # a stored prompt of Responses
+            raise OptionError(f"{before}-p {name} is refused: the cell sets this field itself.", OURS[name])
+    given = _given(options)
+    for one, other, why in EXCLUSIONS:
+        if one in given and other in given:
+            reason = f": {why}" if why else ""
+            raise OptionError(f"{before}{flag(one)} and {flag(other)} exclude each other{reason}.", "Keep one of them.")
+    for option, name in _set_twice(options, options):
+        raise OptionError(f"{before}{flag(option)} and -p {name} set the same field.", "Keep one of them.")
+
+
+def put_over(nearer: Options, farther: Options) -> Options:
+    """Return the nearer options over the farther ones, of which those go that the nearer ones leave no meaning.
+
+    >>> put_over(Options(regex="a+"), Options(output_type=int, raw=True)) == Options(regex="a+", raw=True)
+    True
+
+    """
+    given = _given(nearer)
+    pairs = [pair for one, other, _ in EXCLUSIONS for pair in ((one, other), (other, one))]
+    gone = {other for one, other in pairs if one in given}
+    gone |= {option for option, _ in _set_twice(farther, nearer)}
+    fields_gone = {name for _, name in _set_twice(nearer, farther)}
+    left: dict[str, Any] = dict.fromkeys(gone - set(PARAMETERS))
+    parameters: Any = {name: value for name, value in farther.parameters.items() if name not in gone}
+    param = {name: value for name, value in farther.param.items() if name not in fields_gone}
+    return nearer.over(replace(farther, parameters=parameters, param=param, **left))
+
+
+def need_tools(given: Options, in_force: Options) -> None:
+    """Refuse what is given for tools where none are in force, or none may be called; defaults are not meant then."""
+    asked = [name for name in ("tool_choice", "max_tool_rounds", "confirm") if name in _given(given)]
+    if asked and not in_force.tools:
+        raise OptionError(f"{flag(asked[0])} needs --tools.", "--tools F,G names the Python functions.")
+    if given.tool_choice == "none" and asked[1:]:
+        raise OptionError(
+            f"--tool-choice none and {flag(asked[1])} exclude each other: no tool is called.", "Keep one of them."
+        )
+
+
+def need_type(given: Options) -> None:
+    """Refuse what is given for values where the answer is text."""
+    if given.retries_invalid is not None:
+        raise OptionError(
+            "--retries-invalid needs an output type: text is never invalid.",
+            "Say --as, --schema, --choices, --regex or --grammar; --retries is for failures.",
+        )
+
+
+def flag(name: str) -> str:
+    """Return the long flag of an option.
+
+    >>> flag("output_type"), flag("max_tokens")
+    ('--as', '--max-tokens')
+
+    """
+    return BY_NAME[name].flags[-1]
+
+
+def _given(options: Options) -> dict[str, Any]:
+    """Return the options that say something, by name: a switch that is off does not."""
+    named = {item.name: getattr(options, item.name) for item in fields(options) if item.name != "parameters"}
+    named |= options.parameters
+    return {name: value for name, value in named.items() if value is not None and value is not False and value != {}}
+
+
+def _set_twice(options: Options, others: Options) -> Iterator[tuple[str, str]]:
+    """Yield each option, and the field of the others' `param` that it sets, too."""
+    for name in _given(options):
+        for field in _fields(name):
+            if field in others.param and _overlaps(field, others.param[field]):
+                yield name, field
+
+
+def _fields(name: str) -> tuple[str, ...]:
+    """Return the names that an option's field has in the APIs."""
+    return PARAMETERS[name].all_fields if name in PARAMETERS else _OF_OPTIONS.get(name, ())
+
+
+def _overlaps(field: str, value: Any) -> bool:
+    """Return whether a value of the body takes the place of what an option writes into the same field."""
+    members = _JOINED.get(field)
+    return members is None or not isinstance(value, Mapping) or not set(members).isdisjoint(value)

@@ -1,0 +1,312 @@
+"""Options by name, from keyword arguments and configured mappings: names are checked, values read as a line's are."""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Callable, Iterable, Mapping
+from numbers import Real
+from typing import Any, NoReturn
+
+from llm_magic.close_matches import did_you_mean
+from llm_magic.errors import OptionError
+from llm_magic.options import BY_NAME, OPTIONS, Option, Options
+from llm_magic.options.option import HEADER_NAME, HEADER_VALUE, no_json, refuse_keys
+from llm_magic.secrets import Secret, reveal
+
+_OF_ONE_CELL = frozenset({"model", "base_url", "out", "dry_run", "help"})
+"""Options of which a default would change what a cell says."""
+
+_OF_CELLS_ONLY = {
+    "out": "It returns the answer: x = llm.ask(…).value.",
+    "show": "Nothing is shown here: print(response.text), or display(response.value).",
+    "code": "response.text has the code of the answer.",
+    "background": "aask and stream are awaited while other code runs.",
+    "raw": "A prompt is sent as it stands here, {{ }} included.",
+    "dry_run": "%%llm --dry-run shows the request.",
+    "help": "help(LLM.ask) describes the options.",
+    "model": 'LLM("provider:model").ask(…) names the model.',
+    "stream": "LLM.stream(…) iterates over the answer as it arrives; no_stream=True asks for it as one document.",
+    **dict.fromkeys(
+        ("prompt", "messages", "input"), "The prompt, a text or a list of messages, is the first argument."
+    ),
+}
+"""What is no keyword argument, and what is done in its place."""
+
+_PYTHON_NAMES = {"image": "images"}
+"""Keyword arguments that are named otherwise than the option."""
+
+_ELSEWHERE = {
+    "base_url": ("api_base", "openai_api_base", "endpoint", "url", "host"),
+    "header": ("extra_headers", "headers", "default_headers"),
+    "param": ("extra_body", "params", "body", "model_kwargs", "extra_params"),
+    "max_tokens": (
+        "max_new_tokens", "max_completion_tokens", "max_output_tokens", "max_tokens_to_sample", "max_length",
+        "n_predict", "num_predict",
+    ),
+    "temperature": ("temp",),
+    "stop": ("stop_sequences", "stop_strings", "stop_words"),
+    "n": ("num_return_sequences", "candidate_count", "best_of"),
+    "seed": ("random_seed", "random_state"),
+    "logprobs": ("top_logprobs",),
+    "reasoning_effort": ("reasoning", "effort", "thinking"),
+    "system": ("system_prompt", "system_message", "system_instruction", "instructions", "developer"),
+    "image": ("images", "image_url", "image_urls"),
+    "output_type": ("response_format", "response_model", "result_type", "text_format", "output_format", "as"),
+    "schema": ("json_schema", "guided_json", "response_schema", "output_schema"),
+    "choices": ("guided_choice", "choice", "options", "enum"),
+    "regex": ("guided_regex", "pattern"),
+    "grammar": ("guided_grammar",),
+    "retries_invalid": ("max_reasks",),
+    "tools": ("functions", "function"),
+    "tool_choice": ("function_call",),
+    "max_tool_rounds": ("max_turns", "max_iterations", "max_steps"),
+    "timeout": ("request_timeout",),
+    "retries": ("max_retries", "num_retries"),
+    "chat": ("conversation", "history", "thread", "session_id"),
+    "dimensions": ("dimension", "dim", "output_dimensionality"),
+    "batch": ("batch_size", "chunk_size", "embed_batch_size"),
+}  # fmt: skip
+"""Our options, and what other libraries call the same."""
+
+_CALLED = {theirs: ours for ours, names in _ELSEWHERE.items() for theirs in names}
+
+_LONGEST = 60
+"""Characters of a value that an error repeats."""
+
+
+def from_mapping(values: Mapping[str, Any], source: str, also: Iterable[str] = ()) -> Options:
+    """Return the options that a configured mapping stands for.
+
+    Parameters
+    ----------
+    values
+        Long names of options, with `-` or `_`, to values as text or of their own type; None is an option that is not
+        given. Further fields of the body stand in `param`.
+    source
+        What to name in an error: `LLMMagics.params`.
+    also
+        Names that the caller takes besides, for close matches.
+
+    Raises
+    ------
+    OptionError
+        An unknown name, a value that the option does not take, or a key.
+
+    >>> from_mapping({"max-tokens": 5, "param": {"min_p": 0.1}}, "LLMMagics.params").param
+    {'min_p': 0.1}
+
+    """
+    names = [option.name for option in OPTIONS if option.name not in _OF_ONE_CELL]
+
+    def find(key: str) -> Option:
+        option = BY_NAME.get(key.replace("-", "_"))
+        if option is None:
+            refuse_unknown(key, source, [*names, *also])
+        if option.name in _OF_ONE_CELL:
+            raise OptionError(f"{source} cannot set {key!r}.", f"Say {option.flags[-1]} in the cell.")
+        return option
+
+    return _options(values, source, find, keywords=False)
+
+
+def from_keywords(values: Mapping[str, Any], source: str) -> Options:
+    """Return the options that keyword arguments of `LLM` stand for; as `from_mapping`.
+
+    Texts with commas are no lists here, and a function or an image may stand alone.
+
+    >>> from_keywords({"temperature": 0, "images": "a.png", "seed": None}, "ask").image
+    ('a.png',)
+
+    """
+    options = {_PYTHON_NAMES.get(option.name, option.name): option for option in OPTIONS}
+    names = [*(name for name in options if name not in _OF_CELLS_ONLY), "on_confirm"]
+
+    def find(key: str) -> Option:
+        if key in _OF_CELLS_ONLY:
+            raise OptionError(f"{source} has no option {key}.", _OF_CELLS_ONLY[key])
+        option = options.get(key.replace("-", "_"))
+        if option is None:
+            refuse_unknown(key, source, names)
+        return option
+
+    return _options(values, source, find, keywords=True)
+
+
+def from_alias(defaults: Mapping[str, Any], alias: str) -> Options:
+    """Return the options that an alias sets besides `model` and `fallbacks`; as `from_mapping`."""
+    return from_mapping(defaults, f"The alias {alias}", ("model", "fallbacks"))
+
+
+def refuse_unknown(name: object, source: str, known: Iterable[str]) -> NoReturn:
+    """Raise the error of a name that is none of the `known` options, with those that may be meant."""
+    if not isinstance(name, str):
+        raise OptionError(f"{source}: {_said(name)} is no name of an option.", "Names are text.")
+    known = list(known)
+    ours = _CALLED.get(name.replace("-", "_").lower(), name)
+    ours = _PYTHON_NAMES.get(ours, ours) if ours not in known else ours
+    ours = ours if ours in known and ours != name else ""
+    meant = f"It is called {ours} here." if ours else did_you_mean(name, known)
+    further = f'A further field of the body stands in param: {{"{name:.{_LONGEST}}": …}}.'
+    raise OptionError(f"{source} has no option {name:.{_LONGEST}}.", f"{meant} {further}".lstrip())
+
+
+def _options(values: Mapping[str, Any], source: str, find: Callable[[str], Option], *, keywords: bool) -> Options:
+    if not isinstance(values, Mapping):
+        raise OptionError(f"{source} must be a dict of options, not {_said(values)}.")
+    refuse_keys((name for name in values if isinstance(name, str)), source)
+    found: dict[str, Any] = {}
+    said: dict[str, str] = {}
+    for key, value in values.items():
+        if not isinstance(key, str):
+            refuse_unknown(key, source, ())
+        option = find(key)
+        if value is None:
+            continue
+        if option.name in found:
+            raise OptionError(
+                f"{source} gives {option.name} twice: {said[option.name]} and {key}.", "Keep one of them."
+            )
+        said[option.name] = key
+        found[option.name] = _Reader(option, key, source, keywords=keywords).read(value)
+    refuse_keys(found.get("param", ()), f"{source}: param")
+    for switch, opposite in (("stream", "no_stream"), ("no_stream", "stream")):
+        if found.get(switch) is False:
+            found[opposite] = True
+    return Options.of(found)
+
+
+class _Reader:
+    """What reads the value of one option, given under the name `key`."""
+
+    def __init__(self, option: Option, key: str, source: str, *, keywords: bool) -> None:
+        self._option = option
+        self._key = key
+        self._source = source
+        self._keywords = keywords
+
+    def read(self, value: Any) -> Any:
+        """Return the value as the line's text would give it, objects that are no text as they are."""
+        option = self._option
+        if option.pairs:
+            return self._pairs(value)
+        if option.read is None:
+            return value if isinstance(value, bool) else self._refuse("True or False", value)
+        if (own := getattr(self, f"_{option.name}", None)) is not None:
+            return own(value)
+        if option.repeats:
+            items = value if isinstance(value, (list, tuple)) else (value,)
+            return tuple(self._one(item) for item in items)
+        return self._one(value)
+
+    def _one(self, value: Any) -> Any:
+        """Return a number or a text."""
+        if isinstance(value, str):
+            return self._text(value)
+        takes_numbers = _takes_numbers(self._option)
+        if takes_numbers and not isinstance(value, bool) and isinstance(value, Real):
+            try:
+                return self._text(str(value), value)  # int("1.5") is an error where int(1.5) is none
+            except ValueError:  # more digits than Python writes
+                self._refuse("a number that a server takes", value)
+        return self._refuse(_expected(self._option) if takes_numbers else "a text", value)
+
+    def _text(self, text: str, value: Any = None) -> Any:
+        assert self._option.read is not None  # noqa: S101 - a switch has been read
+        try:
+            return self._option.read(str(reveal(text)))  # of a URL in a text, the configuration hides the query
+        except ValueError as error:
+            return self._refuse(str(error), text if value is None else value)
+
+    def _pairs(self, value: Any) -> dict[str, Any]:
+        if not isinstance(value, Mapping):
+            self._refuse("a dict", value, shown=type(value).__name__)
+        for name, item in value.items():
+            place = f"{self._key}[{_said(name)}]"
+            if not isinstance(name, str):
+                self._refuse("text", name, f"the name {_said(name)} in {self._key}")
+            if self._option.name == "header":
+                if not HEADER_NAME.fullmatch(name):
+                    self._refuse("a name of letters, digits and hyphens", name, place, shown="this")
+                if not isinstance(item, str):
+                    self._refuse("text", item, place, shown=type(item).__name__)
+                if not isinstance(item, Secret) and not HEADER_VALUE.fullmatch(item):
+                    self._refuse("printable ASCII characters", item, place, shown="this text")
+            elif (wrong := no_json(item)) is not None:
+                self._refuse("JSON", item, place, shown=wrong)
+        return dict(value)
+
+    def _image(self, value: Any) -> tuple[Any, ...]:
+        """Return images as they are: what none can be is said before it is opened."""
+        items = tuple(value) if isinstance(value, (list, tuple)) else (value,)
+        for item in items:
+            if item is None or isinstance(item, (bool, int, float, Mapping)):
+                self._refuse("paths, URLs or images", item)
+        return tuple(self._text(item) if isinstance(item, str) else item for item in items)
+
+    def _tools(self, value: Any) -> Any:
+        if isinstance(value, str) and not self._keywords:
+            return self._text(value)
+        items = tuple(value) if isinstance(value, (list, tuple, set, frozenset)) else (value,)
+        for item in items:
+            if not callable(item) and (self._keywords or not isinstance(item, str)):
+                self._refuse("a function or a list of functions", item)
+        return items
+
+    def _choices(self, value: Any) -> tuple[str, ...]:
+        if isinstance(value, str) and not self._keywords:
+            return tuple(self._text(value))
+        expected = 'a list of texts, such as ["yes", "no"]'
+        if isinstance(value, (str, bytes, Mapping)) or not hasattr(type(value), "__iter__"):
+            self._refuse(expected, value)
+        words = tuple(value)
+        if not words or not all(isinstance(word, str) and word.strip() for word in words):
+            self._refuse(expected, value)
+        return tuple(map(str, words))
+
+    def _schema(self, value: Any) -> Any:
+        if isinstance(value, Mapping):
+            return value
+        if isinstance(value, type):
+            self._refuse("a JSON Schema, and a type stands in output_type", value)
+        return self._path("a JSON Schema: a dict, the path of a .json file or a text such as 'name, age int'", value)
+
+    def _grammar(self, value: Any) -> Any:
+        return self._path("a text or the path of a file", value)
+
+    def _path(self, expected: str, value: Any) -> Any:
+        if isinstance(value, os.PathLike):
+            value = os.fspath(value)
+        return self._text(value) if isinstance(value, str) else self._refuse(expected, value)
+
+    def _output_type(self, value: Any) -> Any:
+        if isinstance(value, (bool, int, float, bytes)):
+            self._refuse("a type, or an expression of one", value)
+        return self._text(value) if isinstance(value, str) else value
+
+    def _refuse(self, expected: str, value: Any, what: str = "", *, shown: str = "") -> NoReturn:
+        raise OptionError(f"{self._source}: {what or self._key} must be {expected}, not {shown or _said(value)}.")
+
+
+def _takes_numbers(option: Option) -> bool:
+    """Whether an option reads numbers: then "1" is one for it, as it is within the bounds of each."""
+    try:
+        return option.read is not None and isinstance(option.read("1"), (int, float))
+    except ValueError:
+        return False
+
+
+def _expected(option: Option) -> str:
+    try:
+        return str(option.read("") if option.read else "")
+    except ValueError as error:
+        return str(error)
+
+
+def _said(value: Any) -> str:
+    """Return a value as an error repeats it: cut, on one line."""
+    try:
+        said = re.sub(r"\s+", " ", repr(value))
+    except Exception:  # noqa: BLE001 - a repr may raise anything, an int of many digits a ValueError
+        said = f"this {type(value).__name__}"
+    return said if len(said) <= _LONGEST else said[: _LONGEST - 1] + "…"
