@@ -116,10 +116,15 @@ class VLLMProvider(Provider):
         return await self.template().apply(request.messages, reveal(self._template_arguments(request)))
 
     async def check(self, request: Request, capabilities: Capabilities) -> None:
-        """Refuse a prompt that does not fit, naming its tokens and the context.
+        """Refuse several answers without sampling, and a prompt that does not fit, naming its tokens and the context.
 
         It is counted, by the server or the tokenizer here, but only where the characters leave it open.
         """
+        if (request.parameters.n or 1) > 1 and request.parameters.temperature == 0:
+            raise UnsupportedError(
+                f"vLLM gives one answer at --temperature 0, not --n {request.parameters.n}: all would be the same.",
+                "Leave --n out, or raise --temperature.",
+            )
         context, wanted = capabilities.context, request.parameters.max_tokens or 1
         length = sum(len(message.text.encode("utf-8", "replace")) for message in request.messages)
         if context is None or length + _TEMPLATE_TOKENS * len(request.messages) + wanted <= context:

@@ -185,6 +185,14 @@ def test_what_the_endpoint_lacks(session: Session, server: ScriptedServer, line:
 PNG = "iVBORw0KGgoAAAANSUhEUgAAAAEAAAABCAYAAAAfFcSJAAAADUlEQVR42mNk+M9QDwADhgGAWjR9awAAAABJRU5ErkJggg=="
 
 
+def test_vllm_gives_one_answer_without_sampling(session: Session, server: ScriptedServer) -> None:
+    session.registry.add("v", "vllm", base_url=server.url, max_retries=0)
+    with pytest.raises(LLMError, match="vLLM gives one answer at --temperature 0, not --n 2"):
+        LLM("v:m").ask("Hi", n=2, temperature=0)
+    assert [request for request in server.requests if request.method == "POST"] == []
+    assert len(LLM("v:m").ask("Hi", n=2, temperature=0.1).value) == 2
+
+
 # A URL of one call, and a name that leads nowhere else
 
 
