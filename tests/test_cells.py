@@ -42,7 +42,7 @@ def test_an_answer_is_bound_shown_once_and_kept(kernel: Kernel) -> None:
     (output,) = [output for output in ran.outputs if "text/markdown" in output.get("data", {})]
     assert output["data"]["text/plain"] == answer
     metadata = output["metadata"]["llm_magic"]
-    assert metadata["model"] == "local"
+    assert metadata["model"] == "local:smollm2"  # the provider's first
     assert metadata["finish_reason"] == kernel.value("_llm.finish_reason")
     assert set(metadata) == {"model", "provider", "finish_reason", "usage", "seconds", "request_id"}
     assert kernel.value("_llm.text == answer == _llm.value")

@@ -28,6 +28,7 @@ from llm_magic.events import (
     Note,
     Opened,
     ReasoningDelta,
+    ReasoningItem,
     Restarted,
     TextDelta,
     ToolCallDelta,
@@ -83,7 +84,8 @@ def test_the_order_of_events_and_the_end(session: Session) -> None:
     )  # fmt: skip
     with ScriptedServer(script) as server:
         found = collected(llm_at(session, server))
-    expected = [Attempt, Opened, Identified, ReasoningDelta, TextDelta, Finished, UsageReport, Done]
+    answer = [ReasoningDelta, TextDelta, ReasoningItem, Finished]
+    expected = [Attempt, Opened, Identified, *answer, UsageReport, Done]
     assert kinds(found) == expected
     assert found[-2] == UsageReport(Usage(10, 2))
     done = found[-1]

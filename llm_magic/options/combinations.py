@@ -154,5 +154,7 @@ def _fields(name: str) -> tuple[str, ...]:
 
 def _overlaps(field: str, value: Any) -> bool:
     """Return whether a value of the body takes the place of what an option writes into the same field."""
+    if field == "include":  # a list of what to answer with: what an option needs joins what is asked for
+        return False
     members = _JOINED.get(field)
     return members is None or not isinstance(value, Mapping) or not set(members).isdisjoint(value)

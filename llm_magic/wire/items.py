@@ -114,8 +114,8 @@ _IMAGE_NAMES = ("image_url", "url", "b64_json", "image", "data")
 
 _READ_ELSEWHERE = frozenset(
     {"content", "role", "refusal", "tool_calls", "function_call", "name", "parsed", "token_ids", "prompt_token_ids"}
-    | {"thinking", "signature"}
-    | CHAT_FIELDS
+    | {"thinking", "signature", "thought_signatures"}
+    | (CHAT_FIELDS - {"provider_specific_fields"})  # which may hold citations, too
 )
 """Fields of a delta that are text, reasoning or calls, or say nothing to a reader."""
 _CITED = ("annotations", "citations", "references", "search_results", "web_search")

@@ -71,8 +71,7 @@ def test_json_there_and_back(chats: Conversations, tmp_path: Path) -> None:
 
 CITED = assistant(
     "It rains.",
-    (),
-    (
+    citations=(
         Citation("https://e.example/rain", "Rain", 0, 2),
         Citation("javascript:alert(1)", "<img src=x onerror=y>"),
         Citation(file_id="f1", filename="a.txt"),

@@ -439,7 +439,7 @@ def test_the_cost_stands_in_a_header(session: Session, said: str, cost: float | 
     told = stream(chunk("Hello", finish="stop"), USAGE, headers=headers)
     with ScriptedServer(told if streams else document(whole, headers=headers)) as server:
         session.registry.add("s", "compatible", base_url=server.url)
-        response = LLM("s:m", stream=streams).ask("Hi")
+        response = LLM("s:m", no_stream=not streams).ask("Hi")
     assert (response.text, response.cost) == ("Hello", cost)
     assert session.ledger.rows()[0].cost == cost
 
@@ -451,7 +451,7 @@ def test_the_cost_in_the_usage_counts_and_not_the_header_beside_it(session: Sess
     told = stream(chunk("Hello", finish="stop"), {"choices": [], "usage": usage}, headers=headers)
     with ScriptedServer(told if streams else document(whole, headers=headers)) as server:
         session.registry.add("s", "compatible", base_url=server.url, prices={"m": {"input": 1, "output": 1}})
-        response = LLM("s:m", stream=streams).ask("Hi")
+        response = LLM("s:m", no_stream=not streams).ask("Hi")
     assert response.cost == 0.5
 
 
@@ -468,9 +468,9 @@ def test_the_cost_of_embeddings_stands_in_a_header(session: Session) -> None:
     ("alias", "params", "asked", "hint"),
     [
         ({}, {}, {"temperature": 9}, "Change or leave out --temperature."),
-        ({"temperature": 9}, {}, {}, "Change or leave out temperature, which alias 'fast' sets."),
+        ({"temperature": 9}, {}, {}, "Change or leave out temperature, which the alias fast sets."),
         ({}, {"temperature": 9}, {}, "Change or leave out temperature, which LLMMagics.params sets."),
-        ({"temperature": 9}, {"temperature": 8}, {}, "Change or leave out temperature, which alias 'fast' sets."),
+        ({"temperature": 9}, {"temperature": 8}, {}, "Change or leave out temperature, which the alias fast sets."),
         ({}, {"temperature": 9}, {"temperature": 8}, "Change or leave out --temperature."),
         ({}, {}, {}, "--dry-run shows what was sent."),
     ],

@@ -376,7 +376,7 @@ def test_a_server_that_refuses_it_is_told_of(session: Session) -> None:
         with pytest.raises(RequestRefusedError) as second:
             llm.ask("Hi", chat="c")
     assert "send_reasoning" not in str(first.value.hint)
-    assert second.value.hint == "If it takes no reasoning back: %config CompatibleProvider.send_reasoning = False"
+    assert second.value.hint == "If it takes no reasoning back: %llm_config s.send_reasoning = False"
 
 
 def test_think_tags_do_not_go_back(session: Session) -> None:

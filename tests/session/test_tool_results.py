@@ -211,4 +211,5 @@ def test_a_cell_that_runs_out_of_rounds_keeps_them_in_order(session: Session) ->
         with pytest.raises(LLMError) as caught:
             LLM("s:m").ask("Go", tools=[gate.first, gate.second], max_tool_rounds=1)
     assert caught.value.response is not None
-    assert [run.id for run in caught.value.response.tool_calls] == ["c0", "c1"]
+    found = [(run.id, run.result) for run in caught.value.response.tool_calls]
+    assert found == [("c0", "first is there"), ("c1", "second is there"), ("c0", None), ("c1", None)]
