@@ -77,6 +77,7 @@ class NotebookView:
         self._flow = StreamingOutputs()
         self._reasoned = False
         self._dirty = False
+        self._settled = False  # what this round said stands already, above the results of its calls
 
     @property
     def wait(self) -> float:
@@ -118,7 +119,9 @@ class NotebookView:
                 self._flow.feed(rest)
             self._put_aside()
             self._begin_answer(self._reader.generation + 1)
-        for run in draft.tool_runs[self._runs :]:
+        if runs := draft.tool_runs[self._runs :]:
+            self._settle_round(draft)
+        for run in runs:
             self._fold(markup.tool_run(run))
             self._runs += 1
         fresh = self._reader.read(draft)
@@ -126,6 +129,8 @@ class NotebookView:
             self._flow.feed(fresh)
         if not self._reader.length:
             self._show_thinking(draft)
+            return
+        if self._settled:
             return
         self._dirty = self._dirty or self._reader.grew
         now = self._clock()
@@ -152,13 +157,29 @@ class NotebookView:
     def _put_aside(self) -> None:
         """Fold what an earlier round said: another one begins."""
         if text := self._reader.text.strip():
+            self._settle_text(text)
             self._folded.append(markup.folded("Said before", text))
-            if self._by_block:
-                self._settle_blocks()
-                if tail := self._flow.tail.strip():
-                    self._outputs.settle(self._markdown(tail), line=self._unfinished)
-            elif self._outputs.answers:
-                self._outputs.settle(self._folded[-1], line=self._unfinished)
+
+    def _settle_round(self, draft: Draft) -> None:
+        """Settle what this round said: its calls are carried out, so that no more of it comes."""
+        fresh = self._reader.read(draft)
+        if self._by_block:
+            self._flow.feed(fresh)
+        if text := self._reader.text.strip():
+            self._settle_text(text)
+
+    def _settle_text(self, text: str) -> None:
+        """Make what a round said an output that stays, with the line that more will come below it."""
+        if self._settled:
+            return
+        self._settled = True
+        if self._by_block:
+            self._settle_blocks()
+            if tail := self._flow.tail.strip():
+                self._outputs.settle(self._markdown(tail), line=self._unfinished)
+            self._flow = StreamingOutputs()
+        elif self._outputs.answers:
+            self._outputs.settle(markup.folded("Said before", text), line=self._unfinished)
 
     def _show_thinking(self, draft: Draft) -> None:
         """Say that the model reasons, or what it is about to call."""

@@ -36,8 +36,9 @@ def read_messages(items: Sequence[Any], *, max_side: int) -> tuple[tuple[Message
     PromptError
         Says which one is wrong, counted from 0; a field that would not be sent is wrong, too.
 
-    >>> read_messages([{"role": "user", "content": "Hi"}], max_side=2048)
-    ((Message(role='user', parts=(Text(text='Hi'),), tool_calls=(), tool_call_id=None),), ())
+    >>> messages, notes = read_messages([{"role": "user", "content": "Hi"}], max_side=2048)
+    >>> [(message.role, message.text) for message in messages], notes
+    ([('user', 'Hi')], ())
 
     """
     if not items:
