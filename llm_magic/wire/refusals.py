@@ -100,7 +100,8 @@ _OVERFLOW = frozenset(
 )
 _OVERFLOW_WORDS = re.compile(
     r"maximum context length|context (?:size|length|window)|exceeds? the (?:available|model'?s?) context"
-    r"|too many input tokens|(?:prompt|input|messages) (?:is|are) too long|max_model_len|too large to process. increase the physical batch size",
+    r"|too many input tokens|(?:prompt|input|messages) (?:is|are) too long|max_model_len"
+    r"|too large to process. increase the physical batch size",
     re.IGNORECASE,
 )
 _UNKNOWN_MODEL = re.compile(
