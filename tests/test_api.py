@@ -79,6 +79,8 @@ FURTHER = 'A further field of the body stands in param: {"%s": …}.'
         ("system_prompt", "It is called system here. "),
         ("response_format", "It is called output_type here. "),
         ("response_model", "It is called output_type here. "),
+        ("as_", "It is called output_type here. "),
+        ("type", "It is called output_type here. "),
         ("as", "It is called output_type here. "),
         ("functions", "It is called tools here. "),
         ("stop_sequences", "It is called stop here. "),

@@ -236,11 +236,15 @@ def test_a_conversation_sends_the_text_and_exports_the_sources(kernel: Kernel, s
     kernel.run("%%llm -m r:m -c rain\nsearch").check()
     kernel.run("%%llm -m r:m -c rain\ndraw").check()
     kernel.run("%%llm -m r:m -c rain\nboth").check()
+
+    def said(text: str) -> dict[str, Any]:
+        return {"type": "message", "role": "assistant", "content": [{"type": "output_text", "text": text}]}
+
     assert server.requests[-1].json["input"] == [
         {"role": "user", "content": "search"},
-        {"role": "assistant", "content": "It rains."},
+        said("It rains."),
         {"role": "user", "content": "draw"},
-        {"role": "assistant", "content": "[image]"},
+        said("[image]"),
         {"role": "user", "content": "both"},
     ]
     for name in ("rain.md", "rain.ipynb", "rain.json"):

@@ -121,11 +121,13 @@ def item_line(item: Mapping[str, Any]) -> str:
 
     >>> item_line({"type": "web_search_call", "status": "completed", "action": {"type": "search", "query": "rain"}})
     'web_search_call: rain (completed)'
+    >>> item_line({"type": "web_search_call", "action": {"query": "rain", "queries": ["rain", "snow"]}})
+    'web_search_call: rain'
 
     """
     action = item.get("action")
     places = (item, action if isinstance(action, Mapping) else {})
-    about = [str(value) for name in _ABOUT for place in places if (value := _said(place.get(name)))][:2]
+    about = list(dict.fromkeys(value for name in _ABOUT for place in places if (value := _said(place.get(name)))))[:2]
     status = _said(item.get("status"))
     if item.get("type") == "mcp_approval_request":
         status = "asks for an approval, which cannot be given here"

@@ -52,7 +52,10 @@ _ELSEWHERE = {
     "reasoning_effort": ("reasoning", "effort", "thinking"),
     "system": ("system_prompt", "system_message", "system_instruction", "instructions", "developer"),
     "image": ("images", "image_url", "image_urls"),
-    "output_type": ("response_format", "response_model", "result_type", "text_format", "output_format", "as"),
+    "output_type": (
+        *("response_format", "response_model", "result_type", "text_format", "output_format"),
+        *("as", "as_", "type"),
+    ),
     "schema": ("json_schema", "guided_json", "response_schema", "output_schema"),
     "choices": ("guided_choice", "choice", "options", "enum"),
     "regex": ("guided_regex", "pattern"),

@@ -11,7 +11,7 @@ from urllib.parse import unquote_to_bytes
 from llm_magic.events import Event, ImageReceived, ItemReceived, TextDelta
 from llm_magic.images.formats import media_type
 from llm_magic.messages import DISPLAYED, Image
-from llm_magic.wire.citations import Citations, read_citation
+from llm_magic.wire.citations import Citations, flattened, read_citation
 from llm_magic.wire.documents import says
 from llm_magic.wire.reasoning import CHAT_FIELDS
 
@@ -120,7 +120,10 @@ _READ_ELSEWHERE = frozenset(
 """Fields of a delta that are text, reasoning or calls, or say nothing to a reader."""
 _CITED = ("annotations", "citations", "references", "search_results", "web_search")
 """Fields that hold citations, of a delta or of the whole document."""
-_DOCUMENT_ITEMS = ("images", "videos", "related_questions", "grounding_metadata", "vertex_ai_grounding_metadata")
+_DOCUMENT_ITEMS = (
+    *("images", "videos", "related_questions", "moderation"),
+    *("grounding_metadata", "vertex_ai_grounding_metadata"),
+)
 """Fields of a whole document that are items."""
 _IN_DOCUMENT = frozenset([*_CITED, *_DOCUMENT_ITEMS])
 
@@ -159,9 +162,12 @@ class Beside:
         """Take what stands beside the choices."""
         if _IN_DOCUMENT.isdisjoint(document):
             return
-        self._citations.add_results(
-            document.get("citations"), [document.get(name) for name in _CITED if name != "citations"], out
-        )
+        lists = {name: document.get(name) for name in _CITED if name != "citations"}
+        self._citations.add_results(document.get("citations"), list(lists.values()), out)
+        for name, found in lists.items():
+            others = [each for each in flattened(found) if isinstance(each, dict) and not read_citation(each)]
+            if others := list(filter(says, others)):  # a file of the prompt's own has a title, and no address
+                self._items.item({"type": name, name: others}, out, name)
         for name in _DOCUMENT_ITEMS:
             value = document.get(name)
             if isinstance(value, (dict, list)) and says(value):

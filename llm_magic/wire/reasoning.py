@@ -250,15 +250,17 @@ def chat_fields(message: Message) -> tuple[dict[str, Any], dict[str, dict[str, A
 
 
 def marked_items(output: list[Any]) -> list[Mapping[str, Any]]:
-    """Return the reasoning items of an output, and marks where messages and calls stood between them; or none.
+    """Return the reasoning items of an output, and marks where messages and calls stood between them.
 
-    A message's mark has the characters of its text, and its `phase` where it has one.
+    A message's mark has the characters of its text, and its `phase` where it has one. None are returned where neither
+    reasoning nor a phase came.
     """
-    if not any(isinstance(item, dict) and item.get("type") == "reasoning" for item in output):
+    items = [item for item in output if isinstance(item, dict)]
+    if not any(item.get("type") == "reasoning" or _phase(item) for item in items):
         return []
     marked: list[Mapping[str, Any]] = []
-    for item in output:
-        kind = item.get("type") if isinstance(item, dict) else None
+    for item in items:
+        kind = item.get("type")
         if kind == "reasoning":
             lists = {name: _parts(value) for name, value in item.items() if isinstance(value, list)}
             marked.append({name: value for name, value in item.items() if not isinstance(value, dict)} | lists)
@@ -269,8 +271,7 @@ def marked_items(output: list[Any]) -> list[Mapping[str, Any]]:
             parts = content if isinstance(content, list) else ()
             texts = [part.get("text") for part in parts if isinstance(part, dict)]
             length = sum(len(text) for text in texts if isinstance(text, str))
-            phase = {"phase": item["phase"]} if _said(item.get("phase")) else {}
-            marked.append({"type": kind, "length": length, **phase})
+            marked.append({"type": kind, "length": length, **_phase(item)})
     return marked
 
 
@@ -328,6 +329,11 @@ _PHASES = frozenset({"commentary", "final_answer"})
 
 def _text_item(text: str, mark: Mapping[str, Any] | None = None) -> dict[str, Any]:
     """Return a text as a message of the model: written out, as llama.cpp takes no other form of it."""
-    phase = (mark or {}).get("phase")
     item = {"type": "message", "role": "assistant", "content": [{"type": "output_text", "text": text}]}
-    return {**item, "phase": phase} if isinstance(phase, str) and phase in _PHASES else item
+    return item | _phase({"type": "message"} | dict(mark or {}))
+
+
+def _phase(item: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the phase of a message, whose model wants it back; as a field, or none."""
+    phase = item.get("phase") if item.get("type") == "message" else None
+    return {"phase": phase} if isinstance(phase, str) and phase in _PHASES else {}

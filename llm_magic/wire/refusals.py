@@ -95,10 +95,13 @@ _QUOTA_WORDS = re.compile(
     re.IGNORECASE,
 )
 _FILTER = frozenset({"content_filter", "content_policy_violation", "responsibleaipolicyviolation"})
-_OVERFLOW = frozenset({"context_length_exceeded", "exceed_context_size_error", "string_above_max_length"})
+_OVERFLOW = frozenset(
+    {"context_length_exceeded", "exceed_context_size_error", "string_above_max_length", "too_many_prompt_tokens"}
+)
 _OVERFLOW_WORDS = re.compile(
     r"maximum context length|context (?:size|length|window)|exceeds? the (?:available|model'?s?) context"
-    r"|too many input tokens|prompt is too long|max_model_len|too large to process. increase the physical batch size",
+    r"|too many input tokens|(?:prompt|input|messages) (?:is|are) too long|max_model_len"
+    r"|too large to process. increase the physical batch size",
     re.IGNORECASE,
 )
 _UNKNOWN_MODEL = re.compile(

@@ -303,6 +303,8 @@ class ResponsesReader:
         output = response.get("output")
         for key, item in enumerate(output) if output else list(self._done.items()):
             self._output(key, item, out, said)
+        if says(moderated := response.get("moderation")):
+            self._items.item({"type": "moderation", "moderation": moderated}, out, "moderation")
         self._thinking.end(out)
         self._return(output, out)
         usage = response.get("usage")

@@ -258,6 +258,21 @@ def test_in_rounds_and_turns(session: Session, name: str, streamed: bool) -> Non
     assert {message.reasoning.sender for message in said if message.reasoning} == {f"s:gpt-5 {api_}"}
 
 
+@pytest.mark.parametrize("streamed", [True, False], ids=["streamed", "whole"])
+def test_phases_go_back_where_no_reasoning_came(session: Session, streamed: bool) -> None:
+    said = [each for each in [*output(0, 1), *output(1, 1)] if each["type"] == "message"]
+    answer = response_of(said, streamed=streamed)
+    plain = {name: value for name, value in said[0].items() if name != "phase"}
+    with ScriptedServer(answer, answer, response_of([plain], streamed=streamed), answer) as server:
+        llm = at(session, server, "responses")
+        first = llm.ask("Hi", chat="c", no_stream=not streamed)
+        for _ in range(3):
+            llm.ask("And now?", chat="c", no_stream=not streamed)
+    assert (first.text, first.reasoning) == ("Let me look 0. Answer 1.", "")
+    inputs = [[each for each in request.json["input"] if each["role"] == "assistant"] for request in server.requests]
+    assert inputs == [[], sent_back(said), sent_back(said * 2), sent_back([*said * 2, plain])]
+
+
 @pytest.mark.parametrize("name", ["reasoning_content", "reasoning_details", "gemini", "responses"])
 def test_after_a_restart_and_through_an_export(session: Session, tmp_path: Path, name: str) -> None:
     script, api_ = SERVERS[name]

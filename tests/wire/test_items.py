@@ -203,6 +203,28 @@ def test_what_stands_beside_the_choices() -> None:
     )
 
 
+def test_sources_without_an_address_are_items() -> None:
+    """Perplexity's, of a file that went with the prompt: it has a title alone."""
+    attached = {"title": "notes.docx", "url": "", "source": "attachment", "snippet": "Ready."}
+    beside = {"search_results": [{"title": "A", "url": "https://a.example"}, attached, {}, {"url": ""}]}
+    kept = {"type": "search_results", "search_results": [attached]}
+    for data in (whole(beside=beside), sse({**chunk("Hello"), **beside}, {**chunk(" you", finish="stop"), **beside})):
+        response = read(data, "chat")
+        assert [each.url for each in response.citations] == ["https://a.example"]
+        assert response.items == (kept,)
+
+
+def test_what_was_moderated_is_an_item() -> None:
+    found = {"input": {"flagged": False, "category_scores": {"violence": 0.25}}, "output": None}
+    item = {"type": "moderation", "moderation": found}
+    for data in (whole(beside={"moderation": found}), sse(chunk("Hello you", finish="stop"), {"moderation": found})):
+        assert read(data, "chat").items == (item,)
+    ended = completed(message("Hello you"))
+    ended["response"]["moderation"] = found
+    for data in (sse(text_delta("Hello you"), ended), json.dumps(ended["response"] | {"object": "response"}).encode()):
+        assert read(data, "responses").items == (item,)
+
+
 def test_fields_that_say_nothing_are_no_items() -> None:
     noise = {
         "annotations": [],
