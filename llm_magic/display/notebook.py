@@ -77,6 +77,8 @@ class NotebookView:
         self._flow = StreamingOutputs()
         self._reasoned = False
         self._dirty = False
+        self._aside = False  # whether what this answer says is over: its calls have begun to end
+        self._said: Bundle | None = None  # it, folded
 
     @property
     def wait(self) -> float:
@@ -113,14 +115,12 @@ class NotebookView:
         if not self._streams:
             return
         while self._reader.generation != draft.generation:
-            rest = self._reader.read(draft)
-            if self._by_block:
-                self._flow.feed(rest)
-            self._put_aside()
+            self._fold_calls(draft)
+            self._put_aside(draft)
             self._begin_answer(self._reader.generation + 1)
-        for run in draft.tool_runs[self._runs :]:
-            self._fold(markup.tool_run(run))
-            self._runs += 1
+        self._fold_calls(draft)
+        if self._aside:
+            return
         fresh = self._reader.read(draft)
         if self._by_block and fresh:
             self._flow.feed(fresh)
@@ -149,16 +149,31 @@ class NotebookView:
 
     # Before and beside the answer
 
-    def _put_aside(self) -> None:
-        """Fold what an earlier round said: another one begins."""
+    def _put_aside(self, draft: Draft) -> None:
+        """Fold what the answer that is read has said, once: its calls end, or another round begins."""
+        if self._aside:
+            return
+        rest = self._reader.read(draft)
+        if self._by_block:
+            self._flow.feed(rest)
+        self._aside, self._dirty = True, False
         if text := self._reader.text.strip():
-            self._folded.append(markup.folded("Said before", text))
+            self._said = markup.folded("Said before", text)
+            self._folded.append(self._said)
             if self._by_block:
                 self._settle_blocks()
                 if tail := self._flow.tail.strip():
                     self._outputs.settle(self._markdown(tail), line=self._unfinished)
+                self._flow = StreamingOutputs()
             elif self._outputs.answers:
-                self._outputs.settle(self._folded[-1], line=self._unfinished)
+                self._outputs.settle(self._said, line=self._unfinished)
+
+    def _fold_calls(self, draft: Draft) -> None:
+        """Fold the tool calls that have ended, up to those of the answer that is read."""
+        while self._runs < len(draft.tool_runs) and draft.generation_of_run(self._runs) <= self._reader.generation:
+            self._put_aside(draft)
+            self._fold(markup.tool_run(draft.tool_runs[self._runs]))
+            self._runs += 1
 
     def _show_thinking(self, draft: Draft) -> None:
         """Say that the model reasons, or what it is about to call."""
@@ -216,6 +231,8 @@ class NotebookView:
     def _end(self, response: Response | None) -> None:
         """Replace what was painted by the final outputs."""
         self._ended = True
+        if response is not None and self._said == markup.folded("Said before", response.text.strip()):
+            self._folded.remove(self._said)  # nothing came after it: it is the answer
         shown = response if self._show != "none" else None
         if self._clears:
             self._outputs.clear()
