@@ -268,6 +268,10 @@ class Draft:
         """The number of restarts: a display that sees it change puts aside what it shows and begins anew."""
         return len(self._rounds) - 1
 
+    def generation_of_run(self, number: int) -> int:
+        """Return the generation in which the tool of `tool_runs[number]` was called."""
+        return self._run_places[number][0]
+
     def buffer(self, index: int = 0, generation: int = -1) -> TextBuffer:
         """Return the text of one answer, to be followed: of the latest generation, or of an earlier one."""
         return self._rounds[generation][index]

@@ -22,6 +22,7 @@ def notebook_file(namespace: Mapping[str, Any]) -> Path | None:
 def answers_above(file: Path, cell_id: str | None, code: str) -> int:
     """Return how many cells above this one show an answer of a conversation, in the file as it was saved.
 
+    An answer of a cell that failed or was interrupted was no turn, and does not count.
     The cell is known by its id, else by its code; where the file does not have it, all cells count. A file that is
     no notebook, cannot be read or is larger than 32 MB counts as one without answers.
     """
@@ -50,7 +51,10 @@ def _number(cells: list[Any], cell_id: str | None, code: str) -> int:
 def _has_answer(cell: Any) -> bool:
     outputs = cell["outputs"] if cell["cell_type"] == "code" else ()
     shown = any(isinstance(output.get("metadata", {}).get("llm_magic"), dict) for output in outputs)
-    return shown and not any("%llm" in line and "--once" in line.split() for line in _source(cell).splitlines())
+    source = _source(cell)
+    failed = source.lstrip().startswith("%%llm") and any(output.get("output_type") == "error" for output in outputs)
+    once = any("%llm" in line and "--once" in line.split() for line in source.splitlines())
+    return shown and not failed and not once
 
 
 def _source(cell: Any) -> str:

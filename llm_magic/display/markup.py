@@ -17,10 +17,13 @@ Bundle = dict[str, str]
 WRAP = "white-space: pre-wrap; overflow-wrap: anywhere"
 """Lines stay, and long ones go on below (CSS)."""
 
+CODE_FONT = "font-family: var(--jp-code-font-family, monospace)"
+"""Each character as wide as any other (CSS): an exported page does not do that for `<pre>` by itself."""
+
 _QUIET = "color: var(--jp-ui-font-color2, gray); font-size: var(--jp-ui-font-size1, 0.85em)"
 _MARK = "border-left: 3px solid var(--jp-warn-color1, orange); padding-left: 0.6em"
 _INDENTED = (
-    f"{WRAP}; margin: 0.4em 0 0.4em 1.2em; "
+    f"{WRAP}; {CODE_FONT}; margin: 0.4em 0 0.4em 1.2em; "
     "font-size: var(--jp-code-font-size, 0.9em); color: var(--jp-ui-font-color2, gray)"
 )
 
@@ -111,7 +114,7 @@ def marks(response: Response) -> Bundle | None:
 
 def preformatted(text: str) -> str:
     """Return text as HTML that shows it as it stands."""
-    return f'<pre style="{WRAP}">{escaped(text)}</pre>'
+    return f'<pre style="{WRAP}; {CODE_FONT}">{escaped(text)}</pre>'
 
 
 def prewrapped(text: str) -> str:

@@ -77,7 +77,8 @@ class NotebookView:
         self._flow = StreamingOutputs()
         self._reasoned = False
         self._dirty = False
-        self._settled = False  # what this round said stands already, above the results of its calls
+        self._aside = False  # whether what this answer says is over: its calls have begun to end
+        self._said: Bundle | None = None  # it, folded
 
     @property
     def wait(self) -> float:
@@ -114,23 +115,17 @@ class NotebookView:
         if not self._streams:
             return
         while self._reader.generation != draft.generation:
-            rest = self._reader.read(draft)
-            if self._by_block:
-                self._flow.feed(rest)
-            self._put_aside()
+            self._fold_calls(draft)
+            self._put_aside(draft)
             self._begin_answer(self._reader.generation + 1)
-        if runs := draft.tool_runs[self._runs :]:
-            self._settle_round(draft)
-        for run in runs:
-            self._fold(markup.tool_run(run))
-            self._runs += 1
+        self._fold_calls(draft)
+        if self._aside:
+            return
         fresh = self._reader.read(draft)
         if self._by_block and fresh:
             self._flow.feed(fresh)
         if not self._reader.length:
             self._show_thinking(draft)
-            return
-        if self._settled:
             return
         self._dirty = self._dirty or self._reader.grew
         now = self._clock()
@@ -154,32 +149,31 @@ class NotebookView:
 
     # Before and beside the answer
 
-    def _put_aside(self) -> None:
-        """Fold what an earlier round said: another one begins."""
-        if text := self._reader.text.strip():
-            self._settle_text(text)
-            self._folded.append(markup.folded("Said before", text))
-
-    def _settle_round(self, draft: Draft) -> None:
-        """Settle what this round said: its calls are carried out, so that no more of it comes."""
-        fresh = self._reader.read(draft)
-        if self._by_block:
-            self._flow.feed(fresh)
-        if text := self._reader.text.strip():
-            self._settle_text(text)
-
-    def _settle_text(self, text: str) -> None:
-        """Make what a round said an output that stays, with the line that more will come below it."""
-        if self._settled:
+    def _put_aside(self, draft: Draft) -> None:
+        """Fold what the answer that is read has said, once: its calls end, or another round begins."""
+        if self._aside:
             return
-        self._settled = True
+        rest = self._reader.read(draft)
         if self._by_block:
-            self._settle_blocks()
-            if tail := self._flow.tail.strip():
-                self._outputs.settle(self._markdown(tail), line=self._unfinished)
-            self._flow = StreamingOutputs()
-        elif self._outputs.answers:
-            self._outputs.settle(markup.folded("Said before", text), line=self._unfinished)
+            self._flow.feed(rest)
+        self._aside, self._dirty = True, False
+        if text := self._reader.text.strip():
+            self._said = markup.folded("Said before", text)
+            self._folded.append(self._said)
+            if self._by_block:
+                self._settle_blocks()
+                if tail := self._flow.tail.strip():
+                    self._outputs.settle(self._markdown(tail), line=self._unfinished)
+                self._flow = StreamingOutputs()
+            elif self._outputs.answers:
+                self._outputs.settle(self._said, line=self._unfinished)
+
+    def _fold_calls(self, draft: Draft) -> None:
+        """Fold the tool calls that have ended, up to those of the answer that is read."""
+        while self._runs < len(draft.tool_runs) and draft.generation_of_run(self._runs) <= self._reader.generation:
+            self._put_aside(draft)
+            self._fold(markup.tool_run(draft.tool_runs[self._runs]))
+            self._runs += 1
 
     def _show_thinking(self, draft: Draft) -> None:
         """Say that the model reasons, or what it is about to call."""
@@ -237,6 +231,8 @@ class NotebookView:
     def _end(self, response: Response | None) -> None:
         """Replace what was painted by the final outputs."""
         self._ended = True
+        if response is not None and self._said == markup.folded("Said before", response.text.strip()):
+            self._folded.remove(self._said)  # nothing came after it: it is the answer
         shown = response if self._show != "none" else None
         if self._clears:
             self._outputs.clear()

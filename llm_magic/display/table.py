@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from itertools import islice
 from typing import Any
 
-from llm_magic.display.markup import Bundle, escaped, shortened
+from llm_magic.display.markup import CODE_FONT, Bundle, escaped, shortened
 from llm_magic.records import Records, is_frame, record_of, records_of
 
 MAX_ROWS = 200
@@ -35,7 +35,7 @@ def shown(value: Any, *, widest: int = _WIDEST) -> Bundle:
     if fields is not None:
         return _fields(fields)
     text = _text(value)
-    return {"text/plain": text, "text/html": f"<pre>{escaped(text)}</pre>"}
+    return {"text/plain": text, "text/html": f'<pre style="{CODE_FONT}">{escaped(text)}</pre>'}
 
 
 def is_structured(value: Any) -> bool:

@@ -246,13 +246,14 @@ def notes(ran: Ran) -> list[str]:
     return ran.check().of_type("text/plain")[1:-1]
 
 
-def cell(source: str, name: str, *, answered: bool = True, kind: str = "code") -> dict[str, Any]:
+def cell(source: str, name: str, *, answered: bool = True, failed: bool = False, kind: str = "code") -> dict[str, Any]:
     output = {
         "output_type": "display_data",
         "data": {"text/plain": "re"},
         "metadata": {"llm_magic": {"model": "s:m"}} if answered else {},
     }
-    more = {"outputs": [output], "execution_count": 1} if kind == "code" else {}
+    error = {"output_type": "error", "ename": "Interrupted", "evalue": "", "traceback": []}
+    more = {"outputs": [output, *([error] if failed else [])], "execution_count": 1} if kind == "code" else {}
     return {"cell_type": kind, "id": name, "metadata": {}, "source": source.splitlines(keepends=True)} | more
 
 
@@ -261,6 +262,7 @@ CELLS = [
     cell("%load_ext llm_magic", "load", answered=False),
     cell("%%llm\nA", "a"),
     cell("%%llm -t 0 --once\nB", "b"),
+    cell("%%llm\nF", "f", failed=True),
     cell("%%llm\nC", "c"),
     cell("%%llm\nD", "d"),
     cell("%%llm\nE", "e"),
