@@ -17,7 +17,7 @@ from llm_magic.secrets import Secret, reveal
 _OF_ONE_CELL = frozenset({"model", "base_url", "out", "dry_run", "help"})
 """Options of which a default would change what a cell says."""
 
-_OF_CELLS_ONLY = {
+OF_CELLS_ONLY = {
     "out": "It returns the answer: x = llm.ask(…).value.",
     "show": "Nothing is shown here: print(response.text), or display(response.value).",
     "code": "response.text has the code of the answer.",
@@ -33,7 +33,7 @@ _OF_CELLS_ONLY = {
 }
 """What is no keyword argument, and what is done in its place."""
 
-_PYTHON_NAMES = {"image": "images"}
+PYTHON_NAMES = {"image": "images"}
 """Keyword arguments that are named otherwise than the option."""
 
 _ELSEWHERE = {
@@ -119,12 +119,12 @@ def from_keywords(values: Mapping[str, Any], source: str) -> Options:
     ('a.png',)
 
     """
-    options = {_PYTHON_NAMES.get(option.name, option.name): option for option in OPTIONS}
-    names = [*(name for name in options if name not in _OF_CELLS_ONLY), "on_confirm"]
+    options = {PYTHON_NAMES.get(option.name, option.name): option for option in OPTIONS}
+    names = [*(name for name in options if name not in OF_CELLS_ONLY), "on_confirm"]
 
     def find(key: str) -> Option:
-        if key in _OF_CELLS_ONLY:
-            raise OptionError(f"{source} has no option {key}.", _OF_CELLS_ONLY[key])
+        if key in OF_CELLS_ONLY:
+            raise OptionError(f"{source} has no option {key}.", OF_CELLS_ONLY[key])
         option = options.get(key.replace("-", "_"))
         if option is None:
             refuse_unknown(key, source, names)
@@ -144,7 +144,7 @@ def refuse_unknown(name: object, source: str, known: Iterable[str]) -> NoReturn:
         raise OptionError(f"{source}: {_said(name)} is no name of an option.", "Names are text.")
     known = list(known)
     ours = _CALLED.get(name.replace("-", "_").lower(), name)
-    ours = _PYTHON_NAMES.get(ours, ours) if ours not in known else ours
+    ours = PYTHON_NAMES.get(ours, ours) if ours not in known else ours
     ours = ours if ours in known and ours != name else ""
     meant = f"It is called {ours} here." if ours else did_you_mean(name, known)
     further = f'A further field of the body stands in param: {{"{name:.{_LONGEST}}": …}}.'
