@@ -156,6 +156,23 @@ def test_embed_knows_what_is_meant(server: ScriptedServer, name: str, hint: str)
 
 
 @pytest.mark.parametrize(
+    ("name", "hint"),
+    [
+        ("temperature", "It is for answers in words, which vectors are not."),
+        ("max_completion_tokens", "It is for answers in words, which vectors are not."),
+        ("system", "It is for answers in words, which vectors are not."),
+        ("input", "The texts are the first argument."),
+        ("model", 'LLM("provider:model").embed(…) names the model.'),
+    ],
+)
+def test_embed_does_not_send_an_option_of_answers_astray(server: ScriptedServer, name: str, hint: str) -> None:
+    with pytest.raises(OptionError) as caught:
+        LLM("s:m").embed(["a"], **{name: 2})
+    assert (caught.value.message, caught.value.hint) == (f"embed has no option {name}.", hint)
+    assert server.requests == []
+
+
+@pytest.mark.parametrize(
     ("options", "message"),
     [
         ({"dimensions": 0}, "embed: dimensions must be a whole number of at least 1, not 0."),
@@ -282,7 +299,7 @@ def test_once_leaves_out_the_conversation_of_the_model(server: ScriptedServer) -
     for options in ({}, {"once": True}, {}):
         llm.ask("Hi", **options)
     assert [len(request.json["messages"]) for request in server.requests] == [1, 1, 3]
-    with pytest.raises(OptionError, match="--chat and --once exclude each other"):
+    with pytest.raises(OptionError, match="chat= and once=True exclude each other"):
         llm.ask("Hi", chat="talk", once=True)
 
 
@@ -296,7 +313,7 @@ def test_a_further_field_reads_a_variable_and_hides_it(
     assert body_of(server)["deep"] == {"tenant": ["tenant-0123456789"]}
     assert "tenant-0123456789" not in repr(response)
     monkeypatch.delenv("TENANT")
-    with pytest.raises(InputError, match="--param tenant: the environment variable TENANT is not set"):
+    with pytest.raises(InputError, match=r'param=\{"tenant": …\}: the environment variable TENANT is not set'):
         LLM("s:m").ask("Hi")
 
 
@@ -342,7 +359,7 @@ def test_the_nearer_type_takes_the_place_of_a_farther_one(server: ScriptedServer
     llm = LLM("s:m", schema=SCHEMA)
     assert llm.ask("Well?", choices=["yes", "no"]).value == "yes"
     assert llm.ask("Well?", output_type=str).value == "yes"
-    with pytest.raises(InputError, match="--schema and --choices exclude each other"):
+    with pytest.raises(InputError, match="schema= and choices= exclude each other"):
         llm.ask("Well?", schema=SCHEMA, choices=["yes"])
 
 

@@ -6,6 +6,7 @@ import os
 import re
 from collections.abc import Callable, Iterable, Mapping
 from numbers import Real
+from types import MappingProxyType
 from typing import Any, NoReturn
 
 from llm_magic.close_matches import did_you_mean
@@ -138,8 +139,13 @@ def from_alias(defaults: Mapping[str, Any], alias: str) -> Options:
     return from_mapping(defaults, f"The alias {alias}", ("model", "fallbacks"))
 
 
-def refuse_unknown(name: object, source: str, known: Iterable[str]) -> NoReturn:
-    """Raise the error of a name that is none of the `known` options, with those that may be meant."""
+def refuse_unknown(
+    name: object, source: str, known: Iterable[str], meaningless: Mapping[str, str] = MappingProxyType({})
+) -> NoReturn:
+    """Raise the error of a name that is none of the `known` options, with those that may be meant.
+
+    `meaningless` are names that no field of the body stands for, and what to say of them.
+    """
     if not isinstance(name, str):
         raise OptionError(f"{source}: {_said(name)} is no name of an option.", "Names are text.")
     known = list(known)
@@ -147,6 +153,8 @@ def refuse_unknown(name: object, source: str, known: Iterable[str]) -> NoReturn:
     ours = PYTHON_NAMES.get(ours, ours) if ours not in known else ours
     ours = ours if ours in known and ours != name else ""
     meant = f"It is called {ours} here." if ours else did_you_mean(name, known)
+    if (nowhere := meaningless.get(_CALLED.get(name, name), meaningless.get(name))) is not None:
+        raise OptionError(f"{source} has no option {name:.{_LONGEST}}.", nowhere)
     further = f'A further field of the body stands in param: {{"{name:.{_LONGEST}}": …}}.'
     raise OptionError(f"{source} has no option {name:.{_LONGEST}}.", f"{meant} {further}".lstrip())
 

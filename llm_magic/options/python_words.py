@@ -1,4 +1,4 @@
-"""The words of an error as Python needs them: keywords of `LLM` in the place of a cell's flags, `response` of `_llm`."""
+"""The words of an error as Python needs them: keywords of `LLM` in the place of flags, `response` in that of `_llm`."""
 
 from __future__ import annotations
 
@@ -14,6 +14,7 @@ _PHRASES: Mapping[str, str] = {
     "The cell's text is": "The first argument is",
     "the cell sets this field itself": "the call sets this field itself",
     "Say --stream or --no-stream.": "LLM.stream(…) streams; no_stream=True asks for one document.",
+    "--header NAME=env:VARIABLE": 'header={"NAME": "env:VARIABLE"}',
     "Say -m NAME.": 'LLM("provider:model") names the model.',
     "--tools F,G names the Python functions.": "tools=[f, g] gives the Python functions.",
     "Name functions: --tools weather,add.": "Give functions: tools=[weather, add].",
@@ -22,12 +23,13 @@ _PHRASES: Mapping[str, str] = {
 """What stands otherwise as a whole."""
 
 _FLAG = re.compile(
-    r"(?<![\w-])(?P<flag>--[a-z](?:[a-z-]*[a-z])?|-[mpsict])(?![\w-])"
+    r"(?<![\w-])(?<!%%llm )(?P<flag>--[a-z](?:[a-z-]*[a-z])?|-[psit]|-c(?= ))(?![\w-])"
     r"(?:(?P<value> (?=['\"\[{<(\d]))|(?: (?P<word>[A-Za-z_][\w.]*)(?=(?::(?:\s|$)| is (?:not one of|refused)))))?"
 )
 """A flag, and what tells that its value follows: the beginning of one, or a word before a colon or a verb."""
 
 _IN_CELLS = frozenset({"model", "stream"})
+_OF_EMBEDDINGS = frozenset({"--dimensions", "--batch"})
 
 
 def in_python(text: str, response: str = "error.response") -> str:
@@ -49,7 +51,7 @@ def in_python(text: str, response: str = "error.response") -> str:
     text = re.sub(r"(?<![\w-])(?:-p|--param) ([A-Za-z_]\w*)", r'param={"\1": …}', text)
     text = re.sub(r"(?<![\w-])--header ([A-Za-z][\w-]*)(?!=)\b(?!=)", r'header={"\1": …}', text)
     text = re.sub(r"(?<![\w-])--api (chat|responses|completions)\b", r'api="\1"', text)
-    text = re.sub(r"(?<![\w-])(?:-m|--model) ([^\s,]+[^\s,.;])", r'LLM("\1")', text)
+    text = re.sub(r"(?<![\w-])(?:-m (?=\S+:|[A-Z]{2})|--model )([^\s,]+[^\s,.;])", r'LLM("\1")', text)
     text = re.sub(r"(?<![\w-])(--[a-z-]+) ([A-Z]+)(?!\w|,\w)", r"\1=\2", text)
     return _FLAG.sub(_keyword, text)
 
@@ -57,7 +59,7 @@ def in_python(text: str, response: str = "error.response") -> str:
 def _keyword(found: re.Match[str]) -> str:
     option = BY_FLAG.get(found["flag"])
     if option is None:
-        return found[0]
+        return f"{found['flag'][2:]}=" if found[0] in _OF_EMBEDDINGS else found[0]
     if option.name in OF_CELLS_ONLY and option.name not in _IN_CELLS:
         return f"%%llm {found[0]}" if option.name == "dry_run" else found[0]
     name = PYTHON_NAMES.get(option.name, option.name)
