@@ -70,9 +70,12 @@ FURTHER = 'A further field of the body stands in param: {"%s": …}.'
         ("max_token", "Did you mean max_tokens? "),
         ("systm", "Did you mean system? "),
         ("image", "It is called images here. "),
-        ("api_base", "It is called base_url here. "),
-        ("extra_headers", "It is called header here. "),
-        ("extra_body", "It is called param here. "),
+        ("api_base", "It is called base_url here."),
+        ("extra_headers", "It is called header here."),
+        ("extra_body", "It is called param here."),
+        ("sampling_params", "It is called param here."),
+        ("max_retries", "It is called retries here."),
+        ("num_generations", "It is called n here. "),
         ("max_new_tokens", "It is called max_tokens here. "),
         ("max_completion_tokens", "It is called max_tokens here. "),
         ("max_output_tokens", "It is called max_tokens here. "),
@@ -102,7 +105,7 @@ def test_an_unknown_name_is_an_error_that_knows_what_is_meant(server: ScriptedSe
         with pytest.raises(OptionError) as caught:
             call()
         assert caught.value.message == f"{door} has no option {name}."
-        assert caught.value.hint == hint + FURTHER % name
+        assert caught.value.hint == hint + (FURTHER % name if hint.endswith(" ") or not hint else "")
     assert server.requests == []
 
 
@@ -116,6 +119,8 @@ def test_an_unknown_name_is_an_error_that_knows_what_is_meant(server: ScriptedSe
         ("raw", "A prompt is sent as it stands here, {{ }} included."),
         ("dry_run", "%%llm --dry-run shows the request."),
         ("model", 'LLM("provider:model").ask(…) names the model.'),
+        ("model_name", 'LLM("provider:model").ask(…) names the model.'),
+        ("fallbacks", 'They stand in an alias: {"model": …, "fallbacks": […]}.'),
         ("messages", "The prompt, a text or a list of messages, is the first argument."),
     ],
 )
@@ -143,7 +148,7 @@ def test_no_stream_asks_for_one_document(server: ScriptedServer) -> None:
     [
         ("dimension", "It is called dimensions here. "),
         ("batch_size", "It is called batch here. "),
-        ("extra_body", "It is called param here. "),
+        ("extra_body", "It is called param here."),
         ("dimensons", "Did you mean dimensions? "),
     ],
 )
@@ -151,7 +156,7 @@ def test_embed_knows_what_is_meant(server: ScriptedServer, name: str, hint: str)
     with pytest.raises(OptionError) as caught:
         LLM("s:m").embed(["a"], **{name: 2})
     assert caught.value.message == f"embed has no option {name}."
-    assert caught.value.hint == hint + FURTHER % name
+    assert caught.value.hint == hint + (FURTHER % name if hint.endswith(" ") else "")
     assert server.requests == []
 
 
@@ -493,6 +498,14 @@ def test_a_wrong_message_is_named_by_its_place(server: ScriptedServer, item: Any
     with pytest.raises(PromptError) as caught:
         LLM("s:m").ask([{"role": "user", "content": "Hi"}, item])
     assert caught.value.message == message
+    assert server.requests == []
+
+
+@pytest.mark.parametrize(("role", "ours"), [("human", "user"), ("AI", "assistant"), ("model", "assistant")])
+def test_a_role_by_another_name(server: ScriptedServer, role: str, ours: str) -> None:
+    with pytest.raises(PromptError) as caught:
+        LLM("s:m").ask([{"role": role, "content": "Hi"}])
+    assert str(caught.value) == f"Message 0 has the role {role!r}.\nIt is called {ours} here."
     assert server.requests == []
 
 

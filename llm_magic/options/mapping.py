@@ -26,8 +26,12 @@ OF_CELLS_ONLY = {
     "raw": "A prompt is sent as it stands here, {{ }} included.",
     "dry_run": "%%llm --dry-run shows the request.",
     "help": "help(LLM.ask) describes the options.",
-    "model": 'LLM("provider:model").ask(…) names the model.',
-    "stream": "LLM.stream(…) iterates over the answer as it arrives; no_stream=True asks for it as one document.",
+    **dict.fromkeys(("model", "model_name", "model_id"), 'LLM("provider:model").ask(…) names the model.'),
+    "fallbacks": 'They stand in an alias: {"model": …, "fallbacks": […]}.',
+    **dict.fromkeys(
+        ("stream", "streaming"),
+        "LLM.stream(…) iterates over the answer as it arrives; no_stream=True asks for it as one document.",
+    ),
     **dict.fromkeys(
         ("prompt", "messages", "input"), "The prompt, a text or a list of messages, is the first argument."
     ),
@@ -40,20 +44,20 @@ PYTHON_NAMES = {"image": "images"}
 _ELSEWHERE = {
     "base_url": ("api_base", "openai_api_base", "endpoint", "url", "host"),
     "header": ("extra_headers", "headers", "default_headers"),
-    "param": ("extra_body", "params", "body", "model_kwargs", "extra_params"),
+    "param": ("extra_body", "params", "body", "model_kwargs", "extra_params", "sampling_params", "generation_kwargs"),
     "max_tokens": (
         "max_new_tokens", "max_completion_tokens", "max_output_tokens", "max_tokens_to_sample", "max_length",
         "n_predict", "num_predict",
     ),
     "temperature": ("temp",),
-    "stop": ("stop_sequences", "stop_strings", "stop_words"),
-    "n": ("num_return_sequences", "candidate_count", "best_of"),
+    "stop": ("stop_sequences", "stop_sequence", "stop_strings", "stop_words"),
+    "n": ("num_return_sequences", "num_generations", "candidate_count", "best_of"),
     "seed": ("random_seed", "random_state"),
     "logprobs": ("top_logprobs",),
     "reasoning_effort": ("reasoning", "effort", "thinking"),
     "system": ("system_prompt", "system_message", "system_instruction", "instructions", "developer"),
     "image": ("images", "image_url", "image_urls"),
-    "output_type": ("response_format", "response_model", "result_type", "text_format", "output_format", "as"),
+    "output_type": ("response_format", "response_model", "result_type", "text_format", "output_format", "format", "as"),
     "schema": ("json_schema", "guided_json", "response_schema", "output_schema"),
     "choices": ("guided_choice", "choice", "options", "enum"),
     "regex": ("guided_regex", "pattern"),
@@ -69,6 +73,9 @@ _ELSEWHERE = {
     "batch": ("batch_size", "chunk_size", "embed_batch_size"),
 }  # fmt: skip
 """Our options, and what other libraries call the same."""
+
+_NO_FIELDS = frozenset({"base_url", "header", "param", "timeout", "retries"})
+"""Options that are no field of the body by any name."""
 
 _CALLED = {theirs: ours for ours, names in _ELSEWHERE.items() for theirs in names}
 
@@ -156,7 +163,9 @@ def refuse_unknown(
     if (nowhere := meaningless.get(_CALLED.get(name, name), meaningless.get(name))) is not None:
         raise OptionError(f"{source} has no option {name:.{_LONGEST}}.", nowhere)
     further = f'A further field of the body stands in param: {{"{name:.{_LONGEST}}": …}}.'
-    raise OptionError(f"{source} has no option {name:.{_LONGEST}}.", f"{meant} {further}".lstrip())
+    if ours in _NO_FIELDS:
+        further = ""
+    raise OptionError(f"{source} has no option {name:.{_LONGEST}}.", f"{meant} {further}".strip())
 
 
 def _options(values: Mapping[str, Any], source: str, find: Callable[[str], Option], *, keywords: bool) -> Options:

@@ -59,6 +59,15 @@ def read_messages(items: Sequence[Any], *, max_side: int) -> tuple[tuple[Message
     return messages, tuple(read_image.notes)
 
 
+_CALLED = {"human": "user", "ai": "assistant", "model": "assistant", "bot": "assistant", "function": "tool"}
+"""What others call the roles."""
+
+
+def _meant(role: str) -> str:
+    ours = _CALLED.get(role.lower())
+    return f"It is called {ours} here." if ours else did_you_mean(role, get_args(Role))
+
+
 class _ImageReader:
     """What reads the images of the messages, and keeps what is to be said of them."""
 
@@ -86,7 +95,7 @@ def _message(item: Any, where: str, read_image: _ImageReader) -> Message:
     role = given.get("role")
     role = "system" if role == "developer" else role
     if not isinstance(role, str) or role not in get_args(Role):
-        hint = did_you_mean(role, get_args(Role)) if isinstance(role, str) else ""
+        hint = _meant(role) if isinstance(role, str) else ""
         what = "has no role" if role is None else f"has the role {role!r:.40}"
         raise PromptError(f"{where} {what}.", hint or f"Roles are {', '.join(get_args(Role))}.")
     for name in given:

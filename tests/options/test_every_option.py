@@ -654,7 +654,8 @@ CALLS: dict[str, Call] = {
     ),
     "retries_invalid": Call(
         -1, ({"retries_invalid": 2}, "retries_invalid= needs an output type"),
-        {"retries_invalid": 2, "output_type": int}, ROWS["retries_invalid"].check, prompt="SAY x",
+        {"retries_invalid": 2, "output_type": int},
+        lambda effect: len(effect.requests) == 3 and "Raise retries_invalid=, " in effect.error, prompt="SAY x",
     ),
     "param": Call(
         "x", ({"param": {"stream": True}}, 'param={"stream": …} is refused'),
@@ -694,7 +695,7 @@ CALLS: dict[str, Call] = {
     ),
     "max_tool_rounds": Call(
         0, ({"max_tool_rounds": 3}, "max_tool_rounds= needs tools="), {"tools": [f], "max_tool_rounds": 2},
-        ROWS["max_tool_rounds"].check, prompt="SAY FOREVER",
+        lambda effect: len(effect.requests) == 3 and "Raise max_tool_rounds=." in effect.error, prompt="SAY FOREVER",
     ),
     "confirm": Call(
         "yes", ({"confirm": True, "on_confirm": decline}, "confirm=True needs tools="),

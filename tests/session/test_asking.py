@@ -467,12 +467,12 @@ def test_the_cost_of_embeddings_stands_in_a_header(session: Session) -> None:
 @pytest.mark.parametrize(
     ("alias", "params", "asked", "hint"),
     [
-        ({}, {}, {"temperature": 9}, "Change or leave out --temperature."),
+        ({}, {}, {"temperature": 9}, "Change or leave out temperature=."),
         ({"temperature": 9}, {}, {}, "Change or leave out temperature, which the alias fast sets."),
         ({}, {"temperature": 9}, {}, "Change or leave out temperature, which LLMMagics.params sets."),
         ({"temperature": 9}, {"temperature": 8}, {}, "Change or leave out temperature, which the alias fast sets."),
-        ({}, {"temperature": 9}, {"temperature": 8}, "Change or leave out --temperature."),
-        ({}, {}, {}, "--dry-run shows what was sent."),
+        ({}, {"temperature": 9}, {"temperature": 8}, "Change or leave out temperature=."),
+        ({}, {}, {}, "%%llm --dry-run shows what was sent."),
     ],
 )
 def test_a_refusal_names_the_place_that_set_what_was_refused(
