@@ -85,7 +85,7 @@ async def outcome(fault: Fault, spoken: Chat, mode: str, session: Session, certi
         if not fault.tls:  # reading all of the machine's certificates takes the longest
             settings["http_client_kwargs"] = {"verify": False}
         session.registry.add(name, "compatible", api_key_env="FAULT_KEY", **settings)
-        llm = LLM(f"{name}:m", stream=mode == "stream", chat=name)
+        llm = LLM(f"{name}:m", no_stream=mode != "stream", chat=name)
         if fault.warm:
             await llm.aask("Hi")
         chat.reset()
