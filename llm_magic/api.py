@@ -116,6 +116,7 @@ class LLM:
     def __init__(self, model: str | None = "", **defaults: Unpack[AskOptions]) -> None:
         from llm_magic.config.references import mark_secrets
         from llm_magic.errors import OptionError
+        from llm_magic.options.python_words import spoken_in_python
 
         if not isinstance(model, str | None):
             raise OptionError(
@@ -123,7 +124,8 @@ class LLM:
             )
         values: dict[str, Any] = {**defaults}
         self._on_confirm: Any = values.pop("on_confirm", None)
-        self._options = _read_options(values, "LLM")
+        with spoken_in_python():
+            self._options = _read_options(values, "LLM")
         self.model = model or ""
         self.defaults: AskOptions = defaults
         for name in ("header", "param"):
@@ -176,16 +178,22 @@ class LLM:
         'Hello! How can I help you today?'
 
         """
-        session, run = self._run(prompt, options, "ask")
-        try:
-            return session.loop.run(session.answer(run, _nowhere))
-        except KeyboardInterrupt:
-            raise Interrupted(run.so_far(finish_reason="interrupted"), "its `response`") from None
+        from llm_magic.options.python_words import spoken_in_python
+
+        with spoken_in_python():
+            session, run = self._run(prompt, options, "ask")
+            try:
+                return session.loop.run(session.answer(run, _nowhere))
+            except KeyboardInterrupt:
+                raise Interrupted(run.so_far(finish_reason="interrupted"), "its `response`") from None
 
     async def aask(self, prompt: Prompt, **options: Unpack[AskOptions]) -> Response:
         """Ask, and await the whole answer; as `ask`."""
-        session, run = self._run(prompt, options, "aask")
-        return await awaited(session.loop.submit(session.answer(run, _nowhere)))
+        from llm_magic.options.python_words import spoken_in_python
+
+        with spoken_in_python():
+            session, run = self._run(prompt, options, "aask")
+            return await awaited(session.loop.submit(session.answer(run, _nowhere)))
 
     async def stream(self, prompt: Prompt, **options: Unpack[AskOptions]) -> AsyncGenerator[Event, None]:
         """Ask, and iterate over what happens: `TextDelta`, `ToolCallDelta`, `ToolResult`, …, and last `Done`.
@@ -206,9 +214,11 @@ class LLM:
         ...             print(event.response.usage)
 
         """
-        from llm_magic.events import Done, Event
+        from llm_magic.events import Done, Event, Note
+        from llm_magic.options.python_words import in_python, spoken_in_python
 
-        session, run = self._run(prompt, options, "stream")
+        with spoken_in_python():
+            session, run = self._run(prompt, options, "stream")
         here = asyncio.get_running_loop()
         arrived: asyncio.Queue[list[RunEvent] | None] = asyncio.Queue()
         sent = received = 0
@@ -238,9 +248,13 @@ class LLM:
             while (batch := await _next(arrived)) is not None:
                 received += len(batch)
                 for event in batch:
-                    if isinstance(event, Event) and not isinstance(event, Done):  # what a cell asks its user is none
+                    if isinstance(event, Note):
+                        yield Note(in_python(event.text, "response"))
+                    elif isinstance(event, Event) and not isinstance(event, Done):  # what a cell asks its user is none
                         yield event
-            yield Done(await awaited(asked.future))
+            with spoken_in_python():
+                response = await awaited(asked.future)
+            yield Done(response)
         finally:
             asked.future.cancel()
 
@@ -272,17 +286,22 @@ class LLM:
 
         """
         from llm_magic.embeddings.run import EmbeddingInterrupted
+        from llm_magic.options.python_words import spoken_in_python
 
-        embedding, session = self._embedding(texts, options)
-        try:
-            return session.loop.run(embedding.answer(_nowhere))
-        except KeyboardInterrupt:
-            raise EmbeddingInterrupted from None
+        with spoken_in_python():
+            embedding, session = self._embedding(texts, options)
+            try:
+                return session.loop.run(embedding.answer(_nowhere))
+            except KeyboardInterrupt:
+                raise EmbeddingInterrupted from None
 
     async def aembed(self, texts: Iterable[str], **options: Unpack[EmbedOptions]) -> Vectors:
         """Await the vectors of texts; as `embed`."""
-        embedding, session = self._embedding(texts, options)
-        return await awaited(session.loop.submit(embedding.answer(_nowhere)))
+        from llm_magic.options.python_words import spoken_in_python
+
+        with spoken_in_python():
+            embedding, session = self._embedding(texts, options)
+            return await awaited(session.loop.submit(embedding.answer(_nowhere)))
 
     def _embedding(self, texts: Iterable[str], options: EmbedOptions) -> tuple[Embedding, Session]:
         from llm_magic.embeddings import EmbeddingOptions, texts_of

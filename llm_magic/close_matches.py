@@ -37,5 +37,5 @@ def did_you_mean(name: str, known: Iterable[str], otherwise: str = "", most: int
     '%llm_config lists all settings.'
 
     """
-    close = close_matches(name, known, most)
+    close = [item for item in close_matches(name, known, most) if item != name]
     return f"Did you mean {' or '.join(close)}?" if close else otherwise

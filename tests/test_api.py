@@ -70,9 +70,12 @@ FURTHER = 'A further field of the body stands in param: {"%s": …}.'
         ("max_token", "Did you mean max_tokens? "),
         ("systm", "Did you mean system? "),
         ("image", "It is called images here. "),
-        ("api_base", "It is called base_url here. "),
-        ("extra_headers", "It is called header here. "),
-        ("extra_body", "It is called param here. "),
+        ("api_base", "It is called base_url here."),
+        ("extra_headers", "It is called header here."),
+        ("extra_body", "It is called param here."),
+        ("sampling_params", "It is called param here."),
+        ("max_retries", "It is called retries here."),
+        ("num_generations", "It is called n here. "),
         ("max_new_tokens", "It is called max_tokens here. "),
         ("max_completion_tokens", "It is called max_tokens here. "),
         ("max_output_tokens", "It is called max_tokens here. "),
@@ -104,7 +107,7 @@ def test_an_unknown_name_is_an_error_that_knows_what_is_meant(server: ScriptedSe
         with pytest.raises(OptionError) as caught:
             call()
         assert caught.value.message == f"{door} has no option {name}."
-        assert caught.value.hint == hint + FURTHER % name
+        assert caught.value.hint == hint + (FURTHER % name if hint.endswith(" ") or not hint else "")
     assert server.requests == []
 
 
@@ -118,6 +121,8 @@ def test_an_unknown_name_is_an_error_that_knows_what_is_meant(server: ScriptedSe
         ("raw", "A prompt is sent as it stands here, {{ }} included."),
         ("dry_run", "%%llm --dry-run shows the request."),
         ("model", 'LLM("provider:model").ask(…) names the model.'),
+        ("model_name", 'LLM("provider:model").ask(…) names the model.'),
+        ("fallbacks", 'They stand in an alias: {"model": …, "fallbacks": […]}.'),
         ("messages", "The prompt, a text or a list of messages, is the first argument."),
     ],
 )
@@ -145,7 +150,7 @@ def test_no_stream_asks_for_one_document(server: ScriptedServer) -> None:
     [
         ("dimension", "It is called dimensions here. "),
         ("batch_size", "It is called batch here. "),
-        ("extra_body", "It is called param here. "),
+        ("extra_body", "It is called param here."),
         ("dimensons", "Did you mean dimensions? "),
     ],
 )
@@ -153,7 +158,24 @@ def test_embed_knows_what_is_meant(server: ScriptedServer, name: str, hint: str)
     with pytest.raises(OptionError) as caught:
         LLM("s:m").embed(["a"], **{name: 2})
     assert caught.value.message == f"embed has no option {name}."
-    assert caught.value.hint == hint + FURTHER % name
+    assert caught.value.hint == hint + (FURTHER % name if hint.endswith(" ") else "")
+    assert server.requests == []
+
+
+@pytest.mark.parametrize(
+    ("name", "hint"),
+    [
+        ("temperature", "It is for answers in words, which vectors are not."),
+        ("max_completion_tokens", "It is for answers in words, which vectors are not."),
+        ("system", "It is for answers in words, which vectors are not."),
+        ("input", "The texts are the first argument."),
+        ("model", 'LLM("provider:model").embed(…) names the model.'),
+    ],
+)
+def test_embed_does_not_send_an_option_of_answers_astray(server: ScriptedServer, name: str, hint: str) -> None:
+    with pytest.raises(OptionError) as caught:
+        LLM("s:m").embed(["a"], **{name: 2})
+    assert (caught.value.message, caught.value.hint) == (f"embed has no option {name}.", hint)
     assert server.requests == []
 
 
@@ -284,7 +306,7 @@ def test_once_leaves_out_the_conversation_of_the_model(server: ScriptedServer) -
     for options in ({}, {"once": True}, {}):
         llm.ask("Hi", **options)
     assert [len(request.json["messages"]) for request in server.requests] == [1, 1, 3]
-    with pytest.raises(OptionError, match="--chat and --once exclude each other"):
+    with pytest.raises(OptionError, match="chat= and once=True exclude each other"):
         llm.ask("Hi", chat="talk", once=True)
 
 
@@ -298,7 +320,7 @@ def test_a_further_field_reads_a_variable_and_hides_it(
     assert body_of(server)["deep"] == {"tenant": ["tenant-0123456789"]}
     assert "tenant-0123456789" not in repr(response)
     monkeypatch.delenv("TENANT")
-    with pytest.raises(InputError, match="--param tenant: the environment variable TENANT is not set"):
+    with pytest.raises(InputError, match=r'param=\{"tenant": …\}: the environment variable TENANT is not set'):
         LLM("s:m").ask("Hi")
 
 
@@ -344,7 +366,7 @@ def test_the_nearer_type_takes_the_place_of_a_farther_one(server: ScriptedServer
     llm = LLM("s:m", schema=SCHEMA)
     assert llm.ask("Well?", choices=["yes", "no"]).value == "yes"
     assert llm.ask("Well?", output_type=str).value == "yes"
-    with pytest.raises(InputError, match="--schema and --choices exclude each other"):
+    with pytest.raises(InputError, match="schema= and choices= exclude each other"):
         llm.ask("Well?", schema=SCHEMA, choices=["yes"])
 
 
@@ -478,6 +500,14 @@ def test_a_wrong_message_is_named_by_its_place(server: ScriptedServer, item: Any
     with pytest.raises(PromptError) as caught:
         LLM("s:m").ask([{"role": "user", "content": "Hi"}, item])
     assert caught.value.message == message
+    assert server.requests == []
+
+
+@pytest.mark.parametrize(("role", "ours"), [("human", "user"), ("AI", "assistant"), ("model", "assistant")])
+def test_a_role_by_another_name(server: ScriptedServer, role: str, ours: str) -> None:
+    with pytest.raises(PromptError) as caught:
+        LLM("s:m").ask([{"role": role, "content": "Hi"}])
+    assert str(caught.value) == f"Message 0 has the role {role!r}.\nIt is called {ours} here."
     assert server.requests == []
 
 

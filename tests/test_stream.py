@@ -180,7 +180,7 @@ def test_an_answer_that_fails_raises_in_the_place_of_done(
 
 
 def test_what_is_wrong_with_the_arguments_is_raised_before_anything_is_sent(session: Session) -> None:
-    with ScriptedServer(answer("x")) as server, pytest.raises(OptionError, match="needs --tools"):
+    with ScriptedServer(answer("x")) as server, pytest.raises(OptionError, match="needs tools="):
         collected(llm_at(session, server), tool_choice="auto")
     assert server.requests == []
 

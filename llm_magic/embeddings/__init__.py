@@ -10,6 +10,7 @@ from typing import Any
 from llm_magic.errors import ConfigurationError, OptionError, PromptError
 from llm_magic.events import Usage
 from llm_magic.options import BY_NAME, Option, Options, refuse_keys
+from llm_magic.options import OPTIONS as ANSWER_OPTIONS
 from llm_magic.options.mapping import from_alias, from_keywords, refuse_unknown
 from llm_magic.response import rate_limits
 
@@ -19,6 +20,19 @@ _REQUEST = ("base_url", "timeout", "retries", "header", "param")
 """Options of `%%llm` that a request for embeddings takes, too."""
 _KEYWORDS = ("dimensions", "batch", *_REQUEST)
 """The keyword arguments of `LLM.embed`."""
+_MEANINGLESS: Mapping[str, str] = {
+    **{
+        option.name: "It is for answers in words, which vectors are not."
+        for option in ANSWER_OPTIONS
+        if option.name not in _KEYWORDS
+    },
+    "images": "Texts are embedded, and no images.",
+    "model": 'LLM("provider:model").embed(…) names the model.',
+    "input": "The texts are the first argument.",
+    "texts": "The texts are the first argument.",
+    "encoding_format": "Vectors come as floats; to_numpy() gives an array.",
+}
+"""What is no keyword argument of `LLM.embed`, and could be none."""
 _EXCERPT = 40
 
 
@@ -64,7 +78,7 @@ class EmbeddingOptions:
         refuse_keys((name for name in values if isinstance(name, str)), "embed")
         for name in values:
             if name not in _KEYWORDS:
-                refuse_unknown(name, "embed", _KEYWORDS)
+                refuse_unknown(name, "embed", _KEYWORDS, _MEANINGLESS)
         given = {name: value for name, value in values.items() if value is not None}
         own: dict[str, Any] = {name: given.pop(name) for name in ("dimensions", "batch") if name in given}
         for name, value in own.items():

@@ -6,6 +6,7 @@ import os
 import re
 from collections.abc import Callable, Iterable, Mapping
 from numbers import Real
+from types import MappingProxyType
 from typing import Any, NoReturn
 
 from llm_magic.close_matches import did_you_mean
@@ -17,7 +18,7 @@ from llm_magic.secrets import Secret, reveal
 _OF_ONE_CELL = frozenset({"model", "base_url", "out", "dry_run", "help"})
 """Options of which a default would change what a cell says."""
 
-_OF_CELLS_ONLY = {
+OF_CELLS_ONLY = {
     "out": "It returns the answer: x = llm.ask(…).value.",
     "show": "Nothing is shown here: print(response.text), or display(response.value).",
     "code": "response.text has the code of the answer.",
@@ -25,28 +26,32 @@ _OF_CELLS_ONLY = {
     "raw": "A prompt is sent as it stands here, {{ }} included.",
     "dry_run": "%%llm --dry-run shows the request.",
     "help": "help(LLM.ask) describes the options.",
-    "model": 'LLM("provider:model").ask(…) names the model.',
-    "stream": "LLM.stream(…) iterates over the answer as it arrives; no_stream=True asks for it as one document.",
+    **dict.fromkeys(("model", "model_name", "model_id"), 'LLM("provider:model").ask(…) names the model.'),
+    "fallbacks": 'They stand in an alias: {"model": …, "fallbacks": […]}.',
+    **dict.fromkeys(
+        ("stream", "streaming"),
+        "LLM.stream(…) iterates over the answer as it arrives; no_stream=True asks for it as one document.",
+    ),
     **dict.fromkeys(
         ("prompt", "messages", "input"), "The prompt, a text or a list of messages, is the first argument."
     ),
 }
 """What is no keyword argument, and what is done in its place."""
 
-_PYTHON_NAMES = {"image": "images"}
+PYTHON_NAMES = {"image": "images"}
 """Keyword arguments that are named otherwise than the option."""
 
 _ELSEWHERE = {
     "base_url": ("api_base", "openai_api_base", "endpoint", "url", "host"),
     "header": ("extra_headers", "headers", "default_headers"),
-    "param": ("extra_body", "params", "body", "model_kwargs", "extra_params"),
+    "param": ("extra_body", "params", "body", "model_kwargs", "extra_params", "sampling_params", "generation_kwargs"),
     "max_tokens": (
         "max_new_tokens", "max_completion_tokens", "max_output_tokens", "max_tokens_to_sample", "max_length",
         "n_predict", "num_predict",
     ),
     "temperature": ("temp",),
-    "stop": ("stop_sequences", "stop_strings", "stop_words"),
-    "n": ("num_return_sequences", "candidate_count", "best_of"),
+    "stop": ("stop_sequences", "stop_sequence", "stop_strings", "stop_words"),
+    "n": ("num_return_sequences", "num_generations", "candidate_count", "best_of"),
     "seed": ("random_seed", "random_state"),
     "logprobs": ("top_logprobs",),
     "reasoning_effort": ("reasoning", "effort", "thinking"),
@@ -54,7 +59,7 @@ _ELSEWHERE = {
     "image": ("images", "image_url", "image_urls"),
     "output_type": (
         *("response_format", "response_model", "result_type", "text_format", "output_format"),
-        *("as", "as_", "type"),
+        *("format", "as", "as_", "type"),
     ),
     "schema": ("json_schema", "guided_json", "response_schema", "output_schema"),
     "choices": ("guided_choice", "choice", "options", "enum"),
@@ -71,6 +76,9 @@ _ELSEWHERE = {
     "batch": ("batch_size", "chunk_size", "embed_batch_size"),
 }  # fmt: skip
 """Our options, and what other libraries call the same."""
+
+_NO_FIELDS = frozenset({"base_url", "header", "param", "timeout", "retries"})
+"""Options that are no field of the body by any name."""
 
 _CALLED = {theirs: ours for ours, names in _ELSEWHERE.items() for theirs in names}
 
@@ -122,12 +130,12 @@ def from_keywords(values: Mapping[str, Any], source: str) -> Options:
     ('a.png',)
 
     """
-    options = {_PYTHON_NAMES.get(option.name, option.name): option for option in OPTIONS}
-    names = [*(name for name in options if name not in _OF_CELLS_ONLY), "on_confirm"]
+    options = {PYTHON_NAMES.get(option.name, option.name): option for option in OPTIONS}
+    names = [*(name for name in options if name not in OF_CELLS_ONLY), "on_confirm"]
 
     def find(key: str) -> Option:
-        if key in _OF_CELLS_ONLY:
-            raise OptionError(f"{source} has no option {key}.", _OF_CELLS_ONLY[key])
+        if key in OF_CELLS_ONLY:
+            raise OptionError(f"{source} has no option {key}.", OF_CELLS_ONLY[key])
         option = options.get(key.replace("-", "_"))
         if option is None:
             refuse_unknown(key, source, names)
@@ -141,17 +149,26 @@ def from_alias(defaults: Mapping[str, Any], alias: str) -> Options:
     return from_mapping(defaults, f"The alias {alias}", ("model", "fallbacks"))
 
 
-def refuse_unknown(name: object, source: str, known: Iterable[str]) -> NoReturn:
-    """Raise the error of a name that is none of the `known` options, with those that may be meant."""
+def refuse_unknown(
+    name: object, source: str, known: Iterable[str], meaningless: Mapping[str, str] = MappingProxyType({})
+) -> NoReturn:
+    """Raise the error of a name that is none of the `known` options, with those that may be meant.
+
+    `meaningless` are names that no field of the body stands for, and what to say of them.
+    """
     if not isinstance(name, str):
         raise OptionError(f"{source}: {_said(name)} is no name of an option.", "Names are text.")
     known = list(known)
     ours = _CALLED.get(name.replace("-", "_").lower(), name)
-    ours = _PYTHON_NAMES.get(ours, ours) if ours not in known else ours
+    ours = PYTHON_NAMES.get(ours, ours) if ours not in known else ours
     ours = ours if ours in known and ours != name else ""
     meant = f"It is called {ours} here." if ours else did_you_mean(name, known)
+    if (nowhere := meaningless.get(_CALLED.get(name, name), meaningless.get(name))) is not None:
+        raise OptionError(f"{source} has no option {name:.{_LONGEST}}.", nowhere)
     further = f'A further field of the body stands in param: {{"{name:.{_LONGEST}}": …}}.'
-    raise OptionError(f"{source} has no option {name:.{_LONGEST}}.", f"{meant} {further}".lstrip())
+    if ours in _NO_FIELDS:
+        further = ""
+    raise OptionError(f"{source} has no option {name:.{_LONGEST}}.", f"{meant} {further}".strip())
 
 
 def _options(values: Mapping[str, Any], source: str, find: Callable[[str], Option], *, keywords: bool) -> Options:

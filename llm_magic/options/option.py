@@ -166,7 +166,8 @@ def refuse_keys(names: Iterable[str], where: str) -> None:
 
     """
     for name in names:
-        if name.lower().replace("-", "_") in _KEYS:
+        plain = name.lower().replace("-", "_")
+        if plain in _KEYS or plain.endswith("_api_key"):
             raise OptionError(
                 f"{where} takes no {name}: keys do not stand in cells, calls or bodies.",
                 'Name the variable that holds it: %config PROVIDER_CLASS.api_key_env = "NAME", headers_env, or '

@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 
 from llm_magic.close_matches import did_you_mean
 from llm_magic.errors import OptionError
-from llm_magic.options import BY_FLAG, OPTIONS, Option, Options
+from llm_magic.options import BY_FLAG, OPTIONS, Option, Options, refuse_keys
 
 BRACKETS = {"(": ")", "[": "]", "{": "}"}
 _QUOTED = re.compile(r"""(?P<quote>['"])(?P<text>(?:\\(?P=quote)|(?!(?P=quote)).)*+)(?P=quote)""", re.DOTALL)
@@ -134,6 +134,7 @@ def read(
         flag, equals, said = word.text.partition("=")
         option = options.get(flag)
         if option is None:
+            refuse_keys([flag.lstrip("-")], magic)
             hint = did_you_mean(flag, options, f"{magic} --help lists the options.")
             raise OptionError(f"{magic} has no option {flag}.", hint)
         name = option.name

@@ -9,12 +9,20 @@ from typing import Any, cast, get_args
 from llm_magic import images
 from llm_magic.close_matches import did_you_mean
 from llm_magic.errors import PromptError
-from llm_magic.messages import Image, Message, Part, Role, Text, ToolCall
+from llm_magic.messages import Image, Message, Part, Reasoning, Role, Text, ToolCall
 
 _FIELDS = {
     "system": ("role", "content"),
     "user": ("role", "content"),
-    "assistant": ("role", "content", "tool_calls"),
+    "assistant": (
+        "role",
+        "content",
+        "tool_calls",
+        "reasoning_content",
+        "reasoning",
+        "reasoning_details",
+        "thinking_blocks",
+    ),
     "tool": ("role", "content", "tool_call_id"),
 }
 _EXAMPLE = 'Messages look like {"role": "user", "content": "…"}.'
@@ -28,6 +36,8 @@ def read_messages(items: Sequence[Any], *, max_side: int) -> tuple[tuple[Message
     items
         Dicts as `POST /chat/completions` has them, the SDK's objects of such, or `Message`. `content` is text, or a
         list of parts of type `text` and `image_url`. A field that is None or an empty list is one that is not there.
+        Reasoning of an assistant's message (`reasoning_content`, `reasoning`, `reasoning_details`, `thinking_blocks`)
+        is sent as it came.
     max_side
         Longest side of an image in pixels; a larger one is scaled down.
 
@@ -48,6 +58,15 @@ def read_messages(items: Sequence[Any], *, max_side: int) -> tuple[tuple[Message
     if all(message.role == "system" for message in messages):
         raise PromptError("The messages hold a system prompt only.", 'Add {"role": "user", "content": "…"}.')
     return messages, tuple(read_image.notes)
+
+
+_CALLED = {"human": "user", "ai": "assistant", "model": "assistant", "bot": "assistant", "function": "tool"}
+"""What others call the roles."""
+
+
+def _meant(role: str) -> str:
+    ours = _CALLED.get(role.lower())
+    return f"It is called {ours} here." if ours else did_you_mean(role, get_args(Role))
 
 
 class _ImageReader:
@@ -77,7 +96,7 @@ def _message(item: Any, where: str, read_image: _ImageReader) -> Message:
     role = given.get("role")
     role = "system" if role == "developer" else role
     if not isinstance(role, str) or role not in get_args(Role):
-        hint = did_you_mean(role, get_args(Role)) if isinstance(role, str) else ""
+        hint = _meant(role) if isinstance(role, str) else ""
         what = "has no role" if role is None else f"has the role {role!r:.40}"
         raise PromptError(f"{where} {what}.", hint or f"Roles are {', '.join(get_args(Role))}.")
     for name in given:
@@ -95,7 +114,36 @@ def _message(item: Any, where: str, read_image: _ImageReader) -> Message:
     answered = given.get("tool_call_id")
     if role == "tool" and not (isinstance(answered, str) and answered):
         raise PromptError(f"{where} (tool) has no tool_call_id.", "It is the id of the call that it answers.")
-    return Message(cast("Role", role), parts, calls, answered)
+    return Message(cast("Role", role), parts, calls, answered, reasoning=_reasoning(given, f"{where} ({role})"))
+
+
+def _reasoning(given: Mapping[Any, Any], where: str) -> Reasoning | None:
+    """Return the reasoning of a message, which the user sends to whom he likes: no sender is known."""
+    found: dict[str, Any] = {}
+    for name in ("reasoning_content", "reasoning"):
+        if name in given:
+            if not isinstance(given[name], str):
+                raise PromptError(f"{where}: its {name} is {_kind(given[name])}, no text.", "A text is needed.")
+            found[name] = given[name]
+    for name in ("reasoning_details", "thinking_blocks"):
+        if name in given:
+            parts = given[name]
+            if not isinstance(parts, list | tuple) or not all(map(_is_flat, parts)):
+                raise PromptError(
+                    f"{where}: its {name} is no list of parts.", f'Write {name} as it came: [{{"type": "…", …}}].'
+                )
+            found[name] = [dict(part) for part in parts]
+    return Reasoning("", (found,)) if found else None
+
+
+def _is_flat(part: Any) -> bool:
+    """Whether a part of reasoning has a type, and texts and numbers beside it, as all that is sent back has."""
+    return (
+        isinstance(part, Mapping)
+        and isinstance(part.get("type"), str)
+        and all(isinstance(name, str) for name in part)
+        and all(value is None or isinstance(value, str | int | float) for value in part.values())
+    )
 
 
 def _parts(content: Any, where: str, read_image: _ImageReader) -> tuple[Part, ...]:

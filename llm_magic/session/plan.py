@@ -298,7 +298,7 @@ class BoundModel:
         if structure is not None and structure.instruction:
             parts = (*parts, Text(f"\n\n{structure.instruction}" if parts else structure.instruction))
         first = (system(options.system),) if options.system else ()
-        prompt = (*plan.before, *((user(*parts),) if parts else ()))
+        prompt = (*map(self._given, plan.before), *((user(*parts),) if parts else ()))
         turns = plan.turns and self._fitting(tuple(map(self._readable, plan.turns)), (*first, *prompt))
         headers = {name: read(value, f"--header {name}") for name, value in mark_secrets(options.header).items()}
         further = {name: read(value, f"--param {name}") for name, value in mark_secrets(options.param).items()}
@@ -327,16 +327,27 @@ class BoundModel:
 
     def _readable(self, turn: Turn) -> Turn:
         """Return a turn without the reasoning that others sent: it is no business of this model's server."""
+        messages = tuple(map(self._without_foreign, turn.messages))
+        same = all(ours is theirs for ours, theirs in zip(messages, turn.messages, strict=True))
+        return turn if same else replace(turn, messages=messages)
+
+    def _given(self, message: Message) -> Message:
+        """Return a message that the user gave: what reasoning was written out in it is sent, or cannot be."""
+        if message.reasoning is None or message.reasoning.sender:
+            return self._without_foreign(message)
+        if self.capabilities.api != "chat" or not self.capabilities.send_reasoning:
+            raise UnsupportedError(
+                f"A message has reasoning, and {self.provider.origin(self.model)} takes none back by this API.",
+                "Leave it out of the message.",
+            )
+        return message
+
+    def _without_foreign(self, message: Message) -> Message:
+        """Return a message without its reasoning where that is not of this model."""
         ours = self.sender if self.capabilities.send_reasoning else None
-        if all(message.reasoning is None or message.reasoning.sender == ours for message in turn.messages):
-            return turn
-        messages = (
-            interned(replace(message, reasoning=None))
-            if message.reasoning is not None and message.reasoning.sender != ours
-            else message
-            for message in turn.messages
-        )
-        return replace(turn, messages=tuple(messages))
+        if message.reasoning is None or message.reasoning.sender == ours:
+            return message
+        return interned(replace(message, reasoning=None))
 
     def _choice(self, choice: str | None) -> str | None:
         """Return the choice among the tools that are offered; a default may name one that is not."""

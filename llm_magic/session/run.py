@@ -40,7 +40,7 @@ FALLBACK_ON = (ConnectionFailedError, RateLimitedError, ServerFailedError, Timed
 """Failures after which the next model of an alias is asked, as long as nothing had arrived."""
 
 CUT = {
-    "length": ("was cut at the token limit", "Raise --max-tokens, or ask for less."),
+    "length": ("was cut at the token limit", "Allow more with --max-tokens N, or ask for less."),
     "content_filter": ("was cut by the content filter", "Reword the prompt."),
     "truncated": ("broke off before it was complete", "Ask again."),
 }

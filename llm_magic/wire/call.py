@@ -186,7 +186,7 @@ def _empty(origin: Origin, answer: Answer) -> EmptyAnswerError:
         spent = f"all of its {used.output_tokens:,} tokens" if used is not None and used.output_tokens else "all of it"
         return EmptyAnswerError(
             f"{origin} gave reasoning and no answer: {spent} went into its reasoning.",
-            "Ask again, with more --max-tokens or less --reasoning-effort.",
+            "Ask again: --max-tokens N allows more, --reasoning-effort low asks for less reasoning.",
         )
     counted = f", {used.input_tokens:,} tokens in and {used.output_tokens:,} out" if used is not None else ""
     reason = answer.reasons[0] if answer.reasons else "none"

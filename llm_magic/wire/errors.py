@@ -88,7 +88,7 @@ def _broken_off(error: BrokenOff, origin: Origin) -> LLMError:
     if error.during:
         return IncompleteAnswerError(
             f"{origin} broke off in the midst of {error.during}: {error}.",
-            "Ask again; _llm.text (in Python: response of the error) has what came.",
+            "Ask again; _llm.text has what came.",
         )
     return ConnectionFailedError(
         f"{origin} closed the connection before it answered: {error}.",

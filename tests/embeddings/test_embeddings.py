@@ -283,7 +283,7 @@ def test_cancelling_closes_the_request(session: Session) -> None:
         (vectors, {"batch": 0}, OptionError, "batch must be a whole number of at least 1"),
         (vectors, {"temperature": 0}, OptionError, "embed has no option temperature"),
         (vectors, {"timeout": -1}, OptionError, "timeout must be"),
-        (vectors, {"param": {"input": "x"}}, OptionError, "--param input"),
+        (vectors, {"param": {"input": "x"}}, OptionError, 'param={"input": …}'),
     ],
 )
 @pytest.mark.usefixtures("_key")

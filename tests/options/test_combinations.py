@@ -188,7 +188,7 @@ PNG = "iVBORw0KGgoAAAANSUhEUgAAAAEAAAABCAYAAAAfFcSJAAAADUlEQVR42mNk+M9QDwADhgGAW
 
 def test_vllm_gives_one_answer_without_sampling(session: Session, server: ScriptedServer) -> None:
     session.registry.add("v", "vllm", base_url=server.url, max_retries=0)
-    with pytest.raises(LLMError, match="vLLM gives one answer at --temperature 0, not --n 2"):
+    with pytest.raises(LLMError, match="vLLM gives one answer at temperature=0, not n=2"):
         LLM("v:m").ask("Hi", n=2, temperature=0)
     assert [request for request in server.requests if request.method == "POST"] == []
     assert len(LLM("v:m").ask("Hi", n=2, temperature=0.1).value) == 2

@@ -616,14 +616,14 @@ CALLS: dict[str, Call] = {
     **{
         name: Call(
             object(),
-            ({name: ROWS[name].configured[0], "param": {field: 1}}, f"-p {field} set the same field"),
+            ({name: ROWS[name].configured[0], "param": {field: 1}}, f'param={{"{field}": …}} set the same field'),
             {name: ROWS[name].configured[0]},
             ROWS[name].check,
         )
         for name, field in {name: PARAMETERS[name].fields("chat")[-1] for name in PARAMETERS}.items()
     },
     "system": Call(
-        object(), ({"system": "a", "param": {"instructions": "b"}}, "-p instructions"), {"system": "Brief."},
+        object(), ({"system": "a", "param": {"instructions": "b"}}, 'param={"instructions": …}'), {"system": "Brief."},
         ROWS["system"].check,
     ),
     "images": Call(
@@ -648,15 +648,18 @@ CALLS: dict[str, Call] = {
         lambda effect: "grammar" in effect.body, prompt="SAY yes",
     ),
     "grammar": Call(
-        "nope", ({"grammar": 'root ::= "a"', "param": {"grammar": "b"}}, "-p grammar"), {"grammar": 'root ::= "yes"'},
+        "nope", ({"grammar": 'root ::= "a"', "param": {"grammar": "b"}}, 'param={"grammar": …}'),
+        {"grammar": 'root ::= "yes"'},
         lambda effect: "root ::=" in effect.body["grammar"], "nope", "SAY yes",
     ),
     "retries_invalid": Call(
-        -1, ({"retries_invalid": 2}, "--retries-invalid needs an output type"),
-        {"retries_invalid": 2, "output_type": int}, ROWS["retries_invalid"].check, prompt="SAY x",
+        -1, ({"retries_invalid": 2}, "retries_invalid= needs an output type"),
+        {"retries_invalid": 2, "output_type": int},
+        lambda effect: len(effect.requests) == 3 and "Raise retries_invalid=, " in effect.error, prompt="SAY x",
     ),
     "param": Call(
-        "x", ({"param": {"stream": True}}, "-p stream is refused"), {"param": {"min_p": 0.1}}, ROWS["param"].check
+        "x", ({"param": {"stream": True}}, 'param={"stream": …} is refused'),
+        {"param": {"min_p": 0.1}}, ROWS["param"].check
     ),
     "header": Call("x", ALONE, {"header": {"X-Title": "mine"}}, ROWS["header"].check),
     "base_url": Call(
@@ -666,7 +669,7 @@ CALLS: dict[str, Call] = {
     "timeout": Call(0, ALONE, {"timeout": 7.5}, ROWS["timeout"].check),
     "retries": Call(-1, ALONE, {"retries": 1}, ROWS["retries"].check, prompt="SAY FAIL"),
     "api": Call(
-        "soap", ({"api": "responses", "seed": 1}, "--seed does not exist in the Responses API"), {"api": "responses"},
+        "soap", ({"api": "responses", "seed": 1}, "seed= does not exist in the Responses API"), {"api": "responses"},
         ROWS["api"].check,
     ),
     "chat": Call(
@@ -674,24 +677,28 @@ CALLS: dict[str, Call] = {
         lambda effect: "before" in texts(effect.body)[0],
     ),
     "once": Call(
-        "yes", ({"chat": "side", "once": True}, "--chat and --once exclude each other"), {"once": True},
+        "yes", ({"chat": "side", "once": True}, "chat= and once=True exclude each other"), {"once": True},
         lambda effect: len(effect.body["messages"]) == 1,
     ),
     "no_stream": Call(
-        "yes", ({"no_stream": True, "param": {"stream_options": {}}}, "-p stream_options"), {"no_stream": True},
+        "yes", ({"no_stream": True, "param": {"stream_options": {}}}, 'param={"stream_options": …}'),
+        {"no_stream": True},
         ROWS["no_stream"].check,
     ),
-    "tools": Call([3], ({"tools": [f], "param": {"tools": []}}, "-p tools"), {"tools": [f]}, ROWS["tools"].check, "3"),
+    "tools": Call(
+        [3], ({"tools": [f], "param": {"tools": []}}, 'param={"tools": …}'), {"tools": [f]},
+        ROWS["tools"].check, "3",
+    ),
     "tool_choice": Call(
-        "", ({"tool_choice": "none"}, "--tool-choice needs --tools"), {"tools": [f], "tool_choice": "none"},
+        "", ({"tool_choice": "none"}, "tool_choice= needs tools="), {"tools": [f], "tool_choice": "none"},
         ROWS["tool_choice"].check,
     ),
     "max_tool_rounds": Call(
-        0, ({"max_tool_rounds": 3}, "--max-tool-rounds needs --tools"), {"tools": [f], "max_tool_rounds": 2},
-        ROWS["max_tool_rounds"].check, prompt="SAY FOREVER",
+        0, ({"max_tool_rounds": 3}, "max_tool_rounds= needs tools="), {"tools": [f], "max_tool_rounds": 2},
+        lambda effect: len(effect.requests) == 3 and "Raise max_tool_rounds=." in effect.error, prompt="SAY FOREVER",
     ),
     "confirm": Call(
-        "yes", ({"confirm": True, "on_confirm": decline}, "--confirm needs --tools"),
+        "yes", ({"confirm": True, "on_confirm": decline}, "confirm=True needs tools="),
         {"tools": [f], "confirm": True, "on_confirm": decline}, ROWS["confirm"].check,
     ),
     "on_confirm": Call(
@@ -776,7 +783,7 @@ def test_streams_too(llm: LLM, server: ScriptedServer) -> None:
     async def all_of() -> list[object]:
         return [event async for event in llm.stream("SAY a", max_tool_rounds=2)]
 
-    with pytest.raises(LLMError, match="--max-tool-rounds needs --tools"):
+    with pytest.raises(LLMError, match="max_tool_rounds= needs tools="):
         asyncio.run(all_of())
     assert server.requests == []
 

@@ -96,3 +96,17 @@ def test_an_unknown_option_does_not_repeat_what_follows() -> None:
     with pytest.raises(OptionError) as caught:
         parse(f"--api-key={VALUE}")
     assert VALUE not in str(caught.value)
+
+
+@pytest.mark.parametrize("name", ["openai_api_key", "azure-api-key", "X_API_KEY"])
+def test_a_key_by_the_name_of_another_library_is_refused(name: str) -> None:
+    for refused in (
+        lambda: LLM("s:m", **{name: "sk-0123456789abcdef"}),
+        lambda: LLM("s:m", param={name: "sk-0123456789abcdef"}),
+        lambda: parse(f"-p {name}=sk-0123456789abcdef"),
+        lambda: parse(f"--{name} sk-0123456789abcdef"),
+        lambda: parse("--api-key sk-0123456789abcdef"),
+    ):
+        with pytest.raises(OptionError, match=r"(?i)takes no .*api.key: keys do not stand in cells") as caught:
+            refused()
+        assert "sk-01" not in str(caught.value)

@@ -39,6 +39,8 @@ class TestSchemas:
             ("name strng", "'strng' is no type"),
             ("1a int", "'1a' is no name"),
             ("a, a", "'a' twice"),
+            ("a,,b", "a field without a name"),
+            (", b", "a field without a name"),
             ("  ", "empty"),
             ("name, , ", ""),
         ],

@@ -277,9 +277,9 @@ def test_rounds_of_tools_are_bounded(session: Session) -> None:
 def test_options_that_exclude_each_other(session: Session) -> None:
     with ScriptedServer(answer("x")) as server:
         llm = llm_at(session, server)
-        with pytest.raises(OptionError, match="--as and --choices exclude each other"):
+        with pytest.raises(OptionError, match="output_type= and choices= exclude each other"):
             llm.ask("x", output_type=int, choices=["a"])
-        with pytest.raises(OptionError, match="--tool-choice needs --tools"):
+        with pytest.raises(OptionError, match="tool_choice= needs tools="):
             llm.ask("x", tool_choice="auto")
     assert server.requests == []
 
@@ -467,12 +467,12 @@ def test_the_cost_of_embeddings_stands_in_a_header(session: Session) -> None:
 @pytest.mark.parametrize(
     ("alias", "params", "asked", "hint"),
     [
-        ({}, {}, {"temperature": 9}, "Change or leave out --temperature."),
+        ({}, {}, {"temperature": 9}, "Change or leave out temperature=."),
         ({"temperature": 9}, {}, {}, "Change or leave out temperature, which the alias fast sets."),
         ({}, {"temperature": 9}, {}, "Change or leave out temperature, which LLMMagics.params sets."),
         ({"temperature": 9}, {"temperature": 8}, {}, "Change or leave out temperature, which the alias fast sets."),
-        ({}, {"temperature": 9}, {"temperature": 8}, "Change or leave out --temperature."),
-        ({}, {}, {}, "--dry-run shows what was sent."),
+        ({}, {"temperature": 9}, {"temperature": 8}, "Change or leave out temperature=."),
+        ({}, {}, {}, "%%llm --dry-run shows what was sent."),
     ],
 )
 def test_a_refusal_names_the_place_that_set_what_was_refused(
@@ -494,4 +494,4 @@ def test_a_field_that_a_provider_s_setting_adds_is_not_an_option_of_the_cell(ses
         session.registry.add("v", "vllm", base_url=server.url, chat_template_kwargs={"enable_thinking": False})
         with pytest.raises(RequestRefusedError) as caught:
             LLM("v:m").ask("Hi")
-    assert caught.value.hint == "--dry-run shows what was sent."
+    assert caught.value.hint == "%%llm --dry-run shows what was sent."

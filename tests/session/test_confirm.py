@@ -191,7 +191,7 @@ def test_only_true_is_a_yes(session: Session, said: object) -> None:
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"on_confirm": Pad().allow}, "--confirm needs --tools"),
+        ({"on_confirm": Pad().allow}, "confirm=True needs tools="),
         ({"on_confirm": 3, "tools": [Pad().note]}, "cannot ask 3, which is no function"),
         ({"on_confirm": Pad().allow, "confirm": False, "tools": [Pad().note]}, "exclude each other"),
     ],

@@ -12,7 +12,7 @@ from servers import Answer, Received, ScriptedServer, chunk, document, stream
 from llm_magic import LLM, api
 from llm_magic.capabilities import Api
 from llm_magic.config.settings import Settings
-from llm_magic.errors import RequestRefusedError
+from llm_magic.errors import PromptError, RequestRefusedError, UnsupportedError
 from llm_magic.messages import Reasoning, assistant, interned
 from llm_magic.providers.registry import ProviderRegistry
 from llm_magic.session import Session
@@ -538,3 +538,54 @@ def test_messages_that_differ_in_their_reasoning_alone_are_two() -> None:
     one, two = (interned(assistant("Hi.", reasoning=Reasoning("s", ({"reasoning": text},)))) for text in ("a", "b"))
     assert (one == two, one.reasoning == two.reasoning) == (False, False)
     assert interned(assistant("Hi.", reasoning=Reasoning("s", ({"reasoning": "a"},)))) is one
+
+
+def test_a_list_of_messages_takes_reasoning_to_its_sender_alone(session: Session) -> None:
+    thought = stream(chunk(reasoning_content="private"), chunk("A"), chunk(finish="stop"))
+    with ScriptedServer(thought, thought, thought) as ours, ScriptedServer(thought) as theirs:
+        session.registry.add("ours", "compatible", base_url=ours.url)
+        session.registry.add("theirs", "compatible", base_url=theirs.url)
+        llm = LLM("ours:m", chat="talk")
+        llm.ask("One")
+        messages = [*llm.ask("Two").messages, {"role": "user", "content": "Three"}]
+        LLM("theirs:m").ask(messages)
+        LLM("ours:m").ask(messages)
+    assert "private" not in json.dumps(theirs.requests[-1].json)
+    assert ours.requests[-1].json["messages"][1] == {
+        "role": "assistant",
+        "content": "A",
+        "reasoning_content": "private",
+    }
+
+
+WRITTEN = [
+    {"reasoning_content": "hm"},
+    {"reasoning": "hm", "reasoning_details": [{"type": "reasoning.text", "text": "hm", "signature": "x", "index": 0}]},
+    {"thinking_blocks": [{"type": "thinking", "thinking": "hm", "signature": "x"}]},
+]
+
+
+@pytest.mark.parametrize("fields", WRITTEN)
+def test_reasoning_written_out_in_a_message_is_sent(session: Session, fields: dict[str, Any]) -> None:
+    with ScriptedServer(stream(chunk("A"), chunk(finish="stop"))) as server:
+        session.registry.add("s", "compatible", base_url=server.url)
+        written = {"role": "assistant", "content": "A", **fields}
+        LLM("s:m").ask([{"role": "user", "content": "Q"}, written, {"role": "user", "content": "Q"}])
+    assert server.requests[-1].json["messages"][1] == written
+
+
+def test_reasoning_written_out_that_cannot_be_sent_is_an_error(session: Session) -> None:
+    asked: list[Any] = [{"role": "assistant", "content": "A", "reasoning_content": "hm"}]
+    asked.append({"role": "user", "content": "Q"})
+    with ScriptedServer() as server:
+        session.registry.add("s", "compatible", base_url=server.url)
+        session.registry.add("none", "compatible", base_url=server.url, send_reasoning=False)
+        for llm in (LLM("s:m", api="responses"), LLM("none:m")):
+            with pytest.raises(UnsupportedError, match=r"A message has reasoning, and .* takes none back by this API"):
+                llm.ask(asked)
+        for wrong in ({"reasoning": 3}, {"reasoning_details": ["hm"]}, {"thinking_blocks": [{"type": "x", "y": {}}]}):
+            with pytest.raises(PromptError, match=rf"Message 0 \(assistant\): its {next(iter(wrong))} is"):
+                LLM("s:m").ask([{"role": "assistant", "content": "A", **wrong}, asked[-1]])
+        with pytest.raises(PromptError, match="has a field 'reasoning', which would not be sent"):
+            LLM("s:m").ask([{"role": "user", "content": "A", "reasoning": "hm"}])
+    assert server.requests == []

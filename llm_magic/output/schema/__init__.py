@@ -133,7 +133,10 @@ def short_form(text: str) -> Schema:
     if body.startswith("[") and body.endswith("]"):
         return {"type": "array", "items": short_form(body[1:-1])}
     properties: Schema = {}
-    for field in filter(str.strip, body.split("\n" if "\n" in body else ",")):
+    fields = body.split("\n" if "\n" in body else ",")
+    if "\n" not in body and not all(map(str.strip, body.rstrip(", ").split(",")[:-1])):
+        raise OutputTypeError(f"--schema {text!r} has a field without a name.", "Example: --schema 'name, age int'.")
+    for field in filter(str.strip, fields):
         name, schema = _field(field.strip().rstrip(","))
         if name in properties:
             raise OutputTypeError(f"--schema names the field {name!r} twice.")
