@@ -29,7 +29,7 @@ def eu(**settings: Any) -> Any:
         (lambda: eu().url(), "eu has no azure_endpoint.", '%llm_config eu.azure_endpoint = "https://NAME.openai.azure.com"'),
         (lambda: eu(api_key_env="EU_KEY", **ENDPOINT).key(), "eu.api_key_env: the environment variable EU_KEY is not set.", 'os.environ["EU_KEY"] = getpass.getpass()'),
         (lambda: eu(api_key_env="a b").key(), "eu.api_key_env holds something that looks like a key itself", "environment variable"),
-        (lambda: eu(timeout="soon"), "eu, profile: The 'timeout' trait", ""),
+        (lambda: eu(timeout="soon"), "eu, profile: timeout expected a float", ""),
         (lambda: eu(azure_ad_token_env="a b"), "eu.azure_ad_token_env holds", ""),
         (lambda: eu(azure_ad_token_provider="a b"), "eu.azure_ad_token_provider is no import string.", ""),
         (lambda: eu(base_url="nowhere").url(), "eu.base_url is no URL", "https://host:port/v1"),
