@@ -77,7 +77,9 @@ def test_loading_again_ends_the_panels_of_before(kernel: Kernel, box: str) -> No
     assert kernel.value("old.try_it.disabled")
     assert "run %llm_picker again" in kernel.value("old.trouble.value")
     assert (
-        kernel.value("[f for f in get_ipython().events.callbacks['post_run_cell'] if 'llm_magic.picker' in f.__module__]")
+        kernel.value(
+            "[f for f in get_ipython().events.callbacks['post_run_cell'] if 'llm_magic.picker' in f.__module__]"
+        )
         == []
     )
     kernel.run("%llm_picker").check()
