@@ -116,7 +116,7 @@ class LLM:
     def __init__(self, model: str | None = "", **defaults: Unpack[AskOptions]) -> None:
         from llm_magic.config.references import mark_secrets
         from llm_magic.errors import OptionError
-        from llm_magic.options.python_words import spoken_in_python
+        from llm_magic.options.keywords_in_errors import naming_keywords
 
         if not isinstance(model, str | None):
             raise OptionError(
@@ -124,7 +124,7 @@ class LLM:
             )
         values: dict[str, Any] = {**defaults}
         self._on_confirm: Any = values.pop("on_confirm", None)
-        with spoken_in_python():
+        with naming_keywords():
             self._options = _read_options(values, "LLM")
         self.model = model or ""
         self.defaults: AskOptions = defaults
@@ -178,9 +178,9 @@ class LLM:
         'Hello! How can I help you today?'
 
         """
-        from llm_magic.options.python_words import spoken_in_python
+        from llm_magic.options.keywords_in_errors import naming_keywords
 
-        with spoken_in_python():
+        with naming_keywords():
             session, run = self._run(prompt, options, "ask")
             try:
                 return session.loop.run(session.answer(run, _nowhere))
@@ -189,9 +189,9 @@ class LLM:
 
     async def aask(self, prompt: Prompt, **options: Unpack[AskOptions]) -> Response:
         """Ask, and await the whole answer; as `ask`."""
-        from llm_magic.options.python_words import spoken_in_python
+        from llm_magic.options.keywords_in_errors import naming_keywords
 
-        with spoken_in_python():
+        with naming_keywords():
             session, run = self._run(prompt, options, "aask")
             return await awaited(session.loop.submit(session.answer(run, _nowhere)))
 
@@ -215,9 +215,9 @@ class LLM:
 
         """
         from llm_magic.events import Done, Event, Note
-        from llm_magic.options.python_words import in_python, spoken_in_python
+        from llm_magic.options.keywords_in_errors import in_python, naming_keywords
 
-        with spoken_in_python():
+        with naming_keywords():
             session, run = self._run(prompt, options, "stream")
         here = asyncio.get_running_loop()
         arrived: asyncio.Queue[list[RunEvent] | None] = asyncio.Queue()
@@ -252,7 +252,7 @@ class LLM:
                         yield Note(in_python(event.text, "response"))
                     elif isinstance(event, Event) and not isinstance(event, Done):  # what a cell asks its user is none
                         yield event
-            with spoken_in_python():
+            with naming_keywords():
                 response = await awaited(asked.future)
             yield Done(response)
         finally:
@@ -286,9 +286,9 @@ class LLM:
 
         """
         from llm_magic.embeddings.run import EmbeddingInterrupted
-        from llm_magic.options.python_words import spoken_in_python
+        from llm_magic.options.keywords_in_errors import naming_keywords
 
-        with spoken_in_python():
+        with naming_keywords():
             embedding, session = self._embedding(texts, options)
             try:
                 return session.loop.run(embedding.answer(_nowhere))
@@ -297,9 +297,9 @@ class LLM:
 
     async def aembed(self, texts: Iterable[str], **options: Unpack[EmbedOptions]) -> Vectors:
         """Await the vectors of texts; as `embed`."""
-        from llm_magic.options.python_words import spoken_in_python
+        from llm_magic.options.keywords_in_errors import naming_keywords
 
-        with spoken_in_python():
+        with naming_keywords():
             embedding, session = self._embedding(texts, options)
             return await awaited(session.loop.submit(embedding.answer(_nowhere)))
 

@@ -15,7 +15,7 @@ from llm_magic.capabilities import Kind
 from llm_magic.errors import OutputTypeError
 from llm_magic.options import exclude_each_other
 from llm_magic.output import json_text
-from llm_magic.output.frame import columns_of, frame_of, require_pandas
+from llm_magic.output.dataframe import columns_of, frame_of, require_pandas
 from llm_magic.output.grammar import Grammar, load_grammar
 from llm_magic.output.schema import Schema, read_schema, short_form
 from llm_magic.output.schema.keywords import is_object, may_be

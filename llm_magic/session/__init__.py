@@ -35,7 +35,7 @@ if TYPE_CHECKING:
     from llm_magic.providers.registry import ProviderRegistry
     from llm_magic.response import Response
     from llm_magic.session.job import Job
-    from llm_magic.session.plan import Cell, CellRun, Plan
+    from llm_magic.session.plan import Cell, CellRun, Plan, PlannedModel
     from llm_magic.session.run import Run
     from llm_magic.session.screen import Screen
     from llm_magic.session.tool_runner import RunEvent
@@ -117,12 +117,16 @@ class Session:
             An option, the model's name or the configuration is wrong.
 
         """
+        return self._choose(cell)[0].options
+
+    def _choose(self, cell: Cell) -> tuple[PlannedModel, ...]:
+        """Return the models that a cell asks, each with the options in force."""
         from llm_magic.options import combinations
         from llm_magic.session.plan import choose
 
         try:
             combinations.check(cell.options)
-            return choose(cell.options, self.settings, self.registry, cell.defaults)[0].options
+            return choose(cell.options, self.settings, self.registry, cell.defaults)
         except LLMError:
             self._turns(cell, cell.options)  # what is wrong with their file is said, too
             self.tell()
@@ -139,7 +143,8 @@ class Session:
         """
         from llm_magic.session.plan import plan
 
-        return plan(cell, self.settings, self.registry, self._turns(cell, self.in_force(cell)))
+        models = self._choose(cell)
+        return plan(cell, models, self.settings, self._turns(cell, models[0].options))
 
     def _turns(self, cell: Cell, options: Options) -> tuple[Turn, ...]:
         """Return the turns of the conversation before a cell."""

@@ -113,8 +113,8 @@ class Plan:
         return self.models[0].options
 
 
-def plan(cell: Cell, settings: Settings, registry: ProviderRegistry, turns: tuple[Turn, ...] = ()) -> Plan:
-    """Resolve a cell.
+def plan(cell: Cell, models: tuple[PlannedModel, ...], settings: Settings, turns: tuple[Turn, ...] = ()) -> Plan:
+    """Resolve a cell for the models that `choose` gave.
 
     Raises
     ------
@@ -122,8 +122,6 @@ def plan(cell: Cell, settings: Settings, registry: ProviderRegistry, turns: tupl
         Whatever is wrong with the cell; nothing was sent.
 
     """
-    combinations.check(cell.options)
-    models = choose(cell.options, settings, registry, cell.defaults)
     options = models[0].options
     if not cell.body.strip() and not options.image and not cell.messages:
         raise PromptError("The cell is empty.", "Write the prompt on the lines below %%llm.")

@@ -14,7 +14,7 @@ from llm_magic.config.settings import Settings
 from llm_magic.display.plain import PlainView
 from llm_magic.errors import LLMError, RequestRefusedError
 from llm_magic.options import Options
-from llm_magic.options.python_words import in_python
+from llm_magic.options.keywords_in_errors import in_python
 from llm_magic.providers.registry import ProviderRegistry
 from llm_magic.session import Session
 from llm_magic.session.plan import Cell

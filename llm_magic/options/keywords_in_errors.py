@@ -72,10 +72,10 @@ def _keyword(found: re.Match[str]) -> str:
 
 
 @contextmanager
-def spoken_in_python() -> Iterator[None]:
+def naming_keywords() -> Iterator[None]:
     """Let errors pass that name keywords in the place of flags; what a server says is left as it is.
 
-    >>> with spoken_in_python():
+    >>> with naming_keywords():
     ...     raise LLMError("--tool-choice needs --tools.")
     Traceback (most recent call last):
     llm_magic.errors.LLMError: tool_choice= needs tools=.
