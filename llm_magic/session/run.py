@@ -182,10 +182,19 @@ class Run:
                 note = f"Not run, for --tools does not offer it: {_listed(calls)}. _llm.tool_calls has it."
                 await self._emit([Note(note)])
             response = self.draft.response()
-            text = response.text or _instead_of_text(response) or (f"[calls {_listed(calls)}]" if calls else "")
+            text = self._said or _instead_of_text(response) or (f"[calls {_listed(calls)}]" if calls else "")
             reasoning = bound.reasoning(self.draft.reasoning_items())
             self._answered.append(assistant(text, reasoning=reasoning, citations=response.citations))
             return
+
+    @property
+    def _said(self) -> str:
+        """What the conversation holds of the answer: its text; of a typed one the value, without its wrapping."""
+        if self.plan.spec is None or len(self._values) != 1:
+            return self.draft.text
+        from llm_magic.display.answer import said
+
+        return said(self.draft.text, self._values[0])
 
     async def _exchange(self, bound: BoundModel, request: Request) -> EmptyAnswerError | None:
         """Ask once, and emit what comes; return the error of an empty answer where it may be a value or be asked again.

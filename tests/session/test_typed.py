@@ -147,3 +147,22 @@ def test_a_frame_of_fields_that_are_named_in_the_cell(kernel: Kernel) -> None:
         {"name": ["Ada"], "age": [36]},
     )
     assert "<td style" in ran.of_type("text/html")[0]
+
+
+@pytest.mark.parametrize(
+    ("options", "text", "kept"),
+    [
+        ({"output_type": int}, '{"value": 4}', "4"),
+        ({"choices": ["yes", "no"]}, '{"value": "yes"}', "yes"),
+        ({"output_type": list[int]}, '{"value": [1, 2]}', "[1, 2]"),
+        ({"output_type": dict[str, int]}, '{"value": 4}', '{"value": 4}'),
+    ],
+)
+def test_a_later_turn_sends_the_value_without_its_wrapping(
+    session: Session, options: Any, text: str, kept: str
+) -> None:
+    with ScriptedServer(answer(text), answer("So it is.")) as server:
+        llm = llm_at(session, server)
+        assert llm.ask("How many?", chat="c", **options).text == text
+        llm.ask("And now?", chat="c")
+    assert [message["content"] for message in server.requests[-1].json["messages"]][1:] == [kept, "And now?"]
