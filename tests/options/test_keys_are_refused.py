@@ -14,7 +14,7 @@ from llm_magic.errors import LLMError, OptionError
 from llm_magic.options.mapping import from_mapping
 from llm_magic.options.reader import parse
 from llm_magic.providers.registry import ProviderRegistry
-from llm_magic.session.plan import Cell, plan
+from llm_magic.session.plan import choose
 
 VALUE = "sk-live-0123456789abcdef"
 NAMES = ["api_key", "apikey", "api-key", "API_KEY", "Authorization", "token", "secret", "password"]
@@ -23,17 +23,17 @@ NAMES = ["api_key", "apikey", "api-key", "API_KEY", "Authorization", "token", "s
 def _alias(name: str) -> None:
     registry = ProviderRegistry(aliases={"mine": {"model": "openai:m", name: VALUE}})
     options, _ = parse("-m mine")
-    plan(Cell("Hi", options), Settings(), registry)
+    choose(options, Settings(), registry)
 
 
 def _params(name: str) -> None:
     options, _ = parse("-m openai:m")
-    plan(Cell("Hi", options), Settings(params={name: VALUE}), ProviderRegistry())
+    choose(options, Settings(params={name: VALUE}), ProviderRegistry())
 
 
 def _model_params(name: str) -> None:
     options, _ = parse("-m openai:m")
-    plan(Cell("Hi", options), Settings(model_params={"*": {"param": {name: VALUE}}}), ProviderRegistry())
+    choose(options, Settings(model_params={"*": {"param": {name: VALUE}}}), ProviderRegistry())
 
 
 DOORS: dict[str, Callable[[str], Any]] = {
