@@ -320,7 +320,12 @@ def test_real_constraints(real: VLLMProvider) -> None:
             ).text,
             (
                 await answer(
-                    real, "smollm2", "A person.", structure={"structured_outputs": {"json": schema}}, max_tokens=60
+                    real,
+                    "smollm2",
+                    'How old is Ann, who is 30? Answer as JSON on one line: {"age": 30}',
+                    structure={"structured_outputs": {"json": schema}},
+                    temperature=0,
+                    max_tokens=200,
                 )
             ).text,
         ]
