@@ -231,7 +231,7 @@ class Recordings:
         try:
             held = _secret_in(recording, secrets)
             if held:
-                return f"The answer is not recorded: it, or what was asked, holds {held}."
+                return f"Not recorded: the answer, or what was asked, holds {held}."
             with self._lock:
                 own, others = self._files_now()
                 place = found.place
@@ -252,7 +252,7 @@ class Recordings:
                 self._move(found, place)
                 self._used.add((found.key, place))
         except RecordingError as error:
-            return f"The answer is not recorded: {error.message}"
+            return f"Not recorded: {error.message}"
         return ""
 
     def _move(self, found: LookUp, place: int) -> None:
