@@ -421,7 +421,7 @@ class Draft:
 
     @property
     def seconds(self) -> float:
-        """Seconds since the first request was sent; 0.0 where none was. Of an answer from a recording the recorded ones."""
+        """Seconds since the first request was sent, 0.0 where none was; from a recording, the recorded ones."""
         fixed, begun, replayed = self._fixed, self._begun, self._replayed
         if fixed is not None:
             return fixed
