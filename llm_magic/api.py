@@ -354,7 +354,8 @@ class LLM:
             cannot_confirm=_cannot_confirm(on_confirm),
         )
         try:
-            return session, Run(session.plan(cell), on_confirm)
+            plan = session.plan(cell)
+            return session, Run(plan, on_confirm, session.recorder(plan))
         finally:
             session.tell()
 
