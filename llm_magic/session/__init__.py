@@ -121,8 +121,10 @@ class Session:
 
         return record_files(self.settings.record_file, notebook_file(self.namespace))
 
-    def recorder(self, plan: Plan) -> Recorder | None:
-        """Return what records the requests of a plan, or answers them; None where nothing is recorded.
+    def recorder(self, options: Options, cell: Cell | None = None) -> Recorder | None:
+        """Return what records requests with these options, or answers them; None where nothing is recorded.
+
+        `cell` is the one that asks, None where none does.
 
         Raises
         ------
@@ -134,13 +136,13 @@ class Session:
         """
         from llm_magic.session.recorder import Recorder, mode_in_force
 
-        options, run = plan.options, plan.cell.run
         mode = mode_in_force(options.record, self.settings.record)
         if mode == "off":
-            if plan.cell.options.record_tools:
+            if cell is not None and cell.options.record_tools:
                 raise OptionError("--record-tools needs --record.", "Say --record once, or set LLMMagics.record.")
             return None
-        cell_id, number = self.running if run is None else (plan.cell.cell_id, run.number)
+        asks = cell is not None and cell.run is not None
+        cell_id, number = (cell.cell_id, cell.run.number) if asks else self.running
         return Recorder(self.recordings, mode, cell_id, number, bool(options.record_tools))
 
     def take_notices(self) -> tuple[str, ...]:
@@ -242,7 +244,7 @@ class Session:
 
         try:
             plan = self.plan(cell)
-            recorder = self.recorder(plan)
+            recorder = self.recorder(plan.options, plan.cell)
         except LLMError:
             self.tell()
             raise
@@ -359,8 +361,10 @@ class Session:
         from llm_magic.session.dry_run import preview
 
         try:
+            plan = self.plan(cell)
+            recorder = self.recorder(plan.options, cell)
             with self.registry.explaining():
-                return self.loop.run(preview(self.plan(cell)))
+                return self.loop.run(preview(plan, recorder))
         finally:
             self.tell()
 
