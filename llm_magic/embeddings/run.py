@@ -5,9 +5,9 @@ from __future__ import annotations
 import asyncio
 import json
 import time
-from collections.abc import Callable, Hashable, Sequence
+from collections.abc import Awaitable, Callable, Hashable, Mapping, Sequence
 from dataclasses import replace
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from llm_magic.background_loop import Emit
 from llm_magic.config.references import mark_secrets, read
@@ -21,11 +21,14 @@ from llm_magic.errors import (
     OptionError,
     Origin,
     ProtocolError,
+    RecordingError,
     UnsupportedError,
 )
 from llm_magic.events import Attempt, Usage
 from llm_magic.request import Request
 from llm_magic.response import Response
+from llm_magic.secrets import secrets_in
+from llm_magic.session.asked import endpoint
 
 if TYPE_CHECKING:
     from llm_magic.providers.base import Price, Provider
@@ -79,6 +82,8 @@ class Embedding:
         self._recorder = session.recorder(self._options)
         self._deployed = ""  # the name that the endpoint has for the model, once it is needed
         self._preparing = asyncio.Lock()
+        self.notes: list[str] = []
+        """What the user should know: why vectors are not recorded."""
 
     @property
     def name(self) -> str:
@@ -161,6 +166,56 @@ class Embedding:
     def _done(self) -> str:
         """Return how many of the texts have their vectors."""
         return f"{sum(len(self._batches[number]) for number in self._found):,} of {len(self._texts):,}"
+
+    async def _answer_to(
+        self, number: int, prepare: Callable[[], Awaitable[None]], announce: Callable[[Attempt], None]
+    ) -> Embedded:
+        """Return the vectors of one batch: those that are recorded, else those that the server gives."""
+        recorder, secrets = self._recorder, self._target.provider.secrets
+        if recorder is None:
+            return await self._ask(self._deployed, number, announce)
+        asked = self._asked(number)
+        known = await asyncio.to_thread(recorder.known, asked)
+        if known is not None:
+            found = _replayed(known)
+            if len(found.vectors) != len(self._batches[number]):
+                raise RecordingError(
+                    f"{len(found.vectors)} vectors are recorded for {len(self._batches[number])} texts.",
+                    "Ask anew: --record new.",
+                )
+            self._kept.add(number)
+            self._check(found, self._target.provider.origin(self._model))
+            return found
+        await prepare()
+        started = time.perf_counter()
+        found = await self._ask(self._deployed, number, announce)
+        from llm_magic.recordings.answers import answer_of_vectors
+
+        answer = answer_of_vectors(
+            found.vectors,
+            usage=found.usage,
+            model=found.model_reported,
+            cost=found.cost,
+            request_id=found.request_id,
+            seconds=time.perf_counter() - started,
+        )
+        if not self._target.model:
+            recorder.keep_model(self._target.provider.name, self._options.base_url, self._model)
+        hidden = (*secrets(), *secrets_in(self._headers, self._further))
+        if reason := await asyncio.to_thread(recorder.keep, asked, answer, hidden):
+            self.notes.append(f"Not recorded: {reason}")
+        return found
+
+    def _asked(self, number: int) -> dict[str, Any]:
+        """Return what is asked for one batch, as plain data."""
+        told = {"parameters": dict(self._options.param)} if self._options.param else {}
+        return {
+            "kind": "embeddings",
+            **endpoint(self._target.provider.name, self._options.base_url),
+            "model": self._target.model or self._model,
+            "input": list(self._batches[number]),
+            **told,
+        }
 
     async def _ask(self, model: str, number: int, announce: Callable[[Attempt], None]) -> Embedded:
         """Ask for one batch; an error gets the hint that helps here."""
@@ -258,6 +313,16 @@ class Embedding:
         if ordered:
             vectors.headers, vectors.request_id = ordered[-1].headers, ordered[-1].request_id
         return vectors
+
+
+def _replayed(answer: Mapping[str, Any]) -> Embedded:
+    """Return vectors as they were recorded."""
+    from llm_magic.recordings.answers import vectors_of
+    from llm_magic.wire.embeddings import Embedded
+
+    vectors, usage = vectors_of(answer)
+    model, cost, request_id = answer.get("model", ""), answer.get("cost"), answer.get("request_id")
+    return Embedded(vectors, usage, model, cost, {}, request_id)
 
 
 async def _deployed(provider: Provider, model: str) -> str:
