@@ -82,8 +82,8 @@ class Embedding:
         self._recorder = session.recorder(self._options)
         self._deployed = ""  # the name that the endpoint has for the model, once it is needed
         self._preparing = asyncio.Lock()
-        self.notes: list[str] = []
-        """What the user should know: why vectors are not recorded."""
+        self._started = 0.0
+        self._recorded: dict[int, float] = {}  # batches that are recorded, and the seconds of the run at their end
 
     @property
     def name(self) -> str:
@@ -99,7 +99,7 @@ class Embedding:
             What came before is kept: the same texts asked for again begin behind it.
 
         """
-        started = time.perf_counter()
+        started = self._started = time.perf_counter()
         try:
             await self._all(emit)
         except (LLMError, asyncio.CancelledError) as error:
@@ -184,11 +184,12 @@ class Embedding:
                     "Ask anew: --record new.",
                 )
             self._kept.add(number)
+            self._recorded[number] = float(known.get("seconds") or 0.0)
             self._check(found, self._target.provider.origin(self._model))
             return found
         await prepare()
-        started = time.perf_counter()
         found = await self._ask(self._deployed, number, announce)
+        self._recorded[number] = time.perf_counter() - self._started
         from llm_magic.recordings.answers import answer_of_vectors
 
         answer = answer_of_vectors(
@@ -197,13 +198,13 @@ class Embedding:
             model=found.model_reported,
             cost=found.cost,
             request_id=found.request_id,
-            seconds=time.perf_counter() - started,
+            seconds=self._recorded[number],
         )
         if not self._target.model:
             recorder.keep_model(self._target.provider.name, self._options.base_url, self._model)
         hidden = (*secrets(), *secrets_in(self._headers, self._further))
         if reason := await asyncio.to_thread(recorder.keep, asked, answer, hidden):
-            self.notes.append(f"Not recorded: {reason}")
+            self._session.notify(f"Not recorded: {reason}")
         return found
 
     def _asked(self, number: int) -> dict[str, Any]:
@@ -308,7 +309,8 @@ class Embedding:
         vectors = Vectors(vector for item in ordered for vector in item.vectors)
         vectors.model, vectors.provider = self._target.asked, self._target.provider.name
         vectors.model_reported = ordered[0].model_reported if ordered else ""
-        vectors.usage, vectors.seconds = _sum(ordered), seconds
+        vectors.usage, vectors.seconds = _sum(ordered), max(self._recorded.values(), default=seconds)
+        vectors.recorded = bool(ordered) and self._recorder is not None and len(self._kept) == len(ordered)
         vectors.cost = self._cost(ordered)
         if ordered:
             vectors.headers, vectors.request_id = ordered[-1].headers, ordered[-1].request_id
