@@ -91,6 +91,7 @@ class Run:
         self._on_confirm = on_confirm
         self._recorder = recorder
         self.draft = Draft()
+        self.draft.replaying = recorder is not None and recorder.replays and not recorder.pace
         self.response: Response | None = None
         self._planned = plan.models[0]
         self._bound: BoundModel | None = None
@@ -132,7 +133,6 @@ class Run:
 
         """
         self._emit_to = emit
-        self.draft.replaying = self._recorder is not None and self._recorder.replays
         try:
             for note in self.plan.notes:
                 await self._emit([Note(note)])
@@ -298,7 +298,17 @@ class Run:
             exchanged = Exchanged(asked.data(self._model), not asked.added)
             known = await asyncio.to_thread(recorder.known, exchanged.asked)
             if known is not None:
-                yield self._replay(asked, known)
+                replayed, *events = self._replay(asked, known)
+                if not recorder.pace:
+                    yield [replayed, *events]
+                    return
+                yield [replayed]
+                from llm_magic.recordings.pace import at_pace
+
+                left, first = known["seconds"] - self.draft.seconds, known.get("first_token_seconds") or 0.0
+                async with aclosing(at_pace(events, left, first, recorder.pace)) as batches:
+                    async for batch in batches:
+                        yield batch
                 return
         self._replayed = None
         bound = await self._bind()
@@ -326,8 +336,9 @@ class Run:
         fell_back = self._planned is not self.plan.models[0] and not self._about_fallback
         about = [*(known.get("fallback", ()) if fell_back else ()), *known.get("notes", ())]
         provider, model = asked.planned.target.provider.name, asked.planned.target.model or self._model
+        pace = self._recorder.pace if self._recorder is not None else 0.0
         return [
-            Replayed(known["seconds"], known.get("first_token_seconds")),
+            Replayed(known["seconds"], known.get("first_token_seconds"), pace),
             *(Note(note) for note in about if not asked.added),
             *events_of(known, provider, model),
         ]
