@@ -298,16 +298,8 @@ class Run:
             exchanged = Exchanged(asked.data(self._model), not asked.added)
             known = await asyncio.to_thread(recorder.known, exchanged.asked)
             if known is not None:
-                replayed, *events = self._replay(asked, known)
-                if not recorder.pace:
-                    yield [replayed, *events]
-                    return
-                yield [replayed]
-                from llm_magic.recordings.pace import at_pace
-
-                left, first = known["seconds"] - self.draft.seconds, known.get("first_token_seconds") or 0.0
-                async with aclosing(at_pace(events, left, first, recorder.pace)) as batches:
-                    async for batch in batches:
+                async with aclosing(self._replay(asked, known, recorder.pace)) as stream:
+                    async for batch in stream:
                         yield batch
                 return
         self._replayed = None
@@ -328,20 +320,25 @@ class Run:
             exchanged.secrets = bound.secrets(request)
             self._to_record = exchanged
 
-    def _replay(self, asked: Asked, known: Recorded) -> list[Event]:
-        """Return what is recorded as the answer to a request."""
+    async def _replay(self, asked: Asked, known: Recorded, pace: float) -> AsyncGenerator[list[Event], None]:
+        """Yield what is recorded as the answer to a request: at once, or `pace` times as fast as it came."""
         from llm_magic.recordings.answers import events_of
 
         self._replayed, self._sent, self._has_replayed = known, asked.messages, True
-        fell_back = self._planned is not self.plan.models[0] and not self._about_fallback
-        about = [*(known.get("fallback", ()) if fell_back else ()), *known.get("notes", ())]
-        provider, model = asked.planned.target.provider.name, asked.planned.target.model or self._model
-        pace = self._recorder.pace if self._recorder is not None else 0.0
-        return [
-            Replayed(known["seconds"], known.get("first_token_seconds"), pace),
-            *(Note(note) for note in about if not asked.added),
-            *events_of(known, provider, model),
-        ]
+        events = events_of(known, asked.planned.target.provider.name, asked.planned.target.model or self._model)
+        fell_back = self._planned is not self.plan.models[0] and not self._about_fallback and not asked.added
+        notes = [Note(str(note)) for note in known.get("fallback") or ()] if fell_back else []
+        replayed = Replayed(known.get("seconds") or 0.0, known.get("first_token_seconds"), pace)
+        if not pace:
+            yield [replayed, *notes, *events]
+            return
+        from llm_magic.recordings.pace import at_pace
+
+        yield [replayed, *notes]
+        left = replayed.seconds - self.draft.seconds
+        async with aclosing(at_pace(events, left, replayed.first_token_seconds or 0.0, pace)) as batches:
+            async for batch in batches:
+                yield batch
 
     async def _record(self) -> None:
         """Record the answer that was sent for last, now that it is judged; say where it is not."""
@@ -359,7 +356,10 @@ class Run:
                 first_token_seconds=self.draft.first_token_seconds,
                 structured={"dialect": dialect, "nulls": nulls} if dialect else None,
                 sender=self._bound.sender,
-                notes=list(self._bound.notes) if exchanged.first else None,
+                notes=[
+                    *(self._bound.notes if exchanged.first else ()),
+                    *(event.text for event in exchanged.events if isinstance(event, Note)),
+                ],
                 fallback=self._about_fallback if exchanged.first else None,
                 history_turns=self._history_turns() if self.plan.turns else None,
             )
