@@ -46,7 +46,8 @@ class Recorder:
     """What one run of a cell records, and is answered from.
 
     `cell_id` is the front end's name of the cell, None where it has none; `run` numbers the runs of cells. With
-    `tools` the results of tools are recorded, too.
+    `tools` the results of tools are recorded, too. `pace` is how many times as fast as recorded an answer comes, 0
+    at once.
     """
 
     recordings: Recordings
@@ -54,6 +55,7 @@ class Recorder:
     cell_id: str | None = None
     run: int = 0
     tools: bool = False
+    pace: float = 0.0
 
     @property
     def replays(self) -> bool:

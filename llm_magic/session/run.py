@@ -91,6 +91,7 @@ class Run:
         self._on_confirm = on_confirm
         self._recorder = recorder
         self.draft = Draft()
+        self.draft.replaying = recorder is not None and recorder.replays and not recorder.pace
         self.response: Response | None = None
         self._planned = plan.models[0]
         self._bound: BoundModel | None = None
@@ -132,7 +133,6 @@ class Run:
 
         """
         self._emit_to = emit
-        self.draft.replaying = self._recorder is not None and self._recorder.replays
         try:
             for note in self.plan.notes:
                 await self._emit([Note(note)])
@@ -298,7 +298,9 @@ class Run:
             exchanged = Exchanged(asked.data(self._model), not asked.added)
             known = await asyncio.to_thread(recorder.known, exchanged.asked)
             if known is not None:
-                yield self._replay(asked, known)
+                async with aclosing(self._replay(asked, known, recorder.pace)) as stream:
+                    async for batch in stream:
+                        yield batch
                 return
         self._replayed = None
         bound = await self._bind()
@@ -318,15 +320,25 @@ class Run:
             exchanged.secrets = bound.secrets(request)
             self._to_record = exchanged
 
-    def _replay(self, asked: Asked, known: Recorded) -> list[Event]:
-        """Return what is recorded as the answer to a request."""
+    async def _replay(self, asked: Asked, known: Recorded, pace: float) -> AsyncGenerator[list[Event], None]:
+        """Yield what is recorded as the answer to a request: at once, or `pace` times as fast as it came."""
         from llm_magic.recordings.answers import events_of
 
         self._replayed, self._sent, self._has_replayed = known, asked.messages, True
         events = events_of(known, asked.planned.target.provider.name, asked.planned.target.model or self._model)
         fell_back = self._planned is not self.plan.models[0] and not self._about_fallback and not asked.added
         notes = [Note(str(note)) for note in known.get("fallback") or ()] if fell_back else []
-        return [Replayed(known.get("seconds") or 0.0, known.get("first_token_seconds")), *notes, *events]
+        replayed = Replayed(known.get("seconds") or 0.0, known.get("first_token_seconds"), pace)
+        if not pace:
+            yield [replayed, *notes, *events]
+            return
+        from llm_magic.recordings.pace import at_pace
+
+        yield [replayed, *notes]
+        left = replayed.seconds - self.draft.seconds
+        async with aclosing(at_pace(events, left, replayed.first_token_seconds or 0.0, pace)) as batches:
+            async for batch in batches:
+                yield batch
 
     async def _record(self) -> None:
         """Record the answer that was sent for last, now that it is judged; say where it is not."""
