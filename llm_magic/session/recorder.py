@@ -99,11 +99,11 @@ class Recorder:
         latest = self.recordings.latest(asked)
         if latest is not None and latest.answer.get("model") == model:
             return ""
-        return self.recordings.add(asked, {"model": model}, self.cell_id, self.run, "new", ())
+        return self.recordings.add(asked, {"model": model}, self.cell_id, self.run, "new")
 
     def keep(self, asked: Mapping[str, Any], answer: Mapping[str, Any], secrets: Iterable[str]) -> str:
         """Record an answer, and return why it is not recorded; empty where it is."""
-        return self.recordings.add(asked, answer, self.cell_id, self.run, self.mode, tuple(secrets))
+        return self.recordings.add(asked, answer, self.cell_id, self.run, self.mode, secrets=secrets)
 
 
 @dataclass(frozen=True, slots=True)

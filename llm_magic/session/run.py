@@ -26,7 +26,7 @@ from llm_magic.errors import (
     TimedOutError,
     ToolLimitError,
 )
-from llm_magic.events import Event, Note, Replayed, Restarted, Usage, UsageReport
+from llm_magic.events import Event, Note, ReasoningItem, Replayed, Restarted, Usage, UsageReport
 from llm_magic.messages import Message, Reasoning, assistant, user
 from llm_magic.model_names import shown_model
 from llm_magic.response import Alternative, Response
@@ -54,6 +54,10 @@ CUT = {
 
 Recorded: TypeAlias = "Mapping[str, Any]"
 """An answer as a recording holds it."""
+
+
+_DIGITS = 6
+"""Decimals of recorded seconds; the answer that is recorded shows the same number."""
 
 
 @dataclass(slots=True)
@@ -348,14 +352,19 @@ class Run:
         from llm_magic.recordings.answers import answer_of, is_whole
 
         reason = is_whole(exchanged.events)
-        if not reason:
+        if reason:
+            reason = f"Not recorded: {reason}."
+        else:
             dialect, nulls = self._structured
+            draft, said = self.draft, any(isinstance(event, ReasoningItem) for event in exchanged.events)
+            if draft.first_token_seconds is not None:
+                draft.first_token_seconds = round(draft.first_token_seconds, _DIGITS)
             answer = answer_of(
                 exchanged.events,
-                seconds=self.draft.settle(),
-                first_token_seconds=self.draft.first_token_seconds,
+                seconds=draft.settle(round(draft.seconds, _DIGITS)),
+                first_token_seconds=draft.first_token_seconds,
                 structured={"dialect": dialect, "nulls": nulls} if dialect else None,
-                sender=self._bound.sender,
+                sender=self._bound.sender if said else None,
                 notes=[
                     *(self._bound.notes if exchanged.first else ()),
                     *(event.text for event in exchanged.events if isinstance(event, Note)),
@@ -371,7 +380,7 @@ class Run:
                 recorder.keep_model(name, base_url, self._bound.model)
             reason = await asyncio.to_thread(recorder.keep, exchanged.asked, answer, exchanged.secrets)
         if reason:
-            await self._emit([Note(f"Not recorded: {reason}")])
+            await self._emit([Note(reason)])
 
     def _check_ended(self) -> None:
         """Raise where an answer has not ended, or the server gave it up: it is half an answer, and so are its calls."""
