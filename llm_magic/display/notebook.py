@@ -155,12 +155,12 @@ class NotebookView:
         self._end(response)
         if footer and self._show != "none":
             self._outputs.add(markup.quiet(footer))
-        self._outputs.release()
+        self._outputs.release(alone=self._clears and bool(response.tool_calls))
 
     def fail(self, response: Response | None) -> None:
         """Keep what had arrived, marked; an error follows."""
         self._end(response if response is not None and answer.has_come(response) else None)
-        self._outputs.release()
+        self._outputs.release(alone=self._clears and response is not None and bool(response.tool_calls))
 
     # Before and beside the answer
 

@@ -35,7 +35,7 @@ class Outputs:
     def drop_line(self) -> None:
         pass
 
-    def release(self) -> None:
+    def release(self, *, alone: bool) -> None:
         pass
 
 
