@@ -274,3 +274,18 @@ def test_where_only_recordings_answer_what_was_said_first_stands_above_the_error
     assert kinds(ran) == ["display_data", "error"]
     assert "99" in ran.outputs[0]["data"]["text/plain"]
     assert server.requests == []
+
+
+def test_the_model_that_was_asked_in_the_place_of_another(kernel: Kernel, server: ScriptedServer) -> None:
+    kernel.run("registry = get_ipython()._llm_magic.registry").check()
+    kernel.run("registry.add('d', 'compatible', base_url='http://127.0.0.1:9/v1', max_retries=0)").check()
+    kernel.run("registry.aliases = {'both': {'model': 'd:m', 'fallbacks': ['s:m']}}").check()
+    server.script[:] = [TEXT]
+    live = kernel.run("%%llm -m both --once\nx", "cell").check()
+    was = kernel.value("(_llm.text, _llm.seconds, _llm.notes, _llm.model)")
+    assert "asking the next model" in str(live.outputs)
+    again = kernel.run("%%llm -m both --once\nx", "cell").check()
+    assert without_mark(again.outputs) == live.outputs
+    assert set(kinds(again)) == {"display_data"}
+    assert kernel.value("(_llm.text, _llm.seconds, _llm.notes, _llm.model)") == was
+    assert len(server.requests) == 1
