@@ -354,7 +354,7 @@ class LLM:
             cannot_confirm=_cannot_confirm(on_confirm),
         )
         try:
-            return session, Run(session.plan(cell), on_confirm)
+            return session, Run(session.plan(cell), session.spending, on_confirm)
         finally:
             session.tell()
 

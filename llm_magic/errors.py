@@ -10,6 +10,7 @@ LLMError
 │   ├── ConfigurationError      a setting, variable or extra that is missing or wrong
 │   ├── UnsupportedError        an option that this endpoint cannot honour
 │   └── HistoryError            a conversation that cannot be read, written or found
+├── BudgetError                 a request that would exceed a budget; it was not sent
 ├── ProviderError               the server refused, failed or could not be reached
 │   ├── ConnectionFailedError   no connection: refused, unknown host, TLS, proxy
 │   ├── TimedOutError           no answer within the timeout
@@ -117,6 +118,10 @@ class UnsupportedError(InputError):
 
 class HistoryError(InputError):
     """A conversation that cannot be read, written or found."""
+
+
+class BudgetError(LLMError):
+    """A request that would exceed a budget, or whose cost nobody knows; it was not sent."""
 
 
 class ProviderError(LLMError):

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 
 from llm_magic.background_loop import Emit
 from llm_magic.config.references import mark_secrets, read
+from llm_magic.conversation import estimate
 from llm_magic.embeddings import EmbeddingOptions, Vectors, of_alias
 from llm_magic.errors import (
     AuthenticationError,
@@ -24,8 +25,10 @@ from llm_magic.errors import (
     UnsupportedError,
 )
 from llm_magic.events import Attempt, Usage
+from llm_magic.messages import user
 from llm_magic.request import Request
 from llm_magic.response import Response
+from llm_magic.session.exchange import Demand
 
 if TYPE_CHECKING:
     from llm_magic.providers.base import Price, Provider
@@ -76,6 +79,7 @@ class Embedding:
         self._found: dict[int, Embedded] = {}
         self._kept: set[int] = set()
         self._attempts: list[Attempt] = []
+        self._exceeded: tuple[str, ...] = ()
 
     @property
     def name(self) -> str:
@@ -102,7 +106,7 @@ class Embedding:
                     error.hint = f"{error.hint} {came}".strip()
             raise
         finally:
-            self._account(time.perf_counter() - started)
+            self._account()
         self._session.unfinished.clear()
         return self._vectors(time.perf_counter() - started)
 
@@ -132,7 +136,7 @@ class Embedding:
 
         async def work() -> None:
             for number in numbers:  # shared by the workers: each takes the next one
-                self._found[number] = await self._ask(deployed, number, announce)
+                self._found[number] = await self._exchange(deployed, number, announce)
                 if len(self._batches) > 1:
                     await emit([f"{self._done()} texts"])
 
@@ -147,6 +151,31 @@ class Embedding:
     def _done(self) -> str:
         """Return how many of the texts have their vectors."""
         return f"{sum(len(self._batches[number]) for number in self._found):,} of {len(self._texts):,}"
+
+    async def _exchange(self, model: str, number: int, announce: Callable[[Attempt], None]) -> Embedded:
+        """Ask for one batch, where the budgets allow it, and enter what it took, whatever its end."""
+        provider, texts = self._target.provider, self._batches[number]
+        demand = Demand(estimate([user(text) for text in texts]), 0)
+        account = self._session.spending.begin(provider, self._model, demand)
+
+        def attempted(attempt: Attempt) -> None:
+            account.attempted(attempt)
+            announce(attempt)
+            account.allow()
+
+        try:
+            found = await self._ask(model, number, attempted)
+            if found.usage is not None:
+                account.used(found.usage, found.cost)
+            self._check(found, provider.origin(self._model))
+        except Exception as error:
+            account.end(error)
+            raise
+        else:
+            self._exceeded += account.end()
+        finally:
+            account.end()
+        return found
 
     async def _ask(self, model: str, number: int, announce: Callable[[Attempt], None]) -> Embedded:
         """Ask for one batch; an error gets the hint that helps here."""
@@ -185,7 +214,6 @@ class Embedding:
             if "model" not in error.hint:
                 error.hint = f"Ask a model that embeds (%llm_models {origin.provider}), and check base_url."
             raise
-        self._check(found, origin)
         return found
 
     def _check(self, found: Embedded, origin: Origin) -> None:
@@ -211,20 +239,11 @@ class Embedding:
         extra = json.dumps(self._options.param, sort_keys=True, default=str)
         return origin.provider, origin.url, self._model, extra, self._batches[number]
 
-    def _account(self, seconds: float) -> None:
-        """Enter what this run used, whatever its end was."""
+    def _account(self) -> None:
+        """Enter that something came, whatever the end was."""
         new = [item for number, item in self._found.items() if number not in self._kept]
-        usage = _sum(new)
-        self._session.ledger.add(
-            Response(
-                model=self._target.asked,
-                provider=self._target.provider.name,
-                usage=usage,
-                cost=self._cost(new),
-                seconds=seconds,
-                attempts=tuple(self._attempts),
-            )
-        )
+        response = Response(usage=_sum(new), attempts=tuple(self._attempts))
+        self._session.ledger.answered(response, self._target.provider.name, self._model)
 
     def _cost(self, items: Sequence[Embedded]) -> float | None:
         """Return the US dollars that requests cost, as the server reports them, else by the configured prices."""
@@ -240,7 +259,7 @@ class Embedding:
         vectors.model, vectors.provider = self._target.asked, self._target.provider.name
         vectors.model_reported = ordered[0].model_reported if ordered else ""
         vectors.usage, vectors.seconds = _sum(ordered), seconds
-        vectors.cost = self._cost(ordered)
+        vectors.cost, vectors.notes = self._cost(ordered), self._exceeded
         if ordered:
             vectors.headers, vectors.request_id = ordered[-1].headers, ordered[-1].request_id
         return vectors

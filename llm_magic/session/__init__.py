@@ -34,6 +34,7 @@ if TYPE_CHECKING:
     from llm_magic.options import Options
     from llm_magic.providers.registry import ProviderRegistry
     from llm_magic.response import Response
+    from llm_magic.session.exchange import Spending
     from llm_magic.session.job import Job
     from llm_magic.session.plan import Cell, CellRun, Plan, PlannedModel
     from llm_magic.session.run import Run
@@ -69,7 +70,7 @@ class Session:
         self._making = threading.Lock()  # of what is made at first use: an `LLM` may be used from several threads
         self._conversations: Conversations | None = None
         self._kept_in = ""
-        self._ledger: Ledger | None = None
+        self._spending: Spending | None = None
         self._told_of_restart = False
         self._told_of_repeats = False
         self.jobs: set[Job] = set()
@@ -91,11 +92,17 @@ class Session:
     @property
     def ledger(self) -> Ledger:
         """What was used so far."""
+        return self.spending.ledger
+
+    @property
+    def spending(self) -> Spending:
+        """What was used so far, and what budgets allow."""
         from llm_magic.ledger import Ledger
+        from llm_magic.session.exchange import Spending
 
         with self._making:
-            self._ledger = self._ledger or Ledger()
-            return self._ledger
+            self._spending = self._spending or Spending(self.settings, Ledger())
+            return self._spending
 
     def take_notices(self) -> tuple[str, ...]:
         """Return the lines that the user should see and has not yet: a file that was put aside, settings that wait."""
@@ -201,7 +208,7 @@ class Session:
             raise
         about = self._about_history(plan)
         begun = self._begin_turn(plan)  # in the order of the cells
-        run = Run(replace(plan, notes=(*self.take_notices(), *about, *plan.notes)))
+        run = Run(replace(plan, notes=(*self.take_notices(), *about, *plan.notes)), self.spending)
         return Screen(run, view, self.loop, partial(self._answer_and_tell, run, begun), footer=self.settings.footer)
 
     async def _answer_and_tell(
@@ -259,9 +266,10 @@ class Session:
             self.account(run)
 
     def account(self, run: Run) -> None:
-        """Enter what a run used, whatever its end was."""
-        if run.response is not None:
-            self.ledger.add(run.response)
+        """Enter the response of a run, whatever its end was; what its requests took was entered when they ended."""
+        response = run.response
+        if response is not None:
+            self.ledger.answered(response, *run.asked)
 
     def end_cell(self, cell_id: str, number: int, run: CellRun | None) -> None:
         """Forget the turns of a cell in conversations that it does not belong to any more.
@@ -313,7 +321,7 @@ class Session:
 
         try:
             with self.registry.explaining():
-                return self.loop.run(preview(self.plan(cell)))
+                return self.loop.run(preview(self.plan(cell), self.spending))
         finally:
             self.tell()
 

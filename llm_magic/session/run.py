@@ -26,6 +26,7 @@ from llm_magic.events import Note, Restarted, Usage, UsageReport
 from llm_magic.messages import Message, assistant, user
 from llm_magic.model_names import shown_model
 from llm_magic.response import Alternative, Response
+from llm_magic.session.exchange import Spending, exchange
 from llm_magic.session.plan import BoundModel, Plan, PlannedModel, prepare
 from llm_magic.session.tool_runner import RunEvent, ToolRunner
 
@@ -53,13 +54,21 @@ class Run:
     ----------
     plan
         What to ask.
+    spending
+        Allows each request, and takes what it used.
     on_confirm
         Says whether a call may be carried out, where that is asked; None: a `Question` is emitted.
 
     """
 
-    def __init__(self, plan: Plan, on_confirm: Callable[[ToolCall], bool | Awaitable[bool]] | None = None) -> None:
+    def __init__(
+        self,
+        plan: Plan,
+        spending: Spending,
+        on_confirm: Callable[[ToolCall], bool | Awaitable[bool]] | None = None,
+    ) -> None:
         self.plan = plan
+        self._spending = spending
         self._on_confirm = on_confirm
         self.draft = Draft()
         self.response: Response | None = None
@@ -79,6 +88,13 @@ class Run:
         if not target.model and bound is not None and bound.planned is self._planned:
             return f"{target.provider.name}:{bound.model}"
         return target.asked
+
+    @property
+    def asked(self) -> tuple[str, str]:
+        """The names of the provider and of the model that are asked now."""
+        target, bound = self._planned.target, self._bound
+        known = bound.model if bound is not None and bound.planned.target is target else target.model
+        return target.provider.name, known or target.asked
 
     @property
     def _shown(self) -> str:
@@ -207,7 +223,7 @@ class Run:
         """
         self.draft.begin_request()
         try:
-            async with aclosing(bound.exchange(request)) as stream:
+            async with aclosing(exchange(bound, request, self._spending)) as stream:
                 async for batch in stream:
                     await self._emit(batch)
         except EmptyAnswerError as error:
@@ -282,10 +298,10 @@ class Run:
         """Ask without showing the answer, and return its text; what it used is added to the rest."""
         aside, before = Draft(), self.draft.usage_of_request
         with suppress(EmptyAnswerError):  # no value, as any other text that is invalid
-            async with aclosing(bound.exchange(request)) as stream:
+            async with aclosing(exchange(bound, request, self._spending)) as stream:
                 async for batch in stream:
                     aside.add_all(batch)
-        await self._emit([*aside.attempts])
+        await self._emit([*aside.attempts, *map(Note, aside.notes)])
         if aside.usage is not None:
             known = [cost for cost in (aside.cost, self.draft.cost_of_request) if cost is not None]
             await self._emit([UsageReport(aside.usage + (before or Usage()), sum(known) if known else None)])
@@ -319,9 +335,6 @@ class Run:
                 for alternative, text, value in zip(response.alternatives, self._texts, self._values, strict=True)
             )
             response.text = self._texts[0]
-        if response.cost is None and response.usage is not None and bound is not None:
-            price = target.provider.price(bound.model)
-            response.cost = price.of(response.usage) if price is not None else None
         return response
 
 
