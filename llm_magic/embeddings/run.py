@@ -15,6 +15,7 @@ from llm_magic.conversation import estimate
 from llm_magic.embeddings import EmbeddingOptions, Vectors, of_alias
 from llm_magic.errors import (
     AuthenticationError,
+    BudgetError,
     ContextOverflowError,
     EndpointNotFoundError,
     LLMError,
@@ -134,9 +135,15 @@ class Embedding:
         self._kept = set(self._found)
         numbers = iter(sorted(set(range(len(keys))) - self._kept))
 
+        refused: list[BudgetError] = []
+
         async def work() -> None:
             for number in numbers:  # shared by the workers: each takes the next one
-                self._found[number] = await self._exchange(deployed, number, announce)
+                try:
+                    self._found[number] = await self._exchange(deployed, number, announce)
+                except BudgetError as error:
+                    refused.append(error)  # what the others have asked for is paid for, so it is waited for
+                    return
                 if len(self._batches) > 1:
                     await emit([f"{self._done()} texts"])
 
@@ -147,6 +154,8 @@ class Embedding:
             for worker in workers:
                 worker.cancel()
             await asyncio.gather(*workers, return_exceptions=True)
+        if refused:
+            raise refused[0]
 
     def _done(self) -> str:
         """Return how many of the texts have their vectors."""

@@ -154,7 +154,7 @@ class Provider(Configurable):
         key_trait=Unicode(),
         help='US dollars per million tokens: {"gpt-*": {"input": 2.5, "output": 10, "cached": 1.25}}. '
         "Exact names before globs, longer globs first.",
-    ).tag(config=True, trusted_only=False)
+    ).tag(config=True, trusted_only=True, could="spend")
 
     budget = BudgetDict(
         help='What the requests to this provider may use at most, beside LLMMagics.budget: {"cost": 5.0, "tokens": '

@@ -181,7 +181,10 @@ class RequestAccount:
     def reserve(self) -> None:
         """Reserve what the request, or another attempt at it, may take; raises BudgetError."""
         budgets = self._spending.budgets(self._provider)
-        what = f"this request to {self._provider.name}:{shown_model(self._model)}"
+        name, last = f"{self._provider.name}:{shown_model(self._model)}", self._last
+        what = f"this request to {name}"
+        if last is not None:
+            what = f"another attempt at {name}, of which the last one failed ({last.reason or last.status})"
         self._last = None
         self._reservation = self._spending.accounts.reserve(budgets, self._provider.name, self._may_take, what)
 

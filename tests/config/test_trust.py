@@ -132,6 +132,7 @@ def test_what_needs_trust() -> None:
         "Provider.budget",
         "Provider.api_key_env",
         "Provider.organization",
+        "Provider.prices",
         "Provider.project",
         "Provider.default_headers",
         "Provider.default_query",
