@@ -156,7 +156,7 @@ class Ledger:
     def answered(self, response: Response, provider: str, model: str) -> None:
         """Enter a response, where something of it came; what its requests took was entered when they ended."""
         row = UsageRow(provider, shown_model(model))
-        if getattr(response, "recorded", False):
+        if response.recorded:
             row = replace(row, recorded=1)
         elif not all(map(_has_failed, response.attempts)) or response.usage is not None or response.text:
             row = replace(row, answers=1)

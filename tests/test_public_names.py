@@ -32,6 +32,7 @@ ERRORS = {
     "ProviderError",
     "QuotaExceededError",
     "RateLimitedError",
+    "RecordingError",
     "RefusedError",
     "RequestRefusedError",
     "ServerFailedError",

@@ -16,7 +16,7 @@ from llm_magic.response import rate_limits
 
 BATCH = 256
 """Texts in one request."""
-_REQUEST = ("base_url", "timeout", "retries", "header", "param")
+_REQUEST = ("base_url", "timeout", "retries", "header", "param", "record")
 """Options of `%%llm` that a request for embeddings takes, too."""
 _KEYWORDS = ("dimensions", "batch", *_REQUEST)
 """The keyword arguments of `LLM.embed`."""
@@ -136,6 +136,8 @@ class Vectors(list[list[float]]):
         the server's name for it, None where it gave none.
     notes
         What the user should know: a budget that is exceeded.
+    recorded
+        Whether all of them came from recordings, and nothing was sent.
 
     Examples
     --------
@@ -154,6 +156,7 @@ class Vectors(list[list[float]]):
     headers: Mapping[str, str] = MappingProxyType({})
     request_id: str | None = None
     notes: tuple[str, ...] = ()
+    recorded: bool = False
 
     @property
     def rate_limits(self) -> dict[str, str]:

@@ -30,10 +30,13 @@ if TYPE_CHECKING:
 _OK, _FAILED = 200, 400  # the least status of a failure (RFC 9110, 15)
 
 
-async def exchange(bound: BoundModel, request: Request, spending: Spending) -> AsyncGenerator[list[Event], None]:
+async def exchange(
+    bound: BoundModel, request: Request, spending: Spending, exceeded: list[str]
+) -> AsyncGenerator[list[Event], None]:
     """Send a request and yield what comes, in batches of events; enter what it took, whatever its end.
 
-    The tokens that a server reports come with their cost, where a price is known.
+    The tokens that a server reports come with their cost, where a price is known. `exceeded` gets a line for each
+    budget that is exceeded at the end, because more was used than reserved.
 
     Raises
     ------
@@ -50,14 +53,10 @@ async def exchange(bound: BoundModel, request: Request, spending: Spending) -> A
                 yield account.counted(batch)
                 account.allow()
     except Exception as error:
-        if notes := account.end(error):
-            yield [Note(note) for note in notes]
+        exceeded += account.end(error)
         raise
-    else:
-        if notes := account.end():
-            yield [Note(note) for note in notes]
     finally:
-        account.end()
+        exceeded += account.end()
 
 
 @dataclass(frozen=True, slots=True)
