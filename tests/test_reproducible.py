@@ -6,7 +6,6 @@ import json
 import re
 import shutil
 import subprocess
-import sys
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -33,8 +32,9 @@ ANALYSIS = (
     "%%llm -t 0 --max-tokens 40 --once\nSuggest one name for a small black cat.",
     "%%llm --as int -o legs -t 0 --once\nHow many legs does a cat have?",
     "legs * 2",
-    "from llm_magic import LLM\n\n"
-    '[LLM("local:smollm2").ask("Toss a coin.", choices=["heads", "tails"], temperature=1).value for toss in range(5)]',
+    """from llm_magic import LLM
+
+[LLM("local:smollm2").ask("Toss a coin.", choices=["heads", "tails"], temperature=1).value for toss in range(5)]""",
 )
 REPORT = (
     "%load_ext llm_magic",
@@ -76,7 +76,7 @@ def run(folder: Path, line: str, /, **variables: str) -> subprocess.CompletedPro
     """Run a line of the page in a folder; without a network, unless it asks a model."""
     asks = "LLM_MAGIC_RECORD=once" in line or "LLM_MAGIC_RECORD=new" in line
     command = ["bash", "-c", line]
-    return subprocess.run(
+    return subprocess.run(  # noqa: S603 - the page's words
         command if asks else without_network(command, loopback=True),
         cwd=folder,
         env=environment(**OF_GIT, **variables),
