@@ -22,7 +22,7 @@ NOTEBOOKS = Path(__file__).parents[1] / "notebooks"
 TOURS = sorted(path.stem for path in NOTEBOOKS.glob("*.ipynb") if not path.stem.startswith("executed"))
 
 OF_THE_RUN = re.compile(
-    r"(?P<timing>\"(?:iopub\.[a-z_.]+|shell\.execute_reply)\": \"[^\"]*\")"  # when a cell was executed
+    r"(?P<timing>\b\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d+Z)"  # when a cell was executed
     r"|(?P<day>\b\d{4}-\d\d-\d\d \d\d:\d\d\b)|(?P<hour>\b\d\d:\d\d\b)"  # when a turn was, in %llm_chat
     r"|(?P<widget>\b[0-9a-f]{32}\b)"  # ipywidgets' own random names
 )
@@ -65,6 +65,8 @@ def to_be_saved(notebook: nbformat.NotebookNode) -> nbformat.NotebookNode:
             for kind, data in output.get("data", {}).items():
                 if kind.startswith("text/"):
                     output.data[kind] = _as_if_not_recording(data)
+            if "text" in output:
+                output.text = _as_if_not_recording(output.text)
     return notebook
 
 
