@@ -328,8 +328,11 @@ class Run:
                     if exchanged is not None:
                         exchanged.events += batch
                     yield batch
-        except RequestRefusedError as error:
-            error.hint = _who_set(error.parameter, bound.planned.sources) or error.hint
+        except LLMError as error:
+            if isinstance(error, RequestRefusedError):
+                error.hint = _who_set(error.parameter, bound.planned.sources) or error.hint
+            if exceeded:
+                yield [Note(line) for line in exceeded]
             raise
         if exchanged is not None:
             exchanged.secrets = bound.secrets(request)
