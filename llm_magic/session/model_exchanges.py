@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from llm_magic.draft import Draft
-from llm_magic.errors import RequestRefusedError
+from llm_magic.errors import LLMError, RequestRefusedError
 from llm_magic.events import Event, Note, ReasoningItem, Replayed
 from llm_magic.messages import Message, Reasoning
 from llm_magic.session.exchange import Spending, exchange
@@ -124,8 +124,11 @@ class ModelExchanges:
                     if exchanged is not None:
                         exchanged.events += batch
                     yield batch
-        except RequestRefusedError as error:
-            error.hint = _who_set(error.parameter, bound.planned.sources) or error.hint
+        except LLMError as error:
+            if isinstance(error, RequestRefusedError):
+                error.hint = _who_set(error.parameter, bound.planned.sources) or error.hint
+            if exceeded:
+                yield [Note(line) for line in exceeded]
             raise
         if exchanged is not None:
             exchanged.secrets = bound.secrets(request)
