@@ -125,6 +125,8 @@ def test_what_needs_trust() -> None:
     }
     assert guarded - {"Settings.external_images"} == {
         "Settings.chat_file",
+        "Settings.record",
+        "Settings.record_file",
         "ProviderRegistry.litellm_config",
         "Provider.base_url",
         "Provider.api_key_env",
