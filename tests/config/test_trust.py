@@ -124,13 +124,17 @@ def test_what_needs_trust() -> None:
         if trait.metadata["trusted_only"]
     }
     assert guarded - {"Settings.external_images"} == {
+        "Settings.budget",
+        "Settings.budget_tokens_per_request",
         "Settings.chat_file",
         "Settings.record",
         "Settings.record_file",
         "ProviderRegistry.litellm_config",
         "Provider.base_url",
+        "Provider.budget",
         "Provider.api_key_env",
         "Provider.organization",
+        "Provider.prices",
         "Provider.project",
         "Provider.default_headers",
         "Provider.default_query",
