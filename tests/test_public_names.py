@@ -11,6 +11,7 @@ from llm_magic import errors
 ERRORS = {
     "AnswerError",
     "AuthenticationError",
+    "BudgetError",
     "ConfigurationError",
     "ConnectionFailedError",
     "ContentFilteredError",
@@ -31,6 +32,7 @@ ERRORS = {
     "ProviderError",
     "QuotaExceededError",
     "RateLimitedError",
+    "RecordingError",
     "RefusedError",
     "RequestRefusedError",
     "ServerFailedError",

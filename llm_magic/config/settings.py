@@ -2,12 +2,42 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
-from traitlets import Bool, Enum, Float, Int, List, Unicode, validate
+from traitlets import Bool, Dict, Enum, Float, Int, List, TraitError, Unicode, validate
 from traitlets.config import Configurable
 
+from llm_magic.close_matches import did_you_mean
 from llm_magic.config.references import SettingsDict
+from llm_magic.errors import ConfigurationError
+
+
+class BudgetDict(Dict):
+    """The trait of a budget: what may be used at most, as `cost` (US dollars), `tokens` and `requests`."""
+
+    def __init__(self, **metadata: Any) -> None:
+        super().__init__(key_trait=Unicode(), **metadata)
+
+    def validate(self, obj: Any, value: Any) -> dict[str, Any]:
+        """Refuse what is no limit: ConfigurationError names it."""
+        where = f"{getattr(obj, 'section', 'LLMMagics')}.{self.name}"
+        if not isinstance(value, Mapping):
+            raise ConfigurationError(f"{where} is a dict, not this {type(value).__name__}.", _EXAMPLE)
+        for kind, limit in value.items():
+            if kind not in _LIMITS:
+                hint = did_you_mean(str(kind), _LIMITS, f"There are {', '.join(_LIMITS)}.", 1)
+                raise ConfigurationError(f"{where} has no limit {str(kind)!r:.60}.", hint)
+            whole = kind == "cost" or (isinstance(limit, int | float) and limit % 1 == 0)
+            if isinstance(limit, bool) or not isinstance(limit, int | float) or not 0 <= limit < _MOST or not whole:
+                what = "US dollars" if kind == "cost" else f"a whole number of {kind}"
+                raise ConfigurationError(f"{where}[{kind!r}] is {what}, from 0, and not {limit!r:.60}.", _EXAMPLE)
+        return dict(value)
+
+
+_LIMITS = ("cost", "tokens", "requests")
+_MOST = 1e15
+_EXAMPLE = 'Example: {"cost": 5.0, "tokens": 2_000_000, "requests": 100}; {} sets no limit.'
 
 
 class Settings(Configurable):
@@ -73,6 +103,25 @@ class Settings(Configurable):
         "",
         help="File in which conversations are kept across kernel restarts; empty keeps them in memory only.",
     ).tag(config=True, trusted_only=True, could="write")
+    record: Enum[Any] = Enum(
+        ["off", "once", "only", "new"],
+        "off",
+        help="Whether answers are recorded, for cells without --record. once: a request that is recorded is answered "
+        "from the recording, any other is asked and recorded; only: nothing is ever sent; new: everything is asked "
+        "again, and replaces what was recorded. The variable LLM_MAGIC_RECORD stands over this.",
+    ).tag(config=True, trusted_only=True, could="write")
+    record_file = Unicode(
+        "",
+        help="File of recordings, JSON Lines. Empty: NAME.llm.jsonl beside the notebook NAME.ipynb; where its name is "
+        "not known (nbclient, nbval, papermill) every *.llm.jsonl of the working folder is read and llm.jsonl written.",
+    ).tag(config=True, trusted_only=True, could="write")
+    replay_pace = Float(
+        0.0,
+        min=0.0,
+        max=1e6,
+        help="How many times as fast as it was recorded an answer of a recording is shown: 1 as it came, 2 twice as "
+        "fast, 0 at once.",
+    ).tag(config=True, trusted_only=False)
     max_tool_rounds = Int(8, min=1, help="Rounds of tool calls that one cell may take.").tag(
         config=True, trusted_only=False
     )
@@ -82,9 +131,23 @@ class Settings(Configurable):
     repaints = Float(20.0, min=0.5, max=60.0, help="Repaints a second of an answer that streams, at most.").tag(
         config=True, trusted_only=False
     )
+    budget = BudgetDict(
+        help='What all requests of a session may use at most: {"cost": 5.0, "tokens": 2_000_000, "requests": 100}, the '
+        "cost in US dollars. A request that might exceed it is not sent. Empty: no limit. %llm_usage shows what is "
+        "left, and %llm_usage --reset counts anew.",
+    ).tag(config=True, trusted_only=True, could="spend")
+    budget_tokens_per_request = Int(
+        4096, min=1, help="Tokens that a budget expects of an answer where --max-tokens bounds none."
+    ).tag(config=True, trusted_only=True, could="spend")
     model_names = List(Unicode(), help="Further model names that completion offers after --model.").tag(
         config=True, trusted_only=False
     )
+
+    @validate("replay_pace")
+    def _check_pace(self, proposal: Any) -> Any:
+        if proposal["value"] != proposal["value"]:  # of what is no number
+            raise TraitError("replay_pace is no number: 0 shows an answer at once, 1 as it came.")
+        return proposal["value"]
 
     @validate("params", "model_params")
     def _mark_secrets(self, proposal: Any) -> Any:

@@ -16,7 +16,7 @@ from llm_magic.response import rate_limits
 
 BATCH = 256
 """Texts in one request."""
-_REQUEST = ("base_url", "timeout", "retries", "header", "param")
+_REQUEST = ("base_url", "timeout", "retries", "header", "param", "record")
 """Options of `%%llm` that a request for embeddings takes, too."""
 _KEYWORDS = ("dimensions", "batch", *_REQUEST)
 """The keyword arguments of `LLM.embed`."""
@@ -134,6 +134,10 @@ class Vectors(list[list[float]]):
     headers, rate_limits, request_id
         Of the last request: its response headers, names in lower case; those of `x-ratelimit-*` without that prefix;
         the server's name for it, None where it gave none.
+    notes
+        What the user should know: a budget that is exceeded.
+    recorded
+        Whether all of them came from recordings, and nothing was sent.
 
     Examples
     --------
@@ -151,6 +155,8 @@ class Vectors(list[list[float]]):
     seconds: float = 0.0
     headers: Mapping[str, str] = MappingProxyType({})
     request_id: str | None = None
+    notes: tuple[str, ...] = ()
+    recorded: bool = False
 
     @property
     def rate_limits(self) -> dict[str, str]:

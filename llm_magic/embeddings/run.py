@@ -5,15 +5,17 @@ from __future__ import annotations
 import asyncio
 import json
 import time
-from collections.abc import Callable, Hashable, Sequence
+from collections.abc import Awaitable, Callable, Hashable, Mapping, Sequence
 from dataclasses import replace
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from llm_magic.background_loop import Emit
 from llm_magic.config.references import mark_secrets, read
+from llm_magic.conversation import estimate
 from llm_magic.embeddings import EmbeddingOptions, Vectors, of_alias
 from llm_magic.errors import (
     AuthenticationError,
+    BudgetError,
     ContextOverflowError,
     EndpointNotFoundError,
     LLMError,
@@ -21,11 +23,16 @@ from llm_magic.errors import (
     OptionError,
     Origin,
     ProtocolError,
+    RecordingError,
     UnsupportedError,
 )
 from llm_magic.events import Attempt, Usage
+from llm_magic.messages import user
 from llm_magic.request import Request
 from llm_magic.response import Response
+from llm_magic.secrets import secrets_in
+from llm_magic.session.asked import endpoint
+from llm_magic.session.exchange import Demand
 
 if TYPE_CHECKING:
     from llm_magic.providers.base import Price, Provider
@@ -76,6 +83,12 @@ class Embedding:
         self._found: dict[int, Embedded] = {}
         self._kept: set[int] = set()
         self._attempts: list[Attempt] = []
+        self._exceeded: tuple[str, ...] = ()
+        self._recorder = session.recorder(self._options)
+        self._deployed = ""  # the name that the endpoint has for the model, once it is needed
+        self._preparing = asyncio.Lock()
+        self._started = 0.0
+        self._recorded: dict[int, float] = {}  # batches that are recorded, and the seconds of the run at their end
 
     @property
     def name(self) -> str:
@@ -91,7 +104,7 @@ class Embedding:
             What came before is kept: the same texts asked for again begin behind it.
 
         """
-        started = time.perf_counter()
+        started = self._started = time.perf_counter()
         try:
             await self._all(emit)
         except (LLMError, asyncio.CancelledError) as error:
@@ -102,7 +115,7 @@ class Embedding:
                     error.hint = f"{error.hint} {came}".strip()
             raise
         finally:
-            self._account(time.perf_counter() - started)
+            self._account()
         self._session.unfinished.clear()
         return self._vectors(time.perf_counter() - started)
 
@@ -114,25 +127,42 @@ class Embedding:
         def say(text: str) -> None:  # from any thread
             asyncio.run_coroutine_threadsafe(emit([text]), loop)
 
+        async def prepare() -> None:
+            async with self._preparing:
+                if not self._deployed:
+                    await provider.prepare(say)
+                    name = self._target.model
+                    self._model = provider.listed_model(name) if name else await provider.first_model()
+                    self._deployed = await _deployed(provider, self._model)
+
         def announce(attempt: Attempt) -> None:
             self._attempts.append(attempt)
             if not attempt.final:
                 wait = f" in {attempt.retry_after:.0f} s" if attempt.retry_after else ""
                 say(f"{attempt.status or attempt.reason}, trying again{wait}")
 
-        await provider.prepare(say)
-        self._model = provider.listed_model(self._model) if self._model else await provider.first_model()
+        if self._recorder is None:
+            await prepare()
+        elif not self._model:
+            self._model = self._recorder.model(provider.name, self._options.base_url)
+            if not self._model and self._recorder.mode != "only":
+                await prepare()
         self._price = provider.price(self._model)
-        deployed = await _deployed(provider, self._model)
         unfinished = self._session.unfinished
         keys = [self._key(number) for number in range(len(self._batches))]
         self._found = {number: unfinished[key] for number, key in enumerate(keys) if key in unfinished}
         self._kept = set(self._found)
         numbers = iter(sorted(set(range(len(keys))) - self._kept))
 
+        refused: list[BudgetError] = []
+
         async def work() -> None:
             for number in numbers:  # shared by the workers: each takes the next one
-                self._found[number] = await self._ask(deployed, number, announce)
+                try:
+                    self._found[number] = await self._answer_to(number, prepare, announce)
+                except BudgetError as error:
+                    refused.append(error)  # what the others have asked for is paid for, so it is waited for
+                    return
                 if len(self._batches) > 1:
                     await emit([f"{self._done()} texts"])
 
@@ -143,10 +173,88 @@ class Embedding:
             for worker in workers:
                 worker.cancel()
             await asyncio.gather(*workers, return_exceptions=True)
+        if refused:
+            raise refused[0]
 
     def _done(self) -> str:
         """Return how many of the texts have their vectors."""
         return f"{sum(len(self._batches[number]) for number in self._found):,} of {len(self._texts):,}"
+
+    async def _exchange(self, number: int, announce: Callable[[Attempt], None]) -> Embedded:
+        """Ask for one batch, where the budgets allow it, and enter what it took, whatever its end."""
+        provider, texts = self._target.provider, self._batches[number]
+        demand = Demand(estimate([user(text) for text in texts]), 0)
+        account = self._session.spending.begin(provider, self._model, demand)
+
+        def attempted(attempt: Attempt) -> None:
+            account.attempted(attempt)
+            announce(attempt)
+            account.allow()
+
+        try:
+            found = await self._ask(self._deployed, number, attempted)
+            if found.usage is not None:
+                found = replace(found, cost=account.used(found.usage, found.cost))
+            self._check(found, provider.origin(self._model))
+        except Exception as error:
+            account.end(error)
+            raise
+        else:
+            self._exceeded += account.end()
+        finally:
+            account.end()
+        return found
+
+    async def _answer_to(
+        self, number: int, prepare: Callable[[], Awaitable[None]], announce: Callable[[Attempt], None]
+    ) -> Embedded:
+        """Return the vectors of one batch: those that are recorded, else those that the server gives."""
+        recorder, secrets = self._recorder, self._target.provider.secrets
+        if recorder is None:
+            return await self._exchange(number, announce)
+        asked = self._asked(number)
+        known = await asyncio.to_thread(recorder.known, asked)
+        if known is not None:
+            found = _replayed(known)
+            if len(found.vectors) != len(self._batches[number]):
+                raise RecordingError(
+                    f"{len(found.vectors)} vectors are recorded for {len(self._batches[number])} texts.",
+                    "Ask anew: --record new.",
+                )
+            self._kept.add(number)
+            self._recorded[number] = float(known.get("seconds") or 0.0)
+            self._check(found, self._target.provider.origin(self._model))
+            return found
+        await prepare()
+        found = await self._exchange(number, announce)
+        self._recorded[number] = time.perf_counter() - self._started
+        from llm_magic.recordings.answers import answer_of_vectors
+
+        answer = answer_of_vectors(
+            found.vectors,
+            usage=found.usage,
+            model=found.model_reported,
+            cost=found.cost,
+            request_id=found.request_id,
+            seconds=self._recorded[number],
+        )
+        if not self._target.model:
+            recorder.keep_model(self._target.provider.name, self._options.base_url, self._model)
+        hidden = (*secrets(), *secrets_in(self._headers, self._further))
+        if reason := await asyncio.to_thread(recorder.keep, asked, answer, hidden):
+            self._session.notify(reason)
+        return found
+
+    def _asked(self, number: int) -> dict[str, Any]:
+        """Return what is asked for one batch, as plain data."""
+        told = {"parameters": dict(self._options.param)} if self._options.param else {}
+        return {
+            "kind": "embeddings",
+            **endpoint(self._target.provider.name, self._options.base_url),
+            "model": self._target.model or self._model,
+            "input": list(self._batches[number]),
+            **told,
+        }
 
     async def _ask(self, model: str, number: int, announce: Callable[[Attempt], None]) -> Embedded:
         """Ask for one batch; an error gets the hint that helps here."""
@@ -185,7 +293,6 @@ class Embedding:
             if "model" not in error.hint:
                 error.hint = f"Ask a model that embeds (%llm_models {origin.provider}), and check base_url."
             raise
-        self._check(found, origin)
         return found
 
     def _check(self, found: Embedded, origin: Origin) -> None:
@@ -211,20 +318,12 @@ class Embedding:
         extra = json.dumps(self._options.param, sort_keys=True, default=str)
         return origin.provider, origin.url, self._model, extra, self._batches[number]
 
-    def _account(self, seconds: float) -> None:
-        """Enter what this run used, whatever its end was."""
+    def _account(self) -> None:
+        """Enter that something came, whatever the end was."""
         new = [item for number, item in self._found.items() if number not in self._kept]
-        usage = _sum(new)
-        self._session.ledger.add(
-            Response(
-                model=self._target.asked,
-                provider=self._target.provider.name,
-                usage=usage,
-                cost=self._cost(new),
-                seconds=seconds,
-                attempts=tuple(self._attempts),
-            )
-        )
+        recorded = not new and bool(self._recorded)
+        response = Response(usage=_sum(new), attempts=tuple(self._attempts), recorded=recorded)
+        self._session.ledger.answered(response, self._target.provider.name, self._model or self._target.asked)
 
     def _cost(self, items: Sequence[Embedded]) -> float | None:
         """Return the US dollars that requests cost, as the server reports them, else by the configured prices."""
@@ -239,11 +338,22 @@ class Embedding:
         vectors = Vectors(vector for item in ordered for vector in item.vectors)
         vectors.model, vectors.provider = self._target.asked, self._target.provider.name
         vectors.model_reported = ordered[0].model_reported if ordered else ""
-        vectors.usage, vectors.seconds = _sum(ordered), seconds
-        vectors.cost = self._cost(ordered)
+        vectors.usage, vectors.seconds = _sum(ordered), max(self._recorded.values(), default=seconds)
+        vectors.recorded = bool(ordered) and self._recorder is not None and len(self._kept) == len(ordered)
+        vectors.cost, vectors.notes = self._cost(ordered), self._exceeded
         if ordered:
             vectors.headers, vectors.request_id = ordered[-1].headers, ordered[-1].request_id
         return vectors
+
+
+def _replayed(answer: Mapping[str, Any]) -> Embedded:
+    """Return vectors as they were recorded."""
+    from llm_magic.recordings.answers import vectors_of
+    from llm_magic.wire.embeddings import Embedded
+
+    vectors, usage = vectors_of(answer)
+    model, cost, request_id = answer.get("model", ""), answer.get("cost"), answer.get("request_id")
+    return Embedded(vectors, usage, model, cost, {}, request_id)
 
 
 async def _deployed(provider: Provider, model: str) -> str:

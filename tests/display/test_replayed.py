@@ -1,0 +1,456 @@
+"""A replayed answer leaves the very outputs that it left when it streamed, each sent once, and nothing is cleared.
+
+The same rounds are told to a real screen and view, once as they came and once from a recording; what is sent is folded
+as a front end folds it.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import io
+import json
+from collections.abc import Iterator
+from dataclasses import dataclass, field, replace
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+from rich.console import Console
+from terminal_screen import Screen as Terminal
+
+from llm_magic.background_loop import BackgroundLoop, Emit
+from llm_magic.display.notebook import NotebookView
+from llm_magic.display.outputs import CellOutputs
+from llm_magic.display.plain import PlainView
+from llm_magic.display.terminal import TerminalView
+from llm_magic.draft import Draft
+from llm_magic.errors import InvalidValueError, LLMError
+from llm_magic.events import (
+    Attempt,
+    CitationFound,
+    Event,
+    Finished,
+    Identified,
+    ImageReceived,
+    ItemReceived,
+    Note,
+    Opened,
+    Progress,
+    ReasoningDelta,
+    Replayed,
+    Restarted,
+    TextDelta,
+    ToolCallDelta,
+    ToolResult,
+    Usage,
+    UsageReport,
+)
+from llm_magic.messages import Citation, Image
+from llm_magic.output.spec import OutputSpec, spec_from
+from llm_magic.recordings.pace import at_pace
+from llm_magic.response import Response
+from llm_magic.session.screen import Screen
+
+
+@dataclass
+class Round:
+    """One answer of a cell as it is recorded, and what the run says after it."""
+
+    recorded: list[Event]
+    after: list[Event] = field(default_factory=list)
+
+
+@dataclass
+class Story:
+    """A cell: its rounds, the notes before and after them, its type, and the error that it ends with."""
+
+    rounds: list[Round]
+    before: tuple[Note, ...] = ()
+    after: tuple[Note, ...] = ()
+    spec: OutputSpec | None = None
+    error: LLMError | None = None
+
+
+def said(*events: Event, reason: Any = "stop") -> list[Event]:
+    return [Identified("m-1"), *events, Finished(reason), UsageReport(Usage(3, 4))]
+
+
+def call(name: str, place: int = 0) -> ToolCallDelta:
+    return ToolCallDelta(place, name, name, '{"x": 1}')
+
+
+def result(name: str, place: int = 0) -> ToolResult:
+    return ToolResult(name, name, '{"x": 1}', "1", place=place)
+
+
+LONG = (
+    "# Title\n\nLet \\(a\\) be *so*.\n\n- one\n\n- two\n\n```python\nx = 1\n\ny = 2\n```\n\n" + "A paragraph.\n\n" * 60
+)
+PEOPLE = '[{"name": "Ada", "born": 1815}, {"name": "Bo", "born": 1900}]'
+GIF = Image(b"GIF89a\x01\x00\x01\x00\x00\x00\x00;", "image/gif")
+RECORDS = spec_from(as_="list[dict[str, int | str]]", namespace={})
+WORD = spec_from(as_='Literal["yes", "no"]', namespace={})
+AGAIN: list[Event] = [Note("Not valid: no. Asking again."), Restarted("invalid")]
+STORIES = {
+    "text": Story([Round(said(TextDelta(LONG)))]),
+    "a word": Story([Round(said(TextDelta("Hi")))]),
+    "without a line that ends": Story([Round(said(TextDelta("One.\n\nTwo")))], before=(Note("rows cut"),)),
+    "reasoning": Story([Round(said(ReasoningDelta("First this, then that. " * 9), TextDelta(LONG)))]),
+    "cut": Story([Round(said(TextDelta("As I was say"), reason="length"))], after=(Note("a file was put aside"),)),
+    "nothing": Story([Round(said())]),
+    "hostile": Story([Round(said(TextDelta("<script>alert(1)</script>\x1b[2J \ud83d\n\n```\n<b>")))]),
+    "rounds of tools": Story(
+        [
+            Round(
+                said(ReasoningDelta("Hm, "), TextDelta("I look at both.\n\nSo"), call("f"), call("g", 1)),
+                [result("f"), result("g", 1), Restarted("tools")],
+            ),
+            Round(said(TextDelta("\n\n"), call("f")), [result("f"), Restarted("tools")]),
+            Round(said(ReasoningDelta("well"), call("f")), [result("f"), Restarted("tools")]),
+            Round(said(ReasoningDelta("done"), TextDelta("Done.\n\nReally."))),
+        ],
+        before=(Note("rows cut"),),
+        after=(Note("Not run, for --tools does not offer it: h()."),),
+    ),
+    "calls alone": Story([Round(said(call("h"), reason="tool_calls"))]),
+    "asked again": Story(
+        [
+            Round(said(TextDelta('{"value": "perhaps"}')), AGAIN),
+            Round(said(TextDelta('{"value": "yes"}'))),
+        ],
+        spec=WORD,
+    ),
+    "asked again in words": Story(
+        [
+            Round(said(TextDelta("I think so.\n\nYes.")), AGAIN),
+            Round(said(ReasoningDelta("ah"), TextDelta('{"value": "yes"}'))),
+        ],
+        spec=WORD,
+    ),
+    "a table": Story([Round(said(TextDelta(PEOPLE)))], spec=RECORDS, before=(Note("sent non-strict"),)),
+    "invalid at last": Story(
+        [
+            Round(said(TextDelta("[1]")), AGAIN),
+            Round(said(TextDelta("[2]"))),
+        ],
+        spec=RECORDS,
+        error=InvalidValueError("no"),
+    ),
+    "several": Story(
+        [Round(said(ImageReceived(GIF, 1), TextDelta("one"), TextDelta("*two*", 1), Finished("length", 1)))]
+    ),
+    "beside the text": Story(
+        [
+            Round(
+                said(
+                    ItemReceived(0, {"type": "web_search_call", "status": "completed", "query": "x"}),
+                    ImageReceived(GIF),
+                    TextDelta("See."),
+                    CitationFound(Citation("https://a.example", "A", 0, 3)),
+                    CitationFound(Citation("https://b.example")),
+                )
+            )
+        ]
+    ),
+    "an image alone": Story([Round(said(ImageReceived(GIF)))], before=(Note("one"), Note("two"))),
+}
+
+
+class Publisher:
+    """What a kernel publishes outputs with; the messages are folded as a front end folds them."""
+
+    def __init__(self, *, captures: bool = False) -> None:
+        if not captures:
+            self.pub_socket = self.parent_header = self.set_thread_parent = None
+        self.kinds: list[str] = []
+        self.seen_first: list[str] = []  # of each new output, what stood there first
+        self.outputs: list[dict[str, Any]] = []
+        self._shown: dict[str, dict[str, Any]] = {}
+        self._clears = False
+
+    def clear_output(self, *, wait: bool) -> None:
+        assert wait
+        self.kinds.append("clear_output")
+        self._clears = True
+
+    def publish(self, data: Any, metadata: Any, transient: dict[str, str], *, update: bool) -> None:
+        name = transient.get("display_id", "")
+        if update:
+            self.kinds.append("update_display_data")
+            self._shown[name].update(data=data, metadata=metadata)
+            return
+        self.kinds.append("display_data")
+        if self._clears:
+            self.outputs.clear()
+        self._clears = False
+        self.outputs.append({"data": data, "metadata": metadata})
+        self.seen_first.append(str(next(iter(data.values()), "")).split("\n")[0])
+        if name:
+            self._shown[name] = self.outputs[-1]
+
+
+def notebook(code: str, show: str, *, captures: bool = False, widget: bool = False) -> tuple[Publisher, NotebookView]:
+    publisher = Publisher(captures=captures)
+    parent = {"content": {"code": code}}
+    shell = SimpleNamespace(display_pub=publisher, kernel=SimpleNamespace(get_parent=lambda: parent))
+    outputs = CellOutputs(shell)
+    if widget:
+        outputs.in_widget, outputs.replaceable = True, False
+    return publisher, NotebookView(outputs, show, 20)
+
+
+ENDS = (1.25, 3.5, 7.0, 9.75)
+"""The seconds of the cell at the end of each round."""
+
+
+def scripted(
+    story: Story,
+    *,
+    replays: bool = False,
+    live_from: int = 9,
+    pace: float = 0.0,
+    every: int = 1,
+    step: bool = False,
+    pause: float = 0.0,
+) -> Any:
+    """Return a run that tells a story as it came, so many events at a time, or its first rounds from a recording.
+
+    With `step` each batch waits until the one before is shown.
+    """
+    draft = Draft()
+    draft.replaying = replays and not pace
+    plan = SimpleNamespace(models=[SimpleNamespace(target=SimpleNamespace(asked="p:m"))], spec=story.spec)
+    run = SimpleNamespace(draft=draft, plan=plan, response=None, model="p:m", told=0, shown=0)
+
+    async def answer(emit: Emit[Any]) -> Response:
+        async def tell(*batch: Event) -> None:
+            draft.add_all(batch)
+            await emit(list(batch))
+            run.told += len(batch)
+            while step and run.shown < run.told:  # noqa: ASYNC110 - the screen is a thread
+                await asyncio.sleep(0)
+            await asyncio.sleep(pause)
+
+        async def tell_in_pieces(events: list[Event]) -> None:
+            for at in range(0, len(events), every):
+                await tell(*events[at : at + every])
+
+        await tell_in_pieces([*story.before])
+        for number, (each, seconds) in enumerate(zip(story.rounds, ENDS, strict=False)):
+            if replays and number < live_from:
+                await tell(replayed := Replayed(seconds, 0.25, pace), *([] if pace else each.recorded))
+                if pace:
+                    async for batch in at_pace(each.recorded, seconds - draft.seconds, 0.25, replayed.pace):
+                        await tell(*batch)
+            else:
+                draft.begin_request()
+                opened = [Attempt("p", "m", 200, "", 0.1), Opened(200, {}, None)]
+                await tell_in_pieces([*opened, *(piece for event in each.recorded for piece in pieces(event))])
+                draft.settle(seconds)
+            await tell_in_pieces(each.after)
+        await tell_in_pieces([*story.after])
+        value = None
+        if story.spec is not None and story.error is None:
+            value = story.spec.parse(draft.text)
+        run.response = draft.response(value=value, model="p:m", provider="p")
+        if story.error is not None:
+            raise story.error
+        return run.response
+
+    run.answer = answer
+    return run
+
+
+def pieces(event: Event) -> Iterator[Event]:
+    """Yield a text as it streams: a few characters at a time."""
+    if isinstance(event, TextDelta | ReasoningDelta):
+        yield from (replace(event, text=event.text[at : at + 7]) for at in range(0, len(event.text), 7))
+    else:
+        yield event
+
+
+@pytest.fixture(scope="module")
+def loop() -> Iterator[BackgroundLoop]:
+    loop = BackgroundLoop()
+    yield loop
+    loop.close()
+
+
+class Counting(Screen):
+    """A screen that counts the events that it has shown."""
+
+    def _show(self, batch: list[Any]) -> None:
+        super()._show(batch)
+        self.run.shown += len(batch)  # type: ignore[attr-defined]  # the run is a scripted one
+
+
+def follow(loop: BackgroundLoop, run: Any, view: Any) -> None:
+    with contextlib.suppress(InvalidValueError):
+        Counting(run, view, loop, run.answer, footer=True).follow()
+
+
+def without_mark(outputs: list[dict[str, Any]]) -> str:
+    """Return outputs as they are saved, without what tells that they come from a recording."""
+    outputs = json.loads(json.dumps(outputs))
+    about = [output["metadata"]["llm_magic"] for output in outputs if "llm_magic" in output["metadata"]]
+    assert all(each.pop("recorded") is True for each in about)
+    return json.dumps(outputs, indent=1, ensure_ascii=False)
+
+
+SHOWS = ["markdown", "text", "code", "json", "none"]
+PLACES: dict[str, dict[str, Any]] = {
+    "alone": {"code": "%%llm\nx"},
+    "among other lines": {"code": "x = 1\n%llm x"},
+    "in a widget": {"code": "%%llm\nx", "widget": True},
+    "captured": {"code": "%%capture\n%llm x", "captures": True},
+}
+
+
+@pytest.mark.parametrize("place", PLACES)
+@pytest.mark.parametrize("show", SHOWS)
+@pytest.mark.parametrize("story", STORIES)
+def test_the_saved_outputs_are_those_of_the_answer_that_streamed(
+    loop: BackgroundLoop, story: str, show: str, place: str
+) -> None:
+    told = STORIES[story]
+    live, view = notebook(show=show, **PLACES[place])
+    follow(loop, scripted(told, step=True), view)
+    again, view = notebook(show=show, **PLACES[place])
+    follow(loop, scripted(told, replays=True), view)
+    assert set(again.kinds) <= {"display_data"}
+    assert len(again.kinds) == len(again.outputs)
+    if place == "in a widget":  # where blocks that streamed are outputs of their own, and what is said stands between
+        assert _joined(again, told.after) == _joined(live, told.after)
+    else:
+        assert without_mark(again.outputs) == json.dumps(live.outputs, indent=1, ensure_ascii=False)
+
+
+def _joined(publisher: Publisher, beside: tuple[Note, ...]) -> str:
+    texts = [output["data"].get("text/markdown") or output["data"]["text/plain"] for output in publisher.outputs]
+    return "".join(text for text in texts if Note(text) not in beside)
+
+
+@pytest.mark.parametrize("every", [1, 2, 5, 1000])
+@pytest.mark.parametrize("story", STORIES)
+def test_what_is_saved_does_not_depend_on_when_events_came(loop: BackgroundLoop, story: str, every: int) -> None:
+    told = STORIES[story]
+    first, view = notebook("%%llm\nx", "markdown")
+    follow(loop, scripted(told, step=True), view)
+    second, view = notebook("%%llm\nx", "markdown")
+    follow(loop, scripted(told, every=every), view)
+    assert second.outputs == first.outputs
+
+
+def test_one_output_holds_the_mark(loop: BackgroundLoop) -> None:
+    publisher, view = notebook("%%llm\nx", "markdown")
+    follow(loop, scripted(STORIES["rounds of tools"], replays=True), view)
+    folded, answer, notes, footer = publisher.outputs
+    assert answer["metadata"]["llm_magic"]["recorded"] is True
+    assert folded["metadata"] == notes["metadata"] == footer["metadata"] == {}
+    assert footer["data"]["text/plain"] == "p:m · 12 → 16 tokens · 9.8 s"
+
+
+@pytest.mark.parametrize("place", ["alone", "among other lines"])
+def test_what_is_asked_after_all_is_shown_as_it_comes(loop: BackgroundLoop, place: str) -> None:
+    """A tool gave something else than when it was recorded: the answer to that is not there."""
+    told = STORIES["rounds of tools"]
+    live, view = notebook(show="markdown", **PLACES[place])
+    follow(loop, scripted(told, step=True), view)
+    again, view = notebook(show="markdown", **PLACES[place])
+    follow(loop, scripted(told, replays=True, live_from=3, pause=0.06), view)
+    assert again.outputs == live.outputs
+    assert again.kinds.count("clear_output") == (place == "alone")
+    assert "update_display_data" in again.kinds
+    assert again.kinds.index("update_display_data") < len(again.kinds) - 3
+    assert again.seen_first[:3] == (
+        ["rows cut", "Reasoning (1 word)", "I look at both."]
+        if place == "alone"
+        else ["rows cut", "Reasoning (1 word)", "Said before"]
+    )
+
+
+def test_what_is_said_first_is_shown_where_a_request_is_prepared(loop: BackgroundLoop) -> None:
+    """Recordings were looked at, and it is not there: a model is loaded, which may take long."""
+    publisher, view = notebook("%%llm\nx", "markdown")
+    run = scripted(STORIES["text"], replays=True)
+    seen: list[list[str]] = []
+
+    async def answer(emit: Emit[Any]) -> Response:
+        run.draft.add(Note("rows cut"))
+        await emit([Note("rows cut")])
+        await asyncio.sleep(0.3)
+        seen.append([*publisher.seen_first])
+        run.draft.go_live()
+        await emit([Progress("loading …")])
+        while len(publisher.seen_first) < 2:  # noqa: ASYNC110 - the screen is a thread
+            await asyncio.sleep(0.01)
+        seen.append([*publisher.seen_first])
+        run.draft.begin_request()
+        run.draft.add(TextDelta("Hi"))
+        await emit([TextDelta("Hi")])
+        run.response = run.draft.response()
+        return run.response
+
+    run.answer = answer
+    follow(loop, run, view)
+    assert seen == [[], ["rows cut", "loading …"]]
+    assert publisher.kinds.count("clear_output") == 1
+
+
+def test_an_error_keeps_what_is_recorded(loop: BackgroundLoop) -> None:
+    publisher, view = notebook("%%llm\nx", "markdown")
+    follow(loop, scripted(STORIES["invalid at last"], replays=True), view)
+    assert [output["data"]["text/plain"].split("\n")[0] for output in publisher.outputs] == [
+        "Said before",
+        "[2]",
+        "Not valid: no. Asking again.",
+    ]
+
+
+def test_at_a_pace_it_streams(loop: BackgroundLoop) -> None:
+    publisher, view = notebook("%%llm\nx", "markdown")
+    follow(loop, scripted(STORIES["text"], replays=True, pace=4.0), view)
+    assert publisher.kinds.count("clear_output") == 1
+    assert publisher.kinds.count("update_display_data") > 3
+    live, view = notebook("%%llm\nx", "markdown")
+    follow(loop, scripted(STORIES["text"]), view)
+    assert without_mark(publisher.outputs) == json.dumps(live.outputs, indent=1, ensure_ascii=False)
+
+
+@pytest.mark.parametrize("show", SHOWS)
+@pytest.mark.parametrize("story", STORIES)
+def test_in_a_terminal_the_same_is_printed(loop: BackgroundLoop, story: str, show: str) -> None:
+    def printed(run: Any) -> tuple[str, str]:
+        file = io.StringIO()
+        console = Console(file=file, force_terminal=True, width=70, height=200, color_system=None)
+        follow(loop, run, TerminalView(show, 20, console=console))
+        screen = Terminal(height=200)
+        screen.write(file.getvalue())
+        return screen.text, file.getvalue()
+
+    told = STORIES[story]
+    text, codes = printed(scripted(told, replays=True))
+    assert text == printed(scripted(told, step=True))[0]
+    assert "\x1b[" not in codes  # no cursor is moved
+
+
+@pytest.mark.parametrize("show", SHOWS)
+@pytest.mark.parametrize("story", STORIES)
+def test_without_a_terminal_the_same_is_written(
+    loop: BackgroundLoop, story: str, show: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    follow(loop, scripted(STORIES[story], step=True), PlainView(show))
+    live = capsys.readouterr()
+    follow(loop, scripted(STORIES[story], replays=True), PlainView(show))
+    assert capsys.readouterr() == live
+
+
+def test_a_terminal_goes_on_live(loop: BackgroundLoop) -> None:
+    file = io.StringIO()
+    console = Console(file=file, force_terminal=True, width=70, height=200, color_system=None)
+    run = scripted(STORIES["rounds of tools"], replays=True, live_from=3, pause=0.1)
+    follow(loop, run, TerminalView("markdown", 20, console=console))
+    before, _, after = file.getvalue().partition("g(x=1)")
+    assert "\x1b[" not in before
+    assert "\x1b[" in after
