@@ -134,6 +134,11 @@ class Recordings:
                 found = self.look_up(asked, cell_id, run_number, "new" if mode == "new" else "once")
         return self.keep(found, answer, secrets)
 
+    @property
+    def file(self) -> Path:
+        """The file that is written."""
+        return self._files()[0]
+
     def has(self, asked: Mapping[str, Any]) -> bool:
         """Tell whether an answer to equal requests is recorded, whoever had it."""
         with self._lock:
