@@ -24,6 +24,7 @@ from llm_magic.events import (
     ReasoningDelta,
     ReasoningItem,
     RefusalDelta,
+    Replayed,
     Restarted,
     TextDelta,
     ToolCallDelta,
@@ -60,6 +61,16 @@ class Draft:
         self._clock = clock
         self._begun: float | None = None  # the first request
         self._sent = clock()  # the request that runs now, and of it the latest attempt
+        self._fixed: float | None = None  # the seconds, while they do not go on
+        self._fixed_at = 0.0  # the moment from which they will
+        self._replayed: Replayed | None = None  # where the answer that comes now is recorded
+        self._replayed_from = 0.0  # the seconds at its begin
+        self._replays = 0  # answers that came from a recording
+        self._lives = False  # whether a request was sent
+        self._shows_all = False  # whether something came that is shown as it comes
+        self.replaying = False
+        """Whether all so far comes from a recording, at once: it is shown when it is complete. Where that is looked for
+        first, the run says so before it begins."""
         self.first_token_seconds: float | None = None
         self.attempts: list[Attempt] = []
         self.tool_runs: list[ToolRun] = []  # as they ended
@@ -95,8 +106,28 @@ class Draft:
         self._runs_before = len(self.tool_runs)
 
     def begin_request(self) -> None:
-        """Start the clocks: a request is sent now. What is waited for before one counts in no time."""
+        """Start the clocks: a request is sent now. What is waited for before one counts in no time.
+
+        Where an answer came from a recording, or was settled, the seconds go on from there.
+        """
+        self.go_live()
+        if self._replayed is not None and self._fixed is None:  # it never ended
+            self.settle()
+        self._lives, self._replayed = True, None
+        if self._fixed is not None:
+            begun = self._begun is not None or self._replays > 0
+            self._begun, self._fixed = self._fixed_at - self._fixed if begun else None, None
         self._sent_at(self._clock())
+
+    def go_live(self) -> None:
+        """Take note that what follows is shown as it comes: a request is prepared, and comes from no recording."""
+        self.replaying, self._shows_all = False, True
+
+    def settle(self, seconds: float | None = None) -> float:
+        """Fix the seconds at what they are now, or at those given, until the next request is sent, and return them."""
+        self._fixed = self.seconds if seconds is None else seconds
+        self._fixed_at = self._clock()
+        return self._fixed
 
     def _sent_at(self, moment: float) -> None:
         self._sent = moment
@@ -139,7 +170,8 @@ class Draft:
     def _begin_answer(self) -> None:
         """Take note that the model has begun to answer."""
         if self.first_token_seconds is None:
-            self.first_token_seconds = self._clock() - self._sent
+            recorded = self._replayed
+            self.first_token_seconds = recorded.first_token_seconds if recorded else self._clock() - self._sent
 
     def _add_reasoning(self, event: ReasoningDelta) -> None:
         self._begin_answer()
@@ -197,7 +229,22 @@ class Draft:
         self._usage = event.usage
         self.cost_of_request = self.cost_of_request if event.cost is None else event.cost
 
+    def _add_replayed(self, event: Replayed) -> None:
+        self._replayed_from = self.seconds
+        self._replayed = event
+        self._replays += 1
+        if event.pace:
+            self.go_live()
+            self._fixed, self._begun = None, self._clock()
+            return
+        self.replaying = not self._shows_all
+        self.settle(event.seconds)
+        if self.first_token_seconds is None:
+            self.first_token_seconds = event.first_token_seconds
+
     def _add_finished(self, event: Finished) -> None:
+        if self._replayed is not None:
+            self.settle(self._replayed.seconds)
         self._begin(event.index)
         self._finished.setdefault(event.index, event.reason)
 
@@ -210,7 +257,7 @@ class Draft:
         self.model_reported = event.model or self.model_reported
 
     def _add_attempt(self, event: Attempt) -> None:
-        if self.first_token_seconds is None:
+        if self.first_token_seconds is None and self._replayed is None:
             self._sent_at(self._clock() - event.seconds)
         if event.status == _OK and event.reason and self.attempts and not self.attempts[-1].reason:
             self.attempts.pop()  # the same request, whose answer broke off
@@ -259,6 +306,7 @@ class Draft:
         Opened: _add_opened,
         Identified: _add_identified,
         Attempt: _add_attempt,
+        Replayed: _add_replayed,
         Restarted: _restart,
         Note: _add_note,
     }
@@ -373,8 +421,19 @@ class Draft:
 
     @property
     def seconds(self) -> float:
-        """Seconds since the first request was sent; 0.0 where none was."""
-        return 0.0 if self._begun is None else self._clock() - self._begun
+        """Seconds since the first request was sent, 0.0 where none was; from a recording, the recorded ones."""
+        fixed, begun, replayed = self._fixed, self._begun, self._replayed
+        if fixed is not None:
+            return fixed
+        passed = 0.0 if begun is None else self._clock() - begun
+        if replayed is None:
+            return passed
+        return min(self._replayed_from + passed * replayed.pace, replayed.seconds)
+
+    @property
+    def recorded(self) -> bool:
+        """Whether there is an answer, and it and all before came from a recording: nothing was sent."""
+        return self._replays > 0 and not self._lives
 
     def alternatives(self) -> tuple[Alternative, ...]:
         """Return all answers so far, by their number."""
@@ -416,5 +475,6 @@ class Draft:
             "attempts": tuple(self.attempts),
             "filters": tuple(self.filters),
             "notes": tuple(self.notes),
+            "recorded": self.recorded,
         }
         return Response(**(fields | known))

@@ -3,7 +3,8 @@
 `LLM.stream` yields them in this order, and `Done` always last:
 
 1. `Attempt` for each HTTP request: those that failed (`final` is False where another one follows), then one of status
-   200, and `Opened` and `Identified` as the server begins to answer.
+   200, and `Opened` and `Identified` as the server begins to answer. Of an answer that comes from a recording,
+   `Replayed` stands first, then what was recorded of these and of 2 and 3.
 2. `ReasoningDelta`, `TextDelta`, `RefusalDelta`, `ToolCallDelta`, `CitationFound`, `ImageReceived`, `ItemReceived`,
    `ReasoningItem`, `LogprobsDelta`, `FilterReport`: the answer as it arrives, in the server's own order.
 3. `Finished` for each answer, then `UsageReport` where the server counts; some servers report usage meanwhile, too,
@@ -62,6 +63,7 @@ __all__ = [
     "ReasoningDelta",
     "ReasoningItem",
     "RefusalDelta",
+    "Replayed",
     "Restarted",
     "TextDelta",
     "ToolCallDelta",
@@ -69,6 +71,18 @@ __all__ = [
     "Usage",
     "UsageReport",
 ]
+
+
+@dataclass(frozen=True, slots=True)
+class Replayed(Event):
+    """The answer to a request comes from a recording: nothing was sent."""
+
+    seconds: float
+    """From the first request of the cell to the end of this answer, as recorded: tools and rounds included."""
+    first_token_seconds: float | None = None
+    """From the sending of the request that answered first to its first token, as recorded."""
+    pace: float = 0.0
+    """How many times as fast as recorded the events of this answer come; 0: all at once."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -97,6 +97,8 @@ class Response:
         The dialect in which the output type was asked for (`json_schema`, `structured_outputs`, …), or None.
     notes
         What the user should know: rows cut, a schema sent non-strict, a fallback taken.
+    recorded
+        Whether all of it comes from a recording: nothing was sent, and seconds, tokens and cost are the recorded ones.
 
     """
 
@@ -127,6 +129,7 @@ class Response:
     notes: tuple[str, ...] = ()
     history_turns: int = 0
     """Turns of the conversation that were sent with the prompt."""
+    recorded: bool = False
 
     def __str__(self) -> str:
         return self.text

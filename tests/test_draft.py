@@ -17,6 +17,7 @@ from llm_magic.events import (
     ReasoningDelta,
     ReasoningItem,
     RefusalDelta,
+    Replayed,
     Restarted,
     TextDelta,
     ToolCallDelta,
@@ -199,6 +200,115 @@ def test_the_clocks_of_a_backend_that_tells_no_attempts() -> None:
 def test_nothing_sent_took_no_time() -> None:
     response = Draft(Clock()).response()
     assert (response.first_token_seconds, response.seconds) == (None, 0.0)
+
+
+RECORDED = [Attempt("p", "m", 503, "overloaded", 9.0, final=False), Attempt("p", "m", 200, "", 1.0), Identified("m-1")]
+
+
+def test_an_answer_from_a_recording_has_the_times_that_were_recorded() -> None:
+    clock = Clock()
+    draft = Draft(clock)
+    draft.add_all([Replayed(12.25, 1.5), *RECORDED, TextDelta("Hi")])
+    assert (draft.recorded, draft.replaying) == (True, True)
+    clock.now += 40
+    draft.add_all([Finished("stop"), UsageReport(Usage(1, 2))])
+    clock.now += 40  # it is shown
+    assert (draft.first_token_seconds, draft.seconds) == (1.5, 12.25)
+    response = draft.response()
+    assert (response.recorded, response.first_token_seconds, response.seconds) == (True, 1.5, 12.25)
+    assert [attempt.status for attempt in response.attempts] == [503, 200]
+
+
+def test_a_live_answer_is_not_recorded() -> None:
+    draft = Draft(Clock())
+    assert (draft.recorded, draft.replaying, draft.response().recorded) == (False, False, False)
+    draft.begin_request()
+    draft.add_all([TextDelta("Hi"), Finished("stop")])
+    assert (draft.recorded, draft.replaying, draft.response().recorded) == (False, False, False)
+
+
+def test_rounds_from_a_recording() -> None:
+    """Tools run again, in a time of their own: what counts is the recorded one."""
+    clock = Clock()
+    draft = Draft(clock)
+    draft.add_all([Replayed(2.0, None), ToolCallDelta(0, "1", "f", "{}"), Finished("tool_calls")])
+    assert (draft.first_token_seconds, draft.seconds) == (None, 2.0)
+    clock.now += 70
+    draft.add_all([ToolResult("1", "f", "{}", "42"), Restarted("tools")])
+    assert (draft.seconds, draft.replaying) == (2.0, True)
+    draft.add_all([Replayed(5.5, 0.25), TextDelta("42"), Finished("stop")])
+    assert (draft.first_token_seconds, draft.seconds, draft.recorded, draft.replaying) == (0.25, 5.5, True, True)
+    draft.add_all([Restarted("invalid"), Replayed(7.0, 3.0), TextDelta("43"), Finished("stop")])
+    assert (draft.first_token_seconds, draft.seconds, draft.recorded) == (0.25, 7.0, True)
+
+
+def test_a_request_that_follows_a_recorded_answer_goes_on_from_its_time() -> None:
+    clock = Clock()
+    draft = Draft(clock)
+    clock.now += 9  # the recording is looked for
+    draft.add_all([Replayed(2.0, 0.5), ToolCallDelta(0, "1", "f", "{}"), Finished("tool_calls")])
+    clock.now += 3  # the tool
+    draft.add_all([ToolResult("1", "f", "{}", "42"), Restarted("tools")])
+    draft.begin_request()
+    assert (draft.seconds, draft.recorded, draft.replaying) == (5.0, False, False)
+    clock.now += 4
+    draft.add_all([Attempt("p", "m", 200, "", 4.0), TextDelta("Hi"), Finished("stop")])
+    assert (draft.first_token_seconds, draft.seconds, draft.response().recorded) == (0.5, 9.0, False)
+    draft.add_all([Restarted("invalid"), Replayed(20.0, 3.0), TextDelta("43"), Finished("stop")])
+    clock.now += 1
+    assert (draft.seconds, draft.recorded, draft.replaying) == (20.0, False, False)
+
+
+def test_a_run_says_that_it_looks_for_a_recording_until_it_prepares_a_request() -> None:
+    draft = Draft(Clock())
+    draft.replaying = True
+    draft.add(Note("rows cut"))
+    assert draft.replaying
+    draft.go_live()
+    draft.add_all([Replayed(2.0, 0.5), TextDelta("Hi")])
+    assert (draft.replaying, draft.recorded) == (False, True)
+    draft = Draft(Clock())
+    draft.replaying = True
+    draft.begin_request()
+    assert not draft.replaying
+
+
+def test_a_recorded_answer_at_a_pace_has_the_time_that_it_shows_until_it_ends() -> None:
+    clock = Clock()
+    draft = Draft(clock)
+    draft.add_all([Replayed(2.0, 0.5, pace=2.0), Attempt("p", "m", 200, "", 0.5)])
+    assert (draft.replaying, draft.recorded, draft.first_token_seconds, draft.seconds) == (False, True, None, 0.0)
+    clock.now += 0.5
+    draft.add(ReasoningDelta("hm"))
+    assert (draft.first_token_seconds, draft.seconds) == (0.5, 1.0)
+    clock.now += 60  # the machine slept
+    assert draft.seconds == 2.0
+    draft.add_all([ToolCallDelta(0, "1", "f", "{}"), Finished("tool_calls")])
+    clock.now += 3
+    assert draft.seconds == 2.0
+    draft.add_all([ToolResult("1", "f", "{}", "42"), Restarted("tools"), Replayed(6.0, 0.5, pace=2.0)])
+    clock.now += 1
+    assert draft.seconds == 4.0
+    draft.begin_request()  # the answer broke off, which no recorded one does
+    assert draft.seconds == 4.0
+
+
+def test_settled_seconds_stay_until_the_next_request_which_goes_on_from_them() -> None:
+    clock = Clock()
+    draft = Draft(clock)
+    assert draft.settle() == 0.0
+    clock.now += 1
+    draft.begin_request()
+    clock.now += 0.125
+    draft.add_all([TextDelta("Hi"), Finished("stop")])
+    assert draft.settle() == 0.125
+    clock.now += 5
+    assert (draft.seconds, draft.response().seconds) == (0.125, 0.125)
+    assert draft.settle(1.25) == draft.seconds == 1.25
+    clock.now += 2
+    draft.begin_request()
+    clock.now += 1
+    assert (draft.seconds, draft.first_token_seconds) == (4.25, 0.125)
 
 
 def test_the_cost_of_a_header_and_of_the_usage_is_one_cost() -> None:

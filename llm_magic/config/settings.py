@@ -73,6 +73,18 @@ class Settings(Configurable):
         "",
         help="File in which conversations are kept across kernel restarts; empty keeps them in memory only.",
     ).tag(config=True, trusted_only=True, could="write")
+    record: Enum[Any] = Enum(
+        ["off", "once", "only", "new"],
+        "off",
+        help="Whether answers are recorded, for cells without --record. once: a request that is recorded is answered "
+        "from the recording, any other is asked and recorded; only: nothing is ever sent; new: everything is asked "
+        "again, and replaces what was recorded. The variable LLM_MAGIC_RECORD stands over this.",
+    ).tag(config=True, trusted_only=True, could="write")
+    record_file = Unicode(
+        "",
+        help="File of recordings, JSON Lines. Empty: NAME.llm.jsonl beside the notebook NAME.ipynb; where its name is "
+        "not known (nbclient, nbval, papermill) every *.llm.jsonl of the working folder is read and llm.jsonl written.",
+    ).tag(config=True, trusted_only=True, could="write")
     max_tool_rounds = Int(8, min=1, help="Rounds of tool calls that one cell may take.").tag(
         config=True, trusted_only=False
     )

@@ -59,16 +59,15 @@ class DraftReader:
 
 def metadata(response: Response) -> dict[str, Any]:
     """Return what the notebook keeps about an answer."""
-    return {
-        "llm_magic": {
-            "model": model_name(response),
-            "provider": response.provider,
-            "finish_reason": response.finish_reason,
-            "usage": asdict(response.usage) if response.usage is not None else None,
-            "seconds": round(response.seconds, 3),
-            "request_id": response.request_id,
-        }
+    about = {
+        "model": model_name(response),
+        "provider": response.provider,
+        "finish_reason": response.finish_reason,
+        "usage": asdict(response.usage) if response.usage is not None else None,
+        "seconds": round(response.seconds, 3),
+        "request_id": response.request_id,
     }
+    return {"llm_magic": {**about, "recorded": True} if response.recorded else about}
 
 
 def finished(response: Response, show: str, *, typed: bool = False, external_images: bool = False) -> Bundle:

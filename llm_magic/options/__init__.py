@@ -5,7 +5,7 @@ from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
 from dataclasses import MISSING, dataclass, field, fields
-from typing import Any, get_args
+from typing import Any, Literal, get_args
 
 from llm_magic.messages import ToolCall
 from llm_magic.options import option as take
@@ -20,6 +20,7 @@ __all__ = [
     "AskOptions",
     "Option",
     "Options",
+    "Record",
     "RequestParameters",
     "exclude_each_other",
     "refuse_keys",
@@ -43,6 +44,9 @@ def _option(
     said = {"flags": tuple(flags.split()), "help": purpose, "metavar": metavar, "read": read, "words": words, **more}
     return field(default_factory=dict, metadata=said) if "pairs" in more else field(default=None, metadata=said)
 
+
+Record = Literal["off", "once", "only", "new"]
+"""Whether answers are recorded, and answered from recordings: see `LLMMagics.record`."""
 
 _GROUPS = {
     "model": "Which model", "out": "The value", "parameters": "Request parameters", "system": "The prompt",
@@ -157,6 +161,17 @@ class Options:
         words=("markdown", "text", "code", "json", "none"),
         trusted_only=False,
     )
+    record: Record | None = _option(
+        "--record",
+        "once answers from the recordings, and asks and records what is not there; only, new, off",
+        "MODE",
+        words=get_args(Record),
+        trusted_only=True,
+        could="write",
+    )
+    record_tools: bool | None = _option(
+        "--record-tools", "record the results of tools, too: replayed, none is called", trusted_only=True, could="write"
+    )
     dry_run: bool | None = _option("--dry-run", "show the exact request, send nothing", trusted_only=False)
     help: bool | None = _option("-h --help", "this page", trusted_only=False)
 
@@ -202,6 +217,8 @@ class AskOptions(RequestParameters, total=False):
     tool_choice: str
     max_tool_rounds: int
     confirm: bool
+    record: Record
+    record_tools: bool
     on_confirm: Callable[[ToolCall], bool | Awaitable[bool]]
 
 

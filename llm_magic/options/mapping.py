@@ -71,6 +71,7 @@ _ELSEWHERE = {
     "max_tool_rounds": ("max_turns", "max_iterations", "max_steps"),
     "timeout": ("request_timeout",),
     "retries": ("max_retries", "num_retries"),
+    "record": ("cache", "caching", "use_cache", "replay", "recording", "record_mode"),
     "chat": ("conversation", "history", "thread", "session_id"),
     "dimensions": ("dimension", "dim", "output_dimensionality"),
     "batch": ("batch_size", "chunk_size", "embed_batch_size"),

@@ -59,6 +59,18 @@ class OutputSpec:
         """
         return self.kind == "json" and not self.object_root and may_be("object", self.schema, self.schema)
 
+    @cached_property
+    def identity(self) -> Mapping[str, Any]:
+        """What is asked for, as plain data that does not depend on how it is written for a server."""
+        if self.choices:
+            return {"choices": list(self.choices)}
+        if self.pattern:
+            return {"regex": self.pattern}
+        if self.grammar is not None:
+            return {"grammar": self.grammar.text}
+        schema = self.schema if self.shape is None else self.shape.plain_schema
+        return {"schema": schema}
+
     def parse(self, text: str, *, nulls: bool = False) -> Any:
         """Return the value of the whole text of an answer, having validated it here.
 

@@ -18,6 +18,7 @@ from llm_magic.messages import Message, Part, Reasoning, Text, interned, system,
 from llm_magic.options import PARAMETERS, Options, combinations
 from llm_magic.options.mapping import from_alias, from_mapping
 from llm_magic.request import Parameters, Request
+from llm_magic.secrets import secrets_in
 
 if TYPE_CHECKING:
     from llm_magic.background_loop import Emit
@@ -318,6 +319,12 @@ class BoundModel:
         url = self.planned.options.base_url
         at = f"@{hashlib.sha256(self.provider.origin().url.encode()).hexdigest()[:12]}" if url else ""
         return f"{self.provider.name}{at}:{self.model} {self.capabilities.api}"
+
+    def secrets(self, request: Request) -> tuple[str, ...]:
+        """Return what was sent with a request and may stand nowhere else: keys, and headers that hold them."""
+        from llm_magic.wire import logs
+
+        return (*self.provider.secrets(), *secrets_in(request.headers, request.parameters.extra), *logs.learned())
 
     def reasoning(self, items: tuple[Mapping[str, Any], ...]) -> Reasoning | None:
         """Return what goes back with an answer of this model; None where nothing does."""

@@ -13,12 +13,13 @@ from typing import TYPE_CHECKING, Any
 
 from pydantic_core import PydanticSerializationError, to_json
 
-from llm_magic.events import Event, ToolResult
+from llm_magic.events import Event, Note, ToolResult
 from llm_magic.messages import Message, ToolCall, tool
 from llm_magic.tools import FunctionTool
 
 if TYPE_CHECKING:
     from llm_magic.background_loop import Emit
+    from llm_magic.session.recorder import RecordedResults
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,6 +47,8 @@ class ToolRunner:
     confirm: bool
     emit: Emit[RunEvent]
     on_confirm: Callable[[ToolCall], bool | Awaitable[bool]] | None = None
+    results: RecordedResults | None = None
+    """Results that are recorded, and take the place of calls; None where each call is carried out."""
 
     async def carry_out(self, calls: tuple[ToolCall, ...]) -> list[Message]:
         """Carry the calls out side by side, and tell each result the moment it is there.
@@ -65,8 +68,12 @@ class ToolRunner:
         return [tool(call, result.result) for call, result in zip(calls, results, strict=True)]
 
     async def _told(self, call: ToolCall, place: int) -> ToolResult:
-        result = replace(await self._result(call), place=place)
-        await self.emit([result])
+        known = None if self.results is None else self.results.known(call)
+        result = replace(known or await self._result(call), place=place)
+        events: list[RunEvent] = [result]
+        if known is None and self.results is not None and (reason := self.results.keep(call, result)):
+            events.append(Note(f"The result of {call.name} is not recorded: {reason}"))
+        await self.emit(events)
         return result
 
     async def _result(self, call: ToolCall) -> ToolResult:

@@ -89,6 +89,8 @@ def test_metadata() -> None:
         }
     }
     assert answer.metadata(Response())["llm_magic"]["usage"] is None
+    recorded = answer.metadata(Response(recorded=True))["llm_magic"]
+    assert recorded == {**answer.metadata(Response())["llm_magic"], "recorded": True}
 
 
 def test_a_partial_value_is_shown_as_far_as_it_goes() -> None:

@@ -90,6 +90,15 @@ class Shape:
             raise OutputTypeError(f"--as {name}: it has an Iterable, which is not validated.", "Write list[…] there.")
 
 
+    @property
+    def plain_schema(self) -> Schema:
+        """The JSON Schema of the type as pydantic writes it, whatever is made of it for models."""
+        try:
+            return self.adapter.json_schema()
+        except Exception:  # noqa: BLE001 - of a type that only ours can say
+            return self.schema
+
+
 def _first_line(error: Exception) -> str:
     text = str(error).split("\n", 1)[0].strip()
     if "Unable to generate pydantic-core schema for" in text:

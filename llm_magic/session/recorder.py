@@ -1,0 +1,134 @@
+"""The recorder of one run: which of its requests are answered from recordings, and which answers are recorded."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, get_args
+
+from llm_magic.close_matches import did_you_mean
+from llm_magic.errors import ConfigurationError, RecordingError
+from llm_magic.events import ToolResult
+from llm_magic.options import Record
+from llm_magic.session.asked import endpoint
+
+if TYPE_CHECKING:
+    from llm_magic.messages import ToolCall
+    from llm_magic.recordings import Recordings
+
+VARIABLE = "LLM_MAGIC_RECORD"
+"""The environment variable that says what is recorded, over `LLMMagics.record`."""
+
+
+def mode_in_force(given: Record | None, configured: Record) -> Record:
+    """Return the mode of a cell: its option, else the variable, else the setting.
+
+    `only` in the variable holds for every cell: whoever executes a notebook so may rely on it that nothing is sent.
+
+    Raises
+    ------
+    ConfigurationError
+        The variable says something else.
+
+    """
+    said = os.environ.get(VARIABLE, "").strip()
+    modes = get_args(Record)
+    if said and said not in modes:
+        hint = did_you_mean(said, modes, f"It may be {', '.join(modes)}.")
+        raise ConfigurationError(f"The variable {VARIABLE} is {said[:40]!r}, which is no mode.", hint)
+    of_variable: Record | None = next((mode for mode in modes if mode == said), None)
+    return "only" if of_variable == "only" else given or of_variable or configured
+
+
+@dataclass(frozen=True, slots=True)
+class Recorder:
+    """What one run of a cell records, and is answered from.
+
+    `cell_id` is the front end's name of the cell, None where it has none; `run` numbers the runs of cells. With
+    `tools` the results of tools are recorded, too.
+    """
+
+    recordings: Recordings
+    mode: Record
+    cell_id: str | None = None
+    run: int = 0
+    tools: bool = False
+
+    def known(self, asked: Mapping[str, Any]) -> Mapping[str, Any] | None:
+        """Return the answer that is recorded, None where the request is to be sent.
+
+        Raises
+        ------
+        RecordingError
+            It is not recorded, and nothing may be sent.
+
+        """
+        found = self.recordings.known(asked, self.cell_id, self.run, self.mode)
+        if found is not None:
+            return found.answer
+        if self.mode == "only":
+            raise RecordingError(
+                f"Not recorded, and --record only sends nothing: {self.recordings.nearest(asked)}",
+                "Run the cell once with --record once.",
+            )
+        return None
+
+    def has(self, asked: Mapping[str, Any]) -> bool:
+        """Tell whether a request would be answered from a recording."""
+        return self.mode in {"once", "only"} and self.recordings.has(asked)
+
+    def model(self, provider: str, base_url: str | None) -> str:
+        """Return the model that a provider alone led to; empty where that is not recorded."""
+        if self.mode == "new":
+            return ""
+        found = self.recordings.latest({"kind": "model", **endpoint(provider, base_url)})
+        model = found.answer.get("model") if found is not None else None
+        return model if isinstance(model, str) else ""
+
+    def keep_model(self, provider: str, base_url: str | None, model: str) -> str:
+        """Record the model that a provider alone led to, and return why it is not, if so."""
+        asked = {"kind": "model", **endpoint(provider, base_url)}
+        latest = self.recordings.latest(asked)
+        if latest is not None and latest.answer.get("model") == model:
+            return ""
+        return self.recordings.add(asked, {"model": model}, self.cell_id, self.run, "new", ())
+
+    def keep(self, asked: Mapping[str, Any], answer: Mapping[str, Any], secrets: Iterable[str]) -> str:
+        """Record an answer, and return why it is not recorded; empty where it is."""
+        return self.recordings.add(asked, answer, self.cell_id, self.run, self.mode, tuple(secrets))
+
+
+@dataclass(frozen=True, slots=True)
+class RecordedResults:
+    """Results of tools that are recorded: of the calls in the answer to what was `asked`."""
+
+    recorder: Recorder
+    asked: Mapping[str, Any]
+
+    def known(self, call: ToolCall) -> ToolResult | None:
+        """Return the result of a call as it was; None where it is to be carried out."""
+        answer = self.recorder.known(self._data(call))
+        if answer is None:
+            return None
+        result, failed, seconds = answer.get("result"), answer.get("failed") is True, answer.get("seconds")
+        return ToolResult(
+            call.id,
+            call.name,
+            call.arguments,
+            result if isinstance(result, str) else "",
+            failed,
+            float(seconds) if isinstance(seconds, int | float) else 0.0,
+        )
+
+    def keep(self, call: ToolCall, result: ToolResult) -> str:
+        """Record a result, and return why it is not recorded; empty where it is."""
+        told: dict[str, Any] = {"result": result.result, "seconds": round(result.seconds, 6)}
+        if result.failed:
+            told["failed"] = True
+        return self.recorder.keep(self._data(call), told, ())
+
+    def _data(self, call: ToolCall) -> dict[str, Any]:
+        from llm_magic.recordings.recording import key_of
+
+        return {"kind": "tool", "name": call.name, "arguments": call.arguments, "asked": key_of(self.asked)}
