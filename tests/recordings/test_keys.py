@@ -19,7 +19,7 @@ from llm_magic.config.settings import Settings
 from llm_magic.errors import RecordingError
 from llm_magic.options import Options
 from llm_magic.providers.registry import ProviderRegistry
-from llm_magic.recordings import key_of
+from llm_magic.recordings.recording import key_of
 from llm_magic.session import Session
 from llm_magic.session.asked import Asked
 from llm_magic.session.plan import Cell
