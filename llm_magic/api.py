@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from llm_magic.events import Event
     from llm_magic.ledger import UsageRow
     from llm_magic.messages import Message
-    from llm_magic.options import AskOptions, Options
+    from llm_magic.options import AskOptions, Options, Record
     from llm_magic.providers.registry import ProviderRegistry
     from llm_magic.response import Response
     from llm_magic.session import Session
@@ -85,6 +85,7 @@ class EmbedOptions(TypedDict, total=False):
     base_url: str
     timeout: float
     retries: int
+    record: Record
 
 
 class LLM:
@@ -308,7 +309,7 @@ class LLM:
         from llm_magic.embeddings.run import Embedding
 
         session = active_session()
-        ours = ("base_url", "timeout", "retries", "header")
+        ours = ("base_url", "timeout", "retries", "header", "record")
         values: dict[str, Any] = {name: value for name, value in self.defaults.items() if name in ours}
         values |= {name: value for name, value in options.items() if value is not None or name not in values}
         given = EmbeddingOptions.of(values, self.model)
@@ -354,7 +355,8 @@ class LLM:
             cannot_confirm=_cannot_confirm(on_confirm),
         )
         try:
-            return session, Run(session.plan(cell), on_confirm)
+            plan = session.plan(cell)
+            return session, Run(plan, on_confirm, session.recorder(plan.options, cell))
         finally:
             session.tell()
 

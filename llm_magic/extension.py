@@ -31,6 +31,7 @@ class Loaded:
         self.registry.shelf = shelf
         self.registry.apply_project(self.magics)
         self.session = Session(self.magics, self.registry, say=print)
+        self.session.namespace = shell.user_ns
         self.magics.session = self.session
         self.commands = LLMCommands(shell, self.session)
         shell.register_magics(self.magics)

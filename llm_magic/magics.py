@@ -95,6 +95,7 @@ class LLMMagics(Magics, Settings):
         if info.cell_id is not None or self._cell_id() is None:
             self._cells += 1
             self._running, self._run = (info.cell_id, info.raw_cell), None
+            self.session.running = info.cell_id, self._cells
 
     def end_cell(self, result: Any) -> None:
         """Take note that a cell has run: one that is not what it was leaves its conversation.

@@ -16,7 +16,7 @@ from llm_magic.response import rate_limits
 
 BATCH = 256
 """Texts in one request."""
-_REQUEST = ("base_url", "timeout", "retries", "header", "param")
+_REQUEST = ("base_url", "timeout", "retries", "header", "param", "record")
 """Options of `%%llm` that a request for embeddings takes, too."""
 _KEYWORDS = ("dimensions", "batch", *_REQUEST)
 """The keyword arguments of `LLM.embed`."""

@@ -76,6 +76,9 @@ class Embedding:
         self._found: dict[int, Embedded] = {}
         self._kept: set[int] = set()
         self._attempts: list[Attempt] = []
+        self._recorder = session.recorder(self._options)
+        self._deployed = ""  # the name that the endpoint has for the model, once it is needed
+        self._preparing = asyncio.Lock()
 
     @property
     def name(self) -> str:
@@ -114,16 +117,27 @@ class Embedding:
         def say(text: str) -> None:  # from any thread
             asyncio.run_coroutine_threadsafe(emit([text]), loop)
 
+        async def prepare() -> None:
+            async with self._preparing:
+                if not self._deployed:
+                    await provider.prepare(say)
+                    name = self._target.model
+                    self._model = provider.listed_model(name) if name else await provider.first_model()
+                    self._deployed = await _deployed(provider, self._model)
+
         def announce(attempt: Attempt) -> None:
             self._attempts.append(attempt)
             if not attempt.final:
                 wait = f" in {attempt.retry_after:.0f} s" if attempt.retry_after else ""
                 say(f"{attempt.status or attempt.reason}, trying again{wait}")
 
-        await provider.prepare(say)
-        self._model = provider.listed_model(self._model) if self._model else await provider.first_model()
+        if self._recorder is None:
+            await prepare()
+        elif not self._model:
+            self._model = self._recorder.model(provider.name, self._options.base_url)
+            if not self._model and self._recorder.mode != "only":
+                await prepare()
         self._price = provider.price(self._model)
-        deployed = await _deployed(provider, self._model)
         unfinished = self._session.unfinished
         keys = [self._key(number) for number in range(len(self._batches))]
         self._found = {number: unfinished[key] for number, key in enumerate(keys) if key in unfinished}
@@ -132,7 +146,7 @@ class Embedding:
 
         async def work() -> None:
             for number in numbers:  # shared by the workers: each takes the next one
-                self._found[number] = await self._ask(deployed, number, announce)
+                self._found[number] = await self._answer_to(number, prepare, announce)
                 if len(self._batches) > 1:
                     await emit([f"{self._done()} texts"])
 

@@ -15,15 +15,16 @@ import sys
 import threading
 import time
 import warnings
-from collections.abc import Callable, Hashable
+from collections.abc import Callable, Hashable, Mapping
 from contextlib import suppress
 from dataclasses import replace
 from functools import partial
-from typing import TYPE_CHECKING
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 from llm_magic.background_loop import BackgroundLoop
 from llm_magic.config.precedence import sources_of
-from llm_magic.errors import HistoryError, LLMError, LLMWarning
+from llm_magic.errors import HistoryError, LLMError, LLMWarning, OptionError
 
 if TYPE_CHECKING:
     from llm_magic.background_loop import Emit
@@ -33,9 +34,11 @@ if TYPE_CHECKING:
     from llm_magic.ledger import Ledger
     from llm_magic.options import Options
     from llm_magic.providers.registry import ProviderRegistry
+    from llm_magic.recordings import Recordings
     from llm_magic.response import Response
     from llm_magic.session.job import Job
     from llm_magic.session.plan import Cell, CellRun, Plan, PlannedModel
+    from llm_magic.session.recorder import Recorder
     from llm_magic.session.run import Run
     from llm_magic.session.screen import Screen
     from llm_magic.session.tool_runner import RunEvent
@@ -70,6 +73,11 @@ class Session:
         self._conversations: Conversations | None = None
         self._kept_in = ""
         self._ledger: Ledger | None = None
+        self._recordings: Recordings | None = None
+        self.running: tuple[str | None, int] = None, 0
+        """The front end's id of the cell that runs, None where it has none, and the number of that run."""
+        self.namespace: Mapping[str, Any] = {}
+        """The notebook's variables, where there is a notebook: some front ends say there where its file is."""
         self._told_of_restart = False
         self._told_of_repeats = False
         self.jobs: set[Job] = set()
@@ -96,6 +104,46 @@ class Session:
         with self._making:
             self._ledger = self._ledger or Ledger()
             return self._ledger
+
+    @property
+    def recordings(self) -> Recordings:
+        """The recordings: of `settings.record_file`, else beside the notebook, else in the working folder."""
+        from llm_magic.recordings import Recordings
+
+        with self._making:
+            self._recordings = self._recordings or Recordings(self._record_files, self._notices.append)
+            return self._recordings
+
+    def _record_files(self) -> tuple[Path, tuple[Path, ...]]:
+        """Return the file to record in, and others that are read, too."""
+        from llm_magic.conversation.notebook import notebook_file
+        from llm_magic.recordings.places import record_files
+
+        return record_files(self.settings.record_file, notebook_file(self.namespace))
+
+    def recorder(self, options: Options, cell: Cell | None = None) -> Recorder | None:
+        """Return what records requests with these options, or answers them; None where nothing is recorded.
+
+        `cell` is the one that asks, None where none does.
+
+        Raises
+        ------
+        ConfigurationError
+            The variable LLM_MAGIC_RECORD names no mode.
+        OptionError
+            Tools are to be recorded, and nothing is.
+
+        """
+        from llm_magic.session.recorder import Recorder, mode_in_force
+
+        mode = mode_in_force(options.record, self.settings.record)
+        if mode == "off":
+            if cell is not None and cell.options.record_tools:
+                raise OptionError("--record-tools needs --record.", "Say --record once, or set LLMMagics.record.")
+            return None
+        asks = cell is not None and cell.run is not None
+        cell_id, number = (cell.cell_id, cell.run.number) if asks else self.running
+        return Recorder(self.recordings, mode, cell_id, number, bool(options.record_tools))
 
     def take_notices(self) -> tuple[str, ...]:
         """Return the lines that the user should see and has not yet: a file that was put aside, settings that wait."""
@@ -196,12 +244,13 @@ class Session:
 
         try:
             plan = self.plan(cell)
+            recorder = self.recorder(plan.options, plan.cell)
         except LLMError:
             self.tell()
             raise
         about = self._about_history(plan)
         begun = self._begin_turn(plan)  # in the order of the cells
-        run = Run(replace(plan, notes=(*self.take_notices(), *about, *plan.notes)))
+        run = Run(replace(plan, notes=(*self.take_notices(), *about, *plan.notes)), recorder=recorder)
         return Screen(run, view, self.loop, partial(self._answer_and_tell, run, begun), footer=self.settings.footer)
 
     async def _answer_and_tell(
@@ -312,8 +361,10 @@ class Session:
         from llm_magic.session.dry_run import preview
 
         try:
+            plan = self.plan(cell)
+            recorder = self.recorder(plan.options, cell)
             with self.registry.explaining():
-                return self.loop.run(preview(self.plan(cell)))
+                return self.loop.run(preview(plan, recorder))
         finally:
             self.tell()
 

@@ -11,17 +11,21 @@ from llm_magic.conversation import estimate
 from llm_magic.events import Usage
 from llm_magic.messages import user
 from llm_magic.options import PARAMETERS
+from llm_magic.session.asked import Asked
 from llm_magic.session.plan import Plan, bind
 from llm_magic.wire.call import Estimate
 
 if TYPE_CHECKING:
     from llm_magic.providers.base import Price
     from llm_magic.request import Request
+    from llm_magic.session.recorder import Recorder
     from llm_magic.wire.call import Preview
 
 
-async def preview(plan: Plan) -> Preview:
+async def preview(plan: Plan, recorder: Recorder | None = None) -> Preview:
     """Return the first request of a plan as it would be sent; nothing is sent, started, listed or downloaded.
+
+    `recorder` is what would answer it, where it is recorded: that is said.
 
     What the environment lacks, a key or the variable of a header, stands there in words.
     """
@@ -38,9 +42,25 @@ async def preview(plan: Plan) -> Preview:
     others = ", ".join(other.target.asked for other in plan.models[1:])
     return replace(
         shown,
-        notes=(*plan.notes, *bound.notes, *([f"Where that fails, these are asked: {others}."] if others else [])),
+        notes=(
+            *plan.notes,
+            *bound.notes,
+            *([f"Where that fails, these are asked: {others}."] if others else []),
+            *([_about_recording(plan, recorder)] if recorder is not None else []),
+        ),
         estimate=_estimate(request, provider.price(bound.model)),
     )
+
+
+def _about_recording(plan: Plan, recorder: Recorder) -> str:
+    """Return in a line what the recordings would do."""
+    for planned in plan.models:
+        name = planned.target.model or recorder.model(planned.target.provider.name, planned.options.base_url)
+        if recorder.has(Asked(plan, planned).data(name)):
+            return "It is recorded: the answer would come from the recordings, and nothing be sent."
+    if recorder.mode == "only":
+        return "It is not recorded, and --record only sends nothing: the cell would fail."
+    return "It would be sent, and its answer recorded."
 
 
 def _estimate(request: Request, price: Price | None) -> Estimate:

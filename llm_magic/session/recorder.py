@@ -55,6 +55,11 @@ class Recorder:
     run: int = 0
     tools: bool = False
 
+    @property
+    def replays(self) -> bool:
+        """Whether what is recorded is not asked again."""
+        return self.mode in {"once", "only"}
+
     def known(self, asked: Mapping[str, Any]) -> Mapping[str, Any] | None:
         """Return the answer that is recorded, None where the request is to be sent.
 
@@ -76,7 +81,7 @@ class Recorder:
 
     def has(self, asked: Mapping[str, Any]) -> bool:
         """Tell whether a request would be answered from a recording."""
-        return self.mode in {"once", "only"} and self.recordings.has(asked)
+        return self.replays and self.recordings.has(asked)
 
     def model(self, provider: str, base_url: str | None) -> str:
         """Return the model that a provider alone led to; empty where that is not recorded."""
@@ -105,6 +110,7 @@ class RecordedResults:
 
     recorder: Recorder
     asked: Mapping[str, Any]
+    secrets: tuple[str, ...] = ()
 
     def known(self, call: ToolCall) -> ToolResult | None:
         """Return the result of a call as it was; None where it is to be carried out."""
@@ -126,7 +132,7 @@ class RecordedResults:
         told: dict[str, Any] = {"result": result.result, "seconds": round(result.seconds, 6)}
         if result.failed:
             told["failed"] = True
-        return self.recorder.keep(self._data(call), told, ())
+        return self.recorder.keep(self._data(call), told, self.secrets)
 
     def _data(self, call: ToolCall) -> dict[str, Any]:
         from llm_magic.recordings.recording import key_of

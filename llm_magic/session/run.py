@@ -132,6 +132,7 @@ class Run:
 
         """
         self._emit_to = emit
+        self.draft.replaying = self._recorder is not None and self._recorder.replays
         try:
             for note in self.plan.notes:
                 await self._emit([Note(note)])
@@ -238,6 +239,7 @@ class Run:
     async def _bind(self) -> BoundModel:
         """Get the model ready that is asked now, once, and return it."""
         if self._bound is None:
+            self.draft.go_live()
             self._bound = await prepare(self.plan, self._planned, self._emit)
             self._model = self._bound.model
         return self._bound
@@ -443,7 +445,8 @@ class Run:
         confirm = bool(asked.planned.options.confirm)
         results = None
         if self._recorder is not None and self._recorder.tools:
-            results = RecordedResults(self._recorder, asked.data(self._model))
+            secrets = asked.planned.target.provider.secrets()
+            results = RecordedResults(self._recorder, asked.data(self._model), secrets)
         return ToolRunner(self.plan.tools, self.plan.tool_timeout, confirm, self._emit, self._on_confirm, results)
 
     def _history_turns(self) -> int:

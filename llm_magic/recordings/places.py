@@ -1,0 +1,31 @@
+"""The files of recordings: the one that is named, else beside the notebook, else those of the working folder."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+SUFFIX = ".llm.jsonl"
+"""How the files of notebooks end."""
+UNNAMED = "llm.jsonl"
+"""The file that is written where the notebook's name is not known."""
+
+
+def record_files(named: str, notebook: Path | None) -> tuple[Path, tuple[Path, ...]]:
+    """Return the file to record in, and the others that are read, too.
+
+    Parameters
+    ----------
+    named
+        `LLMMagics.record_file`; empty where it is not set.
+    notebook
+        The notebook's file, None where its name is not known: then every file of the working folder is read.
+
+    """
+    if named:
+        return Path(os.path.abspath(os.path.expanduser(named))), ()  # noqa: PTH100, PTH111 - Path's one may raise
+    folder = Path(os.path.abspath("."))  # noqa: PTH100 - as above, where the folder is gone
+    if notebook is not None:
+        known = notebook.parent.is_dir() and notebook.is_absolute()
+        return (notebook.parent if known else folder) / f"{notebook.stem}{SUFFIX}", ()
+    return folder / UNNAMED, tuple(sorted(folder.glob(f"*{SUFFIX}")))
