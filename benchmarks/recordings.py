@@ -18,6 +18,7 @@ import subprocess
 import sys
 import tempfile
 import time
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -146,7 +147,7 @@ def main(rounds: int, entries: int) -> None:
         ports, servers = {}, []
         for served, chunks in (("short", 20), ("long", 2_000)):
             queue: Any = multiprocessing.Queue()
-            server = multiprocessing.Process(target=serving, args=(lambda n=chunks: payload(n), queue), daemon=True)
+            server = multiprocessing.Process(target=serving, args=(partial(payload, chunks), queue), daemon=True)
             server.start()
             servers.append(server)
             ports[served] = queue.get()
