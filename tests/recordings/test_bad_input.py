@@ -133,15 +133,55 @@ def test_marks_of_a_merge_conflict_are_named(tmp_path: Path, kernel: Kernel, ser
     ours, theirs = line(tmp_path / "a", server.url), line(tmp_path / "b", server.url, OTHER)
     conflict = b"<<<<<<< HEAD\n" + ours + b"=======\n" + theirs + b">>>>>>> branch\n"
     (tmp_path / "llm.jsonl").write_bytes(conflict)
-    cls, text = failed(kernel, ASK)
-    assert cls == "RecordingError"
-    assert "conflict" in text
-    assert "line 1" in text
+    asked = len(server.asked)
+    ran = kernel.run(ASK).check()
+    said = " ".join(ran.of_type("text/plain"))
+    assert f"{tmp_path / 'llm.jsonl'} holds the marks of a merge conflict (lines 1, 3, 5)" in said
+    assert kernel.value("_llm.recorded") is True
+    ran = kernel.run(OTHER).check()
+    assert "conflict" not in str(ran.outputs), "said once"
+    assert len(server.asked) == asked
     assert (tmp_path / "llm.jsonl").read_bytes() == conflict
     (tmp_path / "llm.jsonl").write_bytes(ours + theirs)  # both sides, as merge=union leaves them
     kernel.run(ASK).check()
     kernel.run(OTHER).check()
     assert kernel.value("_llm.recorded") is True
+
+
+ODD_LINES = {
+    "a list of our words": b'["asked", "answer"]',
+    "our words alone": b'{"asked": 1, "answer": 2}',
+    "a key that is none": b'{"version": 1, "key": "zz", "asked": {}, "answer": {}, "at": ""}',
+    "a key of another type": b'{"version": 1, "key": 5, "asked": {}, "answer": {}, "at": ""}',
+    "a version that is text": b'{"version": "1", "key": "%s", "asked": {}, "answer": {}, "at": ""}' % (b"ab" * 32),
+    "a huge version": b'{"answer": {}, "asked": {}, "at": "", "key": "%s", "version": %s}' % (b"ab" * 32, b"9" * 5000),
+    "a huge place": b'{"answer": {}, "asked": {}, "at": "", "key": "%s", "replaces": %s, "version": 1}'
+    % (b"ab" * 32, b"9" * 30),
+    "a cell that is a list": b'{"key": "%s", "version": 1, "asked": {}, "answer": {}, "at": "", "cell": [1]}'
+    % (b"ab" * 32),
+    "a place that is text": b'{"key": "%s", "version": 1, "asked": {}, "answer": {}, "at": "", "replaces": "x"}'
+    % (b"ab" * 32),
+    "null": b"null",
+    "nested": b'{"asked": ' + b"[" * 100_000 + b', "answer": 1',
+    "bytes of another encoding": b'{"answer": {"text": "\xff\xfe"}, "asked": {}}',
+    "nothing": b"   ",
+}
+
+
+@pytest.mark.parametrize("name", ODD_LINES)
+def test_an_odd_line_costs_no_other_line(name: str, tmp_path: Path, kernel: Kernel, server: NumberedServer) -> None:
+    good = line(tmp_path / "a", server.url)
+    for content in (good + ODD_LINES[name] + b"\n", ODD_LINES[name] + b"\n" + good):
+        (tmp_path / "llm.jsonl").write_bytes(content)
+        kernel.run("%reload_ext llm_magic").check()
+        ran = kernel.run(ASK)
+        if name == "a huge version" and ran.status == "error":
+            assert ran.error_name == "RecordingError"
+            continue
+        ran.check()
+        assert kernel.value("_llm.recorded") is True
+        assert kernel.run(ASK.replace("Hi", f"After {name}")).status == "ok"
+        assert (tmp_path / "llm.jsonl").read_bytes().startswith(content)
 
 
 @pytest.fixture
