@@ -9,7 +9,8 @@ LLMError
 │   ├── ModelNotFoundError      a model name that nobody answers to: no provider, or not its server (404)
 │   ├── ConfigurationError      a setting, variable or extra that is missing or wrong
 │   ├── UnsupportedError        an option that this endpoint cannot honour
-│   └── HistoryError            a conversation that cannot be read, written or found
+│   ├── HistoryError            a conversation that cannot be read, written or found
+│   └── RecordingError          a file of recordings that is none, is newer, or does not hold what was asked
 ├── ProviderError               the server refused, failed or could not be reached
 │   ├── ConnectionFailedError   no connection: refused, unknown host, TLS, proxy
 │   ├── TimedOutError           no answer within the timeout
@@ -117,6 +118,10 @@ class UnsupportedError(InputError):
 
 class HistoryError(InputError):
     """A conversation that cannot be read, written or found."""
+
+
+class RecordingError(InputError):
+    """A file of recordings that is none, is of a newer format, or does not hold what was asked."""
 
 
 class ProviderError(LLMError):

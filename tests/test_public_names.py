@@ -31,6 +31,7 @@ ERRORS = {
     "ProviderError",
     "QuotaExceededError",
     "RateLimitedError",
+    "RecordingError",
     "RefusedError",
     "RequestRefusedError",
     "ServerFailedError",

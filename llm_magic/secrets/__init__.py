@@ -212,6 +212,19 @@ def hidden(value: Any, known: Iterable[str] = ()) -> Any:
     return masked(value)
 
 
+def holds(text: str, known: Iterable[str]) -> bool:
+    """Return whether a text holds one of the `known` secrets, in the spellings that `hide` finds.
+
+    >>> holds("see s3cret%2Dvalue", ["s3cret-value"]), holds("hf_hub_download", ["s3cret-value"])
+    (True, False)
+
+    """
+    plain, encoded = patterns(frozenset(part for secret in known for part in _looked_for(secret)))
+    if plain is not None and plain.search(text):
+        return True
+    return encoded is not None and bool(_ENCODED.search(text)) and bool(encoded.search(text))
+
+
 def _hider(known: Iterable[str]) -> Callable[[str], str]:
     """Return what masks a text."""
     plain, encoded = patterns(frozenset(part for secret in known for part in _looked_for(secret)))
