@@ -295,6 +295,8 @@ class LLM:
                 return session.loop.run(embedding.answer(_nowhere))
             except KeyboardInterrupt:
                 raise EmbeddingInterrupted from None
+            finally:
+                session.tell()
 
     async def aembed(self, texts: Iterable[str], **options: Unpack[EmbedOptions]) -> Vectors:
         """Await the vectors of texts; as `embed`."""
@@ -302,7 +304,10 @@ class LLM:
 
         with naming_keywords():
             embedding, session = self._embedding(texts, options)
-            return await awaited(session.loop.submit(embedding.answer(_nowhere)))
+            try:
+                return await awaited(session.loop.submit(embedding.answer(_nowhere)))
+            finally:
+                session.tell()
 
     def _embedding(self, texts: Iterable[str], options: EmbedOptions) -> tuple[Embedding, Session]:
         from llm_magic.embeddings import EmbeddingOptions, texts_of

@@ -134,6 +134,8 @@ class Vectors(list[list[float]]):
     headers, rate_limits, request_id
         Of the last request: its response headers, names in lower case; those of `x-ratelimit-*` without that prefix;
         the server's name for it, None where it gave none.
+    recorded
+        Whether all of them came from recordings, and nothing was sent.
 
     Examples
     --------
@@ -151,6 +153,7 @@ class Vectors(list[list[float]]):
     seconds: float = 0.0
     headers: Mapping[str, str] = MappingProxyType({})
     request_id: str | None = None
+    recorded: bool = False
 
     @property
     def rate_limits(self) -> dict[str, str]:

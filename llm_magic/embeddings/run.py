@@ -5,9 +5,9 @@ from __future__ import annotations
 import asyncio
 import json
 import time
-from collections.abc import Callable, Hashable, Sequence
+from collections.abc import Awaitable, Callable, Hashable, Mapping, Sequence
 from dataclasses import replace
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from llm_magic.background_loop import Emit
 from llm_magic.config.references import mark_secrets, read
@@ -21,11 +21,14 @@ from llm_magic.errors import (
     OptionError,
     Origin,
     ProtocolError,
+    RecordingError,
     UnsupportedError,
 )
 from llm_magic.events import Attempt, Usage
 from llm_magic.request import Request
 from llm_magic.response import Response
+from llm_magic.secrets import secrets_in
+from llm_magic.session.asked import endpoint
 
 if TYPE_CHECKING:
     from llm_magic.providers.base import Price, Provider
@@ -79,6 +82,8 @@ class Embedding:
         self._recorder = session.recorder(self._options)
         self._deployed = ""  # the name that the endpoint has for the model, once it is needed
         self._preparing = asyncio.Lock()
+        self._started = 0.0
+        self._recorded: dict[int, float] = {}  # batches that are recorded, and the seconds of the run at their end
 
     @property
     def name(self) -> str:
@@ -94,7 +99,7 @@ class Embedding:
             What came before is kept: the same texts asked for again begin behind it.
 
         """
-        started = time.perf_counter()
+        started = self._started = time.perf_counter()
         try:
             await self._all(emit)
         except (LLMError, asyncio.CancelledError) as error:
@@ -161,6 +166,57 @@ class Embedding:
     def _done(self) -> str:
         """Return how many of the texts have their vectors."""
         return f"{sum(len(self._batches[number]) for number in self._found):,} of {len(self._texts):,}"
+
+    async def _answer_to(
+        self, number: int, prepare: Callable[[], Awaitable[None]], announce: Callable[[Attempt], None]
+    ) -> Embedded:
+        """Return the vectors of one batch: those that are recorded, else those that the server gives."""
+        recorder, secrets = self._recorder, self._target.provider.secrets
+        if recorder is None:
+            return await self._ask(self._deployed, number, announce)
+        asked = self._asked(number)
+        known = await asyncio.to_thread(recorder.known, asked)
+        if known is not None:
+            found = _replayed(known)
+            if len(found.vectors) != len(self._batches[number]):
+                raise RecordingError(
+                    f"{len(found.vectors)} vectors are recorded for {len(self._batches[number])} texts.",
+                    "Ask anew: --record new.",
+                )
+            self._kept.add(number)
+            self._recorded[number] = float(known.get("seconds") or 0.0)
+            self._check(found, self._target.provider.origin(self._model))
+            return found
+        await prepare()
+        found = await self._ask(self._deployed, number, announce)
+        self._recorded[number] = time.perf_counter() - self._started
+        from llm_magic.recordings.answers import answer_of_vectors
+
+        answer = answer_of_vectors(
+            found.vectors,
+            usage=found.usage,
+            model=found.model_reported,
+            cost=found.cost,
+            request_id=found.request_id,
+            seconds=self._recorded[number],
+        )
+        if not self._target.model:
+            recorder.keep_model(self._target.provider.name, self._options.base_url, self._model)
+        hidden = (*secrets(), *secrets_in(self._headers, self._further))
+        if reason := await asyncio.to_thread(recorder.keep, asked, answer, hidden):
+            self._session.notify(f"Not recorded: {reason}")
+        return found
+
+    def _asked(self, number: int) -> dict[str, Any]:
+        """Return what is asked for one batch, as plain data."""
+        told = {"parameters": dict(self._options.param)} if self._options.param else {}
+        return {
+            "kind": "embeddings",
+            **endpoint(self._target.provider.name, self._options.base_url),
+            "model": self._target.model or self._model,
+            "input": list(self._batches[number]),
+            **told,
+        }
 
     async def _ask(self, model: str, number: int, announce: Callable[[Attempt], None]) -> Embedded:
         """Ask for one batch; an error gets the hint that helps here."""
@@ -253,11 +309,22 @@ class Embedding:
         vectors = Vectors(vector for item in ordered for vector in item.vectors)
         vectors.model, vectors.provider = self._target.asked, self._target.provider.name
         vectors.model_reported = ordered[0].model_reported if ordered else ""
-        vectors.usage, vectors.seconds = _sum(ordered), seconds
+        vectors.usage, vectors.seconds = _sum(ordered), max(self._recorded.values(), default=seconds)
+        vectors.recorded = bool(ordered) and self._recorder is not None and len(self._kept) == len(ordered)
         vectors.cost = self._cost(ordered)
         if ordered:
             vectors.headers, vectors.request_id = ordered[-1].headers, ordered[-1].request_id
         return vectors
+
+
+def _replayed(answer: Mapping[str, Any]) -> Embedded:
+    """Return vectors as they were recorded."""
+    from llm_magic.recordings.answers import vectors_of
+    from llm_magic.wire.embeddings import Embedded
+
+    vectors, usage = vectors_of(answer)
+    model, cost, request_id = answer.get("model", ""), answer.get("cost"), answer.get("request_id")
+    return Embedded(vectors, usage, model, cost, {}, request_id)
 
 
 async def _deployed(provider: Provider, model: str) -> str:

@@ -151,6 +151,10 @@ class Session:
         notices, self._notices[:] = (*of_project, *self._notices), []
         return notices
 
+    def notify(self, text: str) -> None:
+        """Take note of a line that the user should see."""
+        self._notices.append(text)
+
     def tell(self) -> None:
         """Say these lines where no cell shows them."""
         for notice in self.take_notices():

@@ -323,14 +323,10 @@ class Run:
         from llm_magic.recordings.answers import events_of
 
         self._replayed, self._sent, self._has_replayed = known, asked.messages, True
-        fell_back = self._planned is not self.plan.models[0] and not self._about_fallback
-        about = [*(known.get("fallback", ()) if fell_back else ()), *known.get("notes", ())]
-        provider, model = asked.planned.target.provider.name, asked.planned.target.model or self._model
-        return [
-            Replayed(known["seconds"], known.get("first_token_seconds")),
-            *(Note(note) for note in about if not asked.added),
-            *events_of(known, provider, model),
-        ]
+        events = events_of(known, asked.planned.target.provider.name, asked.planned.target.model or self._model)
+        fell_back = self._planned is not self.plan.models[0] and not self._about_fallback and not asked.added
+        notes = [Note(str(note)) for note in known.get("fallback") or ()] if fell_back else []
+        return [Replayed(known.get("seconds") or 0.0, known.get("first_token_seconds")), *notes, *events]
 
     async def _record(self) -> None:
         """Record the answer that was sent for last, now that it is judged; say where it is not."""
@@ -348,7 +344,10 @@ class Run:
                 first_token_seconds=self.draft.first_token_seconds,
                 structured={"dialect": dialect, "nulls": nulls} if dialect else None,
                 sender=self._bound.sender,
-                notes=list(self._bound.notes) if exchanged.first else None,
+                notes=[
+                    *(self._bound.notes if exchanged.first else ()),
+                    *(event.text for event in exchanged.events if isinstance(event, Note)),
+                ],
                 fallback=self._about_fallback if exchanged.first else None,
                 history_turns=self._history_turns() if self.plan.turns else None,
             )
