@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import copy
 import json
+import os
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -79,6 +81,14 @@ def shown(ran: Ran) -> list[dict[str, Any]]:
         if "llm_magic" in output.get("metadata", {}):
             output["metadata"]["llm_magic"].pop("recorded", None)
     return outputs
+
+
+def wait_for(server: NumberedServer, requests: int) -> None:
+    """Wait until so many requests arrived."""
+    deadline = time.monotonic() + 30
+    while len(server.asked) < requests:
+        assert time.monotonic() < deadline, "nothing was sent"
+        time.sleep(0.01)
 
 
 class Asked(NamedTuple):
@@ -318,8 +328,6 @@ def test_a_notebook_that_a_program_executes(tmp_path: Path, server: NumberedServ
         "[LLM('s:m').ask('In a loop', temperature=1).text for _ in range(3)]",
     ]  # fmt: skip
     books = []
-    import os
-
     for mode in ("once", "only", "only"):
         book = nbformat.v4.new_notebook(cells=[nbformat.v4.new_code_cell(each) for each in sources])
         for number, cell in enumerate(book.cells):
@@ -509,8 +517,7 @@ def test_an_invalid_value_leaves_nothing_of_what_was_asked_again(tmp_path: Path,
 def test_an_interrupted_answer_is_not_kept(tmp_path: Path, server: NumberedServer) -> None:
     with session(tmp_path, server.url) as kernel:
         request = kernel.start("%%llm -m s:m --once\nHANG", "cell")
-        while not server.asked:
-            pass
+        wait_for(server, 1)
         kernel.interrupt()
         assert kernel.collect(request).status == "error"
         answers(kernel, "%%llm -m s:m --once\nHi")
@@ -522,8 +529,7 @@ def test_an_interrupted_loop_keeps_what_was_whole(tmp_path: Path, server: Number
     loop = "told = []\nfor n in range(3):\n    told.append(LLM('s:m').ask('HANG' if n == 2 else f'Number {n}').text)"
     with session(tmp_path, server.url) as kernel:
         request = kernel.start(loop, "loop")
-        while len(server.asked) < 3:
-            pass
+        wait_for(server, 3)
         kernel.interrupt()
         assert kernel.collect(request).status == "error"
     assert len(lines(tmp_path / "llm.jsonl")) == 2
