@@ -72,6 +72,8 @@ class Draft:
         """Whether all so far comes from a recording, at once: it is shown when it is complete. Where that is looked for
         first, the run says so before it begins."""
         self.first_token_seconds: float | None = None
+        self.begun = False
+        """Whether some answer has begun: reasoning, text or a call has come."""
         self.attempts: list[Attempt] = []
         self.tool_runs: list[ToolRun] = []  # as they ended
         self._run_places: list[tuple[int, int]] = []  # of each: its round, and its place among the calls of that
@@ -91,6 +93,7 @@ class Draft:
         self._items: dict[tuple[int, int, int], Mapping[str, Any]] = {}  # by generation, answer, position
         self._kept = (0, 0, 0)  # how many of these are of rounds that ended in tool calls
         self._reasoning: dict[int, TextBuffer] = {0: TextBuffer()}  # of all rounds
+        self._reasoning_ends: list[int] = []  # of the first answer, at each restart
         self._clear_answer()
 
     def _clear_answer(self) -> None:
@@ -169,6 +172,7 @@ class Draft:
 
     def _begin_answer(self) -> None:
         """Take note that the model has begun to answer."""
+        self.begun = True
         if self.first_token_seconds is None:
             recorded = self._replayed
             self.first_token_seconds = recorded.first_token_seconds if recorded else self._clock() - self._sent
@@ -230,7 +234,8 @@ class Draft:
         self.cost_of_request = self.cost_of_request if event.cost is None else event.cost
 
     def _add_replayed(self, event: Replayed) -> None:
-        self._replayed_from = self.seconds
+        since = 0.0 if self._fixed is None else self._clock() - self._fixed_at  # a tool has run
+        self._replayed_from = self.seconds + since * event.pace
         self._replayed = event
         self._replays += 1
         if event.pace:
@@ -264,6 +269,7 @@ class Draft:
         self.attempts.append(event)
 
     def _restart(self, event: Restarted) -> None:
+        self._reasoning_ends.append(len(self._reasoning[0]))
         if event.why == "tools":
             self._keep_round()
         cited, images, items = self._kept
@@ -343,6 +349,11 @@ class Draft:
     def reasoning_of_round(self) -> str:
         """The reasoning since the last restart."""
         return self.reasoning[self._reasoning_before[0] :]
+
+    def reasoning_until(self, generation: int) -> str:
+        """Return the reasoning up to the end of a generation."""
+        reasoning, ends = self.reasoning, self._reasoning_ends
+        return reasoning[: ends[generation]] if generation < len(ends) else reasoning
 
     def reasoning_items(self, index: int = 0) -> tuple[Mapping[str, Any], ...]:
         """Return what the server wants back of the reasoning of one answer."""

@@ -284,13 +284,14 @@ def test_a_recorded_answer_at_a_pace_has_the_time_that_it_shows_until_it_ends() 
     clock.now += 60  # the machine slept
     assert draft.seconds == 2.0
     draft.add_all([ToolCallDelta(0, "1", "f", "{}"), Finished("tool_calls")])
-    clock.now += 3
+    clock.now += 0.5
     assert draft.seconds == 2.0
     draft.add_all([ToolResult("1", "f", "{}", "42"), Restarted("tools"), Replayed(6.0, 0.5, pace=2.0)])
+    assert draft.seconds == 3.0  # the tool ran again, and that is part of the time
     clock.now += 1
-    assert draft.seconds == 4.0
+    assert draft.seconds == 5.0
     draft.begin_request()  # the answer broke off, which no recorded one does
-    assert draft.seconds == 4.0
+    assert draft.seconds == 5.0
 
 
 def test_settled_seconds_stay_until_the_next_request_which_goes_on_from_them() -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from traitlets import Bool, Enum, Float, Int, List, Unicode, validate
+from traitlets import Bool, Enum, Float, Int, List, TraitError, Unicode, validate
 from traitlets.config import Configurable
 
 from llm_magic.config.references import SettingsDict
@@ -85,6 +85,13 @@ class Settings(Configurable):
         help="File of recordings, JSON Lines. Empty: NAME.llm.jsonl beside the notebook NAME.ipynb; where its name is "
         "not known (nbclient, nbval, papermill) every *.llm.jsonl of the working folder is read and llm.jsonl written.",
     ).tag(config=True, trusted_only=True, could="write")
+    replay_pace = Float(
+        0.0,
+        min=0.0,
+        max=1e6,
+        help="How many times as fast as it was recorded an answer of a recording is shown: 1 as it came, 2 twice as "
+        "fast, 0 at once.",
+    ).tag(config=True, trusted_only=False)
     max_tool_rounds = Int(8, min=1, help="Rounds of tool calls that one cell may take.").tag(
         config=True, trusted_only=False
     )
@@ -97,6 +104,12 @@ class Settings(Configurable):
     model_names = List(Unicode(), help="Further model names that completion offers after --model.").tag(
         config=True, trusted_only=False
     )
+
+    @validate("replay_pace")
+    def _check_pace(self, proposal: Any) -> Any:
+        if proposal["value"] != proposal["value"]:  # of what is no number
+            raise TraitError("replay_pace is no number: 0 shows an answer at once, 1 as it came.")
+        return proposal["value"]
 
     @validate("params", "model_params")
     def _mark_secrets(self, proposal: Any) -> Any:

@@ -27,6 +27,12 @@ class View(Protocol):
     def begin(self, title: str) -> None:
         """Begin; `title` is the model as asked for."""
 
+    def hold(self) -> None:
+        """Show nothing but what stays until `release` or the end: all comes from a recording, at once."""
+
+    def release(self) -> None:
+        """Show what was held, and from here on what comes: a request is sent after all."""
+
     def progress(self, text: str) -> None:
         """Show one line that what follows will replace."""
 

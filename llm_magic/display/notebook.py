@@ -4,6 +4,9 @@ While it streams the cell has: what is folded (reasoning, tool calls), finished 
 and as its last line that more will come. When it ends these are cleared as the final outputs come:
 what is folded, the answer, its images, marks and notes, its sources, the footer. Where the cell holds outputs of other
 code, too (`%llm` among other lines), nothing is cleared: the answer is one output, repainted whole.
+
+What is saved depends on the events alone, not on when they came: an answer from a recording, which is held until it is
+complete, leaves the very outputs that it left when it streamed.
 """
 
 from __future__ import annotations
@@ -66,6 +69,7 @@ class NotebookView:
         self._notes: list[Bundle] = []
         self._runs = 0
         self._typed = False
+        self._value: ValueSoFar | None = None
         self._reasoning_shown = 0  # characters
         self._line = ""
         self._line_at = float("-inf")
@@ -75,7 +79,7 @@ class NotebookView:
     def _begin_answer(self, generation: int) -> None:
         self._reader = DraftReader(generation)
         self._flow = StreamingOutputs()
-        self._reasoned = False
+        self._reasoned: tuple[int, int] | None = None  # where its reasoning is folded, and where that begins
         self._dirty = False
         self._aside = False  # whether what this answer says is over: its calls have begun to end
         self._said: Bundle | None = None  # it, folded
@@ -86,16 +90,26 @@ class NotebookView:
         return max(0.005, self._delay(self._clock())) if self._dirty else IDLE
 
     def _delay(self, now: float) -> float:
+        if self._outputs.held:
+            return 0.0
         size = self._flow.length if self._by_block else self._reader.length
         return self._pace.delay(now, size, self._reader.length)
 
     def begin(self, title: str) -> None:
         """Begin; nothing is shown before there is something to say."""
 
+    def hold(self) -> None:
+        """From here on show nothing, until the end or `release`."""
+        self._outputs.hold()
+
+    def release(self) -> None:
+        """Show what was held, and what follows as it comes."""
+        self._outputs.release()
+
     def progress(self, text: str) -> None:
         """Show a line that what follows will replace."""
         now = self._clock()
-        if not self._streams or now - self._line_at < LINE_PAUSE:
+        if not self._streams or self._outputs.held or now - self._line_at < LINE_PAUSE:
             return
         self._line, self._line_at = text, now
         if not self._reader.length:
@@ -114,6 +128,7 @@ class NotebookView:
         """Show what is new, unless it is too early for that."""
         if not self._streams:
             return
+        self._value = value
         while self._reader.generation != draft.generation:
             self._fold_calls(draft)
             self._put_aside(draft)
@@ -131,10 +146,7 @@ class NotebookView:
         now = self._clock()
         if self._dirty and self._delay(now) <= 0:
             self._line = ""
-            if not self._reasoned and (fresh := draft.reasoning[self._reasoning_shown :]):
-                self._reasoned = True
-                self._reasoning_shown += len(fresh)
-                self._fold(markup.reasoning(fresh))
+            self._fold_reasoning(draft)
             self._paint(draft, value, now)
 
     def finish(self, response: Response, footer: str) -> None:
@@ -142,10 +154,12 @@ class NotebookView:
         self._end(response)
         if footer and self._show != "none":
             self._outputs.add(markup.quiet(footer))
+        self._outputs.release()
 
     def fail(self, response: Response | None) -> None:
         """Keep what had arrived, marked; an error follows."""
         self._end(response if response is not None and answer.has_come(response) else None)
+        self._outputs.release()
 
     # Before and beside the answer
 
@@ -157,16 +171,35 @@ class NotebookView:
         if self._by_block:
             self._flow.feed(rest)
         self._aside, self._dirty = True, False
+        if self._reader.text:
+            self._fold_reasoning(draft)
+        self._join_reasoning(draft.reasoning_until(self._reader.generation))
         if text := self._reader.text.strip():
             self._said = markup.folded("Said before", text)
             self._folded.append(self._said)
             if self._by_block:
-                self._settle_blocks()
+                if not self._outputs.held:
+                    self._settle_blocks()
                 if tail := self._flow.tail.strip():
                     self._outputs.settle(self._markdown(tail), line=self._unfinished)
                 self._flow = StreamingOutputs()
             elif self._outputs.answers:
                 self._outputs.settle(self._said, line=self._unfinished)
+
+    def _fold_reasoning(self, draft: Draft) -> None:
+        """Fold the reasoning of the answer that is read, as soon as it has a text."""
+        until = draft.reasoning_until(self._reader.generation)
+        if self._reasoned is None and (fresh := until[self._reasoning_shown :]):
+            self._reasoned = len(self._folded), self._reasoning_shown
+            self._fold(markup.reasoning(fresh))
+            self._reasoning_shown = len(until)
+
+    def _join_reasoning(self, until: str) -> None:
+        """Add what of the reasoning came after the text had begun to what is folded, where that is shown at the end."""
+        if self._reasoned is not None and self._clears and len(until) > self._reasoning_shown:
+            place, begin = self._reasoned
+            self._folded[place] = markup.reasoning(until[begin:])
+            self._reasoning_shown = len(until)
 
     def _fold_calls(self, draft: Draft) -> None:
         """Fold the tool calls that have ended, up to those of the answer that is read."""
@@ -197,7 +230,10 @@ class NotebookView:
             self._by_block = False
             self._typed = self._typed or value is not None
         if self._by_block:
-            self._paint_blocks(now)
+            if self._outputs.held:  # nobody sees it grow
+                self._dirty = False
+            else:
+                self._paint_blocks(now)
             return
         shown = answer.streaming(draft, value, self._show, external_images=self._external_images)
         self._outputs.paint(answer.unfinished(shown))
@@ -233,6 +269,9 @@ class NotebookView:
         self._ended = True
         if response is not None and self._said == markup.folded("Said before", response.text.strip()):
             self._folded.remove(self._said)  # nothing came after it: it is the answer
+        if response is not None:
+            self._join_reasoning(response.reasoning)
+            self._typed = self._typed or (self._value is not None and self._value() is not None)
         shown = response if self._show != "none" else None
         if self._clears:
             self._outputs.clear()

@@ -8,6 +8,7 @@ import shutil
 import sys
 import threading
 import uuid
+from dataclasses import dataclass
 from typing import Any
 
 from llm_magic.control_characters import visible
@@ -34,6 +35,8 @@ class CellOutputs:
         False where an output cannot be replaced: then there are only outputs that stay.
     count
         Outputs so far.
+    held
+        Whether nothing is sent: outputs are kept as they would stand, until `release`.
 
     """
 
@@ -50,7 +53,24 @@ class CellOutputs:
         self._finds_cell = self.captured or hasattr(publisher, "set_thread_parent")  # the publisher, on any thread
         self._slot: str | None = None
         self._holds_line = False
+        self._held: list[_Output] | None = None
         self.count = 0
+
+    @property
+    def held(self) -> bool:
+        """Whether nothing is sent."""
+        return self._held is not None
+
+    def hold(self) -> None:
+        """From now on send nothing: what is replaced or removed before `release` is never seen."""
+        self._held = []
+
+    def release(self) -> None:
+        """Send the outputs as they stand, each once, and from now on whatever comes."""
+        held, self._held = self._held or [], None
+        for output in held:
+            slot = output.slot if output.slot == self._slot else None
+            self._send("display_data", **_content(output.bundle, output.metadata, slot))
 
     @property
     def answers(self) -> bool:
@@ -94,15 +114,30 @@ class CellOutputs:
 
     def clear(self) -> None:
         """Remove all outputs as soon as there is a new one."""
-        self._send("clear_output", wait=True)
+        if self._held is None:
+            self._send("clear_output", wait=True)
+        else:
+            self._held.clear()
         self._slot = None
         self.count = 0
 
     def _show(self, bundle: Bundle, metadata: dict[str, Any], slot: str | None, *, replaces: bool) -> None:
         self.count += not replaces
         bundle = markup.displayable({kind: whole(text) for kind, text in bundle.items()})
+        if self._held is not None:
+            self._keep(_Output(bundle, metadata, slot), replaces=replaces)
+            return
         kind = "update_display_data" if replaces else "display_data"
-        self._send(kind, data=bundle, metadata=metadata, transient={"display_id": slot} if slot else {})
+        self._send(kind, **_content(bundle, metadata, slot))
+
+    def _keep(self, output: _Output, *, replaces: bool) -> None:
+        """Put an output where it would stand, if it were sent."""
+        held = self._held if self._held is not None else []
+        places = [place for place, other in enumerate(held) if replaces and other.slot == output.slot]
+        if places:
+            held[places[-1]] = output
+        else:
+            held.append(output)
 
     def _send(self, kind: str, **content: Any) -> None:
         publisher = self._publisher
@@ -113,6 +148,20 @@ class CellOutputs:
             self._context.run(publisher.clear_output, **content)
         else:
             self._context.run(publisher.publish, update=kind == "update_display_data", **content)
+
+
+@dataclass(frozen=True, slots=True)
+class _Output:
+    """One output of a cell; `slot` is the name under which it can be replaced, None where it cannot."""
+
+    bundle: Bundle
+    metadata: dict[str, Any]
+    slot: str | None
+
+
+def _content(bundle: Bundle, metadata: dict[str, Any], slot: str | None) -> dict[str, Any]:
+    """Return the content of the message that shows an output."""
+    return {"data": bundle, "metadata": metadata, "transient": {"display_id": slot} if slot else {}}
 
 
 def _in_widget(request: str | None) -> bool:

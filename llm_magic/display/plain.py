@@ -25,6 +25,12 @@ class PlainView:
     def begin(self, title: str) -> None:
         """Begin; the name of the model is in the footer."""
 
+    def hold(self) -> None:
+        """Go on: what is written stays anyway."""
+
+    def release(self) -> None:
+        """Go on."""
+
     def progress(self, text: str) -> None:
         """Nobody watches: a line that is replaced by the next is not written."""
 

@@ -49,6 +49,7 @@ class TerminalView:
         self._console = console or Console(highlight=False)
         self._show = show
         self._streams = streams
+        self._held = False
         self._clock = clock
         self._shortest = max(BREATH, 1.0 / repaints)
         self._live: Live | None = None
@@ -74,10 +75,18 @@ class TerminalView:
     def begin(self, title: str) -> None:
         """Begin; nothing is shown before there is something to say."""
 
+    def hold(self) -> None:
+        """From here on print what stays, and repaint nothing."""
+        self._held = True
+
+    def release(self) -> None:
+        """Show what follows as it comes."""
+        self._held = False
+
     def progress(self, text: str) -> None:
         """Show a line that what follows will replace."""
         self._line = text
-        if self._streams:
+        if self._streams and not self._held:
             self._paint()
 
     def note(self, text: str) -> None:
@@ -113,7 +122,7 @@ class TerminalView:
         if self._by_block:
             for block in self._splitter.feed(fresh):
                 self._print_block(block)
-        if self._clock() >= self._due:
+        if self._clock() >= self._due and not self._held:
             self._paint()
 
     def finish(self, response: Response, footer: str) -> None:

@@ -204,7 +204,7 @@ class Embedding:
             recorder.keep_model(self._target.provider.name, self._options.base_url, self._model)
         hidden = (*secrets(), *secrets_in(self._headers, self._further))
         if reason := await asyncio.to_thread(recorder.keep, asked, answer, hidden):
-            self._session.notify(f"Not recorded: {reason}")
+            self._session.notify(reason)
         return found
 
     def _asked(self, number: int) -> dict[str, Any]:

@@ -51,6 +51,7 @@ def in_python(text: str, response: str = "error.response") -> str:
     text = re.sub(r"(?<![\w-])(?:-p|--param) ([A-Za-z_]\w*)", r'param={"\1": …}', text)
     text = re.sub(r"(?<![\w-])--header ([A-Za-z][\w-]*)(?!=)\b(?!=)", r'header={"\1": …}', text)
     text = re.sub(r"(?<![\w-])--api (chat|responses|completions)\b", r'api="\1"', text)
+    text = re.sub(r"(?<![\w-])--record (off|once|only|new)\b", r'record="\1"', text)
     text = re.sub(r"(?<![\w-])(?:-m (?=\S+:|[A-Z]{2})|--model )([^\s,]+[^\s,.;])", r'LLM("\1")', text)
     text = re.sub(r"(?<![\w-])(--[a-z-]+) ([A-Z]+)(?!\w|,\w)", r"\1=\2", text)
     return _FLAG.sub(_keyword, text)

@@ -40,6 +40,12 @@ class TryIt:
         self._model = title
         self._say(quiet(f"Asking {title} …", busy=True))
 
+    def hold(self) -> None:
+        """Go on: the panel is repainted."""
+
+    def release(self) -> None:
+        """Go on."""
+
     def progress(self, text: str) -> None:
         """Say what is waited for."""
         self._say(quiet(text, busy=True))

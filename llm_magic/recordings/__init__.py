@@ -131,6 +131,22 @@ class Recordings:
                 found = self.look_up(asked, cell_id, run_number, "new" if mode == "new" else "once")
         return self.keep(found, answer, secrets)
 
+    def has(self, asked: Mapping[str, Any]) -> bool:
+        """Tell whether an answer to equal requests is recorded, whoever had it."""
+        with self._lock:
+            return bool(self._places(key_of(asked)))
+
+    def latest(self, asked: Mapping[str, Any]) -> Recording | None:
+        """Return the last recording of equal requests, whoever had it; None where there is none."""
+        key = key_of(asked)
+        with self._lock:
+            there = self._places(key)
+            if not there:
+                return None
+            place = max(there)
+            self._used.add((key, place))
+            return self._read(*there[place])
+
     def look_up(self, asked: Mapping[str, Any], cell_id: str | None, run_number: int, mode: Mode) -> LookUp:
         """Find the recording of a request, or the place of its answer, which `keep` then records.
 
@@ -231,7 +247,7 @@ class Recordings:
         try:
             held = _secret_in(recording, secrets)
             if held:
-                return f"The answer is not recorded: it, or what was asked, holds {held}."
+                return f"Not recorded: the answer, or what was asked, holds {held}."
             with self._lock:
                 own, others = self._files_now()
                 place = found.place
@@ -252,7 +268,7 @@ class Recordings:
                 self._move(found, place)
                 self._used.add((found.key, place))
         except RecordingError as error:
-            return f"The answer is not recorded: {error.message}"
+            return f"Not recorded: {error.message}"
         return ""
 
     def _move(self, found: LookUp, place: int) -> None:

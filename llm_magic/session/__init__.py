@@ -141,9 +141,11 @@ class Session:
             if cell is not None and cell.options.record_tools:
                 raise OptionError("--record-tools needs --record.", "Say --record once, or set LLMMagics.record.")
             return None
-        asks = cell is not None and cell.run is not None
-        cell_id, number = (cell.cell_id, cell.run.number) if asks else self.running
-        return Recorder(self.recordings, mode, cell_id, number, bool(options.record_tools))
+        cell_id, number = self.running
+        if cell is not None and cell.run is not None:
+            cell_id, number = cell.cell_id, cell.run.number
+        pace = self.settings.replay_pace
+        return Recorder(self.recordings, mode, cell_id, number, bool(options.record_tools), pace)
 
     def take_notices(self) -> tuple[str, ...]:
         """Return the lines that the user should see and has not yet: a file that was put aside, settings that wait."""

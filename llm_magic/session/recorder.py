@@ -46,7 +46,8 @@ class Recorder:
     """What one run of a cell records, and is answered from.
 
     `cell_id` is the front end's name of the cell, None where it has none; `run` numbers the runs of cells. With
-    `tools` the results of tools are recorded, too.
+    `tools` the results of tools are recorded, too. `pace` is how many times as fast as recorded an answer comes, 0
+    at once.
     """
 
     recordings: Recordings
@@ -54,6 +55,7 @@ class Recorder:
     cell_id: str | None = None
     run: int = 0
     tools: bool = False
+    pace: float = 0.0
 
     @property
     def replays(self) -> bool:
@@ -97,11 +99,11 @@ class Recorder:
         latest = self.recordings.latest(asked)
         if latest is not None and latest.answer.get("model") == model:
             return ""
-        return self.recordings.add(asked, {"model": model}, self.cell_id, self.run, "new", ())
+        return self.recordings.add(asked, {"model": model}, self.cell_id, self.run, "new")
 
     def keep(self, asked: Mapping[str, Any], answer: Mapping[str, Any], secrets: Iterable[str]) -> str:
         """Record an answer, and return why it is not recorded; empty where it is."""
-        return self.recordings.add(asked, answer, self.cell_id, self.run, self.mode, tuple(secrets))
+        return self.recordings.add(asked, answer, self.cell_id, self.run, self.mode, secrets=secrets)
 
 
 @dataclass(frozen=True, slots=True)

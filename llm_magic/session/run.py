@@ -26,7 +26,7 @@ from llm_magic.errors import (
     TimedOutError,
     ToolLimitError,
 )
-from llm_magic.events import Event, Note, Replayed, Restarted, Usage, UsageReport
+from llm_magic.events import Event, Note, ReasoningItem, Replayed, Restarted, Usage, UsageReport
 from llm_magic.messages import Message, Reasoning, assistant, user
 from llm_magic.model_names import shown_model
 from llm_magic.response import Alternative, Response
@@ -54,6 +54,10 @@ CUT = {
 
 Recorded: TypeAlias = "Mapping[str, Any]"
 """An answer as a recording holds it."""
+
+
+_DIGITS = 6
+"""Decimals of recorded seconds; the answer that is recorded shows the same number."""
 
 
 @dataclass(slots=True)
@@ -91,6 +95,7 @@ class Run:
         self._on_confirm = on_confirm
         self._recorder = recorder
         self.draft = Draft()
+        self.draft.replaying = recorder is not None and recorder.replays and not recorder.pace
         self.response: Response | None = None
         self._planned = plan.models[0]
         self._bound: BoundModel | None = None
@@ -132,7 +137,6 @@ class Run:
 
         """
         self._emit_to = emit
-        self.draft.replaying = self._recorder is not None and self._recorder.replays
         try:
             for note in self.plan.notes:
                 await self._emit([Note(note)])
@@ -298,7 +302,9 @@ class Run:
             exchanged = Exchanged(asked.data(self._model), not asked.added)
             known = await asyncio.to_thread(recorder.known, exchanged.asked)
             if known is not None:
-                yield self._replay(asked, known)
+                async with aclosing(self._replay(asked, known, recorder.pace)) as stream:
+                    async for batch in stream:
+                        yield batch
                 return
         self._replayed = None
         bound = await self._bind()
@@ -318,15 +324,25 @@ class Run:
             exchanged.secrets = bound.secrets(request)
             self._to_record = exchanged
 
-    def _replay(self, asked: Asked, known: Recorded) -> list[Event]:
-        """Return what is recorded as the answer to a request."""
+    async def _replay(self, asked: Asked, known: Recorded, pace: float) -> AsyncGenerator[list[Event], None]:
+        """Yield what is recorded as the answer to a request: at once, or `pace` times as fast as it came."""
         from llm_magic.recordings.answers import events_of
 
         self._replayed, self._sent, self._has_replayed = known, asked.messages, True
         events = events_of(known, asked.planned.target.provider.name, asked.planned.target.model or self._model)
         fell_back = self._planned is not self.plan.models[0] and not self._about_fallback and not asked.added
         notes = [Note(str(note)) for note in known.get("fallback") or ()] if fell_back else []
-        return [Replayed(known.get("seconds") or 0.0, known.get("first_token_seconds")), *notes, *events]
+        replayed = Replayed(known.get("seconds") or 0.0, known.get("first_token_seconds"), pace)
+        if not pace:
+            yield [replayed, *notes, *events]
+            return
+        from llm_magic.recordings.pace import at_pace
+
+        yield [replayed, *notes]
+        left = replayed.seconds - self.draft.seconds
+        async with aclosing(at_pace(events, left, replayed.first_token_seconds or 0.0, pace)) as batches:
+            async for batch in batches:
+                yield batch
 
     async def _record(self) -> None:
         """Record the answer that was sent for last, now that it is judged; say where it is not."""
@@ -336,14 +352,19 @@ class Run:
         from llm_magic.recordings.answers import answer_of, is_whole
 
         reason = is_whole(exchanged.events)
-        if not reason:
+        if reason:
+            reason = f"Not recorded: {reason}."
+        else:
             dialect, nulls = self._structured
+            draft, said = self.draft, any(isinstance(event, ReasoningItem) for event in exchanged.events)
+            if draft.first_token_seconds is not None:
+                draft.first_token_seconds = round(draft.first_token_seconds, _DIGITS)
             answer = answer_of(
                 exchanged.events,
-                seconds=self.draft.settle(),
-                first_token_seconds=self.draft.first_token_seconds,
+                seconds=draft.settle(round(draft.seconds, _DIGITS)),
+                first_token_seconds=draft.first_token_seconds,
                 structured={"dialect": dialect, "nulls": nulls} if dialect else None,
-                sender=self._bound.sender,
+                sender=self._bound.sender if said else None,
                 notes=[
                     *(self._bound.notes if exchanged.first else ()),
                     *(event.text for event in exchanged.events if isinstance(event, Note)),
@@ -359,7 +380,7 @@ class Run:
                 recorder.keep_model(name, base_url, self._bound.model)
             reason = await asyncio.to_thread(recorder.keep, exchanged.asked, answer, exchanged.secrets)
         if reason:
-            await self._emit([Note(f"Not recorded: {reason}")])
+            await self._emit([Note(reason)])
 
     def _check_ended(self) -> None:
         """Raise where an answer has not ended, or the server gave it up: it is half an answer, and so are its calls."""

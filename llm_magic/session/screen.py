@@ -10,8 +10,9 @@ from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
 from llm_magic.background_loop import BackgroundLoop, Channel, Emit
+from llm_magic.draft import Draft
 from llm_magic.errors import InputError, Interrupted
-from llm_magic.events import Attempt, Note, Progress
+from llm_magic.events import Attempt, Event, Note, Progress
 from llm_magic.model_names import shown_model
 from llm_magic.response import Response
 from llm_magic.session.run import Run
@@ -24,6 +25,8 @@ if TYPE_CHECKING:
 _OK = 200  # the status of an answer that broke off later
 PATIENCE = 1.0
 """Seconds of silence after which the view says what it waits for."""
+LOOK = 0.1
+"""Seconds after which it is seen that a request is prepared, where recordings were looked at first."""
 
 
 class Screen:
@@ -53,6 +56,9 @@ class Screen:
     ) -> None:
         self.run = run
         self.view = view
+        self._held = run.draft.replaying
+        self._draft = Draft() if self._held else run.draft
+        """What is shown. From a recording all is there at once: it is told event by event, as it came."""
         self.channel: Channel[RunEvent] = Channel(loop, answer)
         self._footer = footer
         self._partial: PartialJSON | None = None
@@ -77,9 +83,14 @@ class Screen:
         """
         run, view = self.run, self.view
         view.begin(shown_model(run.plan.models[0].target.asked))
+        if self._held:
+            view.hold()
         try:
-            while (batch := self.channel.receive(view.wait)) is not None:
-                self._show(batch)
+            while (batch := self.channel.receive(LOOK if self._held else view.wait)) is not None:
+                if self._held:
+                    self._show_recorded(batch)
+                else:
+                    self._show(batch)
             response: Response = self.channel.result()
         except KeyboardInterrupt:
             self.channel.cancel()
@@ -102,22 +113,50 @@ class Screen:
         """Take note of a batch and bring the view up to date; an empty batch is the passing of time."""
         told = [event for event in batch if type(event) in _TOLD]
         for event in told:
-            if isinstance(event, Note):
-                self.view.note(event.text)
-            elif isinstance(event, Progress):
-                self.view.progress(event.text)
-            elif isinstance(event, Attempt):
-                self._failed = "" if event.final else _why(event)
-                if not event.final:
-                    self._show_attempt(event)
-            elif isinstance(event, Question):
-                event.reply(_ask_user(event))
-        if self.run.draft.first_token_seconds is None:
-            self._show_waiting(told)
+            self._tell(event)
+        if self._draft.begun:
+            self._update()
         else:
-            spec = self.run.plan.spec
-            typed = spec is not None and spec.kind != "grammar"  # whose text may be anything, JSON too
-            self.view.update(self.run.draft, self._value_so_far if typed else None)
+            self._show_waiting(told)
+
+    def _show_recorded(self, batch: list[RunEvent]) -> None:
+        """Show what comes from a recording, without what only the moment is for; go on live where a request is sent."""
+        live = not self.run.draft.replaying  # looked at first: what is live may be in the next batch only
+        kind: type | None = None
+        for event in batch:
+            if type(event) is not kind and self._draft.begun:
+                self._update()
+            kind = type(event)
+            if isinstance(event, Event):
+                self._draft.add(event)
+            if isinstance(event, (Note, Question)):
+                self._tell(event)
+        if self._draft.begun:
+            self._update()
+        if live:
+            self._held, self._draft = False, self.run.draft
+            self.view.release()
+            self._silent_since = time.perf_counter()
+            self._show([event for event in batch[-1:] if isinstance(event, Progress)])
+
+    def _tell(self, event: RunEvent) -> None:
+        """Tell an event that is seen by itself."""
+        if isinstance(event, Note):
+            self.view.note(event.text)
+        elif isinstance(event, Progress):
+            self.view.progress(event.text)
+        elif isinstance(event, Attempt):
+            self._failed = "" if event.final else _why(event)
+            if not event.final:
+                self._show_attempt(event)
+        elif isinstance(event, Question):
+            event.reply(_ask_user(event))
+
+    def _update(self) -> None:
+        """Bring the view up to date."""
+        spec = self.run.plan.spec
+        typed = spec is not None and spec.kind != "grammar"  # whose text may be anything, JSON too
+        self.view.update(self._draft, self._value_so_far if typed else None)
 
     def _show_attempt(self, attempt: Attempt) -> None:
         """Say that a request failed and is repeated, and when."""
@@ -128,7 +167,7 @@ class Screen:
 
     def _value_so_far(self) -> Any:
         """Return the typed value as far as it can be read."""
-        draft, spec = self.run.draft, self.run.plan.spec
+        draft, spec = self._draft, self.run.plan.spec
         if self._partial is None or self._partial_of != draft.generation:
             from llm_magic.output.json_text import PartialJSON
 

@@ -72,7 +72,7 @@ class ToolRunner:
         result = replace(known or await self._result(call), place=place)
         events: list[RunEvent] = [result]
         if known is None and self.results is not None and (reason := self.results.keep(call, result)):
-            events.append(Note(f"The result of {call.name} is not recorded: {reason}"))
+            events.append(Note(f"{call.name}: {reason}"))
         await self.emit(events)
         return result
 

@@ -89,7 +89,6 @@ class Shape:
         if _is_lazy(self.adapter.core_schema):
             raise OutputTypeError(f"--as {name}: it has an Iterable, which is not validated.", "Write list[…] there.")
 
-
     @property
     def plain_schema(self) -> Schema:
         """The JSON Schema of the type as pydantic writes it, whatever is made of it for models."""
