@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from llm_magic.errors import (
         AnswerError,
         AuthenticationError,
+        BudgetError,
         ConfigurationError,
         ConnectionFailedError,
         ContentFilteredError,
@@ -58,6 +59,7 @@ __all__ = [
     "LLM",
     "AnswerError",
     "AuthenticationError",
+    "BudgetError",
     "Capabilities",
     "ConfigurationError",
     "ConnectionFailedError",

@@ -361,7 +361,7 @@ class LLM:
         )
         try:
             plan = session.plan(cell)
-            return session, Run(plan, on_confirm, session.recorder(plan.options, cell))
+            return session, Run(plan, session.spending, on_confirm, session.recorder(plan.options, cell))
         finally:
             session.tell()
 

@@ -11,6 +11,7 @@ LLMError
 │   ├── UnsupportedError        an option that this endpoint cannot honour
 │   ├── HistoryError            a conversation that cannot be read, written or found
 │   └── RecordingError          a file of recordings that is none, is newer, or does not hold what was asked
+├── BudgetError                 a request that would exceed a budget; it was not sent
 ├── ProviderError               the server refused, failed or could not be reached
 │   ├── ConnectionFailedError   no connection: refused, unknown host, TLS, proxy
 │   ├── TimedOutError           no answer within the timeout
@@ -122,6 +123,10 @@ class HistoryError(InputError):
 
 class RecordingError(InputError):
     """A file of recordings that is none, is of a newer format, or does not hold what was asked."""
+
+
+class BudgetError(LLMError):
+    """A request that would exceed a budget, or whose cost nobody knows; it was not sent."""
 
 
 class ProviderError(LLMError):

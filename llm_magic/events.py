@@ -211,7 +211,7 @@ class UsageReport(Event):
 
     usage: Usage
     cost: float | None = None
-    """In US dollars, where the endpoint itself reports it."""
+    """In US dollars, where the endpoint itself reports it, or a price is known."""
 
 
 @dataclass(frozen=True, slots=True)

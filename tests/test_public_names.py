@@ -11,6 +11,7 @@ from llm_magic import errors
 ERRORS = {
     "AnswerError",
     "AuthenticationError",
+    "BudgetError",
     "ConfigurationError",
     "ConnectionFailedError",
     "ContentFilteredError",

@@ -31,7 +31,7 @@ def run(command: Command) -> Any:
         vectors = command.wait(embedding.answer, f"waiting for {embedding.name}")
     except (KeyboardInterrupt, CancelledError):
         raise EmbeddingInterrupted from None
-    command.show(markup.quiet(" ".join([_summary(vectors), *shadowed(out)])))
+    command.show(markup.quiet(" ".join([_summary(vectors), *vectors.notes[:1], *shadowed(out)])))
     value = vectors.to_numpy() if kind == "ndarray" else vectors
     if out is None:
         return value

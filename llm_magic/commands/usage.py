@@ -9,7 +9,7 @@ from llm_magic.commands.line import Command
 from llm_magic.display import markup, table
 from llm_magic.display.footer import counted, money
 from llm_magic.display.markup import Bundle
-from llm_magic.ledger import UsageRow, total
+from llm_magic.ledger import UsageRow
 from llm_magic.options import Option
 
 _ALWAYS = {"provider", "model", "requests", "input", "output", "seconds"}
@@ -21,21 +21,21 @@ _OPTIONS = (Option("reset", ("--reset",), "", "count from zero from now on"),)
 def run(command: Command) -> None:
     """Show the usage, and forget it where that is asked for."""
     line = command.read(_OPTIONS, most=0, usage="[--reset]")
-    ledger = command.session.ledger
-    rows = ledger.rows()
+    spending = command.session.spending
+    rows, total = spending.ledger.rows(), spending.ledger.total()
     if not rows:
         command.show("Nothing was used yet.")
         return
-    shown = _table(rows)
+    shown = _table(rows, total)
     shown["text/html"] += _chart(rows)
-    command.show(markup.joined([shown, *map(markup.quiet, _remarks(rows))]))
+    command.show(markup.joined([shown, *map(markup.quiet, _remarks(total))]))
     if line.values.get("reset"):
-        ledger.reset()
+        spending.reset()
         command.show(markup.quiet("Forgotten: counting begins at zero."))
 
 
-def _table(rows: Sequence[UsageRow]) -> Bundle:
-    records = [_record(row) for row in (*rows, *([total(rows)] if len(rows) > 1 else []))]
+def _table(rows: Sequence[UsageRow], total: UsageRow) -> Bundle:
+    records = [_record(row) for row in (*rows, *([total] if len(rows) > 1 else []))]
     kept = [name for name in records[0] if name in _ALWAYS or any(record[name] for record in records)]
     return table.shown([{name: record[name] for name in kept} for record in records], widest=_WIDEST)
 
@@ -45,6 +45,7 @@ def _record(row: UsageRow) -> dict[str, Any]:
         "provider": row.provider,
         "model": row.model,
         "answers": row.answers,
+        "recorded": row.recorded,
         "requests": row.requests,
         "failed": row.failed,
         "input": row.input_tokens,
@@ -56,12 +57,12 @@ def _record(row: UsageRow) -> dict[str, Any]:
     }
 
 
-def _remarks(rows: Sequence[UsageRow]) -> list[str]:
-    sums, remarks = total(rows), []
+def _remarks(sums: UsageRow) -> list[str]:
+    remarks = []
     if sums.uncounted:
-        remarks.append(f"Of {counted(sums.uncounted, 'answer')} the server told no tokens: they are not in the sums.")
+        remarks.append(f"Of {counted(sums.uncounted, 'request')} the server told no tokens: they are not in the sums.")
     if sums.cost is not None and sums.unpriced:
-        remarks.append(f"{counted(sums.unpriced, 'answer')} without a price: not in the cost.")
+        remarks.append(f"{counted(sums.unpriced, 'request')} without a price: not in the cost.")
     if sums.cost is None:
         remarks.append("No cost: no prices are configured (the trait prices of a provider), and no server told one.")
     return remarks

@@ -59,6 +59,8 @@ class Sources:
                 raise ConfigurationError(
                     f"{f'{whose}, ' if whose else ''}{source}: {refusal(owner, trait, value, error)}"
                 ) from error
+            except ConfigurationError as error:
+                raise ConfigurationError(f"{source}: {error.message}", error.hint) from error
             self._known[trait] = source
 
 

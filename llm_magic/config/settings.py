@@ -2,12 +2,42 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
-from traitlets import Bool, Enum, Float, Int, List, TraitError, Unicode, validate
+from traitlets import Bool, Dict, Enum, Float, Int, List, TraitError, Unicode, validate
 from traitlets.config import Configurable
 
+from llm_magic.close_matches import did_you_mean
 from llm_magic.config.references import SettingsDict
+from llm_magic.errors import ConfigurationError
+
+
+class BudgetDict(Dict):
+    """The trait of a budget: what may be used at most, as `cost` (US dollars), `tokens` and `requests`."""
+
+    def __init__(self, **metadata: Any) -> None:
+        super().__init__(key_trait=Unicode(), **metadata)
+
+    def validate(self, obj: Any, value: Any) -> dict[str, Any]:
+        """Refuse what is no limit: ConfigurationError names it."""
+        where = f"{getattr(obj, 'section', 'LLMMagics')}.{self.name}"
+        if not isinstance(value, Mapping):
+            raise ConfigurationError(f"{where} is a dict, not this {type(value).__name__}.", _EXAMPLE)
+        for kind, limit in value.items():
+            if kind not in _LIMITS:
+                hint = did_you_mean(str(kind), _LIMITS, f"There are {', '.join(_LIMITS)}.", 1)
+                raise ConfigurationError(f"{where} has no limit {str(kind)!r:.60}.", hint)
+            whole = kind == "cost" or (isinstance(limit, int | float) and limit % 1 == 0)
+            if isinstance(limit, bool) or not isinstance(limit, int | float) or not 0 <= limit < _MOST or not whole:
+                what = "US dollars" if kind == "cost" else f"a whole number of {kind}"
+                raise ConfigurationError(f"{where}[{kind!r}] is {what}, from 0, and not {limit!r:.60}.", _EXAMPLE)
+        return dict(value)
+
+
+_LIMITS = ("cost", "tokens", "requests")
+_MOST = 1e15
+_EXAMPLE = 'Example: {"cost": 5.0, "tokens": 2_000_000, "requests": 100}; {} sets no limit.'
 
 
 class Settings(Configurable):
@@ -101,6 +131,14 @@ class Settings(Configurable):
     repaints = Float(20.0, min=0.5, max=60.0, help="Repaints a second of an answer that streams, at most.").tag(
         config=True, trusted_only=False
     )
+    budget = BudgetDict(
+        help='What all requests of a session may use at most: {"cost": 5.0, "tokens": 2_000_000, "requests": 100}, the '
+        "cost in US dollars. A request that might exceed it is not sent. Empty: no limit. %llm_usage shows what is "
+        "left, and %llm_usage --reset counts anew.",
+    ).tag(config=True, trusted_only=True, could="spend")
+    budget_tokens_per_request = Int(
+        4096, min=1, help="Tokens that a budget expects of an answer where --max-tokens bounds none."
+    ).tag(config=True, trusted_only=True, could="spend")
     model_names = List(Unicode(), help="Further model names that completion offers after --model.").tag(
         config=True, trusted_only=False
     )

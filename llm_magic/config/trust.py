@@ -35,6 +35,7 @@ _COULD = {
     "run": "run code",
     "write": "write files",
     "read": "read files for a prompt",
+    "spend": "use more than your own budget allows",
     "": "do anything: its class does not say",
     "set": "do what the setting says, for somebody else",
 }

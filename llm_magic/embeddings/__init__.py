@@ -134,6 +134,8 @@ class Vectors(list[list[float]]):
     headers, rate_limits, request_id
         Of the last request: its response headers, names in lower case; those of `x-ratelimit-*` without that prefix;
         the server's name for it, None where it gave none.
+    notes
+        What the user should know: a budget that is exceeded.
     recorded
         Whether all of them came from recordings, and nothing was sent.
 
@@ -153,6 +155,7 @@ class Vectors(list[list[float]]):
     seconds: float = 0.0
     headers: Mapping[str, str] = MappingProxyType({})
     request_id: str | None = None
+    notes: tuple[str, ...] = ()
     recorded: bool = False
 
     @property

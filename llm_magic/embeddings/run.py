@@ -11,9 +11,11 @@ from typing import TYPE_CHECKING, Any
 
 from llm_magic.background_loop import Emit
 from llm_magic.config.references import mark_secrets, read
+from llm_magic.conversation import estimate
 from llm_magic.embeddings import EmbeddingOptions, Vectors, of_alias
 from llm_magic.errors import (
     AuthenticationError,
+    BudgetError,
     ContextOverflowError,
     EndpointNotFoundError,
     LLMError,
@@ -25,10 +27,12 @@ from llm_magic.errors import (
     UnsupportedError,
 )
 from llm_magic.events import Attempt, Usage
+from llm_magic.messages import user
 from llm_magic.request import Request
 from llm_magic.response import Response
 from llm_magic.secrets import secrets_in
 from llm_magic.session.asked import endpoint
+from llm_magic.session.exchange import Demand
 
 if TYPE_CHECKING:
     from llm_magic.providers.base import Price, Provider
@@ -79,6 +83,7 @@ class Embedding:
         self._found: dict[int, Embedded] = {}
         self._kept: set[int] = set()
         self._attempts: list[Attempt] = []
+        self._exceeded: tuple[str, ...] = ()
         self._recorder = session.recorder(self._options)
         self._deployed = ""  # the name that the endpoint has for the model, once it is needed
         self._preparing = asyncio.Lock()
@@ -110,7 +115,7 @@ class Embedding:
                     error.hint = f"{error.hint} {came}".strip()
             raise
         finally:
-            self._account(time.perf_counter() - started)
+            self._account()
         self._session.unfinished.clear()
         return self._vectors(time.perf_counter() - started)
 
@@ -149,9 +154,15 @@ class Embedding:
         self._kept = set(self._found)
         numbers = iter(sorted(set(range(len(keys))) - self._kept))
 
+        refused: list[BudgetError] = []
+
         async def work() -> None:
             for number in numbers:  # shared by the workers: each takes the next one
-                self._found[number] = await self._answer_to(number, prepare, announce)
+                try:
+                    self._found[number] = await self._answer_to(number, prepare, announce)
+                except BudgetError as error:
+                    refused.append(error)  # what the others have asked for is paid for, so it is waited for
+                    return
                 if len(self._batches) > 1:
                     await emit([f"{self._done()} texts"])
 
@@ -162,10 +173,37 @@ class Embedding:
             for worker in workers:
                 worker.cancel()
             await asyncio.gather(*workers, return_exceptions=True)
+        if refused:
+            raise refused[0]
 
     def _done(self) -> str:
         """Return how many of the texts have their vectors."""
         return f"{sum(len(self._batches[number]) for number in self._found):,} of {len(self._texts):,}"
+
+    async def _exchange(self, number: int, announce: Callable[[Attempt], None]) -> Embedded:
+        """Ask for one batch, where the budgets allow it, and enter what it took, whatever its end."""
+        provider, texts = self._target.provider, self._batches[number]
+        demand = Demand(estimate([user(text) for text in texts]), 0)
+        account = self._session.spending.begin(provider, self._model, demand)
+
+        def attempted(attempt: Attempt) -> None:
+            account.attempted(attempt)
+            announce(attempt)
+            account.allow()
+
+        try:
+            found = await self._ask(self._deployed, number, attempted)
+            if found.usage is not None:
+                found = replace(found, cost=account.used(found.usage, found.cost))
+            self._check(found, provider.origin(self._model))
+        except Exception as error:
+            account.end(error)
+            raise
+        else:
+            self._exceeded += account.end()
+        finally:
+            account.end()
+        return found
 
     async def _answer_to(
         self, number: int, prepare: Callable[[], Awaitable[None]], announce: Callable[[Attempt], None]
@@ -173,7 +211,7 @@ class Embedding:
         """Return the vectors of one batch: those that are recorded, else those that the server gives."""
         recorder, secrets = self._recorder, self._target.provider.secrets
         if recorder is None:
-            return await self._ask(self._deployed, number, announce)
+            return await self._exchange(number, announce)
         asked = self._asked(number)
         known = await asyncio.to_thread(recorder.known, asked)
         if known is not None:
@@ -188,7 +226,7 @@ class Embedding:
             self._check(found, self._target.provider.origin(self._model))
             return found
         await prepare()
-        found = await self._ask(self._deployed, number, announce)
+        found = await self._exchange(number, announce)
         self._recorded[number] = time.perf_counter() - self._started
         from llm_magic.recordings.answers import answer_of_vectors
 
@@ -255,7 +293,6 @@ class Embedding:
             if "model" not in error.hint:
                 error.hint = f"Ask a model that embeds (%llm_models {origin.provider}), and check base_url."
             raise
-        self._check(found, origin)
         return found
 
     def _check(self, found: Embedded, origin: Origin) -> None:
@@ -281,20 +318,12 @@ class Embedding:
         extra = json.dumps(self._options.param, sort_keys=True, default=str)
         return origin.provider, origin.url, self._model, extra, self._batches[number]
 
-    def _account(self, seconds: float) -> None:
-        """Enter what this run used, whatever its end was."""
+    def _account(self) -> None:
+        """Enter that something came, whatever the end was."""
         new = [item for number, item in self._found.items() if number not in self._kept]
-        usage = _sum(new)
-        self._session.ledger.add(
-            Response(
-                model=self._target.asked,
-                provider=self._target.provider.name,
-                usage=usage,
-                cost=self._cost(new),
-                seconds=seconds,
-                attempts=tuple(self._attempts),
-            )
-        )
+        recorded = not new and bool(self._recorded)
+        response = Response(usage=_sum(new), attempts=tuple(self._attempts), recorded=recorded)
+        self._session.ledger.answered(response, self._target.provider.name, self._model or self._target.asked)
 
     def _cost(self, items: Sequence[Embedded]) -> float | None:
         """Return the US dollars that requests cost, as the server reports them, else by the configured prices."""
@@ -311,7 +340,7 @@ class Embedding:
         vectors.model_reported = ordered[0].model_reported if ordered else ""
         vectors.usage, vectors.seconds = _sum(ordered), max(self._recorded.values(), default=seconds)
         vectors.recorded = bool(ordered) and self._recorder is not None and len(self._kept) == len(ordered)
-        vectors.cost = self._cost(ordered)
+        vectors.cost, vectors.notes = self._cost(ordered), self._exceeded
         if ordered:
             vectors.headers, vectors.request_id = ordered[-1].headers, ordered[-1].request_id
         return vectors

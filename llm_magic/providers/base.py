@@ -18,6 +18,7 @@ from llm_magic.close_matches import did_you_mean
 from llm_magic.config import references
 from llm_magic.config.precedence import configured
 from llm_magic.config.references import Reference, mark_secrets
+from llm_magic.config.settings import BudgetDict
 from llm_magic.errors import (
     AuthenticationError,
     ConfigurationError,
@@ -84,6 +85,8 @@ class Provider(Configurable):
     """The class's name in the configuration."""
     standard_key: ClassVar[str] = ""
     """Environment variable of the key where `api_key_env` is empty."""
+    is_free: ClassVar[bool] = False
+    """Whether its requests cost nothing, so that a budget of cost needs no price."""
     standard_url: ClassVar[str] = ""
     """Base URL where `base_url` is empty."""
     sends_openai_values: ClassVar[bool] = False
@@ -151,7 +154,12 @@ class Provider(Configurable):
         key_trait=Unicode(),
         help='US dollars per million tokens: {"gpt-*": {"input": 2.5, "output": 10, "cached": 1.25}}. '
         "Exact names before globs, longer globs first.",
-    ).tag(config=True, trusted_only=False)
+    ).tag(config=True, trusted_only=True, could="spend")
+
+    budget = BudgetDict(
+        help='What the requests to this provider may use at most, beside LLMMagics.budget: {"cost": 5.0, "tokens": '
+        '2_000_000, "requests": 100}. Empty: no limit of its own.',
+    ).tag(config=True, trusted_only=True, could="spend")
 
     keyless = False
     """Set for a copy that asks another host: no key is looked for."""

@@ -115,8 +115,9 @@ def answer_of(
 
 def _reasoning_index(event: Event) -> int | None:
     """Return the number of the answer whose reasoning an event is, None where it is none."""
-    is_some = isinstance(event, ReasoningItem) or (isinstance(event, ReasoningDelta) and event.text)
-    return event.index if is_some else None
+    if isinstance(event, ReasoningItem) or (isinstance(event, ReasoningDelta) and event.text):
+        return event.index
+    return None
 
 
 def _is_empty(value: Any) -> bool:

@@ -36,6 +36,7 @@ if TYPE_CHECKING:
     from llm_magic.providers.registry import ProviderRegistry
     from llm_magic.recordings import Recordings
     from llm_magic.response import Response
+    from llm_magic.session.exchange import Spending
     from llm_magic.session.job import Job
     from llm_magic.session.plan import Cell, CellRun, Plan, PlannedModel
     from llm_magic.session.recorder import Recorder
@@ -72,7 +73,7 @@ class Session:
         self._making = threading.Lock()  # of what is made at first use: an `LLM` may be used from several threads
         self._conversations: Conversations | None = None
         self._kept_in = ""
-        self._ledger: Ledger | None = None
+        self._spending: Spending | None = None
         self._recordings: Recordings | None = None
         self.running: tuple[str | None, int] = None, 0
         """The front end's id of the cell that runs, None where it has none, and the number of that run."""
@@ -99,11 +100,17 @@ class Session:
     @property
     def ledger(self) -> Ledger:
         """What was used so far."""
+        return self.spending.ledger
+
+    @property
+    def spending(self) -> Spending:
+        """What was used so far, and what budgets allow."""
         from llm_magic.ledger import Ledger
+        from llm_magic.session.exchange import Spending
 
         with self._making:
-            self._ledger = self._ledger or Ledger()
-            return self._ledger
+            self._spending = self._spending or Spending(self.settings, Ledger())
+            return self._spending
 
     @property
     def recordings(self) -> Recordings:
@@ -256,7 +263,8 @@ class Session:
             raise
         about = self._about_history(plan)
         begun = self._begin_turn(plan)  # in the order of the cells
-        run = Run(replace(plan, notes=(*self.take_notices(), *about, *plan.notes)), recorder=recorder)
+        plan = replace(plan, notes=(*self.take_notices(), *about, *plan.notes))
+        run = Run(plan, self.spending, recorder=recorder)
         return Screen(run, view, self.loop, partial(self._answer_and_tell, run, begun), footer=self.settings.footer)
 
     async def _answer_and_tell(
@@ -314,9 +322,10 @@ class Session:
             self.account(run)
 
     def account(self, run: Run) -> None:
-        """Enter what a run used, whatever its end was."""
-        if run.response is not None:
-            self.ledger.add(run.response)
+        """Enter the response of a run, whatever its end was; what its requests took was entered when they ended."""
+        response = run.response
+        if response is not None:
+            self.ledger.answered(response, *run.asked)
 
     def end_cell(self, cell_id: str, number: int, run: CellRun | None) -> None:
         """Forget the turns of a cell in conversations that it does not belong to any more.
@@ -370,7 +379,7 @@ class Session:
             plan = self.plan(cell)
             recorder = self.recorder(plan.options, cell)
             with self.registry.explaining():
-                return self.loop.run(preview(plan, recorder))
+                return self.loop.run(preview(plan, self.spending, recorder))
         finally:
             self.tell()
 

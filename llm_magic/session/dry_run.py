@@ -2,30 +2,27 @@
 
 from __future__ import annotations
 
-import json
-from dataclasses import asdict, replace
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from llm_magic.config.references import dry_run
-from llm_magic.conversation import estimate
 from llm_magic.events import Usage
-from llm_magic.messages import user
-from llm_magic.options import PARAMETERS
 from llm_magic.session.asked import Asked
+from llm_magic.session.exchange import Demand, Spending, demand, left
 from llm_magic.session.plan import Plan, bind
 from llm_magic.wire.call import Estimate
 
 if TYPE_CHECKING:
     from llm_magic.providers.base import Price
-    from llm_magic.request import Request
     from llm_magic.session.recorder import Recorder
     from llm_magic.wire.call import Preview
 
 
-async def preview(plan: Plan, recorder: Recorder | None = None) -> Preview:
+async def preview(plan: Plan, spending: Spending, recorder: Recorder | None = None) -> Preview:
     """Return the first request of a plan as it would be sent; nothing is sent, started, listed or downloaded.
 
-    `recorder` is what would answer it, where it is recorded: that is said.
+    What is left of the budgets in `spending` is among its notes; `recorder` is what would answer it, where it is
+    recorded: that is said.
 
     What the environment lacks, a key or the variable of a header, stands there in words.
     """
@@ -39,6 +36,7 @@ async def preview(plan: Plan, recorder: Recorder | None = None) -> Preview:
         shown = await provider.preview(
             request, bound.capabilities, timeout=options.timeout, max_retries=options.retries
         )
+    asked, price = demand(request), provider.price(bound.model)
     others = ", ".join(other.target.asked for other in plan.models[1:])
     return replace(
         shown,
@@ -47,8 +45,9 @@ async def preview(plan: Plan, recorder: Recorder | None = None) -> Preview:
             *bound.notes,
             *([f"Where that fails, these are asked: {others}."] if others else []),
             *([_about_recording(plan, recorder)] if recorder is not None else []),
+            *left(spending, provider, bound.model, asked),
         ),
-        estimate=_estimate(request, provider.price(bound.model)),
+        estimate=_estimate(asked, price),
     )
 
 
@@ -63,12 +62,9 @@ def _about_recording(plan: Plan, recorder: Recorder) -> str:
     return "It would be sent, and its answer recorded."
 
 
-def _estimate(request: Request, price: Price | None) -> Estimate:
+def _estimate(asked: Demand, price: Price | None) -> Estimate:
     """Return what a request will take, roughly."""
-    told = [json.dumps(each, default=str) for each in (request.structure, *map(asdict, request.tools)) if each]
-    tokens = estimate((*request.messages, *map(user, told)))
-    said = (request.parameters.max_tokens, *map(request.parameters.extra.get, PARAMETERS["max_tokens"].all_fields))
-    most = next((each * (request.parameters.n or 1) for each in said if isinstance(each, int)), None)
+    tokens, most = asked.prompt, asked.answer
     if price is None:
         return Estimate(tokens, most)
     return Estimate(tokens, most, price.of(Usage(tokens, 0)), price.of(Usage(tokens, most or 0)) if most else None)

@@ -31,6 +31,7 @@ from llm_magic.messages import Message, Reasoning, assistant, user
 from llm_magic.model_names import shown_model
 from llm_magic.response import Alternative, Response
 from llm_magic.session.asked import Asked, feedback
+from llm_magic.session.exchange import Spending, exchange
 from llm_magic.session.plan import BoundModel, Plan, PlannedModel, prepare
 from llm_magic.session.recorder import RecordedResults
 from llm_magic.session.tool_runner import RunEvent, ToolRunner
@@ -78,6 +79,8 @@ class Run:
     ----------
     plan
         What to ask.
+    spending
+        Allows each request, and takes what it used.
     on_confirm
         Says whether a call may be carried out, where that is asked; None: a `Question` is emitted.
     recorder
@@ -88,10 +91,12 @@ class Run:
     def __init__(
         self,
         plan: Plan,
+        spending: Spending,
         on_confirm: Callable[[ToolCall], bool | Awaitable[bool]] | None = None,
         recorder: Recorder | None = None,
     ) -> None:
         self.plan = plan
+        self._spending = spending
         self._on_confirm = on_confirm
         self._recorder = recorder
         self.draft = Draft()
@@ -102,7 +107,6 @@ class Run:
         self._model = ""  # that which a provider alone led to
         self._replayed: Recorded | None = None  # the answer that came last, where it came from a recording
         self._to_record: Exchanged | None = None  # the one that was sent last, until it is judged
-        self._has_replayed = False
         self._about_fallback: list[str] = []
         self._sent: tuple[Message, ...] = ()
         self._answered: list[Message] = []
@@ -116,6 +120,12 @@ class Run:
         """The model that is asked now: as it was asked for, or the one that a provider alone led to."""
         target = self._planned.target
         return target.asked if target.model or not self._model else f"{target.provider.name}:{self._model}"
+
+    @property
+    def asked(self) -> tuple[str, str]:
+        """The names of the provider and of the model that are asked now."""
+        target = self._planned.target
+        return target.provider.name, target.model or self._model or target.asked
 
     @property
     def _shown(self) -> str:
@@ -311,8 +321,9 @@ class Run:
         request = asked.request(bound)
         self._sent = request.messages
         self.draft.begin_request()
+        exceeded: list[str] = []
         try:
-            async with aclosing(bound.exchange(request)) as stream:
+            async with aclosing(exchange(bound, request, self._spending, exceeded)) as stream:
                 async for batch in stream:
                     if exchanged is not None:
                         exchanged.events += batch
@@ -323,12 +334,14 @@ class Run:
         if exchanged is not None:
             exchanged.secrets = bound.secrets(request)
             self._to_record = exchanged
+        if exceeded:
+            yield [Note(line) for line in exceeded]
 
     async def _replay(self, asked: Asked, known: Recorded, pace: float) -> AsyncGenerator[list[Event], None]:
         """Yield what is recorded as the answer to a request: at once, or `pace` times as fast as it came."""
         from llm_magic.recordings.answers import events_of
 
-        self._replayed, self._sent, self._has_replayed = known, asked.messages, True
+        self._replayed, self._sent = known, asked.messages
         events = events_of(known, asked.planned.target.provider.name, asked.planned.target.model or self._model)
         fell_back = self._planned is not self.plan.models[0] and not self._about_fallback and not asked.added
         notes = [Note(str(note)) for note in known.get("fallback") or ()] if fell_back else []
@@ -372,9 +385,6 @@ class Run:
                 fallback=self._about_fallback if exchanged.first else None,
                 history_turns=self._history_turns() if self.plan.turns else None,
             )
-            price, usage = self._planned.target.provider.price(self._bound.model), answer.get("usage")
-            if "cost" not in answer and price is not None and usage is not None:
-                answer["cost"] = price.of(Usage(**usage))
             if not self._planned.target.model:
                 name, base_url = self._planned.target.provider.name, self._planned.options.base_url
                 recorder.keep_model(name, base_url, self._bound.model)
@@ -454,7 +464,7 @@ class Run:
                 async for batch in stream:
                     aside.add_all(batch)
                     await self._emit([event for event in batch if isinstance(event, Replayed)])
-        await self._emit([*aside.attempts])
+        await self._emit([*aside.attempts, *map(Note, aside.notes)])
         if aside.usage is not None:
             known = [cost for cost in (aside.cost, self.draft.cost_of_request) if cost is not None]
             await self._emit([UsageReport(aside.usage + (before or Usage()), sum(known) if known else None)])
@@ -492,22 +502,12 @@ class Run:
                 for alternative, text, value in zip(response.alternatives, self._texts, self._values, strict=True)
             )
             response.text = self._texts[0]
-        if not response.recorded:
-            response.cost = self._cost()
         return response
 
     def _turns_sent(self) -> int:
         """Return how many turns of the conversation were sent, or had been when the answer was recorded."""
         recorded = None if self._replayed is None else self._replayed.get("history_turns", 0)
         return recorded if isinstance(recorded, int) else self._history_turns() if self.plan.turns else 0
-
-    def _cost(self) -> float | None:
-        """Return what the answers so far cost: as the server says, else by the configured price."""
-        told, usage, bound = self.draft.cost, self.draft.usage, self._bound
-        if usage is None or bound is None or (told is not None and not self._has_replayed):
-            return told
-        price = self._planned.target.provider.price(bound.model)
-        return price.of(usage) if price is not None else told
 
 
 async def _nowhere(_batch: list[RunEvent]) -> None:

@@ -48,6 +48,9 @@ MAX_RETRY_AFTER = 120.0
 FIRST_WAIT, LONGEST_WAIT = 0.5, 8.0
 """Seconds before the first and before any repetition; doubled, and less up to a quarter by chance."""
 
+NO_ANSWER = "no answer"
+"""How the reason of an attempt begins that was sent and had no answer in time: the server may have worked on it."""
+
 MAX_REDIRECTS = 5
 MAX_STALE = 20
 """Kept connections in a row that may turn out to be closed."""
@@ -381,7 +384,7 @@ def _failed(error: Exception, request: HttpRequest, seconds: float) -> Attempt |
     elif isinstance(error, EndpointNotFoundError):
         status, identity, reason = error.status, error.request_id, "redirected elsewhere"
     elif isinstance(error, TimeoutError):
-        reason = "no answer in time"
+        reason = f"{NO_ANSWER} in time"
     elif isinstance(error, BrokenOff):
         reason, final = str(error), False
     else:
@@ -395,7 +398,7 @@ def _failed(error: Exception, request: HttpRequest, seconds: float) -> Attempt |
         if "TimeoutException" in names:
             limit = request.seconds
             late = limit is not None and seconds >= limit
-            reason, final = f"no answer within {limit:g} s" if late else "no connection", False
+            reason, final = f"{NO_ANSWER} within {limit:g} s" if late else "no connection", False
     reason = one_line(hide(reason, known), 200)
     identity = hide(identity, known) if identity else None
     return Attempt(request.origin.provider, request.origin.model, status, reason, seconds, identity, wait, final)

@@ -6,7 +6,6 @@ from servers import ScriptedServer, chunk, stream
 from shown import failed, html, plain
 
 from llm_magic.display.footer import money
-from llm_magic.ledger import UsageRow, total
 
 PRICES = '{"dear*": {"input": 1000, "output": 10000}}'
 
@@ -33,8 +32,8 @@ def test_a_table_of_what_was_used(kernel: Kernel) -> None:
     assert table[1][7] == "$0.10"  # 40 and 6 tokens, at 1,000 and 10,000 dollars a million
     assert table[2][:6] == ["there", "free", "1", "1", "0", "0"]
     assert table[3][:5] == ["all", "3", "3", "40", "6"]
-    assert "Of 1 answer the server told no tokens: they are not in the sums." in plain(ran)
-    assert "1 answer without a price: not in the cost." in plain(ran)
+    assert "Of 1 request the server told no tokens: they are not in the sums." in plain(ran)
+    assert "1 request without a price: not in the cost." in plain(ran)
     page = html(ran)
     assert '<figure style="margin: 0.6em 0" aria-label="Tokens">' in page
     assert "there:dear&lt;b&gt;" in page
@@ -60,11 +59,6 @@ def test_what_is_wrong(kernel: Kernel, code: str, message: str) -> None:
     name, text = failed(kernel, f"%llm_usage {code}")
     assert name == "OptionError"
     assert message in text
-
-
-def test_sums() -> None:
-    rows = (UsageRow("a", "x", 1, 2, 1, 10, 5, seconds=1.0), UsageRow("b", "y", 1, 1, 0, 1, 2, cost=0.5, seconds=2.0))
-    assert total(rows) == UsageRow("all", "", 2, 3, 1, 11, 7, cost=0.5, seconds=3.0)
 
 
 def test_money() -> None:

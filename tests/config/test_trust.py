@@ -124,11 +124,15 @@ def test_what_needs_trust() -> None:
         if trait.metadata["trusted_only"]
     }
     assert guarded - {"Settings.external_images"} == {
+        "Settings.budget",
+        "Settings.budget_tokens_per_request",
         "Settings.chat_file",
         "ProviderRegistry.litellm_config",
         "Provider.base_url",
+        "Provider.budget",
         "Provider.api_key_env",
         "Provider.organization",
+        "Provider.prices",
         "Provider.project",
         "Provider.default_headers",
         "Provider.default_query",

@@ -264,7 +264,7 @@ def test_usage_of_cells_is_shown(opened: Opened) -> None:
     from llm_magic.session.run import Run
 
     session = opened.session
-    run = Run(session.plan(Cell("Hi", Options(once=True))))
+    run = Run(session.plan(Cell("Hi", Options(once=True))), session.spending)
 
     async def nowhere(_batch: object) -> None:
         pass

@@ -41,6 +41,7 @@ class LocalProvider(Provider):
     """
 
     kind = "local"
+    is_free = True
 
     model_path = Unicode("", help="A GGUF file to serve; empty serves smollm2, which is fetched once.").tag(
         config=True, trusted_only=True, could="run"
