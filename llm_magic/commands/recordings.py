@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections import deque
 from datetime import datetime
 from pathlib import Path
@@ -68,7 +69,7 @@ def _row(number: int, listed: Listed) -> tuple[dict[str, Any], str]:
             model, when = shown_model(model_of(recording.asked)), _when(recording.at)
             asked, answered = asked_text(recording.asked), answered_text(recording.asked, recording.answer)
     except RecordingError as error:
-        answered = error.message
+        answered = error.message.removeprefix(f"{listed.file}, ")
     row = {
         "": number,
         "model": markup.shortened(model, _TEXT),
@@ -98,7 +99,7 @@ def _clear(command: Command, line: Line) -> str:
 
 
 def _export(command: Command, line: Line) -> str:
-    path = Path(line.words[0]).expanduser()
+    path = Path(os.path.expanduser(line.words[0]))  # noqa: PTH111 - Path's one may raise
     return f"{counted(command.session.recordings.export(path), 'recording')} written to {path}."
 
 

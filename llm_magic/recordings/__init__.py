@@ -406,7 +406,7 @@ class Recordings:
         with self._lock:
             own, others = self._files_now()
             for file in (own, *others):
-                if path.exists() and file.path.exists() and path.samefile(file.path):
+                if _are_one(path, file.path):
                     raise RecordingError(f"{path} is the file of recordings itself.", "Name another file.")
             found = [recording for each in self.listed() if (recording := each.read()) is not None]
         write(path, found)
@@ -453,6 +453,14 @@ class _Reader:
 
     def __call__(self) -> Recording | None:
         return self.file.read(self.place)
+
+
+def _are_one(path: Path, other: Path) -> bool:
+    """Whether two names are of one file."""
+    try:
+        return path.samefile(other)
+    except (OSError, ValueError):  # one of them is not there
+        return False
 
 
 def _is_deterministic(asked: Mapping[str, Any]) -> bool:
