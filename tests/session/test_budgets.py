@@ -6,6 +6,7 @@ import asyncio
 import math
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -429,3 +430,53 @@ def test_a_dry_run_says_what_is_left(session: Session) -> None:
     session.registry.add("t", "compatible", base_url=server.url)
     notes = session.preview(Cell(PROMPT, Options(model="t:m", once=True))).notes
     assert notes[0].startswith("It would be refused: The budget of $1.00 (LLMMagics.budget) needs a price for t:m")
+
+
+# Answers of recordings
+
+
+def test_what_comes_from_a_recording_uses_nothing(
+    session: Session, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    session.settings.budget = {"requests": 1}
+    with ScriptedServer(said()) as server:
+        llm = llm_at(session, server, prices={"m": {"input": 1000, "output": 1000}})
+        first = llm.ask(PROMPT, record="once")
+        again = [llm.ask(PROMPT, record="only") for _ in range(3)]
+        with pytest.raises(BudgetError):
+            llm.ask("Something else", record="once")
+    assert len(server.requests) == 1
+    assert [(each.recorded, each.cost, each.usage) for each in again] == [(True, first.cost, first.usage)] * 3
+    assert first.cost == pytest.approx(0.011)
+    (row,) = session.ledger.rows()
+    assert (row.answers, row.recorded, row.requests, row.input_tokens, row.cost) == (1, 3, 1, 9, first.cost)
+    assert used(session) == 11
+
+
+def test_embeddings_from_a_recording_use_nothing(
+    session: Session, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    session.settings.budget = {"requests": 1}
+    vectors = document({"data": [{"index": 0, "embedding": [1.0, 0.0]}], "usage": {"prompt_tokens": 5}})
+    with ScriptedServer(vectors) as server:
+        llm = llm_at(session, server, prices={"m": {"input": 1000, "output": 0}})
+        first = llm.embed(["a"], record="once")
+        again = llm.embed(["a"], record="once")
+    assert len(server.requests) == 1
+    assert (first, first.cost, again.recorded) == (again, again.cost, True)
+    (row,) = session.ledger.rows()
+    assert (row.answers, row.recorded, row.requests, row.input_tokens, row.cost) == (1, 1, 1, 5, 0.005)
+
+
+def test_the_note_on_a_budget_is_not_recorded(
+    session: Session, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    session.settings.budget = {"tokens": 20}
+    with ScriptedServer(said(given=30, taken=200)) as server:
+        llm = llm_at(session, server)
+        assert "is exceeded by 210" in llm.ask(PROMPT, max_tokens=5, record="once").notes[0]
+        assert llm.ask(PROMPT, max_tokens=5, record="only").notes == ()
+    assert "exceeded" not in (tmp_path / "llm.jsonl").read_text()
