@@ -1,18 +1,24 @@
-"""What the quickstart and the tours show is right: they are executed, and what the model answered is compared."""
+"""What the quickstart and the tours show is right, live and from their recordings, which need no network."""
 
 from __future__ import annotations
 
 import ast
+import functools
+import getpass
+import json
+import re
+import shutil
+import socket
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import nbformat
 import pytest
-from nbclient import NotebookClient
+from record_tours import NOTEBOOKS, TOURS, executed, without_times
 
 pytest.importorskip("xllamacpp", reason="needs the extra `local`")
 pytest.importorskip("pandas")
-
-NOTEBOOKS = Path(__file__).parents[1] / "notebooks"
 
 
 def answers(notebook: nbformat.NotebookNode) -> list[str]:
@@ -25,10 +31,24 @@ def answers(notebook: nbformat.NotebookNode) -> list[str]:
     ]
 
 
-def executed(name: str) -> nbformat.NotebookNode:
-    notebook = nbformat.read(NOTEBOOKS / name, as_version=4)
-    NotebookClient(notebook, timeout=300, resources={"metadata": {"path": str(NOTEBOOKS)}}).execute()
-    return notebook
+def read(path: Path) -> nbformat.NotebookNode:
+    return nbformat.read(path, as_version=4)
+
+
+Live = Callable[[str], Path]
+
+
+@pytest.fixture(scope="module")
+def live(tmp_path_factory: pytest.TempPathFactory) -> Live:
+    """Returns a tour that was executed on the embedded model and recorded, in a folder with nothing else; once each."""
+
+    @functools.cache
+    def run(name: str) -> Path:
+        folder = tmp_path_factory.mktemp(name)
+        shutil.copy(NOTEBOOKS / f"{name}.ipynb", folder)
+        return executed(folder, name, "live", network=True, LLM_MAGIC_RECORD="once")
+
+    return run
 
 
 CITIES = [("Tokyo", 37.4), ("Cairo", 21.3), ("Paris", 11.1), ("Lima", 10.9)]
@@ -39,8 +59,8 @@ def records(text: str) -> list[tuple[str, float]]:
     return [tuple(row.values()) for row in (found["value"] if isinstance(found, dict) else found)]
 
 
-def test_the_quickstart() -> None:
-    first, row, cities, mood = answers(executed("quickstart.ipynb"))
+def test_the_quickstart(live: Live) -> None:
+    first, row, cities, mood = answers(read(live("quickstart")))
     assert "converts carbon dioxide into organic molecules" in first
     assert "Tokyo" in row
     assert not any(city in row for city in ("Cairo", "Paris", "Lima"))
@@ -48,17 +68,108 @@ def test_the_quickstart() -> None:
     assert mood == "positive"
 
 
-def test_typed_outputs() -> None:
-    mood, fruit, legs, person, cities, book, day, days = answers(executed("typed_outputs.ipynb"))
-    assert (mood, fruit, legs, day) == ("positive", "apple", "4", "2025-03-14")
-    assert ast.literal_eval(days) == {"value": 7}  # the text that came: it was no even number
+def test_typed_outputs(live: Live) -> None:
+    book = read(live("typed_outputs"))
+    mood, fruit, legs, person, cities, title, day, meeting = answers(book)
+    assert (mood, fruit, legs, day, meeting) == ("positive", "apple", "4", "2025-03-14", "Tuesday")
     assert ast.literal_eval(person) == {"name": "Anna", "age": 34, "city": "Oslo"}
     assert records(cities) == CITIES
-    assert ast.literal_eval(book) == {"title": "Frankenstein", "author": "Mary Shelley", "year": 1818}
+    assert ast.literal_eval(title) == {"title": "Frankenstein", "author": "Mary Shelley", "year": 1818}
+    assert book.cells[-2].outputs[0]["text"] == "meeting: Tuesday\nrequests: 2\n"
 
 
-@pytest.mark.parametrize("name", ["quickstart.ipynb", "typed_outputs.ipynb"])
-def test_what_is_shown_before_it_is_run_is_what_comes(name: str) -> None:
+def test_recordings(live: Live) -> None:
+    book = read(live("recordings"))
+    first, again, legs = answers(book)
+    assert "evaporation, condensation, and precipitation" in first
+    assert (again, legs) == (first, "8")
+    (tosses,) = [cell.outputs[0].data["text/plain"] for cell in book.cells if "Toss" in cell.source]
+    lines = [json.loads(line) for line in (live("recordings").parent / "recordings.llm.jsonl").read_text().splitlines()]
+    assert [line["answer"]["choices"][0]["text"] for line in lines if "Toss" in str(line)] == ast.literal_eval(tosses)
+    assert len(lines) == 7
+    (error,) = [output for cell in book.cells for output in cell.get("outputs", []) if output.output_type == "error"]
+    assert error.ename == "RecordingError"
+    assert re.search(r"temperature 0\b.* 0\.2", error.evalue)
+
+
+@pytest.mark.parametrize("name", TOURS)
+def test_what_is_shown_before_it_is_run_is_what_comes(live: Live, name: str) -> None:
     """The outputs in the file are those of the cells in the file."""
-    saved = nbformat.read(NOTEBOOKS / name, as_version=4)
-    assert answers(saved) == answers(executed(name))
+    assert answers(read(NOTEBOOKS / f"{name}.ipynb")) == answers(read(live(name)))
+
+
+def beside_widgets(path: Path) -> tuple[str, list[str]]:
+    """Return a notebook's file, and the lines of the widgets' states, which stand at its end in a random order."""
+    text, _, widgets = without_times(path.read_text(encoding="utf-8")).partition('  "widgets": {')
+    return text, sorted(line.rstrip(",") for line in widgets.splitlines())
+
+
+def compared(path: Path) -> list[Any]:
+    """Return the outputs of an executed tour, without what is another one where nothing was asked.
+
+    That is: `recorded` in an answer's metadata; what was used so far, since what was not asked costs nothing; and the
+    line of a dry run about recordings.
+    """
+    book = json.loads(without_times(path.read_text(encoding="utf-8")))
+    found = []
+    for cell in book["cells"]:
+        outputs = [] if "".join(cell["source"]) == "%llm_usage" else cell.get("outputs", [])
+        for output in outputs:
+            output.get("metadata", {}).get("llm_magic", {}).pop("recorded", None)
+        text = json.dumps(outputs, ensure_ascii=False)
+        found.append(
+            re.sub(r"It would be sent, and its answer recorded\.|It is not recorded, .*? would fail\.", "", text)
+        )
+    return found
+
+
+@pytest.mark.parametrize("name", TOURS)
+def test_a_tour_is_replayed_to_the_letter_without_a_network(live: Live, name: str) -> None:
+    asked = live(name)
+    one, other = (executed(asked.parent, name, output, LLM_MAGIC_RECORD="only") for output in ("one", "other"))
+    assert beside_widgets(one) == beside_widgets(other)
+    assert compared(one) == compared(asked)
+    assert one.read_text().count('"recorded": true') == len(answers(read(asked)))
+
+
+@pytest.mark.parametrize("name", TOURS)
+def test_the_recordings_of_a_tour_are_those_of_what_it_shows(name: str, tmp_path: Path) -> None:
+    """All of them lie in one folder; each tour finds its own."""
+    folder = Path(shutil.copytree(NOTEBOOKS, tmp_path / "notebooks"))
+    before = {path: path.read_bytes() for path in folder.glob("*.llm.jsonl")}
+    replayed = executed(folder, name, "replayed", LLM_MAGIC_RECORD="only")
+
+    def of_cells_that_ask(path: Path) -> list[Any]:
+        shown = zip(read(NOTEBOOKS / f"{name}.ipynb").cells, compared(path), strict=True)
+        return [
+            outputs
+            for cell, outputs in shown
+            if "llm_magic" in str(cell.get("outputs")) and "dry-run" not in cell.source
+        ]
+
+    assert of_cells_that_ask(replayed) == of_cells_that_ask(NOTEBOOKS / f"{name}.ipynb")
+    assert {path: path.read_bytes() for path in folder.glob("*.llm.jsonl")} == before
+    assert not (folder / "llm.jsonl").exists()
+
+
+def test_whoever_runs_the_tour_of_recordings_leaves_its_file_as_it_was(tmp_path: Path) -> None:
+    for name in ("recordings.ipynb", "recordings.llm.jsonl"):
+        shutil.copy(NOTEBOOKS / name, tmp_path)
+    executed(tmp_path, "recordings", "again")
+    assert (tmp_path / "recordings.llm.jsonl").read_bytes() == (NOTEBOOKS / "recordings.llm.jsonl").read_bytes()
+
+
+def test_each_tour_has_its_recordings_and_no_two_ask_the_same() -> None:
+    files = {path.name.removesuffix(".llm.jsonl"): path.read_text() for path in NOTEBOOKS.glob("*.llm.jsonl")}
+    assert sorted(files) == TOURS
+    keys = [{json.loads(line)["key"] for line in text.splitlines()} for text in files.values()]
+    assert sum(map(len, keys)) == len(set().union(*keys))
+
+
+@pytest.mark.parametrize("name", TOURS)
+def test_recordings_tell_nothing_of_the_machine(name: str) -> None:
+    text = (NOTEBOOKS / f"{name}.llm.jsonl").read_text()
+    told = ("127.0.0.1", "localhost", "http", "Bearer", "made-up-key", str(Path.home()), socket.gethostname())
+    written = "".join(cell.source for cell in read(NOTEBOOKS / f"{name}.ipynb").cells)
+    assert [word for word in told if word in text and word not in written] == []
+    assert getpass.getuser() == "root" or getpass.getuser() not in text

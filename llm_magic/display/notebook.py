@@ -69,6 +69,7 @@ class NotebookView:
         self._notes: list[Bundle] = []
         self._runs = 0
         self._typed = False
+        self._draft: Draft | None = None
         self._value: ValueSoFar | None = None
         self._reasoning_shown = 0  # characters
         self._line = ""
@@ -109,7 +110,7 @@ class NotebookView:
     def progress(self, text: str) -> None:
         """Show a line that what follows will replace."""
         now = self._clock()
-        if not self._streams or self._outputs.held or now - self._line_at < LINE_PAUSE:
+        if not self._streams or (now - self._line_at < LINE_PAUSE and not self._outputs.held):
             return
         self._line, self._line_at = text, now
         if not self._reader.length:
@@ -118,7 +119,9 @@ class NotebookView:
             self._paint_blocks(now)
 
     def note(self, text: str) -> None:
-        """Show a line that stays."""
+        """Show a line that stays, below what came before it."""
+        if self._dirty and self._draft is not None and not self._clears:
+            self._show_text(self._draft, self._clock())
         self._notes.append(markup.mark(text))
         if self._streams or self._show == "none":
             begun = self._reader.length or self._folded
@@ -128,7 +131,7 @@ class NotebookView:
         """Show what is new, unless it is too early for that."""
         if not self._streams:
             return
-        self._value = value
+        self._draft, self._value = draft, value
         while self._reader.generation != draft.generation:
             self._fold_calls(draft)
             self._put_aside(draft)
@@ -145,21 +148,19 @@ class NotebookView:
         self._dirty = self._dirty or self._reader.grew
         now = self._clock()
         if self._dirty and self._delay(now) <= 0:
-            self._line = ""
-            self._fold_reasoning(draft)
-            self._paint(draft, value, now)
+            self._show_text(draft, now)
 
     def finish(self, response: Response, footer: str) -> None:
         """Show the final outputs."""
         self._end(response)
         if footer and self._show != "none":
             self._outputs.add(markup.quiet(footer))
-        self._outputs.release()
+        self._outputs.release(alone=self._clears and bool(response.tool_calls))
 
     def fail(self, response: Response | None) -> None:
         """Keep what had arrived, marked; an error follows."""
         self._end(response if response is not None and answer.has_come(response) else None)
-        self._outputs.release()
+        self._outputs.release(alone=self._clears and response is not None and bool(response.tool_calls))
 
     # Before and beside the answer
 
@@ -185,6 +186,8 @@ class NotebookView:
                 self._flow = StreamingOutputs()
             elif self._outputs.answers:
                 self._outputs.settle(self._said, line=self._unfinished)
+        elif self._outputs.answers:  # blank lines, as models write before a call: no place of an answer
+            self._outputs.paint(markup.quiet(markup.UNFINISHED), line=True)
 
     def _fold_reasoning(self, draft: Draft) -> None:
         """Fold the reasoning of the answer that is read, as soon as it has a text."""
@@ -221,9 +224,12 @@ class NotebookView:
 
     # The answer while it grows
 
-    def _paint(self, draft: Draft, value_so_far: ValueSoFar | None, now: float) -> None:
-        value = value_so_far() if value_so_far is not None else None
-        if value is None and value_so_far is not None and self._show == "markdown" and answer.begins_as_json(draft):
+    def _show_text(self, draft: Draft, now: float) -> None:
+        """Paint what has come of the answer, below the reasoning before it."""
+        self._line = ""
+        self._fold_reasoning(draft)
+        value = self._value() if self._value is not None else None
+        if value is None and self._value is not None and self._show == "markdown" and answer.begins_as_json(draft):
             self._dirty = False
             return
         if value is not None or len(draft.indexes) > 1:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import contextvars
 import os
 import shutil
@@ -54,6 +55,7 @@ class CellOutputs:
         self._slot: str | None = None
         self._holds_line = False
         self._held: list[_Output] | None = None
+        self._sent = 0  # messages of the kernel before outputs were held
         self.count = 0
 
     @property
@@ -63,14 +65,28 @@ class CellOutputs:
 
     def hold(self) -> None:
         """From now on send nothing: what is replaced or removed before `release` is never seen."""
-        self._held = []
+        self._held, self._sent = [], self._messages()
 
-    def release(self) -> None:
-        """Send the outputs as they stand, each once, and from now on whatever comes."""
-        held, self._held = self._held or [], None
+    def release(self, *, alone: bool = False) -> None:
+        """Send the outputs as they stand, each once, and from now on whatever comes.
+
+        They are `alone` in their cell: what tools may have printed meanwhile gives way to them.
+        """
+        if self._held is None:
+            return
+        held, self._held = self._held, None
+        if alone and self._messages() != self._sent:
+            self._send("clear_output", wait=True)
         for output in held:
             slot = output.slot if output.slot == self._slot else None
             self._send("display_data", **_content(output.bundle, output.metadata, slot))
+
+    def _messages(self) -> int:
+        """Return how many messages the kernel has sent, what is printed included."""
+        for printed in (sys.stdout, sys.stderr):
+            with contextlib.suppress(Exception):  # whatever stands in the place of these
+                printed.flush()
+        return int(getattr(getattr(self._publisher, "session", None), "message_count", 0))
 
     @property
     def answers(self) -> bool:

@@ -21,6 +21,7 @@ class PlainView:
         self._streams = streams and show in {"markdown", "text"}
         self._reader = DraftReader()
         self._ends_line = True
+        self._held: list[str] = []  # notes that came within a line of the answer
 
     def begin(self, title: str) -> None:
         """Begin; the name of the model is in the footer."""
@@ -35,8 +36,11 @@ class PlainView:
         """Nobody watches: a line that is replaced by the next is not written."""
 
     def note(self, text: str) -> None:
-        """Write a line to stderr."""
-        sys.stderr.write(f"{visible(text)}\n")
+        """Write a line to stderr: within a line of the answer, when that ends."""
+        if self._ends_line:
+            sys.stderr.write(f"{visible(text)}\n")
+        else:
+            self._held.append(text)
 
     def update(self, draft: Draft, value: ValueSoFar | None = None) -> None:
         """Write what is new, unless it will be a value or one of several answers."""
@@ -59,6 +63,7 @@ class PlainView:
         """Write what had arrived, marked; nothing where nothing had."""
         if response is not None and answer.has_come(response):
             self._answer(response)
+        self._end_line()
 
     def _answer(self, response: Response) -> None:
         if self._show != "none":
@@ -79,6 +84,10 @@ class PlainView:
             sys.stdout.write(visible(text))
             sys.stdout.flush()
             self._ends_line = text.endswith("\n")
+            if self._ends_line and self._held:
+                held, self._held = self._held, []
+                for line in held:
+                    self.note(line)
 
     def _end_line(self) -> None:
         if not self._ends_line:

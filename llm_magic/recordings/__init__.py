@@ -12,7 +12,8 @@ from pathlib import Path
 from typing import Any, Literal
 
 from llm_magic.errors import RecordingError
-from llm_magic.recordings.file import Place, RecordingsFile
+from llm_magic.recordings.file import RecordingsFile
+from llm_magic.recordings.index import Place
 from llm_magic.recordings.nearest import explain
 from llm_magic.recordings.recording import Recording, key_of
 from llm_magic.secrets import Secret, holds, is_secret_name
@@ -21,6 +22,8 @@ from llm_magic.secrets.spellings import SHORTEST
 Mode = Literal["off", "once", "only", "new"]
 """`once`: what is recorded is given, all else asked and recorded; `only`: nothing is asked; `new`: all is asked."""
 _MOST_OPEN = 10_000
+_TIMES = 100
+"""How often a recording is looked for that is found and, when it is read, is not there any more."""
 
 
 @dataclass(slots=True)
@@ -131,6 +134,11 @@ class Recordings:
                 found = self.look_up(asked, cell_id, run_number, "new" if mode == "new" else "once")
         return self.keep(found, answer, secrets)
 
+    @property
+    def file(self) -> Path:
+        """The file that is written."""
+        return self._files()[0]
+
     def has(self, asked: Mapping[str, Any]) -> bool:
         """Tell whether an answer to equal requests is recorded, whoever had it."""
         with self._lock:
@@ -159,23 +167,21 @@ class Recordings:
         key = key_of(asked)
         with self._lock:
             number = self._count(key, cell_id, run_number)
-            while True:
+            for _ in range(_TIMES):
                 there = self._places(key)
                 place = self._place_of(key, cell_id, number, {at: found[1] for at, found in there.items()})
-                exists = place in there
                 if mode == "new":
                     recording = None
-                elif not exists and there and (mode == "only" or _is_deterministic(asked)):
-                    place, exists = max(there), True
-                    recording = self._read(*there[place])
-                else:
-                    recording = self._read(*there[place]) if exists else None
-                if recording is not None or mode == "new" or not exists:
+                    break
+                if place not in there and there and (mode == "only" or _is_deterministic(asked)):
+                    place = max(there)
+                recording = self._read(*there[place]) if place in there else None
+                if recording is not None or place not in there:
                     break
             self._take(key, cell_id, number, place)
             if recording is not None:
                 self._used.add((key, place))
-            return LookUp(asked, key, cell_id, recording, place, exists and mode == "new")
+            return LookUp(asked, key, cell_id, recording, place, replaces=mode == "new" and place in there)
 
     def _count(self, key: str, cell_id: str | None, run_number: int) -> int:
         """Return how many equal requests there were before in this run of the cell."""
@@ -247,7 +253,7 @@ class Recordings:
         try:
             held = _secret_in(recording, secrets)
             if held:
-                return f"The answer is not recorded: it, or what was asked, holds {held}."
+                return f"Not recorded: the answer, or what was asked, holds {held}."
             with self._lock:
                 own, others = self._files_now()
                 place = found.place
@@ -268,7 +274,7 @@ class Recordings:
                 self._move(found, place)
                 self._used.add((found.key, place))
         except RecordingError as error:
-            return f"The answer is not recorded: {error.message}"
+            return f"Not recorded: {error.message}"
         return ""
 
     def _move(self, found: LookUp, place: int) -> None:
@@ -339,7 +345,7 @@ class Recordings:
             def before(key: str) -> int:
                 return sum(len(file.find(key)) for file in others)
 
-            gone = own.rewrite(lambda key, at, _: unused and (key, at) in self._used, before)
+            gone = own.rewrite(lambda key, at: unused and (key, at) in self._used, before)
             self._forget()
             return own.path, gone, len(own)
 

@@ -81,9 +81,8 @@ def answer_of(
     draft.add_all(came)
     response = draft.response()
     alternatives = dict(zip(draft.indexes, draft.alternatives(), strict=True))
-    indexes = sorted(
-        {0, *alternatives} | {event.index for event in came if isinstance(event, ReasoningDelta | ReasoningItem)}
-    )
+    thought = {index for index in map(_reasoning_index, came) if index is not None}
+    indexes = sorted({*alternatives, *thought})
     finished = {event.index for event in came if isinstance(event, Finished)}
     choices = []
     for place, index in enumerate(indexes):
@@ -110,11 +109,19 @@ def answer_of(
         "notes": list(response.notes),
         **{name: value for name, value in beside.items() if not _is_empty(value)},
     }
-    return {name: value for name, value in answer.items() if name in _KEPT_EMPTY or not _is_empty(value)}
+    kept = {name: value for name, value in answer.items() if name in _KEPT_EMPTY or not _is_empty(value)}
+    return kept if response.request_id is None else kept | {"request_id": response.request_id}
+
+
+def _reasoning_index(event: Event) -> int | None:
+    """Return the number of the answer whose reasoning an event is, None where it is none."""
+    if isinstance(event, ReasoningItem) or (isinstance(event, ReasoningDelta) and event.text):
+        return event.index
+    return None
 
 
 def _is_empty(value: Any) -> bool:
-    """Whether there is nothing to be kept: no zero is nothing."""
+    """Whether there is nothing to be kept; a zero is something."""
     return value is None or (isinstance(value, str | list | tuple | Mapping) and not value)
 
 
@@ -149,8 +156,10 @@ def _image(image: Image) -> dict[str, Any]:
 def _attempt(attempt: Attempt) -> dict[str, Any]:
     told = {"status": attempt.status, "seconds": attempt.seconds, "reason": attempt.reason}
     told |= {"request_id": attempt.request_id, "retry_after": attempt.retry_after}
-    told |= {} if attempt.final else {"final": False}
-    return {name: value for name, value in told.items() if name == "status" or not _is_empty(value)}
+    kept = {name: value for name, value in told.items() if value is not None and value != ""} | {
+        "status": attempt.status
+    }
+    return kept if attempt.final else kept | {"final": False}
 
 
 def events_of(answer: Mapping[str, Any], provider: str, model: str) -> list[Event]:
@@ -184,6 +193,8 @@ def events_of(answer: Mapping[str, Any], provider: str, model: str) -> list[Even
         events.append(Identified(name))
     events += [Note(note) for note in read.texts("notes")]
     choices = [(choice.whole("index"), choice) for choice in read.objects("choices")]
+    if not choices:
+        raise RecordingError("answer.choices is missing.")
     numbered = [(place if index is None else index, choice) for place, (index, choice) in enumerate(choices)]
     for index, choice in numbered:
         events += _said(index, choice)
@@ -381,8 +392,14 @@ def vectors_of(answer: Mapping[str, Any]) -> tuple[list[list[float]], Usage | No
 
 def check(asked: Mapping[str, Any], answer: Mapping[str, Any]) -> None:
     """Raise RecordingError where an answer cannot be one to what was asked."""
-    kind = asked.get("kind")
+    kind, read = asked.get("kind"), _Reader(answer, "answer")
     if kind == "answer":
         events_of(answer, "", "")
     elif kind == "embeddings":
-        vectors_of(answer)
+        vectors, texts = vectors_of(answer)[0], asked.get("input")
+        if not isinstance(texts, list) or len(texts) != len(vectors):
+            raise RecordingError("answer.vectors are not as many as the texts.")
+    elif kind == "model" and not read.text("model"):
+        raise RecordingError("answer.model is missing.")
+    elif kind == "tool" and read.text_or_none("result") is None:
+        raise RecordingError("answer.result is missing.")

@@ -41,7 +41,7 @@ class Recording:
         return key_of(self.asked)
 
     def line(self) -> bytes:
-        """Return the line of the file, with its end: keys sorted, all text readable, nothing that could mislead an eye.
+        """Return the line of the file, with its end: keys sorted, text readable, nothing in it that misleads an eye.
 
         Raises
         ------
@@ -49,24 +49,22 @@ class Recording:
             What was asked, or the answer, is no JSON data.
 
         """
-        document = {
-            "answer": self.answer,
-            "asked": plain(self.asked),
-            "at": self.at,
-            "cell": self.cell,
-            "key": self.key,
-            "replaces": self.replaces,
-            "version": VERSION,
-        }
-        absent = {name for name in ("cell", "replaces") if document[name] is None}
         try:
+            document = {
+                "answer": _sorted(self.answer, _OF_SERVERS),
+                "asked": _sorted(plain(self.asked)),
+                "at": self.at,
+                "cell": self.cell,
+                "key": self.key,
+                "replaces": self.replaces,
+                "version": VERSION,
+            }
+            absent = {name for name in ("cell", "replaces") if document[name] is None}
             text = json.dumps(
-                {name: value for name, value in document.items() if name not in absent},
-                ensure_ascii=False,
-                sort_keys=True,
+                {name: value for name, value in document.items() if name not in absent}, ensure_ascii=False
             )
         except (TypeError, ValueError, RecursionError) as error:
-            raise RecordingError(f"This answer cannot be recorded: {error}.") from None
+            raise RecordingError(f"The answer cannot be recorded: {error}.") from None
         return _MISLEADING.sub(_escaped, text).encode("utf-8", "backslashreplace") + b"\n"
 
     @classmethod
@@ -113,6 +111,19 @@ _KINDS = {dict: "object", str: "text", int: "whole number"}
 _MARK = b"\xef\xbb\xbf"  # that some editors write before a text
 _MISLEADING = re.compile("[\x7f-\x9f\u061c\u200b-\u200f\u2028-\u202e\u2060-\u2069\ufeff]")
 """Characters that are not seen, end lines for some programs, or turn the direction of text."""
+
+
+_OF_SERVERS = frozenset({"items", "reasoning_items", "logprobs", "filters", "details"})
+"""Fields of an answer that hold documents of a server: they are shown as they came, in the server's order."""
+
+
+def _sorted(value: Any, as_they_are: frozenset[str] = frozenset()) -> Any:
+    """Return data with its keys sorted, but within the fields of some names."""
+    if isinstance(value, Mapping):
+        return {
+            name: value[name] if name in as_they_are else _sorted(value[name], as_they_are) for name in sorted(value)
+        }
+    return [_sorted(item, as_they_are) for item in value] if isinstance(value, list | tuple) else value
 
 
 def _escaped(found: re.Match[str]) -> str:

@@ -75,9 +75,10 @@ class Recorder:
         if found is not None:
             return found.answer
         if self.mode == "only":
+            differs = self.recordings.nearest(asked) or f"nothing is recorded in {self.recordings.file}"
             raise RecordingError(
-                f"Not recorded, and --record only sends nothing: {self.recordings.nearest(asked)}",
-                "Run the cell once with --record once.",
+                f"Not recorded, and --record only sends nothing: {differs.rstrip('.')}.",
+                "Run it once with --record once.",
             )
         return None
 

@@ -112,8 +112,14 @@ class Screen:
     def _show(self, batch: list[RunEvent]) -> None:
         """Take note of a batch and bring the view up to date; an empty batch is the passing of time."""
         told = [event for event in batch if type(event) in _TOLD]
-        for event in told:
-            self._tell(event)
+        before = False  # whether something of the answer stands before, which is shown first
+        for event in batch:
+            if type(event) in _TOLD:
+                if before and isinstance(event, Note) and self._draft.begun:
+                    self._update()
+                self._tell(event)
+            else:
+                before = True
         if self._draft.begun:
             self._update()
         else:

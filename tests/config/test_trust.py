@@ -127,6 +127,8 @@ def test_what_needs_trust() -> None:
         "Settings.budget",
         "Settings.budget_tokens_per_request",
         "Settings.chat_file",
+        "Settings.record",
+        "Settings.record_file",
         "ProviderRegistry.litellm_config",
         "ProviderRegistry.price_file",
         "Provider.base_url",

@@ -13,7 +13,7 @@ from llm_magic.events import Finished, Restarted, TextDelta, ToolResult
 class Outputs:
     """Outputs of a cell that remember what stays in them."""
 
-    captured = in_widget = False
+    captured = in_widget = held = False
     alone = replaceable = True
     count = answers = 0
 
@@ -33,6 +33,9 @@ class Outputs:
         pass
 
     def drop_line(self) -> None:
+        pass
+
+    def release(self, *, alone: bool) -> None:
         pass
 
 

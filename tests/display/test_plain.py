@@ -81,3 +81,13 @@ def test_a_view_that_is_behind_shows_every_round(capsys: pytest.CaptureFixture[s
     draft.add(TextDelta("Third."))
     view.update(draft)
     assert capsys.readouterr().out == "First.\nSecond.\nThird."
+
+
+def test_a_note_within_a_line_waits_for_its_end(capsys: pytest.CaptureFixture[str]) -> None:
+    view, draft = PlainView("markdown"), Draft()
+    draft.add_all([TextDelta("I am gl")])
+    view.update(draft)
+    view.note("Not recorded.")
+    assert capsys.readouterr() == ("I am gl", "")
+    view.finish(Response(text="I am glad", finish_reason="stop"), "")
+    assert capsys.readouterr() == ("ad\n", "Not recorded.\n")

@@ -7,15 +7,17 @@ as a front end folds it.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import io
 import json
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
 from types import SimpleNamespace
 from typing import Any
 
 import pytest
 from rich.console import Console
+from terminal_screen import Screen as Terminal
 
 from llm_magic.background_loop import BackgroundLoop, Emit
 from llm_magic.display.notebook import NotebookView
@@ -34,6 +36,7 @@ from llm_magic.events import (
     ItemReceived,
     Note,
     Opened,
+    Progress,
     ReasoningDelta,
     Replayed,
     Restarted,
@@ -45,6 +48,7 @@ from llm_magic.events import (
 )
 from llm_magic.messages import Citation, Image
 from llm_magic.output.spec import OutputSpec, spec_from
+from llm_magic.recordings.pace import at_pace
 from llm_magic.response import Response
 from llm_magic.session.screen import Screen
 
@@ -80,11 +84,14 @@ def result(name: str, place: int = 0) -> ToolResult:
     return ToolResult(name, name, '{"x": 1}', "1", place=place)
 
 
-LONG = "# Title\n\nLet \\(a\\) be *so*.\n\n- one\n\n- two\n\n```python\nx = 1\n\ny = 2\n```\n\n" + "A paragraph.\n\n" * 60
+LONG = (
+    "# Title\n\nLet \\(a\\) be *so*.\n\n- one\n\n- two\n\n```python\nx = 1\n\ny = 2\n```\n\n" + "A paragraph.\n\n" * 60
+)
 PEOPLE = '[{"name": "Ada", "born": 1815}, {"name": "Bo", "born": 1900}]'
 GIF = Image(b"GIF89a\x01\x00\x01\x00\x00\x00\x00;", "image/gif")
 RECORDS = spec_from(as_="list[dict[str, int | str]]", namespace={})
 WORD = spec_from(as_='Literal["yes", "no"]', namespace={})
+AGAIN: list[Event] = [Note("Not valid: no. Asking again."), Restarted("invalid")]
 STORIES = {
     "text": Story([Round(said(TextDelta(LONG)))]),
     "a word": Story([Round(said(TextDelta("Hi")))]),
@@ -109,14 +116,14 @@ STORIES = {
     "calls alone": Story([Round(said(call("h"), reason="tool_calls"))]),
     "asked again": Story(
         [
-            Round(said(TextDelta('{"value": "perhaps"}')), [Note("Not valid: no. Asking again."), Restarted("invalid")]),
+            Round(said(TextDelta('{"value": "perhaps"}')), AGAIN),
             Round(said(TextDelta('{"value": "yes"}'))),
         ],
         spec=WORD,
     ),
     "asked again in words": Story(
         [
-            Round(said(TextDelta("I think so.\n\nYes.")), [Note("Not valid: no. Asking again."), Restarted("invalid")]),
+            Round(said(TextDelta("I think so.\n\nYes.")), AGAIN),
             Round(said(ReasoningDelta("ah"), TextDelta('{"value": "yes"}'))),
         ],
         spec=WORD,
@@ -124,14 +131,14 @@ STORIES = {
     "a table": Story([Round(said(TextDelta(PEOPLE)))], spec=RECORDS, before=(Note("sent non-strict"),)),
     "invalid at last": Story(
         [
-            Round(said(TextDelta("[1]")), [Note("Not valid: no. Asking again."), Restarted("invalid")]),
+            Round(said(TextDelta("[1]")), AGAIN),
             Round(said(TextDelta("[2]"))),
         ],
         spec=RECORDS,
         error=InvalidValueError("no"),
     ),
     "several": Story(
-        [Round(said(TextDelta("one"), TextDelta("*two*", 1), Finished("length", 1), ImageReceived(GIF, 1)))]
+        [Round(said(ImageReceived(GIF, 1), TextDelta("one"), TextDelta("*two*", 1), Finished("length", 1)))]
     ),
     "beside the text": Story(
         [
@@ -153,12 +160,11 @@ STORIES = {
 class Publisher:
     """What a kernel publishes outputs with; the messages are folded as a front end folds them."""
 
-    parent_header: dict[str, Any] = {}
-
     def __init__(self, *, captures: bool = False) -> None:
         if not captures:
-            self.pub_socket = self.set_thread_parent = None
+            self.pub_socket = self.parent_header = self.set_thread_parent = None
         self.kinds: list[str] = []
+        self.seen_first: list[str] = []  # of each new output, what stood there first
         self.outputs: list[dict[str, Any]] = []
         self._shown: dict[str, dict[str, Any]] = {}
         self._clears = False
@@ -179,6 +185,7 @@ class Publisher:
             self.outputs.clear()
         self._clears = False
         self.outputs.append({"data": data, "metadata": metadata})
+        self.seen_first.append(str(next(iter(data.values()), "")).split("\n")[0])
         if name:
             self._shown[name] = self.outputs[-1]
 
@@ -197,17 +204,32 @@ ENDS = (1.25, 3.5, 7.0, 9.75)
 """The seconds of the cell at the end of each round."""
 
 
-def scripted(story: Story, *, replays: bool = False, pace: float = 0.0, every: int = 1, pause: float = 0.0) -> Any:
-    """Return a run that tells a story as it came, so many events at a time, or from a recording."""
+def scripted(
+    story: Story,
+    *,
+    replays: bool = False,
+    live_from: int = 9,
+    pace: float = 0.0,
+    every: int = 1,
+    step: bool = False,
+    pause: float = 0.0,
+) -> Any:
+    """Return a run that tells a story as it came, so many events at a time, or its first rounds from a recording.
+
+    With `step` each batch waits until the one before is shown.
+    """
     draft = Draft()
     draft.replaying = replays and not pace
     plan = SimpleNamespace(models=[SimpleNamespace(target=SimpleNamespace(asked="p:m"))], spec=story.spec)
-    run = SimpleNamespace(draft=draft, plan=plan, response=None, model="p:m")
+    run = SimpleNamespace(draft=draft, plan=plan, response=None, model="p:m", told=0, shown=0)
 
     async def answer(emit: Emit[Any]) -> Response:
         async def tell(*batch: Event) -> None:
             draft.add_all(batch)
             await emit(list(batch))
+            run.told += len(batch)
+            while step and run.shown < run.told:  # noqa: ASYNC110 - the screen is a thread
+                await asyncio.sleep(0)
             await asyncio.sleep(pause)
 
         async def tell_in_pieces(events: list[Event]) -> None:
@@ -215,9 +237,12 @@ def scripted(story: Story, *, replays: bool = False, pace: float = 0.0, every: i
                 await tell(*events[at : at + every])
 
         await tell_in_pieces([*story.before])
-        for each, seconds in zip(story.rounds, ENDS, strict=False):
-            if replays:
-                await tell(Replayed(seconds, 0.25, pace), *each.recorded)
+        for number, (each, seconds) in enumerate(zip(story.rounds, ENDS, strict=False)):
+            if replays and number < live_from:
+                await tell(replayed := Replayed(seconds, 0.25, pace), *([] if pace else each.recorded))
+                if pace:
+                    async for batch in at_pace(each.recorded, seconds - draft.seconds, 0.25, replayed.pace):
+                        await tell(*batch)
             else:
                 draft.begin_request()
                 opened = [Attempt("p", "m", 200, "", 0.1), Opened(200, {}, None)]
@@ -252,19 +277,21 @@ def loop() -> Iterator[BackgroundLoop]:
     loop.close()
 
 
+class Counting(Screen):
+    """A screen that counts the events that it has shown."""
+
+    def _show(self, batch: list[Any]) -> None:
+        super()._show(batch)
+        self.run.shown += len(batch)  # type: ignore[attr-defined]  # the run is a scripted one
+
+
 def follow(loop: BackgroundLoop, run: Any, view: Any) -> None:
-    try:
-        Screen(run, view, loop, run.answer, footer=True).follow()
-    except InvalidValueError:
-        pass
-
-
-def saved(outputs: list[dict[str, Any]]) -> str:
-    return json.dumps(outputs, indent=1, ensure_ascii=False).replace(', "recorded": true', "")
+    with contextlib.suppress(InvalidValueError):
+        Counting(run, view, loop, run.answer, footer=True).follow()
 
 
 def without_mark(outputs: list[dict[str, Any]]) -> str:
-    """Return outputs as they are saved, without what tells that they come from a recording; there is one such."""
+    """Return outputs as they are saved, without what tells that they come from a recording."""
     outputs = json.loads(json.dumps(outputs))
     about = [output["metadata"]["llm_magic"] for output in outputs if "llm_magic" in output["metadata"]]
     assert all(each.pop("recorded") is True for each in about)
@@ -288,19 +315,20 @@ def test_the_saved_outputs_are_those_of_the_answer_that_streamed(
 ) -> None:
     told = STORIES[story]
     live, view = notebook(show=show, **PLACES[place])
-    follow(loop, scripted(told, pause=0.0 if story in {"text", "reasoning"} else 0.004), view)
+    follow(loop, scripted(told, step=True), view)
     again, view = notebook(show=show, **PLACES[place])
     follow(loop, scripted(told, replays=True), view)
     assert set(again.kinds) <= {"display_data"}
     assert len(again.kinds) == len(again.outputs)
-    if place == "in a widget":  # where blocks that streamed are outputs of their own
-        assert _joined(again) == _joined(live)
+    if place == "in a widget":  # where blocks that streamed are outputs of their own, and what is said stands between
+        assert _joined(again, told.after) == _joined(live, told.after)
     else:
         assert without_mark(again.outputs) == json.dumps(live.outputs, indent=1, ensure_ascii=False)
 
 
-def _joined(publisher: Publisher) -> str:
-    return "".join(output["data"].get("text/markdown") or output["data"]["text/plain"] for output in publisher.outputs)
+def _joined(publisher: Publisher, beside: tuple[Note, ...]) -> str:
+    texts = [output["data"].get("text/markdown") or output["data"]["text/plain"] for output in publisher.outputs]
+    return "".join(text for text in texts if Note(text) not in beside)
 
 
 @pytest.mark.parametrize("every", [1, 2, 5, 1000])
@@ -308,7 +336,121 @@ def _joined(publisher: Publisher) -> str:
 def test_what_is_saved_does_not_depend_on_when_events_came(loop: BackgroundLoop, story: str, every: int) -> None:
     told = STORIES[story]
     first, view = notebook("%%llm\nx", "markdown")
-    follow(loop, scripted(told, pause=0.002), view)
+    follow(loop, scripted(told, step=True), view)
     second, view = notebook("%%llm\nx", "markdown")
     follow(loop, scripted(told, every=every), view)
     assert second.outputs == first.outputs
+
+
+def test_one_output_holds_the_mark(loop: BackgroundLoop) -> None:
+    publisher, view = notebook("%%llm\nx", "markdown")
+    follow(loop, scripted(STORIES["rounds of tools"], replays=True), view)
+    folded, answer, notes, footer = publisher.outputs
+    assert answer["metadata"]["llm_magic"]["recorded"] is True
+    assert folded["metadata"] == notes["metadata"] == footer["metadata"] == {}
+    assert footer["data"]["text/plain"] == "p:m · 12 → 16 tokens · 9.8 s"
+
+
+@pytest.mark.parametrize("place", ["alone", "among other lines"])
+def test_what_is_asked_after_all_is_shown_as_it_comes(loop: BackgroundLoop, place: str) -> None:
+    """A tool gave something else than when it was recorded: the answer to that is not there."""
+    told = STORIES["rounds of tools"]
+    live, view = notebook(show="markdown", **PLACES[place])
+    follow(loop, scripted(told, step=True), view)
+    again, view = notebook(show="markdown", **PLACES[place])
+    follow(loop, scripted(told, replays=True, live_from=3, pause=0.06), view)
+    assert again.outputs == live.outputs
+    assert again.kinds.count("clear_output") == (place == "alone")
+    assert "update_display_data" in again.kinds
+    assert again.kinds.index("update_display_data") < len(again.kinds) - 3
+    assert again.seen_first[:3] == (
+        ["rows cut", "Reasoning (1 word)", "I look at both."]
+        if place == "alone"
+        else ["rows cut", "Reasoning (1 word)", "Said before"]
+    )
+
+
+def test_what_is_said_first_is_shown_where_a_request_is_prepared(loop: BackgroundLoop) -> None:
+    """Recordings were looked at, and it is not there: a model is loaded, which may take long."""
+    publisher, view = notebook("%%llm\nx", "markdown")
+    run = scripted(STORIES["text"], replays=True)
+    seen: list[list[str]] = []
+
+    async def answer(emit: Emit[Any]) -> Response:
+        run.draft.add(Note("rows cut"))
+        await emit([Note("rows cut")])
+        await asyncio.sleep(0.3)
+        seen.append([*publisher.seen_first])
+        run.draft.go_live()
+        await emit([Progress("loading …")])
+        while len(publisher.seen_first) < 2:  # noqa: ASYNC110 - the screen is a thread
+            await asyncio.sleep(0.01)
+        seen.append([*publisher.seen_first])
+        run.draft.begin_request()
+        run.draft.add(TextDelta("Hi"))
+        await emit([TextDelta("Hi")])
+        run.response = run.draft.response()
+        return run.response
+
+    run.answer = answer
+    follow(loop, run, view)
+    assert seen == [[], ["rows cut", "loading …"]]
+    assert publisher.kinds.count("clear_output") == 1
+
+
+def test_an_error_keeps_what_is_recorded(loop: BackgroundLoop) -> None:
+    publisher, view = notebook("%%llm\nx", "markdown")
+    follow(loop, scripted(STORIES["invalid at last"], replays=True), view)
+    assert [output["data"]["text/plain"].split("\n")[0] for output in publisher.outputs] == [
+        "Said before",
+        "[2]",
+        "Not valid: no. Asking again.",
+    ]
+
+
+def test_at_a_pace_it_streams(loop: BackgroundLoop) -> None:
+    publisher, view = notebook("%%llm\nx", "markdown")
+    follow(loop, scripted(STORIES["text"], replays=True, pace=4.0), view)
+    assert publisher.kinds.count("clear_output") == 1
+    assert publisher.kinds.count("update_display_data") > 3
+    live, view = notebook("%%llm\nx", "markdown")
+    follow(loop, scripted(STORIES["text"]), view)
+    assert without_mark(publisher.outputs) == json.dumps(live.outputs, indent=1, ensure_ascii=False)
+
+
+@pytest.mark.parametrize("show", SHOWS)
+@pytest.mark.parametrize("story", STORIES)
+def test_in_a_terminal_the_same_is_printed(loop: BackgroundLoop, story: str, show: str) -> None:
+    def printed(run: Any) -> tuple[str, str]:
+        file = io.StringIO()
+        console = Console(file=file, force_terminal=True, width=70, height=200, color_system=None)
+        follow(loop, run, TerminalView(show, 20, console=console))
+        screen = Terminal(height=200)
+        screen.write(file.getvalue())
+        return screen.text, file.getvalue()
+
+    told = STORIES[story]
+    text, codes = printed(scripted(told, replays=True))
+    assert text == printed(scripted(told, step=True))[0]
+    assert "\x1b[" not in codes  # no cursor is moved
+
+
+@pytest.mark.parametrize("show", SHOWS)
+@pytest.mark.parametrize("story", STORIES)
+def test_without_a_terminal_the_same_is_written(
+    loop: BackgroundLoop, story: str, show: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    follow(loop, scripted(STORIES[story], step=True), PlainView(show))
+    live = capsys.readouterr()
+    follow(loop, scripted(STORIES[story], replays=True), PlainView(show))
+    assert capsys.readouterr() == live
+
+
+def test_a_terminal_goes_on_live(loop: BackgroundLoop) -> None:
+    file = io.StringIO()
+    console = Console(file=file, force_terminal=True, width=70, height=200, color_system=None)
+    run = scripted(STORIES["rounds of tools"], replays=True, live_from=3, pause=0.1)
+    follow(loop, run, TerminalView("markdown", 20, console=console))
+    before, _, after = file.getvalue().partition("g(x=1)")
+    assert "\x1b[" not in before
+    assert "\x1b[" in after
