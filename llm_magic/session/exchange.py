@@ -12,7 +12,7 @@ from dataclasses import asdict, dataclass, replace
 from typing import TYPE_CHECKING
 
 from llm_magic.budget import EVERYTHING, NOTHING, Accounts, Amount, Budget, Reservation, amount, units
-from llm_magic.conversation import estimate
+from llm_magic.conversation import estimate, most_tokens
 from llm_magic.errors import BudgetError, InputError
 from llm_magic.events import Attempt, Event, Note, Opened, Progress, Usage, UsageReport
 from llm_magic.ledger import EndOfRequest, Ledger
@@ -59,10 +59,18 @@ async def exchange(
         exceeded += account.end()
 
 
+TEMPLATE = 64
+"""Tokens that a server may put around the messages: its template, a system prompt of its own."""
+
+
 @dataclass(frozen=True, slots=True)
 class Demand:
-    """What a request asks for, roughly: tokens of the prompt, and those of all its answers at most, if bounded."""
+    """What a request asks for, in tokens: of the prompt, `estimated` and what it hardly exceeds, and of the answer.
 
+    `answer` is that of all its answers at most; None where nothing bounds it.
+    """
+
+    estimated: int
     prompt: int
     answer: int | None = None
 
@@ -72,7 +80,8 @@ def demand(request: Request) -> Demand:
     told = [json.dumps(each, default=str) for each in (request.structure, *map(asdict, request.tools)) if each]
     said = (request.parameters.max_tokens, *map(request.parameters.extra.get, PARAMETERS["max_tokens"].all_fields))
     most = next((each * (request.parameters.n or 1) for each in said if type(each) is int), None)
-    return Demand(estimate((*request.messages, *map(user, told))), most)
+    messages = (*request.messages, *map(user, told))
+    return Demand(estimate(messages), most_tokens(messages) + TEMPLATE, most)
 
 
 class Spending:

@@ -16,18 +16,24 @@ from llm_magic import LLM, api
 from llm_magic.budget import EVERYTHING
 from llm_magic.config.effective import set_value
 from llm_magic.config.settings import Settings
+from llm_magic.conversation import estimate
+from llm_magic.embeddings import run
 from llm_magic.errors import BudgetError, ConfigurationError, RateLimitedError
 from llm_magic.events import Done, Note, TextDelta
 from llm_magic.options import Options
 from llm_magic.providers.registry import ProviderRegistry
-from llm_magic.session import Session
+from llm_magic.response import Response
+from llm_magic.session import Session, exchange
 from llm_magic.session.plan import Cell
 
 PROMPT = "four bytes a token"  # 9 tokens, by the estimate
 
 
 @pytest.fixture
-def session() -> Iterator[Session]:
+def session(monkeypatch: pytest.MonkeyPatch) -> Iterator[Session]:
+    monkeypatch.setattr(exchange, "TEMPLATE", 0)  # for round figures: a prompt is counted by its estimate
+    monkeypatch.setattr(exchange, "most_tokens", estimate)
+    monkeypatch.setattr(run, "most_tokens", estimate)
     settings = Settings()
     session = Session(settings, ProviderRegistry(parent=settings))
     api.activate(session)
@@ -138,6 +144,37 @@ def test_the_tools_and_the_schema_count_with_the_prompt(session: Session) -> Non
     with ScriptedServer(said("7")) as server, pytest.raises(BudgetError, match=r"may take [6-9]\d|may take \d{3}"):
         llm_at(session, server).ask(PROMPT, output_type=dict[str, int], max_tokens=50)
     assert server.requests == []
+
+
+def test_more_is_reserved_than_a_prompt_takes(session: Session, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.undo()
+    session.settings.budget = {"tokens": 126}
+    with ScriptedServer(said()) as server:
+        llm = llm_at(session, server)
+        with pytest.raises(BudgetError, match=r"126 left, and it may take 127\."):  # 13 of 9, and 64
+            llm.ask(PROMPT, max_tokens=50)
+        llm.ask(PROMPT, max_tokens=49)
+    assert len(server.requests) == 1
+
+
+@pytest.mark.parametrize(
+    "texts", ["Count to twenty.", "def f(x): return {'a': [x, x ** 2]}  # " * 20, "今日は良い天気です。" * 20]
+)
+def test_a_hundred_at_once_at_a_real_server_never_exceed_it(
+    session: Session, vllm_url: str, texts: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def ask(llm: LLM) -> list[Any]:
+        return await asyncio.gather(
+            *(llm.aask(f"{number}. {texts}", max_tokens=8) for number in range(100)), return_exceptions=True
+        )
+
+    monkeypatch.undo()
+    session.registry.add("gpu", "vllm", base_url=vllm_url)
+    session.settings.budget = {"tokens": 3_000}
+    found = asyncio.run(ask(LLM("gpu:")))
+    assert {type(each) for each in found} == {Response, BudgetError}
+    assert 1_000 < used(session) <= 3_000
+    assert used(session) == sum(row.input_tokens + row.output_tokens for row in session.ledger.rows())
 
 
 @pytest.mark.parametrize("door", ["threads", "tasks", "streams"])

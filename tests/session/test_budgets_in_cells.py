@@ -63,8 +63,8 @@ def test_the_table_shows_what_is_used_in_flight_and_left(kernel: Kernel) -> None
         table = plain(ran).split("\n\n")[1].splitlines()
         assert [line.split() for line in table[:4]] == [
             ["budget", "of", "limit", "used", "in", "flight", "left"],
-            ["LLMMagics.budget", "tokens", "1,000", "25", "59", "916"],
-            ["LLMMagics.budget", "cost", "$5.00", "$0.07", "$0.509", "$4.421"],
+            ["LLMMagics.budget", "tokens", "1,000", "25", "127", "848"],
+            ["LLMMagics.budget", "cost", "$5.00", "$0.07", "$0.577", "$4.353"],
             ["b<b>.budget", "requests", "4", "1", "1", "2"],
         ]
         assert plain(ran).endswith("Forgotten: counting begins at zero.")
@@ -73,13 +73,13 @@ def test_the_table_shows_what_is_used_in_flight_and_left(kernel: Kernel) -> None
         assert "<b>" not in page
         assert "b&lt;b&gt;.budget, requests" in page
         assert "width: 2.50%" in page  # 25 of 1,000
-        assert "width: 5.90%" in page
+        assert "width: 12.70%" in page
         assert kernel.value("job.cancel()")
         assert server.requests[1].left.wait(5)
     kernel.run("import time; time.sleep(0.2)").check()
     after = plain(kernel.run("%llm_usage").check())
-    assert ["LLMMagics.budget", "tokens", "1,000", "59", "0", "941"] in [line.split() for line in after.splitlines()]
-    assert "Of what is used, 59 tokens and $0.509 were told by no server: they count as they were reserved." in after
+    assert ["LLMMagics.budget", "tokens", "1,000", "127", "0", "873"] in [line.split() for line in after.splitlines()]
+    assert "Of what is used, 127 tokens and $0.577 were told by no server: they count as they were reserved." in after
 
 
 def test_budgets_are_shown_before_anything_is_used(kernel: Kernel) -> None:
@@ -89,11 +89,12 @@ def test_budgets_are_shown_before_anything_is_used(kernel: Kernel) -> None:
 
 
 def test_more_than_was_reserved_is_noted_in_the_cell(kernel: Kernel) -> None:
-    with ScriptedServer(SAID) as server:
+    used = {"choices": [], "usage": {"prompt_tokens": 20, "completion_tokens": 80}}
+    with ScriptedServer(stream(chunk("Hello", finish="stop"), used)) as server:
         kernel.run(f"%llm_provider add over --base-url {server.url}").check()
-        kernel.run("%config LLMMagics.budget = {'tokens': 20}").check()
+        kernel.run("%config LLMMagics.budget = {'tokens': 84}").check()
         ran = kernel.run("%%llm -m over:m --once --max-tokens 5\nfour bytes a token").check()
-    assert "The budget of 20 tokens (LLMMagics.budget) is exceeded by 5: 14 were reserved" in plain(ran)
+    assert "The budget of 84 tokens (LLMMagics.budget) is exceeded by 16: 82 were reserved" in plain(ran)
     assert plain(ran).startswith("Hello")
 
 
@@ -171,11 +172,13 @@ def test_the_cost_that_a_real_proxy_tells(kernel: Kernel, litellm_url: str, lite
 
 
 def test_the_embedded_model_needs_no_price(kernel: Kernel) -> None:
-    kernel.run("%config LLMMagics.budget = {'cost': 0, 'tokens': 80}").check()
+    kernel.run("%config LLMMagics.budget = {'cost': 0, 'tokens': 120}").check()
     kernel.run("%%llm -m local:smollm2 --once -t 0 --max-tokens 7\nCount to ten.").check()
     given, taken = kernel.value("(_llm.usage.input_tokens, _llm.usage.output_tokens)")
     shown = plain(kernel.run("%llm_usage").check())
-    assert ["LLMMagics.budget", "tokens", "80", str(given + taken)] in [line.split()[:4] for line in shown.splitlines()]
+    assert ["LLMMagics.budget", "tokens", "120", str(given + taken)] in [
+        line.split()[:4] for line in shown.splitlines()
+    ]
     ran = kernel.run("%%llm -m local:smollm2 --once -t 0\nCount to ten.")
     assert ran.error_name == "BudgetError"
-    assert f"{given + taken} used, 0 in flight, {80 - given - taken} left" in ran.error
+    assert f"{given + taken} used, 0 in flight, {120 - given - taken} left" in ran.error
