@@ -151,7 +151,7 @@ class Spending:
 
     def learned(self, provider: Provider, model: str) -> float | None:
         """Return the US dollars a token that a model took at most, of what its server told in this session."""
-        return self._learned.get((str(provider.origin(model)), model))
+        return self._learned.get((str(provider.origin(model)), model)) if self._learned else None
 
     def learn(self, provider: Provider, model: str, cost: float, usage: Usage) -> None:
         """Take note of what a server told that an answer cost."""
@@ -197,16 +197,17 @@ class RequestAccount:
     def counted(self, batch: list[Event]) -> list[Event]:
         """Take note of what a batch of events tells, and return it: with the cost of tokens that have a price."""
         for place, event in enumerate(batch):
-            if isinstance(event, Attempt):
+            if type(event) not in _READ:
+                self._answered = True
+            elif isinstance(event, Attempt):
                 self.attempted(event)
-                continue
-            self._answered = self._answered or type(event) not in _OF_NO_ANSWER
-            if isinstance(event, UsageReport):
+            elif isinstance(event, UsageReport):
+                self._answered = True
                 cost = self.used(event.usage, event.cost)
                 if cost is not None and event.cost is None and self._told is None:
                     batch = [*batch[:place], replace(event, cost=cost), *batch[place + 1 :]]
             elif isinstance(event, Opened):
-                self._told = event.cost
+                self._answered, self._told = True, event.cost
         return batch
 
     def used(self, usage: Usage, cost: float | None) -> float | None:
@@ -289,8 +290,8 @@ class RequestAccount:
         return notes
 
 
-_OF_NO_ANSWER: frozenset[type] = frozenset({Note, Progress})
-"""Events that tell nothing of an answer."""
+_READ: frozenset[type] = frozenset({Attempt, UsageReport, Opened, Note, Progress})
+"""Events that tell of more than an answer, or of none."""
 
 
 def left(spending: Spending, provider: Provider, model: str, asked: Demand) -> tuple[str, ...]:
