@@ -24,7 +24,7 @@ TOURS = sorted(path.stem for path in NOTEBOOKS.glob("*.ipynb") if not path.stem.
 OF_THE_RUN = re.compile(
     r"(?P<timing>\b\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d+Z)"  # when a cell was executed
     r"|(?P<day>\b\d{4}-\d\d-\d\d \d\d:\d\d\b)|(?P<hour>\b\d\d:\d\d\b)"  # when a turn was, in %llm_chat
-    r"|(?P<widget>\b[0-9a-f]{32}\b)"  # ipywidgets' own random names
+    r"|(?P<widget>(?<![0-9a-f])[0-9a-f]{32}(?![0-9a-f]))"  # ipywidgets' own random names
 )
 
 

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import json
+import os
 import re
 import shutil
 import subprocess
-from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -28,7 +28,7 @@ OF_GIT = {"GIT_CONFIG_GLOBAL": "/dev/null", "GIT_CONFIG_SYSTEM": "/dev/null"} | 
 
 ANALYSIS = (
     "%load_ext llm_magic",
-    '%config LLMMagics.record = "once"',
+    '%config LLMMagics.model = "local:smollm2"\n%config LLMMagics.record = "once"',
     "%%llm -t 0 --max-tokens 40 --once\nSuggest one name for a small black cat.",
     "%%llm --as int -o legs -t 0 --once\nHow many legs does a cat have?",
     "legs * 2",
@@ -88,15 +88,15 @@ def run(folder: Path, line: str, /, **variables: str) -> subprocess.CompletedPro
     )
 
 
-def follow(folder: Path, heading: str, block: int = 0) -> list[subprocess.CompletedProcess[str]]:
+def follow(folder: Path, heading: str, block: int = 0, /, **variables: str) -> list[subprocess.CompletedProcess[str]]:
     """Run a block of commands; each must succeed. What it installs is there."""
-    exported: Mapping[str, str] = {}
+    exported: dict[str, str] = variables
     done = []
     for line in sections()[heading][block]:
         if line.startswith("pip install "):
             continue
         if line.startswith("export "):
-            exported = dict([line.removeprefix("export ").split("=")])
+            exported |= dict([line.removeprefix("export ").split("=")])
             continue
         done.append(run(folder, line, **exported))
         assert done[-1].returncode == 0, f"{line}\n{done[-1].stdout}\n{done[-1].stderr}"
@@ -135,6 +135,12 @@ def test_each_section_with_commands_is_tested() -> None:
     ]
 
 
+@pytest.mark.parametrize("page", [*ROOT.glob("docs/*.md"), *ROOT.glob("notebooks/*.ipynb")], ids=lambda page: page.name)
+def test_links_lead_to_files(page: Path) -> None:
+    links = re.findall(r"\]\(([^)#]+)\)", page.read_text(encoding="utf-8"))
+    assert [link for link in links if "://" not in link and not (page.parent / link).exists()] == []
+
+
 def test_what_is_installed_is_in_the_extra_for_tests() -> None:
     installed = re.findall(r"^pip install (.*)$", PAGE, re.MULTILINE)
     assert installed == ["nbval", "papermill", "jupyter-cache"]
@@ -169,7 +175,10 @@ def test_what_to_commit(page: Path) -> None:
 
 
 def test_on_a_server_that_has_no_model(page: Path) -> None:
-    follow(page, "On a server that has no model")
+    without_extra = page / "without_extra"
+    without_extra.mkdir()
+    (without_extra / "sitecustomize.py").write_text("import sys\nsys.modules['xllamacpp'] = None\n")
+    follow(page, "On a server that has no model", PYTHONPATH=f"{without_extra}{os.pathsep}{ROOT}")
     write_notebook(page / "analysis.ipynb", (ANALYSIS[0], ANALYSIS[2].replace("-t 0", "-t 0.5")))
     ran = run(page, "jupyter execute analysis.ipynb", LLM_MAGIC_RECORD="only")
     assert ran.returncode != 0

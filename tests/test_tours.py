@@ -152,6 +152,13 @@ def test_the_recordings_of_a_tour_are_those_of_what_it_shows(name: str, tmp_path
     assert not (folder / "llm.jsonl").exists()
 
 
+def test_whoever_runs_the_tour_of_recordings_leaves_its_file_as_it_was(tmp_path: Path) -> None:
+    for name in ("recordings.ipynb", "recordings.llm.jsonl"):
+        shutil.copy(NOTEBOOKS / name, tmp_path)
+    executed(tmp_path, "recordings", "again")
+    assert (tmp_path / "recordings.llm.jsonl").read_bytes() == (NOTEBOOKS / "recordings.llm.jsonl").read_bytes()
+
+
 def test_each_tour_has_its_recordings_and_no_two_ask_the_same() -> None:
     files = {path.name.removesuffix(".llm.jsonl"): path.read_text() for path in NOTEBOOKS.glob("*.llm.jsonl")}
     assert sorted(files) == TOURS
