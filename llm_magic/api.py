@@ -154,6 +154,10 @@ class LLM:
             that of `LLM(chat=…)`), of which each call is a new turn; `timeout` is in seconds; `param` are further
             fields of the body. The others are those of `%%llm`. None is an option that is not given.
 
+            `record` is `"once"` (what is recorded is answered from the recording, anything else is asked and recorded),
+            `"only"` (nothing is ever sent), `"new"` (all is asked again) or `"off"`; `record_tools=True` records the
+            results of tools, too. `LLMMagics.record_file` says where; `recorded` of the response, whether it is one.
+
             `on_confirm` is asked before each call of a tool: a function, plain or async, that is given the call
             (`id`, `name`, and `arguments` as JSON text, as the model wrote it) and returns True, and the call is
             carried out, or False, and the model is told that it was declined. Several calls of one turn are asked for

@@ -51,6 +51,7 @@ class LLMMagics(Magics, Settings):
         -o NAME     bind the value;  --as TYPE  a validated value: int, list[City], Literal["a", "b"]
         -t 0        temperature;  -s TEXT  system prompt;  -i IMAGE  an image;  --tools f,g  functions
         -c NAME     conversation;  --once  none;  -b  in the background;  --dry-run  see the request
+        --record once  answer from the recording, where there is one; else ask, and record it
 
         %%llm --help lists all options; Tab completes them. %llm_picker picks the model for all cells.
         _llm is the last response: .text, .value, .usage, .cost, .messages.

@@ -197,9 +197,14 @@ def sections_of(
         else:
             _check(name, [*owner_of, *known, *classes], path)
     for values in found.values():
-        if isinstance(config := values.get("litellm_config"), str) and config:
-            values["litellm_config"] = str(path.parent / Path(config).expanduser())
+        for name in _FILES:
+            if isinstance(relative := values.get(name), str) and relative:
+                values[name] = str(path.parent / Path(relative).expanduser())
     return found
+
+
+_FILES = ("litellm_config", "price_file")
+"""Settings that name a file: a relative path begins at the project's folder."""
 
 
 def _keys(value: Any) -> Iterator[str]:

@@ -104,7 +104,7 @@ def put_over(nearer: Options, farther: Options) -> Options:
 
 def need_tools(given: Options, in_force: Options) -> None:
     """Refuse what is given for tools where none are in force, or none may be called; defaults are not meant then."""
-    asked = [name for name in ("tool_choice", "max_tool_rounds", "confirm") if name in _given(given)]
+    asked = [name for name in ("tool_choice", "max_tool_rounds", "confirm", "record_tools") if name in _given(given)]
     if asked and not in_force.tools:
         raise OptionError(f"{flag(asked[0])} needs --tools.", "--tools F,G names the Python functions.")
     if given.tool_choice == "none" and asked[1:]:

@@ -29,6 +29,7 @@ if TYPE_CHECKING:
     from llm_magic.request import Request
 
 _V1 = {"", "v1", "preview", "latest"}
+_HOSTS = (".openai.azure.com", ".cognitiveservices.azure.com", ".services.ai.azure.com")
 _SINCE = "2024-09-01"
 """API versions from here on know max_completion_tokens and stream_options."""
 
@@ -199,6 +200,13 @@ class AzureProvider(Provider):
             stream_usage=newer,
             encrypted_reasoning=self.send_reasoning and reasoning,
         )
+
+    def vendor_model(self, model: str) -> tuple[str, str] | None:
+        """Return Azure and the model that `deployments` names: a deployment may be called anything."""
+        known = self.deployments.get(model) or (model if model in self.deployments.values() else None)
+        at = urlsplit(self.url())
+        own = at.scheme == "https" and (at.hostname or "").endswith(_HOSTS)
+        return ("azure", known) if own and known is not None else None
 
     async def adapt(self, request: Request, capabilities: Capabilities) -> Request:  # noqa: ARG002 - the base's signature
         """Name the deployment where the model was named."""

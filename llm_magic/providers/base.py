@@ -38,6 +38,7 @@ from llm_magic.urls import checked, same_host, without_secrets
 if TYPE_CHECKING:
     from openai import AsyncOpenAI
 
+    from llm_magic.providers.price_file import PriceTable
     from llm_magic.request import Request
     from llm_magic.wire.call import Call, Preview
 
@@ -163,6 +164,8 @@ class Provider(Configurable):
 
     keyless = False
     """Set for a copy that asks another host: no key is looked for."""
+    price_table: Callable[[], PriceTable] | None = None
+    """Set by the registry: returns the prices of a file. They do not go along to another host."""
     vouched = False
     """Set for a copy at a host that the environment's values are for."""
 
@@ -584,6 +587,7 @@ class Provider(Configurable):
             kept = {name: value for name, value in values.items() if name not in self.of_its_host}
             kept |= {"http_client_kwargs": http}
         there = self.copy_at(base_url, kept)
+        there.price_table = self.price_table if home else None
         there.keyless, there.vouched = self.keyless or not home, self.at_home and home
         self._copies.append((base_url, values, there))
         return there
@@ -593,5 +597,20 @@ class Provider(Configurable):
         return type(self)(name=self.name, **(values | {"base_url": base_url}))
 
     def price(self, model: str) -> Price | None:
-        """Return what a model costs, where `prices` says it; raises ConfigurationError where the entry is no price."""
-        return price_in(self.prices, model, f"{self.section}.prices") if self.prices else None
+        """Return what a model costs, where `prices` or the file of prices says it; None where neither does.
+
+        Raises
+        ------
+        ConfigurationError
+            The entry is no price, or the file cannot be read.
+
+        """
+        own = price_in(self.prices, model, f"{self.section}.prices") if self.prices else None
+        if own is not None or self.price_table is None:
+            return own
+        table = self.price_table()
+        return table.price(self.name, model, self.vendor_model(model) if table.vendors else None)
+
+    def vendor_model(self, model: str) -> tuple[str, str] | None:  # noqa: ARG002 - for vendors
+        """Return the vendor that is asked at its own host, and its own name of a model; None for any other server."""
+        return None

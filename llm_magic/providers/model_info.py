@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from fnmatch import fnmatchcase
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any, Literal, TypeGuard
 
 from llm_magic.capabilities import Dialect, Kind
 from llm_magic.errors import ConfigurationError
@@ -57,6 +57,14 @@ class Price:
         return (fresh * self.input + usage.cached_tokens * cached + usage.output_tokens * self.output) / 1e6
 
 
+PRICES_OF_LITELLM: Mapping[str, str] = {
+    "input": "input_cost_per_token",
+    "output": "output_cost_per_token",
+    "cached": "cache_read_input_token_cost",
+}
+"""Our names of prices, and LiteLLM's of the same in dollars per token."""
+
+
 def price_in(prices: Mapping[str, object], model: str, where: str) -> Price | None:
     """Return the price of a model: the entry of its name, else that of the longest glob; None without one.
 
@@ -70,17 +78,34 @@ def price_in(prices: Mapping[str, object], model: str, where: str) -> Price | No
     name = model if model in prices else globs[-1] if globs else None
     if name is None:
         return None
-    entry, known = prices[name], {"input", "output", "cached"}
-    if (
-        isinstance(entry, Mapping)
-        and {"input", "output"} <= set(entry) <= known
-        and all(isinstance(value, int | float) and value >= 0 for value in entry.values())
-    ):
-        return Price(**{name: float(value) for name, value in entry.items()})
+    if is_price(entry := prices[name]):
+        return read_price(entry)
     raise ConfigurationError(
         f"{where}[{name!r}] is no price.",
         'Write US dollars per million tokens: {"input": 2.5, "output": 10, "cached": 1.25}.',
     )
+
+
+def is_price(entry: object) -> TypeGuard[Mapping[str, float]]:
+    """Whether an entry is `input`, `output` and perhaps `cached`, each a number from 0.
+
+    >>> is_price({"input": 2.5, "output": 10}), is_price({"input": 2.5}), is_price({"input": True, "output": 10})
+    (True, False, False)
+
+    """
+    return (
+        isinstance(entry, Mapping)
+        and {"input", "output"} <= set(entry) <= {"input", "output", "cached"}
+        and all(type(value) in (int, float) and 0 <= value < _MOST_DOLLARS for value in entry.values())
+    )
+
+
+def read_price(entry: Mapping[str, float]) -> Price:
+    """Return the price of an entry that is one."""
+    return Price(**{name: float(value) for name, value in entry.items()})
+
+
+_MOST_DOLLARS = 1e9
 
 
 def card(raw: Mapping[str, Any]) -> ModelCard:

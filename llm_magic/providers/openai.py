@@ -74,6 +74,11 @@ class OpenAIProvider(Provider):
             )
         return super().key_hint()
 
+    def vendor_model(self, model: str) -> tuple[str, str] | None:
+        """Return OpenAI and the model, where that is asked itself: no proxy, and no region with prices of its own."""
+        at = urlsplit(self.url())
+        return ("openai", model) if (at.scheme, at.hostname, at.port) == ("https", f"api.{_HOST}", None) else None
+
     def capabilities(self, model: str) -> Capabilities:
         """Return what a model of OpenAI's can do; what a proxy in its place takes is taken to be older."""
         newer = self.at_home or model_info.is_reasoning(model)

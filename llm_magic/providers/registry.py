@@ -40,6 +40,7 @@ if TYPE_CHECKING:  # loading the extension needs none of these
     from llm_magic.config.trust import GuardedSetting, Project
     from llm_magic.providers.base import Provider
     from llm_magic.providers.model_info import ModelCard
+    from llm_magic.providers.price_file import PriceTable
 
 FRESH = 60.0
 """Seconds that a list of models counts as the one that the server has now."""
@@ -112,8 +113,15 @@ class ProviderRegistry(Configurable):
     litellm_config = Unicode("", help="Path of a LiteLLM config.yaml whose model_list is taken over.").tag(
         config=True, trusted_only=True, could="send", holds_settings=True
     )
+    price_file = Unicode(
+        "",
+        help="File of prices, JSON or YAML, for models whose provider's `prices` has none: "
+        '{"openai:gpt-5*": {"input": 2.5, "output": 10, "cached": 1.25}}, or LiteLLM\'s '
+        "model_prices_and_context_window.json, whose prices hold for OpenAI and Azure at their own hosts only.",
+    ).tag(config=True, trusted_only=True, could="spend", holds_settings=True)
 
     def __init__(self, **traits: Any) -> None:
+        self._priced: tuple[object, PriceTable] | None = None
         self._built: dict[str, tuple[Mapping[str, Any], Provider]] = {}
         self._building = threading.RLock()  # cells in the background and threads of the user's ask, too
         self._registered: dict[str, Provider] = {}
@@ -364,6 +372,7 @@ class ProviderRegistry(Configurable):
         own = {trait: value for trait, value in spec.items() if trait != "class"}
         cls.check_names(own, f"The provider {name}")
         provider = cls(parent=self, name=name)
+        provider.price_table = self._price_table
         sources, source_of_own = sources_of(provider), sources_of(self).of("providers")
         if source_of_own != SESSION and name not in self._of_project:
             source_of_own = PROFILE
@@ -399,7 +408,7 @@ class ProviderRegistry(Configurable):
             from llm_magic.providers.compatible import ExistingClientProvider
 
             provider = ExistingClientProvider(client, name=name)
-        provider.name = name
+        provider.name, provider.price_table = name, self._price_table
         self._registered[name] = provider
         self._made.append(provider)
         return provider
@@ -586,9 +595,36 @@ class ProviderRegistry(Configurable):
         path = Path(self.litellm_config).expanduser()
         stamp = (path, path.stat().st_mtime_ns if path.exists() else None)
         if self._imported[0] != stamp:
-            if self.project is not None and sources_of(self).of("litellm_config") == self.project.source:
-                from llm_magic.config import trust
-
-                trust.require_unchanged(self.project, "litellm_config")
+            self._require_trusted("litellm_config")
             self._imported = (stamp, read_config(path))
         return self._imported[1]
+
+    def _price_table(self) -> PriceTable:
+        """Return the prices of `price_file`, read anew when the file has changed; raises ConfigurationError."""
+        from llm_magic.providers.price_file import PriceTable, read_prices
+
+        if not self.price_file:
+            return PriceTable()
+        path = Path(self.price_file).expanduser()
+        with self._building:
+            stamp = path, _stamp(path)
+            if self._priced is None or self._priced[0] != stamp:
+                self._require_trusted("price_file")
+                self._priced = (stamp, read_prices(path))
+            return self._priced[1]
+
+    def _require_trusted(self, trait: str) -> None:
+        """Raise where the project names a file that is not the one that was trusted."""
+        if self.project is not None and sources_of(self).of(trait) == self.project.source:
+            from llm_magic.config import trust
+
+            trust.require_unchanged(self.project, trait)
+
+
+def _stamp(path: Path) -> object:
+    """Return what changes when a file does; None where it cannot be looked at."""
+    try:
+        found = path.stat()
+    except (OSError, ValueError):
+        return None
+    return found.st_mtime_ns, found.st_size, found.st_ino

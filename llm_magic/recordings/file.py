@@ -184,7 +184,7 @@ class RecordingsFile:
                     if len(line) > MAX_LINE:
                         raise RecordingError(f"The answer is larger than {MAX_LINE // 2**20} MB.")
                     append_line(file, line)
-            except OSError as error:
+            except (OSError, ValueError) as error:
                 raise self._unwritable(error) from None
 
     def rewrite(self, keep: Callable[[str, int], bool], before: Callable[[str], int] = lambda _: 0) -> int:
@@ -206,7 +206,7 @@ class RecordingsFile:
                     self._refresh()
                     kept, dropped = self._kept(keep, before, known)
                     self._put(file, kept)
-            except OSError as error:
+            except (OSError, ValueError) as error:
                 raise self._unwritable(error) from None
         return dropped
 
@@ -328,7 +328,7 @@ class RecordingsFile:
     def _unreadable(self, error: OSError | ValueError) -> RecordingError:
         return RecordingError(f"{self.path} cannot be read: {reason(error)}.", _ANOTHER)
 
-    def _unwritable(self, error: OSError) -> RecordingError:
+    def _unwritable(self, error: OSError | ValueError) -> RecordingError:
         return RecordingError(f"{self.path} cannot be written: {reason(error)}.", _ANOTHER)
 
 
@@ -348,6 +348,9 @@ def _without_replaces(line: bytes) -> bytes:
 
 
 def _numbers(lines: list[int]) -> str:
-    shown = ", ".join(map(str, lines[:_SHOWN]))
-    more = f" and {len(lines) - _SHOWN:,} more" if len(lines) > _SHOWN else ""
-    return f"line{'s' * (len(lines) > 1)} {shown}{more}"
+    """Return numbers of lines in words, the first few of many."""
+    shown = [str(line) for line in lines[:_SHOWN]]
+    if len(lines) > _SHOWN:
+        shown.append(f"{len(lines) - _SHOWN:,} more")
+    listed = " and ".join(filter(None, (", ".join(shown[:-1]), shown[-1])))
+    return f"line{'s' * (len(lines) > 1)} {listed}"

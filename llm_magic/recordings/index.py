@@ -14,7 +14,7 @@ from llm_magic.recordings.recording import VERSION, Recording
 MAX_LINE = 64 * 2**20
 """Bytes of the longest line that is read or written."""
 _VERSION = str(VERSION).encode()
-_BEGIN = b'{"answer":'
+_BEGIN = b'{"answer": {"'
 _EDITORS_MARK = b"\xef\xbb\xbf"
 _END = re.compile(
     rb'"at": ?"[^"\\]{0,40}", ?(?:"cell": ?("[^"\\]*(?:\\.[^"\\]*)*"), ?)?"key": ?"([0-9a-f]{64})", ?'
@@ -64,7 +64,6 @@ class Index:
         self._cells: dict[bytes | None, str | None] = {None: None}
         self._rest = b""
         self._is_long = False
-        self._is_begun = False  # a line that is not whole is the beginning of one of ours
         self.end = 0
         """Bytes that were read, up to the end of a line."""
         self.lines = 0
@@ -98,7 +97,7 @@ class Index:
             self.end, self._is_long = self.end + len(data) - taken, True
         else:
             self._rest = data[taken:]
-        if not self._is_ours and (len(self.bad) >= _FOREIGN_LINES or self._is_long):
+        if not self._places and (len(self.bad) >= _FOREIGN_LINES or self._is_long):
             raise Foreign
 
     def end_of_file(self) -> None:
@@ -116,12 +115,8 @@ class Index:
             self._read_line(rest, self.end)
             self.end += len(rest)
             rest = b""
-        if not self._is_ours and (self.bad or (rest.strip() and not _is_begun(rest))):
+        if not self._places and (self.bad or self.conflicts or not _is_begun(rest)):
             raise Foreign
-
-    @property
-    def _is_ours(self) -> bool:
-        return bool(self._places) or self._is_begun
 
     def _read_lines(self, data: bytes) -> int:
         """Read the lines that are whole; return how many bytes these are."""
@@ -161,7 +156,6 @@ class Index:
         elif _CONFLICT.match(stripped) and not is_long:
             self.conflicts.append(self.lines)
         elif is_long or stripped.removeprefix(_EDITORS_MARK):
-            self._is_begun = self._is_begun or _is_begun(stripped)
             self.bad.append(self.lines)
 
     def find(self, key: str, before: int = 0) -> Mapping[int, Place]:
@@ -211,9 +205,15 @@ def _is_whole(line: bytes) -> bool:
 
 
 def _is_begun(line: bytes) -> bool:
-    """Whether a line that is not whole is the beginning of one of ours."""
+    """Whether a line that has no end is empty, or the beginning of one of ours."""
     line = line.strip().removeprefix(_EDITORS_MARK)
-    return line.startswith(_BEGIN) or (bool(line) and _BEGIN.startswith(line))
+    if not line.startswith(_BEGIN):
+        return _BEGIN.startswith(line)
+    try:
+        json.loads(line)
+    except (ValueError, RecursionError):
+        return True
+    return False  # it is whole
 
 
 def _text(written: bytes) -> str | None:

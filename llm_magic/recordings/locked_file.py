@@ -14,8 +14,6 @@ from llm_magic.private_files import NotPlainError, require_plain
 
 _PATIENCE = 10.0  # seconds for another program's lock: it is held for a write, or while the file is rewritten
 _PAUSE = 0.002
-_TIMES = 100
-"""How often a file may be replaced while its lock is waited for; file systems that name one file twice end it, too."""
 BINARY = getattr(os, "O_BINARY", 0)
 _CAREFUL = BINARY | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_NOCTTY", 0)
 
@@ -50,11 +48,13 @@ def locked(path: Path) -> Iterator[int]:
 
     """
     until = time.monotonic() + _PATIENCE
-    for left in reversed(range(_TIMES)):
+    while True:
         file = _open_to_append(path)
         try:
             _lock(file, until)
-            if left and not _is_called(path, file):  # replaced while this waited
+            if not _is_called(path, file):  # replaced while this waited: what is written to it would be lost
+                if time.monotonic() > until:
+                    raise OSError(errno.EAGAIN, "another program replaces it again and again")
                 continue
             yield file
         finally:

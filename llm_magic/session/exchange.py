@@ -93,12 +93,10 @@ class Spending:
         self.accounts = Accounts()
         self._learned: dict[tuple[str, str], float] = {}  # US dollars a token, the most that a server told
 
-    def budgets(self, provider: Provider) -> tuple[Budget, ...]:
-        """Return the budgets that hold for a provider's requests."""
-        known = (
-            Budget("LLMMagics.budget", EVERYTHING, self._settings.budget),
-            Budget(f"{provider.section}.budget", provider.name, provider.budget),
-        )
+    def budgets(self, *providers: Provider) -> tuple[Budget, ...]:
+        """Return the budgets that hold for requests to providers: that of all, then their own."""
+        own = (Budget(f"{each.section}.budget", each.name, each.budget) for each in providers)
+        known = (Budget("LLMMagics.budget", EVERYTHING, self._settings.budget), *own)
         return tuple(budget for budget in known if budget.limits)
 
     def begin(self, provider: Provider, model: str, asked: Demand) -> RequestAccount:

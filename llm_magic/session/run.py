@@ -6,10 +6,9 @@ Each request is answered from its recording, or sent and then recorded, as the r
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncGenerator
 from contextlib import aclosing, suppress
-from dataclasses import dataclass, field, replace
-from typing import TYPE_CHECKING, Any, TypeAlias
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any
 
 from llm_magic.background_loop import Emit
 from llm_magic.draft import Draft
@@ -21,23 +20,22 @@ from llm_magic.errors import (
     LLMError,
     RateLimitedError,
     RefusedError,
-    RequestRefusedError,
     ServerFailedError,
     TimedOutError,
     ToolLimitError,
 )
-from llm_magic.events import Event, Note, ReasoningItem, Replayed, Restarted, Usage, UsageReport
-from llm_magic.messages import Message, Reasoning, assistant, user
+from llm_magic.events import Note, Replayed, Restarted, Usage, UsageReport
+from llm_magic.messages import Message, assistant, user
 from llm_magic.model_names import shown_model
 from llm_magic.response import Alternative, Response
 from llm_magic.session.asked import Asked, feedback
-from llm_magic.session.exchange import Spending, exchange
-from llm_magic.session.plan import BoundModel, Plan, PlannedModel, prepare
-from llm_magic.session.recorder import RecordedResults
+from llm_magic.session.exchange import Spending
+from llm_magic.session.model_exchanges import ModelExchanges
+from llm_magic.session.plan import Plan, PlannedModel
 from llm_magic.session.tool_runner import RunEvent, ToolRunner
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable, Mapping
+    from collections.abc import Awaitable, Callable
 
     from llm_magic.messages import ToolCall
     from llm_magic.output.spec import OutputSpec
@@ -51,25 +49,6 @@ CUT = {
     "content_filter": ("was cut by the content filter", "Reword the prompt."),
     "truncated": ("broke off before it was complete", "Ask again."),
 }
-
-
-Recorded: TypeAlias = "Mapping[str, Any]"
-"""An answer as a recording holds it."""
-
-
-_DIGITS = 6
-"""Decimals of recorded seconds; the answer that is recorded shows the same number."""
-
-
-@dataclass(slots=True)
-class Exchanged:
-    """One request of a run that was sent, and what came: what may be recorded of it."""
-
-    asked: Mapping[str, Any]
-    first: bool
-    """Whether it is the first one that this model was asked, not one of a later round."""
-    events: list[Event] = field(default_factory=list)
-    secrets: tuple[str, ...] = ()
 
 
 class Run:
@@ -102,30 +81,24 @@ class Run:
         self.draft = Draft()
         self.draft.replaying = recorder is not None and recorder.replays and not recorder.pace
         self.response: Response | None = None
-        self._planned = plan.models[0]
-        self._bound: BoundModel | None = None
-        self._model = ""  # that which a provider alone led to
-        self._replayed: Recorded | None = None  # the answer that came last, where it came from a recording
-        self._to_record: Exchanged | None = None  # the one that was sent last, until it is judged
-        self._about_fallback: list[str] = []
-        self._sent: tuple[Message, ...] = ()
+        self._emit_to: Emit[RunEvent] = _nowhere
+        self._exchanges = self._exchanges_with(plan.models[0])
         self._answered: list[Message] = []
         self._value: Any = None
         self._values: list[Any] = []
         self._texts: list[str] = []
-        self._emit_to: Emit[RunEvent] = _nowhere
 
     @property
     def model(self) -> str:
         """The model that is asked now: as it was asked for, or the one that a provider alone led to."""
-        target = self._planned.target
-        return target.asked if target.model or not self._model else f"{target.provider.name}:{self._model}"
+        target, model = self._exchanges.planned.target, self._exchanges.model
+        return target.asked if target.model or not model else f"{target.provider.name}:{model}"
 
     @property
     def asked(self) -> tuple[str, str]:
         """The names of the provider and of the model that are asked now."""
-        target = self._planned.target
-        return target.provider.name, target.model or self._model or target.asked
+        target = self._exchanges.planned.target
+        return target.provider.name, target.model or self._exchanges.model or target.asked
 
     @property
     def _shown(self) -> str:
@@ -166,41 +139,48 @@ class Run:
         self.draft.add_all(batch)
         await self._emit_to(batch)
 
+    def _exchanges_with(self, planned: PlannedModel, fallbacks: tuple[str, ...] = ()) -> ModelExchanges:
+        return ModelExchanges(
+            self.plan,
+            planned,
+            draft=self.draft,
+            spending=self._spending,
+            recorder=self._recorder,
+            emit=self._emit,
+            fallbacks=fallbacks,
+        )
+
     async def _with_fallbacks(self) -> None:
         models = self.plan.models
-        first = await asyncio.to_thread(self._first_recorded) if self._recorder is not None and len(models) > 1 else 0
+        several = len(models) > 1 and self._recorder is not None
+        first = await asyncio.to_thread(self._first_recorded) if several else 0
+        notes: list[str] = []
         for planned in models[first:-1]:
             try:
-                await self._ask(planned)
+                await self._ask(planned, tuple(notes))
             except FALLBACK_ON as error:
                 if self.draft.first_token_seconds is not None:
                     raise
                 why = error.message.rstrip(".")
-                note = f"{self._shown} failed ({why}); asking the next model."
-                self._about_fallback.append(note)
-                await self._emit([Restarted("fallback"), Note(note)])
+                notes.append(f"{self._shown} failed ({why}); asking the next model.")
+                await self._emit([Restarted("fallback"), Note(notes[-1])])
             else:
                 return
-        await self._ask(models[-1])
+        await self._ask(models[-1], tuple(notes))
 
     def _first_recorded(self) -> int:
         """Return the number of the first model whose answer is recorded, else 0: those before it failed then."""
         for number, planned in enumerate(self.plan.models):
-            asked = Asked(self.plan, planned).data(self._recorded_model(planned))
-            if self._recorder is not None and self._recorder.has(asked):
+            exchanges = self._exchanges_with(planned)
+            exchanges.find_model()
+            if self._recorder is not None and self._recorder.has(Asked(self.plan, planned).data(exchanges.model)):
                 return number
         return 0
 
-    def _recorded_model(self, planned: PlannedModel) -> str:
-        """Return the model that a provider alone led to when it was recorded; empty where that is not known."""
-        if planned.target.model or self._recorder is None:
-            return ""
-        return self._recorder.model(planned.target.provider.name, planned.options.base_url)
-
-    async def _ask(self, planned: PlannedModel) -> None:
+    async def _ask(self, planned: PlannedModel, fallbacks: tuple[str, ...]) -> None:
         """Ask one model, in rounds, until there is a valid answer."""
-        self._planned, self._bound, self._replayed = planned, None, None
-        self._model = self._recorded_model(planned)
+        exchanges = self._exchanges = self._exchanges_with(planned, fallbacks)
+        exchanges.find_model()
         asked, options = Asked(self.plan, planned), planned.options
         re_asks, rounds = options.retries_invalid or 0, options.max_tool_rounds or 0
         self._answered = []
@@ -214,12 +194,12 @@ class Run:
                         "The model still asks for tools after the last round.", "Raise --max-tool-rounds."
                     )
                 rounds -= 1
-                await self._record()
+                await self._exchanges.record()
                 if note := _passed_over(self.draft):
                     await self._emit([Note(note)])
                 answered = self.draft.calling in self.draft.indexes
                 said = str(self.draft.buffer(self.draft.calling)) if answered else ""
-                reasoning = self._reasoning(self.draft.calling)
+                reasoning = self._exchanges.reasoning(self.draft.calling)
                 added = (assistant(said, calls, reasoning), *await self._caller(asked).carry_out(calls))
                 self._answered += added
                 await self._emit([Restarted("tools")])
@@ -237,43 +217,18 @@ class Run:
                     error.hint = error.hint or "Raise --retries-invalid, or reword the prompt. _llm.text has what came."
                     raise
                 re_asks -= 1
-                await self._record()
-                asked = _again(asked, assistant(self._texts[0], reasoning=self._reasoning()), error)
+                await self._exchanges.record()
+                asked = _again(asked, assistant(self._texts[0], reasoning=self._exchanges.reasoning()), error)
                 await self._emit([Note(f"Not valid: {error.message} Asking again."), Restarted("invalid")])
                 continue
-            await self._record()
+            await self._exchanges.record()
             if calls:
                 note = f"Not run, for --tools does not offer it: {_listed(calls)}. _llm.tool_calls has it."
                 await self._emit([Note(note)])
             response = self.draft.response()
             text = self._said or _instead_of_text(response) or (f"[calls {_listed(calls)}]" if calls else "")
-            self._answered.append(assistant(text, reasoning=self._reasoning(), citations=response.citations))
+            self._answered.append(assistant(text, reasoning=self._exchanges.reasoning(), citations=response.citations))
             return
-
-    async def _bind(self) -> BoundModel:
-        """Get the model ready that is asked now, once, and return it."""
-        if self._bound is None:
-            self.draft.go_live()
-            self._bound = await prepare(self.plan, self._planned, self._emit)
-            self._model = self._bound.model
-        return self._bound
-
-    def _reasoning(self, index: int = 0) -> Reasoning | None:
-        """Return what goes back with an answer of the model that is asked now."""
-        items = self.draft.reasoning_items(index)
-        if self._replayed is None:
-            return self._bound.reasoning(items) if self._bound is not None else None
-        sender = self._replayed.get("sender")
-        return Reasoning(sender, items) if items and isinstance(sender, str) and sender else None
-
-    @property
-    def _structured(self) -> tuple[str | None, bool]:
-        """The dialect in which the output type was asked for, and whether absent properties came as null."""
-        if self._replayed is not None:
-            told = self._replayed.get("structured") or {}
-            return told.get("dialect"), bool(told.get("nulls"))
-        structure = self._bound.structure if self._bound is not None else None
-        return (None, False) if structure is None else (structure.dialect, structure.nulls)
 
     @property
     def _said(self) -> str:
@@ -294,7 +249,7 @@ class Run:
 
         """
         try:
-            async with aclosing(self._answer_to(asked)) as stream:
+            async with aclosing(self._exchanges.answer_to(asked)) as stream:
                 async for batch in stream:
                     await self._emit(batch)
         except EmptyAnswerError as error:
@@ -302,95 +257,6 @@ class Run:
                 raise
             return error
         return None
-
-    async def _answer_to(self, asked: Asked) -> AsyncGenerator[list[Event], None]:
-        """Yield what answers a request: its recording, else what comes when it is sent."""
-        self._to_record, recorder, exchanged = None, self._recorder, None
-        if recorder is not None:
-            if not (asked.planned.target.model or self._model or recorder.mode == "only"):
-                await self._bind()
-            exchanged = Exchanged(asked.data(self._model), not asked.added)
-            known = await asyncio.to_thread(recorder.known, exchanged.asked)
-            if known is not None:
-                async with aclosing(self._replay(asked, known, recorder.pace)) as stream:
-                    async for batch in stream:
-                        yield batch
-                return
-        self._replayed = None
-        bound = await self._bind()
-        request = asked.request(bound)
-        self._sent = request.messages
-        self.draft.begin_request()
-        exceeded: list[str] = []
-        try:
-            async with aclosing(exchange(bound, request, self._spending, exceeded)) as stream:
-                async for batch in stream:
-                    if exchanged is not None:
-                        exchanged.events += batch
-                    yield batch
-        except RequestRefusedError as error:
-            error.hint = _who_set(error.parameter, bound.planned.sources) or error.hint
-            raise
-        if exchanged is not None:
-            exchanged.secrets = bound.secrets(request)
-            self._to_record = exchanged
-        if exceeded:
-            yield [Note(line) for line in exceeded]
-
-    async def _replay(self, asked: Asked, known: Recorded, pace: float) -> AsyncGenerator[list[Event], None]:
-        """Yield what is recorded as the answer to a request: at once, or `pace` times as fast as it came."""
-        from llm_magic.recordings.answers import events_of
-
-        self._replayed, self._sent = known, asked.messages
-        events = events_of(known, asked.planned.target.provider.name, asked.planned.target.model or self._model)
-        fell_back = self._planned is not self.plan.models[0] and not self._about_fallback and not asked.added
-        notes = [Note(str(note)) for note in known.get("fallback") or ()] if fell_back else []
-        replayed = Replayed(known.get("seconds") or 0.0, known.get("first_token_seconds"), pace)
-        if not pace:
-            yield [replayed, *notes, *events]
-            return
-        from llm_magic.recordings.pace import at_pace
-
-        yield [replayed, *notes]
-        left = replayed.seconds - self.draft.seconds
-        async with aclosing(at_pace(events, left, replayed.first_token_seconds or 0.0, pace)) as batches:
-            async for batch in batches:
-                yield batch
-
-    async def _record(self) -> None:
-        """Record the answer that was sent for last, now that it is judged; say where it is not."""
-        exchanged, recorder, self._to_record = self._to_record, self._recorder, None
-        if exchanged is None or recorder is None or self._bound is None:
-            return
-        from llm_magic.recordings.answers import answer_of, is_whole
-
-        reason = is_whole(exchanged.events)
-        if reason:
-            reason = f"Not recorded: {reason}."
-        else:
-            dialect, nulls = self._structured
-            draft, said = self.draft, any(isinstance(event, ReasoningItem) for event in exchanged.events)
-            if draft.first_token_seconds is not None:
-                draft.first_token_seconds = round(draft.first_token_seconds, _DIGITS)
-            answer = answer_of(
-                exchanged.events,
-                seconds=draft.settle(round(draft.seconds, _DIGITS)),
-                first_token_seconds=draft.first_token_seconds,
-                structured={"dialect": dialect, "nulls": nulls} if dialect else None,
-                sender=self._bound.sender if said else None,
-                notes=[
-                    *(self._bound.notes if exchanged.first else ()),
-                    *(event.text for event in exchanged.events if isinstance(event, Note)),
-                ],
-                fallback=self._about_fallback if exchanged.first else None,
-                history_turns=self._history_turns() if self.plan.turns else None,
-            )
-            if not self._planned.target.model:
-                name, base_url = self._planned.target.provider.name, self._planned.options.base_url
-                recorder.keep_model(name, base_url, self._bound.model)
-            reason = await asyncio.to_thread(recorder.keep, exchanged.asked, answer, exchanged.secrets)
-        if reason:
-            await self._emit([Note(reason)])
 
     def _check_ended(self) -> None:
         """Raise where an answer has not ended, or the server gave it up: it is half an answer, and so are its calls."""
@@ -409,7 +275,7 @@ class Run:
 
         """
         spec, alternatives = self.plan.spec, self.draft.alternatives()
-        wanted = self._number_wanted(asked)
+        wanted = self._exchanges.number_wanted
         if wanted is not None and len(alternatives) < wanted:
             raise IncompleteAnswerError(
                 f"{self._shown} gave {len(alternatives)} of {wanted} answers: it does not know --n.",
@@ -422,13 +288,6 @@ class Run:
                 self._check_whole(number if len(alternatives) > 1 else None, alternative)
                 self._values[number] = await self._valid(spec, asked, number)
         self._value = self._values if wanted is not None else self._values[0]
-
-    def _number_wanted(self, asked: Asked) -> int | None:
-        """Return how many answers were asked for; None where one was: a default of several may have been left out."""
-        if self._bound is not None:
-            return self._bound.planned.options.parameters.get("n")
-        wanted = asked.planned.options.parameters.get("n")
-        return wanted if wanted is None or len(self.draft.indexes) >= wanted else None
 
     def _check_whole(self, number: int | None, alternative: Alternative) -> None:
         """Raise where an answer is cut or refused, and can be no value."""
@@ -446,21 +305,21 @@ class Run:
         re_asks = asked.planned.options.retries_invalid or 0
         while True:
             try:
-                return await asyncio.to_thread(spec.parse, self._texts[number], nulls=self._structured[1])
+                return await asyncio.to_thread(spec.parse, self._texts[number], nulls=self._exchanges.structured[1])
             except InvalidValueError as error:
                 if len(self._texts) == 1 or re_asks == 0:
                     raise
                 re_asks -= 1
                 await self._emit([Note(f"Answer {number + 1} is not valid: {error.message} Asking again for it.")])
-                await self._record()
-                answer = assistant(self._texts[number], reasoning=self._reasoning(number))
+                await self._exchanges.record()
+                answer = assistant(self._texts[number], reasoning=self._exchanges.reasoning(number))
                 self._texts[number] = await self._aside(_again(replace(asked, alone=True), answer, error))
 
     async def _aside(self, asked: Asked) -> str:
         """Ask without showing the answer, and return its text; what it used is added to the rest."""
         aside, before = Draft(), self.draft.usage_of_request
         with suppress(EmptyAnswerError):  # no value, as any other text that is invalid
-            async with aclosing(self._answer_to(asked)) as stream:
+            async with aclosing(self._exchanges.answer_to(asked)) as stream:
                 async for batch in stream:
                     aside.add_all(batch)
                     await self._emit([event for event in batch if isinstance(event, Replayed)])
@@ -473,27 +332,19 @@ class Run:
 
     def _caller(self, asked: Asked) -> ToolRunner:
         confirm = bool(asked.planned.options.confirm)
-        results = None
-        if self._recorder is not None and self._recorder.tools:
-            secrets = asked.planned.target.provider.secrets()
-            results = RecordedResults(self._recorder, asked.data(self._model), secrets)
+        results = self._exchanges.recorded_results(asked)
         return ToolRunner(self.plan.tools, self.plan.tool_timeout, confirm, self._emit, self._on_confirm, results)
-
-    def _history_turns(self) -> int:
-        """Count the turns that were sent: those of the user's messages that are not this cell's own."""
-        sent = [message for message in self._sent if message.role == "user"]
-        return sum(1 for turn in self.plan.turns if turn.messages and turn.messages[0] in sent)
 
     def so_far(self, **known: Any) -> Response:
         """Return the response as it stands."""
-        target = self._planned.target
+        exchanges, target = self._exchanges, self._exchanges.planned.target
         response = self.draft.response(
             value=self._value,
             model=target.asked,
             provider=target.provider.name,
-            messages=self._sent,
-            structured=self._structured[0],
-            history_turns=self._turns_sent(),
+            messages=exchanges.sent,
+            structured=exchanges.structured[0],
+            history_turns=exchanges.history_turns,
             **known,
         )
         if len(response.alternatives) == len(self._values) > 1:
@@ -503,11 +354,6 @@ class Run:
             )
             response.text = self._texts[0]
         return response
-
-    def _turns_sent(self) -> int:
-        """Return how many turns of the conversation were sent, or had been when the answer was recorded."""
-        recorded = None if self._replayed is None else self._replayed.get("history_turns", 0)
-        return recorded if isinstance(recorded, int) else self._history_turns() if self.plan.turns else 0
 
 
 async def _nowhere(_batch: list[RunEvent]) -> None:
@@ -533,15 +379,6 @@ def _passed_over(draft: Draft) -> str:
     if not others:
         return ""
     return f"{len(others) + 1} answers call tools: the calls of answer {draft.calling + 1} are run and go on."
-
-
-def _who_set(parameter: str, sources: Mapping[str, str]) -> str:
-    """Return the next step after a refusal, where the cell is not the place that set what was refused; else nothing."""
-    if where := sources.get(parameter):
-        return f"Change or leave out {parameter}, which {where} sets."
-    if parameter and parameter not in sources:
-        return "--dry-run shows what was sent."  # the provider's own settings may add fields
-    return ""
 
 
 def _again(asked: Asked, answer: Message, error: InvalidValueError) -> Asked:

@@ -130,6 +130,9 @@ def test_values_of_other_options(typing: Typing) -> None:
     assert typing.words("%%llm --tools describe,de") == ["describe,describe"]
     assert typing.words("%%llm --tool-choice ") == ["auto", "none", "required", "describe"]
     assert typing.words("%%llm --show ") == list(WORDS["show"])
+    assert typing.words("%%llm --record ") == ["off", "once", "only", "new"]
+    assert typing.words("%%llm_embed --record o") == ["off", "once", "only"]
+    assert typing.offers("%%llm --record-") == ["%%llm --record-tools"]
     assert typing.words("%%llm --api c") == ["chat", "completions"]
     assert typing.words("%%llm --out ci") == ["cities"]
     assert typing.words("%%llm --schema da") == ["data"]
@@ -186,7 +189,7 @@ def test_commands(typing: Typing) -> None:
 
 
 def test_what_is_offered_is_taken() -> None:
-    for name in ("api", "show", "tool_choice", "reasoning_effort"):
+    for name in ("api", "show", "record", "tool_choice", "reasoning_effort"):
         read = BY_NAME[name].read
         assert read is not None
         assert [read(word) for word in WORDS[name]] == list(WORDS[name])

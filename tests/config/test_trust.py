@@ -28,7 +28,7 @@ from llm_magic.config.settings import Settings
 from llm_magic.errors import ConfigurationError, ModelNotFoundError
 from llm_magic.options import OPTIONS
 from llm_magic.providers import plugins
-from llm_magic.providers.base import Provider
+from llm_magic.providers.base import Price, Provider
 from llm_magic.providers.registry import ProviderRegistry
 
 IS_ROOT = os.name == "posix" and os.geteuid() == 0
@@ -127,7 +127,10 @@ def test_what_needs_trust() -> None:
         "Settings.budget",
         "Settings.budget_tokens_per_request",
         "Settings.chat_file",
+        "Settings.record",
+        "Settings.record_file",
         "ProviderRegistry.litellm_config",
+        "ProviderRegistry.price_file",
         "Provider.base_url",
         "Provider.budget",
         "Provider.api_key_env",
@@ -720,6 +723,46 @@ def test_a_litellm_configuration_is_trusted_as_it_is(write: Callable[[str], Path
     assert set(House(folder).waiting) == {"ProviderRegistry.litellm_config"}
     house.registry.trust_project()
     assert house.registry.resolve("fast").provider.url() == "http://evil/v1"
+
+
+def test_a_table_of_prices_is_trusted_as_it_is(write: Callable[[str], Path], tmp_path: Path) -> None:
+    folder, prices = write('[tool.llm_magic]\nprice_file = "prices.json"\n'), tmp_path / "prices.json"
+    prices.write_text('{"openai:*": {"input": 1, "output": 2}}')
+    house = House(folder)
+    assert set(house.waiting) == {"ProviderRegistry.price_file"}
+    assert house.registry.get("openai").price("gpt-5") is None
+    house.registry.trust_project()
+    assert house.registry.get("openai").price("gpt-5") == Price(1, 2)
+    prices.write_text('{"openai:*": {"input": 0, "output": 0}}')
+    os.utime(prices, ns=(1, 1))
+    with pytest.raises(ConfigurationError, match="has changed since it was trusted"):
+        house.registry.get("openai").price("gpt-5")
+
+
+def test_no_project_changes_what_the_user_may_spend(write: Callable[[str], Path]) -> None:
+    folder = write(
+        "[tool.llm_magic]\nbudget = {}\nbudget_tokens_per_request = 1\n"
+        '[tool.llm_magic.OpenAIProvider]\nbudget = {cost = 1000}\nprices = {"*" = {input = 0, output = 0}}\n'
+    )
+    house = House(folder, LLMMagics={"budget": {"cost": 5}}, OpenAIProvider={"budget": {"tokens": 100}})
+    assert set(house.waiting) == {
+        "LLMMagics.budget",
+        "LLMMagics.budget_tokens_per_request",
+        "OpenAIProvider.budget",
+        "OpenAIProvider.prices",
+    }
+    assert set(house.waiting.values()) == {"use more than your own budget allows"}
+    openai = house.registry.get("openai")
+    assert (house.settings.budget, openai.budget, openai.price("gpt-5")) == ({"cost": 5}, {"tokens": 100}, None)
+    house.registry.trust_project()
+    assert (house.settings.budget, openai.budget, openai.price("gpt-5")) == ({}, {"cost": 1000}, Price(0, 0))
+
+
+def test_what_is_no_budget_in_a_project_names_its_file(write: Callable[[str], Path]) -> None:
+    folder = write("[tool.llm_magic]\nbudget = {token = 5}\n")
+    house = House(folder)
+    with pytest.raises(ConfigurationError, match=r"pyproject.toml\): LLMMagics.budget has no limit 'token'"):
+        house.registry.trust_project()
 
 
 # Where the file is looked for, and whose it is

@@ -30,7 +30,8 @@ EXCLUDED = {
     ("chat", "once"), ("stream", "no_stream"), ("background", "dry_run"),
 }  # fmt: skip
 """The other pairs are sensible: a pattern or a grammar can be one of code, an answer may be shown in one way and its
-code put into the next cell, and a dry run is a look at the cell as it stands, which says what it does not do."""
+code put into the next cell; a dry run is a look at the cell as it stands, which says what it does not do, and whether
+it is recorded; whatever is asked, wherever it goes and however it is shown, can be recorded."""
 
 VALUES: dict[str, Any] = {
     "model": "m", "base_url": "http://x/v1", "api": "chat", "timeout": 3.0, "retries": 1, "header": {"A": "b"},
@@ -39,7 +40,7 @@ VALUES: dict[str, Any] = {
     "presence_penalty": 1.0, "frequency_penalty": 1.0, "n": 2, "logprobs": 1, "reasoning_effort": "low",
     "param": {"min_p": 0.1}, "system": "", "image": ("a",), "raw": True, "chat": "x", "once": True, "tools": ("f",),
     "tool_choice": "auto", "max_tool_rounds": 3, "confirm": True, "code": True, "background": True, "stream": True,
-    "no_stream": True, "show": "text", "dry_run": True, "help": True,
+    "no_stream": True, "show": "text", "record": "once", "record_tools": True, "dry_run": True, "help": True,
 }  # fmt: skip
 
 
@@ -124,7 +125,7 @@ def test_a_stored_prompt_of_the_responses_api() -> None:
 
 
 def test_what_needs_tools() -> None:
-    for name in ("tool_choice", "max_tool_rounds", "confirm"):
+    for name in ("tool_choice", "max_tool_rounds", "confirm", "record_tools"):
         with pytest.raises(OptionError, match=f"{flag(name)} needs --tools"):
             need_tools(of(name), of(name))
         need_tools(of(name), of(name, "tools"))

@@ -7,8 +7,10 @@ the request, in the output, or in what is bound. An option without a row fails `
 from __future__ import annotations
 
 import asyncio
+import json
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any, get_type_hints
 
 import pytest
@@ -90,6 +92,8 @@ def f(x: int) -> int:
     return x + 1
 
 
+IN_A_FOLDER = "import json, os, tempfile; os.chdir(tempfile.mkdtemp())"
+RECORDED = "[json.loads(line)['asked']['kind'] for line in open('llm.jsonl')]"
 ONE_CELL = Never("said in each cell: a default would change what another cell says")
 ANY_TEXT = Never("any text is one")
 ALONE = Never("it changes how the request is sent, whatever is asked")
@@ -376,6 +380,24 @@ ROWS: dict[str, Row] = {
         configured=("text", ""),
         wrongly="pretty",
     ),
+    "record": Row(
+        ("--record always", "--record takes one of off, once, only, new"),
+        Never("whatever is asked can be recorded"),
+        "--record once",
+        lambda effect: effect.value(RECORDED) == ["answer"],
+        before=IN_A_FOLDER,
+        configured=("once", ""),
+        wrongly="always",
+    ),
+    "record_tools": Row(
+        ("--record-tools=yes --record once --tools f", "--record-tools takes no value"),
+        ("--record-tools --tools f", "--record-tools needs --record"),
+        "--record-tools --record once --tools f",
+        lambda effect: effect.value(RECORDED) == ["answer", "tool", "answer"],
+        before=IN_A_FOLDER,
+        configured=(True, "--record once --tools f"),
+        wrongly="yes",
+    ),
     "dry_run": Row(
         ("--dry-run=yes", "--dry-run takes no value"),
         ("--dry-run -b", "--background and --dry-run exclude each other"),
@@ -548,6 +570,8 @@ MEANINGLESS_DEFAULTS = {
     "{'background': True}": "--dry-run",
     "{'tool_choice': 'none', 'max_tool_rounds': 3, 'confirm': True}": "",
     "{'retries_invalid': 3}": "",
+    "{'record_tools': True}": "--tools f",
+    "{'record': 'off', 'record_tools': True}": "",
     "{'tool_choice': 'g'}": "--tools f",
     "{'seed': 3, 'stop': 'x', 'n': 2}": "--api responses",
     "{'reasoning_effort': 'low', 'tools': 'f'}": "--api completions",
@@ -701,6 +725,15 @@ CALLS: dict[str, Call] = {
         "yes", ({"confirm": True, "on_confirm": decline}, "confirm=True needs tools="),
         {"tools": [f], "confirm": True, "on_confirm": decline}, ROWS["confirm"].check,
     ),
+    "record": Call(
+        "always", Never("whatever is asked can be recorded"), {"record": "once"},
+        lambda _: recorded() == ["answer"],
+    ),
+    "record_tools": Call(
+        "yes", ({"record_tools": True, "tools": [f]}, "record_tools=True needs record="),
+        {"record": "once", "record_tools": True, "tools": [f]},
+        lambda _: recorded() == ["answer", "tool", "answer"],
+    ),
     "on_confirm": Call(
         5, ({"confirm": False, "on_confirm": decline}, "exclude each other"), {"tools": [f], "on_confirm": decline},
         ROWS["confirm"].check, "5",
@@ -708,8 +741,14 @@ CALLS: dict[str, Call] = {
 }  # fmt: skip
 
 
+def recorded() -> list[str]:
+    """Return the kinds of what is recorded in the working folder."""
+    return [json.loads(line)["asked"]["kind"] for line in Path("llm.jsonl").read_text().splitlines()]
+
+
 @pytest.fixture
-def llm(server: ScriptedServer) -> Iterator[LLM]:
+def llm(server: ScriptedServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[LLM]:
+    monkeypatch.chdir(tmp_path)
     session = Session(Settings(), ProviderRegistry())
     api.activate(session)
     session.registry.add("s", "compatible", base_url=server.url, structured="grammar", max_retries=0)

@@ -47,6 +47,10 @@ model_list:
     litellm_params: {{model: groq/llama-3.3-70b}}
   - model_name: strange
     litellm_params: {{model: openai/x, api_base: {url}, warp_speed: 9}}
+  - model_name: priceless
+    litellm_params: {{model: openai/x, api_base: {url}, input_cost_per_token: free, output_cost_per_token: 1}}
+  - model_name: endless
+    litellm_params: {{model: openai/x, api_base: {url}, input_cost_per_token: 1, output_cost_per_token: .inf}}
 litellm_settings:
   fallbacks: [{{fast: [azure-gpt]}}]
 """
@@ -120,6 +124,8 @@ def test_a_provider_with_an_address_of_its_own(registry: ProviderRegistry) -> No
         ("claude", "adapter of its own"),
         ("written-out", "key written out"),
         ("strange", "'warp_speed'"),
+        ("priceless", "input_cost_per_token is no cost"),
+        ("endless", "output_cost_per_token is no cost"),
     ],
 )
 def test_what_cannot_be_taken_over_is_said_when_used(registry: ProviderRegistry, name: str, said: str) -> None:

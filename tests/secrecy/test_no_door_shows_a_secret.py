@@ -135,7 +135,9 @@ def kernel(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Kernel]:
         kernel.run(
             "%load_ext llm_magic\n"
             f"import os, sys; sys.path.insert(0, {str(Path(__file__).parent)!r})\n"
-            f"import doors\n%config LLMMagics.chat_file = {str(file)!r}"
+            f"import doors\n%config LLMMagics.chat_file = {str(file)!r}\n"
+            f"%config LLMMagics.record_file = {str(file.with_name('llm.jsonl'))!r}\n"
+            "%config LLMMagics.record = 'new'"
         ).check()
         kernel.file = file  # type: ignore[attr-defined]
         yield kernel
@@ -203,6 +205,10 @@ def test_a_secret_is_sent_and_never_shown(way: Way, kernel: Kernel, tmp_path: Pa
                 found[f"{outcome}: the notebook"] = hits[0]
             arrived[outcome] = any(canary.arrived_in(received) for received in server.requests[before:])
     files = [path for path in kernel.file.parent.iterdir() if path.is_file()]  # type: ignore[attr-defined]
+    assert {path.name for path in files} >= {"chat.sqlite", "llm.jsonl"}
+    recorded = kernel.file.with_name("llm.jsonl").read_text()  # type: ignore[attr-defined]
+    assert recorded.count("Hello") > 0
+    assert "127.0.0.1" not in recorded
     for path in files:
         if hits := canary.found_in(path.read_bytes().decode("latin-1")):
             found[path.name] = hits[0]

@@ -16,6 +16,7 @@ from typing import Any, NamedTuple
 from llm_magic.close_matches import did_you_mean
 from llm_magic.config.references import variable_of
 from llm_magic.errors import ConfigurationError
+from llm_magic.providers.model_info import PRICES_OF_LITELLM
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,13 +69,6 @@ _OF_THE_PROXY = {
     "additional_drop_params", "merge_reasoning_content_in_choices", "cooldown_time", "max_budget", "budget_duration",
 }  # fmt: skip
 """Settings of LiteLLM's own router and accounts, without meaning for a client."""
-
-_PRICES = {
-    "input": "input_cost_per_token",
-    "output": "output_cost_per_token",
-    "cached": "cache_read_input_token_cost",
-}
-"""Our names of prices, and LiteLLM's of the same in dollars per token."""
 
 _KNOWN = {"model", "api_base", "base_url", "api_key", "custom_llm_provider", "extra_body", "base_model"}
 
@@ -200,10 +194,25 @@ def _entry(entry: Mapping[str, Any], where: str) -> tuple[dict[str, Any], str, d
     if kind == "text-completion-openai":
         spec["api"] = "completions"
     costs = {**info, **params}
-    price = {ours: float(costs[theirs]) * 1e6 for ours, theirs in _PRICES.items() if costs.get(theirs) is not None}
+    price = {
+        ours: _dollars(costs[theirs], f"{where}: {theirs}")
+        for ours, theirs in PRICES_OF_LITELLM.items()
+        if costs.get(theirs) is not None
+    }
     if {"input", "output"} <= set(price):
         spec["prices"] = {rest: price}
     return spec, rest, defaults
+
+
+def _dollars(cost: object, where: str) -> float:
+    """Return US dollars per million tokens, of those per token."""
+    try:
+        dollars = float(str(cost)) * 1e6
+    except ValueError:
+        dollars = -1.0
+    if isinstance(cost, bool) or not 0 <= dollars < float("inf"):
+        raise ConfigurationError(f"{where} is no cost.", "Write US dollars per token: 0.0000025.")
+    return dollars
 
 
 def _spec(kind: str, base: object, key: str, where: str) -> dict[str, Any]:

@@ -1,0 +1,193 @@
+"""What recordings cost: a replayed cell, a recorded request, a large file: `python benchmarks/recordings.py`.
+
+- A replayed `%%llm` cell against a cell of the same kernel that prints the same text (to reach: at most 5 ms more).
+- A recorded request against one that is not, by turns against the same server (at most 1 ms more), and many `aask` at
+  once (at most 3% fewer a second).
+- A file of 100,000 answers, opened in a process of its own (at most 1 s, and 200 MB over a process without it).
+
+All ratios are of one run; medians.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import multiprocessing
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+from cells import Kernel, serving
+from machine import about
+from wire import payload
+
+SETUP = """
+import asyncio, os, statistics, time
+os.chdir(FOLDER)
+%load_ext llm_magic
+time.sleep(3)
+import openai
+from llm_magic import LLM
+session = get_ipython()._llm_magic.session
+for name, port in PORTS.items():
+    session.registry.add(name, "compatible", base_url=f"http://127.0.0.1:{port}/v1", max_retries=0)
+
+def requests(mode, count, tag):
+    llm, took = LLM("short:m", record=mode), []
+    for number in range(count):
+        begun = time.perf_counter()
+        llm.ask(f"{tag} {number}: " + "some words of a prompt " * 20)
+        took.append(time.perf_counter() - begun)
+    return took
+
+async def many(mode, count, tag, at_once=64):
+    llm, gate = LLM("short:m", record=mode), asyncio.Semaphore(at_once)
+    async def one(number):
+        async with gate:
+            await llm.aask(f"{tag} {number}: " + "some words of a prompt " * 20)
+    begun, used = time.perf_counter(), time.process_time()
+    await asyncio.gather(*map(one, range(count)))
+    return time.perf_counter() - begun, time.process_time() - used
+"""
+OPENING = """
+import sys, time
+import psutil
+from llm_magic.recordings import Recordings
+from llm_magic.recordings.recording import Recording
+before = psutil.Process().memory_info().rss
+begun = time.perf_counter()
+recordings = Recordings(sys.argv[1])
+found = recordings.has({"kind": "answer", "model": "m", "provider": "s", "messages": [{"role": "user", "content": "x"}]})
+took = time.perf_counter() - begun
+print(found, took, (psutil.Process().memory_info().rss - before) / 2**20)
+"""
+
+
+def median(values: list[float]) -> float:
+    return statistics.median(values)
+
+
+def replayed(kernel: Kernel, rounds: int) -> dict[str, tuple[float, float]]:
+    """Return the seconds of a replayed cell and of a cell that prints the same text, by the answer's length."""
+    found = {}
+    for name in ("short", "long"):
+        code = f"%%llm -m {name}:m --once -t 0 --record once\nHi"
+        kernel.run(code)
+        kernel.run("said = _llm.text")
+        prints: list[float] = []
+        replays: list[float] = []
+        for _ in range(rounds):
+            prints.append(kernel.run("print(said)")[2])
+            replays.append(kernel.run(code)[2])
+        assert kernel.value("_llm.recorded") is True
+        found[f"{kernel.value('len(said)'):,} characters"] = median(replays), median(prints)
+    return found
+
+
+def recorded(kernel: Kernel, rounds: int, count: int) -> tuple[float, float]:
+    """Return the seconds of a request that is recorded, and of one that is not, asked by turns."""
+    took: dict[str, list[float]] = {"once": [], "off": []}
+    for number in range(rounds):
+        for mode, found in took.items():
+            found += kernel.value(f"requests({mode!r}, {count}, {number!r})")
+    return median(took["once"]), median(took["off"])
+
+
+def many(kernel: Kernel, rounds: int, count: int) -> list[tuple[float, float, float, float]]:
+    """Return the seconds, and those of the processor, of many requests at once: recorded and not, in each round."""
+    found = []
+    for number in range(rounds):
+        both: dict[str, tuple[float, float]] = {}
+        for mode in ("off", "once") if number % 2 else ("once", "off"):
+            kernel.run(f"told = await many({mode!r}, {count}, 'round {number}')")
+            both[mode] = kernel.value("told")
+        found.append((*both["once"], *both["off"]))
+    return found
+
+
+def large_file(folder: Path, entries: int) -> Path:
+    """Write a file of many answers of some length."""
+    from llm_magic.recordings.recording import Recording
+
+    file = folder / "large.llm.jsonl"
+    text = "An answer of some words, as a small model gives it. " * 6
+    answer: dict[str, Any] = {
+        "choices": [{"text": text, "finish_reason": "stop"}], "model": "m", "seconds": 1.25,
+        "first_token_seconds": 0.25, "usage": {"input_tokens": 40, "output_tokens": 60},
+        "attempts": [{"status": 200, "seconds": 0.1}],
+    }  # fmt: skip
+    with file.open("wb") as opened:
+        for number in range(entries):
+            messages = [{"role": "user", "content": f"Row {number}: " + "the words of a row of a table, " * 8}]
+            asked = {"kind": "answer", "provider": "s", "model": "m", "messages": messages}
+            opened.write(Recording(asked, answer, f"cell-{number % 50}", "2026-11-29T23:59:01Z").line())
+    return file
+
+
+def opened(folder: Path, entries: int, rounds: int) -> tuple[float, float, int]:
+    """Return the seconds and the megabytes that it takes to open a large file, and its size in bytes."""
+    file, took, memory = large_file(folder, entries), [], []
+    for _ in range(rounds):
+        command = [sys.executable, "-c", OPENING, str(file)]
+        told = subprocess.run(command, capture_output=True, text=True, check=True).stdout.split()
+        took.append(float(told[1]))
+        memory.append(float(told[2]))
+    return median(took), median(memory), file.stat().st_size
+
+
+def main(rounds: int, entries: int) -> None:
+    print(about("llm_magic", "openai", "ipykernel", "ipython"))
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        ports, servers = {}, []
+        for served, chunks in (("short", 20), ("long", 2_000)):
+            queue: Any = multiprocessing.Queue()
+            server = multiprocessing.Process(target=serving, args=(partial(payload, chunks), queue), daemon=True)
+            server.start()
+            servers.append(server)
+            ports[served] = queue.get()
+        kernel = Kernel()
+        kernel.run(f"PORTS, FOLDER = {ports}, {name!r}")
+        kernel.run(SETUP)
+        print(f"{rounds} rounds, medians\n")
+        print("| what | with recordings | without | more | to reach |")
+        print("| --- | --- | --- | --- | --- |")
+        for length, (with_, without) in replayed(kernel, rounds * 5).items():
+            print(
+                f"| a replayed cell of {length}, one that prints them, ms | {with_ * 1000:.1f} | {without * 1000:.1f} "
+                f"| **{(with_ - without) * 1000:+.1f} ms** | 5 ms |"
+            )
+        with_, without = recorded(kernel, rounds, 50)
+        print(
+            f"| a request, ms | {with_ * 1000:.2f} | {without * 1000:.2f} | **{(with_ - without) * 1000:+.2f} ms** "
+            "| 1 ms |"
+        )
+        told = many(kernel, rounds, 500)
+        shares = [once / off - 1 for once, _, off, _ in told]
+        rates = [500 / median([each[at] for each in told]) for at in (0, 2)]
+        print(f"| 64 at once, a second | {rates[0]:,.0f} | {rates[1]:,.0f} | **{median(shares):+.1%}** | 3% |")
+        used = [median([each[at] for each in told]) / 500 * 1000 for at in (1, 3)]
+        print(f"| the same, processor time, ms a request | {used[0]:.2f} | {used[1]:.2f} | {used[0] - used[1]:+.2f} | |")
+        kernel.client.stop_channels()
+        kernel.manager.shutdown_kernel(now=True)
+        for server in servers:
+            server.terminate()
+        took, memory, size = opened(folder, entries, rounds)
+        what = f"{entries:,} answers, {size / 1e6:.0f} MB"
+        print(f"| opening {what} | **{took:.2f} s** | | | 1 s |")
+        print(f"| the same, memory | **{memory:.0f} MB** | | | 200 MB |")
+        print(json.dumps({"ratios of the rounds": [round(share, 3) for share in shares]}))
+        time.sleep(0)
+
+
+if __name__ == "__main__":
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--rounds", type=int, default=7)
+    parser.add_argument("--entries", type=int, default=100_000)
+    given = parser.parse_args()
+    main(given.rounds, given.entries)
