@@ -44,8 +44,9 @@ png = base64.b64decode(
 )
 def everything(response):
     from dataclasses import fields
-    left_out = ("headers", "recorded")
-    return {{each.name: repr(getattr(response, each.name)) for each in fields(response) if each.name not in left_out}}
+    left_out = ("headers", "recorded", "messages")
+    told = {{each.name: repr(getattr(response, each.name)) for each in fields(response) if each.name not in left_out}}
+    return told | {{"messages": [(message.role, message.text) for message in response.messages]}}
 """
 
 
