@@ -15,7 +15,7 @@ from typing import Any
 
 import pytest
 from kernels import Kernel, Ran
-from markdown_readers import off_the_list, what_acts
+from markdown_readers import Page, what_acts
 from numbered import NumberedServer, lines
 from servers import Answer, Received, ScriptedServer, chunk, stream
 from shown import failed
@@ -159,7 +159,7 @@ def test_marks_of_a_merge_conflict_are_named(
     asked = len(server.asked)
     ran = kernel.run(ASK).check()
     said = " ".join(ran.of_type("text/plain"))
-    assert f"{tmp_path / 'llm.jsonl'} holds the marks of a merge conflict (lines 1, 3, 5)" in said
+    assert f"{tmp_path / 'llm.jsonl'} holds the marks of a merge conflict (lines 1, 3 and 5)" in said
     assert kernel.value("_llm.recorded") is True
     ran = kernel.run(OTHER).check()
     assert "conflict" not in str(ran.outputs), "said once"
@@ -219,20 +219,24 @@ def open_folder() -> Iterator[Path]:
     shutil.rmtree(folder)
 
 
-def as_nobody(kernel: Kernel) -> None:
-    """Let the kernel be a user whom permissions bind."""
-    kernel.run("LLM = __import__('llm_magic').LLM; LLM('s:m').ask('Modules are read before', record='off')").check()
+def as_nobody(kernel: Kernel, elsewhere: Path) -> None:
+    """Let the kernel be a user whom permissions bind; what it imports is imported before."""
+    kernel.run(f"%config LLMMagics.record_file = {str(elsewhere / 'first.jsonl')!r}").check()
+    kernel.run(ASK).check()
+    kernel.run("%config LLMMagics.record_file = ''").check()
     if os.geteuid() == 0:
         kernel.run("os.setegid(65534); os.seteuid(65534)").check()
 
 
-def test_a_file_that_may_not_be_written(open_folder: Path, server: NumberedServer, recorded: dict[str, bytes]) -> None:
+def test_a_file_that_may_not_be_written(
+    open_folder: Path, tmp_path: Path, server: NumberedServer, recorded: dict[str, bytes]
+) -> None:
     file = open_folder / "llm.jsonl"
     file.write_bytes(recorded[ASK])
     file.chmod(0o444)
     before = file.read_bytes()
     with working_in(open_folder, server.url) as kernel:
-        as_nobody(kernel)
+        as_nobody(kernel, tmp_path)
         kernel.run(ASK).check()
         assert kernel.value("_llm.recorded") is True
         why = not_recorded(kernel.run(OTHER), kernel)
@@ -241,21 +245,23 @@ def test_a_file_that_may_not_be_written(open_folder: Path, server: NumberedServe
     assert file.read_bytes() == before
 
 
-def test_a_file_that_may_not_be_read(open_folder: Path, server: NumberedServer, recorded: dict[str, bytes]) -> None:
+def test_a_file_that_may_not_be_read(
+    open_folder: Path, tmp_path: Path, server: NumberedServer, recorded: dict[str, bytes]
+) -> None:
     file = open_folder / "llm.jsonl"
     file.write_bytes(recorded[ASK])
     file.chmod(0o000)
     with working_in(open_folder, server.url) as kernel:
-        as_nobody(kernel)
+        as_nobody(kernel, tmp_path)
         cls, text = failed(kernel, ASK)
         assert cls == "RecordingError"
         assert "llm.jsonl" in text
 
 
-def test_a_folder_that_may_not_be_written(open_folder: Path, server: NumberedServer) -> None:
+def test_a_folder_that_may_not_be_written(open_folder: Path, tmp_path: Path, server: NumberedServer) -> None:
     open_folder.chmod(0o555)
     with working_in(open_folder, server.url) as kernel:
-        as_nobody(kernel)
+        as_nobody(kernel, tmp_path)
         not_recorded(kernel.run(ASK), kernel)
     assert list(open_folder.iterdir()) == []
 
@@ -278,7 +284,12 @@ def test_the_working_folder_is_gone(tmp_path: Path, server: NumberedServer) -> N
     folder.mkdir()
     with working_in(folder, server.url) as kernel:
         folder.rmdir()
-        not_recorded(kernel.run(ASK), kernel)
+        cls, text = failed(kernel, ASK)
+        assert cls == "RecordingError"
+        assert "The working folder is gone, so that there is no place for recordings." in text
+        kernel.run(f"%config LLMMagics.record_file = {str(tmp_path / 'llm.jsonl')!r}").check()
+        kernel.run(ASK).check()
+    assert len(lines(tmp_path / "llm.jsonl")) == 1
 
 
 def test_a_full_disk_loses_the_recording_alone(tmp_path: Path, kernel: Kernel, server: NumberedServer) -> None:
@@ -371,6 +382,28 @@ def test_one_bad_file_of_several_is_named(
     assert f"{tmp_path / 'pipe.llm.jsonl'} cannot be read: it is no plain file. It is passed over." in said
 
 
+class Acting(Page):
+    """Finds what no output of ours has; `style` is ours where it loads nothing."""
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.found += [tag] if tag in {"script", "iframe", "object", "embed", "form", "link", "svg"} else []
+        for name, value in attrs:
+            told = (value or "").strip().lower()
+            is_image = tag == "img" and name == "src" and told.startswith("data:image/")
+            loads = name in {"src", "srcset"} and not is_image
+            acts = name.startswith("on") or told.startswith(("javascript:", "data:")) and not is_image
+            if loads or acts or "url(" in told:
+                self.found.append(f"{tag} {name}={value}")
+
+
+def acting(html: str) -> list[str]:
+    """Return what of a page acts or loads."""
+    page = Acting()
+    page.feed(html)
+    page.close()
+    return page.found
+
+
 EVIL = (
     "<img src=x onerror=alert(1)> <script>alert(1)</script> [a](javascript:b) "
     "\x1b]52;c;aGk=\x07\x1b[2J\x9b31m\u202e\x08 $\\href{javascript:alert(1)}{x}$"
@@ -398,7 +431,7 @@ def test_a_hostile_answer_is_as_harmless_as_it_was(tmp_path: Path) -> None:
     assert shown[0] == shown[1]
     text = json.dumps(shown[1], ensure_ascii=False)
     assert not CONTROLS.search(text)
-    assert [off_the_list(output["data"].get("text/html", "")) for output in shown[1]] == [[]] * len(shown[1])
+    assert [acting(output["data"].get("text/html", "")) for output in shown[1]] == [[]] * len(shown[1])
     assert [what_acts(output["data"].get("text/markdown", "")) for output in shown[1]] == [{}] * len(shown[1])
     assert not re.search(rb"[\x00-\x09\x0b-\x1f\x7f]", (tmp_path / "llm.jsonl").read_bytes()), "nor in an editor"
 
@@ -502,7 +535,7 @@ def test_a_forged_answer_is_shown_harmless_or_refused_in_two_lines(
             if CONTROLS.search(re.sub(r"\\u001b\[[0-9;]*m|\x1b\[[0-9;]*m", "", "".join(map(str, data)))):
                 wrong.append(f"{name}: control characters")
             for each in data if name != "10 MB" else ():
-                if acts := off_the_list(each.get("text/html", "")) or what_acts(each.get("text/markdown", "")):
+                if acts := acting(each.get("text/html", "")) or what_acts(each.get("text/markdown", "")):
                     wrong.append(f"{name}: {acts}")
             if file.read_text() != forged + "\n":
                 wrong.append(f"{name}: written")

@@ -418,9 +418,7 @@ def test_many_at_once_keep_an_answer_each(tmp_path: Path, server: NumberedServer
     with session(tmp_path, DEAD, "only") as kernel:
         kernel.run(gather, "many").check()
         assert sorted(kernel.value("told")) == sorted(told)
-        assert all(
-            set(kernel.value("told")[number::10]) == set(told[number::10]) for number in range(10)
-        )
+        assert all(set(kernel.value("told")[number::10]) == set(told[number::10]) for number in range(10))
 
 
 def test_streams_and_whole_answers_share_their_recordings(tmp_path: Path, server: NumberedServer) -> None:
