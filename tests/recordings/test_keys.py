@@ -295,7 +295,7 @@ def test_another_version_of_the_program_reads_it(
 
 DIFFERENT: dict[str, tuple[dict[str, Any], str]] = {
     "temperature": ({"temperature": 0.2}, "0.2"),
-    "a system prompt": ({"system": "Be brief."}, "Be brief."),
+    "a system prompt": ({"system": "Be brief."}, "the system prompt differs"),
     "max_tokens": ({"max_tokens": 5}, "5"),
     "a seed": ({"seed": 1}, "seed"),
     "another field": ({"param": {"top_k": 3}}, "top_k"),
