@@ -288,7 +288,12 @@ class Recordings:
             self._tell((own, *others))
 
     def _files_now(self) -> tuple[RecordingsFile, tuple[RecordingsFile, ...]]:
-        path, others = self._files()
+        try:
+            path, others = self._files()
+        except OSError as error:  # the working folder is gone
+            raise RecordingError(
+                f"There is no file of recordings: {error.strerror or error}.", "Name one: LLMMagics.record_file = …"
+            ) from None
         if len(self._open) > _MOST_FILES:  # of folders that were left
             self._open = {known: file for known, file in self._open.items() if known == path or known in others}
         return self._opened(path, own=True), tuple(self._opened(other, own=False) for other in others if other != path)
@@ -340,8 +345,6 @@ class Recordings:
                 self._used.add((found.key, place))
         except RecordingError as error:
             return f"Not recorded: {error.message}"
-        except OSError as error:  # the working folder is gone
-            return f"Not recorded: {error.strerror or error}."
         return ""
 
     def _move(self, found: LookUp, place: int) -> None:

@@ -22,14 +22,15 @@ def secret_in(recording: Recording, known: Iterable[str], environment: Mapping[s
     """
     answer = {name: value for name, value in recording.answer.items() if name not in _WITHOUT_WORDS}
     text = Recording(recording.asked, answer, recording.cell).line().decode()
-    if holds(text, known):
-        return "a key"
     variables = os.environ if environment is None else environment
-    secret = {name: value for name, value in variables.items() if len(value) >= SHORTEST and _is_secret_name(name)}
-    if secret and holds(text, map(Secret, secret.values())):
-        names = [name for name, value in secret.items() if holds(text, (Secret(value),))]
-        return f"the value of the environment variable {names[0]}"
-    return ""
+    named = {
+        name: Secret(value) for name, value in variables.items() if len(value) >= SHORTEST and _is_secret_name(name)
+    }
+    keys = tuple(known)
+    if not holds(text, (*keys, *named.values())):
+        return ""
+    names = [name for name, value in named.items() if holds(text, (value,))]
+    return f"the value of the environment variable {names[0]}" if names else "a key"
 
 
 _is_secret_name = lru_cache(maxsize=4096)(is_secret_name)

@@ -410,8 +410,8 @@ def test_both_sides_of_a_merge_conflict_are_read(file: RecordingsFile) -> None:
     )
     assert texts(file, "Hi") == {0: "base", 1: "ours", 2: "theirs", 3: "after"}
     assert file.take_remarks() == [
-        f"{file.path} holds the marks of a merge conflict (lines 2, 4 and 6): both sides are read. Remove them; with "
-        "the line `*.llm.jsonl merge=union` in .gitattributes there will be none."
+        f"{file.path} holds the marks of a merge conflict (lines 2, 4 and 6): both sides are read. "
+        "Remove them; with the line `*.llm.jsonl merge=union` in .gitattributes there will be none."
     ]
     file.append(made("Hi", "more"))
     assert len(texts(file, "Hi")) == 5

@@ -127,7 +127,7 @@ def test_of_long_texts_the_place_is_shown_at_which_they_differ() -> None:
         {"kind": "answer", "messages": [{"role": "user", "content": mine}]},
         [line({"kind": "answer", "messages": [{"role": "user", "content": other}]})],
     )
-    assert said == "the prompt differs: '…l boy. Is wat wet?All wo…', recorded '…l boy. Is wet wat?All wo…'."
+    assert said == "the prompt differs: '…ll boy. Is wat wet?All w…', recorded '…ll boy. Is wet wat?All w…'."
 
 
 def test_embeddings_models_and_tools() -> None:
