@@ -67,7 +67,7 @@ def _escaped(character: str) -> str:
 _NO_LETTERS = bytes(
     code for code in range(256) if not chr(code).isascii() or not chr(code).isalnum() or code in b"ntrbf"
 )
-"""What is left out where texts are compared by their letters: some of these are line ends and such after a backslash."""
+"""What is left out where texts are compared by letters: some of these are line ends and such after a backslash."""
 _FEW_LETTERS = 4
 _LEVELS = 6
 _ESCAPES = re.compile(r"[%\\&]")
