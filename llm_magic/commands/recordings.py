@@ -91,11 +91,16 @@ def _when(told: str) -> str:
 
 
 def _clear(command: Command, line: Line) -> str:
-    path, gone, stay = command.session.recordings.clear(unused=bool(line.values.get("unused")))
-    if not gone and not stay:
-        return f"Nothing is recorded in {path}."
+    recordings = command.session.recordings
+    path, gone, stay = recordings.clear(unused=bool(line.values.get("unused")))
+    others = {each.file.name: None for each in recordings.listed() if each.file != path}
     left = f"; {counted(stay, 'recording')} {'stays' if stay == 1 else 'stay'}" if stay else ""
-    return f"{counted(gone, 'recording')} removed from {path}{left}."
+    said = (
+        f"{counted(gone, 'recording')} removed from {path}{left}."
+        if gone or stay
+        else f"Nothing is recorded in {path}."
+    )
+    return f"{said} What is in {', '.join(others)} stays: it is read, and not written." if others else said
 
 
 def _export(command: Command, line: Line) -> str:

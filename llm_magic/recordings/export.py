@@ -61,7 +61,7 @@ def _are_among(text: str, data: bytes) -> bool:
 def _as_markdown(recordings: Sequence[Recording]) -> bytes:
     lines = ["# Recordings", ""]
     for number, recording in enumerate(recordings, 1):
-        asked, when = recording.asked, recording.at.replace("T", " ").removesuffix("Z")
+        asked, when = recording.asked, recording.at.replace("T", " ").replace("Z", " UTC")
         lines += [_line(f"## {number}. {shown_model(model_of(asked))}{', ' * bool(when)}{when}"), ""]
         if parameters := asked.get("parameters"):
             lines += [_line(f"`{json.dumps(parameters, ensure_ascii=False).replace('`', '')}`"), ""]

@@ -96,6 +96,21 @@ def test_clear(kernel: Kernel, file: Path) -> None:
     assert file.read_bytes() == b""
 
 
+def test_files_that_are_only_read(kernel: Kernel, file: Path) -> None:
+    (file.parent / "a.llm.jsonl").write_bytes(made(1))
+    (file.parent / "llm.jsonl").write_bytes(made(2))
+    kernel.run(f"import os; before = os.getcwd(); os.chdir({str(file.parent)!r}); session.settings.record_file = ''")
+    try:
+        lines = plain(kernel.run("%llm_recordings")).splitlines()
+        assert [line.split()[-1] for line in lines[1:3]] == ["a.llm.jsonl", "llm.jsonl"]
+        assert plain(kernel.run("%llm_recordings clear")) == (
+            f"1 recording removed from {file.parent / 'llm.jsonl'}. What is in a.llm.jsonl stays: it is read, and not "
+            "written."
+        )
+    finally:
+        kernel.run("os.chdir(before)").check()
+
+
 def test_export_lines(kernel: Kernel, file: Path, tmp_path: Path) -> None:
     file.write_bytes(made(1) + made(2))
     out = tmp_path / "out.jsonl"
@@ -119,7 +134,7 @@ def test_export_markdown(kernel: Kernel, file: Path, tmp_path: Path) -> None:
         kernel.run(f"%llm_recordings export {out}").check()
     text = out.read_text("utf-8")
     assert text.startswith(
-        "# Recordings\n\n## 1. p:m, 2026-11-29 12:00:01\n\n**Prompt**\n\nNo. 1\n\n"
+        "# Recordings\n\n## 1. p:m, 2026-11-29 12:00:01 UTC\n\n**Prompt**\n\nNo. 1\n\n"
         "**Answer**\n\nAnswer 1\n\n## 2. there:m, "
     )
     assert '`{"temperature": 0.5}`' in text
