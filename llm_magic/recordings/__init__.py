@@ -21,6 +21,8 @@ Mode = Literal["off", "once", "only", "new"]
 """`once`: what is recorded is given, all else asked and recorded; `only`: nothing is asked; `new`: all is asked."""
 _MOST_ASKING = 10_000
 """Requests that are asked at once; of others, which failed, nothing is remembered."""
+_MOST_RUNS = 3
+"""Runs of one cell that go on side by side, in the background."""
 _MOST_FILES = 100
 _TIMES = 100
 """How often a recording is looked for that is found and, when it is read, is not there any more."""
@@ -51,14 +53,6 @@ class Listed:
     """Whether this session gave or recorded it."""
     read: Callable[[], Recording | None]
     """Reads it; None where it is not there any more."""
-
-
-@dataclass(slots=True)
-class _CellRun:
-    """The latest run of a cell: how many equal requests there were so far, by key."""
-
-    number: int
-    counts: dict[str, int]
 
 
 @dataclass(slots=True)
@@ -146,7 +140,7 @@ class Recordings:
 
     def _forget(self) -> None:
         """Forget which answer each cell had."""
-        self._runs: dict[str, _CellRun] = {}
+        self._runs: dict[str, dict[int, dict[str, int]]] = {}  # by cell, run and key: how many equal ones there were
         self._had: dict[tuple[str, str], list[int]] = {}  # by cell and key: the places of its first, second … request
         self._taken: dict[str, _Taken] = {}
         self._asking: dict[tuple[str | None, int, str], list[tuple[int, bool]]] = {}
@@ -253,11 +247,12 @@ class Recordings:
         """Return how many equal requests there were before in this run of the cell."""
         if cell_id is None:
             return 0
-        run = self._runs.get(cell_id)
-        if run is None or run.number != run_number:
-            run = self._runs[cell_id] = _CellRun(run_number, {})
-        number = run.counts.get(key, 0)
-        run.counts[key] = number + 1
+        runs = self._runs.setdefault(cell_id, {})
+        counts = runs.setdefault(run_number, {})
+        while len(runs) > _MOST_RUNS:
+            del runs[next(iter(runs))]
+        number = counts.get(key, 0)
+        counts[key] = number + 1
         return number
 
     def _place_of(self, key: str, cell_id: str | None, number: int, there: _Equal) -> int:

@@ -90,6 +90,12 @@ def test_a_cell_that_runs_again_gets_what_it_had(tmp_path: Path) -> None:
     assert kernel.requests == 0
 
 
+def test_two_runs_of_one_cell_go_on_side_by_side(tmp_path: Path) -> None:
+    Kernel(tmp_path).cell(*["Hi"] * 3)
+    kernel = Kernel(tmp_path)
+    assert [kernel.ask("Hi", "c", run, "only") for run in (1, 2, 1, 2, 2, 1)] == ["1", "1", "2", "2", "3", "3"]
+
+
 def test_where_nobody_tells_the_cell_answers_go_by_their_order(tmp_path: Path) -> None:
     first = Kernel(tmp_path)
     for cell in "abc":
