@@ -110,7 +110,8 @@ class _Equal:
         """Return the first place that nobody had; where all are taken the one after the last."""
         if taken.lowest in self:
             return taken.lowest
-        return next((at for at in self if at not in taken), max(self.last, taken.last) + 1)
+        after = max(self.last, taken.last) + 1
+        return after if taken.lowest > self.last else next((at for at in self if at not in taken), after)
 
 
 class Recordings:

@@ -169,7 +169,7 @@ class Index:
         done, found = self._folds.get((digest, before), (0, {}))
         if done == len(lines):
             return found
-        top = max(found, default=before - 1)
+        top = next(reversed(found), before - 1)
         for place in lines[done:]:
             at = top + 1 if place.replaces is None else place.replaces
             top = max(top, at)
