@@ -194,7 +194,7 @@ class LLMCommands(Magics):
         --dimensions N       shorter vectors, where the model can shorten them
         -p, --param K=V      any other field of the request; repeatable
         --batch N            texts in one request (256); several requests run at once
-        --header K=V, --base-url URL, --timeout S, --retries N    as for %%llm
+        --header K=V, --base-url URL, --timeout S, --retries N, --record MODE    as for %%llm
 
         When a request fails or you interrupt, the vectors that came are kept: run the cell again, and
         it goes on there. An alias's fallbacks are not asked: vectors of two models do not compare.
