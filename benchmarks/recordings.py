@@ -56,12 +56,12 @@ async def many(mode, count, tag, at_once=64):
 """
 OPENING = """
 import sys, time
+from pathlib import Path
 import psutil
 from llm_magic.recordings import Recordings
-from llm_magic.recordings.recording import Recording
 before = psutil.Process().memory_info().rss
 begun = time.perf_counter()
-recordings = Recordings(sys.argv[1])
+recordings = Recordings(lambda: (Path(sys.argv[1]), ()), print)
 found = recordings.has({"kind": "answer", "model": "m", "provider": "s", "messages": [{"role": "user", "content": "x"}]})
 took = time.perf_counter() - begun
 print(found, took, (psutil.Process().memory_info().rss - before) / 2**20)

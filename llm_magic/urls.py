@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+from contextlib import suppress
 from functools import lru_cache
 from urllib.parse import SplitResult, urlsplit, urlunsplit
 
@@ -76,3 +78,19 @@ def with_v1(url: str) -> str:
     if not (last[:1] == "v" and last[1:].isdigit()):
         path += "/v1"
     return urlunsplit(parts._replace(path=path))
+
+
+def without_hosts(text: str, urls: Iterable[str]) -> str:
+    """Return a text that names neither these URLs nor their hosts.
+
+    >>> without_hosts("Nothing listens at s:m (http://h.example:8/v1): no route to h.example.", ["http://h.example:8/v1"])
+    'Nothing listens at s:m: no route to its host.'
+
+    """
+    for url in filter(None, urls):
+        text = text.replace(f" ({url})", "").replace(url, "its URL")
+        with suppress(ValueError):  # it is no URL
+            parts = urlsplit(url)
+            for host in filter(None, (parts.netloc, parts.hostname)):
+                text = text.replace(host, "its host")
+    return text

@@ -9,10 +9,13 @@ import logging
 import pickle
 import pprint
 from base64 import b64encode, urlsafe_b64encode
+from collections.abc import Callable
 from dataclasses import dataclass
 from urllib.parse import quote, quote_plus, urlencode
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 from pydantic import BaseModel, TypeAdapter
 
 from llm_magic.secrets import (
@@ -20,6 +23,7 @@ from llm_magic.secrets import (
     Secret,
     hidden,
     hide,
+    holds,
     is_secret_name,
     masked_headers,
     masked_url,
@@ -140,6 +144,39 @@ def test_a_secret_is_found_however_a_server_spells_it(spelled: str) -> None:
     assert MASK in masked
     assert "mine" not in masked
     assert len(masked) < len("before  after") + max(12, len(spelled) // 2), (masked, core)
+
+
+WAYS = (
+    str,
+    lambda letter: "".join(f"%{byte:02x}" for byte in letter.encode()),
+    lambda letter: "".join(f"%25{byte:02X}" for byte in letter.encode()),
+    lambda letter: json.dumps(letter)[1:-1],
+    lambda letter: f"\\u{ord(letter):04x}",
+    lambda letter: f"\\\\u{ord(letter):04X}",
+    lambda letter: f"&#{ord(letter)};",
+    lambda letter: f"&amp;#x{ord(letter):x};",
+    html.escape,
+    lambda letter: f"\\{letter}" if not letter.isalnum() else letter,
+    lambda letter: "+" if letter == " " else letter,
+    lambda letter: f"\\{letter}" if letter in '/"' else letter,
+)
+
+
+@given(
+    st.text(st.sampled_from('abcXYZ0189-_/+=&%\\ "\n\té.u'), min_size=8, max_size=20),
+    st.lists(st.sampled_from(WAYS), min_size=20, max_size=20),
+    st.text(max_size=5),
+)
+def test_what_is_masked_is_held(secret: str, ways: list[Callable[[str], str]], around: str) -> None:
+    spelled = "".join(way(letter) for way, letter in zip(ways, secret, strict=False))
+    for text in (f"{around}{spelled}{around}", json.dumps(spelled), around + b64encode(secret.encode()).decode()):
+        assert holds(text, [secret]) or hide(text, [secret]) == hide(text)
+
+
+@pytest.mark.parametrize("text", ["", "50% & more", "\\n\\u00e9", "a" * 1_000, "s3cret", "%73%33cret"])
+def test_what_is_not_there_is_not_held(text: str) -> None:
+    assert not holds(text, ["s3cret-value", Secret("another-s3cret")])
+    assert not holds(text, [])
 
 
 def test_letters_outside_ascii() -> None:

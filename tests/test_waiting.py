@@ -61,5 +61,5 @@ def test_a_fallback_is_what_is_waited_for(kernel: Kernel) -> None:
             "%config ProviderRegistry.aliases = {'both': {'model': 'first:m', 'fallbacks': ['second:m']}}"
         ).check()
         lines = said(kernel.run("%%llm -m both --once\nHi").check())
-    assert re.fullmatch(r"both failed \(first:m .* answered 503: busy\); asking the next model\.", lines[0])
+    assert re.fullmatch(r"both failed \(first:m answered 503: busy\); asking the next model\.", lines[0])
     assert re.fullmatch(r"waiting for second:m: [12] s", lines[1])

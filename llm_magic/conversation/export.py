@@ -3,11 +3,8 @@
 from __future__ import annotations
 
 import base64
-import hashlib
 import json
-import os
 import re
-import stat
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from datetime import datetime
@@ -15,7 +12,7 @@ from itertools import islice
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from llm_magic import private_files
+from llm_magic import exports, private_files
 from llm_magic.control_characters import visible
 from llm_magic.conversation.turns import Turn, from_document, to_document
 from llm_magic.errors import HistoryError
@@ -44,12 +41,7 @@ def write(path: Path, name: str, turns: Sequence[Turn]) -> Path:
         raise HistoryError(f"The conversation {name!r} has no turns to export.")
     data = kind.marked(kind.written(name, turns)).encode("utf-8", "backslashreplace")
     try:
-        if not os.path.lexists(path):
-            private_files.create(path, data)
-        elif _is_export(path, kind):
-            private_files.replace(path, data)
-        else:
-            raise FileExistsError  # noqa: TRY301 - as where it appeared meanwhile
+        exports.put(path, data, kind.is_marked)
     except FileExistsError:
         raise HistoryError(
             f"{path} is there already, and is no export, or was changed since.",
@@ -60,17 +52,6 @@ def write(path: Path, name: str, turns: Sequence[Turn]) -> Path:
             f"{path} cannot be written: {error.strerror}.", "Name a file in a folder of yours."
         ) from None
     return path
-
-
-def _is_export(path: Path, kind: _Kind) -> bool:
-    """Whether a file is an export of this kind that nobody has changed."""
-    if not stat.S_ISREG(path.lstat().st_mode):
-        return False
-    try:
-        text = private_files.read(path, _MAX_IMPORT)[0].decode()
-        return kind.is_marked(text)
-    except (ValueError, RecursionError, KeyError, TypeError, AttributeError):  # whatever somebody else wrote
-        return False
 
 
 def read(path: Path) -> tuple[Turn, ...]:
@@ -229,24 +210,10 @@ def _output(data: dict[str, str]) -> dict[str, Any]:
 # An export carries the hash of what it holds, so that it is known again, and known to be as it was written.
 
 
-def _hash(content: str) -> str:
-    return hashlib.sha256(content.encode("utf-8", "replace")).hexdigest()
-
-
-def _mark_text(text: str) -> str:
-    text += "\n"
-    return f"{text}<!-- exported by llm_magic: {_hash(text)} -->\n"
-
-
-def _is_marked_text(text: str) -> bool:
-    content, _, mark = text.rpartition("<!-- exported by llm_magic: ")
-    return mark == f"{_hash(content)} -->\n"
-
-
 def _mark_document(text: str) -> str:
     document = json.loads(text)
     place = document.get("metadata", document)
-    place["llm_magic"] = {"exported": _hash(_canonical(document))}
+    place["llm_magic"] = {"exported": exports.hash_of(_canonical(document))}
     return json.dumps(document, indent=1, ensure_ascii=False).encode("utf-8", "backslashreplace").decode() + "\n"
 
 
@@ -256,7 +223,7 @@ def _is_marked_document(text: str) -> bool:
         return False
     place = document.get("metadata", document)
     mark = place.pop("llm_magic", None) if isinstance(place, dict) else None
-    return isinstance(mark, dict) and mark.get("exported") == _hash(_canonical(document))
+    return isinstance(mark, dict) and mark.get("exported") == exports.hash_of(_canonical(document))
 
 
 def _canonical(document: dict[str, Any]) -> str:
@@ -283,6 +250,6 @@ class _Kind(NamedTuple):
 
 _KINDS: dict[str, _Kind] = {
     ".json": _Kind(_as_json, _mark_document, _is_marked_document),
-    ".md": _Kind(_as_markdown, _mark_text, _is_marked_text),
+    ".md": _Kind(_as_markdown, exports.mark_text, exports.is_marked_text),
     ".ipynb": _Kind(_as_notebook, _mark_document, _is_marked_document),
 }

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import os
 import threading
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from functools import lru_cache
+from operator import itemgetter
 from pathlib import Path
 from typing import Any, Literal
 
@@ -16,12 +15,13 @@ from llm_magic.recordings.file import RecordingsFile
 from llm_magic.recordings.index import Place
 from llm_magic.recordings.nearest import explain
 from llm_magic.recordings.recording import Recording, key_of
-from llm_magic.secrets import Secret, holds, is_secret_name
-from llm_magic.secrets.spellings import SHORTEST
+from llm_magic.recordings.secrecy import secret_in
 
 Mode = Literal["off", "once", "only", "new"]
 """`once`: what is recorded is given, all else asked and recorded; `only`: nothing is asked; `new`: all is asked."""
-_MOST_OPEN = 10_000
+_MOST_ASKING = 10_000
+"""Requests that are asked at once; of others, which failed, nothing is remembered."""
+_MOST_FILES = 100
 _TIMES = 100
 """How often a recording is looked for that is found and, when it is read, is not there any more."""
 
@@ -61,6 +61,64 @@ class _CellRun:
     counts: dict[str, int]
 
 
+@dataclass(slots=True)
+class _Taken:
+    """The places of one key that somebody had in this session: all below `lowest`, and `others`."""
+
+    lowest: int = 0
+    others: frozenset[int] = frozenset()
+
+    def take(self, place: int) -> None:
+        if place >= self.lowest:
+            self.others |= {place}
+        while self.lowest in self.others:
+            self.others -= {self.lowest}
+            self.lowest += 1
+
+    def __contains__(self, place: int) -> bool:
+        return place < self.lowest or place in self.others
+
+    @property
+    def last(self) -> int:
+        return max(self.others, default=self.lowest - 1)
+
+
+class _Equal:
+    """The current recordings of one key in all files, by their place: those of other files first."""
+
+    def __init__(self, own: RecordingsFile, others: tuple[RecordingsFile, ...], key: str) -> None:
+        self._own = own
+        self._before = [(file, place) for file in others for place in file.find(key).values()]
+        self._places = own.find(key, len(self._before))
+
+    def __contains__(self, at: int) -> bool:
+        return at in self._places or 0 <= at < len(self._before)
+
+    def __getitem__(self, at: int) -> tuple[RecordingsFile, Place]:
+        place = self._places.get(at)
+        return self._before[at] if place is None else (self._own, place)
+
+    @property
+    def last(self) -> int:
+        """The last place; -1 where there is none."""
+        return max(len(self._before) - 1, next(reversed(self._places), -1))
+
+    def __iter__(self) -> Iterator[int]:
+        if not self._before:
+            return iter(self._places)
+        return iter(sorted({*range(len(self._before)), *self._places}))
+
+    def of_cell(self, cell_id: str) -> list[int]:
+        """Return the places of the answers that a cell had when they were recorded."""
+        return [at for at in self if self[at][1].cell == cell_id]
+
+    def first_without(self, taken: _Taken) -> int:
+        """Return the first place that nobody had; where all are taken the one after the last."""
+        if taken.lowest in self:
+            return taken.lowest
+        return next((at for at in self if at not in taken), max(self.last, taken.last) + 1)
+
+
 class Recordings:
     """What the cells of one session share of their recordings: files, and which answer each cell had.
 
@@ -83,14 +141,15 @@ class Recordings:
         self._lock = threading.RLock()
         self._open: dict[Path, RecordingsFile] = {}
         self._said: set[str] = set()
+        self._used: set[tuple[str, int]] = set()
         self._forget()
 
     def _forget(self) -> None:
+        """Forget which answer each cell had."""
         self._runs: dict[str, _CellRun] = {}
         self._had: dict[tuple[str, str], list[int]] = {}  # by cell and key: the places of its first, second … request
-        self._taken: dict[str, set[int]] = {}  # by key: the places that somebody had in this session
-        self._used: set[tuple[str, int]] = set()
-        self._asking: dict[tuple[str | None, int, str], list[LookUp]] = {}
+        self._taken: dict[str, _Taken] = {}
+        self._asking: dict[tuple[str | None, int, str], list[tuple[int, bool]]] = {}
 
     def known(self, asked: Mapping[str, Any], cell_id: str | None, run_number: int, mode: Mode) -> Recording | None:
         """Return the recording that answers a request, None where it has to be asked: `add` then records the answer.
@@ -106,9 +165,10 @@ class Recordings:
         """
         with self._lock:
             found = self.look_up(asked, cell_id, run_number, mode)
-            if found.recording is None:
-                self._asking.setdefault((cell_id, run_number, found.key), []).append(found)
-                while len(self._asking) > _MOST_OPEN:  # of those that failed
+            if found.recording is None and mode != "only":
+                waiting = self._asking.setdefault((cell_id, run_number, found.key), [])
+                waiting.append((found.place, found.replaces))
+                while len(self._asking) > _MOST_ASKING:  # those that failed
                     del self._asking[next(iter(self._asking))]
             return found.recording
 
@@ -123,15 +183,19 @@ class Recordings:
         secrets: Iterable[str] = (),
     ) -> str:
         """Record the answer to a request that was not known; return an empty text, or why it is not recorded."""
-        with self._lock:
+        try:
             key = key_of(asked)
-            waiting = self._asking.get((cell_id, run_number, key))
-            if waiting:
-                found = waiting.pop(0)
-                if not waiting:
-                    del self._asking[cell_id, run_number, key]
-            else:
-                found = self.look_up(asked, cell_id, run_number, "new" if mode == "new" else "once")
+            with self._lock:
+                waiting = self._asking.pop((cell_id, run_number, key), [])
+                if waiting:
+                    found = LookUp(asked, key, cell_id, None, *waiting.pop(0))
+                    if waiting:
+                        self._asking[cell_id, run_number, key] = waiting
+                else:
+                    found = self.look_up(asked, cell_id, run_number, "new")
+                    found.replaces = found.replaces and mode == "new"
+        except RecordingError as error:
+            return f"Not recorded: {error.message}"
         return self.keep(found, answer, secrets)
 
     @property
@@ -142,18 +206,21 @@ class Recordings:
     def has(self, asked: Mapping[str, Any]) -> bool:
         """Tell whether an answer to equal requests is recorded, whoever had it."""
         with self._lock:
-            return bool(self._places(key_of(asked)))
+            return self._equal(key_of(asked)).last >= 0
 
     def latest(self, asked: Mapping[str, Any]) -> Recording | None:
         """Return the last recording of equal requests, whoever had it; None where there is none."""
         key = key_of(asked)
         with self._lock:
-            there = self._places(key)
-            if not there:
-                return None
-            place = max(there)
-            self._used.add((key, place))
-            return self._read(*there[place])
+            for _ in range(_TIMES):
+                there = self._equal(key)
+                if there.last < 0:
+                    break
+                recording = self._read(*there[there.last])
+                if recording is not None:
+                    self._used.add((key, there.last))
+                    return recording
+            return None
 
     def look_up(self, asked: Mapping[str, Any], cell_id: str | None, run_number: int, mode: Mode) -> LookUp:
         """Find the recording of a request, or the place of its answer, which `keep` then records.
@@ -168,17 +235,16 @@ class Recordings:
         with self._lock:
             number = self._count(key, cell_id, run_number)
             for _ in range(_TIMES):
-                there = self._places(key)
-                place = self._place_of(key, cell_id, number, {at: found[1] for at, found in there.items()})
+                there, recording = self._equal(key), None
+                place = self._place_of(key, cell_id, number, there)
                 if mode == "new":
-                    recording = None
                     break
-                if place not in there and there and (mode == "only" or _is_deterministic(asked)):
-                    place = max(there)
-                recording = self._read(*there[place]) if place in there else None
-                if recording is not None or place not in there:
+                if place not in there and there.last >= 0 and (mode == "only" or _is_deterministic(asked)):
+                    place = there.last
+                if place not in there or (recording := self._read(*there[place])) is not None:
                     break
-            self._take(key, cell_id, number, place)
+            if recording is not None or mode != "only":
+                self._take(key, cell_id, number, place)
             if recording is not None:
                 self._used.add((key, place))
             return LookUp(asked, key, cell_id, recording, place, replaces=mode == "new" and place in there)
@@ -194,21 +260,19 @@ class Recordings:
         run.counts[key] = number + 1
         return number
 
-    def _place_of(self, key: str, cell_id: str | None, number: int, there: Mapping[int, Place]) -> int:
+    def _place_of(self, key: str, cell_id: str | None, number: int, there: _Equal) -> int:
         """Return the place of the n-th equal request of a cell, which need not be there yet."""
-        taken = self._taken.get(key, set())
         if cell_id is not None:
             had = self._had.get((cell_id, key), ())
             if number < len(had):
                 return had[number]
-            own = [at for at, place in there.items() if place.cell == cell_id]
+            own = there.of_cell(cell_id)
             if number < len(own):
                 return own[number]
-        free = next((at for at in there if at not in taken), None)
-        return max((*there, *taken), default=-1) + 1 if free is None else free
+        return there.first_without(self._taken.get(key, _Taken()))
 
     def _take(self, key: str, cell_id: str | None, number: int, place: int) -> None:
-        self._taken.setdefault(key, set()).add(place)
+        self._taken.setdefault(key, _Taken()).take(place)
         if cell_id is not None:
             had = self._had.setdefault((cell_id, key), [])
             if number == len(had):
@@ -216,16 +280,22 @@ class Recordings:
             elif number < len(had):
                 had[number] = place
 
-    def _places(self, key: str) -> dict[int, tuple[RecordingsFile, Place]]:
-        """Return the current recordings of a key in their order: those of other files first."""
+    def _equal(self, key: str) -> _Equal:
         own, others = self._files_now()
-        before = [(file, place) for file in others for place in file.find(key).values()]
-        there = dict(enumerate(before)) | {at: (own, place) for at, place in own.find(key, before=len(before)).items()}
-        self._tell((own, *others))
-        return dict(sorted(there.items()))
+        try:
+            return _Equal(own, others, key)
+        finally:
+            self._tell((own, *others))
 
     def _files_now(self) -> tuple[RecordingsFile, tuple[RecordingsFile, ...]]:
-        path, others = self._files()
+        try:
+            path, others = self._files()
+        except OSError as error:  # the working folder is gone
+            raise RecordingError(
+                f"There is no file of recordings: {error.strerror or error}.", "Name one: LLMMagics.record_file = …"
+            ) from None
+        if len(self._open) > _MOST_FILES:  # of folders that were left
+            self._open = {known: file for known, file in self._open.items() if known == path or known in others}
         return self._opened(path, own=True), tuple(self._opened(other, own=False) for other in others if other != path)
 
     def _opened(self, path: Path, *, own: bool) -> RecordingsFile:
@@ -251,7 +321,7 @@ class Recordings:
         now = datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
         recording = Recording(found.asked, answer, found.cell_id, now)
         try:
-            held = _secret_in(recording, secrets)
+            held = secret_in(recording, secrets)
             if held:
                 return f"Not recorded: the answer, or what was asked, holds {held}."
             with self._lock:
@@ -260,17 +330,17 @@ class Recordings:
 
                 def choose() -> int | None:
                     nonlocal place
-                    before = sum(len(file.find(found.key)) for file in others)
-                    there = own.find(found.key, before)
-                    top = max((before - 1, *there))
-                    is_free = place >= before and place not in there
-                    if found.replaces or (is_free and place != top + 1):
+                    there = _Equal(own, others, found.key)
+                    after = there.last + 1
+                    if found.replaces or (place not in there and place != after):
                         return place
-                    place = top + 1
+                    place = after
                     return None
 
-                own.append(recording, choose)
-                self._tell((own, *others))
+                try:
+                    own.append(recording, choose)
+                finally:
+                    self._tell((own, *others))
                 self._move(found, place)
                 self._used.add((found.key, place))
         except RecordingError as error:
@@ -281,24 +351,17 @@ class Recordings:
         """Take note of the place that an answer has in the end: another kernel may have been first."""
         if place == found.place:
             return
-        self._taken.setdefault(found.key, set()).add(place)
+        self._taken.setdefault(found.key, _Taken()).take(place)
         if found.cell_id is not None:
             had = self._had.get((found.cell_id, found.key), [])
             had[:] = [place if at == found.place else at for at in had]
 
     def nearest(self, asked: Mapping[str, Any]) -> str:
-        """Return what differs from the nearest request that is recorded, in a line; empty where none is."""
-        return explain(asked, (recording.asked for _, recording in self._all()))
-
-    def _all(self) -> Iterator[tuple[RecordingsFile, Recording]]:
+        """Return what differs from the nearest request that is recorded, in a line; or that none is."""
         with self._lock:
             own, others = self._files_now()
-        for file in (*others, own):
-            for _, line in file.lines():
-                try:
-                    yield file, Recording.read(line)
-                except RecordingError:
-                    continue
+        lines = (line for file in (own, *others) for _, line in file.lines())
+        return explain(asked, lines) or f"{own.path} holds no recordings."
 
     def listed(self) -> list[Listed]:
         """Return the current recordings of all files, in the order in which they stand there.
@@ -311,15 +374,17 @@ class Recordings:
         """
         with self._lock:
             own, others = self._files_now()
-            found: list[tuple[int, int, Listed]] = []
-            for number, file in enumerate((*others, own)):
-                for key in file.keys():  # noqa: SIM118 - not a mapping
-                    for at, (of, place) in self._places(key).items():
-                        if of is file:
-                            reader = _Reader(file, place)
-                            used = (key, at) in self._used
-                            found.append((number, place.offset, Listed(file.path, key, at, used, reader)))
-            return [listed for *_, listed in sorted(found, key=lambda each: each[:2])]
+            keys = dict.fromkeys(key for file in (*others, own) for key in file.keys())  # noqa: SIM118 - no mapping
+            order = {file: number for number, file in enumerate((*others, own))}
+            found = []
+            for key in keys:
+                there = _Equal(own, others, key)
+                places = [there[at] for at in there]
+                slots = sorted((order[file], place.offset) for file, place in places)
+                for slot, at, (file, place) in zip(slots, there, places, strict=True):
+                    found.append((slot, Listed(file.path, key, at, (key, at) in self._used, _Reader(file, place))))
+            self._tell((own, *others))
+            return [listed for _, listed in sorted(found, key=itemgetter(0))]
 
     def clear(self, *, unused: bool = False) -> tuple[Path, int, int]:
         """Remove the recordings of the file that is written; return it, how many went, and how many stay.
@@ -347,11 +412,16 @@ class Recordings:
 
             gone = own.rewrite(lambda key, at: unused and (key, at) in self._used, before)
             self._forget()
-            return own.path, gone, len(own)
+            elsewhere = {(key, at) for key, at in self._used if at < before(key)}
+            kept = {(key, at) for key in own.keys() for at in own.find(key, before(key))}  # noqa: SIM118 - no mapping
+            self._used = elsewhere | kept if unused else elsewhere
+            return own.path, gone, len(kept)
 
 
 @dataclass(frozen=True, slots=True)
 class _Reader:
+    """Reads one recording."""
+
     file: RecordingsFile
     place: Place
 
@@ -363,25 +433,7 @@ def _is_deterministic(asked: Mapping[str, Any]) -> bool:
     """Whether a server is asked to answer equal requests alike."""
     parameters = asked.get("parameters")
     if asked.get("kind") != "answer":
-        return True  # vectors, and what a name leads to
+        return asked.get("kind") != "tool"  # vectors, and what a name leads to
     return isinstance(parameters, Mapping) and (
         parameters.get("temperature") == 0 or parameters.get("seed") is not None
     )
-
-
-def _secret_in(recording: Recording, known: Iterable[str]) -> str:
-    """Return in words which known secret a recording holds, in any spelling; empty where it holds none.
-
-    What merely looks like a key is none: `hf_hub_download` would be one.
-    """
-    answer = {name: value for name, value in recording.answer.items() if name != "vectors"}
-    text = Recording(recording.asked, answer).line().decode()
-    if holds(text, known):
-        return "a key"
-    for name, value in os.environ.items():
-        if len(value) >= SHORTEST and _is_secret_name(name) and holds(text, (Secret(value),)):
-            return f"the value of the environment variable {name}"
-    return ""
-
-
-_is_secret_name = lru_cache(maxsize=4096)(is_secret_name)

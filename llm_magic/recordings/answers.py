@@ -290,9 +290,10 @@ class _Reader:
 
     def number(self, name: str) -> float | None:
         value = self.fields.get(name)
-        if type(value) is int and abs(value) < _LARGEST:
-            return float(value) if name != "status" else value
-        return self.get(name, float)  # type: ignore[no-any-return]
+        number: float | None = float(value) if type(value) is int and abs(value) < _LARGEST else self.get(name, float)
+        if number is not None and not 0 <= number < _LARGEST:  # no notebook can hold NaN, or what has no end
+            raise RecordingError(f"{self.where}.{name} is no number that can be.")
+        return number
 
     def object(self, name: str) -> _Reader | None:
         value = self.get(name, dict)

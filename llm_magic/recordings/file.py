@@ -7,7 +7,7 @@ import re
 import stat
 import sys
 import threading
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator
 from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
@@ -64,7 +64,7 @@ class RecordingsFile:
             taken, self._remarks = self._remarks, []
             return taken
 
-    def find(self, key: str, before: int = 0) -> Mapping[int, Place]:
+    def find(self, key: str, before: int = 0) -> dict[int, Place]:
         """Return the current recordings of a key by their place among equal ones, in that order.
 
         `before` is how many equal ones are in other files: the places of this one follow.
@@ -133,11 +133,18 @@ class RecordingsFile:
         """
         with self._lock:
             self._refresh()
-            places = sorted(self._index.places())
-        for place in places:
-            line = self._line_at(place)
-            if line is not None:
-                yield place, line
+            places, stamp = sorted(self._index.places()), self._stamp
+        if stamp is None or not places:
+            return
+        try:
+            with opened(self.path) as file, os.fdopen(os.dup(file), "rb", buffering=_CHUNK) as lines:
+                found = os.fstat(file)
+                for place in places if (found.st_dev, found.st_ino) == stamp[:2] else ():
+                    if lines.tell() != place.offset:
+                        lines.seek(place.offset)
+                    yield place, lines.read(place.length)
+        except OSError as error:
+            raise self._unreadable(error) from None
 
     def _line_at(self, place: Place) -> bytes | None:
         try:

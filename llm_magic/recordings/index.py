@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import re
 from binascii import unhexlify
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from typing import NamedTuple
 
 from llm_magic.errors import RecordingError
@@ -158,7 +158,7 @@ class Index:
         elif is_long or stripped.removeprefix(_EDITORS_MARK):
             self.bad.append(self.lines)
 
-    def find(self, key: str, before: int = 0) -> Mapping[int, Place]:
+    def find(self, key: str, before: int = 0) -> dict[int, Place]:
         """Return the current recordings of a key by their place among equal ones, in that order.
 
         Without `replaces` a line takes the place after the last, of which `before` are in other files; with it, it

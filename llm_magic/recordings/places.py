@@ -5,6 +5,8 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
+from llm_magic.errors import RecordingError
+
 SUFFIX = ".llm.jsonl"
 """How the files of notebooks end."""
 UNNAMED = "llm.jsonl"
@@ -21,10 +23,21 @@ def record_files(named: str, notebook: Path | None) -> tuple[Path, tuple[Path, .
     notebook
         The notebook's file, None where its name is not known: then every file of the working folder is read.
 
+    Raises
+    ------
+    RecordingError
+        The working folder is gone, and no other is named.
+
     """
-    if named:
-        return Path(os.path.abspath(os.path.expanduser(named))), ()  # noqa: PTH100, PTH111 - Path's one may raise
-    folder = Path(os.path.abspath("."))  # noqa: PTH100 - as above, where the folder is gone
+    try:
+        if named:
+            return Path(os.path.abspath(os.path.expanduser(named))), ()  # noqa: PTH100, PTH111 - Path's one may raise
+        folder = Path(os.path.abspath("."))  # noqa: PTH100 - as above
+    except FileNotFoundError:
+        raise RecordingError(
+            "The working folder is gone, so that there is no place for recordings.",
+            "Go to another (os.chdir), or name a file: LLMMagics.record_file = …",
+        ) from None
     if notebook is not None:
         known = notebook.parent.is_dir() and notebook.is_absolute()
         return (notebook.parent if known else folder) / f"{notebook.stem}{SUFFIX}", ()

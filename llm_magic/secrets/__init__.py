@@ -15,7 +15,7 @@ from contextlib import suppress
 from typing import Any, Never, Self
 from urllib.parse import parse_qsl, unquote, urlencode, urlsplit, urlunsplit
 
-from llm_magic.secrets.spellings import SHORTEST, patterns
+from llm_magic.secrets.spellings import SHORTEST, may_hold, patterns
 
 MASK = "***"
 
@@ -219,10 +219,13 @@ def holds(text: str, known: Iterable[str]) -> bool:
     (True, False)
 
     """
-    plain, encoded = patterns(frozenset(part for secret in known for part in _looked_for(secret)))
-    if plain is not None and plain.search(text):
+    looked_for = frozenset(part for secret in known for part in _looked_for(secret))
+    plain, encoded = patterns(looked_for)
+    if plain is None or encoded is None:
+        return False
+    if plain.search(text):
         return True
-    return encoded is not None and bool(_ENCODED.search(text)) and bool(encoded.search(text))
+    return bool(_ENCODED.search(text)) and may_hold(text, looked_for) and bool(encoded.search(text))
 
 
 def _hider(known: Iterable[str]) -> Callable[[str], str]:

@@ -14,6 +14,7 @@ from llm_magic.events import Event, Note, ReasoningItem, Replayed
 from llm_magic.messages import Message, Reasoning
 from llm_magic.session.exchange import Spending, exchange
 from llm_magic.session.plan import BoundModel, Plan, PlannedModel, prepare
+from llm_magic.urls import without_hosts
 
 if TYPE_CHECKING:
     from llm_magic.background_loop import Emit
@@ -198,7 +199,7 @@ class ModelExchanges:
         dialect, nulls = self.structured
         reasoned = any(isinstance(event, ReasoningItem) for event in events)
         told = [event.text for event in events if isinstance(event, Note)]
-        return answer_of(
+        answer = answer_of(
             events,
             seconds=draft.settle(round(draft.seconds, _DIGITS)),
             first_token_seconds=draft.first_token_seconds,
@@ -208,6 +209,10 @@ class ModelExchanges:
             fallback=list(self._fallbacks) if exchanged.first else None,
             history_turns=self.history_turns or None,
         )
+        url = self.planned.target.provider.origin().url
+        for attempt in answer["attempts"]:  # of which the failed ones may name the host
+            attempt |= {"reason": without_hosts(attempt["reason"], [url])} if "reason" in attempt else {}
+        return answer
 
     def recorded_results(self, asked: Asked) -> RecordedResults | None:
         """Return the results that are recorded of the tools which the answer calls; None where they are not."""

@@ -33,6 +33,7 @@ from llm_magic.session.exchange import Spending
 from llm_magic.session.model_exchanges import ModelExchanges
 from llm_magic.session.plan import Plan, PlannedModel
 from llm_magic.session.tool_runner import RunEvent, ToolRunner
+from llm_magic.urls import without_hosts
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
@@ -161,7 +162,7 @@ class Run:
             except FALLBACK_ON as error:
                 if self.draft.first_token_seconds is not None:
                     raise
-                why = error.message.rstrip(".")
+                why = without_hosts(error.message.rstrip("."), [planned.target.provider.origin().url])
                 notes.append(f"{self._shown} failed ({why}); asking the next model.")
                 await self._emit([Restarted("fallback"), Note(notes[-1])])
             else:

@@ -15,12 +15,13 @@ from typing import Any
 
 import pytest
 from kernels import Kernel, Ran
+from markdown_readers import Page, what_acts
 from numbered import NumberedServer, lines
 from servers import Answer, Received, ScriptedServer, chunk, stream
 from shown import failed
 
-ASK = "%%llm -m s:m --once\nHi"
-OTHER = "%%llm -m s:m --once\nHo"
+ASK = "%%llm -m s:m -t 0 --once\nHi"
+OTHER = "%%llm -m s:m -t 0 --once\nHo"
 CONTROLS = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f\u202a-\u202e\u2066-\u2069]")
 
 
@@ -30,10 +31,32 @@ def server() -> Iterator[NumberedServer]:
         yield server
 
 
-@pytest.fixture
-def kernel(tmp_path: Path, server: ScriptedServer) -> Iterator[Kernel]:
-    with working_in(tmp_path, server.url) as kernel:
+@pytest.fixture(scope="module")
+def shared(server: ScriptedServer, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Kernel]:
+    with working_in(tmp_path_factory.mktemp("shared"), server.url) as kernel:
         yield kernel
+
+
+@pytest.fixture
+def kernel(shared: Kernel, tmp_path: Path) -> Kernel:
+    """A kernel that works in the test's folder."""
+    shared.run(
+        f"os.chdir({str(tmp_path)!r})\n%config LLMMagics.record = 'once'\n%config LLMMagics.record_file = ''"
+    ).check()
+    return shared
+
+
+@pytest.fixture(scope="module")
+def recorded(shared: Kernel, tmp_path_factory: pytest.TempPathFactory) -> dict[str, bytes]:
+    """The lines of answers that were recorded."""
+    found = {}
+    for code in (ASK, OTHER):
+        file = tmp_path_factory.mktemp("recorded") / "one.jsonl"
+        shared.run(f"%config LLMMagics.record_file = {str(file)!r}").check()
+        shared.run(code).check()
+        found[code] = file.read_bytes()
+    shared.run("%config LLMMagics.record_file = ''").check()
+    return found
 
 
 def working_in(folder: Path, url: str, mode: str = "once") -> Kernel:
@@ -44,14 +67,6 @@ def working_in(folder: Path, url: str, mode: str = "once") -> Kernel:
         f"get_ipython()._llm_magic.registry.add('s', 'compatible', base_url={url!r}, max_retries=0)"
     ).check()
     return kernel
-
-
-def line(folder: Path, url: str, code: str = ASK) -> bytes:
-    """Return the line of one recorded answer."""
-    folder.mkdir(exist_ok=True)
-    with working_in(folder, url) as kernel:
-        kernel.run(code).check()
-    return (folder / "llm.jsonl").read_bytes()
 
 
 def not_recorded(ran: Ran, kernel: Kernel) -> str:
@@ -91,8 +106,10 @@ def test_a_file_of_another_program_is_left_alone(name: str, tmp_path: Path, kern
     kernel.run(ASK.replace("--once", "--once --record off")).check()
 
 
-def test_a_newer_format_is_left_alone(tmp_path: Path, kernel: Kernel, server: NumberedServer) -> None:
-    entry = json.loads(line(tmp_path / "a", server.url))
+def test_a_newer_format_is_left_alone(
+    tmp_path: Path, kernel: Kernel, server: NumberedServer, recorded: dict[str, bytes]
+) -> None:
+    entry = json.loads(recorded[ASK])
     newer = json.dumps({**entry, "version": 2}, sort_keys=True) + "\n"
     file = tmp_path / "llm.jsonl"
     file.write_text(newer)
@@ -102,8 +119,10 @@ def test_a_newer_format_is_left_alone(tmp_path: Path, kernel: Kernel, server: Nu
     assert file.read_text() == newer
 
 
-def test_a_torn_last_line_is_no_loss(tmp_path: Path, kernel: Kernel, server: NumberedServer) -> None:
-    whole, other = line(tmp_path / "a", server.url), line(tmp_path / "b", server.url, OTHER)
+def test_a_torn_last_line_is_no_loss(
+    tmp_path: Path, kernel: Kernel, server: NumberedServer, recorded: dict[str, bytes]
+) -> None:
+    whole, other = recorded[ASK], recorded[OTHER]
     file = tmp_path / "llm.jsonl"
     file.write_bytes(whole + other[: len(other) // 2])
     asked = len(server.asked)
@@ -119,8 +138,10 @@ def test_a_torn_last_line_is_no_loss(tmp_path: Path, kernel: Kernel, server: Num
 
 
 @pytest.mark.parametrize("cut", [1, 2, 20, 60])
-def test_each_torn_end_is_no_loss(cut: int, tmp_path: Path, kernel: Kernel, server: NumberedServer) -> None:
-    whole = line(tmp_path / "a", server.url)
+def test_each_torn_end_is_no_loss(
+    cut: int, tmp_path: Path, kernel: Kernel, server: NumberedServer, recorded: dict[str, bytes]
+) -> None:
+    whole = recorded[ASK]
     (tmp_path / "llm.jsonl").write_bytes(whole + whole[:-cut])
     kernel.run(ASK).check()
     assert kernel.value("_llm.recorded") is True
@@ -129,14 +150,16 @@ def test_each_torn_end_is_no_loss(cut: int, tmp_path: Path, kernel: Kernel, serv
         later.run(OTHER).check()
 
 
-def test_marks_of_a_merge_conflict_are_named(tmp_path: Path, kernel: Kernel, server: NumberedServer) -> None:
-    ours, theirs = line(tmp_path / "a", server.url), line(tmp_path / "b", server.url, OTHER)
+def test_marks_of_a_merge_conflict_are_named(
+    tmp_path: Path, kernel: Kernel, server: NumberedServer, recorded: dict[str, bytes]
+) -> None:
+    ours, theirs = recorded[ASK], recorded[OTHER]
     conflict = b"<<<<<<< HEAD\n" + ours + b"=======\n" + theirs + b">>>>>>> branch\n"
     (tmp_path / "llm.jsonl").write_bytes(conflict)
     asked = len(server.asked)
     ran = kernel.run(ASK).check()
     said = " ".join(ran.of_type("text/plain"))
-    assert f"{tmp_path / 'llm.jsonl'} holds the marks of a merge conflict (lines 1, 3, 5)" in said
+    assert f"{tmp_path / 'llm.jsonl'} holds the marks of a merge conflict (lines 1, 3 and 5)" in said
     assert kernel.value("_llm.recorded") is True
     ran = kernel.run(OTHER).check()
     assert "conflict" not in str(ran.outputs), "said once"
@@ -169,11 +192,14 @@ ODD_LINES = {
 
 
 @pytest.mark.parametrize("name", ODD_LINES)
-def test_an_odd_line_costs_no_other_line(name: str, tmp_path: Path, kernel: Kernel, server: NumberedServer) -> None:
-    good = line(tmp_path / "a", server.url)
-    for content in (good + ODD_LINES[name] + b"\n", ODD_LINES[name] + b"\n" + good):
-        (tmp_path / "llm.jsonl").write_bytes(content)
-        kernel.run("%reload_ext llm_magic").check()
+def test_an_odd_line_costs_no_other_line(
+    name: str, tmp_path: Path, kernel: Kernel, server: NumberedServer, recorded: dict[str, bytes]
+) -> None:
+    good = recorded[ASK]
+    for number, content in enumerate((good + ODD_LINES[name] + b"\n", ODD_LINES[name] + b"\n" + good)):
+        file = tmp_path / f"{number}.jsonl"
+        file.write_bytes(content)
+        kernel.run(f"%config LLMMagics.record_file = {str(file)!r}").check()
         ran = kernel.run(ASK)
         if name == "a huge version" and ran.status == "error":
             assert ran.error_name == "RecordingError"
@@ -181,7 +207,7 @@ def test_an_odd_line_costs_no_other_line(name: str, tmp_path: Path, kernel: Kern
         ran.check()
         assert kernel.value("_llm.recorded") is True
         assert kernel.run(ASK.replace("Hi", f"After {name}")).status == "ok"
-        assert (tmp_path / "llm.jsonl").read_bytes().startswith(content)
+        assert file.read_bytes().startswith(content)
 
 
 @pytest.fixture
@@ -193,19 +219,24 @@ def open_folder() -> Iterator[Path]:
     shutil.rmtree(folder)
 
 
-def as_nobody(kernel: Kernel) -> None:
-    """Let the kernel be a user whom permissions bind."""
+def as_nobody(kernel: Kernel, elsewhere: Path) -> None:
+    """Let the kernel be a user whom permissions bind; what it imports is imported before."""
+    kernel.run(f"%config LLMMagics.record_file = {str(elsewhere / 'first.jsonl')!r}").check()
+    kernel.run(ASK).check()
+    kernel.run("%config LLMMagics.record_file = ''").check()
     if os.geteuid() == 0:
         kernel.run("os.setegid(65534); os.seteuid(65534)").check()
 
 
-def test_a_file_that_may_not_be_written(open_folder: Path, server: NumberedServer) -> None:
+def test_a_file_that_may_not_be_written(
+    open_folder: Path, tmp_path: Path, server: NumberedServer, recorded: dict[str, bytes]
+) -> None:
     file = open_folder / "llm.jsonl"
-    file.write_bytes(line(open_folder / "a", server.url))
+    file.write_bytes(recorded[ASK])
     file.chmod(0o444)
     before = file.read_bytes()
     with working_in(open_folder, server.url) as kernel:
-        as_nobody(kernel)
+        as_nobody(kernel, tmp_path)
         kernel.run(ASK).check()
         assert kernel.value("_llm.recorded") is True
         why = not_recorded(kernel.run(OTHER), kernel)
@@ -214,21 +245,23 @@ def test_a_file_that_may_not_be_written(open_folder: Path, server: NumberedServe
     assert file.read_bytes() == before
 
 
-def test_a_file_that_may_not_be_read(open_folder: Path, server: NumberedServer) -> None:
+def test_a_file_that_may_not_be_read(
+    open_folder: Path, tmp_path: Path, server: NumberedServer, recorded: dict[str, bytes]
+) -> None:
     file = open_folder / "llm.jsonl"
-    file.write_bytes(line(open_folder / "a", server.url))
+    file.write_bytes(recorded[ASK])
     file.chmod(0o000)
     with working_in(open_folder, server.url) as kernel:
-        as_nobody(kernel)
+        as_nobody(kernel, tmp_path)
         cls, text = failed(kernel, ASK)
         assert cls == "RecordingError"
         assert "llm.jsonl" in text
 
 
-def test_a_folder_that_may_not_be_written(open_folder: Path, server: NumberedServer) -> None:
+def test_a_folder_that_may_not_be_written(open_folder: Path, tmp_path: Path, server: NumberedServer) -> None:
     open_folder.chmod(0o555)
     with working_in(open_folder, server.url) as kernel:
-        as_nobody(kernel)
+        as_nobody(kernel, tmp_path)
         not_recorded(kernel.run(ASK), kernel)
     assert list(open_folder.iterdir()) == []
 
@@ -251,7 +284,12 @@ def test_the_working_folder_is_gone(tmp_path: Path, server: NumberedServer) -> N
     folder.mkdir()
     with working_in(folder, server.url) as kernel:
         folder.rmdir()
-        not_recorded(kernel.run(ASK), kernel)
+        cls, text = failed(kernel, ASK)
+        assert cls == "RecordingError"
+        assert "The working folder is gone, so that there is no place for recordings." in text
+        kernel.run(f"%config LLMMagics.record_file = {str(tmp_path / 'llm.jsonl')!r}").check()
+        kernel.run(ASK).check()
+    assert len(lines(tmp_path / "llm.jsonl")) == 1
 
 
 def test_a_full_disk_loses_the_recording_alone(tmp_path: Path, kernel: Kernel, server: NumberedServer) -> None:
@@ -330,14 +368,40 @@ def test_what_is_no_plain_file_is_neither_read_nor_written(
     assert not stat.S_ISREG(mode_of)
 
 
-def test_one_bad_file_of_several_is_named(tmp_path: Path, kernel: Kernel, server: NumberedServer) -> None:
-    good = line(tmp_path / "a", server.url)
+def test_one_bad_file_of_several_is_named(
+    tmp_path: Path, kernel: Kernel, server: NumberedServer, recorded: dict[str, bytes]
+) -> None:
+    good = recorded[ASK]
     (tmp_path / "good.llm.jsonl").write_bytes(good)
     os.mkfifo(tmp_path / "pipe.llm.jsonl")
     (tmp_path / "other.llm.jsonl").write_bytes(NOT_OURS["a database"])
-    cls, text = failed(kernel, ASK)
-    assert cls == "RecordingError"
-    assert "other.llm.jsonl" in text or "pipe.llm.jsonl" in text
+    ran = kernel.run(ASK).check()
+    assert kernel.value("_llm.recorded") is True
+    said = " ".join(ran.of_type("text/plain"))
+    assert f"{tmp_path / 'other.llm.jsonl'} is no file of recordings. It is passed over." in said
+    assert f"{tmp_path / 'pipe.llm.jsonl'} cannot be read: it is no plain file. It is passed over." in said
+
+
+class Acting(Page):
+    """Finds what no output of ours has; `style` is ours where it loads nothing."""
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.found += [tag] if tag in {"script", "iframe", "object", "embed", "form", "link", "svg"} else []
+        for name, value in attrs:
+            told = (value or "").strip().lower()
+            is_image = tag == "img" and name == "src" and told.startswith("data:image/")
+            loads = name in {"src", "srcset"} and not is_image
+            acts = name.startswith("on") or told.startswith(("javascript:", "data:")) and not is_image
+            if loads or acts or "url(" in told:
+                self.found.append(f"{tag} {name}={value}")
+
+
+def acting(html: str) -> list[str]:
+    """Return what of a page acts or loads."""
+    page = Acting()
+    page.feed(html)
+    page.close()
+    return page.found
 
 
 EVIL = (
@@ -367,7 +431,8 @@ def test_a_hostile_answer_is_as_harmless_as_it_was(tmp_path: Path) -> None:
     assert shown[0] == shown[1]
     text = json.dumps(shown[1], ensure_ascii=False)
     assert not CONTROLS.search(text)
-    assert "<script" not in "\n".join(output["data"].get("text/html", "") for output in shown[1])
+    assert [acting(output["data"].get("text/html", "")) for output in shown[1]] == [[]] * len(shown[1])
+    assert [what_acts(output["data"].get("text/markdown", "")) for output in shown[1]] == [{}] * len(shown[1])
     assert not re.search(rb"[\x00-\x09\x0b-\x1f\x7f]", (tmp_path / "llm.jsonl").read_bytes()), "nor in an editor"
 
 
@@ -447,8 +512,10 @@ FORGED: dict[str, dict[str, Any]] = {
 }  # fmt: skip
 
 
-def test_a_forged_answer_is_shown_harmless_or_refused_in_two_lines(tmp_path: Path, server: NumberedServer) -> None:
-    entry = json.loads(line(tmp_path / "a", server.url))
+def test_a_forged_answer_is_shown_harmless_or_refused_in_two_lines(
+    tmp_path: Path, server: NumberedServer, recorded: dict[str, bytes]
+) -> None:
+    entry = json.loads(recorded[ASK])
     file, asked = tmp_path / "llm.jsonl", len(server.asked)
     wrong = []
     with working_in(tmp_path, server.url, "only") as kernel:
@@ -465,11 +532,11 @@ def test_a_forged_answer_is_shown_harmless_or_refused_in_two_lines(tmp_path: Pat
             ):
                 wrong.append(f"{name}: {ran.error_name}: {ran.error[:300]}")
             data = [output.get("data", {}) for output in ran.outputs]
-            html = "\n".join(each.get("text/html", "") + each.get("text/markdown", "") for each in data)
             if CONTROLS.search(re.sub(r"\\u001b\[[0-9;]*m|\x1b\[[0-9;]*m", "", "".join(map(str, data)))):
                 wrong.append(f"{name}: control characters")
-            if re.search(r"<script|<img src=x|\(javascript:|href=.javascript:", html):
-                wrong.append(f"{name}: acts: {html[:200]}")
+            for each in data if name != "10 MB" else ():
+                if acts := acting(each.get("text/html", "")) or what_acts(each.get("text/markdown", "")):
+                    wrong.append(f"{name}: {acts}")
             if file.read_text() != forged + "\n":
                 wrong.append(f"{name}: written")
             file.unlink()

@@ -409,10 +409,11 @@ def test_both_sides_of_a_merge_conflict_are_read(file: RecordingsFile) -> None:
         lines[0] + b"<<<<<<< HEAD\n" + lines[1] + b"=======\n" + lines[2] + b">>>>>>> branch\n" + lines[3]
     )
     assert texts(file, "Hi") == {0: "base", 1: "ours", 2: "theirs", 3: "after"}
-    assert file.take_remarks() == [
-        f"{file.path} holds the marks of a merge conflict (lines 2, 4 and 6): both sides are read. Remove them; with "
-        "the line `*.llm.jsonl merge=union` in .gitattributes there will be none."
-    ]
+    (remark,) = file.take_remarks()
+    assert remark == (
+        f"{file.path} holds the marks of a merge conflict (lines 2, 4 and 6): both sides are read. "
+        "Remove them; with the line `*.llm.jsonl merge=union` in .gitattributes there will be none."
+    )
     file.append(made("Hi", "more"))
     assert len(texts(file, "Hi")) == 5
     assert file.take_remarks() == []  # said once

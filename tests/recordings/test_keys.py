@@ -295,7 +295,7 @@ def test_another_version_of_the_program_reads_it(
 
 DIFFERENT: dict[str, tuple[dict[str, Any], str]] = {
     "temperature": ({"temperature": 0.2}, "0.2"),
-    "a system prompt": ({"system": "Be brief."}, "Be brief."),
+    "a system prompt": ({"system": "Be brief."}, "the system prompt differs"),
     "max_tokens": ({"max_tokens": 5}, "5"),
     "a seed": ({"seed": 1}, "seed"),
     "another field": ({"param": {"top_k": 3}}, "top_k"),
@@ -332,7 +332,11 @@ def test_another_model_prompt_or_provider_is_said(what: str, tmp_path: Path, ser
     with session(tmp_path, "once", url=server.url):
         LLM("s:m").ask("A prompt of some words\nand of some lines")
     model = {"model": "s:m2", "provider": "t:m"}.get(what, "s:m")
-    prompt = "A prompt of some words\nand of other lines" if what == "prompt" else "A prompt of some words\nand of some lines"
+    prompt = (
+        "A prompt of some words\nand of other lines"
+        if what == "prompt"
+        else "A prompt of some words\nand of some lines"
+    )
     with session(tmp_path, "only"), pytest.raises(RecordingError) as caught:
         LLM(model).ask(prompt)
     assert {"model": "m2", "prompt": "other", "provider": "t"}[what] in str(caught.value)

@@ -44,8 +44,9 @@ png = base64.b64decode(
 )
 def everything(response):
     from dataclasses import fields
-    left_out = ("headers", "recorded")
-    return {{each.name: repr(getattr(response, each.name)) for each in fields(response) if each.name not in left_out}}
+    left_out = ("headers", "recorded", "messages")
+    told = {{each.name: repr(getattr(response, each.name)) for each in fields(response) if each.name not in left_out}}
+    return told | {{"messages": [(message.role, message.text) for message in response.messages]}}
 """
 
 
@@ -138,7 +139,7 @@ EVERYTHING = {
     ),
     "a turn": Asked("%%llm -m s:m -c talk\nThe first turn"),
     "the next turn": Asked("%%llm -m s:m -c talk\nThe next turn", 1, "(_llm.history_turns, everything(_llm))"),
-    "a fallback": Asked("%%llm -m team\nWho answers?"),
+    "a fallback": Asked("%%llm -m team\nWho answers?", 1, "everything(_llm) | {'attempts': _llm.attempts[-1].status}"),
     "a provider alone": Asked("%%llm -m s:\nWhichever", 1, "(_llm.model, everything(_llm))"),
     "without history": Asked("%%llm -m s:m --once\nOnce"),
     "vectors": Asked("%%llm_embed -m s:m -o vectors\nsea\nsky", 1, "[list(map(float, each)) for each in vectors]"),
@@ -164,6 +165,7 @@ def test_everything_is_replayed_as_it_was_with_nobody_to_ask(tmp_path: Path) -> 
     (file,) = tmp_path.iterdir()
     assert file.name == "llm.jsonl"
     before_replay = file.read_bytes()
+    assert b"127.0.0.1" not in before_replay
     with session(tmp_path, dead, record="", LLM_MAGIC_RECORD="only") as kernel:
         for name, asked in EVERYTHING.items():
             ran = kernel.run(asked.code, name).check()
@@ -417,9 +419,7 @@ def test_many_at_once_keep_an_answer_each(tmp_path: Path, server: NumberedServer
     with session(tmp_path, DEAD, "only") as kernel:
         kernel.run(gather, "many").check()
         assert sorted(kernel.value("told")) == sorted(told)
-        assert all(
-            set(kernel.value("told")[number::10]) == set(told[number::10]) for number in range(10)
-        )
+        assert all(set(kernel.value("told")[number::10]) == set(told[number::10]) for number in range(10))
 
 
 def test_streams_and_whole_answers_share_their_recordings(tmp_path: Path, server: NumberedServer) -> None:
@@ -561,5 +561,8 @@ def test_a_mode_that_is_changed_in_the_session(tmp_path: Path, server: NumberedS
         assert answers(kernel, "%%llm -m s:m --once\nHi") == ["Answer 2"]
         kernel.run("%config LLMMagics.record = 'only'").check()
         assert answers(kernel, "%%llm -m s:m --once\nHi") == ["Answer 2"]
-        assert "2 " in plain(kernel.run("%llm_usage")), "what was replayed was not used again"
+        (row,) = [line.split() for line in plain(kernel.run("%llm_usage")).splitlines() if line.split()[:1] == ["s"]]
+        assert row[2:] and row[:2] == ["s", "m"]
+        requests = "[(row.requests, row.recorded, row.input_tokens) for row in __import__('llm_magic').usage()]"
+        assert kernel.value(requests) == [(2, 1, 14)], "what was replayed was not used again"
     assert len(server.asked) == 2

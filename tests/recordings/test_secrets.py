@@ -239,3 +239,21 @@ def test_a_url_of_the_call_is_a_hash(session: Session, tmp_path: Path) -> None:
     }  # fmt: skip
     assert "127.0.0.1" not in kept(tmp_path)
     assert f":{port}" not in kept(tmp_path)
+
+
+def test_the_host_of_a_server_that_failed_is_not_recorded(session: Session, tmp_path: Path) -> None:
+    with ScriptedServer(document({}), says("Fine.")) as server:
+        host = server.url.partition("//")[2].partition("/")[0]
+        server.script[0] = document({"error": {"message": f"{host} is busy"}}, 503, {"retry-after": "0"})
+        session.registry.add("s", "compatible", base_url=server.url)
+        session.registry.add("dead", "compatible", base_url=DEAD, max_retries=0)
+        session.registry.aliases = {"team": {"model": "dead:m", "fallbacks": ["s:m"]}}
+        response = LLM("team").ask("Hi")
+    assert [attempt.status for attempt in response.attempts] == [None, 503, 200]
+    assert response.notes == (
+        "team failed (Nothing listens at dead:m: the connection was refused); asking the next model.",
+    )
+    answer = json.loads(kept(tmp_path))["answer"]
+    assert [attempt.get("reason") for attempt in answer["attempts"]] == ["its host is busy", None]
+    assert answer["fallback"] == list(response.notes)
+    assert "127.0.0.1" not in kept(tmp_path)
