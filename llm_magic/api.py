@@ -71,6 +71,9 @@ def usage() -> tuple[UsageRow, ...]:
     """Return what was used so far: a row for each provider and model, in the order of their first use.
 
     Each has `requests`, `failed`, `answers`, tokens, `seconds` and `cost` (US dollars, None where no price is known).
+    `seconds` are those of the clock in which requests were under way, so those of several rows may overlap; `uncounted`
+    and `unpriced` are requests whose tokens or price nobody told; `recorded` counts answers that came from recordings,
+    which count in nothing else.
     """
     return active_session().ledger.rows()
 

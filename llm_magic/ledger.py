@@ -5,7 +5,8 @@ from __future__ import annotations
 import threading
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import astuple, dataclass, field, replace
+from dataclasses import dataclass, field, fields, replace
+from operator import attrgetter
 
 from llm_magic.events import Usage
 from llm_magic.metadata import Attempt
@@ -60,10 +61,14 @@ class UsageRow:
 
     def __add__(self, other: UsageRow) -> UsageRow:
         """Return the sum under the name of the first; the cost of those that have one."""
-        pairs = zip(astuple(self)[2:], astuple(other)[2:], strict=True)
+        pairs = zip(_sums(self), _sums(other), strict=True)
         return UsageRow(
             self.provider, self.model, *(mine if more is None else (mine or 0) + more for mine, more in pairs)
         )
+
+
+_sums = attrgetter(*(each.name for each in fields(UsageRow)[2:]))
+"""The numbers of a row; `astuple` would copy each."""
 
 
 @dataclass(slots=True)

@@ -158,17 +158,22 @@ class LLMCommands(Magics):
     @no_var_expand
     @line_magic
     def llm_usage(self, line: str) -> None:
-        """Show tokens, requests, time and cost so far, for each provider and model.
+        """Show tokens, requests, time and cost so far, for each provider and model; and what budgets have left.
 
         %llm_usage            since the kernel started, or since the last --reset
-        %llm_usage --reset    the same, and count from zero from now on
+        %llm_usage --reset    the same, and count from zero from now on, for the budgets too
 
         Tokens are those that servers counted, of streams too. A cost is shown only where a price is
-        configured or the server itself reports the cost; a price is never guessed from a name.
+        configured or the server itself reports the cost; a price is never guessed from a name. Time
+        is that of the clock: requests at the same time are counted once.
+
+        A budget (LLMMagics.budget, or that of a provider) also counts what is in flight, at what it
+        may take; where a server tells no tokens, it counts what was reserved.
 
         Examples
         --------
         %llm_config OpenAIProvider.prices={"gpt-*": {"input": 2.5, "output": 10}}
+        %llm_config LLMMagics.budget={"cost": 5.0, "tokens": 2_000_000, "requests": 100}
         %llm_usage
         """
         from llm_magic.commands import usage
@@ -189,7 +194,7 @@ class LLMCommands(Magics):
         --dimensions N       shorter vectors, where the model can shorten them
         -p, --param K=V      any other field of the request; repeatable
         --batch N            texts in one request (256); several requests run at once
-        --header K=V, --base-url URL, --timeout S, --retries N    as for %%llm
+        --header K=V, --base-url URL, --timeout S, --retries N, --record MODE    as for %%llm
 
         When a request fails or you interrupt, the vectors that came are kept: run the cell again, and
         it goes on there. An alias's fallbacks are not asked: vectors of two models do not compare.

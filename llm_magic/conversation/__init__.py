@@ -31,11 +31,11 @@ from llm_magic.close_matches import did_you_mean
 from llm_magic.conversation.database import Database
 from llm_magic.conversation.export import read, write
 from llm_magic.conversation.places import Begun, Places
-from llm_magic.conversation.turns import Turn, estimate, from_document, to_document, window
+from llm_magic.conversation.turns import Turn, estimate, from_document, most_tokens, to_document, window
 from llm_magic.errors import HistoryError
 from llm_magic.messages import Message, interned
 
-__all__ = ["Begun", "Conversation", "Conversations", "Summary", "Turn", "estimate", "window"]
+__all__ = ["Begun", "Conversation", "Conversations", "Summary", "Turn", "estimate", "most_tokens", "window"]
 
 MAIN = "main"
 

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from llm_magic.background_loop import Emit
 from llm_magic.config.references import mark_secrets, read
-from llm_magic.conversation import estimate
+from llm_magic.conversation import estimate, most_tokens
 from llm_magic.embeddings import EmbeddingOptions, Vectors, of_alias
 from llm_magic.errors import (
     AuthenticationError,
@@ -183,7 +183,8 @@ class Embedding:
     async def _exchange(self, number: int, announce: Callable[[Attempt], None]) -> Embedded:
         """Ask for one batch, where the budgets allow it, and enter what it took, whatever its end."""
         provider, texts = self._target.provider, self._batches[number]
-        demand = Demand(estimate([user(text) for text in texts]), 0)
+        messages = [user(text) for text in texts]
+        demand = Demand(estimate(messages), most_tokens(messages), 0)
         account = self._session.spending.begin(provider, self._model, demand)
 
         def attempted(attempt: Attempt) -> None:

@@ -64,7 +64,7 @@ def _about_recording(plan: Plan, recorder: Recorder) -> str:
 
 def _estimate(asked: Demand, price: Price | None) -> Estimate:
     """Return what a request will take, roughly."""
-    tokens, most = asked.prompt, asked.answer
+    tokens, most = asked.estimated, asked.answer
     if price is None:
         return Estimate(tokens, most)
     return Estimate(tokens, most, price.of(Usage(tokens, 0)), price.of(Usage(tokens, most or 0)) if most else None)

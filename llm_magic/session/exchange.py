@@ -12,7 +12,7 @@ from dataclasses import asdict, dataclass, replace
 from typing import TYPE_CHECKING
 
 from llm_magic.budget import EVERYTHING, NOTHING, Accounts, Amount, Budget, Reservation, amount, units
-from llm_magic.conversation import estimate
+from llm_magic.conversation import estimate, most_tokens
 from llm_magic.errors import BudgetError, InputError
 from llm_magic.events import Attempt, Event, Note, Opened, Progress, Usage, UsageReport
 from llm_magic.ledger import EndOfRequest, Ledger
@@ -59,10 +59,18 @@ async def exchange(
         exceeded += account.end()
 
 
+TEMPLATE = 64
+"""Tokens that a server may put around the messages: its template, a system prompt of its own."""
+
+
 @dataclass(frozen=True, slots=True)
 class Demand:
-    """What a request asks for, roughly: tokens of the prompt, and those of all its answers at most, if bounded."""
+    """What a request asks for, in tokens: of the prompt, `estimated` and what it hardly exceeds, and of the answer.
 
+    `answer` is that of all its answers at most; None where nothing bounds it.
+    """
+
+    estimated: int
     prompt: int
     answer: int | None = None
 
@@ -72,7 +80,8 @@ def demand(request: Request) -> Demand:
     told = [json.dumps(each, default=str) for each in (request.structure, *map(asdict, request.tools)) if each]
     said = (request.parameters.max_tokens, *map(request.parameters.extra.get, PARAMETERS["max_tokens"].all_fields))
     most = next((each * (request.parameters.n or 1) for each in said if type(each) is int), None)
-    return Demand(estimate((*request.messages, *map(user, told))), most)
+    messages = (*request.messages, *map(user, told))
+    return Demand(estimate(messages), most_tokens(messages) + TEMPLATE, most)
 
 
 class Spending:
@@ -142,7 +151,7 @@ class Spending:
 
     def learned(self, provider: Provider, model: str) -> float | None:
         """Return the US dollars a token that a model took at most, of what its server told in this session."""
-        return self._learned.get((str(provider.origin(model)), model))
+        return self._learned.get((str(provider.origin(model)), model)) if self._learned else None
 
     def learn(self, provider: Provider, model: str, cost: float, usage: Usage) -> None:
         """Take note of what a server told that an answer cost."""
@@ -188,16 +197,17 @@ class RequestAccount:
     def counted(self, batch: list[Event]) -> list[Event]:
         """Take note of what a batch of events tells, and return it: with the cost of tokens that have a price."""
         for place, event in enumerate(batch):
-            if isinstance(event, Attempt):
+            if type(event) not in _READ:
+                self._answered = True
+            elif isinstance(event, Attempt):
                 self.attempted(event)
-                continue
-            self._answered = self._answered or type(event) not in _OF_NO_ANSWER
-            if isinstance(event, UsageReport):
+            elif isinstance(event, UsageReport):
+                self._answered = True
                 cost = self.used(event.usage, event.cost)
                 if cost is not None and event.cost is None and self._told is None:
                     batch = [*batch[:place], replace(event, cost=cost), *batch[place + 1 :]]
             elif isinstance(event, Opened):
-                self._told = event.cost
+                self._answered, self._told = True, event.cost
         return batch
 
     def used(self, usage: Usage, cost: float | None) -> float | None:
@@ -280,8 +290,8 @@ class RequestAccount:
         return notes
 
 
-_OF_NO_ANSWER: frozenset[type] = frozenset({Note, Progress})
-"""Events that tell nothing of an answer."""
+_READ: frozenset[type] = frozenset({Attempt, UsageReport, Opened, Note, Progress})
+"""Events that tell of more than an answer, or of none."""
 
 
 def left(spending: Spending, provider: Provider, model: str, asked: Demand) -> tuple[str, ...]:

@@ -289,3 +289,22 @@ def test_the_model_that_was_asked_in_the_place_of_another(kernel: Kernel, server
     assert set(kinds(again)) == {"display_data"}
     assert kernel.value("(_llm.text, _llm.seconds, _llm.notes, _llm.model)") == was
     assert len(server.requests) == 1
+
+
+def test_interrupted_in_a_tool_it_keeps_what_is_recorded(kernel: Kernel, server: ScriptedServer) -> None:
+    kernel.run("def nap(zone: str) -> str:\n    'Sleep.'\n    return naps() or 'noon'\nnaps = str").check()
+    server.script[:] = [calls("nap", "Let me see."), slowly("It is noon.")]
+    code = "%%llm --once --tools nap\nx"
+    kernel.run(code, "cell").check()
+    kernel.run("import time\ndef naps():\n    print('asleep', flush=True)\n    time.sleep(60)").check()
+
+    def interrupt(message: dict[str, Any]) -> None:
+        if message["msg_type"] == "stream":
+            kernel.interrupt()
+
+    ran = kernel.run(code, "cell", on_message=interrupt)
+    assert (ran.status, ran.error_name) == ("error", "Interrupted")
+    shown = [output["data"]["text/plain"].splitlines()[0] for output in ran.outputs if "data" in output]
+    assert shown == ["Reasoning (2 words)", "Let me see.", "Interrupted."]
+    assert kernel.value("(_llm.text, _llm.finish_reason)") == ("Let me see.", "interrupted")
+    assert len(server.requests) == 2

@@ -6,6 +6,7 @@ import asyncio
 import math
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -15,18 +16,24 @@ from llm_magic import LLM, api
 from llm_magic.budget import EVERYTHING
 from llm_magic.config.effective import set_value
 from llm_magic.config.settings import Settings
+from llm_magic.conversation import estimate
+from llm_magic.embeddings import run
 from llm_magic.errors import BudgetError, ConfigurationError, RateLimitedError
 from llm_magic.events import Done, Note, TextDelta
 from llm_magic.options import Options
 from llm_magic.providers.registry import ProviderRegistry
-from llm_magic.session import Session
+from llm_magic.response import Response
+from llm_magic.session import Session, exchange
 from llm_magic.session.plan import Cell
 
 PROMPT = "four bytes a token"  # 9 tokens, by the estimate
 
 
 @pytest.fixture
-def session() -> Iterator[Session]:
+def session(monkeypatch: pytest.MonkeyPatch) -> Iterator[Session]:
+    monkeypatch.setattr(exchange, "TEMPLATE", 0)  # for round figures: a prompt is counted by its estimate
+    monkeypatch.setattr(exchange, "most_tokens", estimate)
+    monkeypatch.setattr(run, "most_tokens", estimate)
     settings = Settings()
     session = Session(settings, ProviderRegistry(parent=settings))
     api.activate(session)
@@ -137,6 +144,37 @@ def test_the_tools_and_the_schema_count_with_the_prompt(session: Session) -> Non
     with ScriptedServer(said("7")) as server, pytest.raises(BudgetError, match=r"may take [6-9]\d|may take \d{3}"):
         llm_at(session, server).ask(PROMPT, output_type=dict[str, int], max_tokens=50)
     assert server.requests == []
+
+
+def test_more_is_reserved_than_a_prompt_takes(session: Session, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.undo()
+    session.settings.budget = {"tokens": 126}
+    with ScriptedServer(said()) as server:
+        llm = llm_at(session, server)
+        with pytest.raises(BudgetError, match=r"126 left, and it may take 127\."):  # 13 of 9, and 64
+            llm.ask(PROMPT, max_tokens=50)
+        llm.ask(PROMPT, max_tokens=49)
+    assert len(server.requests) == 1
+
+
+@pytest.mark.parametrize(
+    "texts", ["Count to twenty.", "def f(x): return {'a': [x, x ** 2]}  # " * 20, "今日は良い天気です。" * 20]
+)
+def test_a_hundred_at_once_at_a_real_server_never_exceed_it(
+    session: Session, vllm_url: str, texts: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def ask(llm: LLM) -> list[Any]:
+        return await asyncio.gather(
+            *(llm.aask(f"{number}. {texts}", max_tokens=8) for number in range(100)), return_exceptions=True
+        )
+
+    monkeypatch.undo()
+    session.registry.add("gpu", "vllm", base_url=vllm_url)
+    session.settings.budget = {"tokens": 3_000}
+    found = asyncio.run(ask(LLM("gpu:")))
+    assert {type(each) for each in found} == {Response, BudgetError}
+    assert 1_000 < used(session) <= 3_000
+    assert used(session) == sum(row.input_tokens + row.output_tokens for row in session.ledger.rows())
 
 
 @pytest.mark.parametrize("door", ["threads", "tasks", "streams"])
@@ -429,3 +467,53 @@ def test_a_dry_run_says_what_is_left(session: Session) -> None:
     session.registry.add("t", "compatible", base_url=server.url)
     notes = session.preview(Cell(PROMPT, Options(model="t:m", once=True))).notes
     assert notes[0].startswith("It would be refused: The budget of $1.00 (LLMMagics.budget) needs a price for t:m")
+
+
+# Answers of recordings
+
+
+def test_what_comes_from_a_recording_uses_nothing(
+    session: Session, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    session.settings.budget = {"requests": 1}
+    with ScriptedServer(said()) as server:
+        llm = llm_at(session, server, prices={"m": {"input": 1000, "output": 1000}})
+        first = llm.ask(PROMPT, record="once")
+        again = [llm.ask(PROMPT, record="only") for _ in range(3)]
+        with pytest.raises(BudgetError):
+            llm.ask("Something else", record="once")
+    assert len(server.requests) == 1
+    assert [(each.recorded, each.cost, each.usage) for each in again] == [(True, first.cost, first.usage)] * 3
+    assert first.cost == pytest.approx(0.011)
+    (row,) = session.ledger.rows()
+    assert (row.answers, row.recorded, row.requests, row.input_tokens, row.cost) == (1, 3, 1, 9, first.cost)
+    assert used(session) == 11
+
+
+def test_embeddings_from_a_recording_use_nothing(
+    session: Session, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    session.settings.budget = {"requests": 1}
+    vectors = document({"data": [{"index": 0, "embedding": [1.0, 0.0]}], "usage": {"prompt_tokens": 5}})
+    with ScriptedServer(vectors) as server:
+        llm = llm_at(session, server, prices={"m": {"input": 1000, "output": 0}})
+        first = llm.embed(["a"], record="once")
+        again = llm.embed(["a"], record="once")
+    assert len(server.requests) == 1
+    assert (first, first.cost, again.recorded) == (again, again.cost, True)
+    (row,) = session.ledger.rows()
+    assert (row.answers, row.recorded, row.requests, row.input_tokens, row.cost) == (1, 1, 1, 5, 0.005)
+
+
+def test_the_note_on_a_budget_is_not_recorded(
+    session: Session, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    session.settings.budget = {"tokens": 20}
+    with ScriptedServer(said(given=30, taken=200)) as server:
+        llm = llm_at(session, server)
+        assert "is exceeded by 210" in llm.ask(PROMPT, max_tokens=5, record="once").notes[0]
+        assert llm.ask(PROMPT, max_tokens=5, record="only").notes == ()
+    assert "exceeded" not in (tmp_path / "llm.jsonl").read_text()

@@ -12,13 +12,18 @@ from servers import HANG, RESET, Answer, Received, ScriptedServer, chunk, docume
 from llm_magic import LLM, api
 from llm_magic.budget import EVERYTHING, Amount, Standing
 from llm_magic.config.settings import Settings
+from llm_magic.conversation import estimate
+from llm_magic.embeddings import run
 from llm_magic.errors import LLMError, RateLimitedError, ServerFailedError
 from llm_magic.providers.registry import ProviderRegistry
-from llm_magic.session import Session
+from llm_magic.session import Session, exchange
 
 
 @pytest.fixture
-def session() -> Iterator[Session]:
+def session(monkeypatch: pytest.MonkeyPatch) -> Iterator[Session]:
+    monkeypatch.setattr(exchange, "TEMPLATE", 0)  # for round figures: a prompt is counted by its estimate
+    monkeypatch.setattr(exchange, "most_tokens", estimate)
+    monkeypatch.setattr(run, "most_tokens", estimate)
     settings = Settings()
     session = Session(settings, ProviderRegistry(parent=settings))
     api.activate(session)
