@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 @magics_class
 class LLMCommands(Magics):
-    """Models, settings, providers, conversations, usage and embeddings."""
+    """Models, settings, providers, conversations, recordings, usage and embeddings."""
 
     def __init__(self, shell: InteractiveShell, session: Session) -> None:
         super().__init__(shell)
@@ -154,6 +154,33 @@ class LLMCommands(Magics):
         from llm_magic.commands import chats
 
         self._do("llm_chat", line, chats.run)
+
+    @no_var_expand
+    @line_magic
+    def llm_recordings(self, line: str) -> None:
+        """List, clear and export recordings: answers that are given again where the same is asked.
+
+        %llm_recordings [list] [TEXT]      the last ones, or those with TEXT in prompt, answer or model
+        %llm_recordings clear [--unused]   remove all of the file that is written, or those alone that no
+                                           cell of this session was answered from, or recorded
+        %llm_recordings export FILE        all, to a .jsonl file that is one of recordings, or to .md to read
+
+        LLMMagics.record, or --record of a cell, says whether answers are recorded: off, once (what is
+        recorded is not asked again), only (nothing is sent), new (all is asked anew and replaced).
+        LLMMagics.record_file is the file; else NAME.llm.jsonl beside the notebook, or llm.jsonl.
+
+        Run All, then clear --unused, leaves what the notebook needs as it is now.
+
+        Examples
+        --------
+        %llm_recordings
+        %llm_recordings list weather
+        %llm_recordings clear --unused
+        %llm_recordings export answers.md
+        """
+        from llm_magic.commands import recordings
+
+        self._do("llm_recordings", line, recordings.run)
 
     @no_var_expand
     @line_magic

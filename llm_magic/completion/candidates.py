@@ -28,6 +28,7 @@ COMMANDS: Mapping[str, tuple[str, ...]] = {
     "llm_provider": ("list", "add", "remove", "test", "--help"),
     "llm_chat": ("list", "show", "drop", "reset", "fork", "switch", "export", "import", "--help"),
     "llm_models": ("--refresh", "--help"),
+    "llm_recordings": ("list", "clear", "export", "--help"),
     "llm_usage": ("--reset", "--help"),
     "llm_picker": ("--list", "--help"),
     "llm_config": ("trust", "--help"),
@@ -147,6 +148,8 @@ class Candidates:
             yield from self._of_option("chat")
         elif context.magic == "llm_chat" and action == "drop":
             yield from self._turns(context.given[1:])
+        elif context.magic == "llm_recordings" and action == "clear":
+            yield Candidate("--unused", "keyword")
         elif context.magic == "llm_picker":
             yield from self._models(context.text)
         elif context.magic == "llm_config" and not action:

@@ -386,6 +386,32 @@ class Recordings:
             self._tell((own, *others))
             return [listed for _, listed in sorted(found, key=itemgetter(0))]
 
+    @property
+    def path(self) -> Path:
+        """The file that is written."""
+        with self._lock:
+            return self._files_now()[0].path
+
+    def export(self, path: Path) -> int:
+        """Write all current recordings to a .jsonl file, or as Markdown to read, and return how many there are.
+
+        Raises
+        ------
+        RecordingError
+            There are none, or the file cannot be written: it would go in the place of something else.
+
+        """
+        from llm_magic.recordings.export import write
+
+        with self._lock:
+            own, others = self._files_now()
+            for file in (own, *others):
+                if _are_one(path, file.path):
+                    raise RecordingError(f"{path} is the file of recordings itself.", "Name another file.")
+            found = [recording for each in self.listed() if (recording := each.read()) is not None]
+        write(path, found)
+        return len(found)
+
     def clear(self, *, unused: bool = False) -> tuple[Path, int, int]:
         """Remove the recordings of the file that is written; return it, how many went, and how many stay.
 
@@ -427,6 +453,14 @@ class _Reader:
 
     def __call__(self) -> Recording | None:
         return self.file.read(self.place)
+
+
+def _are_one(path: Path, other: Path) -> bool:
+    """Whether two names are of one file."""
+    try:
+        return path.samefile(other)
+    except (OSError, ValueError):  # one of them is not there
+        return False
 
 
 def _is_deterministic(asked: Mapping[str, Any]) -> bool:

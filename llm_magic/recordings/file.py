@@ -365,8 +365,5 @@ def _without_replaces(line: bytes) -> bytes:
 
 def _numbers(lines: list[int]) -> str:
     """Return numbers of lines in words, the first few of many."""
-    shown = [str(line) for line in lines[:_SHOWN]]
-    if len(lines) > _SHOWN:
-        shown.append(f"{len(lines) - _SHOWN:,} more")
-    listed = " and ".join(filter(None, (", ".join(shown[:-1]), shown[-1])))
-    return f"line{'s' * (len(lines) > 1)} {listed}"
+    more = f" and {len(lines) - _SHOWN:,} more" if len(lines) > _SHOWN else ""
+    return f"line{'s' * (len(lines) > 1)} {', '.join(map(str, lines[:_SHOWN]))}{more}"

@@ -9,6 +9,7 @@ from heapq import heappush, heappushpop
 from itertools import zip_longest
 from typing import Any
 
+from llm_magic.recordings.readable import asked_text, message_text, model_of
 from llm_magic.recordings.recording import plain
 
 _LONGEST = 200
@@ -98,29 +99,11 @@ def _distance(wanted: Asked, recorded: Asked) -> int:
 
 def _words(asked: Asked) -> frozenset[str]:
     """Return the words of what was asked last."""
-    return frozenset(_last_text(asked)[-_COMPARED:].split())
-
-
-def _last_text(asked: Asked) -> str:
-    if asked.get("kind") == "tool":
-        return str(asked.get("arguments", ""))
-    last: list[Any] = (_parts(asked, "messages", list) or _parts(asked, "input", list))[-1:]
-    return _text(last[0]) if last else ""
-
-
-def _text(message: Any) -> str:
-    """Return the text of a message, or a text as it is."""
-    if isinstance(message, str):
-        return message
-    content = message.get("content") if isinstance(message, dict) else None
-    if isinstance(content, str):
-        return content
-    parts = content if isinstance(content, list) else ()
-    return "".join(str(part["text"]) for part in parts if isinstance(part, dict) and "text" in part)
+    return frozenset(asked_text(asked)[-_COMPARED:].split())
 
 
 def _likeness(wanted: Asked, recorded: Asked) -> float:
-    mine, other = (text[:_COMPARED] + text[-_COMPARED:] for text in (_last_text(wanted), _last_text(recorded)))
+    mine, other = (text[:_COMPARED] + text[-_COMPARED:] for text in (asked_text(wanted), asked_text(recorded)))
     return SequenceMatcher(None, mine, other, autojunk=False).ratio()
 
 
@@ -131,8 +114,8 @@ def differences(wanted: Asked, recorded: Asked) -> Iterator[str]:
     ['recorded with temperature 0, asked with 0.2']
 
     """
-    if _model(wanted) != _model(recorded):
-        yield f"asked of {_model(wanted)}, recorded of {_model(recorded)}"
+    if model_of(wanted) != model_of(recorded):
+        yield f"asked of {model_of(wanted)}, recorded of {model_of(recorded)}"
     elif wanted.get("url") != recorded.get("url"):
         yield "another --base-url"
     yield from _parameters(_parts(wanted, "parameters", dict), _parts(recorded, "parameters", dict))
@@ -150,11 +133,6 @@ def differences(wanted: Asked, recorded: Asked) -> Iterator[str]:
 _NAMED = frozenset(
     {"kind", "provider", "url", "model", "parameters", "output", "tools", "tool_choice", "api", "messages", "input"}
 )
-
-
-def _model(asked: Asked) -> str:
-    provider, model = str(asked.get("provider", "")), str(asked.get("model", ""))
-    return f"{provider}:{model}" if provider or model else ""
 
 
 def _other(name: str, mine: Any, other: Any) -> str:
@@ -255,7 +233,7 @@ def _name(messages: Sequence[Any], number: int, *, is_last: bool) -> str:
 def _message(name: str, mine: Any, other: Any) -> str:
     if not isinstance(mine, dict) or not isinstance(other, dict) or mine.get("role") != other.get("role"):
         return f"{name} differs"
-    one, two = _text(mine), _text(other)
+    one, two = message_text(mine), message_text(other)
     if one != two and name in {"the prompt", "the system prompt"}:
         return _text_differs(name, one, two)
     if one == two and _images(mine) != _images(other):

@@ -411,7 +411,7 @@ def test_both_sides_of_a_merge_conflict_are_read(file: RecordingsFile) -> None:
     assert texts(file, "Hi") == {0: "base", 1: "ours", 2: "theirs", 3: "after"}
     (remark,) = file.take_remarks()
     assert remark == (
-        f"{file.path} holds the marks of a merge conflict (lines 2, 4 and 6): both sides are read. "
+        f"{file.path} holds the marks of a merge conflict (lines 2, 4, 6): both sides are read. "
         "Remove them; with the line `*.llm.jsonl merge=union` in .gitattributes there will be none."
     )
     file.append(made("Hi", "more"))
@@ -423,7 +423,7 @@ def test_what_is_torn_in_the_middle_is_passed_over_and_said(file: RecordingsFile
     good, bad = made("Hi", "one").line(), made("Hi", "torn").line()
     file.path.write_bytes(good + bad[:50] + b"\n" + b"hand-written\n" + b"\n" + good)
     assert texts(file, "Hi") == {0: "one", 1: "one"}
-    assert file.take_remarks() == [f"{file.path}: no recordings, and passed over: lines 2 and 3."]
+    assert file.take_remarks() == [f"{file.path}: no recordings, and passed over: lines 2, 3."]
 
 
 def test_of_many_bad_lines_a_few_are_named(file: RecordingsFile) -> None:
