@@ -1,8 +1,9 @@
 """What recordings cost: a replayed cell, a recorded request, a large file: `python benchmarks/recordings.py`.
 
 - A replayed `%%llm` cell against a cell of the same kernel that prints the same text (to reach: at most 5 ms more).
-- A recorded request against one that is not, by turns against the same server (at most 1 ms more), and many `aask` at
-  once (at most 3% fewer a second).
+- A recorded request against one that is not, by turns against the same server (at most 1 ms more).
+- 16 `aask` at once of a server that takes 100 ms for each (at most 3% fewer a second); 64 at once of one that takes
+  none, where the kernel's processor is the limit, by its time.
 - A file of 100,000 answers, opened in a process of its own (at most 1 s, and 200 MB over a process without it).
 
 All ratios are of one run; medians.
@@ -11,20 +12,21 @@ All ratios are of one run; medians.
 from __future__ import annotations
 
 import argparse
-import json
 import multiprocessing
+import socket
 import statistics
 import subprocess
 import sys
 import tempfile
+import threading
 import time
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple, Self
 
 from cells import Kernel, serving
 from machine import about
-from wire import payload
+from wire import payload, reply
 
 SETUP = """
 import asyncio, os, statistics, time
@@ -45,8 +47,8 @@ def requests(mode, count, tag):
         took.append(time.perf_counter() - begun)
     return took
 
-async def many(mode, count, tag, at_once=64):
-    llm, gate = LLM("short:m", record=mode), asyncio.Semaphore(at_once)
+async def many(mode, count, tag, name, at_once):
+    llm, gate = LLM(f"{name}:m", record=mode), asyncio.Semaphore(at_once)
     async def one(number):
         async with gate:
             await llm.aask(f"{tag} {number}: " + "some words of a prompt " * 20)
@@ -62,30 +64,40 @@ from llm_magic.recordings import Recordings
 before = psutil.Process().memory_info().rss
 begun = time.perf_counter()
 recordings = Recordings(lambda: (Path(sys.argv[1]), ()), print)
-found = recordings.has({"kind": "answer", "model": "m", "provider": "s", "messages": [{"role": "user", "content": "x"}]})
+found = recordings.has({"kind": "answer", "model": "m", "provider": "s", "messages": []})
 took = time.perf_counter() - begun
 print(found, took, (psutil.Process().memory_info().rss - before) / 2**20)
 """
+
+
+class Both(NamedTuple):
+    """Seconds, and seconds of the processor."""
+
+    recorded: tuple[float, float]
+    plain: tuple[float, float]
 
 
 def median(values: list[float]) -> float:
     return statistics.median(values)
 
 
-def replayed(kernel: Kernel, rounds: int) -> dict[str, tuple[float, float]]:
-    """Return the seconds of a replayed cell and of a cell that prints the same text, by the answer's length."""
+def replayed(kernel: Kernel, rounds: int) -> dict[str, Both]:
+    """Return the seconds of a replayed cell and of one that prints the same text, by the length of the answer."""
     found = {}
     for name in ("short", "long"):
         code = f"%%llm -m {name}:m --once -t 0 --record once\nHi"
         kernel.run(code)
         kernel.run("said = _llm.text")
-        prints: list[float] = []
-        replays: list[float] = []
+        took: dict[str, list[float]] = {code: [], "print(said)": []}
+        used = dict.fromkeys(took, 0.0)
         for _ in range(rounds):
-            prints.append(kernel.run("print(said)")[2])
-            replays.append(kernel.run(code)[2])
+            for cell in took:
+                before = kernel.value("time.process_time()")
+                took[cell] += [kernel.run(cell)[2] for _ in range(10)]
+                used[cell] += kernel.value("time.process_time()") - before
         assert kernel.value("_llm.recorded") is True
-        found[f"{kernel.value('len(said)'):,} characters"] = median(replays), median(prints)
+        pairs = [(median(took[cell]), used[cell] / rounds / 10) for cell in took]
+        found[f"{kernel.value('len(said)'):,} characters"] = Both(*pairs)
     return found
 
 
@@ -93,21 +105,48 @@ def recorded(kernel: Kernel, rounds: int, count: int) -> tuple[float, float]:
     """Return the seconds of a request that is recorded, and of one that is not, asked by turns."""
     took: dict[str, list[float]] = {"once": [], "off": []}
     for number in range(rounds):
-        for mode, found in took.items():
-            found += kernel.value(f"requests({mode!r}, {count}, {number!r})")
+        for mode in took:
+            took[mode] += kernel.value(f"requests({mode!r}, {count}, {number!r})")
     return median(took["once"]), median(took["off"])
 
 
-def many(kernel: Kernel, rounds: int, count: int) -> list[tuple[float, float, float, float]]:
+def many(kernel: Kernel, rounds: int, count: int, name: str, at_once: int) -> list[Both]:
     """Return the seconds, and those of the processor, of many requests at once: recorded and not, in each round."""
-    found = []
+    rounds_of = []
     for number in range(rounds):
-        both: dict[str, tuple[float, float]] = {}
+        took: dict[str, tuple[float, float]] = {}
         for mode in ("off", "once") if number % 2 else ("once", "off"):
-            kernel.run(f"told = await many({mode!r}, {count}, 'round {number}')")
-            both[mode] = kernel.value("told")
-        found.append((*both["once"], *both["off"]))
-    return found
+            kernel.run(f"told = await many({mode!r}, {count}, 'round {number}', {name!r}, {at_once})")
+            took[mode] = kernel.value("told")
+        rounds_of.append(Both(took["once"], took["off"]))
+    return rounds_of
+
+
+def serve_slowly(seconds: float, ports: Any) -> None:
+    """Answer every request after some seconds."""
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        ports.put(listener.getsockname()[1])
+        while True:
+            connection, _ = listener.accept()
+            threading.Thread(target=reply, args=(Late(connection, seconds), payload(20)), daemon=True).start()
+
+
+class Late:
+    """A connection that sends after some seconds."""
+
+    def __init__(self, connection: socket.socket, seconds: float) -> None:
+        self._connection, self._seconds = connection, seconds
+        self.recv = connection.recv
+
+    def sendall(self, data: bytes) -> None:
+        time.sleep(self._seconds)
+        self._connection.sendall(data)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._connection.close()
 
 
 def large_file(folder: Path, entries: int) -> Path:
@@ -145,9 +184,12 @@ def main(rounds: int, entries: int) -> None:
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         ports, servers = {}, []
-        for served, chunks in (("short", 20), ("long", 2_000)):
+        for served, target, argument in (
+            ("short", serving, partial(payload, 20)), ("long", serving, partial(payload, 2_000)),
+            ("slow", serve_slowly, 0.1),
+        ):  # fmt: skip
             queue: Any = multiprocessing.Queue()
-            server = multiprocessing.Process(target=serving, args=(partial(payload, chunks), queue), daemon=True)
+            server = multiprocessing.Process(target=target, args=(argument, queue), daemon=True)
             server.start()
             servers.append(server)
             ports[served] = queue.get()
@@ -157,22 +199,26 @@ def main(rounds: int, entries: int) -> None:
         print(f"{rounds} rounds, medians\n")
         print("| what | with recordings | without | more | to reach |")
         print("| --- | --- | --- | --- | --- |")
-        for length, (with_, without) in replayed(kernel, rounds * 5).items():
-            print(
-                f"| a replayed cell of {length}, one that prints them, ms | {with_ * 1000:.1f} | {without * 1000:.1f} "
-                f"| **{(with_ - without) * 1000:+.1f} ms** | 5 ms |"
-            )
+        for length, both in replayed(kernel, rounds).items():
+            for at, what in enumerate(
+                (f"a replayed cell of {length}, one that prints them", "the same, processor time")
+            ):
+                with_, without = both.recorded[at] * 1000, both.plain[at] * 1000
+                print(f"| {what}, ms | {with_:.1f} | {without:.1f} | **{with_ - without:+.1f} ms** | 5 ms |")
         with_, without = recorded(kernel, rounds, 50)
         print(
             f"| a request, ms | {with_ * 1000:.2f} | {without * 1000:.2f} | **{(with_ - without) * 1000:+.2f} ms** "
             "| 1 ms |"
         )
-        told = many(kernel, rounds, 500)
-        shares = [once / off - 1 for once, _, off, _ in told]
-        rates = [500 / median([each[at] for each in told]) for at in (0, 2)]
-        print(f"| 64 at once, a second | {rates[0]:,.0f} | {rates[1]:,.0f} | **{median(shares):+.1%}** | 3% |")
-        used = [median([each[at] for each in told]) / 500 * 1000 for at in (1, 3)]
-        print(f"| the same, processor time, ms a request | {used[0]:.2f} | {used[1]:.2f} | {used[0] - used[1]:+.2f} | |")
+        told = many(kernel, rounds, 320, "slow", 16)
+        shares = [both.recorded[0] / both.plain[0] - 1 for both in told]
+        rates = [320 / median([both[at][0] for both in told]) for at in (0, 1)]
+        what = "16 at once of a server that takes 100 ms, a second"
+        print(f"| {what} | {rates[0]:,.1f} | {rates[1]:,.1f} | **{median(shares):+.1%}** | 3% |")
+        told = many(kernel, rounds, 500, "short", 64)
+        used = [median([both[at][1] for both in told]) / 500 * 1000 for at in (0, 1)]
+        what = "64 at once of one that takes none, processor time, ms a request"
+        print(f"| {what} | {used[0]:.2f} | {used[1]:.2f} | {used[0] - used[1]:+.2f} ms | |")
         kernel.client.stop_channels()
         kernel.manager.shutdown_kernel(now=True)
         for server in servers:
@@ -181,8 +227,6 @@ def main(rounds: int, entries: int) -> None:
         what = f"{entries:,} answers, {size / 1e6:.0f} MB"
         print(f"| opening {what} | **{took:.2f} s** | | | 1 s |")
         print(f"| the same, memory | **{memory:.0f} MB** | | | 200 MB |")
-        print(json.dumps({"ratios of the rounds": [round(share, 3) for share in shares]}))
-        time.sleep(0)
 
 
 if __name__ == "__main__":

@@ -7,6 +7,7 @@ Run it where a tour or what its cells show has changed, and commit both files: `
 
 from __future__ import annotations
 
+import os
 import re
 import shutil
 import subprocess
@@ -80,7 +81,8 @@ def main(names: list[str]) -> None:
     for name in names or TOURS:
         with tempfile.TemporaryDirectory() as temporary:
             folder = Path(temporary)
-            book: Any = nbformat.read(recorded(folder, name, "executed"), as_version=4)
+            text = recorded(folder, name, "executed").read_text(encoding="utf-8").replace(f"{folder}{os.sep}", "")
+            book: Any = nbformat.reads(text, as_version=4)
             nbformat.write(to_be_saved(book), NOTEBOOKS / f"{name}.ipynb")
             shutil.copy(folder / f"{name}.llm.jsonl", NOTEBOOKS)
             count = len((folder / f"{name}.llm.jsonl").read_bytes().splitlines())

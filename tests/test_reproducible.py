@@ -198,6 +198,19 @@ def test_renew_an_answer(page: Path) -> None:
     assert outputs(page / "analysis.ipynb") == renewed
 
 
+def test_what_is_not_needed_any_more_is_removed(page: Path) -> None:
+    follow(page, "Renew an answer")
+    renewed = outputs(page / "analysis.ipynb")
+    write_notebook(page / "analysis.ipynb", (*ANALYSIS[:3], *ANALYSIS[5:], "%llm_recordings clear --unused"))
+    ran = run(page, "LLM_MAGIC_RECORD=only jupyter execute --inplace analysis.ipynb")
+    assert ran.returncode == 0, ran.stderr
+    assert outputs(page / "analysis.ipynb")[:2] == [renewed[0], [renewed[3][0] | {"execution_count": 4}]]
+    assert [each["asked"]["messages"][0]["content"][:7] for each in lines(page)] == ["Suggest", *["Toss a "] * 5]
+    write_notebook(page / "analysis.ipynb", (*ANALYSIS[:3], *ANALYSIS[5:]))
+    assert run(page, "LLM_MAGIC_RECORD=only jupyter execute --inplace analysis.ipynb").returncode == 0
+    assert outputs(page / "analysis.ipynb") == [renewed[0], [renewed[3][0] | {"execution_count": 4}]]
+
+
 def test_an_answer_of_a_renamed_file_is_renewed(page: Path) -> None:
     (page / "llm.jsonl").rename(page / "analysis.llm.jsonl")
     follow(page, "Renew an answer")

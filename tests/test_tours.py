@@ -90,6 +90,7 @@ def test_recordings(live: Live) -> None:
     (error,) = [output for cell in book.cells for output in cell.get("outputs", []) if output.output_type == "error"]
     assert error.ename == "RecordingError"
     assert re.search(r"temperature 0\b.* 0\.2", error.evalue)
+    assert "7 recordings in " in str(book.cells[-2].outputs)
 
 
 @pytest.mark.parametrize("name", TOURS)

@@ -68,7 +68,6 @@ class NotebookView:
         self._folded: list[Bundle] = []
         self._notes: list[Bundle] = []
         self._runs = 0
-        self._typed = False
         self._draft: Draft | None = None
         self._value: ValueSoFar | None = None
         self._reasoning_shown = 0  # characters
@@ -184,7 +183,7 @@ class NotebookView:
                 if tail := self._flow.tail.strip():
                     self._outputs.settle(self._markdown(tail), line=self._unfinished)
                 self._flow = StreamingOutputs()
-            elif self._outputs.answers:
+            elif self._outputs.answers or (self._outputs.replaceable and not self._clears):
                 self._outputs.settle(self._said, line=self._unfinished)
         elif self._outputs.answers:  # blank lines, as models write before a call: no place of an answer
             self._outputs.paint(markup.quiet(markup.UNFINISHED), line=True)
@@ -192,7 +191,7 @@ class NotebookView:
     def _fold_reasoning(self, draft: Draft) -> None:
         """Fold the reasoning of the answer that is read, as soon as it has a text."""
         until = draft.reasoning_until(self._reader.generation)
-        if self._reasoned is None and (fresh := until[self._reasoning_shown :]):
+        if self._reasoned is None and (fresh := until[self._reasoning_shown :]).strip():
             self._reasoned = len(self._folded), self._reasoning_shown
             self._fold(markup.reasoning(fresh))
             self._reasoning_shown = len(until)
@@ -234,7 +233,6 @@ class NotebookView:
             return
         if value is not None or len(draft.indexes) > 1:
             self._by_block = False
-            self._typed = self._typed or value is not None
         if self._by_block:
             if self._outputs.held:  # nobody sees it grow
                 self._dirty = False
@@ -272,12 +270,14 @@ class NotebookView:
 
     def _end(self, response: Response | None) -> None:
         """Replace what was painted by the final outputs."""
+        draft = self._draft if self._dirty and not self._clears else None
+        if draft is not None and draft.generation == self._reader.generation:
+            self._show_text(draft, self._clock())  # what is beside it stands below
         self._ended = True
         if response is not None and self._said == markup.folded("Said before", response.text.strip()):
             self._folded.remove(self._said)  # nothing came after it: it is the answer
         if response is not None:
             self._join_reasoning(response.reasoning)
-            self._typed = self._typed or (self._value is not None and self._value() is not None)
         shown = response if self._show != "none" else None
         if self._clears:
             self._outputs.clear()
@@ -312,7 +312,8 @@ class NotebookView:
             about = {}
 
     def _settle_answer(self, response: Response) -> None:
-        bundle = answer.finished(response, self._show, typed=self._typed, external_images=self._external_images)
+        typed = response.structured is None and self._value is not None and self._value() is not None
+        bundle = answer.finished(response, self._show, typed=typed, external_images=self._external_images)
         if self._outputs.in_widget and self._by_block and self._streams:
             self._flow.feed(self._reader.rest(response.text))
             bundle = self._markdown(self._flow.tail)

@@ -83,9 +83,7 @@ class CellOutputs:
 
     def _messages(self) -> int:
         """Return how many messages the kernel has sent, what is printed included."""
-        for printed in (sys.stdout, sys.stderr):
-            with contextlib.suppress(Exception):  # whatever stands in the place of these
-                printed.flush()
+        _flush_printed()
         return int(getattr(getattr(self._publisher, "session", None), "message_count", 0))
 
     @property
@@ -131,6 +129,7 @@ class CellOutputs:
     def clear(self) -> None:
         """Remove all outputs as soon as there is a new one."""
         if self._held is None:
+            _flush_printed()
             self._send("clear_output", wait=True)
         else:
             self._held.clear()
@@ -178,6 +177,13 @@ class _Output:
 def _content(bundle: Bundle, metadata: dict[str, Any], slot: str | None) -> dict[str, Any]:
     """Return the content of the message that shows an output."""
     return {"data": bundle, "metadata": metadata, "transient": {"display_id": slot} if slot else {}}
+
+
+def _flush_printed() -> None:
+    """Send what tools have printed, which a kernel keeps for a moment: else it comes after what is to follow it."""
+    for printed in (sys.stdout, sys.stderr):
+        with contextlib.suppress(Exception):  # whatever stands in the place of these
+            printed.flush()
 
 
 def _in_widget(request: str | None) -> bool:

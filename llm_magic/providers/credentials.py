@@ -6,12 +6,13 @@ import asyncio
 import importlib
 import inspect
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from llm_magic.config.references import variable, variable_of
+from llm_magic.environment import once_while_unchanged
 from llm_magic.errors import ConfigurationError
 
 if TYPE_CHECKING:  # what loads with the extension needs none
@@ -104,6 +105,11 @@ def sendable(value: str, source: str) -> Secret:
 
 def environment_proxies() -> tuple[Secret, ...]:
     """Return the proxies that the environment names with credentials: an HTTP client reads them by itself."""
+    return _environment_proxies()
+
+
+@once_while_unchanged
+def _environment_proxies(_variables: Mapping[str, str]) -> tuple[Secret, ...]:
     from urllib.request import getproxies_environment
 
     from llm_magic.secrets import secret_url, secrets_in

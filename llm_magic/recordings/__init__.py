@@ -315,7 +315,7 @@ class Recordings:
     def keep(self, found: LookUp, answer: Mapping[str, Any], secrets: Iterable[str] = ()) -> str:
         """Record the answer to a request that was looked up; return an empty text, or why it is not recorded."""
         now = datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
-        recording = Recording(found.asked, answer, found.cell_id, now)
+        recording = Recording(found.asked, answer, found.cell_id, now, known_key=found.key)
         try:
             held = secret_in(recording, secrets)
             if held:

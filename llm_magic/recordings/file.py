@@ -190,9 +190,18 @@ class RecordingsFile:
                     line = recording.line()
                     if len(line) > MAX_LINE:
                         raise RecordingError(f"The answer is larger than {MAX_LINE // 2**20} MB.")
+                    size = os.fstat(file).st_size
                     append_line(file, line)
+                    self._take_own(file, line, size)
             except (OSError, ValueError) as error:
                 raise self._unwritable(error) from None
+
+    def _take_own(self, file: int, line: bytes, size: int) -> None:
+        """Take a line into the index that was just appended, where all before it is there: it is not read again."""
+        now = os.fstat(file)
+        if self._stamp is not None and self._stamp[2] == self._index.end == size and now.st_size == size + len(line):
+            self._index.read(line)
+            self._seen, self._stamp = line[-_SEEN:], _stamp(now)
 
     def rewrite(self, keep: Callable[[str, int], bool], before: Callable[[str], int] = lambda _: 0) -> int:
         """Write the file anew with the recordings to keep alone, and return how many were left out.

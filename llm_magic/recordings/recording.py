@@ -6,7 +6,7 @@ import hashlib
 import json
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 from llm_magic.errors import RecordingError
@@ -34,11 +34,13 @@ class Recording:
     """When the answer was complete, in UTC: `2026-11-29T23:59:01Z`."""
     replaces: int | None = None
     """The place among the answers of equal requests that it takes; None: the one after the last."""
+    known_key: str = field(default="", repr=False, compare=False)
+    """Its key, where that is known already."""
 
     @property
     def key(self) -> str:
         """What it is found by."""
-        return key_of(self.asked)
+        return self.known_key or key_of(self.asked)
 
     def line(self) -> bytes:
         """Return the line of the file, with its end: keys sorted, text readable, nothing in it that misleads an eye.
@@ -119,7 +121,10 @@ _OF_SERVERS = frozenset({"items", "reasoning_items", "logprobs", "filters", "det
 
 def _sorted(value: Any, as_they_are: frozenset[str] = frozenset()) -> Any:
     """Return data with its keys sorted, but within the fields of some names."""
-    if isinstance(value, Mapping):
+    kind = type(value)
+    if kind is str:
+        return value
+    if kind is dict or isinstance(value, Mapping):
         return {
             name: value[name] if name in as_they_are else _sorted(value[name], as_they_are) for name in sorted(value)
         }
@@ -155,10 +160,13 @@ def canonical(asked: Mapping[str, Any]) -> bytes:
 
 def plain(value: Any) -> Any:
     """Return data as JSON has it: names of fields are text, and a number that is whole is a whole number."""
-    if isinstance(value, Mapping):
+    kind = type(value)
+    if kind is str:  # nearly all is text, which each request is looked up by
+        return value
+    if kind is dict or isinstance(value, Mapping):
         return {str(name): plain(item) for name, item in value.items()}
     if isinstance(value, list | tuple):
         return [plain(item) for item in value]
-    if type(value) is float and abs(value) < _EXACT and value.is_integer():
+    if kind is float and abs(value) < _EXACT and value.is_integer():
         return int(value)
     return value

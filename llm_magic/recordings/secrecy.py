@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Iterable, Mapping
+from dataclasses import replace
 from functools import lru_cache
 
+from llm_magic.environment import once_while_unchanged
 from llm_magic.recordings.recording import Recording
 from llm_magic.secrets import Secret, holds, is_secret_name
 from llm_magic.secrets.spellings import SHORTEST
@@ -20,12 +21,11 @@ def secret_in(recording: Recording, known: Iterable[str], environment: Mapping[s
     Secrets are the `known` ones, and the values of environment variables whose name says so. What merely looks like a
     key is none: `hf_hub_download` would be one, and every answer about it lost.
     """
-    answer = {name: value for name, value in recording.answer.items() if name not in _WITHOUT_WORDS}
-    text = Recording(recording.asked, answer, recording.cell).line().decode()
-    variables = os.environ if environment is None else environment
-    named = {
-        name: Secret(value) for name, value in variables.items() if len(value) >= SHORTEST and _is_secret_name(name)
-    }
+    if not _WITHOUT_WORDS.isdisjoint(recording.answer):
+        answer = {name: value for name, value in recording.answer.items() if name not in _WITHOUT_WORDS}
+        recording = replace(recording, answer=answer)
+    text = recording.line().decode()
+    named = _of_process() if environment is None else _named(environment)
     keys = tuple(known)
     if not holds(text, (*keys, *named.values())):
         return ""
@@ -33,4 +33,12 @@ def secret_in(recording: Recording, known: Iterable[str], environment: Mapping[s
     return f"the value of the environment variable {names[0]}" if names else "a key"
 
 
+def _named(variables: Mapping[str, str]) -> dict[str, Secret]:
+    """Return the variables whose name says that their value is secret."""
+    return {
+        name: Secret(value) for name, value in variables.items() if len(value) >= SHORTEST and _is_secret_name(name)
+    }
+
+
 _is_secret_name = lru_cache(maxsize=4096)(is_secret_name)
+_of_process = once_while_unchanged(_named)

@@ -211,7 +211,8 @@ class ModelExchanges:
         )
         url = self.planned.target.provider.origin().url
         for attempt in answer["attempts"]:  # of which the failed ones may name the host
-            attempt |= {"reason": without_hosts(attempt["reason"], [url])} if "reason" in attempt else {}
+            if "reason" in attempt:
+                attempt["reason"] = without_hosts(attempt["reason"], [url])
         return answer
 
     def recorded_results(self, asked: Asked) -> RecordedResults | None:

@@ -10,6 +10,7 @@ import asyncio
 import contextlib
 import io
 import json
+import random
 from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
 from types import SimpleNamespace
@@ -454,3 +455,65 @@ def test_a_terminal_goes_on_live(loop: BackgroundLoop) -> None:
     before, _, after = file.getvalue().partition("g(x=1)")
     assert "\x1b[" not in before
     assert "\x1b[" in after
+
+
+SAID = [
+    "Hi", "", " ", "\n\n", "# T\n\nOne.\n\nTwo", "```py\nx = 1\n\ny", "<b>x", "| a |\n|---|\n| 1 |\n", "[1]", '"yes"',
+    '{"value": "yes"}', "Let me see.\n\n", "A paragraph.\n\n" * 30,
+]  # fmt: skip
+
+
+def made_up(chance: random.Random) -> Story:
+    """Return a cell of rounds that some model might give."""
+    count, typed = chance.choice([1, 1, 2, 3, 4]), chance.random() < 0.3
+    rounds = []
+    for number in range(count):
+        answer: list[Event] = []
+        if chance.random() < 0.5:
+            answer.append(ReasoningDelta(chance.choice(["Hm", "Well, so.\n\nAnd", "   "])))
+        if chance.random() < 0.2:
+            answer.append(ItemReceived(0, {"type": "web_search_call", "status": "completed"}))
+        if chance.random() < 0.2:
+            answer.append(ImageReceived(GIF))
+        if chance.random() < 0.8:
+            answer.append(TextDelta(chance.choice(SAID)))
+        if count == 1 and not typed and chance.random() < 0.3:
+            answer.append(TextDelta(chance.choice(SAID), 1))
+        if chance.random() < 0.2:
+            answer.append(CitationFound(Citation("https://a.example", "A", 0, 1)))
+        if number == count - 1:
+            answer += [call("h")] * (chance.random() < 0.2)
+            rounds.append(Round(said(*answer, reason=chance.choice(["stop", "length", "refusal"]))))
+        elif chance.random() < 0.4:
+            rounds.append(Round(said(*answer), AGAIN))
+        else:
+            names = [*enumerate("fg"[: chance.choice([1, 2])])]
+            ended = [result(name, place) for place, name in chance.sample(names, len(names))]
+            passed_over = [Note("passed over")] * (chance.random() < 0.2)
+            calls = [call(name, place) for place, name in names]
+            rounds.append(Round(said(*answer, *calls), [*passed_over, *ended, Restarted("tools")]))
+    return Story(
+        rounds,
+        before=(Note("one"), Note("two"))[: chance.choice([0, 0, 1, 2])],
+        after=(Note("three"),)[: chance.choice([0, 0, 1])],
+        spec=WORD if typed else None,
+        error=InvalidValueError("no") if typed or chance.random() < 0.3 else None,
+    )
+
+
+@pytest.mark.parametrize("seed", range(60))
+def test_whatever_came(loop: BackgroundLoop, seed: int) -> None:
+    """Streamed event by event, in batches of any size, and replayed: the same is saved."""
+    chance = random.Random(seed)  # noqa: S311 - no secret
+    told, show = made_up(chance), chance.choice(SHOWS)
+    place = chance.choice(["alone", "among other lines", "captured"])
+    live, view = notebook(show=show, **PLACES[place])
+    follow(loop, scripted(told, step=True), view)
+    again, view = notebook(show=show, **PLACES[place])
+    follow(loop, scripted(told, replays=True), view)
+    assert without_mark(again.outputs) == json.dumps(live.outputs, indent=1, ensure_ascii=False)
+    assert set(again.kinds) <= {"display_data"}
+    if place == "alone":
+        batched, view = notebook(show=show, **PLACES[place])
+        follow(loop, scripted(told, every=chance.choice([1, 2, 3, 7, 1000])), view)
+        assert batched.outputs == live.outputs
