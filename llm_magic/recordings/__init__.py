@@ -144,13 +144,13 @@ class Recordings:
         self._runs: dict[str, dict[int, dict[str, int]]] = {}  # by cell, run and key: how many equal ones there were
         self._had: dict[tuple[str, str], list[int]] = {}  # by cell and key: the places of its first, second … request
         self._taken: dict[str, _Taken] = {}
-        self._asking: dict[tuple[str | None, int, str], list[tuple[int, bool]]] = {}
+        self._asking: dict[tuple[str | None, int, str], list[tuple[int, int, bool]]] = {}
 
     def known(self, asked: Mapping[str, Any], cell_id: str | None, run_number: int, mode: Mode) -> Recording | None:
         """Return the recording that answers a request, None where it has to be asked: `add` then records the answer.
 
-        `run_number` is another one for each run of a cell. Of equal requests that run at once, `look_up` and `keep`
-        keep the order in which they were asked.
+        `run_number` is another one for each run of a cell. Equal requests that run at once keep the order in which
+        they were asked where each has a mapping of its own, which is given to `add`.
 
         Raises
         ------
@@ -162,7 +162,7 @@ class Recordings:
             found = self.look_up(asked, cell_id, run_number, mode)
             if found.recording is None and mode != "only":
                 waiting = self._asking.setdefault((cell_id, run_number, found.key), [])
-                waiting.append((found.place, found.replaces))
+                waiting.append((id(asked), found.place, found.replaces))
                 while len(self._asking) > _MOST_ASKING:  # those that failed
                     del self._asking[next(iter(self._asking))]
             return found.recording
@@ -183,7 +183,9 @@ class Recordings:
             with self._lock:
                 waiting = self._asking.pop((cell_id, run_number, key), [])
                 if waiting:
-                    found = LookUp(asked, key, cell_id, None, *waiting.pop(0))
+                    which = next((at for at, (each, *_) in enumerate(waiting) if each == id(asked)), 0)
+                    _, place, replaces = waiting.pop(which)
+                    found = LookUp(asked, key, cell_id, None, place, replaces)
                     if waiting:
                         self._asking[cell_id, run_number, key] = waiting
                 else:

@@ -186,6 +186,18 @@ def test_requests_that_run_at_once_keep_the_order_in_which_they_were_asked(tmp_p
         assert again.requests == 0
 
 
+def test_requests_that_run_at_once_are_known_by_what_they_ask_with(tmp_path: Path) -> None:
+    kernel = Kernel(tmp_path)
+    wanted = [asked("Hi") for _ in range(4)]
+    assert [kernel.recordings.known(each, "c", 1, "once") for each in wanted] == [None] * 4
+    for number in (2, 0, 3):  # one fails
+        assert kernel.recordings.add(wanted[number], answer(str(number)), "c", 1, "once") == ""
+    again = Kernel(tmp_path)
+    assert again.cell("Hi", "Hi", "Hi", mode="only") == ["0", "2", "3"]
+    kernel.runs = 1
+    assert kernel.cell("Hi", "Hi", "Hi", "Hi") == ["0", "1", "2", "3"]
+
+
 def test_of_those_that_run_at_once_one_may_fail(tmp_path: Path) -> None:
     kernel = Kernel(tmp_path)
     found = [kernel.recordings.look_up(asked("Hi"), None, 1, "once") for _ in range(3)]
