@@ -33,14 +33,16 @@ def session(folder: Path, mode: str, cls: str, url: str, **traits: Any) -> Itera
         session.close()
 
 
+WORD: Any = {"stop": [" ", ".", ",", "\n"], "max_tokens": 16}
+"""Options of a short answer that ends by itself."""
+
 ASKED: dict[str, Callable[[LLM], Response]] = {
-    "text": lambda llm: llm.ask("Name three seas.", temperature=1, max_tokens=40),
-    "the same": lambda llm: llm.ask("Name three seas.", temperature=1, max_tokens=40),
-    "not streamed": lambda llm: llm.ask("Name a lake.", no_stream=True, max_tokens=20),
-    "a number": lambda llm: llm.ask("How many legs has a cat?", output_type=int, temperature=0),
-    "a record": lambda llm: llm.ask("A city.", output_type=dict[str, int], temperature=0, max_tokens=60),
-    "several": lambda llm: llm.ask("A word.", n=2, max_tokens=8),
-    "log probabilities": lambda llm: llm.ask("A word.", logprobs=2, max_tokens=4),
+    "text": lambda llm: llm.ask("Name a sea.", temperature=1, **WORD),
+    "not streamed": lambda llm: llm.ask("Name a lake.", no_stream=True, **WORD),
+    "a system prompt": lambda llm: llm.ask("A river?", system="Answer with one word.", **WORD),
+    "a choice": lambda llm: llm.ask("Is the sea wet?", choices=["yes", "no"], temperature=0, max_tokens=16),
+    "several": lambda llm: llm.ask("A word.", n=2, **WORD),
+    "log probabilities": lambda llm: llm.ask("Another word.", logprobs=2, **WORD),
 }
 
 
@@ -58,7 +60,7 @@ def replayed(folder: Path, cls: str, url: str, model: str, **traits: Any) -> Non
                 assert response.recorded is False
                 if all(each.finish_reason == "stop" for each in response.alternatives or (response,)):
                     came[name] = told(response)
-    assert {"text", "a number"} & came.keys()
+    assert "text" in came
     with session(folder, "only", cls, DEAD):
         for name, response in came.items():
             again = ASKED[name](LLM(f"s:{model}"))
