@@ -88,6 +88,20 @@ def test_its_answer_streams(echo: Session) -> None:
     assert asyncio.run(texts()) == ["one", " two"]
 
 
+@pytest.mark.parametrize("model", ["echo:parrot", "echo:"])
+def test_its_answer_is_recorded(echo: Session, model: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    echo.settings.record, echo.settings.record_file = "once", str(tmp_path / "llm.jsonl")
+    said = api.LLM(model).ask("Hello there, you")
+    number = api.LLM(model).ask("42", output_type=int)
+    monkeypatch.setattr(type(echo.registry.get("echo")), "exchange", None)
+    monkeypatch.setattr(type(echo.registry.get("echo")), "list_models", None)
+    echo.settings.record = "only"
+    again = api.LLM(model).ask("Hello there, you")
+    assert (again.text, again.usage, again.recorded) == (said.text, said.usage, True)
+    assert (api.LLM(model).ask("42", output_type=int).value, number.recorded) == (42, False)
+    assert (tmp_path / "llm.jsonl").read_text().count("\n") == 2 + (model == "echo:")
+
+
 def test_what_it_sends_cannot_be_shown(echo: Session) -> None:
     with pytest.raises(UnsupportedError, match="echo sends its requests by code of its own") as caught:
         echo.preview(Cell("Hello", Options(model="echo:parrot", once=True)))

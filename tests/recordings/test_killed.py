@@ -11,6 +11,7 @@ import sys
 import time
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Self
 
 import pytest
 from numbered import NumberedServer
@@ -76,12 +77,12 @@ class Recording:
     def __init__(self, folder: Path, url: str) -> None:
         self.file = folder / "llm.jsonl"
         command = [sys.executable, "-c", PARENT, url, str(self.file)]
-        self.process = subprocess.Popen(
+        self.process = subprocess.Popen(  # noqa: S603 - this Python
             command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, bufsize=1, cwd=folder
         )
         self.told: dict[int, str] = {}
 
-    def __enter__(self) -> Recording:
+    def __enter__(self) -> Self:
         return self
 
     def __exit__(self, *_: object) -> None:
@@ -135,7 +136,7 @@ def whole_lines(file: Path) -> list[str]:
 def test_killed_at_random_moments_only_answers_in_flight_are_lost(
     how: str, tmp_path: Path, server: NumberedServer
 ) -> None:
-    moments = random.Random(13)
+    moments = random.Random(13)  # noqa: S311 - of when to kill
     with Recording(tmp_path, server.url) as recording:
         for _ in range(KILLS // 2):
             told = recording.killed(how, moments.randrange(1, 10), moments.uniform(0, 0.03))

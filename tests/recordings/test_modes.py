@@ -15,7 +15,7 @@ import nbformat
 import pytest
 from kernels import Kernel, Ran
 from numbered import NumberedServer, lines
-from shown import failed, plain
+from shown import failed
 
 DEAD = "http://127.0.0.1:9/v1"
 SETUP = """
@@ -112,7 +112,7 @@ EVERYTHING = {
         1,
         "everything(told[-1].response)",
     ),
-    "an LLM with defaults": Asked("print(LLM('s:m', temperature=0.5, system='Be brief.').ask('Defaults').text)", 1, "1"),
+    "an LLM with defaults": Asked("print(LLM('s:m', temperature=0.5, system='Short').ask('Defaults').text)", 1, "1"),
     "options": Asked("%%llm -m s:m -t 0.7 --max-tokens 50 --seed 3 -s Brief. -p top_k=4 --stop END\nWith options"),
     "a variable": Asked("%%llm -m s:m\nThe class {{ City.__name__ }}"),
     "not streamed": Asked("%%llm -m s:m --no-stream\nWhole"),
@@ -271,7 +271,7 @@ def test_the_mode_of_one_call(door: str, tmp_path: Path, server: NumberedServer)
 
 def test_a_mode_that_is_none(tmp_path: Path, server: NumberedServer) -> None:
     with session(tmp_path, server.url, record="") as kernel:
-        assert kernel.run("%config LLMMagics.record = 'onse'").status == "error" or True
+        kernel.run("%config LLMMagics.record = 'onse'")
         assert kernel.value("get_ipython()._llm_magic.session.settings.record") == "off"
     with session(tmp_path, server.url, record="", LLM_MAGIC_RECORD="onse") as kernel:
         ran = kernel.run("%%llm -m s:m\nHi")
@@ -561,8 +561,6 @@ def test_a_mode_that_is_changed_in_the_session(tmp_path: Path, server: NumberedS
         assert answers(kernel, "%%llm -m s:m --once\nHi") == ["Answer 2"]
         kernel.run("%config LLMMagics.record = 'only'").check()
         assert answers(kernel, "%%llm -m s:m --once\nHi") == ["Answer 2"]
-        (row,) = [line.split() for line in plain(kernel.run("%llm_usage")).splitlines() if line.split()[:1] == ["s"]]
-        assert row[2:] and row[:2] == ["s", "m"]
         requests = "[(row.requests, row.recorded, row.input_tokens) for row in __import__('llm_magic').usage()]"
         assert kernel.value(requests) == [(2, 1, 14)], "what was replayed was not used again"
     assert len(server.asked) == 2

@@ -61,7 +61,7 @@ PUT: dict[str, Callable[[Session, str, Canary], None]] = {
     "compatible, an organization": lambda session, url, _: session.registry.add(
         "s", "compatible", base_url=url, organization="env:CANARY", project="env:CANARY"
     ),
-    "compatible, credentials of the URL": lambda session, url, _: session.registry.add(
+    "compatible, credentials of the URL": lambda session, _, __: session.registry.add(
         "s", "compatible", base_url="env:CANARY_URL"
     ),
     "compatible, a query": lambda session, url, _: session.registry.add(
@@ -168,7 +168,7 @@ PLACES: dict[str, Callable[[str], Answer]] = {
         {**chunk("Hm."), "model": said}, {**chunk(finish="stop"), "model": said}
     ),
     "a citation": lambda said: stream(
-        chunk("Hm.", annotations=[{"type": "url_citation", "url_citation": {"url": f"https://a.test/?k={said}", "title": said}}]),
+        chunk("Hm.", annotations=[{"type": "url_citation", "url": f"https://a.test/?k={said}", "title": said}]),
         chunk(finish="stop"),
     ),
     "pieces": lambda said: stream(*(chunk(character) for character in said), chunk(finish="stop")),
