@@ -176,20 +176,21 @@ class ModelExchanges:
         self._to_record = None
         if exchanged is None or recorder is None or bound is None:
             return
+        seconds = self._draft.settle(round(self._draft.seconds, _DIGITS))  # what follows is no part of the answer
         from llm_magic.recordings.answers import is_whole
 
         reason = is_whole(exchanged.events)
         if reason:
             reason = f"Not recorded: {reason}."
         else:
-            answer = self._answer(exchanged, bound)
+            answer = self._answer(exchanged, bound, seconds)
             if not self.planned.target.model:
                 recorder.keep_model(self.planned.target.provider.name, self.planned.options.base_url, bound.model)
             reason = await asyncio.to_thread(recorder.keep, exchanged.asked, answer, exchanged.secrets)
         if reason:
             await self._emit([Note(reason)])
 
-    def _answer(self, exchanged: Exchanged, bound: BoundModel) -> dict[str, Any]:
+    def _answer(self, exchanged: Exchanged, bound: BoundModel, seconds: float) -> dict[str, Any]:
         """Return what is recorded of an answer; its seconds are those that are shown from now on."""
         from llm_magic.recordings.answers import answer_of
 
@@ -201,7 +202,7 @@ class ModelExchanges:
         told = [event.text for event in events if isinstance(event, Note)]
         answer = answer_of(
             events,
-            seconds=draft.settle(round(draft.seconds, _DIGITS)),
+            seconds=seconds,
             first_token_seconds=draft.first_token_seconds,
             structured={"dialect": dialect, "nulls": nulls} if dialect else None,
             sender=bound.sender if reasoned else None,
