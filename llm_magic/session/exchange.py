@@ -222,9 +222,9 @@ class RequestAccount:
                 self._answered, self._told = True, event.cost
         return batch
 
-    def used(self, usage: Usage, cost: float | None) -> float | None:
-        """Take note of the tokens that the server told, and of their cost where it told that; return the cost."""
-        self._usage = usage
+    def used(self, usage: Usage | None, cost: float | None) -> float | None:
+        """Take note of the tokens and the cost that the server told, as far as it did; return the cost."""
+        self._usage = usage or self._usage
         self._told = self._told if cost is None else cost
         return self._cost()
 

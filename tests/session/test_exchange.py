@@ -164,6 +164,15 @@ def test_embeddings(session: Session) -> None:
 # What no server tells
 
 
+def test_the_cost_of_embeddings_that_is_told_without_tokens(session: Session) -> None:
+    answer = document({"data": [{"index": 0, "embedding": [1.0]}]}, headers={"x-litellm-response-cost": "0.25"})
+    with ScriptedServer(answer) as server:
+        vectors = llm_at(session, server).embed(["a"])
+    (row,) = session.ledger.rows()
+    assert (vectors.usage, vectors.cost, row.cost, row.uncounted) == (None, 0.25, 0.25, 1)
+    assert standing(session).used.dollars == 0.25
+
+
 def test_usage_that_is_not_told_counts_as_reserved(session: Session) -> None:
     with ScriptedServer(stream(chunk("Hello", finish="stop"))) as server:
         llm_at(session, server).ask("four bytes a token", max_tokens=50)
