@@ -112,7 +112,9 @@ class Accounts:
         self._numbers = 0
         self._process = os.getpid()
 
-    def reserve(self, budgets: Sequence[Budget], provider: str, asked: Amount, what: str) -> Reservation:
+    def reserve(
+        self, budgets: Sequence[Budget], provider: str, asked: Amount, what: str, least: Amount = NOTHING
+    ) -> Reservation:
         """Reserve what a request may take.
 
         Parameters
@@ -125,6 +127,8 @@ class Accounts:
             What it may take at most, as far as that is known.
         what
             The request, in an error.
+        least
+            What it takes even if its answer is bounded; an error says to bound it only where that may help.
 
         Raises
         ------
@@ -135,7 +139,7 @@ class Accounts:
         with self._lock:
             self._after_fork()
             for budget in budgets:
-                self._check(budget, asked, what)
+                self._check(budget, asked, what, least)
             self._numbers += 1
             self._open.add(self._numbers)
             for account in (EVERYTHING, provider):
@@ -143,13 +147,14 @@ class Accounts:
                 self._standings[account] = replace(known, in_flight=known.in_flight + asked)
             return Reservation(self, self._numbers, provider, asked, tuple(budgets))
 
-    def _check(self, budget: Budget, asked: Amount, what: str) -> None:
+    def _check(self, budget: Budget, asked: Amount, what: str, least: Amount) -> None:
         standing = self._standing(budget.account)
         for kind, most in budget.most.items():
             used, flying, may_take = (getattr(each, kind) for each in (standing.used, standing.in_flight, asked))
             if used + flying + may_take > most:
                 left = max(0, most - used - flying)
-                bound = "" if kind == "requests" else " bound the answer with --max-tokens N,"
+                helps = kind != "requests" and getattr(least, kind) < min(may_take, left)
+                bound = " bound the answer with --max-tokens N," if helps else ""
                 raise BudgetError(
                     f"The budget of {said(kind, most)} ({budget.setting}) does not cover {what}: "
                     f"{amount(kind, used)} used, {amount(kind, flying)} in flight, {amount(kind, left)} left, "

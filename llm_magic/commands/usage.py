@@ -96,8 +96,9 @@ def _budgets(budgets: Sequence[tuple[Budget, Standing]]) -> Bundle:
 def _about_budgets(budgets: Sequence[tuple[Budget, Standing]]) -> list[str]:
     """Return what else is to be known of the budgets: what no server told."""
     assumed = max((standing.assumed for _, standing in budgets), key=lambda each: (each.tokens, each.cost))
-    told = [f"{assumed.tokens:,} tokens"] * bool(assumed.tokens)
-    told += [amount("cost", assumed.cost)] * bool(assumed.cost and any("cost" in each.limits for each, _ in budgets))
+    limited = {kind for budget, _ in budgets for kind in budget.limits}
+    told = [f"{assumed.tokens:,} tokens"] * bool(assumed.tokens and "tokens" in limited)
+    told += [amount("cost", assumed.cost)] * bool(assumed.cost and "cost" in limited)
     if not told:
         return []
     return [f"Of what is used, {' and '.join(told)} were told by no server: they count as they were reserved."]

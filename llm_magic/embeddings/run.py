@@ -23,7 +23,6 @@ from llm_magic.errors import (
     OptionError,
     Origin,
     ProtocolError,
-    RecordingError,
     UnsupportedError,
 )
 from llm_magic.events import Attempt, Usage
@@ -35,7 +34,7 @@ from llm_magic.session.asked import endpoint
 from llm_magic.session.exchange import Demand
 
 if TYPE_CHECKING:
-    from llm_magic.providers.base import Price, Provider
+    from llm_magic.providers.base import Provider
     from llm_magic.session import Session
     from llm_magic.wire.embeddings import Embedded
 
@@ -79,7 +78,6 @@ class Embedding:
         self._session, self._texts, size = session, texts, options.batch
         self._batches = [tuple(texts[at : at + size]) for at in range(0, len(texts), size)]
         self._model = self._target.model
-        self._price: Price | None = None
         self._found: dict[int, Embedded] = {}
         self._kept: set[int] = set()
         self._attempts: list[Attempt] = []
@@ -147,7 +145,6 @@ class Embedding:
             self._model = self._recorder.model(provider.name, self._options.base_url)
             if not self._model and self._recorder.mode != "only":
                 await prepare()
-        self._price = provider.price(self._model)
         unfinished = self._session.unfinished
         keys = [self._key(number) for number in range(len(self._batches))]
         self._found = {number: unfinished[key] for number, key in enumerate(keys) if key in unfinished}
@@ -194,8 +191,7 @@ class Embedding:
 
         try:
             found = await self._ask(self._deployed, number, attempted)
-            if found.usage is not None:
-                found = replace(found, cost=account.used(found.usage, found.cost))
+            found = replace(found, cost=account.used(found.usage, found.cost))
             self._check(found, provider.origin(self._model))
         except Exception as error:
             account.end(error)
@@ -217,11 +213,6 @@ class Embedding:
         known = recorder.known(asked)
         if known is not None:
             found = _replayed(known)
-            if len(found.vectors) != len(self._batches[number]):
-                raise RecordingError(
-                    f"{len(found.vectors)} vectors are recorded for {len(self._batches[number])} texts.",
-                    "Ask anew: --record new.",
-                )
             self._kept.add(number)
             self._recorded[number] = float(known.get("seconds") or 0.0)
             self._check(found, self._target.provider.origin(self._model))
@@ -326,14 +317,6 @@ class Embedding:
         response = Response(usage=_sum(new), attempts=tuple(self._attempts), recorded=recorded)
         self._session.ledger.answered(response, self._target.provider.name, self._model or self._target.asked)
 
-    def _cost(self, items: Sequence[Embedded]) -> float | None:
-        """Return the US dollars that requests cost, as the server reports them, else by the configured prices."""
-        reported = [item.cost for item in items if item.cost is not None]
-        if items and len(reported) == len(items):
-            return sum(reported)
-        usage = _sum(items)
-        return None if usage is None or self._price is None else self._price.of(usage)
-
     def _vectors(self, seconds: float) -> Vectors:
         ordered = [self._found[number] for number in range(len(self._batches))]
         vectors = Vectors(vector for item in ordered for vector in item.vectors)
@@ -341,7 +324,7 @@ class Embedding:
         vectors.model_reported = ordered[0].model_reported if ordered else ""
         vectors.usage, vectors.seconds = _sum(ordered), max(self._recorded.values(), default=seconds)
         vectors.recorded = bool(ordered) and self._recorder is not None and len(self._kept) == len(ordered)
-        vectors.cost, vectors.notes = self._cost(ordered), self._exceeded
+        vectors.cost, vectors.notes = _cost(ordered), self._exceeded
         if ordered:
             vectors.headers, vectors.request_id = ordered[-1].headers, ordered[-1].request_id
         return vectors
@@ -367,3 +350,9 @@ def _sum(items: Sequence[Embedded]) -> Usage | None:
     """Return the tokens of several requests; None where one of them was not counted."""
     counted = [item.usage for item in items if item.usage is not None]
     return sum(counted[1:], counted[0]) if counted and len(counted) == len(items) else None
+
+
+def _cost(items: Sequence[Embedded]) -> float | None:
+    """Return the US dollars that requests cost; None where that of one of them is not known."""
+    known = [item.cost for item in items if item.cost is not None]
+    return sum(known) if items and len(known) == len(items) else None

@@ -28,6 +28,8 @@ _FLAG = re.compile(
 )
 """A flag, and what tells that its value follows: the beginning of one, or a word before a colon or a verb."""
 
+_COMMAND = re.compile(r"(%llm_provider add .*?(?=\. [A-Z]|\.?$))")
+
 _IN_CELLS = frozenset({"model", "stream"})
 _OF_EMBEDDINGS = frozenset({"--dimensions", "--batch"})
 
@@ -41,10 +43,17 @@ def in_python(text: str, response: str = "error.response") -> str:
     'Say api="chat", or leave param={"n": …} out. error.response.text has what came.'
     >>> in_python("--schema nope: this is no file. Allow more with --timeout SECONDS, or --once.")
     "schema='nope': this is no file. Allow more with timeout=SECONDS, or once=True."
+    >>> in_python("--base-url has no key: %llm_provider add NAME --base-url http://host/v1.")
+    'base_url= has no key: %llm_provider add NAME --base-url http://host/v1.'
 
     """
     if "-" not in text and "_llm" not in text:
         return text
+    parts = _COMMAND.split(text)  # of which every second one is a command, whose flags stay
+    return "".join(part if number % 2 else _in_python(part, response) for number, part in enumerate(parts))
+
+
+def _in_python(text: str, response: str) -> str:
     for theirs, ours in _PHRASES.items():
         text = text.replace(theirs, ours)
     text = re.sub(r"(?<![\w%.])_llm(?=[. ])", response, text)

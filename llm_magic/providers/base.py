@@ -312,6 +312,15 @@ class Provider(Configurable):
             f"holds the key of {self.name}."
         )
 
+    def price_hint(self, example: str) -> str:
+        """Return how a price is set; `example` is one for `prices`, as Python writes it."""
+        if self.keyless:
+            return (
+                "Prices do not go with --base-url to another host. Make that host a provider, with prices of its own: "
+                f"%llm_provider add NAME --class {self.kind} --base-url {without_secrets(self.url())}."
+            )
+        return f"Set it, in US dollars per million tokens: {self.line_that_sets('prices', example)}."
+
     def recipe(self) -> dict[str, Any]:
         """Return all that the client is made from; one that differs from the last makes a new client."""
         return {

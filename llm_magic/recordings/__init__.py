@@ -195,11 +195,6 @@ class Recordings:
             return f"Not recorded: {error.message}"
         return self.keep(found, answer, secrets)
 
-    @property
-    def file(self) -> Path:
-        """The file that is written."""
-        return self._files()[0]
-
     def has(self, asked: Mapping[str, Any]) -> bool:
         """Tell whether an answer to equal requests is recorded, whoever had it."""
         with self._lock:

@@ -13,6 +13,7 @@ from llm_magic.session.plan import Plan, bind
 from llm_magic.wire.call import Estimate
 
 if TYPE_CHECKING:
+    from llm_magic.options import Record
     from llm_magic.providers.base import Price
     from llm_magic.session.recorder import Recorder
     from llm_magic.wire.call import Preview
@@ -21,8 +22,8 @@ if TYPE_CHECKING:
 async def preview(plan: Plan, spending: Spending, recorder: Recorder | None = None) -> Preview:
     """Return the first request of a plan as it would be sent; nothing is sent, started, listed or downloaded.
 
-    What is left of the budgets in `spending` is among its notes; `recorder` is what would answer it, where it is
-    recorded: that is said.
+    `recorder` is what would answer it, where it is recorded: that is said. Where it would be sent, what is left of the
+    budgets in `spending` is among the notes.
 
     What the environment lacks, a key or the variable of a header, stands there in words.
     """
@@ -37,6 +38,8 @@ async def preview(plan: Plan, spending: Spending, recorder: Recorder | None = No
             request, bound.capabilities, timeout=options.timeout, max_retries=options.retries
         )
     asked, price = demand(request), provider.price(bound.model)
+    recorded = recorder is not None and _is_recorded(plan, recorder)
+    sent = recorder is None or not (recorded or recorder.mode == "only")
     others = ", ".join(other.target.asked for other in plan.models[1:])
     return replace(
         shown,
@@ -44,20 +47,27 @@ async def preview(plan: Plan, spending: Spending, recorder: Recorder | None = No
             *plan.notes,
             *bound.notes,
             *([f"Where that fails, these are asked: {others}."] if others else []),
-            *([_about_recording(plan, recorder)] if recorder is not None else []),
-            *left(spending, provider, bound.model, asked),
+            *([_about_recording(recorded, recorder.mode)] if recorder is not None else []),
+            *(left(spending, provider, bound.model, asked) if sent else ()),
         ),
         estimate=_estimate(asked, price),
     )
 
 
-def _about_recording(plan: Plan, recorder: Recorder) -> str:
-    """Return in a line what the recordings would do."""
+def _is_recorded(plan: Plan, recorder: Recorder) -> bool:
+    """Return whether the answer of one of the models is recorded."""
     for planned in plan.models:
         name = planned.target.model or recorder.model(planned.target.provider.name, planned.options.base_url)
         if recorder.has(Asked(plan, planned).data(name)):
-            return "It is recorded: the answer would come from the recordings, and nothing be sent."
-    if recorder.mode == "only":
+            return True
+    return False
+
+
+def _about_recording(recorded: bool, mode: Record) -> str:
+    """Return in a line what the recordings would do."""
+    if recorded:
+        return "It is recorded: the answer would come from the recordings, and nothing be sent."
+    if mode == "only":
         return "It is not recorded, and --record only sends nothing: the cell would fail."
     return "It would be sent, and its answer recorded."
 

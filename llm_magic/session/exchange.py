@@ -6,6 +6,7 @@ Answers, rounds of tools, values that are asked for again, fallbacks and embeddi
 from __future__ import annotations
 
 import json
+import time
 from collections.abc import AsyncGenerator
 from contextlib import aclosing
 from dataclasses import asdict, dataclass, replace
@@ -27,7 +28,9 @@ if TYPE_CHECKING:
     from llm_magic.request import Request
     from llm_magic.session.plan import BoundModel
 
-_OK, _FAILED = 200, 400  # the least status of a failure (RFC 9110, 15)
+_OK = 200
+_UNAUTHORIZED = 401
+_FAILED = 400  # the least status of a failure (RFC 9110, 15)
 
 
 async def exchange(
@@ -121,7 +124,8 @@ class Spending:
         """
         price = provider.price(model)
         may_take = self.may_take(provider, model, asked, price)
-        account = RequestAccount(self, provider, model, may_take, price)
+        least = self.may_take(provider, model, replace(asked, answer=0), price)
+        account = RequestAccount(self, provider, model, may_take, least=least, price=price)
         account.reserve()
         account.ends = self.ledger.begin(provider.name, model)
         return account
@@ -145,8 +149,7 @@ class Spending:
         return BudgetError(
             f"The budget of {amount('cost', budget.most['cost'])} ({budget.setting}) needs a price for "
             f"{provider.origin(model)}, and none is known. Nothing was sent.",
-            f"Set it, in US dollars per million tokens: {provider.line_that_sets('prices', example)}. "
-            "Or budget tokens.",
+            f"{provider.price_hint(example)} Or budget tokens.",
         )
 
     def learned(self, provider: Provider, model: str) -> float | None:
@@ -170,14 +173,22 @@ class RequestAccount:
     """The account of one request: what it reserved, and what it took so far, over all its attempts."""
 
     def __init__(
-        self, spending: Spending, provider: Provider, model: str, may_take: Amount, price: Price | None
+        self,
+        spending: Spending,
+        provider: Provider,
+        model: str,
+        may_take: Amount,
+        *,
+        least: Amount,
+        price: Price | None,
     ) -> None:
         self._spending, self._provider, self._model = spending, provider, model
-        self._may_take, self._price = may_take, price
+        self._may_take, self._least, self._price = may_take, least, price
         self._reservation: Reservation | None = None
         self.ends: EndOfRequest | None = None
         self._attempts: list[Attempt] = []
         self._last: Attempt | None = None  # what is told of the attempt that is under way
+        self._waits_until = 0.0  # the moment until which another attempt is not sent, because the server asked for that
         self._answered = False
         self._usage: Usage | None = None  # of the attempt that is under way
         self._told: float | None = None  # its cost, as the server told it
@@ -192,7 +203,8 @@ class RequestAccount:
         if last is not None:
             what = f"another attempt at {name}, of which the last one failed ({last.reason or last.status})"
         self._last = None
-        self._reservation = self._spending.accounts.reserve(budgets, self._provider.name, self._may_take, what)
+        accounts = self._spending.accounts
+        self._reservation = accounts.reserve(budgets, self._provider.name, self._may_take, what, self._least)
 
     def counted(self, batch: list[Event]) -> list[Event]:
         """Take note of what a batch of events tells, and return it: with the cost of tokens that have a price."""
@@ -210,9 +222,9 @@ class RequestAccount:
                 self._answered, self._told = True, event.cost
         return batch
 
-    def used(self, usage: Usage, cost: float | None) -> float | None:
-        """Take note of the tokens that the server told, and of their cost where it told that; return the cost."""
-        self._usage = usage
+    def used(self, usage: Usage | None, cost: float | None) -> float | None:
+        """Take note of the tokens and the cost that the server told, as far as it did; return the cost."""
+        self._usage = usage or self._usage
         self._told = self._told if cost is None else cost
         return self._cost()
 
@@ -229,6 +241,8 @@ class RequestAccount:
         self._attempts.append(attempt)
         self._last = attempt
         self._answered = self._answered or attempt.status == _OK
+        waits = attempt.retry_after if attempt.status != _UNAUTHORIZED else None  # another key is tried at once
+        self._waits_until = time.perf_counter() + (waits or 0.0)
         if not attempt.final:
             self._settle(unknown=broke_off or attempt.reason.startswith(NO_ANSWER))
 
@@ -250,7 +264,9 @@ class RequestAccount:
             return ()
         last = self._last
         notes: tuple[str, ...] = ()
-        if last is None and error is not None and not self._answered:  # a server's failure would have been told
+        if last is None and error is None and time.perf_counter() < self._waits_until:  # interrupted before it was sent
+            self._settle(unknown=False, requests=0)
+        elif last is None and error is not None and not self._answered:  # a server's failure would have been told
             sent = self._provider.own_backend and not isinstance(error, InputError)
             self._settle(unknown=False, requests=int(sent))
         else:

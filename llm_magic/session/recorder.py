@@ -75,9 +75,9 @@ class Recorder:
         if found is not None:
             return found.answer
         if self.mode == "only":
-            differs = self.recordings.nearest(asked) or f"nothing is recorded in {self.recordings.file}"
+            differs = self.recordings.nearest(asked).rstrip(".")
             raise RecordingError(
-                f"Not recorded, and --record only sends nothing: {differs.rstrip('.')}.",
+                f"Not recorded, and --record only sends nothing: {differs}.",
                 "Run it once with --record once.",
             )
         return None

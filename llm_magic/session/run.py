@@ -24,7 +24,7 @@ from llm_magic.errors import (
     TimedOutError,
     ToolLimitError,
 )
-from llm_magic.events import Note, Replayed, Restarted, Usage, UsageReport
+from llm_magic.events import Event, Note, Replayed, Restarted, Usage, UsageReport
 from llm_magic.messages import Message, assistant, user
 from llm_magic.model_names import shown_model
 from llm_magic.response import Alternative, Response
@@ -318,18 +318,28 @@ class Run:
 
     async def _aside(self, asked: Asked) -> str:
         """Ask without showing the answer, and return its text; what it used is added to the rest."""
-        aside, before = Draft(), self.draft.usage_of_request
-        with suppress(EmptyAnswerError):  # no value, as any other text that is invalid
-            async with aclosing(self._exchanges.answer_to(asked)) as stream:
-                async for batch in stream:
-                    aside.add_all(batch)
-                    await self._emit([event for event in batch if isinstance(event, Replayed)])
-        await self._emit([*aside.attempts, *map(Note, aside.notes)])
-        if aside.usage is not None:
-            known = [cost for cost in (aside.cost, self.draft.cost_of_request) if cost is not None]
-            await self._emit([UsageReport(aside.usage + (before or Usage()), sum(known) if known else None)])
+        aside = Draft()
+        try:
+            with suppress(EmptyAnswerError):  # no value, as any other text that is invalid
+                async with aclosing(self._exchanges.answer_to(asked)) as stream:
+                    async for batch in stream:
+                        aside.add_all(batch)
+                        await self._emit([event for event in batch if isinstance(event, Replayed)])
+        except LLMError:
+            await self._emit(self._used_by(aside))
+            raise
+        await self._emit(self._used_by(aside))
         self._check_whole(None, aside.alternatives()[0])
         return aside.text
+
+    def _used_by(self, aside: Draft) -> list[Event]:
+        """Return what tells of an answer that is not shown: its requests, its notes, and its tokens with the rest."""
+        events: list[Event] = [*aside.attempts, *map(Note, aside.notes)]
+        if aside.usage is not None:
+            known = [cost for cost in (aside.cost, self.draft.cost_of_request) if cost is not None]
+            usage = aside.usage + (self.draft.usage_of_request or Usage())
+            events.append(UsageReport(usage, sum(known) if known else None))
+        return events
 
     def _caller(self, asked: Asked) -> ToolRunner:
         confirm = bool(asked.planned.options.confirm)

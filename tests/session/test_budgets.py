@@ -128,6 +128,19 @@ def test_nothing_is_sent_that_might_exceed_it(session: Session) -> None:
     assert caught.value.response.attempts == ()
 
 
+def test_to_bound_the_answer_is_said_only_where_that_helps(session: Session) -> None:
+    session.settings.budget = {"tokens": 9}
+    with ScriptedServer(said()) as server:
+        llm = llm_at(session, server)
+        with pytest.raises(BudgetError) as of_prompt:
+            llm.ask(PROMPT, max_tokens=1)
+        with pytest.raises(BudgetError) as of_embeddings:
+            llm.embed(["four bytes a token " * 10])
+    assert server.requests == []
+    hint = "Raise LLMMagics.budget, or count anew: %llm_usage --reset."
+    assert (of_prompt.value.hint, of_embeddings.value.hint) == (hint, hint)
+
+
 def test_without_max_tokens_the_setting_is_reserved(session: Session) -> None:
     session.settings.budget = {"tokens": 4104}
     with ScriptedServer(said()) as server:
@@ -436,9 +449,14 @@ def test_a_price_does_not_go_along_to_another_host(session: Session) -> None:
     session.settings.budget = {"cost": 5}
     with ScriptedServer(said()) as server:
         llm = llm_at(session, server, prices={"m": {"input": 1, "output": 1}})
-        with pytest.raises(BudgetError, match="needs a price"):
-            llm.ask("Hi", base_url=f"http://localhost:{server.port}/v1")
+        there = f"http://localhost:{server.port}/v1"
+        with pytest.raises(BudgetError, match="needs a price") as caught:
+            llm.ask("Hi", base_url=there)
         llm.ask("Hi")
+    assert caught.value.hint == (  # what sets a price of this provider would change nothing
+        "Prices do not go with base_url= to another host. Make that host a provider, with prices of its own: "
+        f"%llm_provider add NAME --class compatible --base-url {there}. Or budget tokens."
+    )
 
 
 def test_what_is_no_price_is_said_before_anything_is_sent(session: Session) -> None:
@@ -467,6 +485,23 @@ def test_a_dry_run_says_what_is_left(session: Session) -> None:
     session.registry.add("t", "compatible", base_url=server.url)
     notes = session.preview(Cell(PROMPT, Options(model="t:m", once=True))).notes
     assert notes[0].startswith("It would be refused: The budget of $1.00 (LLMMagics.budget) needs a price for t:m")
+
+
+def test_a_dry_run_of_what_is_recorded_says_nothing_of_budgets(session: Session, tmp_path: Path) -> None:
+    session.settings.record_file = str(tmp_path / "a.llm.jsonl")
+    session.settings.budget = {"requests": 1}
+    with ScriptedServer(said()) as server:
+        llm_at(session, server).ask(PROMPT, record="once")
+    cell = Cell(PROMPT, Options(model="s:m", once=True, record="once"))
+    assert session.preview(cell).notes == (
+        "It is recorded: the answer would come from the recordings, and nothing be sent.",
+    )
+    other = Cell("another", Options(model="s:m", once=True, record="only"))
+    assert session.preview(other).notes == (
+        "It is not recorded, and --record only sends nothing: the cell would fail.",
+    )
+    other = Cell("another", Options(model="s:m", once=True, record="once"))
+    assert session.preview(other).notes[-1].startswith("Left of LLMMagics.budget: 0 of 1 requests")
 
 
 # Answers of recordings

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import re
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -57,6 +57,12 @@ def tokens(session: Session) -> tuple[int, int, int]:
     """Return the tokens used, those of them that no server told, and those in flight."""
     now = standing(session)
     return now.used.tokens, now.assumed.tokens, now.in_flight.tokens
+
+
+def wait_until(reached: Callable[[], bool]) -> None:
+    deadline = time.monotonic() + 10
+    while not reached() and time.monotonic() < deadline:
+        time.sleep(0.01)
 
 
 # What is entered
@@ -113,6 +119,22 @@ def test_one_of_several_values_asked_for_again_aside(session: Session) -> None:
     assert standing(session).used.tokens == 44
 
 
+def test_what_an_answer_took_that_failed_aside_is_told(session: Session) -> None:
+    choices = [
+        {"index": number, "delta": {"content": text}, "finish_reason": "stop"}
+        for number, text in enumerate(("1", "no"))
+    ]
+    two = stream({"id": "c", "object": "chat.completion.chunk", "choices": choices}, used(10, 2))
+    broken = stream(chunk("7"), used(30, 2), {"error": {"message": "broken"}}, done=False)
+    with ScriptedServer(two, broken) as server, pytest.raises(LLMError, match="broken") as caught:
+        llm_at(session, server, structured="none", max_retries=0).ask("How many?", output_type=int, n=2)
+    response = caught.value.response
+    assert response.usage is not None
+    assert (len(response.attempts), response.usage.input_tokens) == (2, 40)
+    (row,) = session.ledger.rows()
+    assert (row.requests, row.input_tokens, row.output_tokens) == (2, 40, 4)
+
+
 def test_a_fallback_is_entered_for_the_model_that_used_it(session: Session) -> None:
     with ScriptedServer(document({"error": {"message": "down"}}, 503)) as down, ScriptedServer(said()) as server:
         session.registry.add("a", "compatible", base_url=down.url, max_retries=0)
@@ -140,6 +162,15 @@ def test_embeddings(session: Session) -> None:
 
 
 # What no server tells
+
+
+def test_the_cost_of_embeddings_that_is_told_without_tokens(session: Session) -> None:
+    answer = document({"data": [{"index": 0, "embedding": [1.0]}]}, headers={"x-litellm-response-cost": "0.25"})
+    with ScriptedServer(answer) as server:
+        vectors = llm_at(session, server).embed(["a"])
+    (row,) = session.ledger.rows()
+    assert (vectors.usage, vectors.cost, row.cost, row.uncounted) == (None, 0.25, 0.25, 1)
+    assert standing(session).used.dollars == 0.25
 
 
 def test_usage_that_is_not_told_counts_as_reserved(session: Session) -> None:
@@ -206,10 +237,23 @@ def test_a_stream_that_is_left_counts_as_reserved(session: Session) -> None:
 
     with ScriptedServer(stream(chunk("Hel"), HANG, done=False)) as server:
         asyncio.run(leave(llm_at(session, server)))
-        deadline = time.monotonic() + 10
-        while standing(session).in_flight.requests and time.monotonic() < deadline:
-            time.sleep(0.01)
+        wait_until(lambda: standing(session).in_flight.requests == 0)
     assert tokens(session) == (59, 59, 0)
+
+
+def test_an_interrupt_before_another_attempt_is_sent_counts_the_first_one_alone(session: Session) -> None:
+    async def ask(llm: LLM) -> None:
+        task = asyncio.ensure_future(llm.aask("four bytes a token", max_tokens=50))
+        await asyncio.to_thread(wait_until, lambda: standing(session).used.requests == 1)
+        task.cancel()
+        await asyncio.gather(task, return_exceptions=True)
+
+    with ScriptedServer(document({"error": {"message": "busy"}}, 429, {"retry-after": "60"})) as server:
+        asyncio.run(ask(llm_at(session, server)))
+        wait_until(lambda: standing(session).in_flight.requests == 0)
+    assert standing(session) == Standing(used=Amount(requests=1))
+    (row,) = session.ledger.rows()
+    assert (row.requests, row.failed, row.uncounted, row.answers) == (1, 1, 0, 0)
 
 
 def test_there_is_one_place_where_requests_leave() -> None:

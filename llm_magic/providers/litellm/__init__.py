@@ -16,7 +16,6 @@ from typing import Any, NamedTuple
 from llm_magic.close_matches import did_you_mean
 from llm_magic.config.references import variable_of
 from llm_magic.errors import ConfigurationError
-from llm_magic.providers.model_info import PRICES_OF_LITELLM
 
 
 @dataclass(frozen=True, slots=True)
@@ -194,6 +193,8 @@ def _entry(entry: Mapping[str, Any], where: str) -> tuple[dict[str, Any], str, d
     if kind == "text-completion-openai":
         spec["api"] = "completions"
     costs = {**info, **params}
+    from llm_magic.providers.model_info import PRICES_OF_LITELLM
+
     price = {
         ours: _dollars(costs[theirs], f"{where}: {theirs}")
         for ours, theirs in PRICES_OF_LITELLM.items()
