@@ -195,10 +195,14 @@ class Recordings:
             return f"Not recorded: {error.message}"
         return self.keep(found, answer, secrets)
 
-    def has(self, asked: Mapping[str, Any]) -> bool:
-        """Tell whether an answer to equal requests is recorded, whoever had it."""
+    def has(self, asked: Mapping[str, Any], cell_id: str | None, run_number: int, mode: Mode) -> bool:
+        """Tell whether a recording would answer a request that came now; arguments and errors as of `known`."""
+        key = key_of(asked)
         with self._lock:
-            return self._equal(key_of(asked)).last >= 0
+            there = self._equal(key)
+            number = self._runs.get(cell_id or "", {}).get(run_number, {}).get(key, 0)
+            at_its_place = self._place_of(key, cell_id, number, there) in there
+            return mode != "new" and (at_its_place or (there.last >= 0 and (mode == "only" or _is_deterministic(asked))))
 
     def latest(self, asked: Mapping[str, Any]) -> Recording | None:
         """Return the last recording of equal requests, whoever had it; None where there is none."""

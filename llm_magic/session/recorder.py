@@ -84,7 +84,7 @@ class Recorder:
 
     def has(self, asked: Mapping[str, Any]) -> bool:
         """Tell whether a request would be answered from a recording."""
-        return self.replays and self.recordings.has(asked)
+        return self.replays and self.recordings.has(asked, self.cell_id, self.run, self.mode)
 
     def model(self, provider: str, base_url: str | None) -> str:
         """Return the model that a provider alone led to; empty where that is not recorded."""
