@@ -22,7 +22,7 @@ _CHUNK = 4 * 2**20
 _SEEN = 64
 """Bytes before the end by which a file is known again."""
 _SHOWN = 5  # numbers of lines that a remark names
-_ANOTHER = "Name another: LLMMagics.record_file = …"
+_ANOTHER = "Name another: %config LLMMagics.record_file = …"
 
 
 class RecordingsFile:

@@ -36,7 +36,7 @@ def record_files(named: str, notebook: Path | None) -> tuple[Path, tuple[Path, .
     except FileNotFoundError:
         raise RecordingError(
             "The working folder is gone, so that there is no place for recordings.",
-            "Go to another (os.chdir), or name a file: LLMMagics.record_file = …",
+            "Go to another (os.chdir), or name a file: %config LLMMagics.record_file = …",
         ) from None
     if notebook is not None:
         known = notebook.parent.is_dir() and notebook.is_absolute()

@@ -58,7 +58,7 @@ def _about_recording(plan: Plan, recorder: Recorder) -> str:
         if recorder.has(Asked(plan, planned).data(name)):
             return "It is recorded: the answer would come from the recordings, and nothing be sent."
     if recorder.mode == "only":
-        return "It is not recorded, and --record only sends nothing: the cell would fail."
+        return f"It is not recorded, and {recorder.only} sends nothing: the cell would fail."
     return "It would be sent, and its answer recorded."
 
 
