@@ -564,8 +564,9 @@ def test_a_link_is_read_and_not_written_through(path: Path) -> None:
     file = RecordingsFile(path, own=True)
     assert texts(file, "Hi") == {0: "one"}
     for work in (lambda: file.append(made("Hi", "two")), lambda: file.rewrite(lambda *_: False)):
-        with pytest.raises(RecordingError, match="cannot be written: it is no plain file"):
+        with pytest.raises(RecordingError, match="cannot be written: it is a link") as caught:
             work()
+        assert caught.value.hint == "Name the file that it leads to: %config LLMMagics.record_file = …"
     assert target.path.read_bytes() == before
     assert path.is_symlink()
 
