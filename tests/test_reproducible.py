@@ -182,7 +182,7 @@ def test_on_a_server_that_has_no_model(page: Path) -> None:
     write_notebook(page / "analysis.ipynb", (ANALYSIS[0], ANALYSIS[2].replace("-t 0", "-t 0.5")))
     ran = run(page, "jupyter execute analysis.ipynb", LLM_MAGIC_RECORD="only")
     assert ran.returncode != 0
-    assert "RecordingError: Not recorded, and --record only sends nothing: " in ran.stderr
+    assert "RecordingError: Not recorded, and LLM_MAGIC_RECORD=only sends nothing: " in ran.stderr
     assert "temperature" in ran.stderr
 
 
@@ -238,7 +238,7 @@ def test_nbval_without_recordings(page: Path) -> None:
     (page / "llm.jsonl").unlink()
     ran = run(page, sections()["pytest: nbval"][0][1])
     assert ran.returncode == 1
-    assert "RecordingError: Not recorded, and --record only sends nothing: " in ran.stdout
+    assert "RecordingError: Not recorded, and LLM_MAGIC_RECORD=only sends nothing: " in ran.stdout
 
 
 def test_papermill(page: Path) -> None:
@@ -254,7 +254,7 @@ def test_papermill(page: Path) -> None:
     assert len(lines(page)) == 8
     other = run(page, replay.replace("Lima", "Tokyo"))
     assert other.returncode != 0
-    assert "RecordingError: Not recorded, and --record only sends nothing: " in other.stderr
+    assert "RecordingError: Not recorded, and LLM_MAGIC_RECORD=only sends nothing: " in other.stderr
     reports = page / "reports"
     write_notebook(reports / "report.ipynb", REPORT)
     (page / "llm.jsonl").rename(reports / "report.llm.jsonl")

@@ -34,7 +34,7 @@ def _list(command: Command, line: Line) -> Bundle | str:
     recordings, wanted = command.session.recordings, " ".join(line.words)
     listed = recordings.listed()
     if not listed:
-        return f'Nothing is recorded in {recordings.path}. LLMMagics.record = "once" records from now on.'
+        return f'Nothing is recorded in {recordings.path}. %config LLMMagics.record = "once" records from now on.'
     last: deque[dict[str, Any]] = deque(maxlen=_ROWS)
     found = 0
     if not wanted:

@@ -210,7 +210,7 @@ class Embedding:
         if recorder is None:
             return await self._exchange(number, announce)
         asked = self._asked(number)
-        known = recorder.known(asked)
+        known = recorder.known(asked, secrets)
         if known is not None:
             found = _replayed(known)
             self._kept.add(number)

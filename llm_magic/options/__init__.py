@@ -163,7 +163,7 @@ class Options:
     )
     record: Record | None = _option(
         "--record",
-        "once answers from the recordings, and asks and records what is not there; only, new, off",
+        "answers from recordings: once asks and records what is not there, only sends nothing, new asks anew, off",
         "MODE",
         words=get_args(Record),
         trusted_only=True,

@@ -15,7 +15,7 @@ from llm_magic.recordings.file import RecordingsFile
 from llm_magic.recordings.index import Place
 from llm_magic.recordings.nearest import explain
 from llm_magic.recordings.recording import Recording, key_of
-from llm_magic.recordings.secrecy import secret_in
+from llm_magic.recordings.secrecy import of_process, secret_in
 
 Mode = Literal["off", "once", "only", "new"]
 """`once`: what is recorded is given, all else asked and recorded; `only`: nothing is asked; `new`: all is asked."""
@@ -202,7 +202,9 @@ class Recordings:
             there = self._equal(key)
             number = self._runs.get(cell_id or "", {}).get(run_number, {}).get(key, 0)
             at_its_place = self._place_of(key, cell_id, number, there) in there
-            return mode != "new" and (at_its_place or (there.last >= 0 and (mode == "only" or _is_deterministic(asked))))
+            return mode != "new" and (
+                at_its_place or (there.last >= 0 and (mode == "only" or _is_deterministic(asked)))
+            )
 
     def latest(self, asked: Mapping[str, Any]) -> Recording | None:
         """Return the last recording of equal requests, whoever had it; None where there is none."""
@@ -289,7 +291,8 @@ class Recordings:
             path, others = self._files()
         except OSError as error:  # the working folder is gone
             raise RecordingError(
-                f"There is no file of recordings: {error.strerror or error}.", "Name one: LLMMagics.record_file = …"
+                f"There is no file of recordings: {error.strerror or error}.",
+                "Name one: %config LLMMagics.record_file = …",
             ) from None
         if len(self._open) > _MOST_FILES:  # of folders that were left
             self._open = {known: file for known, file in self._open.items() if known == path or known in others}
@@ -353,12 +356,15 @@ class Recordings:
             had = self._had.get((found.cell_id, found.key), [])
             had[:] = [place if at == found.place else at for at in had]
 
-    def nearest(self, asked: Mapping[str, Any]) -> str:
-        """Return what differs from the nearest request that is recorded, in a line; or that none is."""
+    def nearest(self, asked: Mapping[str, Any], secrets: Iterable[str] = ()) -> str:
+        """Return what differs from the nearest request that is recorded, in a line; or that none is.
+
+        What is asked is shown without `secrets`, and without those of the environment.
+        """
         with self._lock:
             own, others = self._files_now()
         lines = (line for file in (own, *others) for _, line in file.lines())
-        return explain(asked, lines) or f"{own.path} holds no recordings."
+        return explain(asked, lines, (*secrets, *of_process().values())) or f"{own.path} holds no recordings."
 
     def listed(self) -> list[Listed]:
         """Return the current recordings of all files, in the order in which they stand there.

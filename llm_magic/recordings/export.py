@@ -62,7 +62,8 @@ def _as_markdown(recordings: Sequence[Recording]) -> bytes:
     lines = ["# Recordings", ""]
     for number, recording in enumerate(recordings, 1):
         asked, when = recording.asked, recording.at.replace("T", " ").replace("Z", " UTC")
-        lines += [_line(f"## {number}. {shown_model(model_of(asked))}{', ' * bool(when)}{when}"), ""]
+        whom = shown_model(model_of(asked))
+        lines += [_line(f"## {number}. {', '.join(filter(None, (whom, when)))}"), ""]
         if parameters := asked.get("parameters"):
             lines += [_line(f"`{json.dumps(parameters, ensure_ascii=False).replace('`', '')}`"), ""]
         lines += [f"**{_who(asked)}**", "", _said(asked, asked_text(asked)), ""]

@@ -13,6 +13,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from llm_magic.errors import RecordingError
+from llm_magic.private_files import NotPlainError
 from llm_magic.recordings.answers import check
 from llm_magic.recordings.index import MAX_LINE, Foreign, Index, Place
 from llm_magic.recordings.locked_file import BINARY, append_line, locked, opened, read_at, reason
@@ -22,7 +23,7 @@ _CHUNK = 4 * 2**20
 _SEEN = 64
 """Bytes before the end by which a file is known again."""
 _SHOWN = 5  # numbers of lines that a remark names
-_ANOTHER = "Name another: LLMMagics.record_file = …"
+_ANOTHER = "Name another: %config LLMMagics.record_file = …"
 
 
 class RecordingsFile:
@@ -345,6 +346,11 @@ class RecordingsFile:
         return RecordingError(f"{self.path} cannot be read: {reason(error)}.", _ANOTHER)
 
     def _unwritable(self, error: OSError | ValueError) -> RecordingError:
+        if isinstance(error, NotPlainError) and self.path.is_symlink() and self.path.is_file():
+            return RecordingError(
+                f"{self.path} cannot be written: it is a link.",
+                "Name the file that it leads to: %config LLMMagics.record_file = …",
+            )
         return RecordingError(f"{self.path} cannot be written: {reason(error)}.", _ANOTHER)
 
 

@@ -11,6 +11,7 @@ from typing import Any
 
 from llm_magic.recordings.readable import asked_text, message_text, model_of
 from llm_magic.recordings.recording import plain
+from llm_magic.secrets import hidden
 
 _LONGEST = 200
 """Characters of the line."""
@@ -28,10 +29,11 @@ _decode = json.JSONDecoder().raw_decode
 Asked = Mapping[str, Any]
 
 
-def explain(asked: Asked, lines: Iterable[bytes]) -> str:
+def explain(asked: Asked, lines: Iterable[bytes], secrets: Iterable[str] = ()) -> str:
     """Return what differs from the nearest recorded request, of lines of a file; empty where there is no line.
 
     The nearest is the one with the fewest differences, then with the most similar texts, then the latest.
+    Of both no `secrets` are shown, and nothing that looks like a key.
     """
     wanted, kind = plain(asked), asked.get("kind")
     words = _words(wanted)
@@ -48,7 +50,12 @@ def explain(asked: Asked, lines: Iterable[bytes]) -> str:
     if not best:
         return f"no {_KINDS.get(str(kind), 'such request')} recorded." if number >= 0 else ""
     nearest = max(best, key=lambda each: (each[0], _likeness(wanted, each[3]), each[2]))[3]
-    return _shortened("; ".join(differences(wanted, nearest)) or "an equal one is recorded, but cannot be read") + "."
+    known = tuple(secrets)
+    said = "; ".join(differences(hidden(wanted, known), hidden(nearest, known)))  # masked whole, before it is cut
+    if not said:
+        is_equal = wanted == nearest
+        said = "an equal one is recorded, but cannot be read" if is_equal else "it differs in what looks like a key"
+    return _shortened(said) + "."
 
 
 _KINDS = {
@@ -91,6 +98,8 @@ def _distance(wanted: Asked, recorded: Asked) -> int:
         if isinstance(mine, dict) and isinstance(other, dict) and name == "parameters":
             count += sum(mine.get(each) != other.get(each) for each in {*mine, *other})
         elif isinstance(mine, list) and isinstance(other, list):
+            if name == "messages" and _has_system(mine) != _has_system(other):
+                count, mine, other = count + 1, _without_system(mine), _without_system(other)
             count += sum(one != two for one, two in zip_longest(mine, other))
         else:
             count += 1
@@ -204,13 +213,29 @@ _DESCRIBED: Mapping[str, Callable[[Any, Any], str]] = {
 
 
 def _messages(mine: Sequence[Any], other: Sequence[Any]) -> Iterator[str]:
+    if (system := _has_system(mine)) != _has_system(other):
+        with_it, without = ("asked", "recorded") if system else ("recorded", "asked")
+        yield f"{with_it} with a system prompt, {without} without"
+        mine, other = _without_system(mine), _without_system(other)
     if len(mine) != len(other):
-        yield f"{len(mine)} messages, recorded {len(other)}"
+        yield f"{_counted(mine, 'message')}, recorded {len(other)}"
     for number, (one, two) in enumerate(zip(mine, other, strict=False)):
         if one == two:
             continue
         is_last = number == len(mine) - 1 and len(mine) == len(other)
         yield _message(_name(mine, number, is_last=is_last), one, two)
+
+
+def _has_system(messages: Sequence[Any]) -> bool:
+    return bool(messages) and isinstance(messages[0], dict) and messages[0].get("role") == "system"
+
+
+def _without_system(messages: Sequence[Any]) -> Sequence[Any]:
+    return messages[1:] if _has_system(messages) else messages
+
+
+def _counted(things: Sequence[Any], name: str) -> str:
+    return f"{len(things)} {name}{'s' * (len(things) != 1)}"
 
 
 def _name(messages: Sequence[Any], number: int, *, is_last: bool) -> str:
@@ -247,7 +272,7 @@ def _images(message: Asked) -> list[Any]:
 
 def _texts(mine: Sequence[Any], other: Sequence[Any]) -> Iterator[str]:
     if len(mine) != len(other):
-        yield f"{len(mine)} texts, recorded {len(other)}"
+        yield f"{_counted(mine, 'text')}, recorded {len(other)}"
     for number, (one, two) in enumerate(zip(mine, other, strict=False), 1):
         if one != two:
             yield _text_differs(f"text {number}", str(one), str(two))

@@ -21,7 +21,8 @@ def record_files(named: str, notebook: Path | None) -> tuple[Path, tuple[Path, .
     named
         `LLMMagics.record_file`; empty where it is not set.
     notebook
-        The notebook's file, None where its name is not known: then every file of the working folder is read.
+        The notebook's file; then what was recorded where its name was not known is read, too. None: every file of the
+        working folder is read.
 
     Raises
     ------
@@ -36,9 +37,10 @@ def record_files(named: str, notebook: Path | None) -> tuple[Path, tuple[Path, .
     except FileNotFoundError:
         raise RecordingError(
             "The working folder is gone, so that there is no place for recordings.",
-            "Go to another (os.chdir), or name a file: LLMMagics.record_file = …",
+            "Go to another (os.chdir), or name a file: %config LLMMagics.record_file = …",
         ) from None
     if notebook is not None:
         known = notebook.parent.is_dir() and notebook.is_absolute()
-        return (notebook.parent if known else folder) / f"{notebook.stem}{SUFFIX}", ()
+        beside = notebook.parent if known else folder
+        return beside / f"{notebook.stem}{SUFFIX}", (beside / UNNAMED,) if (beside / UNNAMED).exists() else ()
     return folder / UNNAMED, tuple(sorted(folder.glob(f"*{SUFFIX}")))

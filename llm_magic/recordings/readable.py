@@ -18,6 +18,8 @@ def message_text(message: Any) -> str:
     """Return the text of a message, or a text as it is; images are left out."""
     if isinstance(message, str):
         return message
+    if isinstance(message, Mapping) and message.get("again") is True:
+        return "(asked again)"
     content = message.get("content") if isinstance(message, Mapping) else None
     if isinstance(content, str):
         return content
@@ -26,7 +28,7 @@ def message_text(message: Any) -> str:
 
 
 def asked_text(asked: Data) -> str:
-    """Return the text that was asked last.
+    """Return the text that was asked last; of embeddings each, on a line of its own.
 
     >>> asked_text({"kind": "answer", "messages": [{"role": "user", "content": "Hi"}]})
     'Hi'
@@ -34,8 +36,10 @@ def asked_text(asked: Data) -> str:
     """
     if asked.get("kind") == "tool":
         return f"{asked.get('name', '')}({asked.get('arguments', '')})"
-    texts = asked.get("input") if asked.get("kind") == "embeddings" else asked.get("messages")
-    return message_text(texts[-1]) if isinstance(texts, list) and texts else ""
+    is_each = asked.get("kind") == "embeddings"
+    texts = asked.get("input") if is_each else asked.get("messages")
+    asked_last = (texts if is_each else texts[-1:]) if isinstance(texts, list) else []
+    return "\n".join(map(message_text, asked_last))
 
 
 def answered_text(asked: Data, answer: Data) -> str:

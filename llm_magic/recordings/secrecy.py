@@ -25,7 +25,7 @@ def secret_in(recording: Recording, known: Iterable[str], environment: Mapping[s
         answer = {name: value for name, value in recording.answer.items() if name not in _WITHOUT_WORDS}
         recording = replace(recording, answer=answer)
     text = recording.line().decode()
-    named = _of_process() if environment is None else _named(environment)
+    named = of_process() if environment is None else _named(environment)
     keys = tuple(known)
     if not holds(text, (*keys, *named.values())):
         return ""
@@ -41,4 +41,5 @@ def _named(variables: Mapping[str, str]) -> dict[str, Secret]:
 
 
 _is_secret_name = lru_cache(maxsize=4096)(is_secret_name)
-_of_process = once_while_unchanged(_named)
+of_process = once_while_unchanged(_named)
+"""Returns the variables of this process whose name says that their value is secret."""

@@ -152,7 +152,8 @@ class Session:
         if cell is not None and cell.run is not None:
             cell_id, number = cell.cell_id, cell.run.number
         pace = self.settings.replay_pace
-        return Recorder(self.recordings, mode, cell_id, number, bool(options.record_tools), pace)
+        enforced = mode == "only" and (options.record or self.settings.record) != "only"
+        return Recorder(self.recordings, mode, cell_id, number, bool(options.record_tools), pace, enforced)
 
     def take_notices(self) -> tuple[str, ...]:
         """Return the lines that the user should see and has not yet: a file that was put aside, settings that wait."""

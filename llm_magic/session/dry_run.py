@@ -13,7 +13,6 @@ from llm_magic.session.plan import Plan, bind
 from llm_magic.wire.call import Estimate
 
 if TYPE_CHECKING:
-    from llm_magic.options import Record
     from llm_magic.providers.base import Price
     from llm_magic.session.recorder import Recorder
     from llm_magic.wire.call import Preview
@@ -47,7 +46,7 @@ async def preview(plan: Plan, spending: Spending, recorder: Recorder | None = No
             *plan.notes,
             *bound.notes,
             *([f"Where that fails, these are asked: {others}."] if others else []),
-            *([_about_recording(recorded, recorder.mode)] if recorder is not None else []),
+            *([_about_recording(recorded, recorder)] if recorder is not None else []),
             *(left(spending, provider, bound.model, asked) if sent else ()),
         ),
         estimate=_estimate(asked, price),
@@ -63,12 +62,12 @@ def _is_recorded(plan: Plan, recorder: Recorder) -> bool:
     return False
 
 
-def _about_recording(recorded: bool, mode: Record) -> str:
+def _about_recording(recorded: bool, recorder: Recorder) -> str:
     """Return in a line what the recordings would do."""
     if recorded:
         return "It is recorded: the answer would come from the recordings, and nothing be sent."
-    if mode == "only":
-        return "It is not recorded, and --record only sends nothing: the cell would fail."
+    if recorder.mode == "only":
+        return f"It is not recorded, and {recorder.only} sends nothing: the cell would fail."
     return "It would be sent, and its answer recorded."
 
 

@@ -102,7 +102,8 @@ class ModelExchanges:
             if not (self.planned.target.model or self.model or recorder.mode == "only"):
                 await self._bind()
             exchanged = Exchanged(asked.data(self.model), not asked.added)
-            known = recorder.known(exchanged.asked)  # at once: equal requests are told apart by their order
+            secrets = self.planned.target.provider.secrets
+            known = recorder.known(exchanged.asked, secrets)  # at once: equal ones are told apart by their order
             if known is not None:
                 async with aclosing(self._replay(asked, known, recorder.pace)) as stream:
                     async for batch in stream:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, get_args
 
@@ -47,7 +47,7 @@ class Recorder:
 
     `cell_id` is the front end's name of the cell, None where it has none; `run` numbers the runs of cells. With
     `tools` the results of tools are recorded, too. `pace` is how many times as fast as recorded an answer comes, 0
-    at once.
+    at once. `enforced` is whether the variable alone says `only`, over what the cell says.
     """
 
     recordings: Recordings
@@ -56,14 +56,22 @@ class Recorder:
     run: int = 0
     tools: bool = False
     pace: float = 0.0
+    enforced: bool = False
 
     @property
     def replays(self) -> bool:
         """Whether what is recorded is not asked again."""
         return self.mode in {"once", "only"}
 
-    def known(self, asked: Mapping[str, Any]) -> Mapping[str, Any] | None:
+    @property
+    def only(self) -> str:
+        """What says that nothing is sent, as the user wrote it."""
+        return f"{VARIABLE}=only" if self.enforced else "--record only"
+
+    def known(self, asked: Mapping[str, Any], secrets: Callable[[], Iterable[str]] = tuple) -> Mapping[str, Any] | None:
         """Return the answer that is recorded, None where the request is to be sent.
+
+        `secrets` returns what is not shown where it is asked and not recorded.
 
         Raises
         ------
@@ -75,12 +83,16 @@ class Recorder:
         if found is not None:
             return found.answer
         if self.mode == "only":
-            differs = self.recordings.nearest(asked).rstrip(".")
-            raise RecordingError(
-                f"Not recorded, and --record only sends nothing: {differs}.",
-                "Run it once with --record once.",
-            )
+            differs = self.recordings.nearest(asked, secrets()).rstrip(".")
+            raise RecordingError(f"Not recorded, and {self.only} sends nothing: {differs}.", self._way_out(asked))
         return None
+
+    def _way_out(self, asked: Mapping[str, Any]) -> str:
+        """Return the next step where something is not recorded."""
+        once = f"{VARIABLE}=once" if self.enforced else "--record once"
+        if not self.tools and any(message.get("role") == "tool" for message in asked.get("messages", ())):
+            return f"A tool may have said something else. Run it once with {once} and --record-tools."
+        return f"Run it once with {once}."
 
     def has(self, asked: Mapping[str, Any]) -> bool:
         """Tell whether a request would be answered from a recording."""
@@ -117,7 +129,7 @@ class RecordedResults:
 
     def known(self, call: ToolCall) -> ToolResult | None:
         """Return the result of a call as it was; None where it is to be carried out."""
-        answer = self.recorder.known(self._data(call))
+        answer = self.recorder.known(self._data(call), lambda: self.secrets)
         if answer is None:
             return None
         result, failed, seconds = answer.get("result"), answer.get("failed") is True, answer.get("seconds")

@@ -44,7 +44,7 @@ def made(number: int) -> bytes:
 
 
 def test_nothing_is_recorded(kernel: Kernel, file: Path) -> None:
-    said = f'Nothing is recorded in {file}. LLMMagics.record = "once" records from now on.'
+    said = f'Nothing is recorded in {file}. %config LLMMagics.record = "once" records from now on.'
     assert plain(kernel.run("%llm_recordings")) == said
     assert plain(kernel.run("%llm_recordings clear")) == f"Nothing is recorded in {file}."
     assert not file.exists()
@@ -126,6 +126,25 @@ def test_export_lines(kernel: Kernel, file: Path, tmp_path: Path) -> None:
     assert "is the file of recordings itself" in failed(kernel, f"%llm_recordings export {file}")[1]
 
 
+def test_what_is_no_prompt_is_named_in_the_list_and_in_markdown(kernel: Kernel, file: Path, tmp_path: Path) -> None:
+    call = {"kind": "tool", "name": "f", "arguments": "{}", "asked": "a" * 64}
+    again = {"kind": "answer", "provider": "p", "model": "m", "messages": [{"role": "user", "again": True}]}
+    texts = {"kind": "embeddings", "provider": "p", "model": "m", "input": ["sea", "wind"]}
+    vectors = {"vectors": "AAAAPwAAAD8=", "dtype": "float32", "dimensions": 1}
+    said = {"attempts": [], "choices": [{"text": "7", "finish_reason": "stop"}], "seconds": 1.0}
+    when = "2026-11-29T12:00:01Z"
+    answers = ((call, {"result": "2"}), (again, said), (texts, vectors))
+    file.write_bytes(b"".join(Recording(asked, answer, None, when).line() for asked, answer in answers))
+    out = tmp_path / "kinds.md"
+    kernel.run(f"%llm_recordings export {out}").check()
+    text = out.read_text("utf-8")
+    assert "## 1. 2026-11-29 12:00:01 UTC\n\n**Asked**\n\n```\nf({})\n```" in text
+    assert "## 2. p:m, 2026-11-29 12:00:01 UTC\n\n**Prompt**\n\n(asked again)\n\n**Answer**\n\n7" in text
+    assert "**Asked**\n\n```\nsea\nwind\n```" in text
+    assert "(asked again)" in plain(kernel.run("%llm_recordings list again"))
+    assert "sea wind" in plain(kernel.run("%llm_recordings list sea"))
+
+
 def test_export_markdown(kernel: Kernel, file: Path, tmp_path: Path) -> None:
     file.write_bytes(made(1))
     kernel.run("%%llm --once -t 0.5\nHow is it? <script>x</script>").check()
@@ -168,7 +187,7 @@ def test_a_file_of_another_program(kernel: Kernel, file: Path) -> None:
     file.write_text("a diary\n")
     for line in ("", "clear", "export a.md"):
         assert failed(kernel, f"%llm_recordings {line}")[1] == (
-            f"RecordingError: {file} is no file of recordings.\nName another: LLMMagics.record_file = …"
+            f"RecordingError: {file} is no file of recordings.\nName another: %config LLMMagics.record_file = …"
         )
     assert file.read_text() == "a diary\n"
 

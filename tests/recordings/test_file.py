@@ -526,7 +526,7 @@ def test_a_file_of_another_program_stays_as_it_is(path: Path, content: Any) -> N
         with pytest.raises(RecordingError) as caught:
             work()
         assert caught.value.message == f"{path} is no file of recordings."
-        assert caught.value.hint == "Name another: LLMMagics.record_file = …"
+        assert caught.value.hint == "Name another: %config LLMMagics.record_file = …"
     assert found.find("0" * 64) == {}
     assert found.find("0" * 64) == {}
     assert found.take_remarks() == [f"{path} is no file of recordings. It is passed over."]
@@ -542,7 +542,7 @@ def test_a_file_of_a_newer_format_stays_as_it_is(path: Path) -> None:
         with pytest.raises(RecordingError) as caught:
             named.append(made("Hi", "x"))
         assert caught.value.message == f"{path} was written by a newer llm_magic, in format 2."
-        assert caught.value.hint == "Update llm_magic. Name another: LLMMagics.record_file = …"
+        assert caught.value.hint == "Update llm_magic. Name another: %config LLMMagics.record_file = …"
     assert found.find(key_of(asked("Hi"))) == {}
     assert found.take_remarks() == [f"{path} was written by a newer llm_magic, in format 2. It is passed over."]
     assert path.read_bytes() == before
@@ -564,8 +564,9 @@ def test_a_link_is_read_and_not_written_through(path: Path) -> None:
     file = RecordingsFile(path, own=True)
     assert texts(file, "Hi") == {0: "one"}
     for work in (lambda: file.append(made("Hi", "two")), lambda: file.rewrite(lambda *_: False)):
-        with pytest.raises(RecordingError, match="cannot be written: it is no plain file"):
+        with pytest.raises(RecordingError, match="cannot be written: it is a link") as caught:
             work()
+        assert caught.value.hint == "Name the file that it leads to: %config LLMMagics.record_file = …"
     assert target.path.read_bytes() == before
     assert path.is_symlink()
 

@@ -193,6 +193,26 @@ def test_once_asks_only_for_what_is_not_there(tmp_path: Path, server: NumberedSe
     assert len(lines(tmp_path / "llm.jsonl")) == 2
 
 
+def test_only_says_who_said_only_and_the_next_step(tmp_path: Path, server: NumberedServer) -> None:
+    key = "sk-proj-0123456789abcdef0123456789"
+    with session(tmp_path, server.url, "once") as kernel:
+        answers(kernel, "%%llm -m s:m --once\nHi")
+        assert failed(kernel, "%%llm -m s:m --once --record only\nHo")[1] == (
+            "RecordingError: Not recorded, and --record only sends nothing: "
+            "the prompt differs: 'Ho', recorded 'Hi'.\nRun it once with --record once."
+        )
+        kernel.run(f"import os\nos.environ['LLM_MAGIC_RECORD'] = 'only'\nos.environ['MINE_API_KEY'] = '{key}'").check()
+        for option in ("", "--record once", "--record new"):
+            assert failed(kernel, f"%%llm -m s:m --once {option}\nIt is {{{{ os.environ['MINE_API_KEY'] }}}}")[1] == (
+                "RecordingError: Not recorded, and LLM_MAGIC_RECORD=only sends nothing: the prompt differs: "
+                "'It is ***', recorded 'Hi'.\nRun it once with LLM_MAGIC_RECORD=once."
+            )
+        assert "and LLM_MAGIC_RECORD=only sends" in failed(kernel, "%%llm_embed -m s:m\nHo")[1]
+        ran = kernel.run("%%llm -m s:m --once --dry-run\nHo").check()
+        assert "It is not recorded, and LLM_MAGIC_RECORD=only sends nothing" in ran.outputs[0]["data"]["text/plain"]
+    assert len(server.requests) == 1
+
+
 def test_only_says_what_is_not_there_and_sends_nothing(tmp_path: Path, server: NumberedServer) -> None:
     with session(tmp_path, server.url) as kernel:
         answers(kernel, "%%llm -m s:m -t 0 --once\nHi")
@@ -447,8 +467,12 @@ def test_a_tool_that_says_something_else_is_another_request(tmp_path: Path, serv
         answers(kernel, ask)
     with session(tmp_path, DEAD, "only") as kernel:
         kernel.run("ran.append(0)").check()
-        name, _ = failed(kernel, ask)
+        name, text = failed(kernel, ask)
         assert name == "RecordingError"
+        assert text.endswith(
+            "message 3 (the result of f) differs.\n"
+            "A tool may have said something else. Run it once with --record once and --record-tools."
+        )
 
 
 def test_the_background(tmp_path: Path, server: NumberedServer) -> None:

@@ -91,6 +91,32 @@ def test_what_differs_is_said(asked: dict[str, Any], said: str) -> None:
     assert explain(asked, [line(RECORDED)]) == said
 
 
+def test_a_system_prompt_that_one_of_them_lacks_is_said_and_the_nearest_found() -> None:
+    def prompt(*said: str) -> dict[str, Any]:
+        roles = ("system", "user") if len(said) > 1 else ("user",)
+        messages = [{"role": role, "content": text} for role, text in zip(roles, said, strict=True)]
+        return {"kind": "answer", "provider": "p", "messages": messages}
+
+    lines = [line(prompt("Is water wet?")), line(prompt("Be brief.", "Who was it?"))]
+    assert explain(prompt("Be long.", "Is water wet?"), lines) == "asked with a system prompt, recorded without."
+    assert explain(prompt("Who was it?"), lines) == "recorded with a system prompt, asked without."
+
+
+def test_no_secret_is_shown_not_even_its_beginning() -> None:
+    def prompt(text: str, **parameters: str) -> dict[str, Any]:
+        messages = [{"role": "user", "content": text}]
+        return {"kind": "answer", "messages": messages, "parameters": parameters}
+
+    lines = [line(prompt("Hi"))]
+    said = explain(prompt("It is s3cret-value-of-mine"), lines, ["s3cret-value-of-mine"])
+    assert said == "the prompt differs: 'It is ***', recorded 'Hi'."
+    said = explain(prompt("Hi", user="s3cret-value-of-mine"), lines, ["s3cret-value-of-mine"])
+    assert said == "asked with user ***, recorded without."
+    key = "sk-proj-0123456789abcdef0123456789"
+    assert explain(prompt(f"Is {key} a key?"), lines) == "the prompt differs: 'Is *** a key?', recorded 'Hi'."
+    assert explain(prompt(key), [line(prompt(f"{key}0"))]) == "it differs in what looks like a key."
+
+
 def test_several_differences_are_named_on_one_line() -> None:
     asked = asking(
         "parameters", {"temperature": 0.2, "seed": 1, **{f"field_{number}": "x" * 50 for number in range(9)}}
@@ -133,7 +159,7 @@ def test_of_long_texts_the_place_is_shown_at_which_they_differ() -> None:
 def test_embeddings_models_and_tools() -> None:
     texts = {"kind": "embeddings", "provider": "p", "model": "m", "input": ["a", "b"]}
     assert explain(texts | {"input": ["a", "c"]}, [line(texts)]) == "text 2 differs: 'c', recorded 'b'."
-    assert explain(texts | {"input": ["a"]}, [line(texts)]) == "1 texts, recorded 2."
+    assert explain(texts | {"input": ["a"]}, [line(texts)]) == "1 text, recorded 2."
     assert (
         explain({"kind": "model", "provider": "q"}, [line({"kind": "model", "provider": "p"})])
         == "asked of q:, recorded of p:."

@@ -284,10 +284,10 @@ def test_an_answer_that_is_none_names_its_line(tmp_path: Path) -> None:
 
 def test_whoever_had_it(tmp_path: Path) -> None:
     kernel = Kernel(tmp_path)
-    assert not kernel.recordings.has(asked("Hi"))
+    assert not kernel.recordings.has(asked("Hi"), None, 0, "only")
     assert kernel.recordings.latest(asked("Hi")) is None
     kernel.cell("Hi", "Hi")
-    assert kernel.recordings.has(asked("Hi"))
+    assert kernel.recordings.has(asked("Hi"), None, 0, "only")
     latest = kernel.recordings.latest(asked("Hi"))
     assert latest is not None
     assert latest.answer["choices"][0]["text"] == "2"
@@ -444,3 +444,12 @@ def test_what_is_nearest_is_said(tmp_path: Path) -> None:
     assert kernel.recordings.nearest(asked("Hi")) == f"{kernel.path} holds no recordings."
     kernel.cell(asked("Hi", temperature=0))
     assert kernel.recordings.nearest(asked("Hi", temperature=0.2)) == "recorded with temperature 0, asked with 0.2."
+
+
+def test_whether_it_would_be_answered_now(tmp_path: Path) -> None:
+    kernel = Kernel(tmp_path)
+    kernel.cell("Hi", "Hi")
+    assert kernel.recordings.has(asked("Hi"), None, 0, "only")
+    assert not kernel.recordings.has(asked("Hi"), None, 0, "once")  # an equal request of another cell is asked
+    assert not kernel.recordings.has(asked("Hi"), None, 0, "new")
+    assert Kernel(tmp_path).recordings.has(asked("Hi"), None, 0, "once")
