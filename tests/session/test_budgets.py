@@ -491,8 +491,8 @@ def test_a_dry_run_of_what_is_recorded_says_nothing_of_budgets(session: Session,
     session.settings.record_file = str(tmp_path / "a.llm.jsonl")
     session.settings.budget = {"requests": 1}
     with ScriptedServer(said()) as server:
-        llm_at(session, server).ask(PROMPT, record="once")
-    cell = Cell(PROMPT, Options(model="s:m", once=True, record="once"))
+        llm_at(session, server).ask(PROMPT, record="once", temperature=0)
+    cell = Cell(PROMPT, Options(model="s:m", once=True, record="once", parameters={"temperature": 0}))
     assert session.preview(cell).notes == (
         "It is recorded: the answer would come from the recordings, and nothing be sent.",
     )
