@@ -165,10 +165,10 @@ def test_a_dry_run_says_what_would_be(kernel: Kernel, server: ScriptedServer, fo
     assert "It would be sent, and its answer recorded." in shown("--record once")
     assert "the cell would fail" in shown("--record only")
     assert list(folder.iterdir()) == []
-    kernel.run("%%llm --once --record once\nHi").check()
-    assert "It is recorded: the answer would come from the recordings" in shown("--record once")
-    assert "It is recorded: the answer would come from the recordings" in shown("--record only")
-    assert "It would be sent, and its answer recorded." in shown("--record new")
+    kernel.run("%%llm --once -t 0 --record once\nHi").check()
+    assert "It is recorded: the answer would come from the recordings" in shown("-t 0 --record once")
+    assert "It is recorded: the answer would come from the recordings" in shown("-t 0 --record only")
+    assert "It would be sent, and its answer recorded." in shown("-t 0 --record new")
     assert len(server.requests) == 1
 
 
