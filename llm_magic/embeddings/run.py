@@ -31,7 +31,7 @@ from llm_magic.request import Request
 from llm_magic.response import Response
 from llm_magic.secrets import secrets_in
 from llm_magic.session.asked import endpoint
-from llm_magic.session.exchange import Demand
+from llm_magic.session.spending import Demand
 
 if TYPE_CHECKING:
     from llm_magic.providers.base import Provider

@@ -36,12 +36,12 @@ if TYPE_CHECKING:
     from llm_magic.providers.registry import ProviderRegistry
     from llm_magic.recordings import Recordings
     from llm_magic.response import Response
-    from llm_magic.session.exchange import Spending
     from llm_magic.session.job import Job
     from llm_magic.session.plan import Cell, CellRun, Plan, PlannedModel
     from llm_magic.session.recorder import Recorder
     from llm_magic.session.run import Run
     from llm_magic.session.screen import Screen
+    from llm_magic.session.spending import Spending
     from llm_magic.session.tool_runner import RunEvent
     from llm_magic.wire.call import Preview
     from llm_magic.wire.embeddings import Embedded
@@ -106,7 +106,7 @@ class Session:
     def spending(self) -> Spending:
         """What was used so far, and what budgets allow."""
         from llm_magic.ledger import Ledger
-        from llm_magic.session.exchange import Spending
+        from llm_magic.session.spending import Spending
 
         with self._making:
             self._spending = self._spending or Spending(self.settings, Ledger())

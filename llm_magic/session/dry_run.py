@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING
 from llm_magic.config.references import dry_run
 from llm_magic.events import Usage
 from llm_magic.session.asked import Asked
-from llm_magic.session.exchange import Demand, Spending, demand, left
 from llm_magic.session.plan import Plan, bind
+from llm_magic.session.spending import Demand, Spending, demand, left
 from llm_magic.wire.call import Estimate
 
 if TYPE_CHECKING:

@@ -12,8 +12,9 @@ from llm_magic.draft import Draft
 from llm_magic.errors import LLMError, RequestRefusedError
 from llm_magic.events import Event, Note, ReasoningItem, Replayed
 from llm_magic.messages import Message, Reasoning
-from llm_magic.session.exchange import Spending, exchange
+from llm_magic.session.exchange import exchange
 from llm_magic.session.plan import BoundModel, Plan, PlannedModel, prepare
+from llm_magic.session.spending import Spending
 from llm_magic.urls import without_hosts
 
 if TYPE_CHECKING:

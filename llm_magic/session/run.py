@@ -29,9 +29,9 @@ from llm_magic.messages import Message, assistant, user
 from llm_magic.model_names import shown_model
 from llm_magic.response import Alternative, Response
 from llm_magic.session.asked import Asked, feedback
-from llm_magic.session.exchange import Spending
 from llm_magic.session.model_exchanges import ModelExchanges
 from llm_magic.session.plan import Plan, PlannedModel
+from llm_magic.session.spending import Spending
 from llm_magic.session.tool_runner import RunEvent, ToolRunner
 from llm_magic.urls import without_hosts
 

@@ -23,7 +23,7 @@ from llm_magic.events import Done, Note, TextDelta
 from llm_magic.options import Options
 from llm_magic.providers.registry import ProviderRegistry
 from llm_magic.response import Response
-from llm_magic.session import Session, exchange
+from llm_magic.session import Session, spending
 from llm_magic.session.plan import Cell
 
 PROMPT = "four bytes a token"  # 9 tokens, by the estimate
@@ -31,8 +31,8 @@ PROMPT = "four bytes a token"  # 9 tokens, by the estimate
 
 @pytest.fixture
 def session(monkeypatch: pytest.MonkeyPatch) -> Iterator[Session]:
-    monkeypatch.setattr(exchange, "TEMPLATE", 0)  # for round figures: a prompt is counted by its estimate
-    monkeypatch.setattr(exchange, "most_tokens", estimate)
+    monkeypatch.setattr(spending, "TEMPLATE", 0)  # for round figures: a prompt is counted by its estimate
+    monkeypatch.setattr(spending, "most_tokens", estimate)
     monkeypatch.setattr(run, "most_tokens", estimate)
     settings = Settings()
     session = Session(settings, ProviderRegistry(parent=settings))

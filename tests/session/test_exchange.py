@@ -20,13 +20,13 @@ from llm_magic.conversation import estimate
 from llm_magic.embeddings import run
 from llm_magic.errors import LLMError, RateLimitedError, ServerFailedError
 from llm_magic.providers.registry import ProviderRegistry
-from llm_magic.session import Session, exchange
+from llm_magic.session import Session, spending
 
 
 @pytest.fixture
 def session(monkeypatch: pytest.MonkeyPatch) -> Iterator[Session]:
-    monkeypatch.setattr(exchange, "TEMPLATE", 0)  # for round figures: a prompt is counted by its estimate
-    monkeypatch.setattr(exchange, "most_tokens", estimate)
+    monkeypatch.setattr(spending, "TEMPLATE", 0)  # for round figures: a prompt is counted by its estimate
+    monkeypatch.setattr(spending, "most_tokens", estimate)
     monkeypatch.setattr(run, "most_tokens", estimate)
     settings = Settings()
     session = Session(settings, ProviderRegistry(parent=settings))
