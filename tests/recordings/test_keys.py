@@ -295,7 +295,7 @@ def test_another_version_of_the_program_reads_it(
 
 DIFFERENT: dict[str, tuple[dict[str, Any], str]] = {
     "temperature": ({"temperature": 0.2}, "0.2"),
-    "a system prompt": ({"system": "Be brief."}, "the system prompt differs"),
+    "a system prompt": ({"system": "Be brief."}, "asked with a system prompt, recorded without"),
     "max_tokens": ({"max_tokens": 5}, "5"),
     "a seed": ({"seed": 1}, "seed"),
     "another field": ({"param": {"top_k": 3}}, "top_k"),
