@@ -239,6 +239,7 @@ class Connection:
         self._arrived = asyncio.Event()
         self._taken = asyncio.Event()
         self._reader: asyncio.Task[None] | None = None
+        self._closing: asyncio.Task[None] | None = None
         self._fault: Exception | None = None
 
     async def take(self) -> bytes | None:
@@ -317,7 +318,15 @@ class Connection:
             yield part
 
     async def close(self) -> None:
-        """Close the answer; one not read to its end closes the TCP connection."""
+        """Close the answer; one not read to its end closes the TCP connection.
+
+        A task of its own does it: one that is cancelled meanwhile would leave the connection open with httpcore 1.
+        """
+        if self._closing is None or self._closing.done():
+            self._closing = asyncio.ensure_future(self._close())
+        await asyncio.shield(self._closing)
+
+    async def _close(self) -> None:
         if self._blocking:
             stream = None if self._response.is_closed else self._response.extensions.get("network_stream")
             raw = None if stream is None else stream.get_extra_info("socket")
