@@ -64,7 +64,7 @@ from llm_magic.recordings import Recordings
 before = psutil.Process().memory_info().rss
 begun = time.perf_counter()
 recordings = Recordings(lambda: (Path(sys.argv[1]), ()), print)
-found = recordings.has({"kind": "answer", "model": "m", "provider": "s", "messages": []})
+found = recordings.has({"kind": "answer", "model": "m", "provider": "s", "messages": []}, None, 0, "once")
 took = time.perf_counter() - begun
 print(found, took, (psutil.Process().memory_info().rss - before) / 2**20)
 """

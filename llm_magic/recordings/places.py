@@ -43,4 +43,4 @@ def record_files(named: str, notebook: Path | None) -> tuple[Path, tuple[Path, .
         known = notebook.parent.is_dir() and notebook.is_absolute()
         beside = notebook.parent if known else folder
         return beside / f"{notebook.stem}{SUFFIX}", (beside / UNNAMED,) if (beside / UNNAMED).exists() else ()
-    return folder / UNNAMED, tuple(sorted(folder.glob(f"*{SUFFIX}")))
+    return folder / UNNAMED, tuple(folder / name for name in sorted(os.listdir(folder)) if name.endswith(SUFFIX))  # noqa: PTH208 - for each request: a glob takes ten times as long

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import AsyncGenerator, Iterator, Mapping
 from contextlib import aclosing
 from dataclasses import dataclass, field
@@ -188,7 +187,7 @@ class ModelExchanges:
             answer = self._answer(exchanged, bound, seconds)
             if not self.planned.target.model:
                 recorder.keep_model(self.planned.target.provider.name, self.planned.options.base_url, bound.model)
-            reason = await asyncio.to_thread(recorder.keep, exchanged.asked, answer, exchanged.secrets)
+            reason = recorder.keep(exchanged.asked, answer, exchanged.secrets)
         if reason:
             await self._emit([Note(reason)])
 
