@@ -30,7 +30,7 @@ from llm_magic.messages import user
 from llm_magic.request import Request
 from llm_magic.response import Response
 from llm_magic.secrets import secrets_in
-from llm_magic.session.asked import endpoint
+from llm_magic.session.neutral_request import endpoint
 from llm_magic.session.spending import Demand
 
 if TYPE_CHECKING:

@@ -8,17 +8,16 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from operator import itemgetter
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 from llm_magic.errors import RecordingError
+from llm_magic.options import Record
 from llm_magic.recordings.file import RecordingsFile
 from llm_magic.recordings.index import Place
 from llm_magic.recordings.nearest import explain
 from llm_magic.recordings.recording import Recording, key_of
 from llm_magic.recordings.secrecy import of_process, secret_in
 
-Mode = Literal["off", "once", "only", "new"]
-"""`once`: what is recorded is given, all else asked and recorded; `only`: nothing is asked; `new`: all is asked."""
 _MOST_ASKING = 10_000
 """Requests that are asked at once; of others, which failed, nothing is remembered."""
 _MOST_RUNS = 3
@@ -146,7 +145,7 @@ class Recordings:
         self._taken: dict[str, _Taken] = {}
         self._asking: dict[tuple[str | None, int, str], list[tuple[int, int, bool]]] = {}
 
-    def known(self, asked: Mapping[str, Any], cell_id: str | None, run_number: int, mode: Mode) -> Recording | None:
+    def known(self, asked: Mapping[str, Any], cell_id: str | None, run_number: int, mode: Record) -> Recording | None:
         """Return the recording that answers a request, None where it has to be asked: `add` then records the answer.
 
         `run_number` is another one for each run of a cell. Equal requests that run at once keep the order in which
@@ -173,7 +172,7 @@ class Recordings:
         answer: Mapping[str, Any],
         cell_id: str | None,
         run_number: int,
-        mode: Mode,
+        mode: Record,
         *,
         secrets: Iterable[str] = (),
     ) -> str:
@@ -195,7 +194,7 @@ class Recordings:
             return f"Not recorded: {error.message}"
         return self.keep(found, answer, secrets)
 
-    def has(self, asked: Mapping[str, Any], cell_id: str | None, run_number: int, mode: Mode) -> bool:
+    def has(self, asked: Mapping[str, Any], cell_id: str | None, run_number: int, mode: Record) -> bool:
         """Tell whether a recording would answer a request that came now; arguments and errors as of `known`."""
         key = key_of(asked)
         with self._lock:
@@ -220,7 +219,7 @@ class Recordings:
                     return recording
             return None
 
-    def look_up(self, asked: Mapping[str, Any], cell_id: str | None, run_number: int, mode: Mode) -> LookUp:
+    def look_up(self, asked: Mapping[str, Any], cell_id: str | None, run_number: int, mode: Record) -> LookUp:
         """Find the recording of a request, or the place of its answer, which `keep` then records.
 
         Raises

@@ -280,7 +280,8 @@ class _Reader:
         return self.get(name, str) or ""
 
     def text_or_none(self, name: str) -> str | None:
-        return self.get(name, str)  # type: ignore[no-any-return]
+        value: str | None = self.get(name, str)
+        return value
 
     def whole(self, name: str) -> int | None:
         value: int | None = self.get(name, int)

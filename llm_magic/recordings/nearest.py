@@ -26,10 +26,10 @@ _ASKED = b'"asked": {"'
 _AFTER = ', "at": "'
 _decode = json.JSONDecoder().raw_decode
 
-Asked = Mapping[str, Any]
+Data = Mapping[str, Any]
 
 
-def explain(asked: Asked, lines: Iterable[bytes], secrets: Iterable[str] = ()) -> str:
+def explain(asked: Data, lines: Iterable[bytes], secrets: Iterable[str] = ()) -> str:
     """Return what differs from the nearest recorded request, of lines of a file; empty where there is no line.
 
     The nearest is the one with the fewest differences, then with the most similar texts, then the latest.
@@ -37,7 +37,7 @@ def explain(asked: Asked, lines: Iterable[bytes], secrets: Iterable[str] = ()) -
     """
     wanted, kind = plain(asked), asked.get("kind")
     words = _words(wanted)
-    best: list[tuple[int, int, int, Asked]] = []
+    best: list[tuple[int, int, int, Data]] = []
     number = -1
     for number, recorded in enumerate(map(_asked_in, lines)):
         if recorded is None or recorded.get("kind") != kind:
@@ -66,7 +66,7 @@ _KINDS = {
 }
 
 
-def _asked_in(line: bytes) -> Asked | None:
+def _asked_in(line: bytes) -> Data | None:
     """Return what was asked, without reading the answer before it."""
     at = line.find(_ASKED)
     try:
@@ -82,13 +82,13 @@ def _asked_in(line: bytes) -> Asked | None:
     return found if isinstance(found, dict) else None
 
 
-def _parts(asked: Asked, name: str, kind: type[Any]) -> Any:
+def _parts(asked: Data, name: str, kind: type[Any]) -> Any:
     """Return a part of what was asked; of a hand-made one that has another type, an empty one."""
     value = asked.get(name)
     return value if isinstance(value, kind) else kind()
 
 
-def _distance(wanted: Asked, recorded: Asked) -> int:
+def _distance(wanted: Data, recorded: Data) -> int:
     """Return how many parts differ."""
     count = 0
     for name in {*wanted, *recorded}:
@@ -106,17 +106,17 @@ def _distance(wanted: Asked, recorded: Asked) -> int:
     return count
 
 
-def _words(asked: Asked) -> frozenset[str]:
+def _words(asked: Data) -> frozenset[str]:
     """Return the words of what was asked last."""
     return frozenset(asked_text(asked)[-_COMPARED:].split())
 
 
-def _likeness(wanted: Asked, recorded: Asked) -> float:
+def _likeness(wanted: Data, recorded: Data) -> float:
     mine, other = (text[:_COMPARED] + text[-_COMPARED:] for text in (asked_text(wanted), asked_text(recorded)))
     return SequenceMatcher(None, mine, other, autojunk=False).ratio()
 
 
-def differences(wanted: Asked, recorded: Asked) -> Iterator[str]:
+def differences(wanted: Data, recorded: Data) -> Iterator[str]:
     """Yield what differs, in words.
 
     >>> [*differences({"parameters": {"temperature": 0.2}}, {"parameters": {"temperature": 0}})]
@@ -153,7 +153,7 @@ def _other(name: str, mine: Any, other: Any) -> str:
     return f"recorded with {name} {_value(other)}, asked with {_value(mine)}"
 
 
-def _parameters(mine: Asked, other: Asked) -> Iterator[str]:
+def _parameters(mine: Data, other: Data) -> Iterator[str]:
     for name in sorted({*mine, *other}):
         if mine.get(name) != other.get(name):
             yield _other(name, mine.get(name), other.get(name))
@@ -266,7 +266,7 @@ def _message(name: str, mine: Any, other: Any) -> str:
     return f"{name} differs"
 
 
-def _images(message: Asked) -> list[Any]:
+def _images(message: Data) -> list[Any]:
     return [part for part in _parts(message, "content", list) if isinstance(part, dict) and "text" not in part]
 
 

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from llm_magic.config.references import dry_run
 from llm_magic.events import Usage
-from llm_magic.session.asked import Asked
+from llm_magic.session.neutral_request import NeutralRequest
 from llm_magic.session.plan import Plan, bind
 from llm_magic.session.spending import Demand, Spending, demand, left
 from llm_magic.wire.call import Estimate
@@ -57,7 +57,7 @@ def _is_recorded(plan: Plan, recorder: Recorder) -> bool:
     """Return whether the answer of one of the models is recorded."""
     for planned in plan.models:
         name = planned.target.model or recorder.model(planned.target.provider.name, planned.options.base_url)
-        if recorder.has(Asked(plan, planned).data(name)):
+        if recorder.has(NeutralRequest(plan, planned).data(name)):
             return True
     return False
 

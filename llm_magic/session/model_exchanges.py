@@ -18,7 +18,7 @@ from llm_magic.urls import without_hosts
 
 if TYPE_CHECKING:
     from llm_magic.background_loop import Emit
-    from llm_magic.session.asked import Asked
+    from llm_magic.session.neutral_request import NeutralRequest
     from llm_magic.session.recorder import RecordedResults, Recorder
 
 _DIGITS = 6
@@ -88,7 +88,7 @@ class ModelExchanges:
         if self._recorder is not None and not target.model:
             self.model = self._recorder.model(target.provider.name, self.planned.options.base_url)
 
-    async def answer_to(self, asked: Asked) -> AsyncGenerator[list[Event], None]:
+    async def answer_to(self, asked: NeutralRequest) -> AsyncGenerator[list[Event], None]:
         """Yield what answers a request: its recording, else what comes when it is sent.
 
         Raises
@@ -113,7 +113,7 @@ class ModelExchanges:
             async for batch in stream:
                 yield batch
 
-    async def _send(self, asked: Asked, exchanged: Exchanged | None) -> AsyncGenerator[list[Event], None]:
+    async def _send(self, asked: NeutralRequest, exchanged: Exchanged | None) -> AsyncGenerator[list[Event], None]:
         self._replayed = None
         bound = await self._bind()
         request = asked.request(bound)
@@ -146,7 +146,9 @@ class ModelExchanges:
             self.model = self._bound.model
         return self._bound
 
-    async def _replay(self, asked: Asked, known: Mapping[str, Any], pace: float) -> AsyncGenerator[list[Event], None]:
+    async def _replay(
+        self, asked: NeutralRequest, known: Mapping[str, Any], pace: float
+    ) -> AsyncGenerator[list[Event], None]:
         """Yield what is recorded as the answer to a request: at once, or `pace` times as fast as it came."""
         from llm_magic.recordings.answers import events_of
 
@@ -217,7 +219,7 @@ class ModelExchanges:
                 attempt["reason"] = without_hosts(attempt["reason"], [url])
         return answer
 
-    def recorded_results(self, asked: Asked) -> RecordedResults | None:
+    def recorded_results(self, asked: NeutralRequest) -> RecordedResults | None:
         """Return the results that are recorded of the tools which the answer calls; None where they are not."""
         if self._recorder is None or not self._recorder.tools:
             return None

@@ -11,7 +11,7 @@ from llm_magic.close_matches import did_you_mean
 from llm_magic.errors import ConfigurationError, RecordingError
 from llm_magic.events import ToolResult
 from llm_magic.options import Record
-from llm_magic.session.asked import endpoint
+from llm_magic.session.neutral_request import endpoint
 
 if TYPE_CHECKING:
     from llm_magic.messages import ToolCall

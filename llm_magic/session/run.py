@@ -28,8 +28,8 @@ from llm_magic.events import Event, Note, Replayed, Restarted, Usage, UsageRepor
 from llm_magic.messages import Message, assistant, user
 from llm_magic.model_names import shown_model
 from llm_magic.response import Alternative, Response
-from llm_magic.session.asked import Asked, feedback
 from llm_magic.session.model_exchanges import ModelExchanges
+from llm_magic.session.neutral_request import NeutralRequest, feedback
 from llm_magic.session.plan import Plan, PlannedModel
 from llm_magic.session.spending import Spending
 from llm_magic.session.tool_runner import RunEvent, ToolRunner
@@ -174,7 +174,9 @@ class Run:
         for number, planned in enumerate(self.plan.models):
             exchanges = self._exchanges_with(planned)
             exchanges.find_model()
-            if self._recorder is not None and self._recorder.has(Asked(self.plan, planned).data(exchanges.model)):
+            if self._recorder is not None and self._recorder.has(
+                NeutralRequest(self.plan, planned).data(exchanges.model)
+            ):
                 return number
         return 0
 
@@ -182,7 +184,7 @@ class Run:
         """Ask one model, in rounds, until there is a valid answer."""
         exchanges = self._exchanges = self._exchanges_with(planned, fallbacks)
         exchanges.find_model()
-        asked, options = Asked(self.plan, planned), planned.options
+        asked, options = NeutralRequest(self.plan, planned), planned.options
         re_asks, rounds = options.retries_invalid or 0, options.max_tool_rounds or 0
         self._answered = []
         while True:
@@ -240,7 +242,7 @@ class Run:
 
         return said(self.draft.text, self._values[0])
 
-    async def _exchange(self, asked: Asked) -> EmptyAnswerError | None:
+    async def _exchange(self, asked: NeutralRequest) -> EmptyAnswerError | None:
         """Ask once, and emit what comes; return the error of an empty answer where it may be a value or be asked again.
 
         Raises
@@ -266,7 +268,7 @@ class Run:
                 what, hint = CUT["truncated"]
                 raise IncompleteAnswerError(f"The answer of {self._shown} {what}.", f"{hint} _llm.text has what came.")
 
-    async def _validate(self, asked: Asked) -> None:
+    async def _validate(self, asked: NeutralRequest) -> None:
         """Set the value from the text, or say why there is none.
 
         Raises
@@ -301,7 +303,7 @@ class Run:
             wanted = self.plan.spec.title if self.plan.spec is not None else "text"
             raise IncompleteAnswerError(f"{which} {what}, so it is no {wanted}.", f"{hint} _llm.text has what came.")
 
-    async def _valid(self, spec: OutputSpec, asked: Asked, number: int) -> Any:
+    async def _valid(self, spec: OutputSpec, asked: NeutralRequest, number: int) -> Any:
         """Return the value of one answer; of several, an invalid one is asked for again by itself."""
         re_asks = asked.planned.options.retries_invalid or 0
         while True:
@@ -316,7 +318,7 @@ class Run:
                 answer = assistant(self._texts[number], reasoning=self._exchanges.reasoning(number))
                 self._texts[number] = await self._aside(_again(replace(asked, alone=True), answer, error))
 
-    async def _aside(self, asked: Asked) -> str:
+    async def _aside(self, asked: NeutralRequest) -> str:
         """Ask without showing the answer, and return its text; what it used is added to the rest."""
         aside = Draft()
         try:
@@ -341,7 +343,7 @@ class Run:
             events.append(UsageReport(usage, sum(known) if known else None))
         return events
 
-    def _caller(self, asked: Asked) -> ToolRunner:
+    def _caller(self, asked: NeutralRequest) -> ToolRunner:
         confirm = bool(asked.planned.options.confirm)
         results = self._exchanges.recorded_results(asked)
         return ToolRunner(self.plan.tools, self.plan.tool_timeout, confirm, self._emit, self._on_confirm, results)
@@ -392,6 +394,6 @@ def _passed_over(draft: Draft) -> str:
     return f"{len(others) + 1} answers call tools: the calls of answer {draft.calling + 1} are run and go on."
 
 
-def _again(asked: Asked, answer: Message, error: InvalidValueError) -> Asked:
+def _again(asked: NeutralRequest, answer: Message, error: InvalidValueError) -> NeutralRequest:
     """Ask again, showing the model its answer and what is wrong with it."""
     return replace(asked, added=(*asked.added, answer, feedback(error.message)))

@@ -183,7 +183,7 @@ def test_help_lists_them(kernel: Kernel, magic: str, flags: list[str]) -> None:
 
 def test_a_file_of_a_project_waits_for_trust(folder: Path) -> None:
     (folder / "pyproject.toml").write_text("[tool.llm_magic]\nrecord = 'once'\nreplay_pace = 2\n")
-    with ScriptedServer(answer) as server, Kernel(HOME=str(folder / "home")) as kernel:  # type: ignore[arg-type]
+    with ScriptedServer(answer) as server, Kernel(HOME=str(folder / "home")) as kernel:
         kernel.run(f"import os; os.chdir({str(folder)!r})").check()
         kernel.run("%load_ext llm_magic").check()
         kernel.run(f"get_ipython()._llm_magic.registry.add('s', 'compatible', base_url={server.url!r}, max_retries=0)")

@@ -21,7 +21,7 @@ from llm_magic.options import Options
 from llm_magic.providers.registry import ProviderRegistry
 from llm_magic.recordings.recording import key_of
 from llm_magic.session import Session
-from llm_magic.session.asked import Asked
+from llm_magic.session.neutral_request import NeutralRequest
 from llm_magic.session.plan import Cell
 
 DEAD = "http://127.0.0.1:9/v1"
@@ -120,7 +120,7 @@ def asked_of(session: Session, asked: dict[str, Any], **further: Any) -> dict[st
         **further,
     )
     plan = session.plan(Cell("", options, {}, messages=(user(*parts),)))
-    return dict(Asked(plan, plan.models[0]).data(""))
+    return dict(NeutralRequest(plan, plan.models[0]).data(""))
 
 
 def meaning(asked: dict[str, Any]) -> str:

@@ -13,7 +13,8 @@ from urllib.parse import quote
 import pytest
 
 from llm_magic.errors import RecordingError
-from llm_magic.recordings import Mode, Recordings
+from llm_magic.options import Record
+from llm_magic.recordings import Recordings
 from llm_magic.recordings.answers import answer_of_vectors
 from llm_magic.recordings.recording import Recording
 from llm_magic.recordings.secrecy import secret_in
@@ -48,12 +49,12 @@ class Kernel:
         self.runs = 0
         self.requests = 0
 
-    def cell(self, *prompts: Any, cell: str | None = "c", mode: Mode = "once") -> list[str]:
+    def cell(self, *prompts: Any, cell: str | None = "c", mode: Record = "once") -> list[str]:
         """Run a cell that asks; return what it got."""
         self.runs += 1
         return [self.ask(prompt, cell, self.runs, mode) for prompt in prompts]
 
-    def ask(self, prompt: Any, cell: str | None, run: int, mode: Mode) -> str:
+    def ask(self, prompt: Any, cell: str | None, run: int, mode: Record) -> str:
         wanted = asked(prompt) if isinstance(prompt, str) else prompt
         known = self.recordings.known(wanted, cell, run, mode)
         if known is not None:

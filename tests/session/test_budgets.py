@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import math
-from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
@@ -12,34 +11,22 @@ from typing import Any
 import pytest
 from servers import Answer, Received, ScriptedServer, chunk, document, stream
 
-from llm_magic import LLM, api
+from llm_magic import LLM
 from llm_magic.budget import EVERYTHING
 from llm_magic.config.effective import set_value
-from llm_magic.config.settings import Settings
-from llm_magic.conversation import estimate
-from llm_magic.embeddings import run
 from llm_magic.errors import BudgetError, ConfigurationError, RateLimitedError
 from llm_magic.events import Done, Note, TextDelta
 from llm_magic.options import Options
-from llm_magic.providers.registry import ProviderRegistry
 from llm_magic.response import Response
-from llm_magic.session import Session, spending
+from llm_magic.session import Session
 from llm_magic.session.plan import Cell
 
 PROMPT = "four bytes a token"  # 9 tokens, by the estimate
 
 
 @pytest.fixture
-def session(monkeypatch: pytest.MonkeyPatch) -> Iterator[Session]:
-    monkeypatch.setattr(spending, "TEMPLATE", 0)  # for round figures: a prompt is counted by its estimate
-    monkeypatch.setattr(spending, "most_tokens", estimate)
-    monkeypatch.setattr(run, "most_tokens", estimate)
-    settings = Settings()
-    session = Session(settings, ProviderRegistry(parent=settings))
-    api.activate(session)
-    yield session
-    api.activate(None)
-    session.close()
+def session(counted_session: Session) -> Session:
+    return counted_session
 
 
 def said(text: str = "Hello", given: int = 9, taken: int = 2, **headers: str) -> Answer:

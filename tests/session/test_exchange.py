@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import re
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -13,27 +13,15 @@ import pytest
 from servers import HANG, RESET, Answer, Received, ScriptedServer, chunk, document, stream
 
 import llm_magic
-from llm_magic import LLM, api
+from llm_magic import LLM
 from llm_magic.budget import EVERYTHING, Amount, Standing
-from llm_magic.config.settings import Settings
-from llm_magic.conversation import estimate
-from llm_magic.embeddings import run
 from llm_magic.errors import LLMError, RateLimitedError, ServerFailedError
-from llm_magic.providers.registry import ProviderRegistry
-from llm_magic.session import Session, spending
+from llm_magic.session import Session
 
 
 @pytest.fixture
-def session(monkeypatch: pytest.MonkeyPatch) -> Iterator[Session]:
-    monkeypatch.setattr(spending, "TEMPLATE", 0)  # for round figures: a prompt is counted by its estimate
-    monkeypatch.setattr(spending, "most_tokens", estimate)
-    monkeypatch.setattr(run, "most_tokens", estimate)
-    settings = Settings()
-    session = Session(settings, ProviderRegistry(parent=settings))
-    api.activate(session)
-    yield session
-    api.activate(None)
-    session.close()
+def session(counted_session: Session) -> Session:
+    return counted_session
 
 
 def used(given: int, taken: int) -> dict[str, Any]:

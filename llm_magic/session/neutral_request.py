@@ -1,4 +1,4 @@
-"""What is asked of one model, as plain data, before anything is known of its endpoint: what a recording is found by.
+"""The request of one model before anything is known of its endpoint; as plain data, what a recording is found by.
 
 Provider, model, messages, parameters, output type and tools are in it; the URL, keys, headers, hints in the prompt,
 the dialect of a constraint, streaming and deadlines are not, so that another server, key or version finds it.
@@ -33,8 +33,8 @@ def feedback(reason: str) -> Feedback:
 
 
 @dataclass(frozen=True, slots=True)
-class Asked:
-    """One request of a run, for one model: the plan, and what rounds have added to it."""
+class NeutralRequest:
+    """One request of a run, for one model and any endpoint: the plan, and what rounds have added to it."""
 
     plan: Plan
     planned: PlannedModel
