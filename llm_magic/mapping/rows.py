@@ -1,0 +1,39 @@
+"""A row of the input, and its outcome: an answer or an error, never both missing."""
+
+from __future__ import annotations
+
+from collections.abc import Hashable, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from llm_magic.errors import LLMError
+from llm_magic.response import Response
+
+
+@dataclass(frozen=True, slots=True)
+class Row:
+    """One input: its place, its label, and the names that a template has for it."""
+
+    number: int
+    """Its place in the input, from 0."""
+    index: Hashable
+    """Its label: of a frame or series the index's, of a mapping the key, else the number. `{{ index }}` is it."""
+    names: Mapping[str, Any] = field(default_factory=dict)
+    """The names for the template, `index` among them."""
+
+
+@dataclass(slots=True)
+class Outcome:
+    """What became of a row: its response, with the value; or the error, with what had arrived in its response."""
+
+    number: int
+    """The place of the row in the input."""
+    response: Response | None = None
+    error: LLMError | None = None
+    known: bool = False
+    """Whether it was answered before, in a run of the same rows that was interrupted or failed."""
+
+    @property
+    def value(self) -> Any:
+        """The value, None where the row failed."""
+        return None if self.error is not None or self.response is None else self.response.value
