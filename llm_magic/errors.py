@@ -12,6 +12,7 @@ LLMError
 │   ├── HistoryError            a conversation that cannot be read, written or found
 │   └── RecordingError          a file of recordings that is none, is newer, or does not hold what was asked
 ├── BudgetError                 a request that would exceed a budget; it was not sent
+├── NotAskedError               a row of many that was not asked, for the run had stopped before
 ├── ProviderError               the server refused, failed or could not be reached
 │   ├── ConnectionFailedError   no connection: refused, unknown host, TLS, proxy
 │   ├── TimedOutError           no answer within the timeout
@@ -127,6 +128,10 @@ class RecordingError(InputError):
 
 class BudgetError(LLMError):
     """A request that would exceed a budget, or whose cost nobody knows; it was not sent."""
+
+
+class NotAskedError(LLMError):
+    """A row of many that was not asked: those before it failed alike, a budget was spent, or nobody answered."""
 
 
 class ProviderError(LLMError):

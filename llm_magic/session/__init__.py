@@ -208,6 +208,20 @@ class Session:
         models = self._choose(cell)
         return plan(cell, models, self.settings, self._turns(cell, models[0].options))
 
+    def plan_rows(self, cell: Cell) -> Plan:
+        """Resolve a cell that is asked for many rows: its prompt is left to be rendered for each of them.
+
+        Raises
+        ------
+        InputError
+            As `plan`.
+
+        """
+        from llm_magic.session.plan import plan
+
+        models = self._choose(cell)
+        return plan(cell, models, self.settings, self._turns(cell, models[0].options), rows=True)
+
     def _turns(self, cell: Cell, options: Options) -> tuple[Turn, ...]:
         """Return the turns of the conversation before a cell."""
         name = self._chat_name(options)
