@@ -88,25 +88,31 @@ class RowSource:
             if self._waits:
                 async with self._reading:  # the user's iterator is asked by one thread at a time
                     if not self._ready and not self._ended:
-                        self._ready += await asyncio.to_thread(self._read, _SLOW)
+                        self._take(await asyncio.to_thread(self._read, _SLOW))
             else:
-                self._ready += self._read()
+                self._take(self._read(1.0))
         if not self._ready and self._raised is not None:
             raise self._raised
         return self._ready.popleft() if self._ready else None
 
-    def _read(self, seconds: float = 1.0) -> list[RowRequest]:
-        """Return the next rows: as many as are taken at once, fewer where they take that long."""
+    def _read(self, seconds: float) -> tuple[list[RowRequest], bool, Exception | None]:
+        """Return the next rows, whether these are the last, and what the input raised after them.
+
+        As many as are taken at once, fewer where they take that long.
+        """
         until, rows = time.perf_counter() + seconds, []
         try:
             for row in self._rows:
                 rows.append(row)
                 if len(rows) >= _AT_ONCE or time.perf_counter() > until:
-                    return rows
+                    return rows, False, None
         except Exception as error:  # noqa: BLE001 - raised once the rows before are taken
-            self._raised = error
-        self._ended = True
-        return rows
+            return rows, True, error
+        return rows, True, None
+
+    def _take(self, read: tuple[list[RowRequest], bool, Exception | None]) -> None:
+        rows, self._ended, self._raised = read
+        self._ready += rows
 
     def rest(self) -> Iterator[RowRequest]:
         """Yield the rows that nobody took; of an iterator only those that were read already."""

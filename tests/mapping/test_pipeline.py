@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import random
 from collections.abc import AsyncGenerator, Callable, Iterator
+from contextlib import suppress
 
 import pytest
 from hypothesis import given
@@ -206,10 +207,11 @@ def test_what_the_input_raises_is_raised_after_the_rows_before() -> None:
         async def ask(row: RowRequest) -> Outcome:
             return well(row)
 
-        found = []
-        with pytest.raises(InputError, match="raised ValueError"):
+        found: list[int] = []
+        with suppress(InputError):
             async for batch in Pipeline(RowSource(breaks(), waits=True), ask, Fixed(2)).outcomes():
                 found += [outcome.number for outcome in batch]
+            pytest.fail("nothing was raised")
         return found
 
     assert sorted(asyncio.run(work())) == [0, 1, 2, 3, 4]
@@ -217,12 +219,14 @@ def test_what_the_input_raises_is_raised_after_the_rows_before() -> None:
 
 def test_leaving_it_closes_what_is_in_flight() -> None:
     async def work() -> tuple[int, int]:
-        closed = 0
+        closed, flying = 0, asyncio.Event()
 
         async def ask(row: RowRequest) -> Outcome:
             nonlocal closed
             if row.number < 3:
                 return well(row)
+            if made.in_flight == 5:
+                flying.set()
             try:
                 await asyncio.sleep(60)
             finally:
@@ -232,8 +236,7 @@ def test_leaving_it_closes_what_is_in_flight() -> None:
         made = Pipeline(RowSource(rows(100), waits=False), ask, Fixed(5))
         stream = made.outcomes()
         await anext(stream)
-        while made.in_flight < 5:
-            await asyncio.sleep(0)
+        await asyncio.wait_for(flying.wait(), 5)
         await stream.aclose()
         return closed, made.in_flight
 
@@ -244,7 +247,8 @@ def test_the_number_in_flight_follows_what_is_allowed() -> None:
     class Growing:
         allowed = 1
 
-        def ended(self, seconds: float, *, refused: bool) -> None:
+        def ended(self, _seconds: float, *, refused: bool) -> None:
+            assert not refused
             self.allowed = 8 if self.allowed == 1 else self.allowed
 
     now, most = 0, 0
