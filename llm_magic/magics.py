@@ -41,7 +41,7 @@ class LLMMagics(Magics, Settings):
 
     @no_var_expand
     @line_cell_magic
-    def llm(self, line: str, cell: str | None = None) -> Response | Job | None:
+    def llm(self, line: str, cell: str | None = None) -> Response | Job[Response] | None:
         """Send a prompt to a language model, show the answer as it arrives, and bind a value to a variable.
 
         %%llm [options]        the lines below are the prompt, with {{ expressions }} of your variables
@@ -127,7 +127,7 @@ class LLMMagics(Magics, Settings):
         undone += ["no code is put into the next cell"] if options.code else []
         display.show_preview(self.session.preview(cell), ", ".join(["Nothing was sent", *undone]) + ".")
 
-    def _answer(self, cell: Cell, options: Options, *, later: bool) -> Response | Job | None:
+    def _answer(self, cell: Cell, options: Options, *, later: bool) -> Response | Job[Response] | None:
         """Do what a cell asks for; `later` it ends now, and the answer goes on."""
         from llm_magic import display
 
@@ -145,11 +145,11 @@ class LLMMagics(Magics, Settings):
                 self._remember(error.response)
             raise
         self._finish(cell, options, response)
-        result: Response | Job = response
+        result: Response | Job[Response] = response
         if options.background:
             from llm_magic.session.job import Job
 
-            result = Job.ended(response)
+            result = Job.ended(response.model, response)
         self.shown(result)
         return result
 

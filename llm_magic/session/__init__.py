@@ -81,7 +81,7 @@ class Session:
         """The notebook's variables, where there is a notebook: some front ends say there where its file is."""
         self._told_of_restart = False
         self._told_of_repeats = False
-        self.jobs: set[Job] = set()
+        self.jobs: set[Job[Any]] = set()
         """Cells that go on in the background."""
         self.unfinished: dict[Hashable, Embedded] = {}
         """Batches of embeddings that came before a request for more of them failed."""
@@ -250,7 +250,7 @@ class Session:
 
     def ask_in_background(
         self, cell: Cell, view: View, bind: Callable[[Response], None], tell: Callable[[Exception], None]
-    ) -> Job:
+    ) -> Job[Response]:
         """Begin the work of one cell, and return at once.
 
         `bind` is called with the response when it is complete, before the job is done; `tell` with the error that
