@@ -8,7 +8,7 @@ from collections.abc import AsyncGenerator, Iterable, Mapping, Sequence
 from concurrent.futures import Future
 from contextlib import suppress
 from dataclasses import replace
-from typing import TYPE_CHECKING, Any, TypeAlias, TypedDict, Unpack
+from typing import TYPE_CHECKING, Any, Literal, TypeAlias, TypedDict, Unpack
 
 from llm_magic.background_loop import AHEAD, LOOK, awaited
 from llm_magic.errors import Interrupted
@@ -129,7 +129,7 @@ class LLM:
         values: dict[str, Any] = {**defaults}
         self._on_confirm: Any = values.pop("on_confirm", None)
         with naming_keywords():
-            self._options = _read_options(values, "LLM")
+            self._options = _read_options(values, "LLM", "defaults")
         self.model = model or ""
         self.defaults: AskOptions = defaults
         for name in ("header", "param"):
@@ -373,12 +373,17 @@ class LLM:
             session.tell()
 
 
-def _read_options(keywords: Mapping[str, Any], source: str) -> Options:
-    """Return the options that keyword arguments stand for, with what is secret in them as a `Secret`."""
+def _read_options(
+    keywords: Mapping[str, Any], source: str, rows: Literal["none", "defaults", "all"] = "none"
+) -> Options:
+    """Return the options that keyword arguments stand for, with what is secret in them as a `Secret`.
+
+    `rows` says which options of many rows are taken: as for `from_keywords`.
+    """
     from llm_magic.config.references import mark_secrets
     from llm_magic.options.mapping import from_keywords
 
-    options = from_keywords(keywords, source)
+    options = from_keywords(keywords, source, rows)
     options.header, options.param = mark_secrets(options.header), mark_secrets(options.param)
     return options
 

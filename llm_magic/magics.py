@@ -65,6 +65,7 @@ class LLMMagics(Magics, Settings):
         Extract all cities: {{ text }}
         """
         from llm_magic.options import reader
+        from llm_magic.options.combinations import need_each
         from llm_magic.options.option import shadowed
         from llm_magic.session.plan import Cell
 
@@ -77,6 +78,7 @@ class LLMMagics(Magics, Settings):
         if options.help:
             print(reader.help_text())  # noqa: T201 - a page to read
             return None
+        need_each(options)
         body = prompt if cell is None else cell.removesuffix("\n")
         asked = Cell(body, options, namespace, identifier, part=run.prompts - 1, run=run)
         options = self.session.in_force(asked)
@@ -84,7 +86,7 @@ class LLMMagics(Magics, Settings):
         asked = replace(
             asked,
             notes=(*shadowed(options.out), *([_IN_FOREGROUND] if background and unseen else [])),
-            cannot_confirm=_cannot_confirm(background=background, unseen=unseen),
+            cannot_confirm=_cannot_confirm(background=background, unseen=unseen, rows=options.each is not None),
         )
         if options.dry_run:
             self._show_dry_run(asked, options)
@@ -219,8 +221,13 @@ _NO_NEXT_CELL = "--code: nobody reads a next cell here, so this is the code:"
 _IN_FOREGROUND = "-b: ran in the foreground, for this notebook is executed by a program, which reads no late outputs."
 
 
-def _cannot_confirm(*, background: bool, unseen: bool) -> OptionError | None:
+def _cannot_confirm(*, background: bool, unseen: bool, rows: bool) -> OptionError | None:
     """Return the error of `--confirm` where nobody can be asked, None where the user can."""
+    if rows:
+        return OptionError(
+            "--confirm: nobody can be asked for each row of --each.",
+            "Leave --confirm out, and give tools that may be called without.",
+        )
     if unseen:
         where = "this notebook is executed by a program (nbclient, nbconvert, papermill), which allows no input"
         return OptionError(f"--confirm: {where}.", "Leave --confirm out, or run the cell where somebody can answer.")

@@ -9,7 +9,7 @@ from typing import Any
 
 from llm_magic.errors import ConfigurationError, OptionError, PromptError
 from llm_magic.events import Usage
-from llm_magic.options import BY_NAME, Option, Options, refuse_keys
+from llm_magic.options import BY_NAME, OF_ROWS, Option, Options, refuse_keys
 from llm_magic.options import OPTIONS as ANSWER_OPTIONS
 from llm_magic.options.mapping import from_alias, from_keywords, refuse_unknown
 from llm_magic.response import rate_limits
@@ -26,6 +26,8 @@ _MEANINGLESS: Mapping[str, str] = {
         for option in ANSWER_OPTIONS
         if option.name not in _KEYWORDS
     },
+    **dict.fromkeys((*OF_ROWS, "on_progress"), "batch is the number of texts in one request; several run at once."),
+    "each": "The texts are the first argument.",
     "images": "Texts are embedded, and no images.",
     "model": 'LLM("provider:model").embed(…) names the model.',
     "input": "The texts are the first argument.",

@@ -15,11 +15,15 @@ from llm_magic.options.parameters import PARAMETERS, Api, RequestParameters
 __all__ = [
     "BY_FLAG",
     "BY_NAME",
+    "OF_ROWS",
     "OPTIONS",
     "PARAMETERS",
     "AskOptions",
+    "MapOptions",
+    "OnError",
     "Option",
     "Options",
+    "Order",
     "Record",
     "RequestParameters",
     "exclude_each_other",
@@ -48,9 +52,15 @@ def _option(
 Record = Literal["off", "once", "only", "new"]
 """Whether answers are recorded, and answered from recordings: see `LLMMagics.record`."""
 
+OnError = Literal["fail", "keep"]
+"""What becomes of a run of many rows of which some failed: it fails at its end, or the errors are kept as values."""
+
+Order = Literal["given", "prefix"]
+"""The order in which rows are sent: as they are given, or those together that begin with the same text."""
+
 _GROUPS = {
     "model": "Which model", "out": "The value", "parameters": "Request parameters", "system": "The prompt",
-    "tools": "Tools", "code": "How it runs and is shown",
+    "tools": "Tools", "each": "Many rows", "code": "How it runs and is shown",
 }  # fmt: skip
 """Titles of the help page, by the field that each begins with."""
 
@@ -148,6 +158,76 @@ class Options:
         "--max-tool-rounds", "rounds of calls at most", "N", take.whole(1), trusted_only=False
     )
     confirm: bool | None = _option("--confirm", "ask before each call", trusted_only=True, could="run")
+    each: str | None = _option(
+        "--each",
+        "ask for each row of a DataFrame, or item of a list: {{ column }}, {{ item }}",
+        "EXPR",
+        trusted_only=True,
+        could="run",
+    )
+    concurrency: int | Literal["auto"] | None = _option(
+        "--concurrency",
+        "rows in flight at most; auto finds the number",
+        "N",
+        take.concurrency,
+        ("auto",),
+        trusted_only=False,
+    )
+    patience: float | None = _option(
+        "--patience",
+        "seconds to wait for an endpoint that stops answering (60)",
+        "SECONDS",
+        take.number(0),
+        trusted_only=False,
+    )
+    on_error: OnError | None = _option(
+        "--on-error",
+        "rows that failed: fail ends the cell with an error when all are done, keep does not",
+        "WHAT",
+        words=get_args(OnError),
+        trusted_only=False,
+    )
+    again: bool | None = _option("--again", "ask for all rows, those answered before, too", trusted_only=False)
+    sample: int | None = _option(
+        "--sample",
+        "ask for this many rows only, and say what all would cost and take",
+        "N",
+        take.whole(1),
+        trusted_only=False,
+    )
+    dedup: bool | None = _option("--dedup", "ask once for rows of the same prompt", trusted_only=False)
+    order: Order | None = _option(
+        "--order",
+        "prefix sends rows together that begin alike, for a server's prefix cache; given",
+        "HOW",
+        words=get_args(Order),
+        trusted_only=False,
+    )
+    budget: dict[str, float] | None = _option(
+        "--budget",
+        "what all rows may use: 2.50 (US dollars), or tokens=100000,requests=500",
+        "USD",
+        take.budget,
+        trusted_only=True,
+        could="spend",
+    )
+    on: Any = _option(
+        "--on",
+        "ask from the workers of a Dask cluster: dask (the current client), or tcp://host:port",
+        "CLUSTER",
+        take.cluster,
+        ("dask",),
+        trusted_only=True,
+        could="send",
+    )
+    forward_env: tuple[str, ...] | None = _option(
+        "--forward-env",
+        "environment variables that the workers of a cluster are given",
+        "A,B",
+        take.environment_names,
+        trusted_only=True,
+        could="send",
+    )
     code: bool | None = _option("--code", "put the answer's code into the next cell", trusted_only=False)
     background: bool | None = _option(
         "-b --background", "return at once with a job; the answer goes on here", trusted_only=False
@@ -222,6 +302,22 @@ class AskOptions(RequestParameters, total=False):
     on_confirm: Callable[[ToolCall], bool | Awaitable[bool]]
 
 
+class MapOptions(AskOptions, total=False):
+    """The options of `%%llm --each` as keyword arguments of `LLM.map`, which describes them."""
+
+    concurrency: int | Literal["auto"]
+    patience: float
+    on_error: OnError
+    again: bool
+    sample: int
+    dedup: bool
+    order: Order
+    budget: float | Mapping[str, float]
+    on: Any
+    forward_env: str | Sequence[str]
+    on_progress: Callable[[Any], object]
+
+
 def _declared() -> Iterator[Option]:
     group = ""
     for item in fields(Options):
@@ -235,3 +331,5 @@ def _declared() -> Iterator[Option]:
 OPTIONS: tuple[Option, ...] = tuple(_declared())
 BY_FLAG: Mapping[str, Option] = {flag: option for option in OPTIONS for flag in option.flags}
 BY_NAME: Mapping[str, Option] = {option.name: option for option in OPTIONS} | {"as": BY_FLAG["--as"]}
+OF_ROWS = tuple(option.name for option in OPTIONS if option.group == _GROUPS["each"] and option.name != "each")
+"""Options that say how many rows are asked for."""

@@ -8,7 +8,7 @@ from itertools import combinations
 from typing import Any, NamedTuple
 
 from llm_magic.errors import OptionError
-from llm_magic.options import BY_NAME, PARAMETERS, Options
+from llm_magic.options import BY_NAME, OF_ROWS, PARAMETERS, Options
 
 TYPED = ("output_type", "schema", "choices", "regex", "grammar")
 """Options that ask for a value."""
@@ -32,6 +32,10 @@ EXCLUSIONS = (
     Exclusion("schema", "code", _NO_CODE),
     Exclusion("choices", "code", _NO_CODE),
     Exclusion("background", "dry_run", "nothing is sent, so nothing goes on"),
+    Exclusion("each", "raw", "every row would be the same prompt"),
+    Exclusion("each", "code", "each row has an answer of its own"),
+    Exclusion("each", "stream", "rows are shown when they are complete"),
+    Exclusion("each", "show", "rows are shown as a table"),
 )
 """All pairs that are an error in one cell; any other pair is sensible, or a matter of the endpoint or the value."""
 
@@ -111,6 +115,17 @@ def need_tools(given: Options, in_force: Options) -> None:
         raise OptionError(
             f"--tool-choice none and {flag(asked[1])} exclude each other: no tool is called.", "Keep one of them."
         )
+
+
+def need_each(given: Options) -> None:
+    """Refuse what is given for many rows where one cell is asked; defaults are not meant then."""
+    asked = [name for name in OF_ROWS if name in _given(given)]
+    if asked and given.each is None:
+        raise OptionError(
+            f"{flag(asked[0])} needs --each.", "--each EXPR gives the inputs: a DataFrame, a list, any iterable."
+        )
+    if given.again and given.record == "only":
+        raise OptionError("--again and --record only exclude each other: nothing is sent.", "Keep one of them.")
 
 
 def need_type(given: Options) -> None:

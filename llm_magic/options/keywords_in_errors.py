@@ -19,6 +19,10 @@ _PHRASES: Mapping[str, str] = {
     "--tools F,G names the Python functions.": "tools=[f, g] gives the Python functions.",
     "Name functions: --tools weather,add.": "Give functions: tools=[weather, add].",
     "--tools takes the names of functions.": "tools= takes functions.",
+    "--each EXPR": "inputs",
+    "--forward-env A,B": 'forward_env=["A", "B"]',
+    "such as OPENAI_API_KEY,HF_TOKEN": 'such as ["OPENAI_API_KEY", "HF_TOKEN"]',
+    "--budget USD": "budget=USD",
 }
 """What stands otherwise as a whole."""
 
@@ -61,6 +65,10 @@ def _in_python(text: str, response: str) -> str:
     text = re.sub(r"(?<![\w-])--header ([A-Za-z][\w-]*)(?!=)\b(?!=)", r'header={"\1": …}', text)
     text = re.sub(r"(?<![\w-])--api (chat|responses|completions)\b", r'api="\1"', text)
     text = re.sub(r"(?<![\w-])--record (off|once|only|new)\b", r'record="\1"', text)
+    text = re.sub(r"(?<![\w-])--on-error (fail|keep)\b", r'on_error="\1"', text)
+    text = re.sub(r"(?<![\w-])--order (given|prefix)\b", r'order="\1"', text)
+    text = re.sub(r"(?<![\w-])--concurrency auto\b", r'concurrency="auto"', text)
+    text = re.sub(r"(?<![\w-])--on (dask\b|[a-z]+://[^\s,;]+[^\s,;.:])", r'on="\1"', text)
     text = re.sub(r"(?<![\w-])(?:-m (?=\S+:|[A-Z]{2})|--model )([^\s,]+[^\s,.;])", r'LLM("\1")', text)
     text = re.sub(r"(?<![\w-])(--[a-z-]+) ([A-Z]+)(?!\w|,\w)", r"\1=\2", text)
     return _FLAG.sub(_keyword, text)
@@ -70,6 +78,8 @@ def _keyword(found: re.Match[str]) -> str:
     option = BY_FLAG.get(found["flag"])
     if option is None:
         return f"{found['flag'][2:]}=" if found[0] in _OF_EMBEDDINGS else found[0]
+    if option.name == "each":
+        return f"inputs{found['value'] or ''}"
     if option.name in OF_CELLS_ONLY and option.name not in _IN_CELLS:
         return f"%%llm {found[0]}" if option.name == "dry_run" else found[0]
     name = PYTHON_NAMES.get(option.name, option.name)

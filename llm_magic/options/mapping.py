@@ -7,16 +7,21 @@ import re
 from collections.abc import Callable, Iterable, Mapping
 from numbers import Real
 from types import MappingProxyType
-from typing import Any, NoReturn
+from typing import Any, Literal, NoReturn
 
 from llm_magic.close_matches import did_you_mean
 from llm_magic.errors import OptionError
-from llm_magic.options import BY_NAME, OPTIONS, Option, Options
-from llm_magic.options.option import HEADER_NAME, HEADER_VALUE, no_json, refuse_keys
+from llm_magic.options import BY_NAME, OF_ROWS, OPTIONS, Option, Options
+from llm_magic.options.option import HEADER_NAME, HEADER_VALUE, limits, names_only, no_json, refuse_keys
 from llm_magic.secrets import Secret, reveal
 
-_OF_ONE_CELL = frozenset({"model", "base_url", "out", "dry_run", "help"})
+_OF_ONE_CELL = frozenset({"model", "base_url", "out", "each", "again", "sample", "dry_run", "help"})
 """Options of which a default would change what a cell says."""
+
+_OF_ONE_RUN = ("again", "sample")
+"""Of the options of many rows, those that are said of each run anew."""
+
+_INPUTS = "LLM.map asks one prompt over many inputs, which are its second argument: llm.map(prompt, inputs)."
 
 OF_CELLS_ONLY = {
     "out": "It returns the answer: x = llm.ask(…).value.",
@@ -26,6 +31,7 @@ OF_CELLS_ONLY = {
     "raw": "A prompt is sent as it stands here, {{ }} included.",
     "dry_run": "%%llm --dry-run shows the request.",
     "help": "help(LLM.ask) describes the options.",
+    **dict.fromkeys(("each", "inputs"), _INPUTS),
     **dict.fromkeys(("model", "model_name", "model_id"), 'LLM("provider:model").ask(…) names the model.'),
     "fallbacks": 'They stand in an alias: {"model": …, "fallbacks": […]}.',
     **dict.fromkeys(
@@ -75,13 +81,34 @@ _ELSEWHERE = {
     "chat": ("conversation", "history", "thread", "session_id"),
     "dimensions": ("dimension", "dim", "output_dimensionality"),
     "batch": ("batch_size", "chunk_size", "embed_batch_size"),
+    "each": ("inputs", "rows", "data", "dataset", "items", "prompts"),
+    "concurrency": (
+        "max_workers", "num_workers", "workers", "n_workers", "max_concurrency", "max_concurrent", "n_jobs", "jobs",
+        "max_parallel_requests", "max_concurrent_requests", "num_threads", "threads", "num_proc", "parallel",
+        "parallelism", "semaphore", "batch_size", "chunk_size", "max_batch_size",
+    ),
+    "patience": ("max_wait", "wait", "max_wait_time"),
+    "on_error": ("return_exceptions", "raise_on_error", "raise_errors", "errors", "ignore_errors", "raise_exception"),
+    "again": ("force", "overwrite", "rerun", "restart"),
+    "sample": ("limit", "num_samples", "n_samples", "nrows", "head", "max_rows", "num_rows"),
+    "dedup": ("deduplicate", "unique", "drop_duplicates"),
+    "order": ("sort", "order_by", "sort_by"),
+    "budget": ("max_cost", "max_budget", "cost_limit", "cost"),
+    "on": ("client", "cluster", "scheduler", "executor", "backend"),
+    "forward_env": ("env", "env_vars", "environment", "forward_environment"),
+    "on_progress": (
+        "show_progress", "progress", "progress_bar", "show_progress_bar", "tqdm", "use_tqdm", "callback", "verbose",
+    ),
 }  # fmt: skip
 """Our options, and what other libraries call the same."""
 
-_NO_FIELDS = frozenset({"base_url", "header", "param", "timeout", "retries"})
+_NO_FIELDS = frozenset({"base_url", "header", "param", "timeout", "retries", "on_progress", "each", *OF_ROWS})
 """Options that are no field of the body by any name."""
 
-_CALLED = {theirs: ours for ours, names in _ELSEWHERE.items() for theirs in names}
+_CALLED: dict[str, tuple[str, ...]] = {}
+for _ours, _names in _ELSEWHERE.items():
+    for _theirs in _names:
+        _CALLED[_theirs] = (*_CALLED.get(_theirs, ()), _ours)
 
 _LONGEST = 60
 """Characters of a value that an error repeats."""
@@ -122,27 +149,41 @@ def from_mapping(values: Mapping[str, Any], source: str, also: Iterable[str] = (
     return _options(values, source, find, keywords=False)
 
 
-def from_keywords(values: Mapping[str, Any], source: str) -> Options:
+def from_keywords(values: Mapping[str, Any], source: str, rows: Literal["none", "defaults", "all"] = "none") -> Options:
     """Return the options that keyword arguments of `LLM` stand for; as `from_mapping`.
 
-    Texts with commas are no lists here, and a function or an image may stand alone.
+    Texts with commas are no lists here, and a function or an image may stand alone. `rows` says which options of many
+    rows are taken: all those of `LLM.map`, those that may be said once for many calls, or none.
 
     >>> from_keywords({"temperature": 0, "images": "a.png", "seed": None}, "ask").image
     ('a.png',)
 
     """
     options = {PYTHON_NAMES.get(option.name, option.name): option for option in OPTIONS}
-    names = [*(name for name in options if name not in OF_CELLS_ONLY), "on_confirm"]
+    refused = {
+        name: _of_map(name) for name in OF_ROWS if rows == "none" or (rows == "defaults" and name in _OF_ONE_RUN)
+    }
+    names = [*(name for name in options if name not in OF_CELLS_ONLY and name not in refused), "on_confirm"]
+    if rows == "all":
+        names.append("on_progress")
+    else:
+        refused["on_progress"] = _of_map("on_progress")
 
     def find(key: str) -> Option:
         if key in OF_CELLS_ONLY:
             raise OptionError(f"{source} has no option {key}.", OF_CELLS_ONLY[key])
+        if (hint := refused.get(key)) is not None:
+            raise OptionError(f"{source} has no option {key}.", hint)
         option = options.get(key.replace("-", "_"))
         if option is None:
-            refuse_unknown(key, source, names)
+            refuse_unknown(key, source, names, {"each": _INPUTS, **refused})
         return option
 
     return _options(values, source, find, keywords=True)
+
+
+def _of_map(name: str) -> str:
+    return f"LLM.map takes it: llm.map(prompt, inputs, {name}=…)."
 
 
 def from_alias(defaults: Mapping[str, Any], alias: str) -> Options:
@@ -160,16 +201,23 @@ def refuse_unknown(
     if not isinstance(name, str):
         raise OptionError(f"{source}: {_said(name)} is no name of an option.", "Names are text.")
     known = list(known)
-    ours = _CALLED.get(name.replace("-", "_").lower(), name)
-    ours = PYTHON_NAMES.get(ours, ours) if ours not in known else ours
-    ours = ours if ours in known and ours != name else ""
-    meant = f"It is called {ours} here." if ours else did_you_mean(name, known)
-    if (nowhere := meaningless.get(_CALLED.get(name, name), meaningless.get(name))) is not None:
+    called = _CALLED.get(name.replace("-", "_").lower(), (name,))
+    taken = (each if each in known else PYTHON_NAMES.get(each, each) for each in called)
+    ours = next((each for each in taken if each in known and each != name), "")
+    meant = f"It is called {ours} here{_words(ours)}." if ours else did_you_mean(name, known)
+    said = () if ours else (*called, name)
+    if (nowhere := next((meaningless[each] for each in said if each in meaningless), None)) is not None:
         raise OptionError(f"{source} has no option {name:.{_LONGEST}}.", nowhere)
     further = f'A further field of the body stands in param: {{"{name:.{_LONGEST}}": …}}.'
     if ours in _NO_FIELDS:
         further = ""
     raise OptionError(f"{source} has no option {name:.{_LONGEST}}.", f"{meant} {further}".strip())
+
+
+def _words(name: str) -> str:
+    """Return what an option of few words takes, where the name elsewhere was that of a switch or a number."""
+    option = BY_NAME.get(name)
+    return f": {' or '.join(map(repr, option.words))}" if option is not None and name in {"on_error", "order"} else ""
 
 
 def _options(values: Mapping[str, Any], source: str, find: Callable[[str], Option], *, keywords: bool) -> Options:
@@ -294,6 +342,33 @@ class _Reader:
 
     def _grammar(self, value: Any) -> Any:
         return self._path("a text or the path of a file", value)
+
+    def _budget(self, value: Any) -> dict[str, float]:
+        if isinstance(value, str):
+            return dict(self._text(value))
+        try:
+            number = isinstance(value, Real) and not isinstance(value, bool)
+            return limits(value if isinstance(value, Mapping) else {"cost": float(value) if number else value})
+        except (ValueError, OverflowError) as error:
+            return self._refuse(str(error), value)
+
+    def _on(self, value: Any) -> Any:
+        """Return the name or the address of a cluster, or a client of one."""
+        if isinstance(value, str):
+            return self._text(value)
+        if not any(
+            base.__name__ == "Client" and base.__module__.partition(".")[0] == "distributed"
+            for base in type(value).__mro__
+        ):
+            self._refuse('"dask", the address of a scheduler, or a distributed.Client', value)
+        return value
+
+    def _forward_env(self, value: Any) -> tuple[str, ...]:
+        if isinstance(value, str):
+            return names_only([value]) if self._keywords else tuple(self._text(value))
+        if not isinstance(value, list | tuple | set | frozenset) or not all(isinstance(name, str) for name in value):
+            self._refuse("a list of names of environment variables", value, shown=type(value).__name__)
+        return names_only(sorted(value) if isinstance(value, set | frozenset) else value)
 
     def _path(self, expected: str, value: Any) -> Any:
         if isinstance(value, os.PathLike):

@@ -12,7 +12,7 @@ import keyword
 import math
 import re
 from collections.abc import Callable, Iterable, Mapping
-from typing import Any, NamedTuple, TypeVar
+from typing import Any, Literal, NamedTuple, TypeVar
 
 from llm_magic.errors import LLMError, OptionError
 
@@ -225,6 +225,91 @@ def header(text: str) -> tuple[str, str]:
     if not HEADER_VALUE.fullmatch(value):
         raise ValueError("NAME=VALUE, the value of printable ASCII characters")
     return name, value
+
+
+MOST_IN_FLIGHT = 10_000
+"""Rows in flight that can be asked for."""
+
+
+def concurrency(text: str) -> int | Literal["auto"]:
+    """Read how many rows are in flight at most."""
+    if text == "auto":
+        return "auto"
+    try:
+        return number(1, MOST_IN_FLIGHT, int)(text)
+    except ValueError:
+        raise ValueError(f"a whole number from 1 to {MOST_IN_FLIGHT:,}, or auto") from None
+
+
+LIMITS = ("cost", "tokens", "requests")
+"""What a budget limits."""
+_MOST = 1e15
+_BUDGET = "US dollars of more than 0 such as 2.50, or limits such as tokens=100000,requests=500"
+
+
+def limits(values: Mapping[Any, Any]) -> dict[str, float]:
+    """Check the limits of a budget: `cost` in US dollars, `tokens`, `requests`."""
+    for kind, limit in values.items():
+        if kind not in LIMITS or isinstance(limit, bool) or not isinstance(limit, int | float):
+            raise ValueError(_BUDGET)
+        if not 0 < limit < _MOST or (kind != "cost" and limit % 1):
+            raise ValueError(_BUDGET)
+    if not values:
+        raise ValueError(_BUDGET)
+    return {kind: limit if kind == "cost" else int(limit) for kind, limit in values.items()}
+
+
+def budget(text: str) -> dict[str, float]:
+    """Read the limits of a budget: US dollars, or `NAME=LIMIT` of each, with commas between.
+
+    >>> budget("$2.50"), budget("tokens=100_000,requests=500")
+    ({'cost': 2.5}, {'tokens': 100000, 'requests': 500})
+
+    """
+    found: dict[str, float] = {}
+    for part in text.split(","):
+        name, equals, value = part.strip().rpartition("=")
+        name = name.strip() if equals else "cost"
+        if name in found:
+            raise ValueError(f"{name} once")
+        try:
+            found[name] = float(value.strip().removeprefix("$") if name == "cost" else value)
+        except ValueError:
+            raise ValueError(_BUDGET) from None
+    return limits(found)
+
+
+def cluster(text: str) -> str:
+    """Take the name of the current cluster, or the address of one."""
+    if text != "dask" and not re.fullmatch(r"(tcp|tls|ucx|ws|wss|inproc)://\S+", text):
+        raise ValueError("dask (the current client), or the address of a scheduler such as tcp://host:8786")
+    return text
+
+
+_ENVIRONMENT_NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
+
+
+def environment_names(text: str) -> tuple[str, ...]:
+    """Read names of environment variables."""
+    return names_only(part.strip() for part in text.split(","))
+
+
+def names_only(names: Iterable[str]) -> tuple[str, ...]:
+    """Take names of environment variables; what is none may be the value of one, so no error repeats it.
+
+    Raises
+    ------
+    OptionError
+        One is no such name, or there is none.
+
+    """
+    found = tuple(dict.fromkeys(names))
+    if not found or not all(_ENVIRONMENT_NAME.fullmatch(name) for name in found):
+        raise OptionError(
+            "--forward-env takes the names of environment variables, such as OPENAI_API_KEY,HF_TOKEN.",
+            "Names only: their values are read where the notebook runs.",
+        )
+    return found
 
 
 def url(text: str) -> str:

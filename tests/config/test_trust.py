@@ -112,7 +112,7 @@ def test_every_trait_has_been_decided() -> None:
 def test_every_option_has_been_decided() -> None:
     for option in OPTIONS:
         assert option.trusted_only in {True, False}, option.name
-        assert option.trusted_only is False or option.could in {"send", "run", "write", "read"}, option.name
+        assert option.trusted_only is False or option.could in {"send", "run", "write", "read", "spend"}, option.name
 
 
 def test_what_needs_trust() -> None:
@@ -151,7 +151,7 @@ def test_what_needs_trust() -> None:
     }
     assert {option.name for option in OPTIONS if option.trusted_only} == {
         "base_url", "header", "output_type", "schema", "grammar", "param", "image", "tools", "confirm",
-        "record", "record_tools",
+        "record", "record_tools", "each", "budget", "on", "forward_env",
     }  # fmt: skip
 
 

@@ -14,8 +14,8 @@ from servers import ScriptedServer
 from llm_magic import LLM, api
 from llm_magic.config.settings import Settings
 from llm_magic.errors import LLMError, ModelNotFoundError, OptionError
-from llm_magic.options import OPTIONS, PARAMETERS, Options
-from llm_magic.options.combinations import check, flag, need_tools, put_over
+from llm_magic.options import OF_ROWS, OPTIONS, PARAMETERS, Options
+from llm_magic.options.combinations import check, flag, need_each, need_tools, put_over
 from llm_magic.options.parameters import Api
 from llm_magic.options.reader import parse
 from llm_magic.providers.registry import ProviderRegistry
@@ -28,10 +28,13 @@ EXCLUDED = {
     ("choices", "regex"), ("choices", "grammar"), ("regex", "grammar"),
     ("output_type", "code"), ("schema", "code"), ("choices", "code"),
     ("chat", "once"), ("stream", "no_stream"), ("background", "dry_run"),
+    ("raw", "each"), ("each", "code"), ("each", "stream"), ("each", "show"),
 }  # fmt: skip
 """The other pairs are sensible: a pattern or a grammar can be one of code, an answer may be shown in one way and its
 code put into the next cell; a dry run is a look at the cell as it stands, which says what it does not do, and whether
-it is recorded; whatever is asked, wherever it goes and however it is shown, can be recorded."""
+it is recorded; whatever is asked, wherever it goes and however it is shown, can be recorded. Rows may continue a
+conversation, and be asked in the background, from a cluster, in a sample; `--confirm` is refused with `--each` where
+tools are in force, so that a default of it is never dropped."""
 
 VALUES: dict[str, Any] = {
     "model": "m", "base_url": "http://x/v1", "api": "chat", "timeout": 3.0, "retries": 1, "header": {"A": "b"},
@@ -39,7 +42,9 @@ VALUES: dict[str, Any] = {
     "retries_invalid": 1, "temperature": 1.0, "top_p": 1.0, "max_tokens": 5, "seed": 1, "stop": ("a",),
     "presence_penalty": 1.0, "frequency_penalty": 1.0, "n": 2, "logprobs": 1, "reasoning_effort": "low",
     "param": {"min_p": 0.1}, "system": "", "image": ("a",), "raw": True, "chat": "x", "once": True, "tools": ("f",),
-    "tool_choice": "auto", "max_tool_rounds": 3, "confirm": True, "code": True, "background": True, "stream": True,
+    "tool_choice": "auto", "max_tool_rounds": 3, "confirm": True, "each": "rows", "concurrency": 4,
+    "patience": 1.0, "on_error": "keep", "again": True, "sample": 3, "dedup": True, "order": "prefix",
+    "budget": {"cost": 1.0}, "on": "dask", "forward_env": ("A",), "code": True, "background": True, "stream": True,
     "no_stream": True, "show": "text", "record": "once", "record_tools": True, "dry_run": True, "help": True,
 }  # fmt: skip
 
@@ -132,6 +137,17 @@ def test_what_needs_tools() -> None:
         need_tools(Options(), of(name))  # a default
     with pytest.raises(OptionError, match="--tool-choice none and --confirm exclude each other"):
         need_tools(Options(tool_choice="none", confirm=True), of("tools"))
+
+
+def test_what_needs_each() -> None:
+    for name in OF_ROWS:
+        with pytest.raises(OptionError, match=f"^{flag(name)} needs --each.\n--each EXPR gives the inputs"):
+            need_each(of(name))
+        need_each(of(name, "each"))
+    need_each(Options())
+    with pytest.raises(OptionError, match="--again and --record only exclude each other: nothing is sent"):
+        need_each(Options(each="rows", again=True, record="only"))
+    need_each(Options(each="rows", again=True, record="new"))
 
 
 # What an endpoint is known not to take

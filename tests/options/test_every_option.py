@@ -21,7 +21,7 @@ from servers import Received, ScriptedServer
 from llm_magic import LLM, api
 from llm_magic.config.settings import Settings
 from llm_magic.errors import LLMError
-from llm_magic.options import BY_FLAG, OPTIONS, PARAMETERS, AskOptions
+from llm_magic.options import BY_FLAG, OF_ROWS, OPTIONS, PARAMETERS, AskOptions, MapOptions
 from llm_magic.providers.registry import ProviderRegistry
 from llm_magic.session import Session
 
@@ -115,6 +115,39 @@ def parameter(wrong: Error, right: str, fields: dict[str, Any], value: Any, *, l
         configured=(value, ""),
         wrongly=object(),
     )
+
+
+LETTERS = "letters = ['a', 'b', 'c']"
+FAILS_ONCE = "SAY {{ 'FAIL' if item == 'c' else item }}"
+NOBODY = "--base-url http://127.0.0.1:9/v1 --retries 0"
+
+
+def rows(  # noqa: PLR0917 - the places of a table
+    wrong: Error,
+    right: str,
+    check: Check,
+    value: Any = ONE_CELL,
+    wrongly: Any = object,
+    beside: str = "",
+    body: str = "SAY {{ item }}",
+    before: str = "",
+) -> Row:
+    """Return the row of an option of many rows, which has no meaning without `--each`."""
+    return Row(
+        (f"--each letters {wrong[0]}", wrong[1]),
+        (right, f"{right.partition(' ')[0]} needs --each."),
+        f"--each letters {right} {beside}",
+        check,
+        body=body,
+        before=f"{LETTERS}\nget_ipython().run_cell({before!r}, silent=True);" if before else LETTERS,
+        configured=value if isinstance(value, Never) else (value, f"--each letters {beside}"),
+        wrongly=wrongly,
+    )
+
+
+def prompts(effect: Effect) -> list[str]:
+    """Return the prompts in the order in which they were sent."""
+    return [texts(request.json)[-1] for request in effect.requests]
 
 
 ROWS: dict[str, Row] = {
@@ -338,6 +371,75 @@ ROWS: dict[str, Row] = {
         configured=(True, "--tools f"),
         wrongly="yes",
     ),
+    "each": Row(
+        ("--each letters --each x", "--each is given twice"),
+        ("--each letters --raw", "--each and --raw exclude each other: every row would be the same prompt."),
+        "--each letters",
+        lambda effect: sorted(prompts(effect)) == ["SAY a", "SAY b", "SAY c"],
+        body="SAY {{ item }}",
+        before=LETTERS,
+        configured=ONE_CELL,
+    ),
+    "concurrency": rows(
+        ("--concurrency 0", "--concurrency takes a whole number from 1 to 10,000, or auto, not '0'"),
+        "--concurrency 1",
+        lambda effect: prompts(effect) == ["SAY a", "SAY b", "SAY c"],
+        1, 0,
+    ),
+    "patience": rows(
+        ("--patience -1", "--patience takes a number of at least 0"),
+        "--patience 0.2",
+        lambda effect: effect.requests == [] and "--patience" in effect.error,
+        0.2, "long", NOBODY,
+    ),
+    "on_error": rows(
+        ("--on-error ignore", "--on-error takes one of fail, keep"),
+        "--on-error keep",
+        lambda effect: effect.ran.status == "ok" and len(effect.requests) == 3,
+        "keep", "ignore", body="SAY FAIL",
+    ),
+    "again": rows(
+        ("--again=yes", "--again takes no value"),
+        "--again",
+        lambda effect: len(effect.requests) == 3,
+        body=FAILS_ONCE,
+        before=f"%%llm --each letters --on-error keep -o kept\n{FAILS_ONCE}",
+    ),
+    "sample": rows(
+        ("--sample 0", "--sample takes a whole number of at least 1"),
+        "--sample 2",
+        lambda effect: len(effect.requests) == 2,
+    ),
+    "dedup": rows(
+        ("--dedup=yes", "--dedup takes no value"),
+        "--dedup",
+        lambda effect: len(effect.requests) == 1 and effect.ran.status == "ok",
+        True, "yes", "-o bound", body="SAY same",
+    ),
+    "order": rows(
+        ("--order random", "--order takes one of given, prefix"),
+        "--order prefix",
+        lambda effect: prompts(effect) == ["a SAY 1", "a SAY 3", "b SAY 2"],
+        "prefix", "random", "--concurrency 1", body="{{ 'ab'[index % 2] }} SAY {{ index + 1 }}",
+    ),
+    "budget": rows(
+        ("--budget 0", "--budget takes US dollars of more than 0 such as 2.50, or limits such as"),
+        "--budget requests=2",
+        lambda effect: len(effect.requests) == 2 and "BudgetError" in effect.error,
+        {"requests": 2}, {"rows": 2}, "--concurrency 1",
+    ),
+    "on": rows(
+        ("--on 127.0.0.1:8786", "--on takes dask (the current client), or the address of a scheduler"),
+        "--on tcp://127.0.0.1:9",
+        lambda effect: effect.requests == [] and "tcp://127.0.0.1:9" in effect.error,
+        "tcp://127.0.0.1:9", "127.0.0.1:9",
+    ),
+    "forward_env": rows(
+        ("--forward-env KEY=sk-value", "--forward-env takes the names of environment variables"),
+        "--forward-env NO_SUCH_NAME",
+        lambda effect: effect.requests == [] and "NO_SUCH_NAME" in effect.error,
+        "NO_SUCH_NAME", "A=b", "--on tcp://127.0.0.1:9",
+    ),
     "code": Row(
         ("--code=yes", "--code takes no value"),
         ("--code --as int", "--as and --code exclude each other"),
@@ -415,10 +517,16 @@ ROWS: dict[str, Row] = {
 }  # fmt: skip
 
 
+MANY_ROWS = {"each", *OF_ROWS}
+asks_many_rows = pytest.mark.skipif(not hasattr(LLM, "map"), reason="rows are not asked yet")
+RIGHT: list[Any] = [pytest.param(name, marks=asks_many_rows) if name in MANY_ROWS else name for name in ROWS]
+
+
 def test_no_option_is_forgotten() -> None:
     assert [option.name for option in OPTIONS if option.name not in ROWS] == []
     assert {option.name for option in OPTIONS} == set(ROWS)
     assert set(get_type_hints(AskOptions)) == set(CALLS)
+    assert set(get_type_hints(MapOptions)) == {*CALLS, *OF_ROWS, "on_progress"}
 
 
 @pytest.fixture(scope="module")
@@ -498,7 +606,7 @@ def test_wrong_and_meaningless(fresh: Kernel, server: ScriptedServer, name: str,
 
 
 @pytest.mark.parametrize("door", DOORS)
-@pytest.mark.parametrize("name", ROWS)
+@pytest.mark.parametrize("name", RIGHT)
 def test_right(fresh: Kernel, server: ScriptedServer, name: str, door: str) -> None:
     row = ROWS[name]
     plain = tried(fresh, server, DOORS[door]("", row.body), row if row.before and name != "chat" else None)
@@ -523,7 +631,7 @@ CONFIGURED = {
 
 
 @pytest.mark.parametrize("where", CONFIGURED)
-@pytest.mark.parametrize("name", ROWS)
+@pytest.mark.parametrize("name", RIGHT)
 def test_configured(fresh: Kernel, server: ScriptedServer, name: str, where: str) -> None:
     row = ROWS[name]
     if row.before:
@@ -575,6 +683,8 @@ MEANINGLESS_DEFAULTS = {
     "{'tool_choice': 'g'}": "--tools f",
     "{'seed': 3, 'stop': 'x', 'n': 2}": "--api responses",
     "{'reasoning_effort': 'low', 'tools': 'f'}": "--api completions",
+    "{'concurrency': 4, 'patience': 5, 'on_error': 'keep', 'dedup': True, 'order': 'prefix', 'budget': 1e-9}": "",
+    "{'on': 'dask', 'forward_env': ['KEY_OF_S'], 'concurrency': 'auto'}": "--once",
 }
 
 
