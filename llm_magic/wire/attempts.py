@@ -17,7 +17,7 @@ from contextlib import aclosing, suppress
 from dataclasses import dataclass, field, replace
 from http import HTTPStatus
 from random import random
-from typing import Any
+from typing import Any, Protocol, Self, TypeVar
 from urllib.parse import urlsplit
 
 from llm_magic.errors import EndpointNotFoundError, OptionError, Origin
@@ -86,6 +86,64 @@ Renew = Callable[[Any], Awaitable[Any]]
 """Takes a client whose credentials were refused, returns the one that asks for others; None where there are none."""
 
 
+Wait = Callable[[float], Awaitable[object]]
+"""Waits so many seconds before a further attempt."""
+
+
+class OpenAnswer(Protocol):
+    """An open answer, whatever HTTP client it came over; as of `Connection`."""
+
+    status: int
+    secrets: tuple[Secret, ...]
+    headers: Mapping[str, str]
+    broken: Exception | None
+    repeatable: bool
+
+    async def close(self) -> None:
+        """Close it."""
+
+
+Opened = TypeVar("Opened", bound=OpenAnswer)
+Opened_co = TypeVar("Opened_co", bound=OpenAnswer, covariant=True)
+
+
+class Sendable(Protocol[Opened_co]):
+    """What can be sent, again and again, whatever HTTP client sends it; as of `HttpRequest`."""
+
+    @property
+    def origin(self) -> Origin:
+        """What errors name."""
+
+    @property
+    def seconds(self) -> float | None:
+        """The timeout that holds, in seconds."""
+
+    @property
+    def known_secrets(self) -> tuple[Secret, ...]:
+        """What must not be shown."""
+
+    @property
+    def retries(self) -> int:
+        """Further attempts after a failure."""
+
+    @property
+    def host(self) -> str:
+        """The host that is connected to; empty where it is not known."""
+
+    @property
+    def renews(self) -> bool:
+        """Whether there may be other credentials after a 401."""
+
+    def check(self) -> None:
+        """Refuse what HTTP does not allow."""
+
+    async def open(self) -> Opened_co:
+        """Send it once; raise what the SDK raises."""
+
+    async def renewed(self) -> Self | None:
+        """Return it with other credentials; None where there are none."""
+
+
 @dataclass(frozen=True, slots=True)
 class HttpRequest:
     """One HTTP request over a client of the SDK; what is not said here is as of `Call`.
@@ -96,6 +154,8 @@ class HttpRequest:
         Below the client's base URL, or an absolute URL.
     body
         JSON; None makes it a GET.
+    content
+        The JSON as it is sent, where that is not what the SDK makes of `body`.
     headers, params
         Further headers, and fields of the query, of this request.
     secrets
@@ -119,6 +179,41 @@ class HttpRequest:
     secrets: tuple[Secret, ...] = ()
     whole: bool = False
     renew: Renew | None = None
+    content: bytes | None = None
+
+    @property
+    def retries(self) -> int:
+        """Further attempts after a failure."""
+        return int(getattr(self.client, "max_retries", 0)) if self.max_retries is None else self.max_retries
+
+    @property
+    def renews(self) -> bool:
+        """Whether there may be other credentials after a 401."""
+        return self.renew is not None
+
+    @property
+    def host(self) -> str:
+        """The host that is connected to: the proxy's, where there is one; empty where it is not known."""
+        try:
+            return urlsplit(self.proxy).hostname or str(self.client.base_url.host)
+        except AttributeError:  # no client of the SDK
+            return ""
+
+    def check(self) -> None:
+        """Refuse headers of the client that HTTP does not allow: not every transport does, and some show the value."""
+        try:
+            check_headers({**self.client.default_headers, "api-key": self.client.api_key or "none"})
+        except OptionError:
+            raise illegal_header_error(self.origin) from None
+
+    async def open(self) -> Connection:
+        """Send it, and once more for each kept connection that turns out to be closed; return the open answer."""
+        return await _open_fresh(self)
+
+    async def renewed(self) -> HttpRequest | None:
+        """Return it over a client with other credentials; None where there are none."""
+        client = None if self.renew is None else await self.renew(self.client)
+        return None if client is None else replace(self, client=client, renew=None)
 
     @property
     def seconds(self) -> float | None:
@@ -159,11 +254,16 @@ class HttpRequest:
         arguments: dict[str, Any] = {"cast_to": object, "options": options, "stream": True, "stream_cls": stream}
         if self.body is None:
             return client.get(self.path, **arguments)
-        return client.post(self.path, body=reveal(self.body), **arguments)
+        body = reveal(self.body) if self.content is None else self.content
+        return client.post(self.path, body=body, **arguments)
 
 
-async def attempts(request: HttpRequest) -> AsyncGenerator[tuple[Attempt, Connection | None]]:
+async def attempts(
+    request: Sendable[Opened], wait: Wait = asyncio.sleep
+) -> AsyncGenerator[tuple[Attempt, Opened | None]]:
     """Yield each attempt as it ends; one that succeeded with the open connection.
+
+    `wait` is awaited before a further attempt.
 
     Who reads the answer sets `broken` of the connection, and `repeatable`, where the answer broke off: the attempt is
     then told once more, as one that failed, and another one follows where that may help.
@@ -178,29 +278,28 @@ async def attempts(request: HttpRequest) -> AsyncGenerator[tuple[Attempt, Connec
         What the SDK raised at the last attempt, or before anything was sent.
 
     """
-    _check_client(request)
-    retries = getattr(request.client, "max_retries", 0) if request.max_retries is None else request.max_retries
-    number, renew = 0, request.renew
+    request.check()
+    number, retries = 0, request.retries
     while True:
         started = time.perf_counter()
         try:
-            connection = await _open_fresh(request)
+            connection = await request.open()
         except Exception as error:
             attempt = _failed(error, request, time.perf_counter() - started)
             if attempt is None:
                 raise
-            limit = min(retries, 1) if _refused_here(error, request) else retries
+            limit = min(retries, 1) if _refused_here(error, request.host) else retries
             attempt = replace(attempt, final=attempt.final or number >= limit)
-            if attempt.status == HTTPStatus.UNAUTHORIZED and attempt.final and renew is not None:
+            if attempt.status == HTTPStatus.UNAUTHORIZED and attempt.final and request.renews:
                 try:
-                    client, renew = await renew(request.client), None
+                    other = await request.renewed()
                 except Exception:
                     yield attempt, None
                     raise
-                if client is not None:
+                if other is not None:
                     yield replace(attempt, final=False), None
-                    request = replace(request, client=client)
-                    _check_client(request)
+                    request = other
+                    request.check()
                     continue
             yield attempt, None
             if attempt.final:
@@ -219,16 +318,8 @@ async def attempts(request: HttpRequest) -> AsyncGenerator[tuple[Attempt, Connec
             yield attempt, None
             if final:
                 raise connection.broken
-        await asyncio.sleep(_wait(number, attempt.retry_after))
+        await wait(_wait(number, attempt.retry_after))
         number += 1
-
-
-def _check_client(request: HttpRequest) -> None:
-    """Refuse headers of the client that HTTP does not allow: not every transport does, and some show the value."""
-    try:
-        check_headers({**request.client.default_headers, "api-key": request.client.api_key or "none"})
-    except OptionError:
-        raise illegal_header_error(request.origin) from None
 
 
 @dataclass(frozen=True, slots=True)
@@ -366,7 +457,7 @@ def _redirected(request: HttpRequest, error: Any) -> HttpRequest:
     ) from error
 
 
-def _failed(error: Exception, request: HttpRequest, seconds: float) -> Attempt | None:
+def _failed(error: Exception, request: Sendable[OpenAnswer], seconds: float) -> Attempt | None:
     """Return the attempt that `error` ended, final where another one would not help; None if nothing was sent."""
     from openai import APIStatusError
 
@@ -404,12 +495,8 @@ def _failed(error: Exception, request: HttpRequest, seconds: float) -> Attempt |
     return Attempt(request.origin.provider, request.origin.model, status, reason, seconds, identity, wait, final)
 
 
-def _refused_here(error: BaseException, request: HttpRequest) -> bool:
+def _refused_here(error: BaseException, host: str) -> bool:
     """Return whether this very machine refused the connection: nothing listens, and waiting does not change that."""
-    try:
-        host = urlsplit(request.proxy).hostname or str(request.client.base_url.host)
-    except AttributeError:  # no client of the SDK
-        return False
     try:
         here = ipaddress.ip_address(host).is_loopback or ipaddress.ip_address(host).is_unspecified
     except ValueError:
