@@ -66,20 +66,20 @@ class RowAsker:
             with self._session.registry.explaining():
                 response = await run.answer(_nowhere)
         except LLMError as error:
-            return failed(row, error)
+            return failed(row.number, error)
         except Exception as error:  # noqa: BLE001 - of a provider's own code
             what = ProviderError(f"{run.model} failed: {type(error).__name__}: {error}")
             what.response = run.response
-            return failed(row, what)
+            return failed(row.number, what)
         finally:
             self._session.account(run)
         return Outcome(row.number, response)
 
 
-def failed(row: RowRequest, error: LLMError) -> Outcome:
+def failed(number: int, error: LLMError) -> Outcome:
     """Return the outcome of a row that failed; of where it came from, which would keep all of it, nothing is kept."""
     error.__traceback__ = error.__cause__ = error.__context__ = None
-    return Outcome(row.number, error.response, error)
+    return Outcome(number, error.response, error)
 
 
 async def _nowhere(_batch: list[Any]) -> None:

@@ -191,6 +191,8 @@ class Pipeline:
                     yield there
                 elif not self._workers:
                     break
+            if self._there:  # that were put while the last ones were taken
+                yield self._there
             if self._broken is not None:
                 raise self._broken
             if self.stopped is not None:
@@ -200,6 +202,11 @@ class Pipeline:
             for worker in self._workers:
                 worker.cancel()
             await asyncio.gather(*self._workers, return_exceptions=True)
+
+    def put(self, outcomes: list[Outcome]) -> None:
+        """Hand on outcomes of rows that need not be asked, with the others."""
+        self._there += outcomes
+        self._news.set()
 
     def _spawn(self) -> None:
         while len(self._workers) < self._concurrency.allowed:
