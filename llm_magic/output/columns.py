@@ -280,8 +280,8 @@ def _of_schema(schema: Any, root: Schema, above: tuple[int, ...]) -> Column:
         return _of_words(schema["enum"] if "enum" in schema else [schema["const"]])
     kind = schema.get("type")
     if isinstance(kind, list):
-        kinds = [each for each in kind if each != "null"]
-        kind = kinds[0] if len(kinds) == 1 else None
+        named = [each for each in kind if each != "null"]
+        kind = named[0] if len(named) == 1 else None
     above = (*above, id(schema))
     if kind == "string":
         return _of_string(schema)

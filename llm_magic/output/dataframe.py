@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 _DTYPES = {"int": ("int64", "Int64"), "float": ("float64", "float64"), "bool": ("bool", "boolean")}
 """By kind of column: its dtype, and that of one with gaps."""
-_NUMBERS = {"int": int, "float": (int, float), "bool": bool}
+_NUMBERS: Mapping[str, Any] = {"int": int, "float": (int, float), "bool": bool}
 _FIXED = {"str": "str", "timedelta": "timedelta64[us]"}
 
 
