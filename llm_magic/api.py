@@ -2,28 +2,30 @@
 
 from __future__ import annotations
 
-import asyncio
 import threading
 from collections.abc import AsyncGenerator, Iterable, Mapping, Sequence
-from concurrent.futures import Future
-from contextlib import suppress
+from contextlib import aclosing
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any, Literal, TypeAlias, TypedDict, Unpack
 
-from llm_magic.background_loop import AHEAD, LOOK, awaited
+from llm_magic.background_loop import arriving, awaited
 from llm_magic.errors import Interrupted
 
 if TYPE_CHECKING:
+    from llm_magic.background_loop import Emit
     from llm_magic.embeddings import Vectors
     from llm_magic.embeddings.run import Embedding
     from llm_magic.errors import OptionError
     from llm_magic.events import Event
     from llm_magic.ledger import UsageRow
+    from llm_magic.mapping.answers import Answers
+    from llm_magic.mapping.call import AnswersToCome, MapCall
     from llm_magic.messages import Message
-    from llm_magic.options import AskOptions, Options, Record
+    from llm_magic.options import AskOptions, MapOptions, Options, Record
     from llm_magic.providers.registry import ProviderRegistry
     from llm_magic.response import Response
     from llm_magic.session import Session
+    from llm_magic.session.plan import Cell
     from llm_magic.session.run import Run
     from llm_magic.session.tool_runner import RunEvent
 
@@ -227,44 +229,89 @@ class LLM:
 
         with naming_keywords():
             session, run = self._run(prompt, options, "stream")
-        here = asyncio.get_running_loop()
-        arrived: asyncio.Queue[list[RunEvent] | None] = asyncio.Queue()
-        sent = received = 0
+        answered: list[Response] = []
 
-        def put(batch: list[RunEvent] | None) -> None:
-            here.call_soon_threadsafe(arrived.put_nowait, batch)
+        async def work(emit: Emit[RunEvent]) -> None:
+            answered.append(await session.answer(run, emit))
 
-        async def emit(batch: list[RunEvent]) -> None:
-            nonlocal sent
-            sent += len(batch)
-            with suppress(RuntimeError):
-                put(batch)
-            while sent - received > AHEAD and not here.is_closed():  # noqa: ASYNC110 - the reader is on another loop
-                await asyncio.sleep(LOOK / 20)
-            if here.is_closed():  # nobody will hear of it
-                raise asyncio.CancelledError
-
-        async def work() -> Response:
-            try:
-                return await session.answer(run, emit)
-            finally:
-                with suppress(RuntimeError):
-                    put(None)
-
-        asked = _Abandonable(session.loop.submit(work()))
-        try:
-            while (batch := await _next(arrived)) is not None:
-                received += len(batch)
-                for event in batch:
-                    if isinstance(event, Note):
-                        yield Note(in_python(event.text, "response"))
-                    elif isinstance(event, Event) and not isinstance(event, Done):  # what a cell asks its user is none
-                        yield event
+        async with aclosing(arriving(session.loop, work)) as batches:
             with naming_keywords():
-                response = await awaited(asked.future)
-            yield Done(response)
-        finally:
-            asked.future.cancel()
+                async for batch in batches:
+                    for event in batch:
+                        if isinstance(event, Note):
+                            yield Note(in_python(event.text, "response"))
+                        elif isinstance(event, Event) and not isinstance(event, Done):  # what a cell asks its user
+                            yield event
+        yield Done(answered[0])
+
+    def map(self, prompt: str, inputs: Any, **options: Unpack[MapOptions]) -> Answers:
+        """Ask one prompt for each of many inputs, side by side, and wait for all answers.
+
+        Works inside a running event loop, too.
+
+        Parameters
+        ----------
+        prompt
+            A template: `{{ item }}` is the input; the columns of a DataFrame, the keys of a mapping and the fields of a
+            record are names, too; `{{ row }}` is the whole row, `{{ index }}` its label or number.
+        inputs
+            A DataFrame (pandas, polars, pyarrow), a Series, a list, a mapping, any iterable; a generator is read as it
+            is needed.
+        options
+            Those of `ask`, and: `concurrency`, rows in flight at most (a number, or `"auto"`; the provider's
+            `concurrency` by default); `on_error`, `"fail"` (when all are done, `RowsFailedError` is raised if any row
+            failed; its `answers` hold all) or `"keep"`; `patience`, seconds (60) that an endpoint is waited for which
+            stops answering; `budget`, what all rows may use at most: US dollars, or a dict of `cost`, `tokens`,
+            `requests`; `dedup=True` asks once for equal prompts; `order="prefix"` sends rows together that begin alike;
+            `sample`, a number of rows, spread evenly, that alone are asked; `again=True` also asks for rows that an
+            earlier, interrupted run has answers to; `on`, the cluster that asks, `forward_env`, the variables that its
+            workers are given; `on_progress`, a function that is called with how far it is (`done`, `total`, `failed`,
+            `cost`, …) a few times a second.
+
+        Returns
+        -------
+        Answers
+            A sequence of the values, in the order of the inputs and as long; `errors`, `responses`, `to_frame()`.
+
+        Raises
+        ------
+        RowsFailedError
+            Rows failed, and `on_error` is not `"keep"`.
+        LLMError
+            Nothing was sent, or the input itself failed.
+        Interrupted
+            A `KeyboardInterrupt`: what is in flight is closed at the server.
+
+        Examples
+        --------
+        >>> reviews = ["Too expensive.", "Broke after a day."]
+        >>> LLM("vllm:").map("Price or quality? {{ item }}", reviews, choices=["price", "quality"])  # doctest: +SKIP
+        Answers(['price', 'quality'])
+
+        """
+        from llm_magic.mapping.screen import RowsInterrupted
+        from llm_magic.options.keywords_in_errors import naming_keywords
+
+        with naming_keywords():
+            call = self._call(prompt, inputs, options, "map")
+            try:
+                return call.session.loop.run(call.answers())
+            except KeyboardInterrupt:
+                raise RowsInterrupted(call.run.how_far()) from None
+            finally:
+                call.session.tell()
+
+    def amap(self, prompt: str, inputs: Any, **options: Unpack[MapOptions]) -> AnswersToCome:
+        """Ask one prompt for each of many inputs: `await` it for all answers, or iterate over outcomes as they come.
+
+        As `map`. `async for outcome in llm.amap(…)` yields each row as it ends, in any order (`number`, `value`,
+        `error`, `response`), and keeps none of them; leaving the loop early closes what is in flight.
+        """
+        from llm_magic.mapping.call import AnswersToCome
+        from llm_magic.options.keywords_in_errors import naming_keywords
+
+        with naming_keywords():
+            return AnswersToCome(self._call(prompt, inputs, options, "amap"))
 
     def embed(self, texts: Iterable[str], **options: Unpack[EmbedOptions]) -> Vectors:
         """Return the vectors of texts, in their order; works inside a running event loop, too.
@@ -332,19 +379,33 @@ class LLM:
 
     def _run(self, prompt: Prompt, options: AskOptions, source: str) -> tuple[Session, Run]:
         from llm_magic.errors import OptionError
-        from llm_magic.options import exclude_each_other
         from llm_magic.options.combinations import put_over
-        from llm_magic.session.plan import Cell
         from llm_magic.session.run import Run
 
         session = active_session()
         values: dict[str, Any] = {**options}
-        on_confirm: Any = values.pop("on_confirm", None)
-        given, defaults = _read_options(values, source), self._options
-        if source == "stream" and given.no_stream:
+        cell, on_confirm = self._cell(values, source)
+        if source == "stream" and cell.options.no_stream:
             raise OptionError(
                 "stream iterates over the answer as it arrives, and no_stream=True excludes that.", "Use aask."
             )
+        called = put_over(cell.options, cell.defaults)
+        text, messages, notes = _read_prompt(prompt, cell.options, called, session)
+        cell = replace(cell, body=text, messages=messages, notes=notes)
+        try:
+            plan = session.plan(cell)
+            return session, Run(plan, session.spending, on_confirm, session.recorder(plan.options, cell))
+        finally:
+            session.tell()
+
+    def _cell(self, values: dict[str, Any], source: str) -> tuple[Cell, Any]:
+        """Return a cell without a prompt that has these options, and what confirms calls."""
+        from llm_magic.options import exclude_each_other
+        from llm_magic.options.combinations import put_over
+        from llm_magic.session.plan import Cell
+
+        on_confirm: Any = values.pop("on_confirm", None)
+        given, defaults = _read_options(values, source, "all" if source in _MANY else "none"), self._options
         confirm = defaults.confirm if given.confirm is None else given.confirm
         if on_confirm is not None and confirm is False:
             exclude_each_other({"confirm=False": False, "on_confirm=": on_confirm})
@@ -356,21 +417,39 @@ class LLM:
         given.model = self.model or None
         called = put_over(given, defaults)
         given.once = called.chat is None or bool(given.once)
-        text, messages, notes = _read_prompt(prompt, given, called, session)
-        cell = Cell(
-            text,
-            given,
-            template=False,
-            defaults=defaults,
-            messages=messages,
-            notes=notes,
-            cannot_confirm=_cannot_confirm(on_confirm),
-        )
+        return Cell(
+            "", given, template=False, defaults=defaults, cannot_confirm=_cannot_confirm(on_confirm)
+        ), on_confirm
+
+    def _call(self, prompt: str, inputs: Any, options: MapOptions, source: str) -> MapCall:
+        from llm_magic.errors import PromptError
+        from llm_magic.mapping.call import MapCall
+        from llm_magic.mapping.inputs import read_inputs
+
+        session = active_session()
+        values: dict[str, Any] = {**options}
+        on_progress = _read_on_progress(values.pop("on_progress", None))
+        cell, on_confirm = self._cell(values, source)
+        if not isinstance(prompt, str) or not prompt.strip():
+            what = "is empty" if isinstance(prompt, str) else f"must be a text, not {type(prompt).__name__}"
+            raise PromptError(f"The prompt {what}.", "A template names the input: {{ item }}.")
+        cell = replace(cell, body=prompt, template=True)
         try:
-            plan = session.plan(cell)
-            return session, Run(plan, session.spending, on_confirm, session.recorder(plan.options, cell))
+            return MapCall(session, cell, read_inputs(inputs), on_confirm, on_progress)
         finally:
             session.tell()
+
+
+_MANY = ("map", "amap")
+
+
+def _read_on_progress(given: Any) -> Any:
+    """Return the function that is told how far a run is; OptionError where it is none."""
+    from llm_magic.errors import OptionError
+
+    if given is not None and not callable(given):
+        raise OptionError(f"on_progress takes a function, not {given!r:.60}.", "on_progress=print shows how far it is.")
+    return given
 
 
 def _read_options(
@@ -433,22 +512,3 @@ def _cannot_confirm(on_confirm: object) -> OptionError | None:
 
 async def _nowhere(_batch: list[Any]) -> None:
     """Let what happens pass by."""
-
-
-class _Abandonable:
-    """What runs on the loop for a stream; ends with it where the stream is dropped and its own loop is closed."""
-
-    def __init__(self, future: Future[Response]) -> None:
-        self.future = future
-
-    def __del__(self) -> None:
-        self.future.cancel()
-
-
-async def _next(arrived: asyncio.Queue[list[RunEvent] | None]) -> list[RunEvent] | None:
-    """Await a batch, with a look now and then for an interrupt, as `awaited` does."""
-    try:
-        async with asyncio.timeout(LOOK):
-            return await arrived.get()
-    except TimeoutError:
-        return []

@@ -76,7 +76,9 @@ class RowsRun:
         options = self.plan.options
         self._session = session
         self._settings = session.settings
-        self._prompt = RowPrompt(cell.body, cell.namespace, session.settings, raw=not cell.template or bool(options.raw))
+        self._prompt = RowPrompt(
+            cell.body, cell.namespace, session.settings, raw=not cell.template or bool(options.raw)
+        )
         self._prompt.check(inputs)
         self._out = cell.options.out or ANSWER
         if inputs.kind != "sequence":
@@ -118,6 +120,22 @@ class RowsRun:
     def model(self) -> str:
         """The model as asked for."""
         return self.plan.models[0].target.asked
+
+    @property
+    def label(self) -> str:
+        """What the labels of the rows are called: the name of a frame's index; else empty."""
+        return str(getattr(getattr(self.inputs.source, "index", None), "name", None) or "")
+
+    @property
+    def column(self) -> str:
+        """What answers that are no records are called."""
+        return self._out
+
+    def how_far(self) -> str:
+        """Return in a line how far an interrupted run came, and what is done next."""
+        done, total = self._statistics.answered, self.total
+        of = f"{done:,} rows" if total is None else f"{done:,} of {total:,} rows"
+        return f"stopped; {of} are answered."
 
     @property
     def stopped(self) -> LLMError | None:
@@ -225,7 +243,7 @@ class RowsRun:
                 found += batch
         return self.answers(found)
 
-    def answers(self, outcomes: list[Outcome], retry: Callable[[], Answers] | None = None) -> Answers:
+    def answers(self, outcomes: list[Outcome]) -> Answers:
         """Return the answers that outcomes make."""
         if self._numbers is not None:
             places = {number: place for place, number in enumerate(self._numbers)}
@@ -239,7 +257,6 @@ class RowsRun:
             spec=self.plan.spec,
             several=self._several,
             seconds=self.seconds,
-            retry=retry,
         )
 
     def bound(self, answers: Answers) -> Any:
