@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import AsyncGenerator, Iterable, Mapping, Sequence
+from collections.abc import AsyncGenerator, Callable, Iterable, Mapping, Sequence
 from contextlib import aclosing
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any, Literal, TypeAlias, TypedDict, Unpack
@@ -244,7 +244,7 @@ class LLM:
                             yield event
         yield Done(answered[0])
 
-    def map(self, prompt: str, inputs: Any, **options: Unpack[MapOptions]) -> Answers:
+    def map(self, prompt: str | Callable[[Any], Any], inputs: Any, **options: Unpack[MapOptions]) -> Answers:
         """Ask one prompt for each of many inputs, side by side, and wait for all answers.
 
         Works inside a running event loop, too.
@@ -253,7 +253,8 @@ class LLM:
         ----------
         prompt
             A template: `{{ item }}` is the input; the columns of a DataFrame, the keys of a mapping and the fields of a
-            record are names, too; `{{ row }}` is the whole row, `{{ index }}` its label or number.
+            record are names, too; `{{ row }}` is the whole row, `{{ index }}` its label or number. Or a function that
+            is given the row and returns its prompt.
         inputs
             A DataFrame (pandas, polars, pyarrow), a Series, a list, a mapping, any iterable; a generator is read as it
             is needed.
@@ -301,7 +302,7 @@ class LLM:
             finally:
                 call.session.tell()
 
-    def amap(self, prompt: str, inputs: Any, **options: Unpack[MapOptions]) -> AnswersToCome:
+    def amap(self, prompt: str | Callable[[Any], Any], inputs: Any, **options: Unpack[MapOptions]) -> AnswersToCome:
         """Ask one prompt for each of many inputs: `await` it for all answers, or iterate over outcomes as they come.
 
         As `map`. `async for outcome in llm.amap(…)` yields each row as it ends, in any order (`number`, `value`,
@@ -421,7 +422,7 @@ class LLM:
             "", given, template=False, defaults=defaults, cannot_confirm=_cannot_confirm(on_confirm)
         ), on_confirm
 
-    def _call(self, prompt: str, inputs: Any, options: MapOptions, source: str) -> MapCall:
+    def _call(self, prompt: str | Callable[[Any], Any], inputs: Any, options: MapOptions, source: str) -> MapCall:
         from llm_magic.errors import PromptError
         from llm_magic.mapping.call import MapCall
         from llm_magic.mapping.inputs import read_inputs
@@ -430,12 +431,14 @@ class LLM:
         values: dict[str, Any] = {**options}
         on_progress = _read_on_progress(values.pop("on_progress", None))
         cell, on_confirm = self._cell(values, source)
-        if not isinstance(prompt, str) or not prompt.strip():
+        function = prompt if callable(prompt) else None
+        text = prompt if isinstance(prompt, str) else getattr(prompt, "__name__", "prompt")
+        if (function is None and not isinstance(prompt, str)) or not text.strip():
             what = "is empty" if isinstance(prompt, str) else f"must be a text, not {type(prompt).__name__}"
             raise PromptError(f"The prompt {what}.", "A template names the input: {{ item }}.")
-        cell = replace(cell, body=prompt, template=True)
+        cell = replace(cell, body=text, template=True)
         try:
-            return MapCall(session, cell, read_inputs(inputs), on_confirm, on_progress)
+            return MapCall(session, cell, read_inputs(inputs), on_confirm, on_progress, prompt=function)
         finally:
             session.tell()
 

@@ -29,7 +29,7 @@ class MapCall:
 
     Parameters
     ----------
-    session, cell, inputs, on_confirm, numbers
+    session, cell, inputs, on_confirm, prompt, numbers
         As of `RowsRun`.
     on_progress
         Called with how far it is, from time to time and at the end; None: nobody asks.
@@ -49,11 +49,12 @@ class MapCall:
         on_confirm: Callable[[ToolCall], bool | Awaitable[bool]] | None = None,
         on_progress: Callable[[RowsProgress], object] | None = None,
         *,
+        prompt: Callable[[Any], Any] | None = None,
         numbers: Sequence[int] | None = None,
     ) -> None:
         self.session = session
-        self.run = RowsRun(session, cell, inputs, on_confirm, numbers=numbers)
-        self._again = partial(MapCall, session, cell, inputs, on_confirm, on_progress)
+        self.run = RowsRun(session, cell, inputs, on_confirm, prompt=prompt, numbers=numbers)
+        self._again = partial(MapCall, session, cell, inputs, on_confirm, on_progress, prompt=prompt)
         self._on_progress = on_progress
         self._fails = self.run.plan.options.on_error != "keep"
 

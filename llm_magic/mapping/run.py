@@ -11,11 +11,11 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from llm_magic.display.rows import RowLine, RowsProgress, row_line
-from llm_magic.errors import LLMError, PromptError
+from llm_magic.errors import LLMError, OptionError, PromptError
 from llm_magic.mapping.answers import Answers
 from llm_magic.mapping.asking import RowAsker, failed
 from llm_magic.mapping.frames import bind_back, check_names
-from llm_magic.mapping.order import by_prefix, spread
+from llm_magic.mapping.order import beginning_of, by_prefix, refuse_iterator, spread
 from llm_magic.mapping.pipeline import Concurrency, Fixed, Pipeline, RowSource
 from llm_magic.mapping.row_prompt import RowPrompt
 from llm_magic.mapping.rows import Outcome, Row, RowRequest
@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from llm_magic.messages import ToolCall
     from llm_magic.session import Session
     from llm_magic.session.plan import Cell, Plan
+    from llm_magic.wire.call import Preview
 
 PATIENCE = 60.0
 """Seconds that an endpoint is waited for which stops answering, where `--patience` says nothing."""
@@ -52,6 +53,8 @@ class RowsRun:
         The rows.
     on_confirm
         Says whether a call may be carried out, as of `LLM.ask`.
+    prompt
+        A function that gives the prompt of a row, in the place of the cell's body.
     numbers
         The rows that are asked for; None: all.
 
@@ -69,6 +72,7 @@ class RowsRun:
         inputs: Inputs,
         on_confirm: Callable[[ToolCall], bool | Awaitable[bool]] | None = None,
         *,
+        prompt: Callable[[Any], Any] | None = None,
         numbers: Sequence[int] | None = None,
     ) -> None:
         self.inputs = inputs
@@ -76,28 +80,28 @@ class RowsRun:
         options = self.plan.options
         self._session = session
         self._settings = session.settings
-        self._prompt = RowPrompt(
-            cell.body, cell.namespace, session.settings, raw=not cell.template or bool(options.raw)
-        )
-        self._prompt.check(inputs)
+        text = cell.body if prompt is None else prompt
+        self._prompt = RowPrompt(text, cell.namespace, session.settings, raw=not cell.template)
+        notes = self._prompt.check(inputs, may_be_the_same=bool(options.image))
         self._out = cell.options.out or ANSWER
         if inputs.kind != "sequence":
             check_names(inputs.columns, self.plan.spec, self._out, several=self._several)
-        if numbers is None and options.sample is not None:
-            numbers = spread(self._length("--sample"), options.sample)
+        if options.sample is not None:
+            refuse_iterator(inputs, "--sample")
+            numbers = spread(inputs.length or 0, options.sample)
         self._numbers = numbers
         self.total = inputs.length if numbers is None else len(numbers)
         """Rows that are asked for; None where nobody knows."""
         self._order = options.order
         if self._order == "prefix":
-            self._length("--order prefix")
-        recorder = session.recorder(options, cell)
+            refuse_iterator(inputs, "--order prefix")
+        self._recorder = recorder = session.recorder(options, cell)
         self._asker = RowAsker(session, self.plan, session.spending, recorder, on_confirm)
         self._ready: deque[Outcome] = deque()  # of rows that need no request
         self._labels: dict[int, Hashable] = {}  # those that are not the row's number
         self._statistics = RunningStatistics()
         self._last: deque[RowLine] = deque(maxlen=_LAST)
-        self._notes: dict[str, None] = dict.fromkeys((*session.take_notices(), *self.plan.notes, *self._prompt.notes))
+        self._notes: dict[str, None] = dict.fromkeys((*session.take_notices(), *self.plan.notes, *notes))
         self._told = 0  # of these
         self._began = self._ended = 0.0
         self._pipeline: Pipeline | None = None
@@ -105,16 +109,6 @@ class RowsRun:
     @property
     def _several(self) -> bool:
         return (self.plan.options.parameters.get("n") or 1) > 1
-
-    def _length(self, option: str) -> int:
-        from llm_magic.errors import OptionError
-
-        if self.inputs.length is None:
-            raise OptionError(
-                f"{option} needs all rows, and {self.inputs.name} is read one by one.",
-                f"Make a list of it first: list({self.inputs.name}).",
-            )
-        return self.inputs.length
 
     @property
     def model(self) -> str:
@@ -155,7 +149,7 @@ class RowsRun:
         made = self._rendered()
         if self._order == "prefix":
             whole = list(made)
-            made = (whole[at] for at in by_prefix([_text(each) for each in whole]))
+            made = (whole[at] for at in by_prefix([beginning_of(each) for each in whole]))
         yield from made
 
     def _rendered(self) -> Iterator[RowRequest]:
@@ -183,6 +177,19 @@ class RowsRun:
         parts, notes = images(self.plan.options, names, self._settings)
         self._notes |= dict.fromkeys(notes)
         return parts
+
+    async def preview(self) -> Preview:
+        """Return the request of the first row as it would be sent, and what all would take; nothing is sent."""
+        from llm_magic.session.dry_run import preview
+
+        first = next(self._requests(), None)
+        if first is None and self._ready and (error := self._ready[0].error) is not None:
+            raise error
+        if first is None:
+            raise OptionError(f"{self.inputs.name} has no rows.", "There is nothing to ask.")
+        plan = replace(self.plan, parts=first.parts, notes=tuple(self.take_notes()))
+        with self._session.registry.explaining():
+            return await preview(plan, self._session.spending, self._recorder)
 
     async def outcomes(self) -> AsyncGenerator[list[Outcome], None]:
         """Ask, and yield the outcomes as they come, some at a time, in any order; leaving it closes what is in flight.
@@ -282,7 +289,9 @@ class RowsRun:
         return self._statistics.after(self.seconds)
 
     def take_notes(self) -> list[str]:
-        """Return what the user should know and has not been told."""
+        """Return what the user should know and has not been told; what is to be said of rows, at the end."""
+        if self._ended:
+            self._notes |= dict.fromkeys(self._prompt.notes)
         notes = list(self._notes)
         told, self._told = self._told, len(notes)
         return notes[told:]
@@ -312,7 +321,3 @@ class RowsRun:
             last=tuple(self._last),
             waiting="" if pipeline is None else pipeline.waiting,
         )
-
-
-def _text(request: RowRequest) -> str:
-    return "".join(getattr(part, "text", "") for part in request.parts)
