@@ -168,9 +168,7 @@ def judge(origin: Origin, answer: Answer, connection: OpenAnswer) -> None:
         why = connection.broken or "it ended with no finish reason and no end mark"
         broken = BrokenOff(str(why), answer.during)
         broken.__cause__ = connection.broken
-        connection.broken = (
-            _nothing(origin, answer, connection) if nothing and connection.broken is None else broken
-        )
+        connection.broken = _nothing(origin, answer, connection) if nothing and connection.broken is None else broken
         connection.repeatable = not answer.shown
         return
     if nothing:
