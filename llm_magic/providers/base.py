@@ -7,6 +7,7 @@ import re
 from collections.abc import AsyncGenerator, Callable, Mapping
 from contextlib import aclosing
 from copy import deepcopy
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any, ClassVar, TypeVar
 
 from traitlets import Bool, Dict, Enum, Float, Int, List, TraitError, Unicode, Union, validate
@@ -22,6 +23,7 @@ from llm_magic.config.settings import BudgetDict
 from llm_magic.errors import (
     AuthenticationError,
     ConfigurationError,
+    LLMError,
     ModelNotFoundError,
     Origin,
     RequestRefusedError,
@@ -41,6 +43,7 @@ if TYPE_CHECKING:
     from llm_magic.providers.price_file import PriceTable
     from llm_magic.request import Request
     from llm_magic.wire.call import Call, Preview
+    from llm_magic.wire.prepared import PreparedRequest
 
 __all__ = ["ModelCard", "Price", "Provider"]
 
@@ -476,16 +479,48 @@ class Provider(Configurable):
             async with aclosing(wire.exchange(call)) as stream:
                 async for batch in stream:
                     yield batch
-        except AuthenticationError as error:
+        except LLMError as error:
+            self._explain(error, request)
+            raise
+
+    def _explain(self, error: LLMError, request: Request) -> None:
+        """Say the next step, where it is known better here."""
+        if isinstance(error, AuthenticationError):
             error.hint = self.key_hint() or error.hint
-            raise
-        except ModelNotFoundError as error:
+        elif isinstance(error, ModelNotFoundError):
             error.hint = f"{self.close_models(request.model)} {error.hint}".lstrip()
-            raise
-        except RequestRefusedError as error:
+        elif isinstance(error, RequestRefusedError):
             if any(message.reasoning for message in request.messages) and _OF_REASONING.search(error.message):
                 error.hint = f"If it takes no reasoning back: {self.line_that_sets('send_reasoning', 'False')}"
-            raise
+
+    async def prepare_request(
+        self,
+        request: Request,
+        capabilities: Capabilities,
+        *,
+        timeout: float | None = None,  # noqa: ASYNC109 - as of `exchange`
+        max_retries: int | None = None,
+    ) -> PreparedRequest | None:
+        """Return a request that is sent many times with other bodies; None where `exchange` is code of an author's own.
+
+        Parameters and errors as of `exchange`, but nothing is sent yet. What is sure to be refused in this request is
+        refused here; `check` and `adapt` are not asked for each further body.
+        """
+        if self.own_backend:
+            return None
+        from llm_magic.wire.prepared import PreparedRequest, why_the_sdk_sends
+
+        await self.check(request, capabilities)
+        call = await self._call(replace(request, stream=False), capabilities, timeout, max_retries)
+        client = call.client
+        why = why_the_sdk_sends(
+            client,
+            ours=client is self._client and client in self._open,
+            http_client=self.http_client,
+            settings=self.read("http_client_kwargs"),
+            proxy=call.http_request().proxy,
+        )
+        return PreparedRequest(call, why, self._explain)
 
     async def preview(
         self,

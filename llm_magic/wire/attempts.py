@@ -391,14 +391,9 @@ async def _tried(request: HttpRequest) -> tuple[Watch | None, Connection | Excep
                         answer = await (_send_on_thread(request) if blocking else request.send(request.client))
                 break
             except APIStatusError as error:
-                request = _redirected(request, error)
+                request = redirected(request, error)
         else:
-            raise EndpointNotFoundError(  # noqa: TRY301 - returned as any other
-                f"{request.origin} redirects in a circle, at last to "
-                f"{masked_url(request.path, request.known_secrets)}.",
-                "Set base_url to where the API really is.",
-                origin=request.origin,
-            )
+            raise in_a_circle(request)  # noqa: TRY301 - returned as any other
         connection = Connection(answer.response, request.known_secrets, blocking=blocking)
         if request.whole:
             await _read_whole(connection, seconds)
@@ -430,7 +425,16 @@ def _discard(thread: asyncio.Future[Any]) -> None:
         thread.result().close()
 
 
-def _redirected(request: HttpRequest, error: Any) -> HttpRequest:
+def in_a_circle(request: HttpRequest) -> EndpointNotFoundError:
+    """Return the error for a request that was redirected once too often."""
+    return EndpointNotFoundError(
+        f"{request.origin} redirects in a circle, at last to {masked_url(request.path, request.known_secrets)}.",
+        "Set base_url to where the API really is.",
+        origin=request.origin,
+    )
+
+
+def redirected(request: HttpRequest, error: Any) -> HttpRequest:
     """Return the request that a redirect asks for; raise `error` where it is none.
 
     Followed is only what keeps method and body, and stays at the same scheme, host and port.
