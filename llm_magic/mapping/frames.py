@@ -216,12 +216,18 @@ def plain(value: Any) -> Any:
 # --- pandas ---
 
 
-def _to_pandas(source: Any, data: Data) -> Any:
+def pandas_frame(data: Data, index: Any) -> Any:
+    """Return columns as a pandas DataFrame with this index; `ImportError` where pandas is not installed."""
     pd = importlib.import_module("pandas")
     from llm_magic.output.dataframe import series_of
 
-    arrays = {name: series_of(values, column).array for name, (column, values) in data.items()}
-    new = pd.DataFrame(arrays, index=source.index, columns=list(data))
+    series = {name: series_of(values, column) for name, (column, values) in data.items()}
+    return pd.DataFrame(series, columns=list(data)).set_axis(index)
+
+
+def _to_pandas(source: Any, data: Data) -> Any:
+    pd = importlib.import_module("pandas")
+    new = pandas_frame(data, source.index)
     levels = source.columns.nlevels
     if levels > 1:
         new.columns = pd.MultiIndex.from_tuples([(name, *[""] * (levels - 1)) for name in data])
