@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, overload
 from llm_magic.display.footer import counted
 from llm_magic.display.table import shown
 from llm_magic.errors import ConfigurationError, InputError, LLMError, RowsFailedError
-from llm_magic.mapping.frames import AnswerColumns, columns_for, filled, in_order, in_words, plain
+from llm_magic.mapping.frames import AnswerColumns, columns_for, filled, in_order, in_words, pandas_frame, plain
 from llm_magic.mapping.rows import Outcome
 from llm_magic.mapping.statistics import Statistics, by_class, failures_of, response_of, statistics_of
 from llm_magic.metadata import Usage
@@ -169,15 +169,8 @@ class Answers(Sequence[Any]):
             import pandas as pd
         except ImportError:
             raise ConfigurationError("pandas is not installed.", "Install it: %pip install pandas") from None
-        from llm_magic.output.dataframe import series_of
-
-        data = filled(self._outcomes, self._made())
-        index = self._labels if isinstance(self._labels, range) else list(self._labels)
-        return pd.DataFrame(
-            {name: series_of(values, column).array for name, (column, values) in data.items()},
-            index=pd.Index(index),
-            columns=list(data),
-        )
+        index = pd.RangeIndex(len(self)) if isinstance(self._labels, range) else pd.Index(list(self._labels))
+        return pandas_frame(filled(self._outcomes, self._made()), index)
 
     def _made(self) -> AnswerColumns:
         """Return the columns: those of the output type, or without one the fields of values that are records."""

@@ -80,7 +80,7 @@ def check_names(
         As in `bind_back`.
 
     """
-    there = list(columns)
+    there = [name[0] if isinstance(name, tuple) and not any(name[1:]) else name for name in columns]
     made = columns_for(spec, out_name, several=several)
     new = list(made.columns)
     if ERROR in there:
@@ -216,13 +216,29 @@ def plain(value: Any) -> Any:
 # --- pandas ---
 
 
-def _to_pandas(source: Any, data: Data) -> Any:
+def pandas_frame(data: Data, index: Any) -> Any:
+    """Return columns as a pandas DataFrame with this index; `ImportError` where pandas is not installed."""
+    pd = importlib.import_module("pandas")
     from llm_magic.output.dataframe import series_of
 
-    return source.assign(**{name: series_of(values, column).array for name, (column, values) in data.items()})
+    series = {name: series_of(values, column) for name, (column, values) in data.items()}
+    return pd.DataFrame(series, columns=list(data)).set_axis(index)
+
+
+def _to_pandas(source: Any, data: Data) -> Any:
+    pd = importlib.import_module("pandas")
+    new = pandas_frame(data, source.index)
+    levels = source.columns.nlevels
+    if levels > 1:
+        new.columns = pd.MultiIndex.from_tuples([(name, *[""] * (levels - 1)) for name in data])
+    new.columns.names, new.attrs = source.columns.names, source.attrs
+    return pd.concat([source, new], axis=1)  # at once: one by one pandas warns of fragments
 
 
 # --- polars and pyarrow: values of exactly one type ---
+
+_DIGITS = 38
+"""What their decimals hold."""
 
 
 def _to_polars(source: Any, data: Data) -> Any:
@@ -282,7 +298,7 @@ def _polars_type(pl: Any, column: Column) -> Any:
         case "timedelta":
             return pl.Duration("us")
         case "decimal":
-            return pl.Decimal(38, column.places)
+            return pl.Decimal(_DIGITS, column.places)
     types = {"int": pl.Int64, "float": pl.Float64, "bool": pl.Boolean, "bytes": pl.Binary, "date": pl.Date}
     return types.get(column.kind, pl.Time if column.kind == "time" else pl.String)()
 
@@ -302,7 +318,7 @@ def _arrow_type(pa: Any, column: Column) -> Any:
         case "time":
             return pa.time64("us")
         case "decimal":
-            return pa.decimal128(38, column.places)
+            return pa.decimal128(_DIGITS, column.places)
     types = {"int": pa.int64, "float": pa.float64, "bool": pa.bool_, "bytes": pa.binary, "date": pa.date32}
     return types.get(column.kind, pa.string)()
 
@@ -356,7 +372,7 @@ def _time(value: dt.datetime, column: Column) -> dt.datetime:
 
 def _fits(value: decimal.Decimal, places: int) -> bool:
     exponent = value.as_tuple().exponent
-    return isinstance(exponent, int) and exponent >= -places
+    return isinstance(exponent, int) and exponent >= -places and value.adjusted() < _DIGITS - places
 
 
 def _refuse(value: Any) -> Any:

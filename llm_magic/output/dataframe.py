@@ -39,12 +39,21 @@ def frame_of(values: Sequence[Any], columns: Mapping[str, Column]) -> pd.DataFra
     records = [record_of(value) or {} for value in values]
     names = dict.fromkeys([*columns, *(name for record in records for name in record)])
     data = {name: [_plain(record.get(name)) for record in records] for name in names}
-    series = {name: series_of(values, columns.get(name, ANY)) for name, values in data.items()}
+    series = {name: _series_or_inferred(values, columns.get(name, ANY)) for name, values in data.items()}
     return pd.DataFrame(series, columns=list(names))
 
 
 def _plain(value: Any) -> Any:
     return value.value if isinstance(value, enum.Enum) else value
+
+
+def _series_or_inferred(values: Sequence[Any], column: Column) -> pd.Series:
+    import pandas as pd
+
+    if column.kind == "any" and values:
+        with suppress(TypeError, ValueError, OverflowError):
+            return pd.Series(values)
+    return series_of(values, column)
 
 
 def series_of(values: Sequence[Any], column: Column) -> pd.Series:
@@ -58,9 +67,6 @@ def series_of(values: Sequence[Any], column: Column) -> pd.Series:
         found = _series(pd, values, column)
         if found is not None:
             return found
-    if column.kind == "any" and values and all(value is not None for value in values):
-        with suppress(TypeError, ValueError, OverflowError):
-            return pd.Series(values)
     return pd.Series(values, dtype="object")
 
 
