@@ -124,6 +124,24 @@ class Provider(Configurable):
         help="Further attempts after a failed connection, 408, 409, 429 or 5xx, or an answer that broke off before "
         "anything of it came; but for failures that last, and one where this machine refuses the connection.",
     ).tag(config=True, trusted_only=False)
+    concurrency = Union(
+        [Int(16, min=1), Enum(["auto"])],
+        default_value=16,
+        help='Requests in flight at most where one prompt is asked over many inputs; "auto" finds out how many serve '
+        "best, by the time that answers take and by what the server refuses.",
+    ).tag(config=True, trusted_only=False)
+    requests_per_minute = Int(
+        0,
+        min=0,
+        help="Requests that the server allows a minute, further attempts included; those that are too early wait. All "
+        "of this kernel to this server count together. 0: no limit is known; what the server says is obeyed.",
+    ).tag(config=True, trusted_only=False)
+    tokens_per_minute = Int(
+        0,
+        min=0,
+        help="Tokens of prompts and answers that the server allows a minute, as requests_per_minute. A request counts "
+        "with its prompt and --max-tokens until the server tells what it took.",
+    ).tag(config=True, trusted_only=False)
     default_headers = Dict(
         key_trait=Unicode(), value_trait=Unicode(), help="Headers of every request; secret ones belong in headers_env."
     ).tag(config=True, trusted_only=True, could="send")

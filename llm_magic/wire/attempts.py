@@ -36,7 +36,7 @@ from llm_magic.wire.errors import (
     links,
     translate,
 )
-from llm_magic.wire.headers import asked_wait, check_headers, request_id, sent_with
+from llm_magic.wire.headers import asked_wait, check_headers, exhausted, request_id, sent_with
 
 SLACK = 10.0
 """Seconds over twice the timeout that one attempt may take to connect and to send its request; the headers
@@ -288,6 +288,7 @@ async def attempts(
             attempt = _failed(error, request, time.perf_counter() - started)
             if attempt is None:
                 raise
+            failed = time.perf_counter()
             limit = min(retries, 1) if _refused_here(error, request.host) else retries
             attempt = replace(attempt, final=attempt.final or number >= limit)
             if attempt.status == HTTPStatus.UNAUTHORIZED and attempt.final and request.renews:
@@ -312,13 +313,14 @@ async def attempts(
                 return
             final = number >= retries or not connection.repeatable
             said = getattr(connection.broken, "message", None) or str(connection.broken)
-            seconds, reason = time.perf_counter() - started, one_line(hide(said, connection.secrets), 200)
-            attempt = Attempt(*names, connection.status, reason, seconds, identity, None, final)
+            failed, reason = time.perf_counter(), one_line(hide(said, connection.secrets), 200)
+            attempt = Attempt(*names, connection.status, reason, failed - started, identity, None, final)
             await connection.close()
             yield attempt, None
             if final:
                 raise connection.broken
-        await wait(_wait(number, attempt.retry_after))
+        waited = time.perf_counter() - failed  # by who reads: for a turn
+        await wait(max(0.0, _wait(number, attempt.retry_after) - waited))
         number += 1
 
 
@@ -474,6 +476,8 @@ def _failed(error: Exception, request: Sendable[OpenAnswer], seconds: float) -> 
         document = hidden(parse_or_text(error.response.content), known)
         headers, server_error = error.response.headers, read_error_body(document)
         status, wait, identity = error.status_code, asked_wait(headers), request_id(headers)
+        if status == HTTPStatus.TOO_MANY_REQUESTS and wait is None:
+            wait = exhausted(headers, MAX_RETRY_AFTER)
         reason = server_error.message or f"HTTP {status}"
         final = not _repeatable(status, server_error, headers, wait)
     elif isinstance(error, EndpointNotFoundError):
