@@ -4,14 +4,17 @@ from __future__ import annotations
 
 import json
 import re
+from collections.abc import Callable
 from dataclasses import dataclass
 from html.parser import HTMLParser
 from typing import Any
 
 import pytest
 
+from markdown_readers import commonmark, nbconvert, off_the_list
+
 from llm_magic.display import rows_markup
-from llm_magic.display.rows import RowLine, RowsProgress, RowsTable, TableRow, row_line
+from llm_magic.display.rows import RowLine, RowsProgress, RowsTable, TableRow, one_line, row_line
 from llm_magic.markdown import unsafe
 from llm_magic.metadata import Usage
 
@@ -200,6 +203,21 @@ def test_nothing_acts(text: str, show: str) -> None:
         for each in shown.values():
             assert re.search(r"[\x00-\x08\x0b-\x1f\x7f-\x9f\u202a-\u202e\ud800-\udfff]", each) is None
         assert not unsafe.acts(shown["text/markdown"]) or show == "json"  # there, in fenced code alone
+
+
+@pytest.mark.parametrize("read", [commonmark, nbconvert], ids=["markdown-it", "mistune"])
+@pytest.mark.parametrize("text", HOSTILE)
+def test_markdown_shows_a_table_of_the_values_as_they_are(text: str, read: Callable[[str], str]) -> None:
+    shown = rows_markup.final(RowsTable([TableRow(text, text), TableRow(1, error=text)], 2, "", text), "m", [text])
+    html = read(shown["text/markdown"])
+    assert off_the_list(html) == []
+    rows = re.findall(r"<tr>(.*?)</tr>", html, re.DOTALL)
+    assert [len(re.findall("<t[hd]", row)) for row in rows] == [3, 3, 3]
+    seen = one_line(text, 60)
+    said = ["".join(Tags(row).text.split()) for row in rows]
+    assert [each.replace("\u2060", "") for each in said] == [
+        "".join(each.split()) for each in (f"row{one_line(text, 40)}error", f"{seen}{seen}", f"1{seen}")
+    ]
 
 
 WORST = ["&" * 10**6, '"' * 10**6, "\U0001f600" * 10**6, "\x9f" * 10**6, "|*" * 10**6, "<" * 10**6, " " * 10**6 + "x",
