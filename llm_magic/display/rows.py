@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Hashable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
+from itertools import islice
 from typing import Any
 
 from llm_magic.control_characters import visible
@@ -17,7 +18,7 @@ from llm_magic.text_buffer import whole
 MOST_ROWS = 10
 """Rows of the table in the end, at most."""
 FAILED_ROWS = 3
-"""Of these, rows that failed and are not among the first, at most."""
+"""Of these, rows that failed where none of the first did, at most."""
 LAST_ROWS = 5
 """Rows that came last that are shown meanwhile, at most."""
 INTERRUPTED = "Interrupted."
@@ -179,22 +180,19 @@ def one_line(text: str, length: int) -> str:
 
 
 def chosen(total: int, failed: Iterable[int]) -> list[int]:
-    """Return the places of the rows for the table in the end: the first ones, and a few that failed after them.
+    """Return the places of the rows for the table in the end: the first ones.
 
+    Where none of these failed, but later ones did, a few of those stand in the place of the last.
     `failed` are the places of the rows that failed, in their order.
 
-    >>> chosen(4, []), chosen(2_000, [3, 1_733])
+    >>> chosen(4, []), chosen(2_000, [1_733])
     ([0, 1, 2, 3], [0, 1, 2, 3, 4, 5, 6, 7, 8, 1733])
 
     """
-    later: list[int] = []
-    for place in failed:
-        if place >= MOST_ROWS - len(later) and len(later) < FAILED_ROWS:
-            later.append(place)
-        if len(later) == FAILED_ROWS:
-            break
-    first = min(total, MOST_ROWS) - len(later) if total > MOST_ROWS else total
-    return sorted({*range(first), *(place for place in later if place < total)})
+    later = list(islice(failed, FAILED_ROWS))
+    if not later or later[0] < MOST_ROWS:
+        return list(range(min(total, MOST_ROWS)))
+    return [*range(MOST_ROWS - len(later)), *later]
 
 
 def line(progress: RowsProgress) -> str:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterable, Sequence
+from dataclasses import replace
 from typing import Any, NamedTuple
 
 from llm_magic.display import markup
@@ -11,6 +12,7 @@ from llm_magic.display.footer import counted
 from llm_magic.display.markup import Bundle, escaped
 from llm_magic.display.rows import (
     LAST_ROWS,
+    MOST_ROWS,
     RowLine,
     RowsProgress,
     RowsTable,
@@ -37,6 +39,7 @@ _ROOM = ((160, 8), (60, 8), (30, 6), (8, 3))
 _LONGEST_NOTE = 300
 _LONGEST_HEAD = 40
 _NARROW = 60  # characters of a cell where there are several columns of values
+_EXACT = 2**53  # a number that every reader of JSON reads as it is; a larger one, or none (NaN), is text
 _AROUND = 3  # columns that a table of single values has: label, value, error
 _BAR = "width: 100%; max-width: 40em; height: 0.9em; margin: 0.3em 0; accent-color: var(--jp-brand-color1, #1976d2)"
 _ERROR = "color: var(--jp-error-color1, #b71c1c)"
@@ -68,6 +71,7 @@ def final(shown: RowsTable, below: str, notes: Sequence[str] = (), show: str = "
 
     `show` is `markdown` or `code`; `text`, which has no HTML; or `json`, a line of JSON for each row.
     """
+    shown = replace(shown, rows=shown.rows[:MOST_ROWS])
     last = [markup.quiet(below)] if below else []
     for width, columns in _ROOM:
         table = _json(shown, width, columns) if show == "json" else _table(shown, width, columns)
@@ -211,7 +215,7 @@ def _json(shown: RowsTable, width: int, most: int) -> Bundle:
 
 
 def _member(row: TableRow, width: int, most: int) -> dict[str, Any]:
-    label = row.label if isinstance(row.label, int) else one_line(str(row.label), width)
+    label = _plain(row.label, width)
     if row.error:
         return {"row": label, "error": one_line(row.error, width)}
     fields = record_of(row.value)
@@ -223,7 +227,7 @@ def _member(row: TableRow, width: int, most: int) -> dict[str, Any]:
 
 def _plain(value: Any, width: int) -> Any:
     """Return a value as JSON has it, one with parts as text."""
-    if value is None or isinstance(value, (bool, int, float)):
+    if value is None or isinstance(value, bool) or (isinstance(value, (int, float)) and abs(value) <= _EXACT):
         return value
     return one_line(text_of(value), width)
 
