@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect
+import os
 import re
 import types
 import typing
@@ -81,7 +82,8 @@ class Candidates:
             return text, self._flags(context)
         if context.kind == "word":
             return text, _starting(text, self._words(context))
-        return self._name(text, context.names) if context.kind == "name" else (text, _starting(text, _filters()))
+        own = (*context.names, *self._row_names(context.each))
+        return self._name(text, own) if context.kind == "name" else (text, _starting(text, _filters()))
 
     def _flags(self, context: CompletionContext) -> list[Candidate]:
         """Return the options that have not been given; short ones where one dash was typed."""
@@ -105,7 +107,10 @@ class Candidates:
                 return text, []
             return self._dotted(typed, self._types(), _is_type)
         if name == "each":
-            return self._name(_last_name(text), ())
+            return self._inputs(_last_name(text))
+        if name == "forward_env":
+            typed = text.rpartition(",")[2].lstrip()
+            return typed, _starting(typed, (Candidate(variable, "variable") for variable in sorted(os.environ)))
         if name == "tools":
             typed = text.rpartition(",")[2].lstrip()
             return typed, _starting(typed, self._variables(_is_function))
@@ -181,6 +186,17 @@ class Candidates:
         hidden = [name for name in list(self._namespace) if name.startswith("_")] if text.startswith("_") else []
         made = (Candidate(name, "instance") for name in (*own, *hidden))
         return self._dotted(text, chain(made, self._variables(lambda _: True)))
+
+    def _inputs(self, text: str) -> tuple[str, list[Candidate]]:
+        """Complete an expression of many values: frames first, then what else can be iterated over."""
+        text, found = self._name(text, ())
+        if "." in text:
+            return text, found
+        return text, sorted(found, key=lambda candidate: _many(self._namespace.get(candidate.text)))
+
+    def _row_names(self, each: str) -> tuple[str, ...]:
+        """Return the names that a template has for each row of what `each` names."""
+        return (*_columns(self._namespace.get(each)), "item", "index", "row") if each else ()
 
     def _dotted(
         self, text: str, names: Iterable[Candidate], fits: Callable[[Any], bool] | None = None
@@ -266,6 +282,30 @@ def _is_function(value: Any) -> bool:
 
 def _is_data(value: Any) -> bool:
     return not isinstance(value, type | types.ModuleType | types.FunctionType)
+
+
+def _many(value: Any) -> int:
+    """Return 0 for a frame or a column of one, 1 for what else has items, 2 for anything else."""
+    if type(value).__module__.partition(".")[0] in _FRAMES:
+        return 0
+    has_items = hasattr(type(value), "__iter__") and not isinstance(value, str | bytes | type)
+    return 1 if has_items else 2
+
+
+_FRAMES = frozenset({"pandas", "polars", "pyarrow", "dask"})
+
+
+def _columns(value: Any) -> list[str]:
+    """Return the names of a frame's columns, or of the fields of a list's first dict, that a template can say."""
+    names: Any = ()
+    if _many(value) == 0 and type(value).__name__ in {"DataFrame", "Table"}:
+        names = getattr(value, "column_names" if type(value).__name__ == "Table" else "columns", ())
+    elif type(value) is list and value and type(value[0]) is dict:
+        names = value[0]
+    try:
+        return [name for name in list(names)[:200] if isinstance(name, str) and name.isidentifier()]
+    except TypeError:
+        return []
 
 
 def _is_image(value: Any) -> bool:

@@ -33,6 +33,8 @@ class CompletionContext:
         Flags that stand before it; for a command the words.
     names
         Variables that the template itself makes.
+    each
+        The expression of the rows that the template is for; empty where it is for none.
 
     """
 
@@ -42,6 +44,7 @@ class CompletionContext:
     option: Option | None = None
     given: tuple[str, ...] = ()
     names: tuple[str, ...] = ()
+    each: str = ""
 
 
 def flags_of(magic: str) -> Mapping[str, Option]:
@@ -71,7 +74,7 @@ def context_of(before: str) -> CompletionContext | None:
         if first == len(lines) - 1:
             return _on_line(head[len(name) :], name, prompt=False)
         raw = any(word.text == "--raw" for word in words(head))
-        return None if raw or name == "llm_embed" else _in_template("\n".join(lines[first + 1 :]), name)
+        return None if raw or name == "llm_embed" else _in_template("\n".join(lines[first + 1 :]), name, head)
     match = _LINE.match(lines[-1])
     if match is None or not match["rest"]:
         return None
@@ -93,7 +96,7 @@ def _on_line(rest: str, magic: str, *, prompt: bool) -> CompletionContext | None
         if word.quoted and not word.text.startswith("--"):
             return None
         if not word.text.startswith("-"):
-            return _in_template(rest[start:], magic) if prompt else None
+            return _in_template(rest[start:], magic, rest[:start]) if prompt else None
         flag, equals, _ = word.text.partition("=")
         option = flags_of(magic).get(flag)
         if not equals and end == len(rest):
@@ -129,16 +132,31 @@ def _open_brackets(text: str) -> bool:
     return bool(expected)
 
 
-def _in_template(body: str, magic: str) -> CompletionContext | None:
-    """Return the name that is being typed within `{{ … }}` or `{% … %}`."""
+def _each(head: str) -> str:
+    """Return what `--each` of a line of options names, empty where it has none.
+
+    >>> _each("llm --each 'df[:10]' -o x"), _each("llm -t 0 --each=rows")
+    ('df[:10]', 'rows')
+
+    """
+    stream = words(head)
+    for word in stream:
+        flag, equals, value = word.text.partition("=")
+        if flag == "--each":
+            return value if equals else getattr(next(stream, None), "text", "")
+    return ""
+
+
+def _in_template(body: str, magic: str, head: str) -> CompletionContext | None:
+    """Return the name that is being typed within `{{ … }}` or `{% … %}`; `head` is the line of the options."""
     opening = max(body.rfind("{{"), body.rfind("{%"))
     if opening < 0 or body.find("}}" if body[opening + 1] == "{" else "%}", opening) >= 0:
         return None
     tag = body[opening + 2 :]
     text = re.search(r"(?:[^\W\d][\w.]*|\d[\w.]*)?$", tag)[0]  # type: ignore[index] # an empty one is always found
-    head = tag[: len(tag) - len(text)]
-    if text[:1].isdigit() or head.count("'") % 2 or head.count('"') % 2:
+    before = tag[: len(tag) - len(text)]
+    if text[:1].isdigit() or before.count("'") % 2 or before.count('"') % 2:
         return None
-    kind = "filter" if head.rstrip().endswith("|") else "name"
+    kind = "filter" if before.rstrip().endswith("|") else "name"
     own = [name for match in _LOOP.finditer(body) for name in re.findall(r"\w+", match["names"] or match["name"])]
-    return CompletionContext(kind, text, magic, names=tuple(dict.fromkeys(own)))
+    return CompletionContext(kind, text, magic, names=tuple(dict.fromkeys(own)), each=_each(head))

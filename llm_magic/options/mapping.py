@@ -347,9 +347,8 @@ class _Reader:
         if isinstance(value, str):
             return dict(self._text(value))
         try:
-            number = isinstance(value, Real) and not isinstance(value, bool)
-            return limits(value if isinstance(value, Mapping) else {"cost": float(value) if number else value})
-        except (ValueError, OverflowError) as error:
+            return limits(value if isinstance(value, Mapping) else {"cost": value})
+        except ValueError as error:
             return self._refuse(str(error), value)
 
     def _on(self, value: Any) -> Any:

@@ -12,6 +12,7 @@ import keyword
 import math
 import re
 from collections.abc import Callable, Iterable, Mapping
+from numbers import Real
 from typing import Any, Literal, NamedTuple, TypeVar
 
 from llm_magic.errors import LLMError, OptionError
@@ -249,14 +250,13 @@ _BUDGET = "US dollars of more than 0 such as 2.50, or limits such as tokens=1000
 
 def limits(values: Mapping[Any, Any]) -> dict[str, float]:
     """Check the limits of a budget: `cost` in US dollars, `tokens`, `requests`."""
+    numbers = all(isinstance(limit, Real) and not isinstance(limit, bool) for limit in values.values())
+    if not values or not numbers or not set(values) <= set(LIMITS):
+        raise ValueError(_BUDGET)
     for kind, limit in values.items():
-        if kind not in LIMITS or isinstance(limit, bool) or not isinstance(limit, int | float):
-            raise ValueError(_BUDGET)
         if not 0 < limit < _MOST or (kind != "cost" and limit % 1):
             raise ValueError(_BUDGET)
-    if not values:
-        raise ValueError(_BUDGET)
-    return {kind: limit if kind == "cost" else int(limit) for kind, limit in values.items()}
+    return {kind: float(limit) if kind == "cost" else int(limit) for kind, limit in values.items()}
 
 
 def budget(text: str) -> dict[str, float]:

@@ -142,6 +142,31 @@ def test_values_of_other_options(typing: Typing) -> None:
     assert typing.words("%%llm -t ") == []
 
 
+def test_many_rows(typing: Typing, monkeypatch: pytest.MonkeyPatch) -> None:
+    import pandas as pd
+
+    typing.namespace |= {"comments": pd.DataFrame({"text": ["a"], "two words": [1], "stars": [5]}), "count": 3}
+    typing.namespace |= {"calls": [{"name": "Ann", "no name": 1}], "code": "x"}
+    assert typing.words("%%llm --each c") == ["comments", "cities", "calls", "count", "code"]
+    assert typing.words("%llm --each=c")[0] == "--each=comments"
+    assert typing.words("%%llm_embed --each c")[0] == "comments"
+    assert typing.words("%%llm --each comments.gro") == ["comments.groupby"]
+    assert typing.offers("%%llm --each comments[sta") == []
+    assert typing.words("%%llm --each comments --concurrency ") == ["auto"]
+    assert typing.words("%%llm --each comments --on-error ") == ["fail", "keep"]
+    assert typing.words("%%llm --each comments --order ") == ["given", "prefix"]
+    assert typing.words("%%llm --each comments --on ") == ["dask"]
+    monkeypatch.setenv("KEY_OF_A_TEST", "sk-0123456789")
+    assert typing.words("%%llm --forward-env A,KEY_OF_A_T") == ["A,KEY_OF_A_TEST"]
+    assert typing.words("%%llm --each comments\n{{ te") == ["text"]
+    assert typing.words("%%llm --each comments\n{{ st") == ["stars"]
+    assert typing.words("%llm --each=comments -t 0 Rate {{ sta") == ["stars"]
+    assert typing.words("%%llm --each calls\n{{ na") == ["name"]
+    assert typing.words("%%llm --each nothing\n{{ i") == ["item", "index"]
+    assert typing.words("%%llm --each nothing\n{{ ro") == ["row"]
+    assert typing.words("%%llm\n{{ inde") == []
+
+
 def test_files(typing: Typing, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     (tmp_path / "photos").mkdir()
@@ -189,7 +214,7 @@ def test_commands(typing: Typing) -> None:
 
 
 def test_what_is_offered_is_taken() -> None:
-    for name in ("api", "show", "record", "tool_choice", "reasoning_effort"):
+    for name in ("api", "show", "record", "tool_choice", "reasoning_effort", "on_error", "order", "concurrency", "on"):
         read = BY_NAME[name].read
         assert read is not None
         assert [read(word) for word in WORDS[name]] == list(WORDS[name])
