@@ -5,8 +5,10 @@ from __future__ import annotations
 import threading
 from collections.abc import AsyncGenerator, Callable, Iterable, Mapping, Sequence
 from contextlib import aclosing
-from dataclasses import replace
-from typing import TYPE_CHECKING, Any, Literal, TypeAlias, TypedDict, Unpack
+from copy import deepcopy
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Any, Literal, Self, TypeAlias, TypedDict, Unpack
+from uuid import uuid4
 
 from llm_magic.background_loop import arriving, awaited
 from llm_magic.errors import Interrupted
@@ -26,6 +28,7 @@ if TYPE_CHECKING:
     from llm_magic.response import Response
     from llm_magic.session import Session
     from llm_magic.session.plan import Cell
+    from llm_magic.session.portable import PortableSettings
     from llm_magic.session.run import Run
     from llm_magic.session.tool_runner import RunEvent
 
@@ -77,7 +80,48 @@ def usage() -> tuple[UsageRow, ...]:
     and `unpriced` are requests whose tokens or price nobody told; `recorded` counts answers that came from recordings,
     which count in nothing else.
     """
-    return active_session().ledger.rows()
+    rows: dict[tuple[str, str], UsageRow] = {}
+    for session in (active_session(), *_of_carried.values()):
+        for row in session.ledger.rows():
+            name = row.provider, row.model
+            rows[name] = rows[name] + row if name in rows else row
+    return tuple(rows.values())
+
+
+@dataclass(frozen=True, slots=True)
+class CarriedSettings:
+    """The settings that an `LLM` takes along in a pickle: whose they are, and what tells them from others of his."""
+
+    id: str
+    session: str
+    data: PortableSettings
+
+    @classmethod
+    def of(cls, last: CarriedSettings | None, session: str, data: PortableSettings) -> CarriedSettings:
+        """Return these settings; the `last` ones where they are the same, so that they make one session there."""
+        with suppress(Exception):  # what a class of the user's raises when it is compared
+            if last is not None and bool(last.data == data):
+                return last
+        return cls(uuid4().hex, session, data)
+
+
+_of_carried: dict[str, Session] = {}
+
+
+def _is_of_active(carried: CarriedSettings) -> bool:
+    """Whether settings are those of the active session, which may have others by now."""
+    return _active is not None and _active.id == carried.session
+
+
+def _session_of(carried: CarriedSettings) -> Session:
+    """Return the session made from settings that came from another process, one for all that share them."""
+    from llm_magic.session import Session
+    from llm_magic.session.portable import settings_there
+
+    with _activating:
+        if carried.id not in _of_carried:
+            _of_carried[carried.id] = Session(*settings_there(carried.data))
+        return _of_carried[carried.id]
 
 
 class EmbedOptions(TypedDict, total=False):
@@ -96,8 +140,13 @@ class EmbedOptions(TypedDict, total=False):
 class LLM:
     """A language model to ask from Python.
 
-    It is a name and options, and holds no connection: it may be copied and pickled (a secret is not), and used from
-    several threads, event loops and forked processes at once.
+    It is a name and options, and holds no connection: it may be copied and pickled, and used from several threads,
+    event loops and forked processes at once.
+
+    A pickle takes along the settings that are in force for its model: provider, aliases, parameters, prices. In another
+    process they hold for it alone, whatever is configured there. Keys do not travel: each process reads its own
+    environment; a budget counts in each process by itself. `PicklingError` says what cannot travel: a secret, a
+    registered client, a class that cannot be imported there. In the process that made it, it stays with its session.
 
     Parameters
     ----------
@@ -133,6 +182,7 @@ class LLM:
         with naming_keywords():
             self._options = _read_options(values, "LLM", "defaults")
         self.model = model or ""
+        self._carried: CarriedSettings | None = None
         self.defaults: AskOptions = defaults
         for name in ("header", "param"):
             if name in defaults:
@@ -141,6 +191,34 @@ class LLM:
     def __repr__(self) -> str:
         options = "".join(f", {name}={value!r:.60}" for name, value in self.defaults.items())
         return f"LLM({self.model!r}{options})"
+
+    def __copy__(self) -> Self:
+        made = type(self).__new__(type(self))
+        made.__dict__.update(vars(self))
+        return made
+
+    def __deepcopy__(self, known: dict[int, Any]) -> Self:
+        made = self.__copy__()
+        made.__dict__.update({name: deepcopy(value, known) for name, value in vars(self).items() if name != "_carried"})
+        return made
+
+    def __getstate__(self) -> dict[str, Any]:
+        carried = self._carried
+        if carried is None or _is_of_active(carried):
+            from llm_magic.session.portable import portable
+
+            session, options = active_session(), self._options
+            data = portable(session.settings, session.registry, (self.model,), options.base_url or "")
+            if (options.record or session.settings.record) != "off":
+                data = data.with_magics(record_file=str(session.record_file.absolute()))
+            carried = session.carried = CarriedSettings.of(session.carried, session.id, data)
+        return {**vars(self), "_carried": carried}
+
+    def _session(self) -> Session:
+        """Return the session that is asked through: the active one, else that of the settings it came with."""
+        if self._carried is None or _is_of_active(self._carried):
+            return active_session()
+        return _session_of(self._carried)
 
     def ask(self, prompt: Prompt, **options: Unpack[AskOptions]) -> Response:
         """Ask, and wait for the whole answer; works inside a running event loop, too.
@@ -368,7 +446,7 @@ class LLM:
         from llm_magic.embeddings import EmbeddingOptions, texts_of
         from llm_magic.embeddings.run import Embedding
 
-        session = active_session()
+        session = self._session()
         ours = ("base_url", "timeout", "retries", "header", "record")
         values: dict[str, Any] = {name: value for name, value in self.defaults.items() if name in ours}
         values |= {name: value for name, value in options.items() if value is not None or name not in values}
@@ -383,7 +461,7 @@ class LLM:
         from llm_magic.options.combinations import put_over
         from llm_magic.session.run import Run
 
-        session = active_session()
+        session = self._session()
         values: dict[str, Any] = {**options}
         cell, on_confirm = self._cell(values, source)
         if source == "stream" and cell.options.no_stream:
@@ -427,7 +505,7 @@ class LLM:
         from llm_magic.mapping.call import MapCall
         from llm_magic.mapping.inputs import read_inputs
 
-        session = active_session()
+        session = self._session()
         values: dict[str, Any] = {**options}
         on_progress = _read_on_progress(values.pop("on_progress", None))
         cell, on_confirm = self._cell(values, source)

@@ -297,6 +297,10 @@ class Provider(Configurable):
             references.check_headers(headers, f"{self.section} headers")
         return headers
 
+    def from_environment(self) -> Mapping[str, Any]:
+        """Return settings that are empty and taken from this process's environment, secrets apart: where to ask."""
+        return {}
+
     @property
     def at_home(self) -> bool:
         """Whether the environment's `OPENAI_*` values may be sent: never, but for OpenAI's own class."""

@@ -21,6 +21,7 @@ from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
+from uuid import uuid4
 
 from llm_magic.background_loop import BackgroundLoop
 from llm_magic.config.precedence import sources_of
@@ -64,6 +65,10 @@ class Session:
     def __init__(
         self, settings: Settings, registry: ProviderRegistry, say: Callable[[str], None] | None = None
     ) -> None:
+        self.id = uuid4().hex
+        """What tells it from the sessions of other processes; a forked one has it, too."""
+        self.carried: Any = None
+        """The settings that the last `LLM` took along in a pickle."""
         self.settings = settings
         sources_of(settings)  # what is set from now on is the session's
         self.registry = registry
@@ -120,6 +125,11 @@ class Session:
         with self._making:
             self._recordings = self._recordings or Recordings(self._record_files, self._notices.append)
             return self._recordings
+
+    @property
+    def record_file(self) -> Path:
+        """The file that is recorded in."""
+        return self._record_files()[0]
 
     def _record_files(self) -> tuple[Path, tuple[Path, ...]]:
         """Return the file to record in, and others that are read, too."""
