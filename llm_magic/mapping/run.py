@@ -218,6 +218,7 @@ class RowsRun:
         finally:
             known.cancel()
             self._ended = time.perf_counter()
+            await self._asker.aclose()
 
     async def _read_known(self, pipeline: Pipeline) -> None:
         """Hand on what needs no request, some at a time, so that what is in flight is not held up."""
@@ -290,6 +291,7 @@ class RowsRun:
 
     def take_notes(self) -> list[str]:
         """Return what the user should know and has not been told; what is to be said of rows, at the end."""
+        self._notes |= dict.fromkeys(self._asker.notes)
         if self._ended:
             self._notes |= dict.fromkeys(self._prompt.notes)
         notes = list(self._notes)
