@@ -37,7 +37,7 @@ _SLOW = frozenset({"regex", "grammar"})  # kinds of values of which some take lo
 
 
 def is_plain(plan: Plan) -> bool:
-    """Tell whether the rows of a plan may be asked by one document each: one model, one answer, no tools, no history."""
+    """Tell whether rows may be asked by one document each: of one model, for one answer, without tools or history."""
     options = plan.options
     return not (
         len(plan.models) > 1
@@ -66,14 +66,14 @@ class DocumentAsking:
         What all rows share.
     bound
         The model that is asked.
+    spending
+        Allows each request, and takes what it used.
     prepared
         The request, with `MARKER` in the place of a row's text.
     template
         Its body.
     request
         The same as data.
-    spending
-        Allows each request, and takes what it used.
 
     """
 
@@ -81,10 +81,11 @@ class DocumentAsking:
         self,
         plan: Plan,
         bound: BoundModel,
+        spending: Spending,
+        *,
         prepared: PreparedRequest,
         template: BodyTemplate,
         request: Request,
-        spending: Spending,
     ) -> None:
         self.bound = bound
         self.secrets = bound.secrets(request)
@@ -111,7 +112,9 @@ class DocumentAsking:
         if prepared is None or prepared.call.capabilities.api == "completions":
             return None
         template = await prepared.template(MARKER)
-        return None if template is None else cls(plan, bound, prepared, template, request, spending)
+        if template is None:
+            return None
+        return cls(plan, bound, spending, prepared=prepared, template=template, request=request)
 
     async def aclose(self) -> None:
         """Close the connections."""

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 
 from llm_magic.errors import OptionError
 from llm_magic.mapping.inputs import Inputs
+from llm_magic.mapping.rows import RowRequest
 from llm_magic.messages import Text
 from llm_magic.prompt import Rendered
 
@@ -40,7 +41,7 @@ def by_prefix(beginnings: Sequence[str]) -> list[int]:
     return sorted(range(len(beginnings)), key=beginnings.__getitem__)
 
 
-def beginning_of(rendered: Rendered) -> str:
+def beginning_of(rendered: Rendered | RowRequest) -> str:
     """Return a prompt as the text that `by_prefix` compares: an image stands in it as a digest."""
     return "".join(
         part.text if isinstance(part, Text) else f"\0{part.url or hashlib.sha256(part.data or b'').hexdigest()}\0"
