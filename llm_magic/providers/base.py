@@ -511,9 +511,12 @@ class Provider(Configurable):
             error.hint = self.key_hint() or error.hint
         elif isinstance(error, ModelNotFoundError):
             error.hint = f"{self.close_models(request.model)} {error.hint}".lstrip()
-        elif isinstance(error, RequestRefusedError):
-            if any(message.reasoning for message in request.messages) and _OF_REASONING.search(error.message):
-                error.hint = f"If it takes no reasoning back: {self.line_that_sets('send_reasoning', 'False')}"
+        elif (
+            isinstance(error, RequestRefusedError)
+            and any(message.reasoning for message in request.messages)
+            and _OF_REASONING.search(error.message)
+        ):
+            error.hint = f"If it takes no reasoning back: {self.line_that_sets('send_reasoning', 'False')}"
 
     async def prepare_request(
         self,

@@ -204,7 +204,7 @@ def _as_of_the_library(target: Target, error: BaseException) -> Any:
 
 def _sent(target: Target) -> Any:
     """Return the request as an object of the SDK's HTTP library."""
-    return target.library.Request(target.method, target.url, headers=dict(target.headers))
+    return target.library.Request(target.method, target.url, headers=list(target.headers))
 
 
 async def _refusal(target: Target, response: Any) -> Exception:
@@ -233,11 +233,11 @@ _OF_THE_BODY = (b"content-encoding", b"content-length", b"transfer-encoding")
 class DocumentAnswer:
     """An open answer over aiohttp; what is not said here is as of `Connection`."""
 
-    __slots__ = ("_fault", "_first", "_response", "_target", "broken", "headers", "repeatable", "secrets", "status")
+    __slots__ = ("_fault", "_pieces", "_response", "_target", "broken", "headers", "repeatable", "secrets", "status")
 
     def __init__(self, target: Target, response: Any) -> None:
         self._target, self._response = target, response
-        self._first: bytes | None = None
+        self._pieces: list[bytes] = []
         self._fault: Exception | None = None
         self.status: int = response.status
         self.secrets = target.secrets
@@ -250,36 +250,34 @@ class DocumentAnswer:
         content = self._response.content
         try:
             data: bytes = content.read_nowait() if content.is_eof() else await content.readany()
-        except Exception as error:  # noqa: BLE001 - raised by `take`
-            self._fault = self._raised(error)
+        except (aiohttp.ClientError, OSError) as error:
+            self._fail(error)
             return None
         if content.at_eof():
             return data
-        self._first = data
+        self._pieces.append(data)
         return None
 
     async def take(self) -> bytes | None:
         """Return what has arrived, decompressed; wait for it if there is nothing. None at the body's end."""
+        if not self._pieces and self._fault is None:
+            try:
+                return await self._response.content.readany() or None
+            except (aiohttp.ClientError, OSError) as error:
+                self._fail(error)
+        if self._pieces:
+            return self._pieces.pop()
         if self._fault is not None:
             raise self._fault
-        if self._first is not None:
-            data, self._first = self._first, None
-            if data:
-                return data
-        failed: Exception | None = None
-        try:
-            data = await self._response.content.readany()
-        except (aiohttp.ClientError, OSError) as error:
-            failed = self._raised(error)
-        if failed is not None:
-            raise failed
-        return data or None
+        return None
 
-    def _raised(self, error: Exception) -> Exception:
-        if isinstance(error, aiohttp.ClientError | OSError):
-            made: Exception = _as_of_the_library(self._target, error)
-            return made
-        return error
+    def _fail(self, error: Exception) -> None:
+        """Keep a fault for when all that came before it has been taken: aiohttp raises it before that."""
+        self._fault = _as_of_the_library(self._target, error)
+        content = self._response.content
+        data = b"".join(getattr(content, "_buffer", ()))[getattr(content, "_buffer_offset", 0) :]
+        if data:
+            self._pieces.append(data)
 
     async def close(self) -> None:
         """Close the answer; one not read to its end closes the connection."""

@@ -254,8 +254,9 @@ class HttpRequest:
         arguments: dict[str, Any] = {"cast_to": object, "options": options, "stream": True, "stream_cls": stream}
         if self.body is None:
             return client.get(self.path, **arguments)
-        body = reveal(self.body) if self.content is None else self.content
-        return client.post(self.path, body=body, **arguments)
+        if self.content is not None:
+            return client.post(self.path, content=self.content, **arguments)
+        return client.post(self.path, body=reveal(self.body), **arguments)
 
 
 async def attempts(

@@ -271,9 +271,7 @@ class PreparedRequest:
         http = replace(self.call, client=client).http_request()
         http.check()
         caught = await _caught(http)
-        headers = {name: value for name, value in caught.headers.items() if name not in _UNSENT}
-        codings = map(str.strip, headers.get("accept-encoding", "").split(","))
-        headers["accept-encoding"] = ", ".join(each for each in codings if each in _DECODED) or "identity"
+        headers = _headers(caught)
         self.target = target = Target(
             client,
             sys.modules[type(caught).__module__.partition(".")[0]],
@@ -302,6 +300,21 @@ async def _caught(http: HttpRequest) -> Any:
     except Exception as error:  # noqa: BLE001 - translated
         ours = translate(error, http.origin, http.known_secrets, http.body)
         raise ours from cause_of(ours, error)
+
+
+def _headers(caught: Any) -> tuple[tuple[str, str], ...]:
+    """Return the headers of a caught request in their order and spelling: without what follows from the body."""
+    pairs = [(name.decode("latin-1"), value.decode("latin-1")) for name, value in caught.headers.raw]
+    return tuple(
+        (name, _codings(value) if name.lower() == "accept-encoding" else value)
+        for name, value in pairs
+        if name.lower() not in _UNSENT
+    )
+
+
+def _codings(accepted: str) -> str:
+    """Return those of the accepted content codings that can be read."""
+    return ", ".join(each for each in map(str.strip, accepted.split(",")) if each in _DECODED) or "identity"
 
 
 def _sent_with(caught: Any) -> tuple[Secret, ...]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import inspect
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import Any
 
@@ -58,7 +58,7 @@ class Target:
     library: Any
     method: str
     url: str
-    headers: Mapping[str, str]
+    headers: tuple[tuple[str, str], ...]
     seconds: float | None
     connect: float | None
     secrets: tuple[Secret, ...]
@@ -73,10 +73,10 @@ class StaleError(Exception):
         self.error = error
 
 
-def asked_key(client: Any, headers: Mapping[str, str], mark: str) -> AskedKey | None:
+def asked_key(client: Any, headers: Iterable[tuple[str, str]], mark: str) -> AskedKey | None:
     """Return the header that carries a key which a function gives, where `mark` stands now; None without one."""
     ask = getattr(client, "_azure_ad_token_provider", None) or getattr(client, "_api_key_provider", None)
-    for name, value in headers.items():
+    for name, value in headers:
         before, found, after = value.partition(mark)
         if found and ask is not None:
             return AskedKey(name, before, after, ask)
