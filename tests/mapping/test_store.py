@@ -372,6 +372,27 @@ def open_files() -> int:
     return len(list(Path("/proc/self/fd").iterdir())) if sys.platform == "linux" else 0
 
 
+def test_a_file_that_cannot_be_read_costs_no_other(
+    begin: Callable[..., Store], said: list[str], folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    stopped(begin, 1)
+    (file,) = folder.iterdir()
+    stopped(begin, 2)
+    found = kept_runs.opened
+
+    def refused(path: Path, flags: int = os.O_RDONLY) -> Any:
+        if path == file:
+            raise PermissionError(13, "Permission denied")
+        return found(path, flags)
+
+    monkeypatch.setattr(kept_runs, "opened", refused)
+    run = begin()
+    assert [run.known(key(row)) for row in (1, 2)] == [None, answer("2")]
+    what = f"Earlier answers cannot be read: {file}: Permission denied"
+    assert said == [f"{what}. LLMMagics.resume = False does without."]
+    said.clear()
+
+
 def test_more_files_than_stay_open(begin: Callable[..., Store]) -> None:
     for row in range(80):
         stopped(begin, row)
