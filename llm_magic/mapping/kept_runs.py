@@ -18,7 +18,7 @@ from operator import attrgetter
 from pathlib import Path
 from typing import NamedTuple
 
-from llm_magic.private_files import make_folder, require_plain
+from llm_magic.private_files import MODE, make_folder, require_plain
 from llm_magic.recordings.locked_file import BINARY, is_called, lock_at_once, read_at
 from llm_magic.recordings.recording import VERSION
 
@@ -27,6 +27,7 @@ MAX_AGE = 30 * 86_400
 MAX_BYTES = 10**9
 """Bytes that all runs may take; beyond, the oldest go."""
 _MOST_FILES = 100_000
+_TIMES = 10
 _EMPTY_FOR = 3_600  # seconds after which a file without its first line is one of a process that was killed
 _NAME = re.compile(r"([0-9a-f]{32})-\d{8}T\d{6}Z-\d{1,10}-[0-9a-f]{8}\.jsonl")
 _BEGIN = b'{"answers_of": "rows", "run": "'
@@ -112,11 +113,15 @@ def files(place: Path, run: str = "") -> list[RunFile]:
         The folder cannot be read, or is not the user's.
 
     """
-    if not require_own(place):
-        return []
-    found = []
-    with os.scandir(place) as entries:
-        for entry in islice(entries, _MOST_FILES):
+    found: list[RunFile] = []
+    try:
+        scanned = os.scandir(place) if require_own(place) else None
+    except FileNotFoundError:  # removed meanwhile
+        scanned = None
+    if scanned is None:
+        return found
+    with scanned:
+        for entry in islice(scanned, _MOST_FILES):
             named = _NAME.fullmatch(entry.name)
             if named is None or not named[1].startswith(run[:32]):
                 continue
@@ -127,7 +132,7 @@ def files(place: Path, run: str = "") -> list[RunFile]:
     return sorted(found, key=attrgetter("changed", "path"))
 
 
-def new_name(run: str) -> str:
+def _new_name(run: str) -> str:
     """Return the name of a new file of a run."""
     import secrets
 
@@ -162,8 +167,8 @@ def opened(path: Path, flags: int = os.O_RDONLY) -> Iterator[int]:
             os.close(file)
 
 
-def created(path: Path) -> int:
-    """Make a file for the user alone, lock it, and return it open to be appended to; nobody else has opened it.
+def created(place: Path, run: str) -> tuple[Path, int]:
+    """Make a new file of a run, and its folder, for the user alone; lock it, and return it open to be appended to.
 
     Raises
     ------
@@ -171,12 +176,20 @@ def created(path: Path) -> int:
         It cannot be made.
 
     """
-    file = os.open(path, os.O_RDWR | os.O_APPEND | os.O_CREAT | os.O_EXCL | _FLAGS, 0o600)
-    for _ in range(10):  # another process may look at it, whether it is one that was left
+    for left in reversed(range(_TIMES)):
+        require_own(place, make=True)
+        path = place / _new_name(run)
+        try:
+            file = os.open(path, os.O_RDWR | os.O_APPEND | os.O_CREAT | os.O_EXCL | _FLAGS, MODE)
+            break
+        except FileNotFoundError:  # somebody has removed the folder meanwhile
+            if not left:
+                raise
+    for _ in range(_TIMES):  # another process may look at it, whether it is one that was left
         if lock_at_once(file):
             break
         time.sleep(0.002)
-    return file
+    return path, file
 
 
 def remove(path: Path, is_same: Callable[[os.stat_result], bool] = lambda _: True) -> bool:

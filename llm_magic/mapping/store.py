@@ -78,10 +78,7 @@ class _OwnFile:
         if self._failed is not None and now < self._not_before:
             raise type(self._failed)(*self._failed.args)
         try:
-            place = kept_runs.folder()
-            kept_runs.require_own(place, make=True)
-            path = place / kept_runs.new_name(self._run)
-            file = kept_runs.created(path)
+            path, file = kept_runs.created(kept_runs.folder(), self._run)
             self._file, self._path, self._size = file, path, 0
             try:
                 self._tells_links = os.fstat(file).st_nlink > 0

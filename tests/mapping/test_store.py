@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import os
-import resource
 import shutil
 import stat
 import subprocess
@@ -283,6 +282,22 @@ def test_the_own_file_is_cut_while_the_run_goes_on(begin: Callable[..., Store], 
     assert [row for row in range(6) if later.known(key(row)) == answer(str(row))] == [0, 1, 3, 4, 5]
 
 
+def test_the_folder_is_removed_before_the_first_answer(
+    begin: Callable[..., Store], folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    make, times = kept_runs.make_folder, []
+
+    def made_and_removed(place: Path) -> None:
+        make(place)
+        times.append(place)
+        if len(times) < 3:
+            shutil.rmtree(folder.parent)
+
+    monkeypatch.setattr(kept_runs, "make_folder", made_and_removed)
+    stopped(begin, 1)
+    assert begin().known(key(1)) == answer("1")
+
+
 def test_the_folder_is_removed_while_the_run_goes_on(begin: Callable[..., Store], folder: Path) -> None:
     stopped(begin, "old")
     run = begin()
@@ -355,6 +370,27 @@ def test_a_file_of_another_run_or_version_is_not_read(begin: Callable[..., Store
 
 def open_files() -> int:
     return len(list(Path("/proc/self/fd").iterdir())) if sys.platform == "linux" else 0
+
+
+def test_a_file_that_cannot_be_read_costs_no_other(
+    begin: Callable[..., Store], said: list[str], folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    stopped(begin, 1)
+    (file,) = folder.iterdir()
+    stopped(begin, 2)
+    found = kept_runs.opened
+
+    def refused(path: Path, flags: int = os.O_RDONLY) -> Any:
+        if path == file:
+            raise PermissionError(13, "Permission denied")
+        return found(path, flags)
+
+    monkeypatch.setattr(kept_runs, "opened", refused)
+    run = begin()
+    assert [run.known(key(row)) for row in (1, 2)] == [None, answer("2")]
+    what = f"Earlier answers cannot be read: {file}: Permission denied"
+    assert said == [f"{what}. LLMMagics.resume = False does without."]
+    said.clear()
 
 
 def test_more_files_than_stay_open(begin: Callable[..., Store]) -> None:
@@ -478,8 +514,8 @@ def test_no_home(begin: Callable[..., Store], said: list[str], monkeypatch: pyte
     said.clear()
 
 
-@pytest.mark.skipif(not hasattr(resource, "RLIMIT_FSIZE"), reason="needs a limit on files")
 def test_a_file_that_cannot_grow(begin: Callable[..., Store], said: list[str], folder: Path) -> None:
+    resource: Any = pytest.importorskip("resource", reason="needs a limit on the size of files")
     run = begin()
     run.keep(key(1), answer("1"))
     (file,) = folder.iterdir()
@@ -550,7 +586,27 @@ def test_several_threads_keep_side_by_side(begin: Callable[..., Store]) -> None:
     assert all(later.known(key((t, row))) == answer(f"{t} {row}") for t in range(8) for row in range(200))
 
 
-# Any order of events
+# Any answer, and any order of events
+
+
+JSON = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False) | st.text(),
+    lambda inner: st.lists(inner, max_size=4) | st.dictionaries(st.text(), inner, max_size=4),
+)
+
+
+@settings(max_examples=150, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(answers=st.lists(st.dictionaries(st.text(), JSON, max_size=4), min_size=1, max_size=4))
+def test_every_answer_is_given_as_it_was(answers: list[dict[str, Any]], folder: Path) -> None:
+    shutil.rmtree(folder, ignore_errors=True)
+    run = Store.open(RUN, say=pytest.fail)
+    for number, each in enumerate(answers):
+        assert run.keep(key(number), each)
+        assert run.keep(key("same"), each)
+    run.ended(whole=False)
+    run = Store.open(RUN, say=pytest.fail)
+    assert [run.known(key(number)) for number in range(len(answers))] == answers
+    assert [run.known(key("same"), number) for number in range(len(answers))] == answers
 
 
 STEPS = st.lists(
