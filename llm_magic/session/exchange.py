@@ -33,12 +33,12 @@ async def exchange(
         As of `Provider.exchange`.
 
     """
-    account = spending.begin(bound.provider, bound.model, demand(request))
+    account = await spending.allowed(bound.provider, bound.model, demand(request))
     try:
         async with aclosing(bound.exchange(request)) as stream:
             async for batch in stream:
                 yield account.counted(batch)
-                account.allow()
+                await spending.allowed_again(account)
     except Exception as error:
         exceeded += account.end(error)
         raise
