@@ -2,28 +2,33 @@
 
 from __future__ import annotations
 
-import asyncio
 import threading
-from collections.abc import AsyncGenerator, Iterable, Mapping, Sequence
-from concurrent.futures import Future
-from contextlib import suppress
-from dataclasses import replace
-from typing import TYPE_CHECKING, Any, Literal, TypeAlias, TypedDict, Unpack
+from collections.abc import AsyncGenerator, Callable, Iterable, Mapping, Sequence
+from contextlib import aclosing, suppress
+from copy import deepcopy
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Any, Literal, Self, TypeAlias, TypedDict, Unpack
+from uuid import uuid4
 
-from llm_magic.background_loop import AHEAD, LOOK, awaited
+from llm_magic.background_loop import arriving, awaited
 from llm_magic.errors import Interrupted
 
 if TYPE_CHECKING:
+    from llm_magic.background_loop import Emit
     from llm_magic.embeddings import Vectors
     from llm_magic.embeddings.run import Embedding
     from llm_magic.errors import OptionError
     from llm_magic.events import Event
     from llm_magic.ledger import UsageRow
+    from llm_magic.mapping.answers import Answers
+    from llm_magic.mapping.call import AnswersToCome, MapCall
     from llm_magic.messages import Message
-    from llm_magic.options import AskOptions, Options, Record
+    from llm_magic.options import AskOptions, MapOptions, Options, Record
     from llm_magic.providers.registry import ProviderRegistry
     from llm_magic.response import Response
     from llm_magic.session import Session
+    from llm_magic.session.plan import Cell
+    from llm_magic.session.portable import PortableSettings
     from llm_magic.session.run import Run
     from llm_magic.session.tool_runner import RunEvent
 
@@ -75,7 +80,48 @@ def usage() -> tuple[UsageRow, ...]:
     and `unpriced` are requests whose tokens or price nobody told; `recorded` counts answers that came from recordings,
     which count in nothing else.
     """
-    return active_session().ledger.rows()
+    rows: dict[tuple[str, str], UsageRow] = {}
+    for session in (active_session(), *_of_carried.values()):
+        for row in session.ledger.rows():
+            name = row.provider, row.model
+            rows[name] = rows[name] + row if name in rows else row
+    return tuple(rows.values())
+
+
+@dataclass(frozen=True, slots=True)
+class CarriedSettings:
+    """The settings that an `LLM` takes along in a pickle: whose they are, and what tells them from others of his."""
+
+    id: str
+    session: str
+    data: PortableSettings
+
+    @classmethod
+    def of(cls, last: CarriedSettings | None, session: str, data: PortableSettings) -> CarriedSettings:
+        """Return these settings; the `last` ones where they are the same, so that they make one session there."""
+        with suppress(Exception):  # what a class of the user's raises when it is compared
+            if last is not None and bool(last.data == data):
+                return last
+        return cls(uuid4().hex, session, data)
+
+
+_of_carried: dict[str, Session] = {}
+
+
+def _is_of_active(carried: CarriedSettings) -> bool:
+    """Whether settings are those of the active session, which may have others by now."""
+    return _active is not None and _active.id == carried.session
+
+
+def _session_of(carried: CarriedSettings) -> Session:
+    """Return the session made from settings that came from another process, one for all that share them."""
+    from llm_magic.session import Session
+    from llm_magic.session.portable import settings_there
+
+    with _activating:
+        if carried.id not in _of_carried:
+            _of_carried[carried.id] = Session(*settings_there(carried.data))
+        return _of_carried[carried.id]
 
 
 class EmbedOptions(TypedDict, total=False):
@@ -94,8 +140,13 @@ class EmbedOptions(TypedDict, total=False):
 class LLM:
     """A language model to ask from Python.
 
-    It is a name and options, and holds no connection: it may be copied and pickled (a secret is not), and used from
-    several threads, event loops and forked processes at once.
+    It is a name and options, and holds no connection: it may be copied and pickled, and used from several threads,
+    event loops and forked processes at once.
+
+    A pickle takes along the settings that are in force for its model: provider, aliases, parameters, prices. In another
+    process they hold for it alone, whatever is configured there. Keys do not travel: each process reads its own
+    environment; a budget counts in each process by itself. `PicklingError` says what cannot travel: a secret, a
+    registered client, a class that cannot be imported there. In the process that made it, it stays with its session.
 
     Parameters
     ----------
@@ -131,6 +182,7 @@ class LLM:
         with naming_keywords():
             self._options = _read_options(values, "LLM", "defaults")
         self.model = model or ""
+        self._carried: CarriedSettings | None = None
         self.defaults: AskOptions = defaults
         for name in ("header", "param"):
             if name in defaults:
@@ -139,6 +191,34 @@ class LLM:
     def __repr__(self) -> str:
         options = "".join(f", {name}={value!r:.60}" for name, value in self.defaults.items())
         return f"LLM({self.model!r}{options})"
+
+    def __copy__(self) -> Self:
+        made = type(self).__new__(type(self))
+        made.__dict__.update(vars(self))
+        return made
+
+    def __deepcopy__(self, known: dict[int, Any]) -> Self:
+        made = self.__copy__()
+        made.__dict__.update({name: deepcopy(value, known) for name, value in vars(self).items() if name != "_carried"})
+        return made
+
+    def __getstate__(self) -> dict[str, Any]:
+        carried = self._carried
+        if carried is None or _is_of_active(carried):
+            from llm_magic.session.portable import portable
+
+            session, options = active_session(), self._options
+            data = portable(session.settings, session.registry, (self.model,), options.base_url or "")
+            if (options.record or session.settings.record) != "off":
+                data = data.with_magics(record_file=str(session.record_file.absolute()))
+            carried = session.carried = CarriedSettings.of(session.carried, session.id, data)
+        return {**vars(self), "_carried": carried}
+
+    def _session(self) -> Session:
+        """Return the session that is asked through: the active one, else that of the settings it came with."""
+        if self._carried is None or _is_of_active(self._carried):
+            return active_session()
+        return _session_of(self._carried)
 
     def ask(self, prompt: Prompt, **options: Unpack[AskOptions]) -> Response:
         """Ask, and wait for the whole answer; works inside a running event loop, too.
@@ -227,44 +307,90 @@ class LLM:
 
         with naming_keywords():
             session, run = self._run(prompt, options, "stream")
-        here = asyncio.get_running_loop()
-        arrived: asyncio.Queue[list[RunEvent] | None] = asyncio.Queue()
-        sent = received = 0
+        answered: list[Response] = []
 
-        def put(batch: list[RunEvent] | None) -> None:
-            here.call_soon_threadsafe(arrived.put_nowait, batch)
+        async def work(emit: Emit[RunEvent]) -> None:
+            answered.append(await session.answer(run, emit))
 
-        async def emit(batch: list[RunEvent]) -> None:
-            nonlocal sent
-            sent += len(batch)
-            with suppress(RuntimeError):
-                put(batch)
-            while sent - received > AHEAD and not here.is_closed():  # noqa: ASYNC110 - the reader is on another loop
-                await asyncio.sleep(LOOK / 20)
-            if here.is_closed():  # nobody will hear of it
-                raise asyncio.CancelledError
-
-        async def work() -> Response:
-            try:
-                return await session.answer(run, emit)
-            finally:
-                with suppress(RuntimeError):
-                    put(None)
-
-        asked = _Abandonable(session.loop.submit(work()))
-        try:
-            while (batch := await _next(arrived)) is not None:
-                received += len(batch)
-                for event in batch:
-                    if isinstance(event, Note):
-                        yield Note(in_python(event.text, "response"))
-                    elif isinstance(event, Event) and not isinstance(event, Done):  # what a cell asks its user is none
-                        yield event
+        async with aclosing(arriving(session.loop, work)) as batches:
             with naming_keywords():
-                response = await awaited(asked.future)
-            yield Done(response)
-        finally:
-            asked.future.cancel()
+                async for batch in batches:
+                    for event in batch:
+                        if isinstance(event, Note):
+                            yield Note(in_python(event.text, "response"))
+                        elif isinstance(event, Event) and not isinstance(event, Done):  # what a cell asks its user
+                            yield event
+        yield Done(answered[0])
+
+    def map(self, prompt: str | Callable[[Any], Any], inputs: Any, **options: Unpack[MapOptions]) -> Answers:
+        """Ask one prompt for each of many inputs, side by side, and wait for all answers.
+
+        Works inside a running event loop, too.
+
+        Parameters
+        ----------
+        prompt
+            A template: `{{ item }}` is the input; the columns of a DataFrame, the keys of a mapping and the fields of a
+            record are names, too; `{{ row }}` is the whole row, `{{ index }}` its label or number. Or a function that
+            is given the row and returns its prompt.
+        inputs
+            A DataFrame (pandas, polars, pyarrow), a Series, a list, a mapping, any iterable; a generator is read as it
+            is needed.
+        options
+            Those of `ask`, and: `concurrency`, rows in flight at most (a number, or `"auto"`; the provider's
+            `concurrency` by default); `on_error`, `"fail"` (when all are done, `RowsFailedError` is raised if any row
+            failed; its `answers` hold all) or `"keep"`; `patience`, seconds (60) that an endpoint is waited for which
+            stops answering; `budget`, what all rows may use at most: US dollars, or a dict of `cost`, `tokens`,
+            `requests`; `dedup=True` asks once for equal prompts; `order="prefix"` sends rows together that begin alike;
+            `sample`, a number of rows, spread evenly, that alone are asked; `again=True` also asks for rows that an
+            earlier, interrupted run has answers to; `on`, the cluster that asks, `forward_env`, the variables that its
+            workers are given; `on_progress`, a function that is called with how far it is (`done`, `total`, `failed`,
+            `cost`, …) a few times a second.
+
+        Returns
+        -------
+        Answers
+            A sequence of the values, in the order of the inputs and as long; `errors`, `responses`, `to_frame()`.
+
+        Raises
+        ------
+        RowsFailedError
+            Rows failed, and `on_error` is not `"keep"`.
+        LLMError
+            Nothing was sent, or the input itself failed.
+        Interrupted
+            A `KeyboardInterrupt`: what is in flight is closed at the server.
+
+        Examples
+        --------
+        >>> reviews = ["Too expensive.", "Broke after a day."]
+        >>> LLM("vllm:").map("Price or quality? {{ item }}", reviews, choices=["price", "quality"])  # doctest: +SKIP
+        Answers(['price', 'quality'])
+
+        """
+        from llm_magic.mapping.screen import RowsInterrupted
+        from llm_magic.options.keywords_in_errors import naming_keywords
+
+        with naming_keywords():
+            call = self._call(prompt, inputs, options, "map")
+            try:
+                return call.session.loop.run(call.answers())
+            except KeyboardInterrupt:
+                raise RowsInterrupted(call.run.how_far()) from None
+            finally:
+                call.session.tell()
+
+    def amap(self, prompt: str | Callable[[Any], Any], inputs: Any, **options: Unpack[MapOptions]) -> AnswersToCome:
+        """Ask one prompt for each of many inputs: `await` it for all answers, or iterate over outcomes as they come.
+
+        As `map`. `async for outcome in llm.amap(…)` yields each row as it ends, in any order (`number`, `value`,
+        `error`, `response`), and keeps none of them; leaving the loop early closes what is in flight.
+        """
+        from llm_magic.mapping.call import AnswersToCome
+        from llm_magic.options.keywords_in_errors import naming_keywords
+
+        with naming_keywords():
+            return AnswersToCome(self._call(prompt, inputs, options, "amap"))
 
     def embed(self, texts: Iterable[str], **options: Unpack[EmbedOptions]) -> Vectors:
         """Return the vectors of texts, in their order; works inside a running event loop, too.
@@ -320,7 +446,7 @@ class LLM:
         from llm_magic.embeddings import EmbeddingOptions, texts_of
         from llm_magic.embeddings.run import Embedding
 
-        session = active_session()
+        session = self._session()
         ours = ("base_url", "timeout", "retries", "header", "record")
         values: dict[str, Any] = {name: value for name, value in self.defaults.items() if name in ours}
         values |= {name: value for name, value in options.items() if value is not None or name not in values}
@@ -332,19 +458,33 @@ class LLM:
 
     def _run(self, prompt: Prompt, options: AskOptions, source: str) -> tuple[Session, Run]:
         from llm_magic.errors import OptionError
-        from llm_magic.options import exclude_each_other
         from llm_magic.options.combinations import put_over
-        from llm_magic.session.plan import Cell
         from llm_magic.session.run import Run
 
-        session = active_session()
+        session = self._session()
         values: dict[str, Any] = {**options}
-        on_confirm: Any = values.pop("on_confirm", None)
-        given, defaults = _read_options(values, source), self._options
-        if source == "stream" and given.no_stream:
+        cell, on_confirm = self._cell(values, source)
+        if source == "stream" and cell.options.no_stream:
             raise OptionError(
                 "stream iterates over the answer as it arrives, and no_stream=True excludes that.", "Use aask."
             )
+        called = put_over(cell.options, cell.defaults)
+        text, messages, notes = _read_prompt(prompt, cell.options, called, session)
+        cell = replace(cell, body=text, messages=messages, notes=notes)
+        try:
+            plan = session.plan(cell)
+            return session, Run(plan, session.spending, on_confirm, session.recorder(plan.options, cell))
+        finally:
+            session.tell()
+
+    def _cell(self, values: dict[str, Any], source: str) -> tuple[Cell, Any]:
+        """Return a cell without a prompt that has these options, and what confirms calls."""
+        from llm_magic.options import exclude_each_other
+        from llm_magic.options.combinations import put_over
+        from llm_magic.session.plan import Cell
+
+        on_confirm: Any = values.pop("on_confirm", None)
+        given, defaults = _read_options(values, source, "all" if source in _MANY else "none"), self._options
         confirm = defaults.confirm if given.confirm is None else given.confirm
         if on_confirm is not None and confirm is False:
             exclude_each_other({"confirm=False": False, "on_confirm=": on_confirm})
@@ -356,21 +496,41 @@ class LLM:
         given.model = self.model or None
         called = put_over(given, defaults)
         given.once = called.chat is None or bool(given.once)
-        text, messages, notes = _read_prompt(prompt, given, called, session)
-        cell = Cell(
-            text,
-            given,
-            template=False,
-            defaults=defaults,
-            messages=messages,
-            notes=notes,
-            cannot_confirm=_cannot_confirm(on_confirm),
-        )
+        return Cell(
+            "", given, template=False, defaults=defaults, cannot_confirm=_cannot_confirm(on_confirm)
+        ), on_confirm
+
+    def _call(self, prompt: str | Callable[[Any], Any], inputs: Any, options: MapOptions, source: str) -> MapCall:
+        from llm_magic.errors import PromptError
+        from llm_magic.mapping.call import MapCall
+        from llm_magic.mapping.inputs import read_inputs
+
+        session = self._session()
+        values: dict[str, Any] = {**options}
+        on_progress = _read_on_progress(values.pop("on_progress", None))
+        cell, on_confirm = self._cell(values, source)
+        function = prompt if callable(prompt) else None
+        text = prompt if isinstance(prompt, str) else getattr(prompt, "__name__", "prompt")
+        if (function is None and not isinstance(prompt, str)) or not text.strip():
+            what = "is empty" if isinstance(prompt, str) else f"must be a text, not {type(prompt).__name__}"
+            raise PromptError(f"The prompt {what}.", "A template names the input: {{ item }}.")
+        cell = replace(cell, body=text, template=True)
         try:
-            plan = session.plan(cell)
-            return session, Run(plan, session.spending, on_confirm, session.recorder(plan.options, cell))
+            return MapCall(session, cell, read_inputs(inputs), on_confirm, on_progress, prompt=function)
         finally:
             session.tell()
+
+
+_MANY = ("map", "amap")
+
+
+def _read_on_progress(given: Any) -> Any:
+    """Return the function that is told how far a run is; OptionError where it is none."""
+    from llm_magic.errors import OptionError
+
+    if given is not None and not callable(given):
+        raise OptionError(f"on_progress takes a function, not {given!r:.60}.", "on_progress=print shows how far it is.")
+    return given
 
 
 def _read_options(
@@ -433,22 +593,3 @@ def _cannot_confirm(on_confirm: object) -> OptionError | None:
 
 async def _nowhere(_batch: list[Any]) -> None:
     """Let what happens pass by."""
-
-
-class _Abandonable:
-    """What runs on the loop for a stream; ends with it where the stream is dropped and its own loop is closed."""
-
-    def __init__(self, future: Future[Response]) -> None:
-        self.future = future
-
-    def __del__(self) -> None:
-        self.future.cancel()
-
-
-async def _next(arrived: asyncio.Queue[list[RunEvent] | None]) -> list[RunEvent] | None:
-    """Await a batch, with a look now and then for an interrupt, as `awaited` does."""
-    try:
-        async with asyncio.timeout(LOOK):
-            return await arrived.get()
-    except TimeoutError:
-        return []

@@ -6,8 +6,9 @@ import asyncio
 import os
 import threading
 import weakref
-from collections.abc import Callable, Coroutine
+from collections.abc import AsyncGenerator, Callable, Coroutine
 from concurrent.futures import Future
+from contextlib import suppress
 from queue import Empty, SimpleQueue
 from typing import Any, Generic, TypeVar
 
@@ -257,3 +258,68 @@ class Channel(Generic[T]):
                 self._closed = self._queue.get(timeout=timeout) is None
             except Empty:
                 return
+
+
+async def arriving(
+    loop: BackgroundLoop, work: Callable[[Emit[T]], Coroutine[Any, Any, Any]]
+) -> AsyncGenerator[list[T], None]:
+    """Iterate, on the caller's loop, over batches that `work` emits on another one; leaving it early cancels the work.
+
+    Raises
+    ------
+    Exception
+        What `work` raised, once all that it had emitted was received.
+
+    """
+    here = asyncio.get_running_loop()
+    arrived: asyncio.Queue[list[T] | None] = asyncio.Queue()
+    sent = received = 0
+
+    def put(batch: list[T] | None) -> None:
+        here.call_soon_threadsafe(arrived.put_nowait, batch)
+
+    async def emit(batch: list[T]) -> None:
+        nonlocal sent
+        sent += len(batch)
+        with suppress(RuntimeError):
+            put(batch)
+        while sent - received > AHEAD and not here.is_closed():  # noqa: ASYNC110 - the reader is on another loop
+            await asyncio.sleep(LOOK / 20)
+        if here.is_closed():  # nobody will hear of it
+            raise asyncio.CancelledError
+
+    async def produce() -> None:
+        try:
+            await work(emit)
+        finally:
+            with suppress(RuntimeError):
+                put(None)
+
+    asked = _Abandonable(loop.submit(produce()))
+    try:
+        while (batch := await _next(arrived)) is not None:
+            received += len(batch)
+            if batch:
+                yield batch
+        await awaited(asked.future)
+    finally:
+        asked.future.cancel()
+
+
+class _Abandonable:
+    """What runs on the loop for a stream; ends with it where the stream is dropped and its own loop is closed."""
+
+    def __init__(self, future: Future[None]) -> None:
+        self.future = future
+
+    def __del__(self) -> None:
+        self.future.cancel()
+
+
+async def _next(arrived: asyncio.Queue[list[T] | None]) -> list[T] | None:
+    """Await a batch, with a look now and then for an interrupt, as `awaited` does."""
+    try:
+        async with asyncio.timeout(LOOK):
+            return await arrived.get()
+    except TimeoutError:
+        return []

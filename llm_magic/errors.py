@@ -12,6 +12,8 @@ LLMError
 │   ├── HistoryError            a conversation that cannot be read, written or found
 │   └── RecordingError          a file of recordings that is none, is newer, or does not hold what was asked
 ├── BudgetError                 a request that would exceed a budget; it was not sent
+├── NotAskedError               a row of many that was not asked, for the run had stopped before
+├── RowsFailedError             of many inputs some failed; `.answers` has all that came
 ├── ProviderError               the server refused, failed or could not be reached
 │   ├── ConnectionFailedError   no connection: refused, unknown host, TLS, proxy
 │   ├── TimedOutError           no answer within the timeout
@@ -127,6 +129,21 @@ class RecordingError(InputError):
 
 class BudgetError(LLMError):
     """A request that would exceed a budget, or whose cost nobody knows; it was not sent."""
+
+
+class NotAskedError(LLMError):
+    """A row of many that was not asked: those before it failed alike, a budget was spent, or nobody answered."""
+
+
+class RowsFailedError(LLMError):
+    """Of many inputs some failed; all others are answered, and everything is bound.
+
+    `answers` is what was bound: the `Answers`, or the DataFrame, with the errors of those rows in it.
+    """
+
+    def __init__(self, message: str, hint: str = "", *, answers: Any = None) -> None:
+        super().__init__(message, hint)
+        self.answers = answers
 
 
 class ProviderError(LLMError):

@@ -17,7 +17,9 @@ from llm_magic.errors import Interrupted, LLMError, OptionError
 if TYPE_CHECKING:
     from IPython.core.interactiveshell import InteractiveShell
 
-    from llm_magic.display import View
+    from llm_magic.display import RowsView, View
+    from llm_magic.mapping.answers import Answers
+    from llm_magic.mapping.run import RowsRun
     from llm_magic.options import Options
     from llm_magic.response import Response
     from llm_magic.session import Session
@@ -41,7 +43,7 @@ class LLMMagics(Magics, Settings):
 
     @no_var_expand
     @line_cell_magic
-    def llm(self, line: str, cell: str | None = None) -> Response | Job | None:
+    def llm(self, line: str, cell: str | None = None) -> Response | Answers | Job[Any] | None:
         """Send a prompt to a language model, show the answer as it arrives, and bind a value to a variable.
 
         %%llm [options]        the lines below are the prompt, with {{ expressions }} of your variables
@@ -88,10 +90,13 @@ class LLMMagics(Magics, Settings):
             notes=(*shadowed(options.out), *([_IN_FOREGROUND] if background and unseen else [])),
             cannot_confirm=_cannot_confirm(background=background, unseen=unseen, rows=options.each is not None),
         )
+        later = background and not unseen
+        if options.each is not None:
+            return self._answer_rows(asked, options, options.each, later=later)
         if options.dry_run:
             self._show_dry_run(asked, options)
             return None
-        return self._answer(asked, options, later=background and not unseen)
+        return self._answer(asked, options, later=later)
 
     def begin_cell(self, info: Any) -> None:
         """Take note that a cell begins to run; one that runs within another is part of that."""
@@ -129,7 +134,7 @@ class LLMMagics(Magics, Settings):
         undone += ["no code is put into the next cell"] if options.code else []
         display.show_preview(self.session.preview(cell), ", ".join(["Nothing was sent", *undone]) + ".")
 
-    def _answer(self, cell: Cell, options: Options, *, later: bool) -> Response | Job | None:
+    def _answer(self, cell: Cell, options: Options, *, later: bool) -> Response | Job[Response] | None:
         """Do what a cell asks for; `later` it ends now, and the answer goes on."""
         from llm_magic import display
 
@@ -147,13 +152,58 @@ class LLMMagics(Magics, Settings):
                 self._remember(error.response)
             raise
         self._finish(cell, options, response)
-        result: Response | Job = response
+        result: Response | Job[Response] = response
         if options.background:
             from llm_magic.session.job import Job
 
-            result = Job.ended(response)
+            result = Job.ended(response.model, response)
         self.shown(result)
         return result
+
+    def _answer_rows(self, cell: Cell, options: Options, each: str, *, later: bool) -> Answers | Job[Answers] | None:
+        """Do what a cell asks for each row of an input; `later` it ends now, and the rows go on."""
+        from llm_magic import display
+        from llm_magic.mapping.expression import evaluate
+        from llm_magic.mapping.inputs import read_inputs
+        from llm_magic.mapping.run import RowsRun
+        from llm_magic.mapping.screen import RowsScreen
+
+        run = RowsRun(self.session, cell, read_inputs(evaluate(each, cell.namespace), each))
+        if options.dry_run:
+            preview = self.session.loop.run(run.preview())
+            display.show_preview(preview, _not_bound(options, "Nothing was sent"))
+            return None
+        view = display.choose_rows_view(self.shell, self, options.show or "markdown", background=later)
+        screen = RowsScreen(run, view, self.session.loop, partial(self._bind_rows, run, options))
+        if later:
+            from llm_magic.session.job import Job
+
+            job = Job.begin(screen, partial(_fail_rows, run), partial(self._rows_failed, view), self.session.jobs)
+            self.shown(job)
+            return job
+        answers = screen.follow()
+        _fail_rows(run, answers)
+        self.shown(answers)
+        if options.background:
+            from llm_magic.session.job import Job
+
+            ended = Job.ended(run.model, answers)
+            self.shown(ended)
+            return ended
+        return answers
+
+    def _bind_rows(self, run: RowsRun, options: Options, answers: Answers) -> str:
+        """Bind what rows give, and return the line below them."""
+        self.shell.user_ns["_llm"] = answers
+        if options.sample is not None:
+            return f"{run.statistics()}\n{_not_bound(options, 'A sample')}"
+        if options.out:
+            self.shell.user_ns[options.out] = run.bound(answers)
+        return str(run.statistics())
+
+    def _rows_failed(self, view: RowsView, error: Exception) -> None:
+        """Tell why rows in the background came to an end."""
+        view.note(_line(error))
 
     def _finish(self, cell: Cell, options: Options, response: Response, *, later: bool = False) -> None:
         """Bind what the answer gives, and offer its code as the next cell; `later` the cell is over, so it is shown."""
@@ -219,6 +269,20 @@ _CUT = frozenset({"length", "content_filter", "refusal", "truncated", "interrupt
 _EARLIER_CODE = "The cell below has code of an earlier run: delete it, or run this cell again."
 _NO_NEXT_CELL = "--code: nobody reads a next cell here, so this is the code:"
 _IN_FOREGROUND = "-b: ran in the foreground, for this notebook is executed by a program, which reads no late outputs."
+
+
+def _not_bound(options: Options, why: str) -> str:
+    """Return a line on what is not done."""
+    return f"{why}, {options.out} is not bound." if options.out else f"{why}."
+
+
+def _fail_rows(run: RowsRun, answers: Answers) -> None:
+    """Raise the error of a run of which rows failed, where these are not to be kept as values."""
+    from llm_magic.mapping.answers import rows_failed
+
+    error = rows_failed(answers) if run.plan.options.on_error != "keep" else None
+    if error is not None:
+        raise error
 
 
 def _cannot_confirm(*, background: bool, unseen: bool, rows: bool) -> OptionError | None:

@@ -74,6 +74,14 @@ def _no_credentials_of_the_machine(monkeypatch: pytest.MonkeyPatch) -> None:
             monkeypatch.delenv(name)
 
 
+@pytest.fixture(scope="session", autouse=True)
+def _nothing_kept_on_the_machine(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    """Runs that did not end whole are kept in a folder of the tests, by kernels, too."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("XDG_STATE_HOME", str(tmp_path_factory.mktemp("state")))
+        yield
+
+
 @pytest.fixture(scope="module")
 def kernel() -> Iterator[Kernel]:
     """A real kernel with the extension loaded, shared by the tests of a module."""

@@ -35,6 +35,7 @@ ERRORS = {
     "RecordingError",
     "RefusedError",
     "RequestRefusedError",
+    "RowsFailedError",
     "ServerFailedError",
     "TimedOutError",
     "ToolError",

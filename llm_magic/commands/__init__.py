@@ -163,6 +163,7 @@ class LLMCommands(Magics):
         %llm_recordings [list] [TEXT]      the last ones, or those with TEXT in prompt, answer or model
         %llm_recordings clear [--unused]   remove all of the file that is written, or those alone that no
                                            cell of this session was answered from, or recorded
+        %llm_recordings clear --rows       what runs over many rows left, to be gone on with
         %llm_recordings export FILE        all, to a .jsonl file that is one of recordings, or to .md to read
 
         LLMMagics.record, or --record of a cell, says whether answers are recorded: off, once (what is

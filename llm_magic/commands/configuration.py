@@ -7,6 +7,7 @@ import shutil
 from collections.abc import Sequence
 
 from llm_magic.close_matches import did_you_mean
+from llm_magic.commands.kept_rows import kept_rows
 from llm_magic.commands.line import Command
 from llm_magic.config.effective import Setting, masked, set_value, settings_in_force
 from llm_magic.config.precedence import DEFAULT
@@ -47,9 +48,12 @@ def run(command: Command) -> None:
     if not line.words:
         sections = dict.fromkeys(_section(item) for item in settings)
         bundles += [_listed(name, [item for item in settings if _section(item) == name]) for name in sections]
+        bundles.append(markup.quiet(kept_rows(keeps=session.settings.resume)))
     else:
         found = _named(line.words[0], settings, command)
         bundles += [_one(found[0])] if len(found) == 1 else [_listed(line.words[0], found, folded=False)]
+        if [item.name for item in found] == ["LLMMagics.resume"]:
+            bundles.append(markup.quiet(kept_rows(keeps=session.settings.resume)))
     command.show(markup.joined(bundles))
 
 

@@ -8,11 +8,12 @@ from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from llm_magic.commands.kept_rows import clear_rows
 from llm_magic.commands.line import Command, Subcommand
 from llm_magic.display import markup, table
 from llm_magic.display.footer import counted
 from llm_magic.display.markup import Bundle
-from llm_magic.errors import RecordingError
+from llm_magic.errors import OptionError, RecordingError
 from llm_magic.model_names import shown_model
 from llm_magic.options import Option
 from llm_magic.options.reader import Line
@@ -91,6 +92,10 @@ def _when(told: str) -> str:
 
 
 def _clear(command: Command, line: Line) -> str:
+    if line.values.get("rows"):
+        if line.values.get("unused"):
+            raise OptionError("--unused is of recordings, and --rows of runs over many rows.", "Give one of them.")
+        return clear_rows()
     recordings = command.session.recordings
     path, gone, stay = recordings.clear(unused=bool(line.values.get("unused")))
     others = {each.file.name: None for each in recordings.listed() if each.file != path}
@@ -109,8 +114,9 @@ def _export(command: Command, line: Line) -> str:
 
 
 _UNUSED = Option("unused", ("--unused",), "", "those alone that this session did not use")
+_ROWS_ALONE = Option("rows", ("--rows",), "", "what runs over many rows left to go on with, and no recordings")
 _SUBCOMMANDS = {
     "list": Subcommand(_list, "[TEXT]", most=_MOST_WORDS),
-    "clear": Subcommand(_clear, "[--unused]", options=(_UNUSED,)),
+    "clear": Subcommand(_clear, "[--unused | --rows]", options=(_UNUSED, _ROWS_ALONE)),
     "export": Subcommand(_export, "FILE", 1, 1),
 }

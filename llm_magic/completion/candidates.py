@@ -154,7 +154,7 @@ class Candidates:
         elif context.magic == "llm_chat" and action == "drop":
             yield from self._turns(context.given[1:])
         elif context.magic == "llm_recordings" and action == "clear":
-            yield Candidate("--unused", "keyword")
+            yield from (Candidate(word, "keyword") for word in ("--unused", "--rows"))
         elif context.magic == "llm_picker":
             yield from self._models(context.text)
         elif context.magic == "llm_config" and not action:

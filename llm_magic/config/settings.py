@@ -115,6 +115,12 @@ class Settings(Configurable):
         help="File of recordings, JSON Lines. Empty: NAME.llm.jsonl beside the notebook NAME.ipynb; where its name is "
         "not known (nbclient, nbval, papermill) every *.llm.jsonl of the working folder is read and llm.jsonl written.",
     ).tag(config=True, trusted_only=True, could="write")
+    resume = Bool(
+        True,
+        help="Whether the answers of a run over many rows are kept on the disk until it has ended whole, so that a run "
+        "that was interrupted, killed, or had failures is gone on with when it is run again. Prompts are not kept. "
+        "What nobody went on with goes after 30 days, or beyond 1 GB; %llm_recordings clear --rows removes it now.",
+    ).tag(config=True, trusted_only=True, could="write")
     replay_pace = Float(
         0.0,
         min=0.0,

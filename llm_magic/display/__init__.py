@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 if TYPE_CHECKING:
     from llm_magic.config.settings import Settings
     from llm_magic.display.answer import ValueSoFar
+    from llm_magic.display.rows import RowsProgress, RowsTable
     from llm_magic.draft import Draft
     from llm_magic.response import Response
     from llm_magic.wire.call import Estimate, Preview
@@ -76,6 +77,45 @@ def choose(shell: Any, settings: Settings, show: str = "markdown", *, background
     from llm_magic.display.plain import PlainView
 
     return PlainView(show, streams=not background)
+
+
+class RowsView(Protocol):
+    """Shows one prompt over many rows in one cell. Calls may come from any thread, and after the end do nothing."""
+
+    @property
+    def wait(self) -> float:
+        """Seconds until an `update` may be seen: call it again then, so that time goes on; 0: it may be seen now."""
+
+    def begin(self, title: str, total: int | None) -> None:
+        """Begin; `title` is the model as asked for, `total` the number of rows, None where nobody knows."""
+
+    def note(self, text: str) -> None:
+        """Show one line that stays."""
+
+    def update(self, progress: RowsProgress) -> None:
+        """Show how far it is; called as often as a row ends, it repaints four times a second at most."""
+
+    def finish(self, progress: RowsProgress, table: RowsTable, statistics: str) -> None:
+        """Show what stays: a table of the first rows, and below it the line of statistics."""
+
+    def fail(self, progress: RowsProgress, mark: str = ...) -> None:
+        """Leave how far it came; `mark` says why it goes no further. An error follows."""
+
+
+def choose_rows_view(shell: Any, settings: Settings, show: str = "markdown", *, background: bool = False) -> RowsView:
+    """Return the view of many rows for where the cell runs, bound to that cell; parameters as for `choose`."""
+    if getattr(shell, "kernel", None) is not None:
+        from llm_magic.display.outputs import CellOutputs
+        from llm_magic.display.rows_notebook import NotebookRowsView
+
+        return NotebookRowsView(CellOutputs(shell), show, settings.repaints)
+    if sys.stdout.isatty() and os.environ.get("TERM") != "dumb":
+        from llm_magic.display.rows_terminal import TerminalRowsView
+
+        return TerminalRowsView(show, settings.repaints, streams=not background)
+    from llm_magic.display.rows_plain import PlainRowsView
+
+    return PlainRowsView(show, streams=not background)
 
 
 def show_preview(preview: Preview, outcome: str) -> None:

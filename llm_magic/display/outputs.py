@@ -32,6 +32,8 @@ class CellOutputs:
         Whether the cell is one cell magic, which no other code of the cell shares the outputs with.
     in_widget
         Whether an `Output` widget takes the outputs, which knows no updates.
+    watched
+        Whether somebody may look meanwhile: a program that executes a notebook (nbclient) answers no questions.
     replaceable
         False where an output cannot be replaced: then there are only outputs that stay.
     count
@@ -49,6 +51,7 @@ class CellOutputs:
         request = shell.kernel.get_parent() or {}
         self.captured = not hasattr(publisher, "pub_socket")
         self.alone = str(request.get("content", {}).get("code", "")).lstrip().startswith("%%llm")
+        self.watched = bool(request.get("content", {}).get("allow_stdin", True))
         self.in_widget = _in_widget(request.get("header", {}).get("msg_id"))
         self.replaceable = not self.in_widget and not self.captured
         self._finds_cell = self.captured or hasattr(publisher, "set_thread_parent")  # the publisher, on any thread

@@ -34,7 +34,7 @@ def shown(value: Any, *, widest: int = _WIDEST) -> Bundle:
     fields = record_of(value)
     if fields is not None:
         return _fields(fields)
-    text = _text(value)
+    text = cell_text(value)
     return {"text/plain": text, "text/html": f'<pre style="{CODE_FONT}">{escaped(text)}</pre>'}
 
 
@@ -59,7 +59,7 @@ def _table(records: Records, count: int, widest: int = _WIDEST) -> Bundle:
     for name, column in zip(records.columns, zip(*records.rows, strict=True), strict=True):
         right = all(map(_is_number, column))
         align = _RIGHT if right else _LEFT
-        texts = [_text(item) for item in column]
+        texts = [cell_text(item) for item in column]
         cells = [f"<td {align}>{escaped(text)}</td>" for text in texts]
         html.append([f'<th scope="col" {align}>{escaped(name)}</th>', *cells])
         lines = [shortened(text, widest) for text in (name, *texts)]
@@ -81,7 +81,7 @@ def _fields(fields: Mapping[str, Any]) -> Bundle:
     )
     width = max((len(name) for name in fields), default=0)
     hanging = "\n" + " " * (width + 2)
-    plain = "\n".join(f"{name.ljust(width)}  {_text(item)}".replace("\n", hanging) for name, item in fields.items())
+    plain = "\n".join(f"{name.ljust(width)}  {cell_text(item)}".replace("\n", hanging) for name, item in fields.items())
     return {"text/plain": plain, "text/html": f"<table><tbody>{rows}</tbody></table>"}
 
 
@@ -91,19 +91,19 @@ def _nested(value: Any) -> str:
     if records is not None and "value" not in records.columns:
         return _table(records, len(value))["text/html"]
     inner = record_of(value)
-    return _fields(inner)["text/html"] if inner else escaped(_text(value)).replace("\n", "<br>")
+    return _fields(inner)["text/html"] if inner else escaped(cell_text(value)).replace("\n", "<br>")
 
 
-def _text(value: Any) -> str:
+def cell_text(value: Any) -> str:
     """Return a value in one cell of a table."""
     if value is None:
         return ""
     if isinstance(value, enum.Enum):
-        return _text(value.value)
+        return cell_text(value.value)
     is_record = record_of(value) is not None
     if isinstance(value, _SEQUENCES) and not is_record:
         if not any(isinstance(item, _SEQUENCES) or record_of(item) is not None for item in value):
-            return ", ".join(map(_text, value))
+            return ", ".join(map(cell_text, value))
     elif not is_record:
         return str(value)
     return json.dumps(_plain(value), ensure_ascii=False)

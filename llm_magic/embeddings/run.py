@@ -35,6 +35,7 @@ from llm_magic.session.spending import Demand
 
 if TYPE_CHECKING:
     from llm_magic.providers.base import Provider
+    from llm_magic.rate_limits import Turn
     from llm_magic.session import Session
     from llm_magic.wire.embeddings import Embedded
 
@@ -183,14 +184,25 @@ class Embedding:
         messages = [user(text) for text in texts]
         demand = Demand(estimate(messages), most_tokens(messages), 0)
         account = self._session.spending.begin(provider, self._model, demand)
+        limits = self._session.spending.rate_limits.of(provider)
+        turns: list[Turn] = []
 
         def attempted(attempt: Attempt) -> None:
             account.attempted(attempt)
             announce(attempt)
+            turns[-1].heard(attempt.status, {}, attempt.retry_after)
             account.allow()
+            if not attempt.final:
+                turns.append(limits.take(demand.estimated, self._model))  # sent when its own wait is over
 
         try:
+            account.waits = True
+            turns.append(await limits.turn(demand.estimated, self._model))
+            account.waits = False
             found = await self._ask(self._deployed, number, attempted)
+            turns[-1].heard(200, found.headers)
+            if found.usage is not None:
+                turns[-1].settle(found.usage.input_tokens)
             found = replace(found, cost=account.used(found.usage, found.cost))
             self._check(found, provider.origin(self._model))
         except Exception as error:

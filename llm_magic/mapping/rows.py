@@ -1,4 +1,4 @@
-"""A row of the input, and its outcome: an answer or an error, never both missing."""
+"""A row of the input, what is asked for it, and its outcome: an answer or an error."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from llm_magic.errors import LLMError
+from llm_magic.messages import Part
 from llm_magic.response import Response
 
 
@@ -20,6 +21,17 @@ class Row:
     """Its label: of a frame or series the index's, of a mapping the key, else the number. `{{ index }}` is it."""
     names: Mapping[str, Any] = field(default_factory=dict)
     """The names for the template, `index` among them."""
+
+
+@dataclass(frozen=True, slots=True)
+class RowRequest:
+    """What is asked for a row: the parts of its prompt."""
+
+    number: int
+    index: Hashable
+    parts: tuple[Part, ...]
+    key: str = ""
+    """What its answer is found by; empty where nobody looks for it."""
 
 
 @dataclass(slots=True)

@@ -15,7 +15,8 @@ from llm_magic.capabilities import Kind
 from llm_magic.errors import OutputTypeError
 from llm_magic.options import exclude_each_other
 from llm_magic.output import json_text
-from llm_magic.output.dataframe import columns_of, frame_of, require_pandas
+from llm_magic.output.columns import Column, columns_of
+from llm_magic.output.dataframe import frame_of, require_pandas
 from llm_magic.output.grammar import Grammar, load_grammar
 from llm_magic.output.schema import Schema, read_schema, short_form
 from llm_magic.output.schema.keywords import is_object, may_be
@@ -41,8 +42,8 @@ class OutputSpec:
     pattern: str = ""
     """The regular expression, by Python's rules (kind `regex`)."""
     grammar: Grammar | None = None
-    columns: Mapping[str, Schema] | None = None
-    """Of a DataFrame, the schema of each column; the records are `schema` and `shape`."""
+    columns: Mapping[str, Column] | None = None
+    """Of a DataFrame, what each column is; the records are `schema` and `shape`."""
     structures: dict[Any, Any] = field(default_factory=dict, repr=False)
     """How the dialects put it, kept for the next request."""
 

@@ -7,7 +7,7 @@ import re
 import secrets
 import traceback
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import lru_cache
 from typing import Any
 
@@ -18,7 +18,7 @@ from jinja2.utils import missing
 from llm_magic.close_matches import did_you_mean
 from llm_magic.errors import LLMError, PromptError
 from llm_magic.messages import Part, Text
-from llm_magic.prompt.language import LANGUAGE, Names, UnknownError, flatten, last_error
+from llm_magic.prompt.language import LANGUAGE, Names, Tag, UnknownError, flatten, last_error
 from llm_magic.prompt.single_braces import notes_on
 from llm_magic.prompt.values import Limits, Rendering, to_prompt
 
@@ -57,48 +57,127 @@ def render(template: str, namespace: Mapping[str, Any], *, settings: Limits, raw
     if raw:
         return Rendered((Text(template),))
     notes = tuple(notes_on(template, namespace))
-    if "{{" not in template and "{%" not in template:
+    if not has_tags(template):
         return Rendered((Text(template),), notes)
-    rendered = _Run(template, namespace, settings).rendered()
+    rendered = TemplateRun(template, namespace, settings).rendered()
     return Rendered(rendered.parts, (*rendered.notes, *notes))
 
 
-@lru_cache(maxsize=32)  # a cell that is run again, and many rows of one prompt, are read once
-def _compiled(source: str) -> tuple[Template, tuple[tuple[str, int], ...]]:
-    """Read a template; also return each `{{ id }}` that names a builtin, which is to be called, with its offset.
+def has_tags(source: str) -> bool:
+    """Whether a text is a template at all."""
+    return "{{" in source or "{%" in source
+
+
+@dataclass(frozen=True, slots=True)
+class TemplateNames:
+    """The names that a template takes from outside, as far as it is known without rendering it."""
+
+    places: Mapping[str, int] = field(default_factory=dict)
+    """Each name, and the offset where it stands first."""
+    optional: frozenset[str] = frozenset()
+    """Those that may be missing: the template asks whether they are defined, or has a default for them."""
+    shown: frozenset[str] = frozenset()
+    """Those that stand alone in `{{ … }}`, and that no condition of the template looks at."""
+    uncalled: frozenset[str] = frozenset()
+    """Those of Python's own that stand alone in `{{ … }}`, where they say nothing."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Compiled:
+    """A template that was read.
 
     Line numbers of the template are offsets from 1, see `ExactLexer`.
     """
+
+    template: Template
+    builtin_names: tuple[tuple[str, int], ...]
+    """Each `{{ id }}` that names a builtin, which is to be called, with its offset."""
+    names: TemplateNames
+
+
+@lru_cache(maxsize=32)  # a cell that is run again, and many rows of one prompt, are read once
+def _compiled(source: str) -> _Compiled:
     tree = LANGUAGE.parse(source, filename=_FILE)
     for other in tree.find_all((nodes.Include, nodes.Import, nodes.FromImport, nodes.Extends)):
         raise TemplateSyntaxError("a prompt has no other templates to include, import or extend", other.lineno)
     undeclared = find_undeclared_variables(tree)
-    names = [child for output in tree.find_all(nodes.Output) for child in output.nodes if isinstance(child, nodes.Name)]
+    names = _names_in(tree, undeclared)
+    alone = [child for output in tree.find_all(nodes.Output) for child in output.nodes if isinstance(child, nodes.Name)]
     found = [
-        (child.name, child.lineno - 1) for child in names if child.name in undeclared and hasattr(builtins, child.name)
+        (child.name, child.lineno - 1) for child in alone if child.name in undeclared and hasattr(builtins, child.name)
     ]
-    return Template.from_code(LANGUAGE, LANGUAGE.compile(tree, filename=_FILE), {}), tuple(found)
+    return _Compiled(Template.from_code(LANGUAGE, LANGUAGE.compile(tree, filename=_FILE), {}), tuple(found), names)
 
 
-class _Run:
-    """One template at work."""
+def _names_in(tree: nodes.Template, undeclared: set[str]) -> TemplateNames:
+    outside = undeclared | set(LANGUAGE.globals)
+    found = [name for name in tree.find_all(nodes.Name) if name.ctx == "load" and name.name in outside]
+    asked = [test.node for test in tree.find_all(nodes.Test) if test.name in ("defined", "undefined")]
+    asked += [use.node for use in tree.find_all(nodes.Filter) if use.node and use.name in ("default", "d")]
+    outputs = tree.find_all(nodes.Output)
+    alone = {part.name for output in outputs for part in output.nodes if isinstance(part, nodes.Name)}
+    conditions = [branch.test for branch in tree.find_all(nodes.If)]
+    conditions += [choice.test for choice in tree.find_all(nodes.CondExpr)]
+    looked_at = {name.name for test in conditions for name in _names(test)}
+    places: dict[str, int] = {}
+    for name in found:
+        places[name.name] = min(name.lineno - 1, places.get(name.name, name.lineno))
+    optional = frozenset(node.name for node in asked if isinstance(node, nodes.Name))
+    shown = frozenset(alone & set(places))
+    uncalled = frozenset(name for name in shown if hasattr(builtins, name))
+    return TemplateNames(places, optional, shown - looked_at, uncalled)
 
-    def __init__(self, source: str, namespace: Mapping[str, Any], limits: Limits) -> None:
+
+def _names(expression: nodes.Node) -> Iterable[nodes.Name]:
+    return (expression,) if isinstance(expression, nodes.Name) else expression.find_all(nodes.Name)
+
+
+class TemplateRun:
+    """One template at work: read once, it is rendered over one namespace.
+
+    Parameters
+    ----------
+    source
+        The template. PromptError where it does not parse.
+    namespace
+        Where its names are looked up before Jinja2's and Python's own.
+    limits
+        How much of a value is shown.
+    nowhere
+        The end of the sentence that says of a name that it is not there.
+
+    """
+
+    def __init__(
+        self,
+        source: str,
+        namespace: Mapping[str, Any],
+        limits: Limits,
+        nowhere: str = "the notebook has no such variable",
+    ) -> None:
         self.source = source
         self.namespace = namespace
         self.limits = limits
+        self.nowhere = nowhere
         self.notes: dict[str, None] = {}
         self.placed: list[Rendering] = []
-        self.nonce = str(secrets.randbelow(10**18))  # no value holds our marks, not even on purpose
+        self.nonce = ""
         try:
-            self.template, builtin_names = _compiled(source)
+            self.compiled = _compiled(source)
         except TemplateSyntaxError as error:
             raise self._syntax_error(error) from None
-        for name, offset in builtin_names:
-            if name not in namespace:
-                raise self._unknown_name(name, offset)
+        self.template = self.compiled.template
+
+    @property
+    def names(self) -> TemplateNames:
+        """The names that the template takes from outside."""
+        return self.compiled.names
 
     def rendered(self) -> Rendered:
+        """Return the prompt; PromptError where a name is not there, or a value cannot be shown."""
+        for name, offset in self.compiled.builtin_names:
+            if name not in self.namespace:
+                raise self.unknown_name(name, offset)
         names = Names(self.template.blocks, self.namespace, self.show)
         try:
             text = "".join(self.template.root_render_func(names))
@@ -106,18 +185,26 @@ class _Run:
             raise self._unknown(error) from None
         except Exception as error:
             raise self._failed(error) from error
-        return Rendered(tuple(self._parts(text)), tuple(self.notes))
+        parts = tuple(self._parts(text)) if self.placed else (Text(text),)
+        return Rendered(parts, tuple(self.notes))
 
     def show(self, value: Any, line: int) -> str:
         """Return the text of a value; for an image or a block, a mark that `_parts` replaces."""
-        rendering = to_prompt(value, self.limits)
+        if type(value) is str and len(value) <= self.limits.max_value_chars:
+            return value
+        rendering = self.rendering(value)
         if rendering.notes:
             tag, _ = self._tag(line)
             self.notes.update(dict.fromkeys(f"{tag}: {note}" for note in rendering.notes))
         if rendering.image is None and not rendering.block:
             return rendering.text
+        self.nonce = self.nonce or str(secrets.randbelow(10**18))  # no value holds our marks, not even on purpose
         self.placed.append(rendering)
         return f"\0{self.nonce}.{len(self.placed) - 1}\0"
+
+    def rendering(self, value: Any) -> Rendering:
+        """Render one value."""
+        return to_prompt(value, self.limits)
 
     def _parts(self, text: str) -> Iterator[Part]:
         """Put images and blocks in their places; a block begins and ends on a line of its own."""
@@ -143,7 +230,7 @@ class _Run:
     def _tag(self, line: int) -> tuple[str, int]:
         """Return the tag that a line of the compiled template came from, and its offset."""
         offset = self.template.get_corresponding_lineno(line) - 1
-        for tag in LANGUAGE.lexer.tags(self.source):
+        for tag in _tags_of(self.source):
             if tag.start <= offset < tag.end:
                 return (tag.text if len(tag.text) <= _MOST_OF_TAG else f"{tag.text[:_MOST_OF_TAG]}…"), tag.start
         return "the template", offset
@@ -181,8 +268,9 @@ class _Run:
             message = f"'{{% {within[1]} %}}' has no '{{% end{within[1]} %}}'"
         return PromptError(f"The prompt's template does not parse, {self._where(offset)}: {message}.", hint)
 
-    def _unknown_name(self, name: str, offset: int) -> PromptError:
-        message = f"The prompt names {name!r} on {self._where(offset)}, but the notebook has no such variable."
+    def unknown_name(self, name: str, offset: int) -> PromptError:
+        """Say that a name is not there."""
+        message = f"The prompt names {name!r} on {self._where(offset)}, but {self.nowhere}."
         if name == "error":
             return PromptError(message, "It stands for the last exception, and no cell has failed yet.")
         if name == "Err":
@@ -194,7 +282,7 @@ class _Run:
         """Say which name, attribute or item is not there."""
         tag, offset = self._failing_tag(error)
         if error.obj is missing:
-            return self._unknown_name(error.name, offset)
+            return self.unknown_name(error.name, offset)
         if history := self._history(error.obj):
             name, hint = history
             return PromptError(f"{tag} on {self._where(offset)}: {name} has no entry {error.name!r}.", hint)
@@ -226,6 +314,11 @@ class _Run:
             f"{at}: {type(error).__name__}{': ' * bool(said)}{said}",
             "Try the expression in a cell of its own; %tb shows where it failed.",
         )
+
+
+@lru_cache(maxsize=32)
+def _tags_of(source: str) -> tuple[Tag, ...]:
+    return tuple(LANGUAGE.lexer.tags(source))
 
 
 def _public(names: Iterable[Any]) -> list[str]:

@@ -104,6 +104,16 @@ class AzureProvider(Provider):
         path = parts.path if after.rstrip("/") == "/v1" else before
         return urlunsplit((parts.scheme, parts.netloc, path.rstrip("/"), "", ""))
 
+    def from_environment(self) -> Mapping[str, Any]:
+        """Return the address and the version, where the environment gives them."""
+        variables = {"azure_endpoint": "AZURE_OPENAI_ENDPOINT", "api_version": "OPENAI_API_VERSION"}
+        found = {
+            trait: os.environ.get(name, "").strip() for trait, name in variables.items() if not getattr(self, trait)
+        }
+        if self.base_url:
+            found.pop("azure_endpoint", None)
+        return {trait: mark_secrets(value, trait) for trait, value in found.items() if value}
+
     def url(self) -> str:
         """Return the base URL of the API in force."""
         if self.base_url:

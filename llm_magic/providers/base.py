@@ -7,6 +7,7 @@ import re
 from collections.abc import AsyncGenerator, Callable, Mapping
 from contextlib import aclosing
 from copy import deepcopy
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any, ClassVar, TypeVar
 
 from traitlets import Bool, Dict, Enum, Float, Int, List, TraitError, Unicode, Union, validate
@@ -22,6 +23,7 @@ from llm_magic.config.settings import BudgetDict
 from llm_magic.errors import (
     AuthenticationError,
     ConfigurationError,
+    LLMError,
     ModelNotFoundError,
     Origin,
     RequestRefusedError,
@@ -41,6 +43,7 @@ if TYPE_CHECKING:
     from llm_magic.providers.price_file import PriceTable
     from llm_magic.request import Request
     from llm_magic.wire.call import Call, Preview
+    from llm_magic.wire.prepared import PreparedRequest
 
 __all__ = ["ModelCard", "Price", "Provider"]
 
@@ -120,6 +123,24 @@ class Provider(Configurable):
         default_value=6,
         help="Further attempts after a failed connection, 408, 409, 429 or 5xx, or an answer that broke off before "
         "anything of it came; but for failures that last, and one where this machine refuses the connection.",
+    ).tag(config=True, trusted_only=False)
+    concurrency = Union(
+        [Int(16, min=1), Enum(["auto"])],
+        default_value=16,
+        help='Requests in flight at most where one prompt is asked over many inputs; "auto" finds out how many serve '
+        "best, by the time that answers take and by what the server refuses.",
+    ).tag(config=True, trusted_only=False)
+    requests_per_minute = Int(
+        0,
+        min=0,
+        help="Requests that the server allows a minute, further attempts included; those that are too early wait. All "
+        "of this kernel to this server count together. 0: no limit is known; what the server says is obeyed.",
+    ).tag(config=True, trusted_only=False)
+    tokens_per_minute = Int(
+        0,
+        min=0,
+        help="Tokens of prompts and answers that the server allows a minute, as requests_per_minute. A request counts "
+        "with its prompt and --max-tokens until the server tells what it took.",
     ).tag(config=True, trusted_only=False)
     default_headers = Dict(
         key_trait=Unicode(), value_trait=Unicode(), help="Headers of every request; secret ones belong in headers_env."
@@ -275,6 +296,10 @@ class Provider(Configurable):
         if headers:
             references.check_headers(headers, f"{self.section} headers")
         return headers
+
+    def from_environment(self) -> Mapping[str, Any]:
+        """Return settings that are empty and taken from this process's environment, secrets apart: where to ask."""
+        return {}
 
     @property
     def at_home(self) -> bool:
@@ -476,16 +501,51 @@ class Provider(Configurable):
             async with aclosing(wire.exchange(call)) as stream:
                 async for batch in stream:
                     yield batch
-        except AuthenticationError as error:
+        except LLMError as error:
+            self._explain(error, request)
+            raise
+
+    def _explain(self, error: LLMError, request: Request) -> None:
+        """Say the next step, where it is known better here."""
+        if isinstance(error, AuthenticationError):
             error.hint = self.key_hint() or error.hint
-            raise
-        except ModelNotFoundError as error:
+        elif isinstance(error, ModelNotFoundError):
             error.hint = f"{self.close_models(request.model)} {error.hint}".lstrip()
-            raise
-        except RequestRefusedError as error:
-            if any(message.reasoning for message in request.messages) and _OF_REASONING.search(error.message):
-                error.hint = f"If it takes no reasoning back: {self.line_that_sets('send_reasoning', 'False')}"
-            raise
+        elif (
+            isinstance(error, RequestRefusedError)
+            and any(message.reasoning for message in request.messages)
+            and _OF_REASONING.search(error.message)
+        ):
+            error.hint = f"If it takes no reasoning back: {self.line_that_sets('send_reasoning', 'False')}"
+
+    async def prepare_request(
+        self,
+        request: Request,
+        capabilities: Capabilities,
+        *,
+        timeout: float | None = None,  # noqa: ASYNC109 - as of `exchange`
+        max_retries: int | None = None,
+    ) -> PreparedRequest | None:
+        """Return a request that is sent many times with other bodies; None where `exchange` is code of an author's own.
+
+        Parameters and errors as of `exchange`, but nothing is sent yet. What is sure to be refused in this request is
+        refused here; `check` and `adapt` are not asked for each further body.
+        """
+        if self.own_backend:
+            return None
+        from llm_magic.wire.prepared import PreparedRequest, why_the_sdk_sends
+
+        await self.check(request, capabilities)
+        call = await self._call(replace(request, stream=False), capabilities, timeout, max_retries)
+        client = call.client
+        why = why_the_sdk_sends(
+            client,
+            ours=client is self._client and client in self._open,
+            http_client=self.http_client,
+            settings=self.read("http_client_kwargs"),
+            proxy=call.http_request().proxy,
+        )
+        return PreparedRequest(call, why, self._explain)
 
     async def preview(
         self,

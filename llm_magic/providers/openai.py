@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any
 from urllib.parse import urlsplit
 
 from llm_magic.capabilities import Capabilities
+from llm_magic.config.references import mark_secrets
 from llm_magic.providers import credentials, model_info
 from llm_magic.providers.base import Provider
 from llm_magic.secrets import Secret, is_secret_name, secret_url
@@ -41,10 +43,15 @@ class OpenAIProvider(Provider):
     def url(self) -> str:
         """Return the base URL: the setting's, the environment's, or OpenAI's."""
         if not self.base_url:
-            found = os.environ.get("OPENAI_BASE_URL") or os.environ.get("OPENAI_API_BASE")
+            found = _ambient_url()
             if found:
-                return secret_url(checked(found.strip(), "OPENAI_BASE_URL"))
+                return secret_url(checked(found, "OPENAI_BASE_URL"))
         return super().url()
+
+    def from_environment(self) -> Mapping[str, Any]:
+        """Return the base URL, where the environment gives it."""
+        found = {} if self.base_url else {"base_url": _ambient_url()}
+        return {trait: mark_secrets(value, trait) for trait, value in found.items() if value}
 
     def key(self) -> Secret | credentials.SecretCallable | None:
         """Return the key that was named, or at home that of the environment."""
@@ -84,6 +91,11 @@ class OpenAIProvider(Provider):
         newer = self.at_home or model_info.is_reasoning(model)
         field: Any = "max_completion_tokens" if newer else "max_tokens"
         return replace(super().capabilities(model), max_tokens_field=field, dialects=dict(model_info.OPENAI))
+
+
+def _ambient_url() -> str:
+    """Return the base URL that the environment gives; empty where it gives none."""
+    return (os.environ.get("OPENAI_BASE_URL") or os.environ.get("OPENAI_API_BASE") or "").strip()
 
 
 def _ambient(*names: str) -> Secret | None:

@@ -413,6 +413,10 @@ class ProviderRegistry(Configurable):
         self._made.append(provider)
         return provider
 
+    def is_registered(self, name: str) -> bool:
+        """Whether a provider was given as an object, or as a ready client."""
+        return name in self._registered
+
     def add(self, name: str, cls: str = "compatible", **traits: Any) -> Provider:
         """Add a provider to this session; as an entry of `providers`, which it replaces if there is one.
 
@@ -587,6 +591,10 @@ class ProviderRegistry(Configurable):
     def all_aliases(self) -> dict[str, Any]:
         """Return the aliases of the LiteLLM configuration and, over them, our own."""
         return {**self._import().aliases, **self.aliases}
+
+    def imported_routes(self) -> Mapping[str, str]:
+        """Return the routes of the LiteLLM configuration."""
+        return self._import().routes
 
     def _import(self) -> Imported:
         """Return what the LiteLLM configuration gives, read anew when the file has changed."""

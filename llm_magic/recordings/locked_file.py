@@ -52,7 +52,7 @@ def locked(path: Path) -> Iterator[int]:
         file = _open_to_append(path)
         try:
             _lock(file, until)
-            if not _is_called(path, file):  # replaced while this waited: what is written to it would be lost
+            if not is_called(path, file):  # replaced while this waited: what is written to it would be lost
                 if time.monotonic() > until:
                     raise OSError(errno.EAGAIN, "another program replaces it again and again")
                 continue
@@ -77,7 +77,7 @@ def _open_to_append(path: Path) -> int:
     return file
 
 
-def _is_called(path: Path, file: int) -> bool:
+def is_called(path: Path, file: int) -> bool:
     """Whether a name still is that of the file that is open."""
     try:
         found, own = path.lstat(), os.fstat(file)
@@ -146,6 +146,18 @@ else:
 
     def _unlock(file: int) -> None:
         fcntl.flock(file, fcntl.LOCK_UN)
+
+
+def lock_at_once(file: int) -> bool:
+    """Lock a file that is open, until it is closed, without waiting; return whether nobody else holds it.
+
+    Where a file system has no locks nobody does.
+    """
+    try:
+        _try_to_lock(file)
+    except OSError as error:
+        return error.errno in _NO_LOCKS
+    return True
 
 
 _NO_LOCKS = frozenset({errno.ENOLCK, errno.ENOTSUP, errno.EOPNOTSUPP, errno.ENOSYS, errno.EINVAL})

@@ -7,6 +7,7 @@ import json
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from json.encoder import encode_basestring_ascii
 from typing import Any
 
 from llm_magic.errors import RecordingError
@@ -138,6 +139,63 @@ def _escaped(found: re.Match[str]) -> str:
 def key_of(asked: Mapping[str, Any]) -> str:
     """Return what a request is found by: the SHA-256 of its canonical form, in hexadecimal."""
     return hashlib.sha256(canonical(asked)).hexdigest()
+
+
+class KeyTemplate:
+    """The keys of requests that differ in one text alone: what they share is spelled and hashed once.
+
+    Parameters
+    ----------
+    before, after
+        The canonical form up to the text, and from its end.
+
+    Examples
+    --------
+    >>> template = KeyTemplate.of({"model": "m", "messages": [{"role": "user", "content": "Is this 4711?"}]}, "4711")
+    >>> template.key("é") == key_of({"model": "m", "messages": [{"role": "user", "content": "Is this é?"}]})
+    True
+
+    """
+
+    __slots__ = ("_after", "_begun")
+
+    def __init__(self, before: bytes, after: bytes) -> None:
+        self._begun = hashlib.sha256(before)
+        self._after = after
+
+    @classmethod
+    def of(cls, asked: Mapping[str, Any], marker: str) -> KeyTemplate | None:
+        """Return the template of what is asked with `marker` in the place of the text.
+
+        None where the marker does not stand there exactly once, in a text that is no name of a field: then there is
+        no one place for the text.
+
+        Raises
+        ------
+        RecordingError
+            It is no JSON data.
+
+        """
+        spelled = encode_basestring_ascii(marker)[1:-1].encode("ascii")
+        parts = canonical(asked).split(spelled) if spelled else []
+        if len(parts) != 2 or _times(asked, marker) != 1:  # noqa: PLR2004 - once
+            return None
+        return cls(*parts)
+
+    def key(self, text: str) -> str:
+        """Return the key of the request with `text` in the place of the marker: that of `key_of` for the whole."""
+        digest = self._begun.copy()
+        digest.update(encode_basestring_ascii(text)[1:-1].encode("ascii") + self._after)
+        return digest.hexdigest()
+
+
+def _times(value: Any, marker: str) -> int:
+    """Return how often a text stands in the texts of data, names of fields left out."""
+    if isinstance(value, str):
+        return value.count(marker)
+    if isinstance(value, Mapping):
+        return sum(_times(item, marker) for item in value.values())
+    return sum(_times(item, marker) for item in value) if isinstance(value, list | tuple) else 0
 
 
 def canonical(asked: Mapping[str, Any]) -> bytes:

@@ -24,7 +24,11 @@ def secret_in(recording: Recording, known: Iterable[str], environment: Mapping[s
     if not _WITHOUT_WORDS.isdisjoint(recording.answer):
         answer = {name: value for name, value in recording.answer.items() if name not in _WITHOUT_WORDS}
         recording = replace(recording, answer=answer)
-    text = recording.line().decode()
+    return secret_in_text(recording.line().decode(), known, environment)
+
+
+def secret_in_text(text: str, known: Iterable[str], environment: Mapping[str, str] | None = None) -> str:
+    """Return in words which secret a text holds, as of `secret_in`; empty where it holds none."""
     named = of_process() if environment is None else _named(environment)
     keys = tuple(known)
     if not holds(text, (*keys, *named.values())):

@@ -219,13 +219,22 @@ def holds(text: str, known: Iterable[str]) -> bool:
     (True, False)
 
     """
+    return finder(known)(text)
+
+
+def finder(known: Iterable[str]) -> Callable[[str], bool]:
+    """Return what tells of texts whether they hold one of the `known` secrets, as `holds` does."""
     looked_for = frozenset(part for secret in known for part in _looked_for(secret))
     plain, encoded = patterns(looked_for)
-    if plain is None or encoded is None:
-        return False
-    if plain.search(text):
-        return True
-    return bool(_ENCODED.search(text)) and may_hold(text, looked_for) and bool(encoded.search(text))
+
+    def is_held(text: str) -> bool:
+        if plain is None or encoded is None:
+            return False
+        if plain.search(text):
+            return True
+        return bool(_ENCODED.search(text)) and may_hold(text, looked_for) and bool(encoded.search(text))
+
+    return is_held
 
 
 def _hider(known: Iterable[str]) -> Callable[[str], str]:

@@ -21,6 +21,7 @@ from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
+from uuid import uuid4
 
 from llm_magic.background_loop import BackgroundLoop
 from llm_magic.config.precedence import sources_of
@@ -64,6 +65,10 @@ class Session:
     def __init__(
         self, settings: Settings, registry: ProviderRegistry, say: Callable[[str], None] | None = None
     ) -> None:
+        self.id = uuid4().hex
+        """What tells it from the sessions of other processes; a forked one has it, too."""
+        self.carried: Any = None
+        """The settings that the last `LLM` took along in a pickle."""
         self.settings = settings
         sources_of(settings)  # what is set from now on is the session's
         self.registry = registry
@@ -81,7 +86,7 @@ class Session:
         """The notebook's variables, where there is a notebook: some front ends say there where its file is."""
         self._told_of_restart = False
         self._told_of_repeats = False
-        self.jobs: set[Job] = set()
+        self.jobs: set[Job[Any]] = set()
         """Cells that go on in the background."""
         self.unfinished: dict[Hashable, Embedded] = {}
         """Batches of embeddings that came before a request for more of them failed."""
@@ -120,6 +125,11 @@ class Session:
         with self._making:
             self._recordings = self._recordings or Recordings(self._record_files, self._notices.append)
             return self._recordings
+
+    @property
+    def record_file(self) -> Path:
+        """The file that is recorded in."""
+        return self._record_files()[0]
 
     def _record_files(self) -> tuple[Path, tuple[Path, ...]]:
         """Return the file to record in, and others that are read, too."""
@@ -208,6 +218,20 @@ class Session:
         models = self._choose(cell)
         return plan(cell, models, self.settings, self._turns(cell, models[0].options))
 
+    def plan_rows(self, cell: Cell) -> Plan:
+        """Resolve a cell that is asked for many rows: its prompt is left to be rendered for each of them.
+
+        Raises
+        ------
+        InputError
+            As `plan`.
+
+        """
+        from llm_magic.session.plan import plan
+
+        models = self._choose(cell)
+        return plan(cell, models, self.settings, self._turns(cell, models[0].options), rows=True)
+
     def _turns(self, cell: Cell, options: Options) -> tuple[Turn, ...]:
         """Return the turns of the conversation before a cell."""
         name = self._chat_name(options)
@@ -236,7 +260,7 @@ class Session:
 
     def ask_in_background(
         self, cell: Cell, view: View, bind: Callable[[Response], None], tell: Callable[[Exception], None]
-    ) -> Job:
+    ) -> Job[Response]:
         """Begin the work of one cell, and return at once.
 
         `bind` is called with the response when it is complete, before the job is done; `tell` with the error that

@@ -8,15 +8,30 @@ import traceback
 from collections.abc import Callable, Generator
 from concurrent.futures import CancelledError, Future
 from functools import partial
-from typing import Any
+from typing import Any, Generic, Protocol, TypeVar
 
 from llm_magic.background_loop import awaited
 from llm_magic.model_names import shown_model
-from llm_magic.response import Response
-from llm_magic.session.screen import Screen
+
+R = TypeVar("R")
+R_co = TypeVar("R_co", covariant=True)
 
 
-class Job:
+class Screen(Protocol[R_co]):
+    """Shows one cell at work, on the thread that follows it: `session.screen` an answer, `mapping.screen` rows."""
+
+    @property
+    def model(self) -> str:
+        """The model as asked for."""
+
+    def follow(self) -> R_co:
+        """Show what happens until it ends, and return what came of it."""
+
+    def stop(self) -> None:
+        """End the work."""
+
+
+class Job(Generic[R]):
     """An answer that is on its way, or here: `await job`, `job.result()`, `job.cancel()`, `job.done()`.
 
     Parameters
@@ -30,7 +45,7 @@ class Job:
 
     """
 
-    def __init__(self, model: str, future: Future[Response], stop: Callable[[], None]) -> None:
+    def __init__(self, model: str, future: Future[R], stop: Callable[[], None]) -> None:
         self._model = shown_model(model)
         self._future = future
         self._stop = stop
@@ -38,11 +53,11 @@ class Job:
     @classmethod
     def begin(
         cls,
-        screen: Screen,
-        bind: Callable[[Response], None],
+        screen: Screen[R],
+        bind: Callable[[R], None],
         tell: Callable[[Exception], None],
-        running: set[Job],
-    ) -> Job:
+        running: set[Job[Any]],
+    ) -> Job[R]:
         """Return the job of an answer that arrives on a thread of its own.
 
         Parameters
@@ -57,25 +72,25 @@ class Job:
             The jobs that run; this one is among them until it is done.
 
         """
-        job = cls(screen.run.plan.models[0].target.asked, Future(), screen.channel.stop)
+        job = cls(screen.model, Future(), screen.stop)
         running.add(job)
         work = partial(contextvars.copy_context().run, job._work, screen, bind, tell, running)
         threading.Thread(target=work, name="llm_magic job", daemon=True).start()
         return job
 
     @classmethod
-    def ended(cls, response: Response) -> Job:
+    def ended(cls, model: str, result: R) -> Job[R]:
         """Return the job of an answer that is complete: what `-b` gives where it ran in the foreground."""
-        future: Future[Response] = Future()
-        future.set_result(response)
-        return cls(response.model, future, _nothing)
+        future: Future[R] = Future()
+        future.set_result(result)
+        return cls(model, future, _nothing)
 
     def _work(
         self,
-        screen: Screen,
-        bind: Callable[[Response], None],
+        screen: Screen[R],
+        bind: Callable[[R], None],
         tell: Callable[[Exception], None],
-        running: set[Job],
+        running: set[Job[Any]],
     ) -> None:
         try:
             response = screen.follow()
@@ -99,7 +114,7 @@ class Job:
         """Tell whether the answer is complete, failed or cancelled."""
         return self._future.done()
 
-    def result(self, timeout: float | None = None) -> Response:
+    def result(self, timeout: float | None = None) -> R:
         """Wait for the response, `timeout` seconds at most.
 
         Raises
@@ -121,7 +136,7 @@ class Job:
         self._stop()
         return True
 
-    def __await__(self) -> Generator[Any, None, Response]:
+    def __await__(self) -> Generator[Any, None, R]:
         return awaited(self._future, cancels=False).__await__()
 
     def __repr__(self) -> str:

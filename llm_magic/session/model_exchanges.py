@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import AsyncGenerator, Iterator, Mapping
 from contextlib import aclosing
 from dataclasses import dataclass, field
@@ -18,6 +19,7 @@ from llm_magic.urls import without_hosts
 
 if TYPE_CHECKING:
     from llm_magic.background_loop import Emit
+    from llm_magic.request import Request
     from llm_magic.session.neutral_request import NeutralRequest
     from llm_magic.session.recorder import RecordedResults, Recorder
 
@@ -34,6 +36,32 @@ class Exchanged:
     """Whether it is the first one that this model was asked, not one of a later round."""
     events: list[Event] = field(default_factory=list)
     secrets: tuple[str, ...] = ()
+
+
+class BoundModels:
+    """The models of a plan, each got ready when it is first asked, once for all runs that share them."""
+
+    def __init__(self) -> None:
+        self._known: dict[str, BoundModel] = {}
+        self._turn = asyncio.Lock()
+
+    async def get(self, plan: Plan, planned: PlannedModel, emit: Emit[Event]) -> BoundModel:
+        """Return a model that is ready to be asked; raises what `prepare` raises, for each who asks."""
+        name = planned.target.asked
+        if name not in self._known:
+            async with self._turn:
+                if name not in self._known:
+                    self._known[name] = await prepare(plan, planned, emit)
+        return self._known[name]
+
+
+@dataclass(slots=True)
+class Begun:
+    """A request that was sent and accounted already, as the first of a run: what came, and the error at its end."""
+
+    request: Request
+    events: list[Event]
+    error: LLMError | None = None
 
 
 class ModelExchanges:
@@ -53,6 +81,10 @@ class ModelExchanges:
         Gets progress and notes.
     fallbacks
         A line on each model that failed before this one was asked.
+    models
+        The models that are ready; many runs may share them.
+    begun
+        The first request, where it was sent already.
 
     """
 
@@ -66,6 +98,8 @@ class ModelExchanges:
         recorder: Recorder | None,
         emit: Emit[Event],
         fallbacks: tuple[str, ...] = (),
+        models: BoundModels | None = None,
+        begun: Begun | None = None,
     ) -> None:
         self.plan = plan
         self.planned = planned
@@ -74,6 +108,8 @@ class ModelExchanges:
         self._recorder = recorder
         self._emit = emit
         self._fallbacks = fallbacks
+        self._models = models or BoundModels()
+        self._begun = begun
         self._bound: BoundModel | None = None
         self._replayed: Mapping[str, Any] | None = None  # the answer that came last, where it came from a recording
         self._to_record: Exchanged | None = None  # the one that was sent last, until it is judged
@@ -116,12 +152,14 @@ class ModelExchanges:
     async def _send(self, asked: NeutralRequest, exchanged: Exchanged | None) -> AsyncGenerator[list[Event], None]:
         self._replayed = None
         bound = await self._bind()
-        request = asked.request(bound)
+        begun, self._begun = self._begun, None
+        request = asked.request(bound) if begun is None else begun.request
         self.sent = request.messages
         self._draft.begin_request()
         exceeded: list[str] = []
+        sent = exchange(bound, request, self._spending, exceeded) if begun is None else _told_again(begun)
         try:
-            async with aclosing(exchange(bound, request, self._spending, exceeded)) as stream:
+            async with aclosing(sent) as stream:
                 async for batch in stream:
                     if exchanged is not None:
                         exchanged.events += batch
@@ -142,7 +180,7 @@ class ModelExchanges:
         """Get the model ready, once, and return it."""
         if self._bound is None:
             self._draft.go_live()
-            self._bound = await prepare(self.plan, self.planned, self._emit)
+            self._bound = await self._models.get(self.plan, self.planned, self._emit)
             self.model = self._bound.model
         return self._bound
 
@@ -260,6 +298,13 @@ class ModelExchanges:
             return recorded if isinstance(recorded, int) else 0
         sent = [message for message in self.sent if message.role == "user"]
         return sum(1 for turn in self.plan.turns if turn.messages and turn.messages[0] in sent)
+
+
+async def _told_again(begun: Begun) -> AsyncGenerator[list[Event], None]:
+    """Yield what came of a request that was sent already, and end as it did."""
+    yield begun.events
+    if begun.error is not None:
+        raise begun.error
 
 
 def _who_set(parameter: str, sources: Mapping[str, str]) -> str:

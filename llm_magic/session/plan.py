@@ -114,8 +114,17 @@ class Plan:
         return self.models[0].options
 
 
-def plan(cell: Cell, models: tuple[PlannedModel, ...], settings: Settings, turns: tuple[Turn, ...] = ()) -> Plan:
+def plan(
+    cell: Cell,
+    models: tuple[PlannedModel, ...],
+    settings: Settings,
+    turns: tuple[Turn, ...] = (),
+    *,
+    rows: bool = False,
+) -> Plan:
     """Resolve a cell for the models that `choose` gave.
+
+    Of one that is asked for many `rows`, the prompt is left to be rendered for each: it has no parts yet.
 
     Raises
     ------
@@ -132,7 +141,7 @@ def plan(cell: Cell, models: tuple[PlannedModel, ...], settings: Settings, turns
     spec = _output(options, cell.namespace)
     if spec is None:
         combinations.need_type(cell.options)
-    parts, notes = _parts(cell, options, settings)
+    parts, notes = ((), ()) if rows else _parts(cell, options, settings)
     return Plan(
         cell=cell,
         models=models,
@@ -262,14 +271,23 @@ def _parts(cell: Cell, options: Options, settings: Settings) -> tuple[tuple[Part
         parts, notes = list(rendered.parts), list(rendered.notes)
     else:
         parts = [Text(cell.body)]
-    for image in options.image or ():
-        from llm_magic import images
+    pictures, of_pictures = images(options, cell.namespace, settings)
+    return tuple(part for part in (*parts, *pictures) if part != Text("")), (*notes, *of_pictures)
 
-        value = _image_value(image, cell.namespace)
-        part, note = images.part(value, max_side=settings.max_image_pixels)
-        parts.append(part)
+
+def images(
+    options: Options, namespace: Mapping[str, Any], settings: Settings
+) -> tuple[tuple[Part, ...], tuple[str, ...]]:
+    """Return the images that the options name, and what the user should know of them."""
+    parts: list[Part] = []
+    notes: list[str] = []
+    for image in options.image or ():
+        from llm_magic.images import part
+
+        found, note = part(_image_value(image, namespace), max_side=settings.max_image_pixels)
+        parts.append(found)
         notes += [note] if note else []
-    return tuple(part for part in parts if part != Text("")), tuple(notes)
+    return tuple(parts), tuple(notes)
 
 
 def _image_value(image: Any, namespace: Mapping[str, Any]) -> Any:

@@ -28,7 +28,7 @@ from llm_magic.events import Event, Note, Replayed, Restarted, Usage, UsageRepor
 from llm_magic.messages import Message, assistant, user
 from llm_magic.model_names import shown_model
 from llm_magic.response import Alternative, Response
-from llm_magic.session.model_exchanges import ModelExchanges
+from llm_magic.session.model_exchanges import Begun, BoundModels, ModelExchanges
 from llm_magic.session.neutral_request import NeutralRequest, feedback
 from llm_magic.session.plan import Plan, PlannedModel
 from llm_magic.session.spending import Spending
@@ -65,6 +65,10 @@ class Run:
         Says whether a call may be carried out, where that is asked; None: a `Question` is emitted.
     recorder
         Answers from recordings, and records; None where nothing is recorded.
+    models
+        The models that are ready, where runs share them.
+    begun
+        The first request of the first model, where it was sent already.
 
     """
 
@@ -74,11 +78,16 @@ class Run:
         spending: Spending,
         on_confirm: Callable[[ToolCall], bool | Awaitable[bool]] | None = None,
         recorder: Recorder | None = None,
+        *,
+        models: BoundModels | None = None,
+        begun: Begun | None = None,
     ) -> None:
         self.plan = plan
         self._spending = spending
         self._on_confirm = on_confirm
         self._recorder = recorder
+        self._models = models or BoundModels()
+        self._begun = begun
         self.draft = Draft()
         self.draft.replaying = recorder is not None and recorder.replays and not recorder.pace
         self.response: Response | None = None
@@ -149,6 +158,8 @@ class Run:
             recorder=self._recorder,
             emit=self._emit,
             fallbacks=fallbacks,
+            models=self._models,
+            begun=self._begun if planned is self.plan.models[0] else None,
         )
 
     async def _with_fallbacks(self) -> None:

@@ -33,7 +33,7 @@ class RunSpending(Spending):
 
     def __init__(self, spending: Spending, limits: Mapping[str, float] | None = None) -> None:
         self.settings, self.ledger, self.accounts = spending.settings, spending.ledger, spending.accounts
-        self.prices_learned = spending.prices_learned
+        self.rate_limits, self.prices_learned = spending.rate_limits, spending.prices_learned
         self._own = (Budget("--budget", EVERYTHING, limits, of_run=True),) if limits else ()
         self._of_run = Accounts()
         self._in_flight = 0

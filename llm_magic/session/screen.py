@@ -68,6 +68,15 @@ class Screen:
         self._said = 0
         self._failed = ""  # why the attempt before this one did
 
+    @property
+    def model(self) -> str:
+        """The model as asked for."""
+        return self.run.plan.models[0].target.asked
+
+    def stop(self) -> None:
+        """End the run."""
+        self.channel.stop()
+
     def follow(self) -> Response:
         """Show the run until it ends.
 
@@ -82,7 +91,7 @@ class Screen:
 
         """
         run, view = self.run, self.view
-        view.begin(shown_model(run.plan.models[0].target.asked))
+        view.begin(shown_model(self.model))
         if self._held:
             view.hold()
         try:

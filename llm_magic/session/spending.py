@@ -15,6 +15,7 @@ from llm_magic.ledger import EndOfRequest, Ledger
 from llm_magic.messages import user
 from llm_magic.model_names import shown_model
 from llm_magic.options import PARAMETERS
+from llm_magic.rate_limits import EndpointLimits
 from llm_magic.wire.attempts import NO_ANSWER
 
 if TYPE_CHECKING:
@@ -68,6 +69,7 @@ class Spending:
         self.settings = settings
         self.ledger = ledger
         self.accounts = Accounts()
+        self.rate_limits = EndpointLimits()
         self.prices_learned: dict[tuple[str, str], float] = {}
         """US dollars a token, the most that a server told, by origin and model."""
 
@@ -171,6 +173,8 @@ class RequestAccount:
         self._attempts: list[Attempt] = []
         self._last: Attempt | None = None  # what is told of the attempt that is under way
         self._waits_until = 0.0  # the moment until which another attempt is not sent, because the server asked for that
+        self.waits = False
+        """Whether it is not sent yet: it waits for its turn, or another attempt does."""
         self._answered = False
         self._usage: Usage | None = None  # of the attempt that is under way
         self._told: float | None = None  # its cost, as the server told it
@@ -249,7 +253,8 @@ class RequestAccount:
             return ()
         last = self._last
         notes: tuple[str, ...] = ()
-        if last is None and error is None and time.perf_counter() < self._waits_until:  # interrupted before it was sent
+        early = self.waits or time.perf_counter() < self._waits_until
+        if last is None and error is None and early:  # interrupted before it was sent
             self._settle(unknown=False, requests=0)
         elif last is None and error is not None and not self._answered:  # a server's failure would have been told
             sent = self._provider.own_backend and not isinstance(error, InputError)

@@ -17,7 +17,7 @@ from contextlib import aclosing, suppress
 from dataclasses import dataclass, field, replace
 from http import HTTPStatus
 from random import random
-from typing import Any
+from typing import Any, Protocol, Self, TypeVar
 from urllib.parse import urlsplit
 
 from llm_magic.errors import EndpointNotFoundError, OptionError, Origin
@@ -36,7 +36,7 @@ from llm_magic.wire.errors import (
     links,
     translate,
 )
-from llm_magic.wire.headers import asked_wait, check_headers, request_id, sent_with
+from llm_magic.wire.headers import asked_wait, check_headers, exhausted, request_id, sent_with
 
 SLACK = 10.0
 """Seconds over twice the timeout that one attempt may take to connect and to send its request; the headers
@@ -86,6 +86,64 @@ Renew = Callable[[Any], Awaitable[Any]]
 """Takes a client whose credentials were refused, returns the one that asks for others; None where there are none."""
 
 
+Wait = Callable[[float], Awaitable[object]]
+"""Waits so many seconds before a further attempt."""
+
+
+class OpenAnswer(Protocol):
+    """An open answer, whatever HTTP client it came over; as of `Connection`."""
+
+    status: int
+    secrets: tuple[Secret, ...]
+    headers: Mapping[str, str]
+    broken: Exception | None
+    repeatable: bool
+
+    async def close(self) -> None:
+        """Close it."""
+
+
+Opened = TypeVar("Opened", bound=OpenAnswer)
+Opened_co = TypeVar("Opened_co", bound=OpenAnswer, covariant=True)
+
+
+class Sendable(Protocol[Opened_co]):
+    """What can be sent, again and again, whatever HTTP client sends it; as of `HttpRequest`."""
+
+    @property
+    def origin(self) -> Origin:
+        """What errors name."""
+
+    @property
+    def seconds(self) -> float | None:
+        """The timeout that holds, in seconds."""
+
+    @property
+    def known_secrets(self) -> tuple[Secret, ...]:
+        """What must not be shown."""
+
+    @property
+    def retries(self) -> int:
+        """Further attempts after a failure."""
+
+    @property
+    def host(self) -> str:
+        """The host that is connected to; empty where it is not known."""
+
+    @property
+    def renews(self) -> bool:
+        """Whether there may be other credentials after a 401."""
+
+    def check(self) -> None:
+        """Refuse what HTTP does not allow."""
+
+    async def open(self) -> Opened_co:
+        """Send it once; raise what the SDK raises."""
+
+    async def renewed(self) -> Self | None:
+        """Return it with other credentials; None where there are none."""
+
+
 @dataclass(frozen=True, slots=True)
 class HttpRequest:
     """One HTTP request over a client of the SDK; what is not said here is as of `Call`.
@@ -96,6 +154,8 @@ class HttpRequest:
         Below the client's base URL, or an absolute URL.
     body
         JSON; None makes it a GET.
+    content
+        The JSON as it is sent, where that is not what the SDK makes of `body`.
     headers, params
         Further headers, and fields of the query, of this request.
     secrets
@@ -119,6 +179,41 @@ class HttpRequest:
     secrets: tuple[Secret, ...] = ()
     whole: bool = False
     renew: Renew | None = None
+    content: bytes | None = None
+
+    @property
+    def retries(self) -> int:
+        """Further attempts after a failure."""
+        return int(getattr(self.client, "max_retries", 0)) if self.max_retries is None else self.max_retries
+
+    @property
+    def renews(self) -> bool:
+        """Whether there may be other credentials after a 401."""
+        return self.renew is not None
+
+    @property
+    def host(self) -> str:
+        """The host that is connected to: the proxy's, where there is one; empty where it is not known."""
+        try:
+            return urlsplit(self.proxy).hostname or str(self.client.base_url.host)
+        except AttributeError:  # no client of the SDK
+            return ""
+
+    def check(self) -> None:
+        """Refuse headers of the client that HTTP does not allow: not every transport does, and some show the value."""
+        try:
+            check_headers({**self.client.default_headers, "api-key": self.client.api_key or "none"})
+        except OptionError:
+            raise illegal_header_error(self.origin) from None
+
+    async def open(self) -> Connection:
+        """Send it, and once more for each kept connection that turns out to be closed; return the open answer."""
+        return await _open_fresh(self)
+
+    async def renewed(self) -> HttpRequest | None:
+        """Return it over a client with other credentials; None where there are none."""
+        client = None if self.renew is None else await self.renew(self.client)
+        return None if client is None else replace(self, client=client, renew=None)
 
     @property
     def seconds(self) -> float | None:
@@ -159,11 +254,17 @@ class HttpRequest:
         arguments: dict[str, Any] = {"cast_to": object, "options": options, "stream": True, "stream_cls": stream}
         if self.body is None:
             return client.get(self.path, **arguments)
+        if self.content is not None:
+            return client.post(self.path, content=self.content, **arguments)
         return client.post(self.path, body=reveal(self.body), **arguments)
 
 
-async def attempts(request: HttpRequest) -> AsyncGenerator[tuple[Attempt, Connection | None]]:
+async def attempts(
+    request: Sendable[Opened], wait: Wait = asyncio.sleep
+) -> AsyncGenerator[tuple[Attempt, Opened | None]]:
     """Yield each attempt as it ends; one that succeeded with the open connection.
+
+    `wait` is awaited before a further attempt.
 
     Who reads the answer sets `broken` of the connection, and `repeatable`, where the answer broke off: the attempt is
     then told once more, as one that failed, and another one follows where that may help.
@@ -178,29 +279,29 @@ async def attempts(request: HttpRequest) -> AsyncGenerator[tuple[Attempt, Connec
         What the SDK raised at the last attempt, or before anything was sent.
 
     """
-    _check_client(request)
-    retries = getattr(request.client, "max_retries", 0) if request.max_retries is None else request.max_retries
-    number, renew = 0, request.renew
+    request.check()
+    number, retries = 0, request.retries
     while True:
         started = time.perf_counter()
         try:
-            connection = await _open_fresh(request)
+            connection = await request.open()
         except Exception as error:
             attempt = _failed(error, request, time.perf_counter() - started)
             if attempt is None:
                 raise
-            limit = min(retries, 1) if _refused_here(error, request) else retries
+            failed = time.perf_counter()
+            limit = min(retries, 1) if _refused_here(error, request.host) else retries
             attempt = replace(attempt, final=attempt.final or number >= limit)
-            if attempt.status == HTTPStatus.UNAUTHORIZED and attempt.final and renew is not None:
+            if attempt.status == HTTPStatus.UNAUTHORIZED and attempt.final and request.renews:
                 try:
-                    client, renew = await renew(request.client), None
+                    other = await request.renewed()
                 except Exception:
                     yield attempt, None
                     raise
-                if client is not None:
+                if other is not None:
                     yield replace(attempt, final=False), None
-                    request = replace(request, client=client)
-                    _check_client(request)
+                    request = other
+                    request.check()
                     continue
             yield attempt, None
             if attempt.final:
@@ -213,22 +314,15 @@ async def attempts(request: HttpRequest) -> AsyncGenerator[tuple[Attempt, Connec
                 return
             final = number >= retries or not connection.repeatable
             said = getattr(connection.broken, "message", None) or str(connection.broken)
-            seconds, reason = time.perf_counter() - started, one_line(hide(said, connection.secrets), 200)
-            attempt = Attempt(*names, connection.status, reason, seconds, identity, None, final)
+            failed, reason = time.perf_counter(), one_line(hide(said, connection.secrets), 200)
+            attempt = Attempt(*names, connection.status, reason, failed - started, identity, None, final)
             await connection.close()
             yield attempt, None
             if final:
                 raise connection.broken
-        await asyncio.sleep(_wait(number, attempt.retry_after))
+        waited = time.perf_counter() - failed  # by who reads: for a turn
+        await wait(max(0.0, _wait(number, attempt.retry_after) - waited))
         number += 1
-
-
-def _check_client(request: HttpRequest) -> None:
-    """Refuse headers of the client that HTTP does not allow: not every transport does, and some show the value."""
-    try:
-        check_headers({**request.client.default_headers, "api-key": request.client.api_key or "none"})
-    except OptionError:
-        raise illegal_header_error(request.origin) from None
 
 
 @dataclass(frozen=True, slots=True)
@@ -300,14 +394,9 @@ async def _tried(request: HttpRequest) -> tuple[Watch | None, Connection | Excep
                         answer = await (_send_on_thread(request) if blocking else request.send(request.client))
                 break
             except APIStatusError as error:
-                request = _redirected(request, error)
+                request = redirected(request, error)
         else:
-            raise EndpointNotFoundError(  # noqa: TRY301 - returned as any other
-                f"{request.origin} redirects in a circle, at last to "
-                f"{masked_url(request.path, request.known_secrets)}.",
-                "Set base_url to where the API really is.",
-                origin=request.origin,
-            )
+            raise in_a_circle(request)  # noqa: TRY301 - returned as any other
         connection = Connection(answer.response, request.known_secrets, blocking=blocking)
         if request.whole:
             await _read_whole(connection, seconds)
@@ -339,7 +428,16 @@ def _discard(thread: asyncio.Future[Any]) -> None:
         thread.result().close()
 
 
-def _redirected(request: HttpRequest, error: Any) -> HttpRequest:
+def in_a_circle(request: HttpRequest) -> EndpointNotFoundError:
+    """Return the error for a request that was redirected once too often."""
+    return EndpointNotFoundError(
+        f"{request.origin} redirects in a circle, at last to {masked_url(request.path, request.known_secrets)}.",
+        "Set base_url to where the API really is.",
+        origin=request.origin,
+    )
+
+
+def redirected(request: HttpRequest, error: Any) -> HttpRequest:
     """Return the request that a redirect asks for; raise `error` where it is none.
 
     Followed is only what keeps method and body, and stays at the same scheme, host and port.
@@ -366,7 +464,7 @@ def _redirected(request: HttpRequest, error: Any) -> HttpRequest:
     ) from error
 
 
-def _failed(error: Exception, request: HttpRequest, seconds: float) -> Attempt | None:
+def _failed(error: Exception, request: Sendable[OpenAnswer], seconds: float) -> Attempt | None:
     """Return the attempt that `error` ended, final where another one would not help; None if nothing was sent."""
     from openai import APIStatusError
 
@@ -379,6 +477,8 @@ def _failed(error: Exception, request: HttpRequest, seconds: float) -> Attempt |
         document = hidden(parse_or_text(error.response.content), known)
         headers, server_error = error.response.headers, read_error_body(document)
         status, wait, identity = error.status_code, asked_wait(headers), request_id(headers)
+        if status == HTTPStatus.TOO_MANY_REQUESTS and wait is None:
+            wait = exhausted(headers, MAX_RETRY_AFTER)
         reason = server_error.message or f"HTTP {status}"
         final = not _repeatable(status, server_error, headers, wait)
     elif isinstance(error, EndpointNotFoundError):
@@ -404,12 +504,8 @@ def _failed(error: Exception, request: HttpRequest, seconds: float) -> Attempt |
     return Attempt(request.origin.provider, request.origin.model, status, reason, seconds, identity, wait, final)
 
 
-def _refused_here(error: BaseException, request: HttpRequest) -> bool:
+def _refused_here(error: BaseException, host: str) -> bool:
     """Return whether this very machine refused the connection: nothing listens, and waiting does not change that."""
-    try:
-        host = urlsplit(request.proxy).hostname or str(request.client.base_url.host)
-    except AttributeError:  # no client of the SDK
-        return False
     try:
         here = ipaddress.ip_address(host).is_loopback or ipaddress.ip_address(host).is_unspecified
     except ValueError:

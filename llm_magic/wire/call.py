@@ -8,7 +8,7 @@ import threading
 from collections.abc import AsyncGenerator, Mapping
 from contextlib import aclosing, suppress
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Protocol
 
 from llm_magic.capabilities import Api, Capabilities
 from llm_magic.errors import EmptyAnswerError, Origin, ProtocolError, TimedOutError, UnsupportedError
@@ -16,7 +16,7 @@ from llm_magic.events import Event, Opened
 from llm_magic.request import Request
 from llm_magic.secrets import Secret, hidden, hide, masked_headers, masked_url, reveal
 from llm_magic.wire import chat, completions, logs, responses
-from llm_magic.wire.attempts import HttpRequest, Renew, attempts
+from llm_magic.wire.attempts import HttpRequest, OpenAnswer, Renew, Wait, attempts
 from llm_magic.wire.connection import Connection, Patience
 from llm_magic.wire.documents import BrokenOff, ErrorDocument, parse
 from llm_magic.wire.error_body import one_line
@@ -72,6 +72,8 @@ class Call:
     max_retries: int | None = None
     secrets: tuple[Secret, ...] = ()
     renew: Renew | None = None
+    content: bytes | None = None
+    """The JSON body as it is sent, where that is not what `request` says: another row's."""
 
     def http_request(self) -> HttpRequest:
         """Return what will be sent; raises OptionError for a header that HTTP does not allow."""
@@ -88,16 +90,25 @@ class Call:
             max_retries=self.max_retries,
             secrets=self.secrets,
             renew=self.renew,
+            content=self.content,
         )
 
 
-async def exchange(call: Call) -> AsyncGenerator[list[Event], None]:
+class AnswerBody(OpenAnswer, Protocol):
+    """An open answer whose body is taken as it arrives."""
+
+    async def take(self) -> bytes | None:
+        """Return what has arrived; None at the end. May be cancelled and called again."""
+
+
+async def exchange(call: Call, wait: Wait = asyncio.sleep) -> AsyncGenerator[list[Event], None]:
     """Send the request and yield what happens, a list of all events that have arrived each time.
 
     Failed attempts come as they happen, then `Attempt` (status 200) and `Opened`, then the answer.
     It ends after `Finished` for every answer. One that breaks off before anything of it was shown is
     a failed attempt, too, and repeated; nothing of it is yielded but its attempt. Closing the
-    iterator, or cancelling the task that reads it, closes the connection at once.
+    iterator, or cancelling the task that reads it, closes the connection at once. `wait` is awaited before a further
+    attempt.
 
     Raises
     ------
@@ -111,7 +122,7 @@ async def exchange(call: Call) -> AsyncGenerator[list[Event], None]:
     connection: Connection | None = None
     held: list[Event] = []  # of an answer of which nothing was shown yet
     try:
-        async with aclosing(attempts(request)) as made:
+        async with aclosing(attempts(request, wait)) as made:
             async for attempt, opened in made:
                 connection = opened or connection
                 if opened is None:
@@ -122,14 +133,14 @@ async def exchange(call: Call) -> AsyncGenerator[list[Event], None]:
                 yield [Opened(opened.status, opened.headers, attempt.request_id, response_cost(opened.headers))]
                 answer = Answer(call.capabilities.api, call.request)
                 try:
-                    async with aclosing(_read(call.origin, request.seconds, opened, answer)) as batches:
+                    async with aclosing(read(call.origin, request.seconds, opened, answer)) as batches:
                         async for batch in batches:
                             if answer.shown:
                                 yield [*held, *batch] if held else batch
                                 held = []
                             else:
                                 held += batch
-                    _judge(call, answer, opened)
+                    judge(call.origin, answer, opened)
                 except Exception:
                     if held:
                         yield held
@@ -145,7 +156,7 @@ async def exchange(call: Call) -> AsyncGenerator[list[Event], None]:
             await connection.close()
 
 
-def _judge(call: Call, answer: Answer, connection: Connection) -> None:
+def judge(origin: Origin, answer: Answer, connection: OpenAnswer) -> None:
     """Raise what is wrong with an answer that has ended; one that broke off is marked on its connection."""
     if answer.fault is not None:
         raise answer.fault
@@ -157,19 +168,17 @@ def _judge(call: Call, answer: Answer, connection: Connection) -> None:
         why = connection.broken or "it ended with no finish reason and no end mark"
         broken = BrokenOff(str(why), answer.during)
         broken.__cause__ = connection.broken
-        connection.broken = (
-            _nothing(call.origin, answer, connection) if nothing and connection.broken is None else broken
-        )
+        connection.broken = _nothing(origin, answer, connection) if nothing and connection.broken is None else broken
         connection.repeatable = not answer.shown
         return
     if nothing:
-        raise _nothing(call.origin, answer, connection)
+        raise _nothing(origin, answer, connection)
     cut = {"length", "content_filter", "refusal"}.intersection(answer.reasons)
     if not answer.said and not answer.reader.others and not cut:
-        raise _empty(call.origin, answer)
+        raise _empty(origin, answer)
 
 
-def _nothing(origin: Origin, answer: Answer, connection: Connection) -> ProtocolError:
+def _nothing(origin: Origin, answer: Answer, connection: OpenAnswer) -> ProtocolError:
     """Return the error for what is no answer, nor an error: its beginning, where anything came."""
     began = one_line(hide(answer.first.decode("utf-8", "replace"), connection.secrets), 100)
     but = f" but {began}" if began else ""
@@ -196,8 +205,8 @@ def _empty(origin: Origin, answer: Answer) -> EmptyAnswerError:
     )
 
 
-async def _read(
-    origin: Origin, seconds: float | None, connection: Connection, answer: Answer
+async def read(
+    origin: Origin, seconds: float | None, connection: AnswerBody, answer: Answer
 ) -> AsyncGenerator[list[Event]]:
     """Yield the events as they arrive, until the body ends, breaks, or has nothing more to say."""
     loop = asyncio.get_running_loop()
@@ -285,7 +294,8 @@ class _Stopped(Exception):  # noqa: N818 - ends a dry run, is no fault
     """The request has been built, and is not sent."""
 
 
-_HIDDEN = "hidden-in-a-dry-run"
+HIDDEN = "hidden-in-a-dry-run"
+"""Stands where a function would be asked for a key or token."""
 
 
 async def preview(call: Call) -> Preview:
@@ -306,11 +316,11 @@ async def preview(call: Call) -> Preview:
         )
     logs.guard(request.known_secrets)  # the SDK logs what it builds
     try:
-        caught = await _caught(request, hooks["request"])
+        caught = await catch(request, hooks["request"])
     except Exception as error:  # noqa: BLE001 - translated
         ours = translate(error, call.origin, request.known_secrets, request.body)
         raise ours from cause_of(ours, error)
-    known = (*request.known_secrets, *sent_with(caught), _HIDDEN)
+    known = (*request.known_secrets, *sent_with(caught), HIDDEN)
     named = {name.lower() for name in (*call.request.headers, *getattr(call.client, "_custom_headers", ()))}
     return Preview(
         str(caught.method),
@@ -332,7 +342,7 @@ def _missing(headers: Mapping[str, str]) -> dict[str, str]:
     return {name: value for name, value in headers.items() if _NOT_SET.fullmatch(value)}
 
 
-async def _caught(request: HttpRequest, hooks: list[Any]) -> Any:
+async def catch(request: HttpRequest, hooks: list[Any]) -> Any:
     """Let the SDK send a request, stopped by a hook of the HTTP client that this task alone meets."""
     from openai import OpenAI
 
@@ -363,7 +373,7 @@ def _without_tokens(client: Any) -> Any:
     """Return the client, or a copy with a mark where a callable would be asked for a key or token."""
     known: dict[str, Any] = {}
     if getattr(client, "_api_key_provider", None) is not None:
-        known["api_key"] = _HIDDEN
+        known["api_key"] = HIDDEN
     if getattr(client, "_azure_ad_token_provider", None) is not None:
-        known["azure_ad_token_provider"] = lambda: _HIDDEN
+        known["azure_ad_token_provider"] = lambda: HIDDEN
     return client.copy(**known) if known else client

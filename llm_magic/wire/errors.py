@@ -163,12 +163,17 @@ def illegal_header_error(origin: Origin) -> ConfigurationError:
     )
 
 
+def half_of_a_pair() -> PromptError:
+    """Return the error for a prompt that no encoding can write."""
+    return PromptError(
+        "The prompt holds half of a surrogate pair, which is no character and cannot be sent.",
+        'Clean the text with text.encode("utf-16", "surrogatepass").decode("utf-16", "replace").',
+    )
+
+
 def _unencodable(error: UnicodeEncodeError, origin: Origin) -> InputError:
     if error.encoding.startswith("utf"):
-        return PromptError(
-            "The prompt holds half of a surrogate pair, which is no character and cannot be sent.",
-            'Clean the text with text.encode("utf-16", "surrogatepass").decode("utf-16", "replace").',
-        )
+        return half_of_a_pair()
     return ConfigurationError(
         f"A header or the key for {origin} holds a character outside ASCII ({error.object[error.start]!a}), which "
         "cannot be sent.",

@@ -8,6 +8,7 @@ import re
 import time
 from collections.abc import Iterable, Mapping
 from contextlib import suppress
+from datetime import datetime
 from typing import Any
 
 from llm_magic.errors import OptionError
@@ -119,3 +120,54 @@ def check_headers(headers: Mapping[str, object]) -> None:
                 f"--header {name}: its value holds a character that no header may carry.",
                 "Plain ASCII, no line breaks, no space at either end.",
             )
+
+
+def remaining(headers: Mapping[str, str], kind: str) -> tuple[int, float] | None:
+    """Return how many `kind` ("requests", "tokens") a server still takes, and for how many seconds that holds.
+
+    None where it does not say both, or says what is neither. Headers of OpenAI, which Azure, LiteLLM, Groq and others
+    have, too, and of Anthropic; names in lower case.
+    Source: https://platform.openai.com/docs/guides/rate-limits, https://docs.anthropic.com/en/api/rate-limits
+
+    >>> remaining({"x-ratelimit-remaining-requests": "59", "x-ratelimit-reset-requests": "6m0s"}, "requests")
+    (59, 360.0)
+    """
+    names = (f"x-ratelimit-remaining-{kind}", f"x-ratelimit-reset-{kind}")
+    if names[0] not in headers:
+        names = (f"anthropic-ratelimit-{kind}-remaining", f"anthropic-ratelimit-{kind}-reset")
+    left, until = map(headers.get, names)
+    if left is None or until is None or not _WHOLE.fullmatch(left):
+        return None
+    seconds = _seconds_until(until)
+    return None if seconds is None else (int(left), seconds)
+
+
+def exhausted(headers: Mapping[str, str], longest: float) -> float | None:
+    """Return the seconds until a server takes requests or tokens again of which none are left; None beyond `longest`.
+
+    >>> exhausted({"x-ratelimit-remaining-tokens": "0", "x-ratelimit-reset-tokens": "7s"}, 120)
+    7.0
+    """
+    told = (remaining(headers, kind) for kind in ("requests", "tokens"))
+    waits = [seconds for left, seconds in filter(None, told) if left == 0 and 0 < seconds <= longest]
+    return max(waits, default=None)
+
+
+_WHOLE = re.compile(r"[0-9]{1,15}")
+_DURATION = re.compile(r"(?:[0-9]{1,9}(?:\.[0-9]{1,9})?(?:ms|[smhd]))+")
+_PART = re.compile(r"([0-9.]+)(ms|[smhd])")
+_UNITS = {"ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0}
+
+
+def _seconds_until(text: str) -> float | None:
+    """Return the seconds of `1s`, `6m0s`, `17ms`, of a number of seconds, or until a moment of RFC 3339."""
+    text = text[:64].strip()
+    if _DURATION.fullmatch(text):
+        return sum(float(number) * _UNITS[unit] for number, unit in _PART.findall(text))
+    with suppress(ValueError):
+        seconds = float(text)
+        return seconds if math.isfinite(seconds) and seconds >= 0 else None
+    with suppress(ValueError, OverflowError):
+        moment = datetime.fromisoformat(text)
+        return None if moment.tzinfo is None else max(0.0, moment.timestamp() - time.time())
+    return None

@@ -17,10 +17,11 @@ from payloads import Payload, payloads
 
 from llm_magic.commands.chats import _message
 from llm_magic.commands.models import _page
-from llm_magic.display import answer, citations, items, markup, table
+from llm_magic.display import answer, citations, items, markup, rows_markup, table
 from llm_magic.display.footer import footer
 from llm_magic.display.notebook import NotebookView
 from llm_magic.display.outputs import CellOutputs, publish
+from llm_magic.display.rows import RowsProgress, RowsTable, TableRow, row_line
 from llm_magic.draft import Draft
 from llm_magic.errors import LLMError, Origin
 from llm_magic.events import Finished, TextDelta
@@ -265,6 +266,7 @@ def _escaped(text: str) -> Iterator[markup.Bundle]:
     yield from items.folded_items([{"type": text, "name": text, "status": text, text: [text]}])
     web = (Image(url=text), Image(url=f"https://e.org/{text}"), Image(text.encode("utf-8", "replace"), "image/svg+xml"))
     yield from ({"text/html": markup.prewrapped(each["text/plain"]), **each} for each in items.pictures(web))
+    yield from _many_rows(text)
     yield markup.quiet(footer(Response(model=text)))
     refusal = markup.marks(Response(refusal=text, finish_reason="refusal"))
     assert refusal is not None
@@ -273,6 +275,15 @@ def _escaped(text: str) -> Iterator[markup.Bundle]:
     yield _message(Message("assistant", (Text(text),), (ToolCall("1", text, text),)))
     yield _page({text: [ModelCard(text, 1, text, text, text)], "other": LLMError(text)}, "", [text])
     yield {"text/plain": text, "text/html": markup.preformatted(text)}
+
+
+def _many_rows(text: str) -> Iterator[markup.Bundle]:
+    """Yield how far many rows are, and their table."""
+    last = (row_line(text, text), row_line(text, error=LLMError(text)))
+    yield rows_markup.live(text, RowsProgress(9, 4, 1, failures={text: 1}, last=last, waiting=text), [text])
+    rows = [TableRow(text, {text: text, "list": [text]}), TableRow(text, error=text)]
+    yield rows_markup.final(RowsTable(rows, 9, text, text), text, [text])
+    yield rows_markup.final(RowsTable([TableRow(text, text)], 9, text, text), text)
 
 
 def echo(text: str) -> str:

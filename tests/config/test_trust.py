@@ -129,6 +129,7 @@ def test_what_needs_trust() -> None:
         "Settings.chat_file",
         "Settings.record",
         "Settings.record_file",
+        "Settings.resume",
         "ProviderRegistry.litellm_config",
         "ProviderRegistry.price_file",
         "Provider.base_url",

@@ -232,7 +232,7 @@ def test_a_file_system_without_locks_is_written(file: RecordingsFile, monkeypatc
 def test_nothing_is_written_to_a_file_that_was_replaced(file: RecordingsFile, monkeypatch: pytest.MonkeyPatch) -> None:
     file.append(made("Hi", "one"))
     monkeypatch.setattr("llm_magic.recordings.locked_file._PATIENCE", 0.05)
-    monkeypatch.setattr("llm_magic.recordings.locked_file._is_called", lambda *_: False)
+    monkeypatch.setattr("llm_magic.recordings.locked_file.is_called", lambda *_: False)
     with pytest.raises(RecordingError, match="cannot be written: another program replaces it again and again"):
         file.append(made("Hi", "two"))
     assert file.path.read_bytes() == made("Hi", "one").line()

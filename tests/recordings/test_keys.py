@@ -19,7 +19,7 @@ from llm_magic.config.settings import Settings
 from llm_magic.errors import RecordingError
 from llm_magic.options import Options
 from llm_magic.providers.registry import ProviderRegistry
-from llm_magic.recordings.recording import key_of
+from llm_magic.recordings.recording import KeyTemplate, key_of
 from llm_magic.session import Session
 from llm_magic.session.neutral_request import NeutralRequest
 from llm_magic.session.plan import Cell
@@ -357,3 +357,61 @@ def test_vectors_differ_by_what_they_are_of(tmp_path: Path, server: NumberedServ
             LLM("s:m2").embed(["a", "b"])
     assert len(server.asked) == 3
     assert len(lines(tmp_path / "llm.jsonl")) == 3
+
+
+ANY_TEXT = st.text(st.characters(codec=None, exclude_categories=()), max_size=30)
+LEAVES = st.one_of(ANY_TEXT, st.none(), st.booleans(), st.integers(), st.floats(allow_nan=False))
+DATA = st.dictionaries(
+    ANY_TEXT,
+    st.recursive(LEAVES, lambda inner: st.lists(inner, max_size=3) | st.dictionaries(ANY_TEXT, inner, max_size=3)),
+    max_size=4,
+)
+MARKER = "7f3c9d1e5b2a4860"
+
+
+@settings(max_examples=300)
+@given(shared=DATA, name=ANY_TEXT, around=st.tuples(ANY_TEXT, ANY_TEXT), text=ANY_TEXT, nested=st.booleans())
+def test_the_key_of_a_template_is_that_of_the_whole(
+    shared: dict[str, Any], name: str, around: tuple[str, str], text: str, nested: bool
+) -> None:
+    def asked(inner: str) -> dict[str, Any]:
+        value = inner.join(around)
+        return {**shared, name: [{"role": "user", "content": [{"text": value}]}] if nested else value}
+
+    template = KeyTemplate.of(asked(MARKER), MARKER)
+    assert template is not None
+    for each in (text, "", '"\\\x00\n\ud800\U0001f600\u2028', MARKER):
+        assert template.key(each) == key_of(asked(each))
+
+
+@pytest.mark.parametrize(
+    "asked",
+    [
+        {"messages": "no marker"},
+        {"messages": [MARKER, MARKER]},
+        {"messages": f"{MARKER} and {MARKER}"},
+        {MARKER: "a name of a field"},
+        {"parameters": {MARKER: MARKER}},
+    ],
+)
+def test_no_template_where_the_text_has_no_one_place(asked: dict[str, Any]) -> None:
+    assert KeyTemplate.of(asked, MARKER) is None
+    assert KeyTemplate.of(asked, "") is None
+
+
+def test_what_is_no_data_has_no_template() -> None:
+    with pytest.raises(RecordingError):
+        KeyTemplate.of({"a": object(), "b": MARKER}, MARKER)
+
+
+def test_the_key_of_a_template_is_that_of_a_request(tmp_path: Path) -> None:
+    with session(tmp_path, "off") as one:
+
+        def data(prompt: str) -> dict[str, Any]:
+            plan = one.plan(Cell(prompt, Options(model="s:m", system="Be brief.", once=True), {}))
+            return NeutralRequest(plan, plan.models[0]).data("")
+
+        template = KeyTemplate.of(data(f"Is {MARKER} good?"), MARKER)
+        assert template is not None
+        for text in ("tea", 'a "quoted" \\ é', "\U0001f600\nand more"):
+            assert template.key(text) == key_of(data(f"Is {text} good?"))

@@ -68,6 +68,7 @@ class Shape:
 
     def __init__(self, kind: Any, name: str) -> None:
         self.name = name
+        self.kind = kind
         if reason := refusal(kind):
             raise OutputTypeError(f"--as {name}: {reason}", "Examples: int, list[City], date | None.")
         try:

@@ -13,7 +13,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any, TypeVar
 
-from traitlets import Int, Unicode
+from traitlets import Enum, Int, Unicode, Union
 
 from llm_magic.capabilities import ALL_PARAMETERS, Capabilities
 from llm_magic.errors import ConfigurationError, ModelNotFoundError, UnsupportedError
@@ -57,6 +57,12 @@ class LocalProvider(Provider):
     n_parallel = Int(8, min=1, help="Answers at once, and the most that --n can ask for; further cells wait.").tag(
         config=True, trusted_only=False
     )
+    concurrency = Union(
+        [Int(8, min=1), Enum(["auto"])],
+        default_value=8,
+        help="Requests in flight at most where one prompt is asked over many inputs: no more than n_parallel are "
+        'answered at once. "auto" finds out how many serve best.',
+    ).tag(config=True, trusted_only=False)
     n_batch = Int(
         512,
         min=32,

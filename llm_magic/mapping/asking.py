@@ -1,0 +1,204 @@
+"""The asking of one row: a known answer, one document over a prepared request, or a run as a cell's."""
+
+from __future__ import annotations
+
+import asyncio
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any
+
+from llm_magic.draft import Draft
+from llm_magic.errors import InvalidValueError, LLMError, ProviderError, RecordingError
+from llm_magic.events import Event, Note, Replayed
+from llm_magic.mapping.document_asking import MARKER, Answered, DocumentAsking, is_plain
+from llm_magic.mapping.rows import Outcome, RowRequest
+from llm_magic.messages import Text
+from llm_magic.recordings.recording import KeyTemplate, key_of
+from llm_magic.session.model_exchanges import Begun, BoundModels
+from llm_magic.session.neutral_request import NeutralRequest
+from llm_magic.session.run import Run
+
+if TYPE_CHECKING:
+    from collections.abc import Awaitable, Callable, Mapping
+
+    from llm_magic.messages import Part, ToolCall
+    from llm_magic.session import Session
+    from llm_magic.session.plan import BoundModel, Plan
+    from llm_magic.session.recorder import Recorder
+    from llm_magic.session.spending import Spending
+
+
+class RowAsker:
+    """Asks for rows by one plan, whose prompt each row has its own parts of.
+
+    Parameters
+    ----------
+    session
+        Accounts what is used.
+    plan
+        What all rows share.
+    spending
+        Allows each request.
+    recorder
+        Answers from the user's recordings, and records; None where nothing is recorded.
+    on_confirm
+        Says whether a call may be carried out, as of `LLM.ask`.
+
+    """
+
+    def __init__(
+        self,
+        session: Session,
+        plan: Plan,
+        spending: Spending,
+        recorder: Recorder | None,
+        on_confirm: Callable[[ToolCall], bool | Awaitable[bool]] | None = None,
+    ) -> None:
+        self.notes: list[str] = []
+        """What the user should know of the model, once it is ready."""
+        self._session = session
+        self._plan = replace(plan, notes=())  # those of the whole run are said once
+        self._planned = plan.models[0]
+        self._spending = spending
+        self._recorder = recorder
+        self._on_confirm = on_confirm
+        self._models = BoundModels()
+        self._by_documents = is_plain(plan)
+        self._documents: DocumentAsking | None = None
+        self._preparing = asyncio.Lock()
+        self._keys: KeyTemplate | None = None
+
+    async def aclose(self) -> None:
+        """Close what was opened."""
+        if self._documents is not None:
+            await self._documents.aclose()
+
+    async def ask(self, row: RowRequest) -> Outcome:
+        """Return the outcome of a row; what goes wrong is in it."""
+        try:
+            text = _only_text(row.parts)
+            if self._by_documents and text is not None:
+                return await self._ask_by_document(row, text)
+            return await self._ask_by_run(row)
+        except LLMError as error:
+            return failed(row.number, error)
+
+    async def _ask_by_document(self, row: RowRequest, text: str) -> Outcome:
+        asked: Mapping[str, Any] | None = None
+        if self._recorder is not None:
+            if not self._planned.target.model and self._recorder.mode != "only":
+                await self._bound()
+            asked = self._neutral(row.parts)
+            known = self._recorder.known(asked, self._planned.target.provider.secrets)
+            if known is not None and (outcome := await self.known(row.number, known)) is not None:
+                return outcome
+        documents = await self._prepared()
+        if documents is None:
+            return await self._ask_by_run(row)
+        came = await documents.ask(text)
+        if isinstance(came, Begun):
+            return await self._ask_by_run(row, came)
+        self._session.ledger.answered(came.response, documents.bound.provider.name, documents.bound.model)
+        if asked is not None and self._recorder is not None:
+            reason = self._recorder.keep(asked, _answer(came, documents), documents.secrets)
+            if reason:
+                came.response.notes = (*came.response.notes, reason)
+        return Outcome(row.number, came.response)
+
+    async def _ask_by_run(self, row: RowRequest, begun: Begun | None = None) -> Outcome:
+        run = Run(
+            replace(self._plan, parts=row.parts),
+            self._spending,
+            self._on_confirm,
+            self._recorder,
+            models=self._models,
+            begun=begun,
+        )
+        try:
+            with self._session.registry.explaining():
+                response = await run.answer(_nowhere)
+        except LLMError:
+            raise
+        except Exception as error:
+            what = ProviderError(f"{run.model} failed: {type(error).__name__}: {error}")
+            what.response = run.response
+            raise what from error
+        finally:
+            self._session.account(run)
+        return Outcome(row.number, response)
+
+    async def known(self, number: int, answer: Mapping[str, Any]) -> Outcome | None:
+        """Return the outcome of a row whose answer is known; None where it makes no sense, and the row is asked."""
+        from llm_magic.recordings.answers import events_of
+
+        target = self._planned.target
+        draft = Draft()
+        try:
+            events = events_of(answer, target.provider.name, target.model)
+            told = Replayed(answer.get("seconds") or 0.0, answer.get("first_token_seconds"), 0.0)
+            draft.add_all([told, *events])
+            structured = answer.get("structured") or {}
+            spec, text = self._plan.spec, draft.text
+            value = text if spec is None else spec.parse(text, nulls=bool(structured.get("nulls")))
+        except (RecordingError, InvalidValueError):
+            return None
+        response = draft.response(
+            value=value, model=target.asked, provider=target.provider.name, structured=structured.get("dialect")
+        )
+        return Outcome(number, response, known=True)
+
+    def key(self, parts: tuple[Part, ...]) -> str:
+        """Return what the answer of a row is found by."""
+        text = _only_text(parts)
+        if text is None:
+            return key_of(self._neutral(parts))
+        if self._keys is None:
+            self._keys = KeyTemplate.of(self._neutral((Text(MARKER),)), MARKER)
+        return key_of(self._neutral(parts)) if self._keys is None else self._keys.key(text)
+
+    def _neutral(self, parts: tuple[Part, ...]) -> dict[str, Any]:
+        """Return what is asked for a row, as plain data."""
+        return NeutralRequest(replace(self._plan, parts=parts), self._planned).data(self._planned.target.model)
+
+    async def _bound(self) -> BoundModel:
+        return await self._models.get(self._plan, self._planned, self._note)
+
+    async def _note(self, events: list[Event]) -> None:
+        self.notes += [event.text for event in events if isinstance(event, Note)]
+
+    async def _prepared(self) -> DocumentAsking | None:
+        """Return what asks by documents, made with the first row; None where each needs a run."""
+        if self._documents is None and self._by_documents:
+            async with self._preparing:
+                if self._documents is None and self._by_documents:
+                    with self._session.registry.explaining():
+                        made = await DocumentAsking.of(self._plan, await self._bound(), self._spending)
+                    self._documents, self._by_documents = made, made is not None
+        return self._documents
+
+
+def _only_text(parts: tuple[Part, ...]) -> str | None:
+    """Return the text of a prompt that is one text and nothing else; None of any other."""
+    return parts[0].text if len(parts) == 1 and isinstance(parts[0], Text) else None
+
+
+def _answer(came: Answered, documents: DocumentAsking) -> dict[str, Any]:
+    """Return an answer as plain data."""
+    from llm_magic.recordings.answers import answer_of
+
+    dialect, nulls = documents.structured
+    return answer_of(
+        came.events,
+        seconds=round(came.response.seconds, 6),
+        first_token_seconds=came.response.first_token_seconds,
+        structured={"dialect": dialect, "nulls": nulls} if dialect else None,
+    )
+
+
+def failed(number: int, error: LLMError) -> Outcome:
+    """Return the outcome of a row that failed; of where it came from, which would keep all of it, nothing is kept."""
+    error.__traceback__ = error.__cause__ = error.__context__ = None
+    return Outcome(number, error.response, error)
+
+
+async def _nowhere(_batch: list[Any]) -> None:
+    """Let what happens pass by."""

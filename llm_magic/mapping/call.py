@@ -1,0 +1,151 @@
+"""A call of `LLM.map` or `LLM.amap`: a run over rows without a screen, waited for, awaited, or iterated over."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Generator, Sequence
+from contextlib import aclosing
+from functools import partial
+from typing import TYPE_CHECKING, Any
+
+from llm_magic.background_loop import Emit, arriving, awaited
+from llm_magic.mapping.answers import RETRY, Answers, rows_failed
+from llm_magic.mapping.run import RowsRun
+
+if TYPE_CHECKING:
+    from llm_magic.display.rows import RowsProgress
+    from llm_magic.mapping.inputs import Inputs
+    from llm_magic.mapping.rows import Outcome
+    from llm_magic.messages import ToolCall
+    from llm_magic.session import Session
+    from llm_magic.session.plan import Cell
+
+PROGRESS_SECONDS = 0.25
+"""Seconds between two calls of `on_progress`, at most."""
+
+
+class MapCall:
+    """One call: the run, and what is done with its outcomes.
+
+    Parameters
+    ----------
+    session, cell, inputs, on_confirm, prompt, numbers
+        As of `RowsRun`.
+    on_progress
+        Called with how far it is, from time to time and at the end; None: nobody asks.
+
+    Raises
+    ------
+    InputError
+        Whatever is wrong; nothing was sent.
+
+    """
+
+    def __init__(
+        self,
+        session: Session,
+        cell: Cell,
+        inputs: Inputs,
+        on_confirm: Callable[[ToolCall], bool | Awaitable[bool]] | None = None,
+        on_progress: Callable[[RowsProgress], object] | None = None,
+        *,
+        prompt: Callable[[Any], Any] | None = None,
+        numbers: Sequence[int] | None = None,
+    ) -> None:
+        self.session = session
+        self.run = RowsRun(session, cell, inputs, on_confirm, prompt=prompt, numbers=numbers)
+        self._again = partial(MapCall, session, cell, inputs, on_confirm, on_progress, prompt=prompt)
+        self._on_progress = on_progress
+        self._fails = self.run.plan.options.on_error != "keep"
+
+    async def outcomes(self) -> AsyncGenerator[list[Outcome], None]:
+        """Ask, and yield outcomes as they come."""
+        telling = asyncio.ensure_future(self._tell_progress()) if self._on_progress is not None else None
+        try:
+            async with aclosing(self.run.outcomes()) as stream:
+                async for batch in stream:
+                    yield batch
+        finally:
+            if telling is not None:
+                telling.cancel()
+            if self._on_progress is not None:
+                self._on_progress(self.run.progress())
+
+    async def _tell_progress(self) -> None:
+        while self._on_progress is not None:
+            await asyncio.sleep(PROGRESS_SECONDS)
+            self._on_progress(self.run.progress())
+
+    async def answers(self) -> Answers:
+        """Ask, and return all answers.
+
+        Raises
+        ------
+        RowsFailedError
+            Rows failed, and they are not to be kept as values.
+
+        """
+        return self.judged(self.run.answers(await self.all()))
+
+    async def all(self) -> list[Outcome]:
+        """Ask, and return all outcomes, in any order."""
+        found: list[Outcome] = []
+        async with aclosing(self.outcomes()) as stream:
+            async for batch in stream:
+                found += batch
+        return found
+
+    def judged(self, answers: Answers) -> Answers:
+        """Return answers that can be asked for again; raises RowsFailedError where rows failed and are no values."""
+        answers.retry_with(partial(self._retry, answers))
+        error = rows_failed(answers, again=RETRY) if self._fails else None
+        if error is not None:
+            raise error
+        return answers
+
+    def _retry(self, answers: Answers) -> Answers:
+        """Ask again for the rows that failed."""
+        call = self._again(numbers=answers.failed)
+        asked = self.session.loop.run(call.all())
+        return call.judged(answers.replaced(asked, call.run.seconds))
+
+
+class AnswersToCome(AsyncIterator["Outcome"]):
+    """The answers of `LLM.amap`: `await` them all, or `async for outcome in …` as they come. Once, either way."""
+
+    def __init__(self, call: MapCall) -> None:
+        self._call = call
+        self._stream: AsyncGenerator[Outcome, None] | None = None
+
+    def __await__(self) -> Generator[Any, None, Answers]:
+        return self._all().__await__()
+
+    async def _all(self) -> Answers:
+        from llm_magic.options.keywords_in_errors import naming_keywords
+
+        with naming_keywords():
+            return await awaited(self._call.session.loop.submit(self._call.answers()))
+
+    def __aiter__(self) -> AsyncGenerator[Outcome, None]:
+        if self._stream is None:
+            self._stream = self._as_they_come()
+        return self._stream
+
+    async def __anext__(self) -> Outcome:
+        return await anext(self.__aiter__())
+
+    async def aclose(self) -> None:
+        """Close what is in flight."""
+        if self._stream is not None:
+            await self._stream.aclose()
+
+    async def _as_they_come(self) -> AsyncGenerator[Outcome, None]:
+        async def work(emit: Emit[Outcome]) -> None:
+            async with aclosing(self._call.outcomes()) as stream:
+                async for batch in stream:
+                    await emit(batch)
+
+        async with aclosing(arriving(self._call.session.loop, work)) as batches:
+            async for batch in batches:
+                for outcome in batch:
+                    yield outcome

@@ -1,0 +1,344 @@
+"""The pipeline of many rows: workers take rows, ask, and hand outcomes on as they come, with bounded memory.
+
+When the first rows that end fail alike, or the endpoint does not come back, no further row is taken.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import re
+import time
+from collections import deque
+from collections.abc import AsyncGenerator, Awaitable, Callable, Iterator
+from typing import Protocol
+
+from llm_magic.errors import (
+    AnswerError,
+    AuthenticationError,
+    BudgetError,
+    ConnectionFailedError,
+    LLMError,
+    NotAskedError,
+    ProviderError,
+    QuotaExceededError,
+)
+from llm_magic.mapping.rows import Outcome, RowRequest
+
+ALIKE = 10
+"""Rows that end one after the other, fail alike, and are then the last: the first ones, or where nothing helps."""
+
+HOPELESS = (AuthenticationError, QuotaExceededError)
+"""Failures that the next row would meet, too, though rows before it were answered."""
+
+AHEAD = 1024
+"""Outcomes that are there before anybody has taken them."""
+
+FIRST_LOOK, LONGEST_LOOK = 0.5, 5.0
+"""Seconds after which an endpoint that stopped answering is asked again, at first and at most."""
+
+_AT_ONCE = 64  # rows that are taken from what lies in memory
+_SLOW = 0.005  # seconds in which rows are read from an iterator before those that are there are asked
+_GONE = frozenset({502, 503, 504})  # of a proxy whose server is gone (RFC 9110, 15.6)
+
+
+class Concurrency(Protocol):
+    """How many rows are in flight."""
+
+    @property
+    def allowed(self) -> int:
+        """Rows that may be in flight now, at least 1."""
+
+    def ended(self, seconds: float, *, refused: bool) -> None:
+        """Take note of a row that has ended, and whether the server said that there were too many."""
+
+
+class Fixed:
+    """The same number of rows in flight all the time."""
+
+    def __init__(self, number: int) -> None:
+        self.allowed = number
+
+    def ended(self, seconds: float, *, refused: bool) -> None:
+        """Do nothing."""
+
+
+class RowSource:
+    """Rows as they are needed: from memory at once, from an iterator of the user's on a thread, for it may wait.
+
+    Parameters
+    ----------
+    rows
+        The rows.
+    waits
+        Whether the next row may take time: a generator that reads a file, a query.
+
+    """
+
+    def __init__(self, rows: Iterator[RowRequest], *, waits: bool) -> None:
+        self._rows = rows
+        self._waits = waits
+        self._ready: deque[RowRequest] = deque()
+        self._reading = asyncio.Lock()
+        self._ended = False
+        self._raised: Exception | None = None
+
+    async def next(self) -> RowRequest | None:
+        """Return the next row, None after the last; raises what the input raises, once all rows before are taken."""
+        if not self._ready and not self._ended:
+            if self._waits:
+                async with self._reading:  # the user's iterator is asked by one thread at a time
+                    if not self._ready and not self._ended:
+                        self._take(await asyncio.to_thread(self._read, _SLOW))
+            else:
+                self._take(self._read(1.0))
+        if not self._ready and self._raised is not None:
+            raise self._raised
+        return self._ready.popleft() if self._ready else None
+
+    def _read(self, seconds: float) -> tuple[list[RowRequest], bool, Exception | None]:
+        """Return the next rows, whether these are the last, and what the input raised after them.
+
+        As many as are taken at once, fewer where they take that long.
+        """
+        until, rows = time.perf_counter() + seconds, []
+        try:
+            for row in self._rows:
+                rows.append(row)
+                if len(rows) >= _AT_ONCE or time.perf_counter() > until:
+                    return rows, False, None
+        except Exception as error:  # noqa: BLE001 - raised once the rows before are taken
+            return rows, True, error
+        return rows, True, None
+
+    def _take(self, read: tuple[list[RowRequest], bool, Exception | None]) -> None:
+        rows, self._ended, self._raised = read
+        self._ready += rows
+
+    def rest(self) -> Iterator[RowRequest]:
+        """Yield the rows that nobody took; of an iterator only those that were read already."""
+        yield from self._ready
+        self._ready.clear()
+        if not self._waits:
+            yield from self._rows
+
+
+class Pipeline:
+    """Asks for rows, as many at once as allowed.
+
+    Parameters
+    ----------
+    source
+        The rows.
+    ask
+        Asks for one and returns its outcome; it raises nothing but what ends the whole run.
+    concurrency
+        How many rows are in flight.
+    patience
+        Seconds that an endpoint is waited for which has answered before and cannot be reached any more.
+
+    """
+
+    def __init__(
+        self,
+        source: RowSource,
+        ask: Callable[[RowRequest], Awaitable[Outcome]],
+        concurrency: Concurrency,
+        patience: float = 60.0,
+    ) -> None:
+        self._source = source
+        self._ask = ask
+        self._concurrency = concurrency
+        self._patience = patience
+        self._clock = time.perf_counter
+        self._workers: set[asyncio.Task[None]] = set()
+        self._there: list[Outcome] = []  # that nobody has taken
+        self._news = asyncio.Event()
+        self._taken = asyncio.Event()
+        self._broken: BaseException | None = None  # what ends the whole run
+        self._alike: tuple[str, int] = "", 0  # how the last rows failed, and how many alike
+        self._first_alike = True  # whether no row has ended otherwise so far
+        self._answered = False
+        self._outage: _Outage | None = None
+        self.in_flight = 0
+        """Rows that are asked for now."""
+        self.stopped: LLMError | None = None
+        """Why no further row is taken; None where all are."""
+
+    @property
+    def waiting(self) -> str:
+        """What all rows wait for, as a line; empty where they do not."""
+        return "" if self._outage is None else self._outage.line
+
+    async def outcomes(self) -> AsyncGenerator[list[Outcome], None]:
+        """Yield the outcomes as they come, some at a time; rows that are not asked come last.
+
+        Leaving it closes what is in flight.
+
+        Raises
+        ------
+        Exception
+            What the input raised, after the outcomes of the rows before.
+
+        """
+        try:
+            self._spawn()
+            while True:
+                await self._news.wait()
+                self._news.clear()
+                there, self._there = self._there, []
+                self._taken.set()
+                if there:
+                    yield there
+                elif not self._workers:
+                    break
+            if self._there:  # that were put while the last ones were taken
+                yield self._there
+            if self._broken is not None:
+                raise self._broken
+            if self.stopped is not None:
+                for row in self._source.rest():
+                    yield [Outcome(row.number, error=NotAskedError(*_not_asked(self.stopped)))]
+        finally:
+            for worker in self._workers:
+                worker.cancel()
+            await asyncio.gather(*self._workers, return_exceptions=True)
+
+    def put(self, outcomes: list[Outcome]) -> None:
+        """Hand on outcomes of rows that need not be asked, with the others."""
+        self._there += outcomes
+        self._news.set()
+
+    def _spawn(self) -> None:
+        while len(self._workers) < self._concurrency.allowed:
+            worker = asyncio.ensure_future(self._work())
+            self._workers.add(worker)
+            worker.add_done_callback(self._end_worker)
+
+    def _end_worker(self, worker: asyncio.Task[None]) -> None:
+        self._workers.discard(worker)
+        if not worker.cancelled() and (error := worker.exception()) is not None:
+            self._broken = self._broken or error
+        self._news.set()
+
+    async def _work(self) -> None:
+        while self.stopped is None and self._broken is None and len(self._workers) <= self._concurrency.allowed:
+            row = await self._source.next()
+            if row is None:
+                return
+            outcome = await self._outcome(row)
+            self._there.append(outcome)
+            self._news.set()
+            while len(self._there) >= AHEAD:
+                self._taken.clear()
+                await self._taken.wait()
+
+    async def _outcome(self, row: RowRequest) -> Outcome:
+        """Ask for a row; where the endpoint is not there any more, wait for it."""
+        while True:
+            outage = self._outage
+            if outage is not None:
+                async with outage.turn:  # one row at a time asks whether it is back
+                    if self._outage is outage and (asked := await self._look(outage, row)) is not None:
+                        return asked
+                continue
+            outcome = await self._asked(row)
+            if not self._answered or not is_gone(outcome.error) or self.stopped is not None:
+                return outcome
+            self._outage = self._outage or _Outage(self._clock())
+            self._outage.error = outcome.error
+
+    async def _look(self, outage: _Outage, row: RowRequest) -> Outcome | None:
+        """Ask until the endpoint answers, or patience ends."""
+        while True:
+            left = outage.began + self._patience - self._clock()
+            if self.stopped is not None or left <= 0:
+                self.stopped = self.stopped or _with_patience(outage.error, self._patience)
+                return Outcome(row.number, error=outage.error)
+            await asyncio.sleep(min(outage.wait(), left))
+            outcome = await self._asked(row)
+            if not is_gone(outcome.error):
+                self._outage = None
+                return outcome
+            outage.error = outcome.error
+
+    async def _asked(self, row: RowRequest) -> Outcome:
+        began = self._clock()
+        self.in_flight += 1
+        try:
+            outcome = await self._ask(row)
+        finally:
+            self.in_flight -= 1
+        error = outcome.error
+        if outcome.known:
+            return outcome
+        self._answered = self._answered or error is None or isinstance(error, AnswerError)
+        self._concurrency.ended(self._clock() - began, refused=getattr(error, "status", None) == _TOO_MANY)
+        self._spawn_more()
+        self._judge(outcome)
+        return outcome
+
+    def _spawn_more(self) -> None:
+        if len(self._workers) < self._concurrency.allowed and self.stopped is None and self._broken is None:
+            self._spawn()
+
+    def _judge(self, outcome: Outcome) -> None:
+        """Stop where a budget is spent, the first rows have failed alike, or no further one can be answered."""
+        error = outcome.error
+        if error is None:
+            self._alike, self._first_alike = ("", 0), False
+            return
+        kind, number = _kind(error), self._alike[1]
+        if kind != self._alike[0]:
+            self._first_alike = self._first_alike and number == 0
+            number = 0
+        self._alike = kind, number + 1
+        hopeless = isinstance(error, BudgetError) or (
+            self._alike[1] >= ALIKE and (self._first_alike or isinstance(error, HOPELESS))
+        )
+        if hopeless and self.stopped is None:
+            self.stopped = error
+
+
+_TOO_MANY = 429
+
+
+class _Outage:
+    """A time in which the endpoint does not answer."""
+
+    def __init__(self, began: float) -> None:
+        self.began = began
+        self.error: LLMError | None = None
+        self.turn = asyncio.Lock()
+        self._wait = FIRST_LOOK / 2
+
+    def wait(self) -> float:
+        """Return the seconds until it is asked again."""
+        self._wait = min(self._wait * 2, LONGEST_LOOK)
+        return self._wait
+
+    @property
+    def line(self) -> str:
+        return f"waits for an answer again: {self.error.message}" if self.error is not None else ""
+
+
+def is_gone(error: LLMError | None) -> bool:
+    """Tell whether an error says that the endpoint is not there: no connection, or a proxy without its server."""
+    return isinstance(error, ConnectionFailedError) or (
+        isinstance(error, ProviderError) and getattr(error, "status", None) in _GONE
+    )
+
+
+def _kind(error: LLMError) -> str:
+    """Return what two failures have in common that are alike: class and words, without numbers and identifiers."""
+    return f"{type(error).__name__} {re.sub(r'[0-9a-fA-F-]{8,}|[0-9]+', '#', error.message)}"
+
+
+def _with_patience(error: LLMError | None, patience: float) -> LLMError:
+    message = error.message.rstrip(".") if error is not None else "the endpoint does not answer"
+    return ConnectionFailedError(
+        f"{message}, and not within {patience:g} s after that.", "--patience SECONDS waits longer."
+    )
+
+
+def _not_asked(why: LLMError) -> tuple[str, str]:
+    return f"Not asked: {why.message}", why.hint

@@ -1,0 +1,327 @@
+"""One prompt over many inputs: planned and checked when it is made, then asked row by row, and seen on its way."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections import deque
+from collections.abc import AsyncGenerator, Awaitable, Callable, Hashable, Iterator, Sequence
+from contextlib import aclosing
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any
+
+from llm_magic.display.rows import RowLine, RowsProgress, row_line
+from llm_magic.errors import LLMError, OptionError, PromptError
+from llm_magic.mapping.answers import Answers
+from llm_magic.mapping.asking import RowAsker, failed
+from llm_magic.mapping.frames import bind_back, check_names
+from llm_magic.mapping.order import beginning_of, by_prefix, refuse_iterator, spread
+from llm_magic.mapping.pipeline import Concurrency, Fixed, Pipeline, RowSource
+from llm_magic.mapping.row_prompt import RowPrompt
+from llm_magic.mapping.rows import Outcome, Row, RowRequest
+from llm_magic.mapping.statistics import RunningStatistics, Statistics
+from llm_magic.session.run_spending import RunSpending
+
+if TYPE_CHECKING:
+    from llm_magic.mapping.inputs import Inputs
+    from llm_magic.messages import ToolCall
+    from llm_magic.session import Session
+    from llm_magic.session.plan import Cell, Plan
+    from llm_magic.wire.call import Preview
+
+PATIENCE = 60.0
+"""Seconds that an endpoint is waited for which stops answering, where `--patience` says nothing."""
+
+ANSWER = "answer"
+"""The column of answers that are no records, where `--out` names none."""
+
+_LAST = 5  # rows that are shown as they come
+_MOST_NOTES = 10  # of all rows together
+_READ_AT_ONCE = 50  # answers of an earlier run, before others get a turn
+_LOOK = 0.02  # seconds until it is looked for more of them
+
+
+class RowsRun:
+    """A prompt asked for each row of an input.
+
+    Parameters
+    ----------
+    session
+        Whose settings, providers and accounts these are.
+    cell
+        The prompt, its options, and the variables that it may name.
+    inputs
+        The rows.
+    on_confirm
+        Says whether a call may be carried out, as of `LLM.ask`.
+    prompt
+        A function that gives the prompt of a row, in the place of the cell's body.
+    numbers
+        The rows that are asked for; None: all.
+
+    Raises
+    ------
+    InputError
+        Whatever is wrong with the prompt, the options or the input; nothing was sent.
+
+    """
+
+    def __init__(
+        self,
+        session: Session,
+        cell: Cell,
+        inputs: Inputs,
+        on_confirm: Callable[[ToolCall], bool | Awaitable[bool]] | None = None,
+        *,
+        prompt: Callable[[Any], Any] | None = None,
+        numbers: Sequence[int] | None = None,
+    ) -> None:
+        self.inputs = inputs
+        self.plan: Plan = session.plan_rows(cell)
+        options = self.plan.options
+        self._session = session
+        self._settings = session.settings
+        text = cell.body if prompt is None else prompt
+        self._prompt = RowPrompt(text, cell.namespace, session.settings, raw=not cell.template)
+        notes = self._prompt.check(inputs, may_be_the_same=bool(options.image))
+        self._out = cell.options.out or ANSWER
+        if inputs.kind != "sequence":
+            check_names(inputs.columns, self.plan.spec, self._out, several=self._several)
+        if options.sample is not None:
+            refuse_iterator(inputs, "--sample")
+            numbers = spread(inputs.length or 0, options.sample)
+        self._numbers = numbers
+        self.total = inputs.length if numbers is None else len(numbers)
+        """Rows that are asked for; None where nobody knows."""
+        self._order = options.order
+        if self._order == "prefix":
+            refuse_iterator(inputs, "--order prefix")
+        self._recorder = recorder = session.recorder(options, cell)
+        self._spending = RunSpending(session.spending, options.budget)
+        self._asker = RowAsker(session, self.plan, self._spending, recorder, on_confirm)
+        self._ready: deque[Outcome] = deque()  # of rows that need no request
+        self._labels: dict[int, Hashable] = {}  # those that are not the row's number
+        self._statistics = RunningStatistics()
+        self._last: deque[RowLine] = deque(maxlen=_LAST)
+        self._notes: dict[str, None] = dict.fromkeys((*session.take_notices(), *self.plan.notes, *notes))
+        self._told = 0  # of these
+        self._began = self._ended = 0.0
+        self._pipeline: Pipeline | None = None
+
+    @property
+    def _several(self) -> bool:
+        return (self.plan.options.parameters.get("n") or 1) > 1
+
+    @property
+    def model(self) -> str:
+        """The model as asked for."""
+        return self.plan.models[0].target.asked
+
+    @property
+    def label(self) -> str:
+        """What the labels of the rows are called: the name of a frame's index; else empty."""
+        return str(getattr(getattr(self.inputs.source, "index", None), "name", None) or "")
+
+    @property
+    def column(self) -> str:
+        """What answers that are no records are called."""
+        return self._out
+
+    def how_far(self) -> str:
+        """Return in a line how far an interrupted run came, and what is done next."""
+        done, total = self._statistics.answered, self.total
+        of = f"{done:,} rows" if total is None else f"{done:,} of {total:,} rows"
+        return f"stopped; {of} are answered."
+
+    @property
+    def stopped(self) -> LLMError | None:
+        """Why not all rows were asked; None where they were."""
+        return None if self._pipeline is None else self._pipeline.stopped
+
+    def _concurrency(self) -> Concurrency:
+        provider = self.plan.models[0].target.provider
+        number = self.plan.options.concurrency or getattr(provider, "concurrency", 16)
+        return Fixed(number if isinstance(number, int) else 16)
+
+    def _rows(self) -> Iterator[Row]:
+        return iter(self.inputs) if self._numbers is None else self.inputs.rows(self._numbers)
+
+    def _requests(self) -> Iterator[RowRequest]:
+        """Yield what is asked; a row that cannot be rendered has failed, and is put aside."""
+        made = self._rendered()
+        if self._order == "prefix":
+            whole = list(made)
+            made = (whole[at] for at in by_prefix([beginning_of(each) for each in whole]))
+        yield from made
+
+    def _rendered(self) -> Iterator[RowRequest]:
+        for row in self._rows():
+            if row.index != row.number:
+                self._labels[row.number] = row.index
+            try:
+                rendered = self._prompt.render(row)
+                parts = rendered.parts
+                if self.plan.options.image:
+                    parts += self._images(row)
+                if not any(getattr(part, "text", "x").strip() for part in parts):
+                    raise PromptError("The prompt of this row is empty.")
+            except LLMError as error:
+                self._ready.append(failed(row.number, error))
+                continue
+            yield RowRequest(row.number, row.index, parts)
+
+    def _images(self, row: Row) -> tuple[Any, ...]:
+        from collections import ChainMap
+
+        from llm_magic.session.plan import images
+
+        names = ChainMap(dict(row.names), dict(self.plan.cell.namespace))
+        parts, notes = images(self.plan.options, names, self._settings)
+        self._notes |= dict.fromkeys(notes)
+        return parts
+
+    async def preview(self) -> Preview:
+        """Return the request of the first row as it would be sent, and what all would take; nothing is sent."""
+        from llm_magic.session.dry_run import preview
+
+        first = next(self._requests(), None)
+        if first is None and self._ready and (error := self._ready[0].error) is not None:
+            raise error
+        if first is None:
+            raise OptionError(f"{self.inputs.name} has no rows.", "There is nothing to ask.")
+        plan = replace(self.plan, parts=first.parts, notes=tuple(self.take_notes()))
+        with self._session.registry.explaining():
+            return await preview(plan, self._spending, self._recorder)
+
+    async def outcomes(self) -> AsyncGenerator[list[Outcome], None]:
+        """Ask, and yield the outcomes as they come, some at a time, in any order; leaving it closes what is in flight.
+
+        Raises
+        ------
+        InputError
+            What the input raised while it was read.
+
+        """
+        self._began = time.perf_counter()
+        waits = self.inputs.is_iterator or bool(self.plan.options.image)
+        patience = self.plan.options.patience
+        source = RowSource(self._requests(), waits=waits)
+        self._pipeline = pipeline = Pipeline(
+            source, self._asker.ask, self._concurrency(), PATIENCE if patience is None else patience
+        )
+        known = asyncio.ensure_future(self._read_known(pipeline))
+        try:
+            async with aclosing(pipeline.outcomes()) as stream:
+                async for batch in stream:
+                    yield self._counted(batch)
+            while self._ready:
+                yield self._counted(self._some_ready())
+                await asyncio.sleep(0)
+        finally:
+            known.cancel()
+            self._ended = time.perf_counter()
+            await self._asker.aclose()
+
+    async def _read_known(self, pipeline: Pipeline) -> None:
+        """Hand on what needs no request, some at a time, so that what is in flight is not held up."""
+        while True:
+            if self._ready:
+                pipeline.put(self._some_ready())
+                await asyncio.sleep(0)
+            else:
+                await asyncio.sleep(_LOOK)
+
+    def _some_ready(self) -> list[Outcome]:
+        return [self._ready.popleft() for _ in range(min(_READ_AT_ONCE, len(self._ready)))]
+
+    def _counted(self, batch: list[Outcome]) -> list[Outcome]:
+        for outcome in batch:
+            self._statistics.add(outcome)
+            response = outcome.response
+            if response is not None and response.notes and len(self._notes) < _MOST_NOTES:
+                self._notes |= dict.fromkeys(response.notes)
+        for outcome in batch[-_LAST:]:
+            label = self._labels.get(outcome.number, outcome.number)
+            self._last.append(row_line(label, outcome.value, outcome.error))
+        return batch
+
+    async def collect(self) -> Answers:
+        """Ask, and return all answers in the order of the rows."""
+        found: list[Outcome] = []
+        async with aclosing(self.outcomes()) as stream:
+            async for batch in stream:
+                found += batch
+        return self.answers(found)
+
+    def answers(self, outcomes: list[Outcome]) -> Answers:
+        """Return the answers that outcomes make."""
+        if self._numbers is not None:
+            places = {number: place for place, number in enumerate(self._numbers)}
+            labels: list[Hashable] = [self._labels.get(number, number) for number in self._numbers]
+            outcomes = [replace(each, number=places[each.number]) for each in outcomes]
+        else:
+            labels = [self._labels.get(number, number) for number in range(len(outcomes))] if self._labels else []
+        return Answers(
+            outcomes,
+            labels or None,
+            spec=self.plan.spec,
+            several=self._several,
+            seconds=self.seconds,
+        )
+
+    def bound(self, answers: Answers) -> Any:
+        """Return what a variable is bound to: the input's DataFrame with the answers, else these."""
+        if self.inputs.kind == "sequence":
+            return answers
+        return bind_back(
+            self.inputs.source,
+            self.inputs.kind,
+            answers.outcomes,
+            self.plan.spec,
+            self._out,
+            several=self._several,
+        )
+
+    @property
+    def seconds(self) -> float:
+        """Seconds since it began, until its end."""
+        return (self._ended or time.perf_counter()) - self._began if self._began else 0.0
+
+    def statistics(self) -> Statistics:
+        """Return the statistics so far."""
+        return self._statistics.after(self.seconds)
+
+    def take_notes(self) -> list[str]:
+        """Return what the user should know and has not been told; what is to be said of rows, at the end."""
+        self._notes |= dict.fromkeys(self._asker.notes)
+        if self._ended:
+            self._notes |= dict.fromkeys(self._prompt.notes)
+        notes = list(self._notes)
+        told, self._told = self._told, len(notes)
+        return notes[told:]
+
+    def progress(self) -> RowsProgress:
+        """Return how far it is; any thread may ask."""
+        so_far, pipeline, seconds = self.statistics(), self._pipeline, self.seconds
+        asked = so_far.rows - so_far.known
+        rate = asked / seconds if seconds > 0 else 0.0
+        left = None if self.total is None else max(0, self.total - so_far.rows)
+        cost_at_end = None
+        if so_far.cost is not None and left is not None and asked:
+            cost_at_end = so_far.cost * (1 + left / asked)
+        return RowsProgress(
+            total=self.total,
+            done=so_far.rows,
+            failed=so_far.failed,
+            known=so_far.known,
+            in_flight=0 if pipeline is None else pipeline.in_flight,
+            seconds=seconds,
+            rate=rate,
+            seconds_left=left / rate if left is not None and rate else None,
+            usage=so_far.usage,
+            cost=so_far.cost,
+            cost_at_end=cost_at_end,
+            failures=so_far.failures,
+            last=tuple(self._last),
+            waiting="" if pipeline is None else pipeline.waiting,
+        )

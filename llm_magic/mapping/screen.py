@@ -1,0 +1,136 @@
+"""The screen of a run over rows: a thread follows it, keeps the view current, and can be interrupted."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable
+from concurrent.futures import CancelledError
+from typing import TYPE_CHECKING
+
+from llm_magic.background_loop import ENDING
+from llm_magic.display.rows import RowsTable, TableRow, chosen, error_line
+from llm_magic.errors import Interrupted
+from llm_magic.model_names import shown_model
+
+if TYPE_CHECKING:
+    from llm_magic.background_loop import BackgroundLoop
+    from llm_magic.display import RowsView
+    from llm_magic.mapping.answers import Answers
+    from llm_magic.mapping.run import RowsRun
+
+LOOK = 0.1
+"""Seconds between two looks at how far it is, at most."""
+
+
+class RowsInterrupted(Interrupted):
+    """The user interrupted a run over rows; what was answered is kept for the next one."""
+
+    def __init__(self, line: str) -> None:
+        super().__init__()
+        self._line = line
+
+    def _render_traceback_(self) -> list[str]:
+        return [f"KeyboardInterrupt: {self._line}"]
+
+
+class RowsScreen:
+    """Follows one run over rows on the thread that shows it.
+
+    Parameters
+    ----------
+    run
+        What runs, on the loop; it starts at once.
+    view
+        Shows it.
+    loop
+        Where it runs.
+    finish
+        Called with the answers before they are shown; what it returns is the line below the table.
+
+    """
+
+    def __init__(
+        self, run: RowsRun, view: RowsView, loop: BackgroundLoop, finish: Callable[[Answers], str] | None = None
+    ) -> None:
+        self.run = run
+        self.view = view
+        self._finish = finish or (lambda _: str(run.statistics()))
+        self._has_ended = threading.Event()
+        self._future = loop.submit(self._work())
+
+    async def _work(self) -> Answers:
+        try:
+            return await self.run.collect()
+        finally:
+            self._has_ended.set()
+
+    @property
+    def model(self) -> str:
+        """The model as asked for."""
+        return self.run.model
+
+    def stop(self) -> None:
+        """End the run: what is in flight is closed."""
+        self._future.cancel()
+
+    def follow(self) -> Answers:
+        """Show the run until it ends.
+
+        Raises
+        ------
+        LLMError
+            What ended it as a whole; of rows that failed the answers hold the errors.
+        RowsInterrupted
+            The user interrupted.
+        CancelledError
+            It was cancelled.
+
+        """
+        run, view = self.run, self.view
+        view.begin(shown_model(run.model), run.total)
+        try:
+            answers = self._awaited()
+        except KeyboardInterrupt:
+            self._end()
+            view.fail(run.progress())
+            raise RowsInterrupted(run.how_far()) from None
+        except CancelledError:
+            self._end()
+            view.fail(run.progress())
+            raise
+        except Exception:
+            self._tell()
+            view.fail(run.progress(), "")
+            raise
+        self._tell()
+        below = self._finish(answers)
+        view.finish(run.progress(), table_of(run, answers), below)
+        return answers
+
+    def _awaited(self) -> Answers:
+        while True:
+            self._tell()
+            self.view.update(self.run.progress())
+            try:
+                return self._future.result(min(LOOK, self.view.wait or LOOK))
+            except TimeoutError:
+                if self._future.done():
+                    raise
+
+    def _tell(self) -> None:
+        for note in self.run.take_notes():
+            self.view.note(note)
+
+    def _end(self) -> None:
+        self._future.cancel()
+        self._has_ended.wait(ENDING)
+
+
+def table_of(run: RowsRun, answers: Answers) -> RowsTable:
+    """Return the rows that are shown in the end."""
+    errors, values, labels = answers.errors, answers.values, answers.labels
+    rows = []
+    for place in chosen(len(answers), answers.failed):
+        error = errors[place]
+        rows.append(TableRow(labels[place], values[place], "" if error is None else error_line(error)))
+    return RowsTable(rows, len(answers), run.label, run.column)
