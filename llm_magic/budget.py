@@ -60,17 +60,20 @@ class Budget:
     Attributes
     ----------
     setting
-        The setting that says it: `LLMMagics.budget`, `OpenAIProvider.budget`.
+        The setting that says it: `LLMMagics.budget`, `OpenAIProvider.budget`; or the option: `--budget`.
     account
         Whose requests it is for: the name of a provider, or `EVERYTHING`.
     limits
         What may be used at most: `cost` in US dollars, `tokens`, `requests`.
+    of_run
+        Whether it is for one run of many requests, which `%llm_usage --reset` does not count anew.
 
     """
 
     setting: str
     account: str
     limits: Mapping[str, float]
+    of_run: bool = False
 
     @property
     def most(self) -> Mapping[str, int]:
@@ -154,12 +157,14 @@ class Accounts:
             if used + flying + may_take > most:
                 left = max(0, most - used - flying)
                 helps = kind != "requests" and getattr(least, kind) < min(may_take, left)
-                bound = " bound the answer with --max-tokens N," if helps else ""
+                remedies = ["bound the answer with --max-tokens N"] if helps else []
+                remedies += [] if budget.of_run else ["count anew: %llm_usage --reset"]
+                remedies[-1:] = [f"or {remedies[-1]}"] if remedies else []
                 raise BudgetError(
                     f"The budget of {said(kind, most)} ({budget.setting}) does not cover {what}: "
                     f"{amount(kind, used)} used, {amount(kind, flying)} in flight, {amount(kind, left)} left, "
                     f"and it may take {amount(kind, may_take)}.",
-                    f"Raise {budget.setting},{bound} or count anew: %llm_usage --reset.",
+                    f"{', '.join([f'Raise {budget.setting}', *remedies])}.",
                 )
 
     def settle(self, reservation: Reservation, actual: Amount, assumed: Amount) -> tuple[str, ...]:

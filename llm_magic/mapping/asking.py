@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import asyncio
 from dataclasses import replace
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from llm_magic.draft import Draft
 from llm_magic.errors import InvalidValueError, LLMError, ProviderError, RecordingError
-from llm_magic.events import Event, Note, Replayed
-from llm_magic.mapping.document_asking import MARKER, Answered, DocumentAsking, is_plain
+from llm_magic.events import Attempt, Event, Note, Replayed
+from llm_magic.mapping.document_asking import MARKER, REFUSALS, Answered, DocumentAsking, is_plain
 from llm_magic.mapping.rows import Outcome, RowRequest
 from llm_magic.messages import Text
 from llm_magic.recordings.recording import KeyTemplate, key_of
@@ -21,6 +22,7 @@ from llm_magic.session.run import Run
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Mapping
 
+    from llm_magic.mapping.concurrency import InFlight
     from llm_magic.mapping.resumption import Resumption
     from llm_magic.messages import Part, ToolCall
     from llm_magic.session import Session
@@ -117,10 +119,10 @@ class RowAsker:
         outcome = None if answer is None else self.known(row.number, answer)
         return await self.ask(row) if outcome is None else outcome
 
-    async def ask(self, row: RowRequest) -> Outcome:
-        """Return the outcome of a row; what goes wrong is in it."""
+    async def ask(self, row: RowRequest, in_flight: InFlight | None = None) -> Outcome:
+        """Return the outcome of a row; what goes wrong is in it. `in_flight` hears of refusals."""
         if not self._once or not row.key:
-            return await self._ask(row)
+            return await self._ask(row, in_flight)
         first = self._same.get(row.key)
         if first is not None:
             outcome = await asyncio.shield(first)
@@ -131,23 +133,23 @@ class RowAsker:
         asked: asyncio.Future[Outcome] = asyncio.get_running_loop().create_future()
         self._same[row.key] = asked
         try:
-            outcome = await self._ask(row)
+            outcome = await self._ask(row, in_flight)
         except BaseException:
             asked.cancel()
             raise
         asked.set_result(outcome)
         return outcome
 
-    async def _ask(self, row: RowRequest) -> Outcome:
+    async def _ask(self, row: RowRequest, in_flight: InFlight | None) -> Outcome:
         try:
             text = _only_text(row.parts)
             if self._by_documents and text is not None:
-                return await self._ask_by_document(row, text)
-            return await self._ask_by_run(row)
+                return await self._ask_by_document(row, text, in_flight)
+            return await self._ask_by_run(row, in_flight)
         except LLMError as error:
             return failed(row.number, error)
 
-    async def _ask_by_document(self, row: RowRequest, text: str) -> Outcome:
+    async def _ask_by_document(self, row: RowRequest, text: str, in_flight: InFlight | None) -> Outcome:
         asked: Mapping[str, Any] | None = None
         if self._recorder is not None:
             if not self._planned.target.model and self._recorder.mode != "only":
@@ -158,10 +160,10 @@ class RowAsker:
                 return outcome
         documents = await self._prepared()
         if documents is None:
-            return await self._ask_by_run(row)
-        came = await documents.ask(text)
+            return await self._ask_by_run(row, in_flight)
+        came = await documents.ask(text, in_flight)
         if isinstance(came, Begun):
-            return await self._ask_by_run(row, came)
+            return await self._ask_by_run(row, in_flight, came)
         self._session.ledger.answered(came.response, documents.bound.provider.name, documents.bound.model)
         if self._resumption is not None:
             self._resumption.store.keep(row.key, _answer(came, documents), documents.secrets)
@@ -171,7 +173,7 @@ class RowAsker:
                 came.response.notes = (*came.response.notes, reason)
         return Outcome(row.number, came.response)
 
-    async def _ask_by_run(self, row: RowRequest, begun: Begun | None = None) -> Outcome:
+    async def _ask_by_run(self, row: RowRequest, in_flight: InFlight | None, begun: Begun | None = None) -> Outcome:
         run = Run(
             replace(self._plan, parts=row.parts),
             self._spending,
@@ -182,7 +184,7 @@ class RowAsker:
         )
         try:
             with self._session.registry.explaining():
-                response = await run.answer(_nowhere)
+                response = await run.answer(partial(_hear, in_flight))
         except LLMError:
             raise
         except Exception as error:
@@ -271,5 +273,8 @@ def failed(number: int, error: LLMError) -> Outcome:
     return Outcome(number, error.response, error)
 
 
-async def _nowhere(_batch: list[Any]) -> None:
-    """Let what happens pass by."""
+async def _hear(in_flight: InFlight | None, batch: list[Any]) -> None:
+    """Tell of refusals; the rest passes by."""
+    for event in batch:
+        if type(event) is Attempt and event.status in REFUSALS and in_flight is not None:
+            in_flight.refused(event.retry_after)

@@ -9,6 +9,7 @@ import asyncio
 import secrets
 import time
 from dataclasses import dataclass, replace
+from http import HTTPStatus
 from typing import TYPE_CHECKING, Any
 
 from llm_magic.draft import Draft
@@ -20,6 +21,7 @@ from llm_magic.session.model_exchanges import Begun
 from llm_magic.session.spending import demand
 
 if TYPE_CHECKING:
+    from llm_magic.mapping.concurrency import InFlight
     from llm_magic.messages import Message
     from llm_magic.output.spec import OutputSpec
     from llm_magic.request import Request
@@ -31,6 +33,9 @@ if TYPE_CHECKING:
 
 MARKER = f"row-{secrets.token_hex(16)}"
 """Stands for the text of a row in what is made once for all of them."""
+
+REFUSALS = frozenset({429, 503})
+"""Statuses that say that there were too many requests."""
 
 _LARGE = 20_000  # characters of a value that is read on another thread
 _SLOW = frozenset({"regex", "grammar"})  # kinds of values of which some take long to read
@@ -120,8 +125,10 @@ class DocumentAsking:
         """Close the connections."""
         await self._prepared.aclose()
 
-    async def ask(self, text: str) -> Answered | Begun:
+    async def ask(self, text: str, in_flight: InFlight | None = None) -> Answered | Begun:
         """Return the answer to a row's text; where it is not plain, what came, for a run to go on with.
+
+        `in_flight` hears of refusals.
 
         Raises
         ------
@@ -135,8 +142,10 @@ class DocumentAsking:
         body = self._template.body(text)
         asked = demand(request)
         exchange = _Exchange(
-            self._spending.begin(self.bound.provider, self.bound.model, asked),
+            self._spending,
+            await self._spending.allowed(self.bound.provider, self.bound.model, asked),
             Turns(self._limits, self.bound.model, asked),
+            in_flight,
         )
         events, error = await exchange.send(self._prepared, body, request)
         if error is not None:
@@ -176,10 +185,10 @@ def _is_plain(draft: Draft) -> bool:
 class _Exchange:
     """One request of a row: allowed and accounted, and each of its attempts in its turn."""
 
-    __slots__ = ("_account", "_turns")
+    __slots__ = ("_account", "_spending", "_turns")
 
-    def __init__(self, account: RequestAccount, turns: Turns) -> None:
-        self._account, self._turns = account, turns
+    def __init__(self, spending: Spending, account: RequestAccount, turns: Turns) -> None:
+        self._spending, self._account, self._turns = spending, account, turns
         account.waits = True
 
     async def send(
@@ -204,12 +213,14 @@ class _Exchange:
 
     def _attempted(self, attempt: Attempt) -> None:
         self._account.counted([attempt])
-        self._account.allow()
+        if attempt.status == HTTPStatus.UNAUTHORIZED:  # sent again at once, with another key
+            self._account.allow()
         if self._turns.heard([attempt]):
             self._account.waits = True
 
     async def _wait(self, seconds: float) -> None:
-        """Wait before a further attempt, and for its turn."""
+        """Wait before a further attempt, for the budgets, and for its turn."""
         began = time.perf_counter()
+        await self._spending.allowed_again(self._account)
         await self._turns.take(self._account)
         await asyncio.sleep(max(0.0, seconds - (time.perf_counter() - began)))

@@ -14,15 +14,17 @@ from llm_magic.display.rows import RowLine, RowsProgress, row_line
 from llm_magic.errors import LLMError, OptionError, PromptError
 from llm_magic.mapping.answers import Answers
 from llm_magic.mapping.asking import RowAsker, failed
+from llm_magic.mapping.concurrency import Concurrency
 from llm_magic.mapping.frames import bind_back, check_names
 from llm_magic.mapping.order import beginning_of, by_prefix, refuse_iterator, spread
-from llm_magic.mapping.pipeline import Concurrency, Fixed, Pipeline, RowSource
+from llm_magic.mapping.pipeline import Pipeline, RowSource
 from llm_magic.mapping.resumption import Resumption
 from llm_magic.mapping.row_prompt import RowPrompt
 from llm_magic.mapping.rows import Outcome, Row, RowRequest
 from llm_magic.mapping.statistics import RunningStatistics, Statistics
 from llm_magic.mapping.store import Store
 from llm_magic.session.neutral_request import NeutralRequest
+from llm_magic.session.run_spending import RunSpending
 
 if TYPE_CHECKING:
     from llm_magic.mapping.inputs import Inputs
@@ -100,8 +102,9 @@ class RowsRun:
         if self._order == "prefix":
             refuse_iterator(inputs, "--order prefix")
         self._recorder = recorder = session.recorder(options, cell)
+        self._spending = RunSpending(session.spending, options.budget)
         self._resumption = self._resumed() if recorder is None and session.settings.resume else None
-        self._asker = RowAsker(session, self.plan, session.spending, recorder, on_confirm, resumption=self._resumption)
+        self._asker = RowAsker(session, self.plan, self._spending, recorder, on_confirm, resumption=self._resumption)
         self._ready: deque[Outcome | tuple[RowRequest, int]] = deque()  # rows that need no request
         self._labels: dict[int, Hashable] = {}  # those that are not the row's number
         self._statistics = RunningStatistics()
@@ -152,9 +155,11 @@ class RowsRun:
         return None if self._pipeline is None else self._pipeline.stopped
 
     def _concurrency(self) -> Concurrency:
-        provider = self.plan.models[0].target.provider
-        number = self.plan.options.concurrency or getattr(provider, "concurrency", 16)
-        return Fixed(number if isinstance(number, int) else 16)
+        given = self.plan.options.concurrency
+        concurrency = Concurrency(self.plan.models[0].target.provider.concurrency if given is None else given)
+        if concurrency.note:
+            self._say(concurrency.note)
+        return concurrency
 
     def _rows(self) -> Iterator[Row]:
         return iter(self.inputs) if self._numbers is None else self.inputs.rows(self._numbers)
@@ -213,7 +218,7 @@ class RowsRun:
             raise OptionError(f"{self.inputs.name} has no rows.", "There is nothing to ask.")
         plan = replace(self.plan, parts=first.parts, notes=tuple(self.take_notes()))
         with self._session.registry.explaining():
-            return await preview(plan, self._session.spending, self._recorder)
+            return await preview(plan, self._spending, self._recorder)
 
     async def outcomes(self) -> AsyncGenerator[list[Outcome], None]:
         """Ask, and yield the outcomes as they come, some at a time, in any order; leaving it closes what is in flight.

@@ -32,10 +32,8 @@ EXCLUSIONS = (
     Exclusion("schema", "code", _NO_CODE),
     Exclusion("choices", "code", _NO_CODE),
     Exclusion("background", "dry_run", "nothing is sent, so nothing goes on"),
-    Exclusion("each", "raw", "every row would be the same prompt"),
     Exclusion("each", "code", "each row has an answer of its own"),
     Exclusion("each", "stream", "rows are shown when they are complete"),
-    Exclusion("each", "show", "rows are shown as a table"),
 )
 """All pairs that are an error in one cell; any other pair is sensible, or a matter of the endpoint or the value."""
 

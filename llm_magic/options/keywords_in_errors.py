@@ -23,6 +23,7 @@ _PHRASES: Mapping[str, str] = {
     "--forward-env A,B": 'forward_env=["A", "B"]',
     "such as OPENAI_API_KEY,HF_TOKEN": 'such as ["OPENAI_API_KEY", "HF_TOKEN"]',
     "--budget USD": "budget=USD",
+    "--budget tokens=N": 'budget={"tokens": N}',
 }
 """What stands otherwise as a whole."""
 

@@ -35,7 +35,7 @@ async def exchange(
 
     """
     asked = demand(request)
-    account = spending.begin(bound.provider, bound.model, asked)
+    account = await spending.allowed(bound.provider, bound.model, asked)
     turns = Turns(spending.rate_limits.of(bound.provider), bound.model, asked)
     account.waits = True
     try:
@@ -45,7 +45,7 @@ async def exchange(
         async with aclosing(bound.exchange(request)) as stream:
             async for batch in stream:
                 yield account.counted(batch)
-                account.allow()
+                await spending.allowed_again(account)
                 if turns.heard(batch):
                     account.waits = True
                     if line := turns.line():

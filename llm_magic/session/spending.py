@@ -7,7 +7,7 @@ import time
 from dataclasses import asdict, dataclass, replace
 from typing import TYPE_CHECKING
 
-from llm_magic.budget import EVERYTHING, NOTHING, Accounts, Amount, Budget, Reservation, amount, units
+from llm_magic.budget import EVERYTHING, NOTHING, Accounts, Amount, Budget, Reservation, Standing, amount, units
 from llm_magic.conversation import estimate, most_tokens
 from llm_magic.errors import BudgetError, InputError
 from llm_magic.events import Attempt, Event, Note, Opened, Progress, Usage, UsageReport
@@ -66,17 +66,34 @@ class Spending:
     """
 
     def __init__(self, settings: Settings, ledger: Ledger) -> None:
-        self._settings = settings
+        self.settings = settings
         self.ledger = ledger
         self.accounts = Accounts()
         self.rate_limits = EndpointLimits()
-        self._learned: dict[tuple[str, str], float] = {}  # US dollars a token, the most that a server told
+        self.prices_learned: dict[tuple[str, str], float] = {}
+        """US dollars a token, the most that a server told, by origin and model."""
 
     def budgets(self, *providers: Provider) -> tuple[Budget, ...]:
         """Return the budgets that hold for requests to providers: that of all, then their own."""
         own = (Budget(f"{each.section}.budget", each.name, each.budget) for each in providers)
-        known = (Budget("LLMMagics.budget", EVERYTHING, self._settings.budget), *own)
+        known = (Budget("LLMMagics.budget", EVERYTHING, self.settings.budget), *own)
         return tuple(budget for budget in known if budget.limits)
+
+    def standing(self, budget: Budget) -> Standing:
+        """Return how the account of a budget stands."""
+        return self.accounts.standing(budget.account)
+
+    def reserve(self, provider: Provider, asked: Amount, what: str, least: Amount) -> Reservation:
+        """Reserve what a request may take; as `Accounts.reserve`."""
+        return self.accounts.reserve(Spending.budgets(self, provider), provider.name, asked, what, least)
+
+    async def allowed(self, provider: Provider, model: str, asked: Demand) -> RequestAccount:
+        """Allow a request, as `begin`; in a run once the requests before have left enough of the budgets."""
+        return self.begin(provider, model, asked)
+
+    async def allowed_again(self, account: RequestAccount) -> None:
+        """Allow another attempt at a request, where the last one failed and is followed by one; as `allowed`."""
+        account.allow()
 
     def begin(self, provider: Provider, model: str, asked: Demand) -> RequestAccount:
         """Allow a request that is about to be sent.
@@ -99,7 +116,7 @@ class Spending:
 
     def may_take(self, provider: Provider, model: str, asked: Demand, price: Price | None) -> Amount:
         """Return what a request is counted at before anybody knows; raises BudgetError where a price is missing."""
-        answer = self._settings.budget_tokens_per_request if asked.answer is None else asked.answer
+        answer = self.settings.budget_tokens_per_request if asked.answer is None else asked.answer
         tokens, cost = asked.prompt + answer, 0.0
         if price is not None:
             cost = price.of(Usage(asked.prompt, answer))
@@ -116,19 +133,19 @@ class Spending:
         return BudgetError(
             f"The budget of {amount('cost', budget.most['cost'])} ({budget.setting}) needs a price for "
             f"{provider.origin(model)}, and none is known. Nothing was sent.",
-            f"{provider.price_hint(example)} Or budget tokens.",
+            f"{provider.price_hint(example)} Or budget tokens{': --budget tokens=N' if budget.of_run else ''}.",
         )
 
     def learned(self, provider: Provider, model: str) -> float | None:
         """Return the US dollars a token that a model took at most, of what its server told in this session."""
-        return self._learned.get((str(provider.origin(model)), model)) if self._learned else None
+        return self.prices_learned.get((str(provider.origin(model)), model)) if self.prices_learned else None
 
     def learn(self, provider: Provider, model: str, cost: float, usage: Usage) -> None:
         """Take note of what a server told that an answer cost."""
         tokens = usage.input_tokens + usage.output_tokens
         if tokens > 0:
             name = (str(provider.origin(model)), model)
-            self._learned[name] = max(cost / tokens, self._learned.get(name, 0.0))
+            self.prices_learned[name] = max(cost / tokens, self.prices_learned.get(name, 0.0))
 
     def reset(self) -> None:
         """Count anew; prices that servers told stay known."""
@@ -166,14 +183,12 @@ class RequestAccount:
 
     def reserve(self) -> None:
         """Reserve what the request, or another attempt at it, may take; raises BudgetError."""
-        budgets = self._spending.budgets(self._provider)
         name, last = f"{self._provider.name}:{shown_model(self._model)}", self._last
         what = f"this request to {name}"
         if last is not None:
             what = f"another attempt at {name}, of which the last one failed ({last.reason or last.status})"
         self._last = None
-        accounts = self._spending.accounts
-        self._reservation = accounts.reserve(budgets, self._provider.name, self._may_take, what, self._least)
+        self._reservation = self._spending.reserve(self._provider, self._may_take, what, self._least)
 
     def counted(self, batch: list[Event]) -> list[Event]:
         """Take note of what a batch of events tells, and return it: with the cost of tokens that have a price."""
@@ -215,9 +230,14 @@ class RequestAccount:
         if not attempt.final:
             self._settle(unknown=broke_off or attempt.reason.startswith(NO_ANSWER))
 
+    @property
+    def wants_another(self) -> bool:
+        """Whether the last attempt failed and is followed by one."""
+        return self._reservation is None
+
     def allow(self) -> None:
         """Allow another attempt, where the last one failed and is followed by one; raises BudgetError."""
-        if self._reservation is None:
+        if self.wants_another:
             self.reserve()
 
     def end(self, error: Exception | None = None) -> tuple[str, ...]:
@@ -290,7 +310,7 @@ def left(spending: Spending, provider: Provider, model: str, asked: Demand) -> t
 
 
 def _standing(spending: Spending, budget: Budget, may_take: Amount) -> str:
-    standing, lefts, refused = spending.accounts.standing(budget.account), [], False
+    standing, lefts, refused = spending.standing(budget), [], False
     for kind, most in budget.most.items():
         rest = most - getattr(standing.used, kind) - getattr(standing.in_flight, kind)
         takes = getattr(may_take, kind)

@@ -28,12 +28,13 @@ EXCLUDED = {
     ("choices", "regex"), ("choices", "grammar"), ("regex", "grammar"),
     ("output_type", "code"), ("schema", "code"), ("choices", "code"),
     ("chat", "once"), ("stream", "no_stream"), ("background", "dry_run"),
-    ("raw", "each"), ("each", "code"), ("each", "stream"), ("each", "show"),
+    ("each", "code"), ("each", "stream"),
 }  # fmt: skip
 """The other pairs are sensible: a pattern or a grammar can be one of code, an answer may be shown in one way and its
 code put into the next cell; a dry run is a look at the cell as it stands, which says what it does not do, and whether
 it is recorded; whatever is asked, wherever it goes and however it is shown, can be recorded. Rows may continue a
-conversation, and be asked in the background, from a cluster, in a sample; `--confirm` is refused with `--each` where
+conversation, be asked in the background, from a cluster or in a sample, and share a raw prompt where each has an image
+of its own; `--confirm` is refused with `--each` where
 tools are in force, so that a default of it is never dropped."""
 
 VALUES: dict[str, Any] = {

@@ -373,7 +373,7 @@ ROWS: dict[str, Row] = {
     ),
     "each": Row(
         ("--each letters --each x", "--each is given twice"),
-        ("--each letters --raw", "--each and --raw exclude each other: every row would be the same prompt."),
+        ("--each letters --stream", "--each and --stream exclude each other: rows are shown when they are complete."),
         "--each letters",
         lambda effect: sorted(prompts(effect)) == ["SAY a", "SAY b", "SAY c"],
         body="SAY {{ item }}",
