@@ -57,7 +57,7 @@ def run(number: int, ask: Callable[..., object], limit: int = 4, **more: float) 
 def test_as_many_as_allowed_are_in_flight_and_never_more() -> None:
     now, most = 0, 0
 
-    async def ask(row: RowRequest, _: InFlight) -> Outcome:
+    async def ask(row: RowRequest) -> Outcome:
         nonlocal now, most
         now, most = now + 1, max(most, now + 1)
         await asyncio.sleep(0.001)
@@ -143,7 +143,7 @@ def test_an_endpoint_that_is_gone_is_waited_for_by_one_row(monkeypatch: pytest.M
         return well(row)
 
     async def work() -> list[Outcome]:
-        async def asked(row: RowRequest, _: InFlight) -> Outcome:
+        async def asked(row: RowRequest) -> Outcome:
             outcome = await ask(row)
             lines.add(made.waiting)
             return outcome if isinstance(outcome, Outcome) else Outcome(row.number, error=outcome)
