@@ -143,7 +143,7 @@ def test_an_endpoint_that_is_gone_is_waited_for_by_one_row(monkeypatch: pytest.M
         return well(row)
 
     async def work() -> list[Outcome]:
-        async def asked(row: RowRequest) -> Outcome:
+        async def asked(row: RowRequest, _: InFlight) -> Outcome:
             outcome = await ask(row)
             lines.add(made.waiting)
             return outcome if isinstance(outcome, Outcome) else Outcome(row.number, error=outcome)
@@ -183,7 +183,7 @@ def test_rows_of_an_iterator_are_read_as_they_are_needed() -> None:
             yield row
 
     async def work() -> int:
-        async def ask(row: RowRequest, _: InFlight) -> Outcome:
+        async def ask(row: RowRequest) -> Outcome:
             await asyncio.sleep(0)
             return well(row)
 
