@@ -48,6 +48,7 @@ if TYPE_CHECKING:
         ToolLimitError,
         UnsupportedError,
     )
+    from llm_magic.mapping.answers import Answers
     from llm_magic.output.type_expression import DataFrame
     from llm_magic.providers.base import Provider
     from llm_magic.providers.model_info import ModelCard
@@ -59,6 +60,7 @@ __version__ = "0.1.0"
 __all__ = [
     "LLM",
     "AnswerError",
+    "Answers",
     "AuthenticationError",
     "BudgetError",
     "Capabilities",
@@ -108,6 +110,7 @@ _HOMES = {
     "registry": "api",
     "usage": "api",
     "events": "events",
+    "Answers": "mapping.answers",
     "Capabilities": "capabilities",
     "DataFrame": "output.type_expression",
     "ModelCard": "providers.model_info",

@@ -9,7 +9,7 @@ import enum
 import types
 import typing
 import uuid
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any, Literal
 
 import pydantic
@@ -83,7 +83,7 @@ _OTHERS: Mapping[Any, Column] = {
     **dict.fromkeys((pydantic.PastDate, pydantic.FutureDate), Column("date")),
     uuid.UUID: TEXT,
 }
-_LISTS = (list, set, frozenset, Sequence, typing.Iterable)
+_LISTS = (list, set, frozenset, Sequence, Iterable)
 _JSON_TYPES: Mapping[str, Kind] = {"integer": "int", "number": "float", "boolean": "bool", "string": "str"}
 
 
@@ -215,9 +215,9 @@ def _of_type(kind: Any, above: tuple[Any, ...]) -> Column | None:
     if origin is typing.Literal:
         return _of_words([value.value if isinstance(value, enum.Enum) else value for value in inner])
     if origin is tuple:
-        items = {part for part in inner if part is not Ellipsis}
-        return Column("list", item=_of_type(items.pop(), above) or ANY) if len(items) == 1 else Column("list", item=ANY)
-    if (origin or kind) in _LISTS:
+        items = [_of_type(part, above) or ANY for part in inner if part is not Ellipsis]
+        return Column("list", item=items[0] if items and all(item == items[0] for item in items) else ANY)
+    if any((origin or kind) is each for each in _LISTS):
         return Column("list", item=(_of_type(inner[0], above) if inner else None) or ANY)
     if not isinstance(kind, type) and not isinstance(origin, type):
         return None
@@ -225,6 +225,8 @@ def _of_type(kind: Any, above: tuple[Any, ...]) -> Column | None:
         return Column("int") if issubclass(kind, enum.Flag) else _of_words([member.value for member in kind])
     if _is_record(kind):
         return _of_record(kind, above)
+    if origin is not None:  # it may be of what is no key
+        return None
     return Column(_SCALARS[kind]) if kind in _SCALARS else _OTHERS.get(kind)
 
 

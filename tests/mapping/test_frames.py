@@ -413,10 +413,10 @@ def test_each_row_has_exactly_one_outcome() -> None:
 @pytest.mark.parametrize(
     ("columns", "as_", "out_name", "said", "hint"),
     [
-        (["text", "error"], None, "label", "The input has a column 'error'", "df.rename"),
+        (["text", "error"], None, "label", "The input has a column 'error'", "leave it out"),
         (["text", "label"], None, "label", "The input has a column 'label' already", "--out NAME"),
         (["text", "answer"], None, "answer", "The input has a column 'answer' already", "--out NAME"),
-        (["name", "born", "x"], Person, "label", "'name', 'born' already, which is a field", "df.rename"),
+        (["name", "born", "x"], Person, "label", "'name', 'born' already, which is a field", "leave the column out"),
         (["text"], None, "error", "--out is 'error'", "--out answers"),
         (["text"], "DataFrame[error str]", "error", "--out is 'error'", "--out answers"),
     ],

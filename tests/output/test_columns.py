@@ -7,6 +7,7 @@ import datetime as dt
 import enum
 import pickle
 import uuid
+from collections.abc import Iterable
 from decimal import Decimal
 from typing import Annotated, Any, Generic, Literal, NamedTuple, NewType, Optional, TypeVar
 
@@ -62,6 +63,7 @@ def of(kind: Any) -> Column:
     return column_of(kind, schema, schema)
 
 
+NO_KEY = pydantic.Field(examples=[[1]], json_schema_extra={"a": []})
 COLOURS = Column("category", words=("red", "blue"))
 
 
@@ -97,6 +99,10 @@ COLOURS = Column("category", words=("red", "blue"))
         (tuple[int, int], Column("list", item=Column("int"))),
         (tuple[int, str], Column("list", item=ANY)),
         (dict[str, int], ANY),
+        (dict[str, Annotated[int, NO_KEY]], ANY),
+        (list[Annotated[int, NO_KEY]], Column("list", item=Column("int"))),
+        (tuple[Annotated[int, NO_KEY], int], Column("list", item=Column("int"))),
+        (Iterable[int], Column("list", item=Column("int"))),
         (Pair, Column("record", fields={"left": Column("int"), "right": COLOURS})),
         (Box[int], Column("record", fields={"inside": Column("int")})),
         (Node, Column("record", fields={"name": TEXT, "below": Column("list", item=ANY)})),
