@@ -32,7 +32,6 @@ from llm_magic.metadata import Usage
 from llm_magic.output.spec import spec_from
 from llm_magic.response import Response
 
-
 STR = str(pd.Series(dtype="str").dtype)  # before pandas 3 that of objects
 
 

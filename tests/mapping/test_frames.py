@@ -26,7 +26,6 @@ from llm_magic.mapping.rows import Outcome
 from llm_magic.output.spec import OutputSpec, spec_from
 from llm_magic.response import Response
 
-
 STR = str(pd.Series(dtype="str").dtype)  # before pandas 3 that of objects
 
 
