@@ -185,10 +185,10 @@ def _is_plain(draft: Draft) -> bool:
 class _Exchange:
     """One request of a row: allowed and accounted, and each of its attempts in its turn."""
 
-    __slots__ = ("_account", "_spending", "_turns")
+    __slots__ = ("_account", "_in_flight", "_spending", "_turns")
 
-    def __init__(self, spending: Spending, account: RequestAccount, turns: Turns) -> None:
-        self._spending, self._account, self._turns = spending, account, turns
+    def __init__(self, spending: Spending, account: RequestAccount, turns: Turns, in_flight: InFlight | None) -> None:
+        self._spending, self._account, self._turns, self._in_flight = spending, account, turns, in_flight
         account.waits = True
 
     async def send(
@@ -215,6 +215,8 @@ class _Exchange:
         self._account.counted([attempt])
         if attempt.status == HTTPStatus.UNAUTHORIZED:  # sent again at once, with another key
             self._account.allow()
+        if attempt.status in REFUSALS and self._in_flight is not None:
+            self._in_flight.refused(attempt.retry_after)
         if self._turns.heard([attempt]):
             self._account.waits = True
 

@@ -183,7 +183,7 @@ def test_rows_of_an_iterator_are_read_as_they_are_needed() -> None:
             yield row
 
     async def work() -> int:
-        async def ask(row: RowRequest) -> Outcome:
+        async def ask(row: RowRequest, _: InFlight) -> Outcome:
             await asyncio.sleep(0)
             return well(row)
 
