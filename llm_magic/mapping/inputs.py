@@ -6,19 +6,18 @@ import inspect
 import sys
 from collections.abc import Callable, Hashable, Iterator, Mapping, Sequence, Sized
 from contextlib import suppress
-from itertools import count, repeat
+from itertools import count
 from typing import Any
 
 from llm_magic.errors import InputError, LLMError
 from llm_magic.mapping.columns import Columns, Kind, columns_of
+from llm_magic.mapping.row_names import OURS, PLAIN, RESERVED, Cells, NamesOfCells, row_of_item, said_of
 from llm_magic.mapping.rows import Row
 from llm_magic.records import record_of
 from llm_magic.response import Response
 
 _AT_ONCE = 1000
 """Rows of a frame that are read together: columns are fast, single rows are not."""
-_PLAIN = frozenset({str, int, float, bool, type(None)})
-_MOST_OF_ERROR = 300
 
 
 def read_inputs(value: Any, name: str = "inputs") -> Inputs:
@@ -119,26 +118,6 @@ class Inputs:
         return self.columns.count(name) > 1
 
 
-RESERVED = ("row", "index")
-"""Names that are the whole row and its label, whatever columns or fields there are."""
-_OURS = (*RESERVED, "item")
-"""The names that every row has."""
-
-
-class RowValues(dict[Any, Any]):
-    """A whole row, `{{ row }}`: its values by the names of the columns or fields, which are attributes, too.
-
-    A name that is also a method of a dict is the value: `{{ row.items }}` is the column `items`.
-    """
-
-    __slots__ = ()
-
-    def __getattribute__(self, name: str) -> Any:
-        if dict.__contains__(self, name) and not name.startswith("__"):
-            return dict.__getitem__(self, name)
-        return dict.__getattribute__(self, name)
-
-
 class _ColumnInputs(Inputs):
     """A frame, a series or an array."""
 
@@ -150,7 +129,6 @@ class _ColumnInputs(Inputs):
         self._first: dict[Hashable, int] = {}
         for place, label in enumerate(columns.names or ()):
             self._first.setdefault(label, place)
-        self._texts = all(type(label) is str for label in self._first)
         self.columns = tuple(label for label in columns.names or () if isinstance(label, str))
 
     def __iter__(self) -> Iterator[Row]:
@@ -165,25 +143,22 @@ class _ColumnInputs(Inputs):
 
     def _read(self, numbers: Sequence[int], which: slice | Sequence[int], before: int) -> Iterator[Row]:
         try:
-            labels, values = self._columns.read(which, list(self._first.values()))
+            labels, read = self._columns.read(which)
+            items = read(0) if self._columns.names is None else None
         except Exception as error:
             raise _raised(self.name, error, before) from error
-        if self._columns.names is None:
-            yield from map(_row_of_item, numbers, labels, values[0])
-            return
-        for number, label, cells in zip(
-            numbers, labels, zip(*values, strict=True) if values else repeat(()), strict=False
-        ):
-            row = RowValues(zip(self._first, cells, strict=True))
-            names = dict(row) if self._texts else {name: cell for name, cell in row.items() if isinstance(name, str)}
-            names.setdefault("item", row)
-            names["row"], names["index"] = row, label
-            yield Row(number, label, names)
+        if items is not None:
+            return map(row_of_item, numbers, labels, items)
+        cells = Cells(self._first, read)
+        return (
+            Row(number, label, NamesOfCells(cells, place, label))
+            for place, (number, label) in enumerate(zip(numbers, labels, strict=True))
+        )
 
     def names_in_rows(self) -> tuple[str, ...]:
         if self._columns.names is None and self.length:
             return tuple(next(iter(self)).names)
-        return tuple(dict.fromkeys((*self.columns, *_OURS)))
+        return tuple(dict.fromkeys((*self.columns, *OURS)))
 
     def has_name(self, name: str) -> bool:
         if name in self.names_in_rows():
@@ -206,21 +181,21 @@ class _Items(Inputs):
         self.length = len(items)
 
     def __iter__(self) -> Iterator[Row]:
-        return map(_row_of_item, count(), self._labels or count(), self._items)
+        return map(row_of_item, count(), self._labels or count(), self._items)
 
     def rows(self, numbers: Sequence[int]) -> Iterator[Row]:
         for number in numbers:
-            yield _row_of_item(number, self._labels[number] if self._labels else number, self._items[number])
+            yield row_of_item(number, self._labels[number] if self._labels else number, self._items[number])
 
     def names_in_rows(self) -> tuple[str, ...]:
-        return tuple(_row_of_item(0, 0, self._items[0]).names) if self._items else _OURS
+        return tuple(row_of_item(0, 0, self._items[0]).names) if self._items else OURS
 
     def has_name(self, name: str) -> bool:
-        if name in _OURS or name in self.names_in_rows():
+        if name in OURS or name in self.names_in_rows():
             return True
         if isinstance(self._items, range):
             return False
-        return any(name in _row_of_item(0, 0, item).names for item in self._items if type(item) not in _PLAIN)
+        return any(name in row_of_item(0, 0, item).names for item in self._items if type(item) not in PLAIN)
 
     def without_value(self, name: str) -> int:
         if name in RESERVED or isinstance(self._items, range):
@@ -229,10 +204,10 @@ class _Items(Inputs):
         for item in self._items:
             if type(item) is dict:
                 found += item.get(name, item) is None
-            elif type(item) in _PLAIN:
+            elif type(item) in PLAIN:
                 found += item is None and name == "item"
             else:
-                names = _row_of_item(0, 0, item).names
+                names = row_of_item(0, 0, item).names
                 found += name in names and names[name] is None
         return found
 
@@ -280,9 +255,9 @@ class _Stream(Inputs):
             if number == self.length:
                 raise InputError(f"{self.name} says that it has {number:,} rows, but gives more.", self._as_list)
             if self._keyed:
-                yield _row_of_item(number, *item)
+                yield row_of_item(number, *item)
             else:
-                yield _row_of_item(number, number, item)
+                yield row_of_item(number, number, item)
             number += 1
         if self.length is not None and number < self.length:
             raise InputError(f"{self.name} says that it has {self.length:,} rows, but gave {number:,}.", self._as_list)
@@ -309,86 +284,25 @@ class _Stream(Inputs):
     def names_in_rows(self) -> tuple[str, ...]:
         if not self.is_iterator:
             first = next(iter(self), None)
-            return _OURS if first is None else tuple(first.names)
+            return OURS if first is None else tuple(first.names)
         if not self._seen and not self._is_taken:
             try:
                 self._begun = self._begun or self._begin()
                 self._seen.append(next(self._begun))
             except StopIteration:
-                return _OURS
+                return OURS
             except Exception as error:
                 raise _raised(self.name, error, 0) from error
-        return tuple(_row_of_item(0, 0, self._seen[0]).names) if self._seen else _OURS
+        return tuple(row_of_item(0, 0, self._seen[0]).names) if self._seen else OURS
 
     def without_value(self, name: str) -> int:  # noqa: ARG002 - nobody knows
         return 0
 
 
-def _row_of_item(number: int, label: Hashable, item: Any) -> Row:
-    if type(item) in _PLAIN:
-        return Row(number, label, {"row": item, "item": item, "index": label})
-    try:
-        fields = _fields_of(item)
-    except Exception as error:  # noqa: BLE001 - whatever it is that fails, this row fails
-        return Row(number, label, _Unreadable(error, {"row": item, "item": item, "index": label}))
-    if fields is None:
-        return Row(number, label, {"row": item, "item": item, "index": label})
-    row = RowValues(fields)
-    names = {name: value for name, value in fields.items() if isinstance(name, str)}
-    names.setdefault("item", item)
-    names["row"], names["index"] = row, label
-    return Row(number, label, names)
-
-
-def _fields_of(item: Any) -> dict[Any, Any] | None:
-    """Return the keys of a mapping or the fields of a record with their values; None for what has none."""
-    if isinstance(item, dict):
-        return item
-    if isinstance(item, Mapping):
-        return dict(item)
-    kind = type(item)
-    if hasattr(kind, "__attrs_attrs__"):
-        return {field.name: getattr(item, field.name) for field in kind.__attrs_attrs__}
-    if hasattr(kind, "keys") and hasattr(kind, "__getitem__"):  # a row of sqlite3, a Series of pandas
-        return {key: item[key] for key in item.keys()}  # noqa: SIM118 - it is no mapping
-    return record_of(item)
-
-
-class _Unreadable(Mapping[str, Any]):
-    """The names of a record that raises when it is read: its row fails where its template wants one of them."""
-
-    def __init__(self, error: Exception, names: dict[str, Any]) -> None:
-        self._error = error
-        self._names = names
-
-    def __getitem__(self, name: str) -> Any:
-        if name in self._names:
-            return self._names[name]
-        raise InputError(f"the fields of the row cannot be read: {_said(self._error)}") from self._error
-
-    def __contains__(self, name: object) -> bool:
-        return name in self._names
-
-    def __iter__(self) -> Iterator[str]:
-        return iter(self._names)
-
-    def __len__(self) -> int:
-        return len(self._names)
-
-
 def _raised(name: str, error: Exception, rows: int) -> InputError:
     after = f"after {rows:,} row{'s' * (rows != 1)}" if rows else "before its first row"
     hint = error.hint if isinstance(error, LLMError) else "Iterate it in a cell of its own; %tb shows where it failed."
-    return InputError(f"{name} raised {_said(error)} {after}.", hint)
-
-
-def _said(error: Exception) -> str:
-    try:
-        said = " ".join((error.message if isinstance(error, LLMError) else str(error)).split())
-    except Exception:  # noqa: BLE001 - an error that cannot be said is named
-        said = ""
-    said = said if len(said) <= _MOST_OF_ERROR else f"{said[:_MOST_OF_ERROR]}…"
-    return f"{type(error).__name__}{': ' * bool(said)}{said}"
+    return InputError(f"{name} raised {said_of(error)} {after}.", hint)
 
 
 def _library(value: object) -> str:
@@ -427,7 +341,7 @@ def _refuse(value: Any, name: str) -> None:
         raise InputError(f"{name} is one {kind}, no list of inputs.", one)
     if not hasattr(type(value), "__iter__") and not hasattr(type(value), "__getitem__"):
         ways = [way for way in ("to_table", "to_pandas", "fetchall", "df") if hasattr(value, way)]
-        otherwise = f"Did you mean [{name}], or range({name})?" if isinstance(value, int) else one
+        otherwise = f"Did you mean [{name}], or range({name})?" if type(value) is int else one
         hint = f"Did you mean {name}.{ways[0]}()?" if ways and "pyarrow" in sys.modules else otherwise
         raise InputError(f"{name} is of type {kind}, which cannot be iterated: no list of inputs.", hint)
 

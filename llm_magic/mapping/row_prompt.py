@@ -10,7 +10,8 @@ from contextlib import suppress
 from typing import Any
 
 from llm_magic.errors import LLMError, PromptError
-from llm_magic.mapping.inputs import RESERVED, Inputs
+from llm_magic.mapping.inputs import Inputs
+from llm_magic.mapping.row_names import RESERVED
 from llm_magic.mapping.rows import Row
 from llm_magic.messages import Image, Part, Text
 from llm_magic.prompt.language import LANGUAGE, last_error

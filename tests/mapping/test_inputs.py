@@ -19,7 +19,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from llm_magic.errors import InputError, PromptError
-from llm_magic.mapping.inputs import Inputs, RowValues, is_dask, read_inputs
+from llm_magic.mapping.inputs import Inputs, is_dask, read_inputs
+from llm_magic.mapping.row_names import RowValues
 from llm_magic.response import Response
 
 
