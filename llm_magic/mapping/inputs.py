@@ -82,6 +82,8 @@ class Inputs:
     """Rows; None where nobody knows before all are read."""
     columns: tuple[str, ...] = ()
     """The names of a frame's columns, as far as they are text."""
+    labels: tuple[Hashable, ...] = ()
+    """The names of a frame's columns as they are: text, numbers, tuples."""
     is_iterator: bool = False
     """Whether it can be read only once."""
 
@@ -127,9 +129,10 @@ class _ColumnInputs(Inputs):
         self.kind = columns.kind
         self.length = len(columns)
         self._first: dict[Hashable, int] = {}
-        for place, label in enumerate(columns.names or ()):
+        for place, label in enumerate(columns.names or ()):  # of two of one name the first
             self._first.setdefault(label, place)
-        self.columns = tuple(label for label in columns.names or () if isinstance(label, str))
+        self.labels = columns.names or ()
+        self.columns = tuple(label for label in self.labels if isinstance(label, str))
 
     def __iter__(self) -> Iterator[Row]:
         for start in range(0, self.length or 0, _AT_ONCE):

@@ -9,6 +9,7 @@ from collections.abc import Callable, Hashable, Iterator, Mapping
 from contextlib import suppress
 from typing import Any
 
+from llm_magic.close_matches import close_matches
 from llm_magic.errors import LLMError, PromptError
 from llm_magic.mapping.inputs import Inputs
 from llm_magic.mapping.row_names import RESERVED
@@ -22,6 +23,7 @@ from llm_magic.prompt.values import Limits, Rendering, to_prompt
 _MOST_NOTES = 20
 _MOST_OF_LABEL = 60
 _MOST_NAMES = 8
+_WITH_BLANKS = re.compile(r"\{\{\s*(\w+(?: \w+)+)\s*\}\}")
 _KEYWORDS = ("None", "none", "True", "true", "False", "false", "self")
 """Words that a template cannot use as the name of a column."""
 
@@ -67,13 +69,22 @@ class RowPrompt:
         self._not_here = "neither this row nor the notebook has it" if namespace else "this row does not have it"
         self._notes: dict[str, list[Any]] = {}
         last_error()  # noted, should one of ours hide it
-        names = TemplateRun(self._source, {}, settings).names if self._is_template else TemplateNames()
+        names = self._read() if self._is_template else TemplateNames()
         self._names = names
         self._variables = {name: namespace[name] for name in names.places if name in namespace}
         self._rendered: dict[int, Rendering] = {}
         self._variable_ids = {id(value) for value in self._variables.values()}
         if inspect.iscoroutinefunction(self._function):
             raise PromptError("The prompt is an asynchronous function.", "Make it one that returns the text itself.")
+
+    def _read(self) -> TemplateNames:
+        try:
+            return TemplateRun(self._source, {}, self._settings).names
+        except PromptError as error:
+            if blanks := _WITH_BLANKS.search(self._source):
+                hint = f'A column of that name is {{{{ row["{blanks[1]}"] }}}}.'
+                raise PromptError(error.message, hint) from None
+            raise
 
     @property
     def used_names(self) -> frozenset[str]:
@@ -119,6 +130,8 @@ class RowPrompt:
                     f"The prompt names {name!r}, and {count} columns of {inputs.name} are called so.",
                     "Give one of them another name.",
                 )
+        if inputs.labels:
+            self._check_members(inputs)
         for name, value in self._variables.items():
             if hasattr(type(value), "__next__") and name not in names:
                 raise PromptError(
@@ -128,20 +141,31 @@ class RowPrompt:
         braces: tuple[str, ...] = ()
         if not self._is_raw:
             braces = tuple(notes_on(self._source, {**self._namespace, **dict.fromkeys(names)}))
-        is_same = self._function is None and not any(inputs.has_name(name) for name in self._names.places)
+        is_same = self._function is None and not any(
+            name in names or (name not in self._variables and inputs.has_name(name)) for name in self._names.places
+        )
         if is_same and not may_be_the_same and inputs.length not in (0, 1):
             raise self._same(inputs, braces)
         return (*self._notes_on_names(inputs, names), *braces)
 
     def _is_somewhere(self, name: str, inputs: Inputs) -> bool:
-        if name in self._variables or name in LANGUAGE.globals or inputs.has_name(name):
+        if name in self._variables or name in LANGUAGE.globals or (name == "error" and last_error() is not None):
             return True
-        if name == "error" and last_error() is not None:
+        if hasattr(builtins, name) and name not in self._names.uncalled:
             return True
-        return hasattr(builtins, name) and name not in self._names.uncalled
+        return inputs.has_name(name)
+
+    def _check_members(self, inputs: Inputs) -> None:
+        """Raise PromptError where a template names a column of the row that a frame has not."""
+        for name, member, offset in self._names.members:
+            is_row = name == "row" or (name == "item" and name not in inputs.columns)
+            if is_row and member not in inputs.labels and not (isinstance(member, str) and hasattr(dict, member)):
+                run = TemplateRun(self._source, {}, self._settings)
+                raise run.unknown_member("row", member, inputs.labels, offset)
 
     def _unknown(self, name: str, offset: int, inputs: Inputs) -> PromptError:
-        candidates = {**dict.fromkeys(inputs.names_in_rows()), **dict.fromkeys(self._namespace)}
+        in_rows = inputs.names_in_rows()
+        candidates = dict.fromkeys(each for each in (*in_rows, *self._namespace) if str.isidentifier(each))
         error = TemplateRun(self._source, candidates, self._settings, self._nowhere).unknown_name(name, offset)
         keys = inputs.source if isinstance(inputs.source, dict) else {}
         if name in keys:
@@ -149,7 +173,10 @@ class RowPrompt:
             return PromptError(error.message, hint)
         if error.hint.startswith("Did you mean"):
             return error
-        own = [each for each in inputs.names_in_rows() if each not in ("item", *RESERVED)]
+        own = [each for each in in_rows if each not in ("item", *RESERVED)]
+        no_names = [each for each in own if not each.isidentifier()]
+        if close := [each for each in no_names if each in self._source] or close_matches(name, no_names, most=1):
+            return PromptError(error.message, f'Did you mean {{{{ row["{close[0]}"] }}}}?')
         if own:
             return PromptError(error.message, f"The rows have {_listed(own)}. {error.hint}")
         return PromptError(error.message, f"{{{{ item }}}} is the input, {{{{ index }}}} its label. {error.hint}")

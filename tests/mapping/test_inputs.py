@@ -5,6 +5,7 @@ from __future__ import annotations
 import collections
 import dataclasses
 import enum
+import pickle
 import sqlite3
 from collections.abc import AsyncIterator, Iterator
 from typing import Any
@@ -19,6 +20,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from llm_magic.errors import InputError, PromptError
+from llm_magic.mapping import columns
 from llm_magic.mapping.inputs import Inputs, is_dask, read_inputs
 from llm_magic.mapping.row_names import RowValues
 from llm_magic.response import Response
@@ -156,6 +158,25 @@ def test_small_floats_are_the_same_number(numbers: list[float]) -> None:
     assert np.array_equal(np.array(given_back, "float32"), array, equal_nan=True)
 
 
+def test_columns_are_read_when_they_are_wanted(monkeypatch: pytest.MonkeyPatch) -> None:
+    read = []
+    values = columns._pandas_values
+    monkeypatch.setattr(columns, "_pandas_values", lambda series: read.append(series.name) or values(series))
+    rows = list(read_inputs(pd.DataFrame({name: range(1_500) for name in "abc"})))
+    assert [row.names["b"] for row in rows] == list(range(1_500))
+    assert read == ["b", "b"]
+    assert rows[7].names["row"] == {"a": 7, "b": 7, "c": 7}
+    assert read == ["b", "b", "a", "c"]
+
+
+def test_a_row_travels_without_the_others() -> None:
+    frame = pd.DataFrame({"text": ["a", "b" * 10_000]})
+    row = next(iter(read_inputs(frame)))
+    sent = pickle.dumps(row)
+    assert len(sent) < 1_000
+    assert pickle.loads(sent) == row  # noqa: S301 - our own
+
+
 def test_names_that_are_ours_and_columns_that_are_called_so() -> None:
     frame = pd.DataFrame({"item": ["tea"], "row": [1], "index": ["x"], "error": ["e"], "items": [5], "my col": ["m"]})
     (row,) = read_inputs(frame)
@@ -274,8 +295,8 @@ def test_arrays() -> None:
 
 def test_a_mapping_has_a_row_a_key() -> None:
     assert names({"a": 1, "b": 2}) == [{"row": 1, "item": 1, "index": "a"}, {"row": 2, "item": 2, "index": "b"}]
-    columns = {"text": ["a", "b"], "stars": [1, 2]}  # nobody guesses that these are columns
-    assert [(row.index, row.names["item"]) for row in read_inputs(columns)] == list(columns.items())
+    lists = {"text": ["a", "b"], "stars": [1, 2]}  # nobody guesses that these are columns
+    assert [(row.index, row.names["item"]) for row in read_inputs(lists)] == list(lists.items())
     assert [(row.index, row.names["item"]) for row in read_inputs(collections.ChainMap({"a": 1}))] == [("a", 1)]
     assert [row.index for row in read_inputs({"a": 1, "b": 2}).rows([1])] == ["b"]
 

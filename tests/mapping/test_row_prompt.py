@@ -131,6 +131,42 @@ def test_a_name_that_is_nowhere_fails_before_anything_is_sent() -> None:
     assert checked("{% if zzz is defined %}{{ zzz }}{% endif %}{{ yyy | default('') }}{{ text }}", FRAME) == ()
 
 
+def test_columns_whose_names_are_no_names_of_a_template() -> None:
+    frame = FRAME.rename(columns={"stars": "stars-given"})
+    hint = 'Did you mean {{ row["stars-given"] }}?'
+    assert refused("{{ stars-given }}", frame)[1] == hint
+    assert refused("{{ stars_given }}", frame)[1] == hint
+    assert texts("{{ row['stars-given'] }}", frame) == ["5", "1"]
+    with pytest.raises(PromptError) as caught:
+        prompt("{{ my col }}")
+    assert caught.value.hint == 'A column of that name is {{ row["my col"] }}.'
+
+
+@pytest.mark.parametrize(
+    "template", ["{{ row.txt }}", "{{ row['txt'] }}", "{{ item.txt }}", "{% if row.txt %}x{% endif %}"]
+)
+def test_a_column_that_a_frame_has_not_fails_before_anything_is_sent(template: str) -> None:
+    tag = template.partition("x{%")[0]
+    assert refused(template, FRAME) == (
+        f"{tag} on line 1, column 1 of the prompt: this row has no attribute or item 'txt'.",
+        "Did you mean text?",
+    )
+
+
+def test_members_that_a_row_may_have() -> None:
+    assert checked("{{ row.txt | default('') }}{{ row.get('txt', '') }}{{ row[text] is defined }}", FRAME) == ()
+    assert checked("{{ row[0] }} {{ row['a', 'b'] }}", pd.DataFrame([[1, 2]], columns=[0, ("a", "b")])) == ()
+    assert refused("{{ row[1] }}", pd.DataFrame([[1]]))[0].endswith("of the prompt: this row has no item 1.")
+    assert checked("{{ item.text }} {{ text }}", pd.DataFrame({"item": [{"text": "a"}], "text": ["b"]})) == (
+        "{{ item }} is the column of that name; the whole row is {{ row }}.",
+    )
+    error = failed("{{ row.txt }}", [{"text": "a"}])
+    assert (
+        error.message
+        == "Row 0: {{ row.txt }} on line 1, column 1 of the prompt: this row has no attribute or item 'txt'."
+    )
+
+
 def test_a_dict_of_columns_is_told_how_to_be_a_frame() -> None:
     message, hint = refused("{{ text }}", {"text": ["a", "b"], "stars": [1, 2]})
     assert message.endswith("but neither the rows nor the notebook have it.")
