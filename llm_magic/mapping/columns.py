@@ -111,7 +111,7 @@ def _pandas_values(series: Any) -> list[Any]:
     if gaps.any():
         values = [None if gap else value for value, gap in zip(values, gaps, strict=True)]
     if kind == "f":
-        return _shortest(values, series.dtype.itemsize)
+        return _shortest(values, getattr(series.dtype, "itemsize", 8))
     return [_plain(value) for value in values] if kind == "O" else values
 
 

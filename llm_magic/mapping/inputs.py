@@ -11,7 +11,7 @@ from typing import Any
 
 from llm_magic.errors import InputError, LLMError
 from llm_magic.mapping.columns import Columns, Kind, columns_of
-from llm_magic.mapping.row_names import OURS, PLAIN, RESERVED, Cells, NamesOfCells, row_of_item, said_of
+from llm_magic.mapping.row_names import OURS, PLAIN, RESERVED, Cells, NamesOfCells, RowValues, row_of_item, said_of
 from llm_magic.mapping.rows import Row
 from llm_magic.records import record_of
 from llm_magic.response import Response
@@ -44,7 +44,7 @@ def read_inputs(value: Any, name: str = "inputs") -> Inputs:
     ['good', 'bad']
     >>> inputs = read_inputs([{"text": "good"}, {"text": "bad"}])
     >>> inputs.length, inputs.names_in_rows()
-    (2, ('text', 'item', 'row', 'index'))
+    (2, ('text', 'row', 'index', 'item'))
 
     """
     if isinstance(value, Inputs):
@@ -92,6 +92,7 @@ class Inputs:
         """The frame, series or other object, to which answers are bound; a frame as it was when it was taken."""
         self.name = name
         """What the user called it."""
+        self._own: tuple[str, ...] | None = None
 
     def __iter__(self) -> Iterator[Row]:
         raise NotImplementedError
@@ -100,12 +101,24 @@ class Inputs:
         """Yield the rows of these numbers, in this order; InputError for an iterator, which has no way back."""
         raise NotImplementedError
 
-    def names_in_rows(self) -> tuple[str, ...]:
-        """Return the names that the rows have for a template; of a frame the columns, else those of the first row.
+    def own_names(self) -> tuple[str, ...]:
+        """Return the names of a frame's columns, else of the fields of the first row.
 
         Of an iterator the first row is read for that, and kept.
         """
-        raise NotImplementedError
+        if self._own is None:
+            first = None if self.columns else self._first_row()
+            whole = None if first is None else first.names["row"]
+            fields = whole if isinstance(whole, RowValues) else self.columns
+            self._own = tuple(dict.fromkeys(name for name in fields if isinstance(name, str)))
+        return self._own
+
+    def _first_row(self) -> Row | None:
+        return next(iter(self), None)
+
+    def names_in_rows(self) -> tuple[str, ...]:
+        """Return the names that the rows have for a template: their own, and `row`, `index` and `item`."""
+        return tuple(dict.fromkeys((*self.own_names(), *OURS)))
 
     def has_name(self, name: str) -> bool:
         """Tell whether any row has a name; of an iterator, whether the first one has."""
@@ -158,11 +171,6 @@ class _ColumnInputs(Inputs):
             for place, (number, label) in enumerate(zip(numbers, labels, strict=True))
         )
 
-    def names_in_rows(self) -> tuple[str, ...]:
-        if self._columns.names is None and self.length:
-            return tuple(next(iter(self)).names)
-        return tuple(dict.fromkeys((*self.columns, *OURS)))
-
     def has_name(self, name: str) -> bool:
         if name in self.names_in_rows():
             return True
@@ -189,9 +197,6 @@ class _Items(Inputs):
     def rows(self, numbers: Sequence[int]) -> Iterator[Row]:
         for number in numbers:
             yield row_of_item(number, self._labels[number] if self._labels else number, self._items[number])
-
-    def names_in_rows(self) -> tuple[str, ...]:
-        return tuple(row_of_item(0, 0, self._items[0]).names) if self._items else OURS
 
     def has_name(self, name: str) -> bool:
         if name in OURS or name in self.names_in_rows():
@@ -284,19 +289,18 @@ class _Stream(Inputs):
                 break
         yield from (found[number] for number in numbers)
 
-    def names_in_rows(self) -> tuple[str, ...]:
+    def _first_row(self) -> Row | None:
         if not self.is_iterator:
-            first = next(iter(self), None)
-            return OURS if first is None else tuple(first.names)
+            return super()._first_row()
         if not self._seen and not self._is_taken:
             try:
                 self._begun = self._begun or self._begin()
                 self._seen.append(next(self._begun))
             except StopIteration:
-                return OURS
+                self.length = 0
             except Exception as error:
                 raise _raised(self.name, error, 0) from error
-        return tuple(row_of_item(0, 0, self._seen[0]).names) if self._seen else OURS
+        return row_of_item(0, 0, self._seen[0]) if self._seen else None
 
     def without_value(self, name: str) -> int:  # noqa: ARG002 - nobody knows
         return 0
@@ -337,13 +341,15 @@ def _refuse(value: Any, name: str) -> None:
             f"{name} is a Dask {kind}, whose rows are on its workers.", f"Have them here: {name}.compute()"
         )
     if any(base.__name__ in ("DataFrame", "LazyFrame", "RecordBatchReader") for base in type(value).__mro__):
-        ways = [way for way in ("to_native", "to_pandas", "toPandas", "read_all", "compute") if hasattr(value, way)]
+        ways = [
+            way for way in ("to_native", "to_pandas", "toPandas", "read_all", "compute") if hasattr(type(value), way)
+        ]
         hint = f"Convert it: {name}.{ways[0]}()" if ways else "Convert it to pandas, polars or pyarrow."
         raise InputError(f"{name} is a {kind} of {_library(value)}, whose rows are not read here.", hint)
     if not isinstance(value, type) and not isinstance(value, Mapping) and _is_record(value):
         raise InputError(f"{name} is one {kind}, no list of inputs.", one)
     if not hasattr(type(value), "__iter__") and not hasattr(type(value), "__getitem__"):
-        ways = [way for way in ("to_table", "to_pandas", "fetchall", "df") if hasattr(value, way)]
+        ways = [way for way in ("to_table", "to_pandas", "fetchall", "df") if hasattr(type(value), way)]
         otherwise = f"Did you mean [{name}], or range({name})?" if type(value) is int else one
         hint = f"Did you mean {name}.{ways[0]}()?" if ways and "pyarrow" in sys.modules else otherwise
         raise InputError(f"{name} is of type {kind}, which cannot be iterated: no list of inputs.", hint)

@@ -7,6 +7,7 @@ from typing import Any
 
 from llm_magic.errors import InputError, LLMError
 from llm_magic.mapping.rows import Row
+from llm_magic.prompt.tables import library_of
 from llm_magic.records import record_of
 
 PLAIN = frozenset({str, int, float, bool, type(None)})
@@ -126,6 +127,8 @@ def _fields_of(item: Any) -> dict[Any, Any] | None:
     kind = type(item)
     if hasattr(kind, "__attrs_attrs__"):
         return {field.name: getattr(item, field.name) for field in kind.__attrs_attrs__}
+    if library_of(item) and kind.__name__ == "DataFrame":  # a frame as an input is what it is, and has no fields
+        return None
     if hasattr(kind, "keys") and hasattr(kind, "__getitem__"):  # a row of sqlite3, a Series of pandas
         return {key: item[key] for key in item.keys()}  # noqa: SIM118 - it is no mapping
     return record_of(item)

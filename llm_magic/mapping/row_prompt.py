@@ -5,7 +5,7 @@ from __future__ import annotations
 import builtins
 import inspect
 import re
-from collections.abc import Callable, Hashable, Iterator, Mapping
+from collections.abc import Callable, Hashable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from typing import Any
 
@@ -122,7 +122,8 @@ class RowPrompt:
         """
         names = inputs.names_in_rows()
         for name, offset in sorted(self._names.places.items(), key=lambda place: place[1]):
-            if not self._is_somewhere(name, inputs) and name not in self._names.optional:
+            has_no_rows = inputs.length == 0 and not inputs.columns
+            if not has_no_rows and name not in self._names.optional and not self._is_somewhere(name, inputs):
                 raise self._unknown(name, offset, inputs)
             if inputs.twice(name) and name not in RESERVED:
                 count = inputs.columns.count(name)
@@ -173,7 +174,7 @@ class RowPrompt:
             return PromptError(error.message, hint)
         if error.hint.startswith("Did you mean"):
             return error
-        own = [each for each in in_rows if each not in ("item", *RESERVED)]
+        own = inputs.own_names()
         no_names = [each for each in own if not each.isidentifier()]
         if close := [each for each in no_names if each in self._source] or close_matches(name, no_names, most=1):
             return PromptError(error.message, f'Did you mean {{{{ row["{close[0]}"] }}}}?')
@@ -192,16 +193,17 @@ class RowPrompt:
         return PromptError(f"The prompt names nothing of the rows: {rows} of {inputs.name} would ask the same.", hint)
 
     def _notes_on_names(self, inputs: Inputs, names: tuple[str, ...]) -> Iterator[str]:
+        own, what = inputs.own_names(), "column" if inputs.columns else "field"
         for name in self._names.places:
             if name in self._variables and name in names and name not in ("item", *RESERVED):
                 yield f"{{{{ {name} }}}} is that of {inputs.name}, not the notebook's variable."
-            if name in RESERVED and name in inputs.columns:
+            if name in RESERVED and name in own:
                 meaning = "the row's label" if name == "index" else "the whole row"
-                yield f'{{{{ {name} }}}} is {meaning}; the column of that name is {{{{ row["{name}"] }}}}.'
-            if name == "item" and name in inputs.columns:
-                yield "{{ item }} is the column of that name; the whole row is {{ row }}."
+                yield f'{{{{ {name} }}}} is {meaning}; the {what} of that name is {{{{ row["{name}"] }}}}.'
+            if name == "item" and name in own:
+                yield f"{{{{ item }}}} is the {what} of that name; the whole row is {{{{ row }}}}."
         for name in _KEYWORDS:
-            if name in inputs.columns and re.search(rf"\{{\{{\s*{name}\b", self._source):
+            if name in own and re.search(rf"\{{\{{\s*{name}\b", self._source):
                 yield f'{name} is a word of the template\'s language; the column is {{{{ row["{name}"] }}}}.'
         for name in sorted(self._names.shown, key=self._names.places.__getitem__):
             if count := inputs.without_value(name):
@@ -321,8 +323,8 @@ def _label(label: Hashable) -> str:
     return ""
 
 
-def _listed(names: list[str]) -> str:
-    shown = names[:_MOST_NAMES]
+def _listed(names: Sequence[str]) -> str:
+    shown = list(names[:_MOST_NAMES])
     if len(shown) < len(names):
         return f"{', '.join(shown)} and {len(names) - len(shown):,} more"
     return f"{', '.join(shown[:-1])} and {shown[-1]}" if len(shown) > 1 else shown[0]

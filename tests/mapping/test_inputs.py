@@ -252,7 +252,7 @@ def test_a_frame_changed_meanwhile_is_read_as_it_was() -> None:
 def test_what_is_no_frame_has_items(value: Any) -> None:
     inputs = read_inputs(value)
     assert (inputs.kind, inputs.length, inputs.columns, inputs.is_iterator) == ("sequence", 2, (), False)
-    assert inputs.names_in_rows() == ("row", "item", "index")
+    assert inputs.names_in_rows() == ("row", "index", "item")
     for _ in range(2):
         assert names(value) == [{"row": n, "item": n, "index": n - 1} for n in (1, 2)]
     assert [type(row.names["item"]) for row in inputs] == [int, int]
@@ -328,7 +328,7 @@ Named = collections.namedtuple("Named", ["text", "stars"])  # noqa: PYI024 - wha
 )
 def test_records_have_their_fields_as_names(record: Any) -> None:
     inputs = read_inputs([record, record])
-    assert inputs.names_in_rows() == ("text", "stars", "item", "row", "index")
+    assert inputs.names_in_rows() == ("text", "stars", "row", "index", "item")
     row = next(iter(inputs))
     assert (row.names["text"], row.names["stars"], row.names["index"]) == ("good", None, 0)
     assert row.names["item"] is record
@@ -340,7 +340,7 @@ def test_rows_of_a_database() -> None:
     database = sqlite3.connect(":memory:")
     database.row_factory = sqlite3.Row
     inputs = read_inputs(database.execute("select 'good' as text, 5 as stars"))
-    assert (inputs.is_iterator, inputs.names_in_rows()) == (True, ("text", "stars", "item", "row", "index"))
+    assert (inputs.is_iterator, inputs.names_in_rows()) == (True, ("text", "stars", "row", "index", "item"))
     assert [row.names["stars"] for row in inputs] == [5]
     database.close()
 
@@ -365,8 +365,8 @@ def test_a_generator_is_read_as_it_is_needed() -> None:
 
     inputs = read_inputs(reviews(), "reviews()")
     assert (inputs.length, inputs.is_iterator, read) == (None, True, [])
-    assert inputs.names_in_rows() == ("row", "item", "index")
-    assert inputs.names_in_rows() == ("row", "item", "index")
+    assert inputs.names_in_rows() == ("row", "index", "item")
+    assert inputs.names_in_rows() == ("row", "index", "item")
     assert read == [0]
     rows = iter(inputs)
     assert read == [0]
@@ -515,6 +515,26 @@ def test_a_coroutine_is_to_be_awaited() -> None:
     coroutine = _list()
     assert refused(coroutine) == ("reviews is a coroutine, which has no rows yet.", "Await it first: await reviews")
     coroutine.close()
+
+
+def test_frames_among_inputs_have_no_fields() -> None:
+    inputs = read_inputs([FRAMES["pandas"]] * 2)
+    assert inputs.names_in_rows() == ("row", "index", "item")
+    assert next(iter(inputs)).names["item"] is FRAMES["pandas"]
+
+
+def test_an_object_that_answers_to_no_name() -> None:
+    class Hidden:
+        def __getattr__(self, name: str) -> Any:
+            raise RuntimeError(name)
+
+    assert refused(Hidden())[1] == "Did you mean [reviews]?"
+    assert names([Hidden()])[0]["index"] == 0
+
+
+def test_sparse_columns() -> None:
+    frame = pd.DataFrame({"x": pd.arrays.SparseArray([0.0, np.nan])})
+    assert [row.names["x"] for row in read_inputs(frame)] == [0.0, None]
 
 
 def test_members_of_an_enumeration_are_inputs() -> None:

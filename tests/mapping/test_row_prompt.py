@@ -223,6 +223,23 @@ def test_columns_with_names_of_the_language() -> None:
     )
 
 
+def test_fields_with_names_of_the_language() -> None:
+    assert checked("{{ index }} {{ self }} {{ item }}", [{"index": "i", "self": "s", "item": "tea"}]) == (
+        '{{ index }} is the row\'s label; the field of that name is {{ row["index"] }}.',
+        "{{ item }} is the field of that name; the whole row is {{ row }}.",
+        'self is a word of the template\'s language; the field is {{ row["self"] }}.',
+    )
+
+
+@pytest.mark.parametrize("empty", [[], iter([]), {}, np.array([]), pd.Series([], dtype="str"), FRAME[:0]])
+def test_without_rows_nothing_is_missing(empty: Any) -> None:
+    assert checked("{{ text }}", empty) == ()
+
+
+def test_a_frame_without_the_column_is_wrong_without_rows_too() -> None:
+    assert refused("{{ txt }}", FRAME[:0])[1] == "Did you mean text?"
+
+
 def test_rows_without_a_value_are_said_before() -> None:
     frame = pd.DataFrame({"text": ["a", None, None], "stars": [1, np.nan, 3.0]})
     said = "2 of 3 rows have no value for {{ text }}: the prompt says None there."
