@@ -204,7 +204,7 @@ class RowPrompt:
                 yield f"{{{{ item }}}} is the {what} of that name; the whole row is {{{{ row }}}}."
         for name in _KEYWORDS:
             if name in own and re.search(rf"\{{\{{\s*{name}\b", self._source):
-                yield f'{name} is a word of the template\'s language; the column is {{{{ row["{name}"] }}}}.'
+                yield f'{name} is a word of the template\'s language; the {what} is {{{{ row["{name}"] }}}}.'
         for name in sorted(self._names.shown, key=self._names.places.__getitem__):
             if count := inputs.without_value(name):
                 of = f" of {inputs.length:,}" if inputs.length != 1 else ""
