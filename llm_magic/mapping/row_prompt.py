@@ -81,10 +81,13 @@ class RowPrompt:
         try:
             return TemplateRun(self._source, {}, self._settings).names
         except PromptError as error:
-            if blanks := _WITH_BLANKS.search(self._source):
-                hint = f'A column of that name is {{{{ row["{blanks[1]}"] }}}}.'
-                raise PromptError(error.message, hint) from None
-            raise
+            blanks = _WITH_BLANKS.search(self._source)
+            hint = f'A column of that name is {{{{ row["{blanks[1]}"] }}}}.' if blanks else self._hint(error)
+            raise PromptError(error.message, hint) from None
+
+    def _hint(self, error: PromptError) -> str:
+        """Return what to do about an error; a prompt from Python has no options."""
+        return error.hint if self._namespace else error.hint.replace("--raw, or ", "")
 
     @property
     def used_names(self) -> frozenset[str]:
@@ -174,13 +177,14 @@ class RowPrompt:
             return PromptError(error.message, hint)
         if error.hint.startswith("Did you mean"):
             return error
+        hint = self._hint(error)
         own = inputs.own_names()
         no_names = [each for each in own if not each.isidentifier()]
         if close := [each for each in no_names if each in self._source] or close_matches(name, no_names, most=1):
             return PromptError(error.message, f'Did you mean {{{{ row["{close[0]}"] }}}}?')
         if own:
-            return PromptError(error.message, f"The rows have {_listed(own)}. {error.hint}")
-        return PromptError(error.message, f"{{{{ item }}}} is the input, {{{{ index }}}} its label. {error.hint}")
+            return PromptError(error.message, f"The rows have {_listed(own)}. {hint}")
+        return PromptError(error.message, f"{{{{ item }}}} is the input, {{{{ index }}}} its label. {hint}")
 
     def _same(self, inputs: Inputs, braces: tuple[str, ...]) -> PromptError:
         rows = "all rows" if inputs.length is None else f"all {inputs.length:,} rows"
@@ -224,7 +228,7 @@ class RowPrompt:
             run = _RowRun(self, _Layers(row.names, self._variables))
             rendered = run.rendered()
         except PromptError as error:
-            raise PromptError(f"{_named(row)}: {error.message}", error.hint) from error.__cause__
+            raise PromptError(f"{_named(row)}: {error.message}", self._hint(error)) from error.__cause__
         if rendered.notes:
             self._gather(rendered.notes)
             return Rendered(rendered.parts)
