@@ -45,8 +45,8 @@ def columns_of(value: Any, name: str) -> Columns | None:
     """Return what lies in columns; None for anything else. `name` is what an error calls it."""
     library, kind = _class_of(value)
     if library == "pandas":
-        if kind == "Index":
-            return _Pandas(value.to_series(index=range(len(value))))
+        if kind in ("Index", "ExtensionArray"):
+            return _Pandas(sys.modules["pandas"].Series(value))
         return _Pandas(value)
     if library == "polars":
         return _Polars(_collected(value, name) if kind == "LazyFrame" else value)
@@ -57,7 +57,7 @@ def columns_of(value: Any, name: str) -> Columns | None:
 
 
 _CLASSES = {
-    "pandas": ("DataFrame", "Series", "Index"),
+    "pandas": ("DataFrame", "Series", "Index", "ExtensionArray"),
     "polars": ("DataFrame", "Series", "LazyFrame"),
     "pyarrow": ("Table", "RecordBatch", "ChunkedArray", "Array"),
     "numpy": ("ndarray",),

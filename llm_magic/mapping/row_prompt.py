@@ -7,6 +7,7 @@ import inspect
 import re
 from collections.abc import Callable, Hashable, Iterator, Mapping, Sequence
 from contextlib import suppress
+from functools import partial
 from typing import Any
 
 from llm_magic.close_matches import close_matches
@@ -88,6 +89,11 @@ class RowPrompt:
     def _hint(self, error: PromptError) -> str:
         """Return what to do about an error; a prompt from Python has no options."""
         return error.hint if self._namespace else error.hint.replace("--raw, or ", "")
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        """Travel with the variables that the template names, and none of the notebook's others."""
+        prompt = self._source if self._function is None else self._function
+        return partial(RowPrompt, raw=self._is_raw), (prompt, self._variables, self._settings)
 
     @property
     def used_names(self) -> frozenset[str]:

@@ -8,6 +8,7 @@ import enum
 import pickle
 import sqlite3
 from collections.abc import AsyncIterator, Iterator
+from contextlib import suppress
 from typing import Any
 
 import numpy as np
@@ -242,6 +243,7 @@ def test_a_frame_changed_meanwhile_is_read_as_it_was() -> None:
         pa.chunked_array([[1], [2]]),
         np.array([1, 2]),
         pd.Index([1, 2]),
+        pd.Series([1, 2, 2], dtype="Int64").unique(),
         [1, 2],
         (1, 2),
         range(1, 3),
@@ -574,6 +576,37 @@ def test_a_row_with_hostile_names() -> None:
     )
     with pytest.raises(AttributeError):
         _ = row.nothing
+
+
+_CELLS = st.none() | st.integers(-(2**53), 2**53)
+_TEXTS = st.none() | st.text(st.characters(exclude_categories=["Cs"]))
+
+
+@given(st.lists(st.tuples(_CELLS, _TEXTS), min_size=1), st.data())
+def test_all_frames_have_the_same_rows(rows: list[tuple[Any, Any]], data: st.DataObject) -> None:
+    columns = {"n": [row[0] for row in rows], "text": [row[1] for row in rows]}
+    schema = {"n": pl.Int64, "text": pl.String}
+    polars = pl.DataFrame(columns, schema=schema)
+    pandas = pd.DataFrame(
+        {"n": pd.Series(columns["n"], dtype="Int64"), "text": pd.Series(columns["text"], dtype="str")}
+    )
+    records = [dict(zip(columns, row, strict=True)) for row in rows]
+    numbers = data.draw(st.lists(st.integers(0, len(rows) - 1)))
+    for value in (pandas, polars, polars.to_arrow(), records):
+        inputs = read_inputs(value)
+        assert [row.names["row"] for row in inputs] == records
+        assert [row.names["row"] for row in inputs.rows(numbers)] == [records[number] for number in numbers]
+        assert [row.number for row in inputs.rows(numbers)] == numbers
+        assert [inputs.without_value(name) for name in columns] == [columns[name].count(None) for name in columns]
+
+
+@given(st.lists(st.text(st.characters(codec=None)), min_size=1, unique=True))
+def test_any_name_of_a_column(labels: list[str]) -> None:
+    (row,) = read_inputs([dict.fromkeys(labels, 1)])
+    assert dict(row.names["row"]) == dict.fromkeys(labels, 1)
+    with suppress(UnicodeEncodeError):  # some of pandas takes no lone surrogates
+        (row,) = read_inputs(pd.DataFrame([[1] * len(labels)], columns=pd.Index(labels, dtype="object")))
+        assert dict(row.names["row"]) == dict.fromkeys(labels, 1)
 
 
 @given(st.lists(st.text() | st.none() | st.integers() | st.dictionaries(st.text(), st.integers())))

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import pickle
 import sys
+import threading
 from collections.abc import Callable, Iterator, Mapping
 from datetime import date, time
 from decimal import Decimal
@@ -349,6 +351,12 @@ def test_variables_are_taken_when_the_prompt_is_made() -> None:
     namespace["glossary"] = "changed"
     assert template.render(next(iter(read_inputs(["a"])))).parts == (Text("G a"),)
     assert template.used_names == {"glossary", "item"}
+
+
+def test_a_prompt_travels_with_the_variables_that_it_names() -> None:
+    template = prompt("{{ glossary }} {{ item }}", {"glossary": "G", "lock": threading.Lock()})
+    travelled = pickle.loads(pickle.dumps(template))  # noqa: S301 - our own
+    assert travelled.render(next(iter(read_inputs(["a"])))).parts == (Text("G a"),)
 
 
 def test_a_generator_of_the_notebook_would_be_empty_for_the_second_row() -> None:
