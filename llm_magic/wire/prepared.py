@@ -357,7 +357,8 @@ class _Row:
             failed: Exception
             try:
                 headers = None if target.key is None else await target.key.headers()
-                return await self._pool.send(target, headers, self.body)
+                secrets = target.secrets if headers is None else self.known_secrets
+                return await self._pool.send(target, headers, self.body, secrets)
             except StaleError as error:
                 failed, stale = error.error, stale + 1
             except APIStatusError as error:
