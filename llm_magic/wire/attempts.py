@@ -10,6 +10,7 @@ from __future__ import annotations
 import asyncio
 import errno
 import ipaddress
+import json
 import re
 import time
 from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping
@@ -254,9 +255,9 @@ class HttpRequest:
         arguments: dict[str, Any] = {"cast_to": object, "options": options, "stream": True, "stream_cls": stream}
         if self.body is None:
             return client.get(self.path, **arguments)
-        if self.content is not None:
-            return client.post(self.path, content=self.content, **arguments)
-        return client.post(self.path, body=reveal(self.body), **arguments)
+        # not as bytes: the classic client of Azure finds the deployment's name in the document
+        body = reveal(self.body) if self.content is None else json.loads(self.content)
+        return client.post(self.path, body=body, **arguments)
 
 
 async def attempts(
