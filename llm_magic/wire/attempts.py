@@ -25,23 +25,20 @@ from llm_magic.errors import EndpointNotFoundError, OptionError, Origin
 from llm_magic.events import Attempt
 from llm_magic.secrets import Secret, hidden, hide, masked_url, reveal, secrets_in
 from llm_magic.wire import logs
-from llm_magic.wire.connection import Connection, Watch, watched
+from llm_magic.wire.connection import SLACK, Connection, Watch, watched
 from llm_magic.wire.documents import BrokenOff, ErrorDocument, is_cut, parse_or_text
 from llm_magic.wire.error_body import ErrorBody, one_line, read_error_body
 from llm_magic.wire.errors import (
     cause_of,
     class_names,
     illegal_header_error,
+    is_disconnected,
     is_illegal_header,
     is_malformed,
     links,
     translate,
 )
 from llm_magic.wire.headers import asked_wait, check_headers, request_id, sent_with
-
-SLACK = 10.0
-"""Seconds over twice the timeout that one attempt may take to connect and to send its request; the headers
-of the answer may then take the timeout."""
 
 MAX_RETRY_AFTER = 120.0
 """Seconds; asked to wait longer, a request is given up."""
@@ -369,13 +366,8 @@ async def _open_fresh(request: HttpRequest) -> Connection:
         if isinstance(came, Connection):
             return came
         stale += 1
-        if stale > MAX_STALE or watch is None or not watch.reused or not _is_disconnected(came):
+        if stale > MAX_STALE or watch is None or not watch.reused or not is_disconnected(came):
             raise came
-
-
-def _is_disconnected(error: BaseException) -> bool:
-    names = class_names(error)
-    return bool(names & {"ReadError", "WriteError", "RemoteProtocolError"}) and not is_malformed(error)
 
 
 async def _tried(request: HttpRequest) -> tuple[Watch | None, Connection | Exception]:
