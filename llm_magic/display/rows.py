@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Hashable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from itertools import islice
 from typing import Any
 
@@ -251,6 +251,11 @@ def figures(progress: RowsProgress) -> tuple[str, str]:
         _left(progress),
     ]
     return " · ".join(filter(None, rows)), " · ".join(filter(None, pace))
+
+
+def stopped(progress: RowsProgress) -> RowsProgress:
+    """Return how far a run came that was stopped: nothing of it is to be expected any more."""
+    return replace(progress, in_flight=0, seconds_left=None, cost_at_end=None, waiting="")
 
 
 def ended(title: str, progress: RowsProgress, statistics: str) -> str:

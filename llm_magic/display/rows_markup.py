@@ -21,6 +21,7 @@ from llm_magic.display.rows import (
     line,
     one_line,
     share,
+    stopped,
     text_of,
 )
 from llm_magic.markdown import fences
@@ -59,6 +60,7 @@ def live(title: str, progress: RowsProgress, notes: Sequence[str] = (), mark: st
 
     `mark` says how it was stopped; without one it goes on.
     """
+    progress = stopped(progress) if mark else progress
     for width, _ in _ROOM:
         bundle = _live(one_line(title, width), progress, notes, mark, width)
         if size(bundle) <= LARGEST:
@@ -101,7 +103,7 @@ def _live(title: str, progress: RowsProgress, notes: Sequence[str], mark: str, w
     parts += [_bar(progress, title), markup.quiet(rows)]
     parts += [markup.quiet(pace)] if pace else []
     parts += map(markup.mark, _bounded(notes, width))
-    if progress.waiting and not mark:
+    if progress.waiting:
         parts.append(markup.mark(one_line(progress.waiting, _LONGEST_NOTE)))
     if progress.last:
         parts.append(_last(progress.last[-LAST_ROWS:], width))
@@ -195,7 +197,7 @@ def _grid(heads: Sequence[str], rows: Sequence[Sequence[Cell]], width: int) -> B
     ]
     return {
         "text/plain": "\n".join(plain),
-        "text/html": f"<table><thead><tr>{html}</tr></thead><tbody>{body}</tbody></table>",
+        "text/html": f"<table {markup.NO_MATHS}><thead><tr>{html}</tr></thead><tbody>{body}</tbody></table>",
         "text/markdown": sanitize("\n".join(marked)),
     }
 

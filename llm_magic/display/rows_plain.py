@@ -8,7 +8,7 @@ import time
 from collections.abc import Callable
 
 from llm_magic.display import rows_markup
-from llm_magic.display.rows import INTERRUPTED, RowsProgress, RowsTable, Throttle, ended, line, one_line
+from llm_magic.display.rows import INTERRUPTED, RowsProgress, RowsTable, Throttle, ended, line, one_line, stopped
 
 SECONDS = 5.0
 """Between two lines, at least."""
@@ -62,7 +62,7 @@ class PlainRowsView:
         """Write how far it came, with a mark; an error follows."""
         with self._lock:
             self._progress = None
-            self._say(f"{mark} {line(progress)}".strip())
+            self._say(f"{mark} {line(stopped(progress))}".strip())
 
     def _say(self, text: str) -> None:
         if text and self._show != "none":

@@ -22,6 +22,7 @@ from llm_magic.display.rows import (
     ended,
     line,
     one_line,
+    stopped,
 )
 
 _LINES = 3  # rows that ended last
@@ -102,7 +103,9 @@ class TerminalRowsView:
         with self._lock:
             self._stop()
             if self._show != "none":
-                self._console.print(Text(f"{one_line(mark, len(mark) + 1)} {line(progress)}".strip(), "yellow"))
+                self._console.print(
+                    Text(f"{one_line(mark, len(mark) + 1)} {line(stopped(progress))}".strip(), "yellow")
+                )
 
     def _paint(self, progress: RowsProgress) -> None:
         if not self._streams:

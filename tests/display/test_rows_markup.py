@@ -10,7 +10,6 @@ from html.parser import HTMLParser
 from typing import Any
 
 import pytest
-
 from markdown_readers import commonmark, nbconvert, off_the_list
 
 from llm_magic.display import rows_markup
@@ -113,6 +112,18 @@ def test_what_it_waits_for_and_that_it_was_stopped() -> None:
     assert "\nwaits" not in stopped["text/plain"]
 
 
+def test_two_amounts_of_dollars_are_no_formula() -> None:
+    progress = under_way("$5 or $6", cost=0.1, cost_at_end=0.2)
+    table = RowsTable([TableRow("$1 $2", "$5 or $6")], 1)
+    for shown in (rows_markup.live("m", progress), rows_markup.final(table, "$1 of $2", ["$1 of $2"])):
+        html = Tags(shown["text/html"]).found
+        around = [attributes for tag, attributes in html if tag in {"div", "table"}]
+        assert [each.get("class") for each in around if each] == [
+            "mathjax_ignore tex2jax_ignore" for each in around if each
+        ]
+        assert "$" not in shown["text/markdown"]
+
+
 @dataclass
 class City:
     name: str
@@ -197,7 +208,7 @@ def test_nothing_acts(text: str, show: str) -> None:
             assert tags <= {"div", "progress", "table", "thead", "tbody", "tr", "th", "td"}
             names = {name for _, attributes in Tags(shown["text/html"]).found for name in attributes}
             assert {name for name in names if not name.startswith("aria-")} <= {
-                "style", "role", "value", "max", "scope"
+                "style", "role", "value", "max", "scope", "class"
             }  # fmt: skip
             assert unsafe.COMMAND.search(shown["text/html"]) is None
         for each in shown.values():

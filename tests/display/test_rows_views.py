@@ -284,7 +284,7 @@ def test_a_pipe_in_the_background_an_interrupt_and_none(capsys: pytest.CaptureFi
     clock.now += 60
     view.update(RowsProgress(9, 4))
     assert capsys.readouterr().err == ""
-    view.fail(RowsProgress(9, 4))
+    view.fail(RowsProgress(9, 4, in_flight=2, seconds_left=9, waiting="waits"))
     assert capsys.readouterr() == ("", "Interrupted. 4 of 9\n")
     none = PlainRowsView("none", clock=clock)
     none.begin("m", 9)
