@@ -145,7 +145,9 @@ class TerminalRowsView:
 
     def _stop(self) -> None:
         self._running = False
-        if self._live is not None:
-            self._live.update("")
-            self._live.stop()
-            self._live = None
+        live, self._live = self._live, None
+        if live is not None:
+            try:
+                live.update("")
+            finally:  # whatever comes in between: the terminal has its cursor back, and stdout
+                live.stop()
