@@ -23,6 +23,8 @@ LAST_ROWS = 5
 """Rows that came last that are shown meanwhile, at most."""
 INTERRUPTED = "Interrupted."
 """What stands below a run that was stopped by its user."""
+LONGEST_PRINTED = 1_000
+"""Characters of a line that is printed by itself, at most."""
 REPAINT_SECONDS = 0.25
 """Seconds between two repaints, at least."""
 

@@ -8,7 +8,17 @@ import time
 from collections.abc import Callable
 
 from llm_magic.display import rows_markup
-from llm_magic.display.rows import INTERRUPTED, RowsProgress, RowsTable, Throttle, ended, line, one_line, stopped
+from llm_magic.display.rows import (
+    INTERRUPTED,
+    LONGEST_PRINTED,
+    RowsProgress,
+    RowsTable,
+    Throttle,
+    ended,
+    line,
+    one_line,
+    stopped,
+)
 
 SECONDS = 5.0
 """Between two lines, at least."""
@@ -54,7 +64,7 @@ class PlainRowsView:
         with self._lock:
             self._progress = None
             if self._show != "none":
-                sys.stdout.write(f"{rows_markup.final(table, '', show=self._show)['text/plain']}\n")
+                sys.stdout.write(f"{rows_markup.as_text(table, self._show)}\n")
                 sys.stdout.flush()
                 self._say(ended(self._title, progress, statistics))
 
@@ -66,5 +76,5 @@ class PlainRowsView:
 
     def _say(self, text: str) -> None:
         if text and self._show != "none":
-            sys.stderr.write(f"{one_line(text, len(text) + 1)}\n")
+            sys.stderr.write(f"{one_line(text, LONGEST_PRINTED)}\n")
             sys.stderr.flush()

@@ -15,6 +15,7 @@ from rich.text import Text
 from llm_magic.display import rows_markup
 from llm_magic.display.rows import (
     INTERRUPTED,
+    LONGEST_PRINTED,
     REPAINT_SECONDS,
     RowsProgress,
     RowsTable,
@@ -81,7 +82,7 @@ class TerminalRowsView:
         """Print a line that stays, above the bar."""
         with self._lock:
             if self._show != "none":
-                self._console.print(Text(one_line(text, len(text) + 1), "yellow"))
+                self._console.print(Text(one_line(text, LONGEST_PRINTED), "yellow"))
 
     def update(self, progress: RowsProgress) -> None:
         """Show how far it is, unless it is too early for that."""
@@ -94,7 +95,7 @@ class TerminalRowsView:
         with self._lock:
             self._stop()
             if self._show != "none":
-                shown = rows_markup.final(table, "", show=self._show)["text/plain"]
+                shown = rows_markup.as_text(table, self._show, self._console.width)
                 self._console.print(Text(shown), soft_wrap=True)
                 self._console.print(Text(ended(self._title, progress, statistics), "dim"))
 
@@ -104,7 +105,7 @@ class TerminalRowsView:
             self._stop()
             if self._show != "none":
                 self._console.print(
-                    Text(f"{one_line(mark, len(mark) + 1)} {line(stopped(progress))}".strip(), "yellow")
+                    Text(f"{one_line(mark, LONGEST_PRINTED)} {line(stopped(progress))}".strip(), "yellow")
                 )
 
     def _paint(self, progress: RowsProgress) -> None:

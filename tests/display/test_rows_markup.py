@@ -158,6 +158,18 @@ def test_a_table_of_many_columns_is_cut_and_says_so() -> None:
     assert re.split(r"  +", shown.splitlines()[0])[-2:] == ["field 7", "… 9,992 more columns"]
 
 
+@pytest.mark.parametrize("wide", [60, 80, 120])
+def test_as_text_it_fits_a_terminal(wide: int) -> None:
+    rows = [TableRow(number, {"a": "x" * 500, "b": number, "c": "日本語" * 20}) for number in range(3)]
+    text = rows_markup.as_text(RowsTable([*rows, TableRow(9, error="RefusedError: no")], 4), wide=wide)
+    lines = text.splitlines()
+    assert max(map(rows_markup.columns_of, lines)) <= wide
+    assert max(map(rows_markup.columns_of, lines)) > wide * 0.6
+    assert lines[0].split() == ["row", "a", "b", "c", "error"]
+    ends = [rows_markup.columns_of(line.partition("…  ")[0]) for line in lines[1:4]]
+    assert len(set(ends)) == 1
+
+
 def test_no_rows() -> None:
     shown = rows_markup.final(RowsTable([], 0), "m · 0 rows")
     assert shown["text/plain"] == "No rows.\nm · 0 rows"
