@@ -57,12 +57,12 @@ class Cell(NamedTuple):
     failed: bool = False
 
 
-def live(title: str, progress: RowsProgress, notes: Sequence[str] = (), mark: str = "") -> Bundle:
+def live(title: str, progress: RowsProgress, notes: Sequence[str] = (), mark: str | None = None) -> Bundle:
     """Return how far a run is: its bar, figures, what it waits for, and the rows that ended last.
 
-    `mark` says how it was stopped; without one it goes on.
+    `mark` says how it was stopped, empty where an error says that; None: it goes on.
     """
-    progress = stopped(progress) if mark else progress
+    progress = progress if mark is None else stopped(progress)
     for width, _ in _ROOM:
         bundle = _live(one_line(title, width), progress, notes, mark, width)
         if size(bundle) <= LARGEST:
@@ -119,7 +119,7 @@ def size(bundle: Bundle) -> int:
     return sum(len(text.encode("utf-8", "replace")) for text in bundle.values())
 
 
-def _live(title: str, progress: RowsProgress, notes: Sequence[str], mark: str, width: int) -> Bundle:
+def _live(title: str, progress: RowsProgress, notes: Sequence[str], mark: str | None, width: int) -> Bundle:
     rows, pace = figures(progress)
     parts = [markup.quiet(title)] if title else []
     parts += [_bar(progress, title), markup.quiet(rows)]
@@ -129,7 +129,10 @@ def _live(title: str, progress: RowsProgress, notes: Sequence[str], mark: str, w
         parts.append(markup.mark(one_line(progress.waiting, _LONGEST_NOTE)))
     if progress.last:
         parts.append(_last(progress.last[-LAST_ROWS:], width))
-    parts.append(markup.mark(mark) if mark else markup.quiet(UNFINISHED))
+    if mark is None:
+        parts.append(markup.quiet(UNFINISHED))
+    elif mark:
+        parts.append(markup.mark(mark))
     return _joined(parts)
 
 

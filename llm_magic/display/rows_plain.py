@@ -69,7 +69,7 @@ class PlainRowsView:
                 self._say(ended(self._title, progress, statistics))
 
     def fail(self, progress: RowsProgress, mark: str = INTERRUPTED) -> None:
-        """Write how far it came, with a mark; an error follows."""
+        """Write how far it came, with a mark, which may be empty; an error follows."""
         with self._lock:
             self._progress = None
             self._say(f"{mark} {line(stopped(progress))}".strip())

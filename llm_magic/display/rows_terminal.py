@@ -100,7 +100,7 @@ class TerminalRowsView:
                 self._console.print(Text(ended(self._title, progress, statistics), "dim"))
 
     def fail(self, progress: RowsProgress, mark: str = INTERRUPTED) -> None:
-        """Print how far it came, with a mark; an error follows."""
+        """Print how far it came, with a mark, which may be empty; an error follows."""
         with self._lock:
             self._stop()
             if self._show != "none":

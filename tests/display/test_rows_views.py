@@ -123,6 +123,13 @@ def test_what_came_stays_where_it_is_interrupted_and_late_news_does_nothing() ->
     assert outputs.done[-1][1]["text/plain"] == "m\n4 of 9 rows · 5 left\nrow  value\n3    price\nInterrupted."
 
 
+def test_stopped_by_an_error_it_says_neither_that_it_goes_on_nor_why() -> None:
+    view, outputs, _ = notebook()
+    view.begin("m", 9)
+    view.fail(RowsProgress(9, 4, 4), "")
+    assert outputs.done[-1][1]["text/plain"] == "m\n4 of 9 rows · 4 failed · 5 left"
+
+
 def test_shown_as_none_there_is_nothing() -> None:
     for end in ("finish", "fail"):
         view, outputs, clock = notebook("none")
