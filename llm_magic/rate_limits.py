@@ -253,11 +253,14 @@ class RateLimits:
         spent = [(limit, limit.take(now, 1 if kind == "requests" else tokens)) for kind, limit in self._limits.items()]
         return Turn(self, queue, tokens, spent)
 
-    def _queue(self, model: str) -> _Queue:
+    def _after_fork(self) -> None:
         if self._process != os.getpid():  # who waits, does so in the process that was forked
             self._process = os.getpid()
             for each in self._queues.values():
                 each.waiters.clear()
+
+    def _queue(self, model: str) -> _Queue:
+        self._after_fork()
         queue = self._queues.get(model)
         if queue is None:
             queue = self._queues[model] = _Queue()
@@ -332,6 +335,7 @@ class RateLimits:
     @property
     def waiting(self) -> str:
         """What those wait for who are next, as one line; nothing where nobody waits."""
+        self._after_fork()
         waits = [self._wait(queue, queue.waiters[0].tokens) for queue in self._queues.values() if queue.waiters]
         seconds, why = min(waits, default=(0.0, ""))
         return f"waits {max(1, round(seconds)):,} s: {why}" if seconds > TOLD else ""
