@@ -103,6 +103,11 @@ class MinuteLimit:
             self._spread += (amount - spent.amount) * MINUTE / self.limit
             spent.amount = amount
 
+    def redate(self, spent: Spent, moment: float) -> None:
+        """Count what was taken from a later moment on: when it was sent."""
+        if spent.counts and moment > spent.moment:
+            spent.moment = moment
+
 
 @dataclass(slots=True, eq=False)
 class _Waiter:
@@ -156,6 +161,10 @@ class Turn:
         Waits of more than `MAX_RETRY_AFTER` are not: the next request is sent, and its error says what is the matter.
         """
         self._limits.heed(self._queue, self._sent, status, headers, retry_after)
+
+    def sent(self, seconds: float) -> None:
+        """Tell that it really was sent so many seconds ago: connecting may have taken a while, or a wait before it."""
+        self._limits.redate(self._spent, seconds)
 
     def settle(self, tokens: int) -> None:
         """Count the tokens that the server told in the place of those that were expected; it may tell them again."""
@@ -281,7 +290,8 @@ class RateLimits:
                 wait = limit.wait(now, amount)
                 wait += before * MINUTE / limit.limit
                 if wait > longest:
-                    longest, why = wait, f"{self.name} allows {limit.limit:,} {kind} a minute"
+                    what = kind if limit.limit != 1 else kind.removesuffix("s")
+                    longest, why = wait, f"{self.name} allows {limit.limit:,} {what} a minute"
             if ceiling is not None:
                 if ceiling.until <= now:
                     del queue.ceilings[kind]
@@ -309,6 +319,13 @@ class RateLimits:
                 continue
             queue.ceilings[kind] = _Ceiling(at, at + told[0], now + told[1])
             queue.wake()
+
+    def redate(self, spent: list[tuple[MinuteLimit, Spent]], seconds: float) -> None:
+        """Have a request counted from when it was sent, so many seconds ago."""
+        if spent and isinstance(seconds, int | float) and seconds >= 0:
+            moment = self._clock() - seconds
+            for limit, each in spent:
+                limit.redate(each, moment)
 
     def settle(self, spent: list[tuple[MinuteLimit, Spent]], tokens: int) -> None:
         """Correct the tokens of a request."""

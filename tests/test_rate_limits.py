@@ -95,6 +95,15 @@ def test_what_was_not_taken_after_all_is_free_again() -> None:
     assert limit.wait(100.0, 100) == 0
 
 
+def test_what_was_sent_later_than_it_was_taken_counts_from_then_on() -> None:
+    limit = MinuteLimit(1)
+    spent = limit.take(0.0, 1)
+    limit.redate(spent, 20.0)
+    limit.redate(spent, 10.0)
+    assert limit.wait(61.5, 1) == 20.0
+    assert limit.wait(81.5, 1) == 0.0
+
+
 # All requests of an endpoint
 
 

@@ -190,6 +190,7 @@ class Embedding:
         def attempted(attempt: Attempt) -> None:
             account.attempted(attempt)
             announce(attempt)
+            turns[-1].sent(attempt.seconds)
             turns[-1].heard(attempt.status, {}, attempt.retry_after)
             account.allow()
             if not attempt.final:

@@ -89,10 +89,12 @@ class Turns:
                 turn.settle(event.usage.input_tokens + event.usage.output_tokens)
                 if self._asked.answer is None:
                     self._limits.learn(event.usage.output_tokens)
-            elif isinstance(event, Attempt) and (event.status is None or event.status >= _FAILED or event.reason):
-                turn.heard(event.status, {}, event.retry_after)
-                turn.settle(0)
-                self._waited, again = event.retry_after or 0.0, not event.final
+            elif isinstance(event, Attempt):
+                turn.sent(event.seconds)
+                if event.status is None or event.status >= _FAILED or event.reason:
+                    turn.heard(event.status, {}, event.retry_after)
+                    turn.settle(0)
+                    self._waited, again = event.retry_after or 0.0, not event.final
         return again
 
 
