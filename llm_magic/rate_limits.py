@@ -138,6 +138,7 @@ class _Queue:
     sent: dict[str, int] = field(default_factory=lambda: {"requests": 0, "tokens": 0})
     paused_until: float = 0.0
     paused_by: int = 0
+    told: tuple[float, str] = (0.0, "")  # until when the next one waits, and why; read by other threads
     ceilings: dict[str, _Ceiling] = field(default_factory=dict)
 
     def wake(self) -> None:
@@ -245,13 +246,17 @@ class RateLimits:
         queue.waiters.append(waiter)
         try:
             while True:
-                wait = self._wait(queue, tokens)[0] if queue.waiters[0] is waiter else None
-                if wait == 0:
-                    return self.take(tokens, model)
+                wait: float | None = None
+                if queue.waiters[0] is waiter:
+                    wait, why = self._wait(queue, tokens)
+                    if not wait:
+                        return self.take(tokens, model)
+                    queue.told = self._clock() + wait, why
                 waiter.woken = loop.create_future()
                 await asyncio.wait((waiter.woken,), timeout=wait)
         finally:
             queue.waiters.remove(waiter)
+            queue.told = (0.0, "")
             self.wake()
 
     def take(self, tokens: int = 0, model: str = "") -> Turn:
@@ -262,14 +267,12 @@ class RateLimits:
         spent = [(limit, limit.take(now, 1 if kind == "requests" else tokens)) for kind, limit in self._limits.items()]
         return Turn(self, queue, tokens, spent)
 
-    def _after_fork(self) -> None:
+    def _queue(self, model: str) -> _Queue:
         if self._process != os.getpid():  # who waits, does so in the process that was forked
             self._process = os.getpid()
             for each in self._queues.values():
                 each.waiters.clear()
-
-    def _queue(self, model: str) -> _Queue:
-        self._after_fork()
+                each.told = (0.0, "")
         queue = self._queues.get(model)
         if queue is None:
             queue = self._queues[model] = _Queue()
@@ -351,10 +354,10 @@ class RateLimits:
 
     @property
     def waiting(self) -> str:
-        """What those wait for who are next, as one line; nothing where nobody waits."""
-        self._after_fork()
-        waits = [self._wait(queue, queue.waiters[0].tokens) for queue in self._queues.values() if queue.waiters]
-        seconds, why = min(waits, default=(0.0, ""))
+        """What those wait for who are next, as one line; nothing where nobody waits. For any thread."""
+        now = self._clock()
+        told = [queue.told for queue in list(self._queues.values())] if self._process == os.getpid() else []
+        seconds, why = min(((until - now, why) for until, why in told if why), default=(0.0, ""))
         return f"waits {max(1, round(seconds)):,} s: {why}" if seconds > TOLD else ""
 
 
