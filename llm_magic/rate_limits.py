@@ -12,6 +12,7 @@ import time
 from collections import deque
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from itertools import count
 from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 
@@ -111,8 +112,9 @@ class MinuteLimit:
 
 @dataclass(slots=True, eq=False)
 class _Waiter:
-    """One that waits: for a number of tokens."""
+    """One that waits for its turn: its number in the order of asking, and the tokens it is expected to take."""
 
+    number: int
     tokens: int
     woken: asyncio.Future[None] | None = None
 
@@ -206,13 +208,18 @@ class RateLimits:
         self.name = name
         self._clock = clock
         self._limits: dict[str, MinuteLimit] = {}
+        self._given = 0, 0
         self._queues: dict[str, _Queue] = {}
         self._answer = float(ANSWER)
+        self._numbers = count()
         self._process = os.getpid()
         self.set(requests_per_minute, tokens_per_minute)
 
     def set(self, requests_per_minute: int, tokens_per_minute: int) -> None:
         """Have other limits from now on; who waits goes by these."""
+        if self._given == (requests_per_minute, tokens_per_minute):
+            return
+        self._given = requests_per_minute, tokens_per_minute
         kinds: tuple[tuple[str, int, int], ...] = (
             ("requests", requests_per_minute, AT_ONCE),
             ("tokens", tokens_per_minute, 0),
@@ -240,14 +247,17 @@ class RateLimits:
     async def turn(self, tokens: int = 0, model: str = "") -> Turn:
         """Wait until a request to `model` may be sent, in the order of asking, and count it as sent."""
         queue = self._queue(model)
-        if not queue.waiters and not self._wait(queue, tokens)[0]:
+        if not (queue.waiters or self._limits or queue.paused_until or queue.ceilings):
             return self.take(tokens, model)
-        waiter, loop = _Waiter(tokens), asyncio.get_running_loop()
+        waiter = _Waiter(next(self._numbers), tokens)
+        if not queue.waiters and self._is_first(waiter, queue) and not self._wait(queue, tokens)[0]:
+            return self.take(tokens, model)
+        loop = asyncio.get_running_loop()
         queue.waiters.append(waiter)
         try:
             while True:
                 wait: float | None = None
-                if queue.waiters[0] is waiter:
+                if queue.waiters[0] is waiter and self._is_first(waiter, queue):
                     wait, why = self._wait(queue, tokens)
                     if not wait:
                         return self.take(tokens, model)
@@ -278,28 +288,43 @@ class RateLimits:
             queue = self._queues[model] = _Queue()
         return queue
 
-    def _wait(self, queue: _Queue, tokens: int, ahead: tuple[int, int] = (0, 0)) -> tuple[float, str]:
-        """Return the seconds until a request may be sent, and why; `ahead` are requests and tokens before it."""
-        if not (self._limits or queue.paused_until or queue.ceilings):
+    def _is_first(self, waiter: _Waiter, queue: _Queue) -> bool:
+        """Return whether nobody asked earlier, for another model, who waits only for the limits a minute, too."""
+        if not self._limits or len(self._queues) == 1:
+            return True
+        heads = ((other, other.waiters[0]) for other in self._queues.values() if other is not queue and other.waiters)
+        return not any(head.number < waiter.number and not self._held(other, head.tokens)[0] for other, head in heads)
+
+    def _held(self, queue: _Queue, tokens: int, ahead: tuple[int, int] = (0, 0)) -> tuple[float, str]:
+        """Return the seconds that the server asked a request to wait, and why; `ahead` as of `_wait`."""
+        if not (queue.paused_until or queue.ceilings):
             return 0.0, ""
         now, longest, why = self._clock(), 0.0, ""
         if queue.paused_until > now:
             longest, why = queue.paused_until - now, f"{self.name} asked for that ({queue.paused_by})"
         elif queue.paused_until:
             queue.paused_until = 0.0
-        for kind, amount, before in (("requests", 1, ahead[0]), ("tokens", tokens, ahead[1])):
-            limit, ceiling = self._limits.get(kind), queue.ceilings.get(kind)
-            if limit is not None:
-                wait = limit.wait(now, amount)
-                wait += before * MINUTE / limit.limit
-                if wait > longest:
+        for kind, amount in (("requests", 1 + ahead[0]), ("tokens", tokens + ahead[1])):
+            ceiling = queue.ceilings.get(kind)
+            if ceiling is None:
+                continue
+            if ceiling.until <= now:
+                del queue.ceilings[kind]
+            elif queue.sent[kind] + amount > ceiling.most and ceiling.until - now > longest:
+                longest, why = ceiling.until - now, f"{self.name} takes no more {kind} until then"
+        return longest, why
+
+    def _wait(self, queue: _Queue, tokens: int, ahead: tuple[int, int] = (0, 0)) -> tuple[float, str]:
+        """Return the seconds until a request may be sent, and why; `ahead` are requests and tokens before it."""
+        longest, why = self._held(queue, tokens, ahead)
+        if self._limits:
+            now = self._clock()
+            for kind, amount, before in (("requests", 1, ahead[0]), ("tokens", tokens, ahead[1])):
+                limit = self._limits.get(kind)
+                wait = limit.wait(now, amount) + before * MINUTE / limit.limit if limit is not None else 0.0
+                if limit is not None and wait > longest:
                     what = kind if limit.limit != 1 else kind.removesuffix("s")
                     longest, why = wait, f"{self.name} allows {limit.limit:,} {what} a minute"
-            if ceiling is not None:
-                if ceiling.until <= now:
-                    del queue.ceilings[kind]
-                elif queue.sent[kind] + before + amount > ceiling.most and ceiling.until - now > longest:
-                    longest, why = ceiling.until - now, f"{self.name} takes no more {kind} until then"
         return (longest, why) if longest > _NOTHING else (0.0, "")
 
     def heed(

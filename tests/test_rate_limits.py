@@ -200,28 +200,32 @@ def test_answers_without_a_bound_are_expected_to_take_what_they_took_lately() ->
 
 @hypothesis_settings(max_examples=30)
 @given(
-    st.lists(st.tuples(st.floats(0, 20), st.integers(0, 400), st.booleans(), st.floats(0, 30)), min_size=1, max_size=60)
+    st.lists(
+        st.tuples(st.floats(0, 20), st.integers(0, 400), st.booleans(), st.floats(0, 30), st.sampled_from("ab")),
+        min_size=1,
+        max_size=60,
+    )
 )
-def test_whoever_comes_and_leaves_when_both_limits_hold(asked: list[tuple[float, int, bool, float]]) -> None:
+def test_whoever_comes_and_leaves_when_both_limits_hold(asked: list[tuple[float, int, bool, float, str]]) -> None:
     async def work(limits: RateLimits) -> None:
         loop, sent = asyncio.get_running_loop(), []
 
-        async def one(tokens: int, leaves: bool, patience: float) -> None:
+        async def one(tokens: int, leaves: bool, patience: float, model: str) -> None:
             try:
                 async with asyncio.timeout(patience if leaves else None):
-                    await limits.turn(tokens)
+                    await limits.turn(tokens, model)
                 sent.append((loop.time(), tokens))
             except TimeoutError:
                 pass
 
         tasks = []
-        for gap, tokens, leaves, patience in asked:
+        for gap, tokens, leaves, patience, model in asked:
             await asyncio.sleep(gap)
-            tasks.append(asyncio.ensure_future(one(tokens, leaves, patience)))
+            tasks.append(asyncio.ensure_future(one(tokens, leaves, patience, model)))
         await asyncio.gather(*tasks)
         assert most_in_a_minute([(moment, 1) for moment, _ in sent]) <= 8
         assert most_in_a_minute(sent) <= 1000
-        assert len(sent) >= sum(not leaves for _, _, leaves, _ in asked)
+        assert len(sent) >= sum(not leaves for _, _, leaves, _, _ in asked)
         assert limits.waiting == ""
 
     simulate(work, requests=8, tokens=1000)
@@ -272,6 +276,36 @@ def test_another_model_does_not_wait_for_what_one_is_refused() -> None:
         assert asyncio.get_running_loop().time() == 12
 
     simulate(work)
+
+
+def test_models_share_the_limits_of_a_minute_in_the_order_of_asking() -> None:
+    async def work(limits: RateLimits) -> None:
+        order: list[str] = []
+
+        async def one(model: str) -> None:
+            await limits.turn(model=model)
+            order.append(model)
+
+        asked = [*"aaaaa", *"aabacab"]
+        await asyncio.gather(*map(one, asked))
+        assert order == asked
+        assert limits.waiting == ""
+
+    simulate(work, requests=20)
+
+
+def test_one_who_waits_for_what_a_server_asked_holds_no_other_model_up() -> None:
+    async def work(limits: RateLimits) -> None:
+        (await limits.turn(model="a")).heard(429, {}, 100.0)
+        waiting = asyncio.ensure_future(limits.turn(model="a"))
+        await asyncio.sleep(0)
+        for _ in range(19):
+            await limits.turn(model="b")
+        assert asyncio.get_running_loop().time() < 60
+        await waiting
+        assert asyncio.get_running_loop().time() == pytest.approx(100.0)
+
+    simulate(work, requests=20)
 
 
 def told(kind: str, left: object, until: str) -> dict[str, str]:

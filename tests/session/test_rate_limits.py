@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 import time
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -189,6 +190,23 @@ def test_embeddings_wait_for_their_turns(session: Session) -> None:
     came = moments(server)
     assert len(came) == 4
     assert came[3] - came[0] >= MINUTE
+
+
+def test_what_is_answered_from_a_recording_takes_no_turn(
+    session: Session, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    with ScriptedServer(SAID) as server:
+        llm = llm_at(session, server, requests_per_minute=1)
+        llm.ask("Hi")
+        recorded = llm.ask("Hello", record="once")  # waits
+        began = time.perf_counter()
+        for _ in range(5):
+            assert llm.ask("Hello", record="only").text == recorded.text
+        assert time.perf_counter() - began < 4 * MINUTE
+    assert len(server.requests) == 2
+    (file,) = tmp_path.glob("*.jsonl")
+    assert "waits" not in file.read_text()
 
 
 def test_a_limit_that_is_changed_holds_for_the_next_request(session: Session) -> None:
