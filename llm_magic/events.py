@@ -224,7 +224,7 @@ class Finished(Event):
 
 @dataclass(frozen=True, slots=True)
 class Progress(Event):
-    """What the wait is for, as one line that the next event replaces: weights, a model loading, a retry, a rate limit."""
+    """What the wait is for, as one line that the next event replaces: weights, a model loading, a retry."""
 
     text: str
 
