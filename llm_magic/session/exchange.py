@@ -9,6 +9,7 @@ from collections.abc import AsyncGenerator
 from contextlib import aclosing
 from typing import TYPE_CHECKING
 
+from llm_magic.errors import InputError
 from llm_magic.events import Attempt, Event, Opened, Progress, UsageReport
 from llm_magic.rate_limits import TOLD, RateLimits, Turn
 from llm_magic.session.spending import Demand, RequestAccount, Spending, demand
@@ -52,6 +53,8 @@ async def exchange(
                         yield [Progress(line)]
                     await turns.take(account)
     except Exception as error:
+        if isinstance(error, InputError):
+            turns.give_back()
         exceeded += account.end(error)
         raise
     finally:
@@ -75,6 +78,11 @@ class Turns:
         """Wait for the turn of the next attempt; interrupted meanwhile, it is none."""
         self._turn = await self._limits.turn(self._tokens, self._model)
         account.waits = False
+
+    def give_back(self) -> None:
+        """Count the turn that was taken last as none: nothing was sent."""
+        if self._turn is not None:
+            self._turn.give_back()
 
     def heard(self, batch: list[Event]) -> bool:
         """Heed what a batch of events tells; return whether another attempt follows."""

@@ -13,7 +13,7 @@ from servers import RESET, Answer, Received, ScriptedServer, chunk, document, st
 
 from llm_magic import LLM, rate_limits
 from llm_magic.budget import Standing
-from llm_magic.errors import BudgetError, RateLimitedError
+from llm_magic.errors import BudgetError, InputError, RateLimitedError
 from llm_magic.events import Progress, TextDelta
 from llm_magic.session import Session
 
@@ -171,6 +171,15 @@ def test_a_budget_is_looked_at_before_the_wait(session: Session) -> None:
             llm.ask("Hi")
     assert session.spending.rate_limits.of(session.registry.get("s")).waiting == ""
     assert session.spending.accounts.standing("s") != Standing()
+
+
+def test_what_is_refused_before_it_is_sent_takes_no_turn(session: Session) -> None:
+    with ScriptedServer(SAID) as server:
+        llm = llm_at(session, server, requests_per_minute=1)
+        with pytest.raises(InputError):
+            llm.ask("Hi", header={"X-Bad": "a\nb"})
+        assert session.spending.rate_limits.of(session.registry.get("s")).line() == ""
+        llm.ask("Hi")
 
 
 def test_an_attempt_that_broke_off_takes_a_turn_and_no_tokens(session: Session) -> None:
