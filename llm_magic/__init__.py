@@ -49,6 +49,7 @@ if TYPE_CHECKING:
         ToolLimitError,
         UnsupportedError,
     )
+    from llm_magic.mapping.answers import Answers
     from llm_magic.output.type_expression import DataFrame
     from llm_magic.providers.base import Provider
     from llm_magic.providers.model_info import ModelCard
@@ -60,6 +61,7 @@ __version__ = "0.1.0"
 __all__ = [
     "LLM",
     "AnswerError",
+    "Answers",
     "AuthenticationError",
     "BudgetError",
     "Capabilities",
@@ -110,6 +112,7 @@ _HOMES = {
     "registry": "api",
     "usage": "api",
     "events": "events",
+    "Answers": "mapping.answers",
     "Capabilities": "capabilities",
     "DataFrame": "output.type_expression",
     "ModelCard": "providers.model_info",

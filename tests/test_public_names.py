@@ -45,7 +45,7 @@ ERRORS = {
 
 
 def test_the_list() -> None:
-    ours = {"LLM", "Capabilities", "DataFrame", "ModelCard", "Provider", "Request", "Response", "Vectors"}
+    ours = {"LLM", "Answers", "Capabilities", "DataFrame", "ModelCard", "Provider", "Request", "Response", "Vectors"}
     assert set(llm_magic.__all__) == ours | ERRORS | {"events", "registry", "usage", "__version__"}
     assert len(llm_magic.__all__) == len(set(llm_magic.__all__))
 

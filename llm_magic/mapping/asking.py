@@ -4,27 +4,33 @@ from __future__ import annotations
 
 import asyncio
 from dataclasses import replace
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from llm_magic.draft import Draft
 from llm_magic.errors import InvalidValueError, LLMError, ProviderError, RecordingError
-from llm_magic.events import Event, Note, Replayed
-from llm_magic.mapping.document_asking import MARKER, Answered, DocumentAsking, is_plain
+from llm_magic.events import Attempt, Event, Note, Replayed
+from llm_magic.mapping.document_asking import MARKER, REFUSALS, Answered, DocumentAsking, is_plain
 from llm_magic.mapping.rows import Outcome, RowRequest
 from llm_magic.messages import Text
 from llm_magic.recordings.recording import KeyTemplate, key_of
 from llm_magic.session.model_exchanges import Begun, BoundModels
 from llm_magic.session.neutral_request import NeutralRequest
+from llm_magic.session.recorder import Recorder
 from llm_magic.session.run import Run
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Mapping
 
+    from llm_magic.mapping.concurrency import InFlight
+    from llm_magic.mapping.resumption import Resumption
     from llm_magic.messages import Part, ToolCall
     from llm_magic.session import Session
     from llm_magic.session.plan import BoundModel, Plan
-    from llm_magic.session.recorder import Recorder
     from llm_magic.session.spending import Spending
+
+
+_MOST_SAME = 10_000  # rows that equal ones are looked for among
 
 
 class RowAsker:
@@ -42,6 +48,8 @@ class RowAsker:
         Answers from the user's recordings, and records; None where nothing is recorded.
     on_confirm
         Says whether a call may be carried out, as of `LLM.ask`.
+    resumption
+        What an earlier run of the same rows has left, and what keeps the answers of this one; None: nothing does.
 
     """
 
@@ -52,70 +60,131 @@ class RowAsker:
         spending: Spending,
         recorder: Recorder | None,
         on_confirm: Callable[[ToolCall], bool | Awaitable[bool]] | None = None,
+        *,
+        resumption: Resumption | None = None,
     ) -> None:
         self.notes: list[str] = []
         """What the user should know of the model, once it is ready."""
         self._session = session
         self._plan = replace(plan, notes=())  # those of the whole run are said once
         self._planned = plan.models[0]
+        self._model = self._planned.target.model
         self._spending = spending
         self._recorder = recorder
+        self._resumption = resumption
+        self._of_runs = recorder
+        """What runs are answered from, and recorded in."""
+        if resumption is not None:
+            self._of_runs = Recorder(resumption, "once", tools=True)
         self._on_confirm = on_confirm
         self._models = BoundModels()
         self._by_documents = is_plain(plan)
+        self._once = plan.options.dedup or self._is_deterministic
+        self._same: dict[str, asyncio.Future[Outcome]] = {}  # by key: the rows that are asked once
         self._documents: DocumentAsking | None = None
         self._preparing = asyncio.Lock()
         self._keys: KeyTemplate | None = None
+
+    async def begin(self) -> None:
+        """Find the model where a provider alone was named: answers of another one are no answers of this one."""
+        if self._resumption is not None and not self._planned.target.model:
+            with self._session.registry.explaining():
+                self._model = (await self._bound()).model
 
     async def aclose(self) -> None:
         """Close what was opened."""
         if self._documents is not None:
             await self._documents.aclose()
 
-    async def ask(self, row: RowRequest) -> Outcome:
-        """Return the outcome of a row; what goes wrong is in it."""
+    @property
+    def looks_for_equal(self) -> bool:
+        """Whether rows have keys: an earlier run may have left their answers, or equal ones are asked once."""
+        return bool(self._once) or self._resumption is not None
+
+    @property
+    def _is_deterministic(self) -> bool:
+        """Whether equal prompts are expected to have equal answers."""
+        given = self._plan.options.parameters
+        return given.get("temperature") == 0 or given.get("seed") is not None
+
+    def known_number(self, row: RowRequest) -> int | None:
+        """Return which answer of an earlier run a row has; None where it is asked, or a run looks for itself."""
+        if self._resumption is None or not self._by_documents or not row.key:
+            return None
+        return self._resumption.take(row.key)
+
+    async def known_outcome(self, row: RowRequest, number: int) -> Outcome:
+        """Return the outcome of a row that an earlier run has left; asked anew where that makes no sense."""
+        answer = None if self._resumption is None else self._resumption.store.known(row.key, number)
+        outcome = None if answer is None else self.known(row.number, answer)
+        return await self.ask(row) if outcome is None else outcome
+
+    async def ask(self, row: RowRequest, in_flight: InFlight | None = None) -> Outcome:
+        """Return the outcome of a row; what goes wrong is in it. `in_flight` hears of refusals."""
+        if not self._once or not row.key:
+            return await self._ask(row, in_flight)
+        first = self._same.get(row.key)
+        if first is not None:
+            outcome = await asyncio.shield(first)
+            return replace(outcome, number=row.number, duplicate=True)
+        if len(self._same) >= _MOST_SAME:
+            for key in [key for key, asked in self._same.items() if asked.done()][: _MOST_SAME // 2]:
+                del self._same[key]
+        asked: asyncio.Future[Outcome] = asyncio.get_running_loop().create_future()
+        self._same[row.key] = asked
+        try:
+            outcome = await self._ask(row, in_flight)
+        except BaseException:
+            asked.cancel()
+            raise
+        asked.set_result(outcome)
+        return outcome
+
+    async def _ask(self, row: RowRequest, in_flight: InFlight | None) -> Outcome:
         try:
             text = _only_text(row.parts)
             if self._by_documents and text is not None:
-                return await self._ask_by_document(row, text)
-            return await self._ask_by_run(row)
+                return await self._ask_by_document(row, text, in_flight)
+            return await self._ask_by_run(row, in_flight)
         except LLMError as error:
             return failed(row.number, error)
 
-    async def _ask_by_document(self, row: RowRequest, text: str) -> Outcome:
+    async def _ask_by_document(self, row: RowRequest, text: str, in_flight: InFlight | None) -> Outcome:
         asked: Mapping[str, Any] | None = None
         if self._recorder is not None:
             if not self._planned.target.model and self._recorder.mode != "only":
                 await self._bound()
             asked = self._neutral(row.parts)
             known = self._recorder.known(asked, self._planned.target.provider.secrets)
-            if known is not None and (outcome := await self.known(row.number, known)) is not None:
+            if known is not None and (outcome := self.known(row.number, known)) is not None:
                 return outcome
         documents = await self._prepared()
         if documents is None:
-            return await self._ask_by_run(row)
-        came = await documents.ask(text)
+            return await self._ask_by_run(row, in_flight)
+        came = await documents.ask(text, in_flight)
         if isinstance(came, Begun):
-            return await self._ask_by_run(row, came)
+            return await self._ask_by_run(row, in_flight, came)
         self._session.ledger.answered(came.response, documents.bound.provider.name, documents.bound.model)
-        if asked is not None and self._recorder is not None:
+        if self._resumption is not None:
+            self._resumption.store.keep(row.key, _answer(came, documents), documents.secrets)
+        elif asked is not None and self._recorder is not None:
             reason = self._recorder.keep(asked, _answer(came, documents), documents.secrets)
             if reason:
                 came.response.notes = (*came.response.notes, reason)
         return Outcome(row.number, came.response)
 
-    async def _ask_by_run(self, row: RowRequest, begun: Begun | None = None) -> Outcome:
+    async def _ask_by_run(self, row: RowRequest, in_flight: InFlight | None, begun: Begun | None = None) -> Outcome:
         run = Run(
             replace(self._plan, parts=row.parts),
             self._spending,
             self._on_confirm,
-            self._recorder,
+            self._of_runs,
             models=self._models,
             begun=begun,
         )
         try:
             with self._session.registry.explaining():
-                response = await run.answer(_nowhere)
+                response = await run.answer(partial(_hear, in_flight))
         except LLMError:
             raise
         except Exception as error:
@@ -124,9 +193,9 @@ class RowAsker:
             raise what from error
         finally:
             self._session.account(run)
-        return Outcome(row.number, response)
+        return Outcome(row.number, response, known=response.recorded)
 
-    async def known(self, number: int, answer: Mapping[str, Any]) -> Outcome | None:
+    def known(self, number: int, answer: Mapping[str, Any]) -> Outcome | None:
         """Return the outcome of a row whose answer is known; None where it makes no sense, and the row is asked."""
         from llm_magic.recordings.answers import events_of
 
@@ -155,9 +224,13 @@ class RowAsker:
             self._keys = KeyTemplate.of(self._neutral((Text(MARKER),)), MARKER)
         return key_of(self._neutral(parts)) if self._keys is None else self._keys.key(text)
 
+    def shared(self) -> dict[str, Any]:
+        """Return what is asked for all rows, as plain data."""
+        return self._neutral((Text(""),))
+
     def _neutral(self, parts: tuple[Part, ...]) -> dict[str, Any]:
         """Return what is asked for a row, as plain data."""
-        return NeutralRequest(replace(self._plan, parts=parts), self._planned).data(self._planned.target.model)
+        return NeutralRequest(replace(self._plan, parts=parts), self._planned).data(self._model)
 
     async def _bound(self) -> BoundModel:
         return await self._models.get(self._plan, self._planned, self._note)
@@ -200,5 +273,8 @@ def failed(number: int, error: LLMError) -> Outcome:
     return Outcome(number, error.response, error)
 
 
-async def _nowhere(_batch: list[Any]) -> None:
-    """Let what happens pass by."""
+async def _hear(in_flight: InFlight | None, batch: list[Any]) -> None:
+    """Tell of refusals; the rest passes by."""
+    for event in batch:
+        if type(event) is Attempt and event.status in REFUSALS and in_flight is not None:
+            in_flight.refused(event.retry_after)

@@ -21,6 +21,7 @@ from llm_magic.session.model_exchanges import Begun
 from llm_magic.session.spending import demand
 
 if TYPE_CHECKING:
+    from llm_magic.mapping.concurrency import InFlight
     from llm_magic.messages import Message
     from llm_magic.output.spec import OutputSpec
     from llm_magic.request import Request
@@ -32,6 +33,9 @@ if TYPE_CHECKING:
 
 MARKER = f"row-{secrets.token_hex(16)}"
 """Stands for the text of a row in what is made once for all of them."""
+
+REFUSALS = frozenset({429, 503})
+"""Statuses that say that there were too many requests."""
 
 _LARGE = 20_000  # characters of a value that is read on another thread
 _SLOW = frozenset({"regex", "grammar"})  # kinds of values of which some take long to read
@@ -121,8 +125,10 @@ class DocumentAsking:
         """Close the connections."""
         await self._prepared.aclose()
 
-    async def ask(self, text: str) -> Answered | Begun:
+    async def ask(self, text: str, in_flight: InFlight | None = None) -> Answered | Begun:
         """Return the answer to a row's text; where it is not plain, what came, for a run to go on with.
+
+        `in_flight` hears of refusals.
 
         Raises
         ------
@@ -139,6 +145,7 @@ class DocumentAsking:
             self._spending,
             await self._spending.allowed(self.bound.provider, self.bound.model, asked),
             Turns(self._limits, self.bound.model, asked),
+            in_flight,
         )
         events, error = await exchange.send(self._prepared, body, request)
         if error is not None:
@@ -178,10 +185,10 @@ def _is_plain(draft: Draft) -> bool:
 class _Exchange:
     """One request of a row: allowed and accounted, and each of its attempts in its turn."""
 
-    __slots__ = ("_account", "_spending", "_turns")
+    __slots__ = ("_account", "_in_flight", "_spending", "_turns")
 
-    def __init__(self, spending: Spending, account: RequestAccount, turns: Turns) -> None:
-        self._spending, self._account, self._turns = spending, account, turns
+    def __init__(self, spending: Spending, account: RequestAccount, turns: Turns, in_flight: InFlight | None) -> None:
+        self._spending, self._account, self._turns, self._in_flight = spending, account, turns, in_flight
         account.waits = True
 
     async def send(
@@ -208,6 +215,8 @@ class _Exchange:
         self._account.counted([attempt])
         if attempt.status == HTTPStatus.UNAUTHORIZED:  # sent again at once, with another key
             self._account.allow()
+        if attempt.status in REFUSALS and self._in_flight is not None:
+            self._in_flight.refused(attempt.retry_after)
         if self._turns.heard([attempt]):
             self._account.waits = True
 

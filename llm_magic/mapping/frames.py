@@ -86,7 +86,7 @@ def check_names(
     if ERROR in there:
         raise OptionError(
             f"The input has a column {ERROR!r}; the errors of rows that fail go into one of this name.",
-            f"Rename that column: df.rename(columns={{{ERROR!r}: 'first_{ERROR}'}}).",
+            "Rename that column, or leave it out of the input.",
         )
     if ERROR in new:
         what = f"The output type has a field {ERROR!r}" if made.is_record else f"--out is {ERROR!r}"
@@ -98,7 +98,7 @@ def check_names(
     if twice and made.is_record:
         raise OptionError(
             f"The input has a column {_listed(twice)} already, which is a field of the output type, too.",
-            f"Rename that field, or the column: df.rename(columns={{{twice[0]!r}: {'given_' + twice[0]!r}}}).",
+            "Rename the one or the other, or leave the column out of the input.",
         )
     if twice:
         raise OptionError(
@@ -142,7 +142,7 @@ def bind_back(
         Whether a value is a list of several answers (`--n`).
 
     """
-    names = [str(name) for name in (source.column_names if kind == "pyarrow" else source.columns)]
+    names = [str(name) for name in (source.schema.names if kind == "pyarrow" else source.columns)]
     found = in_order(outcomes, len(source))
     data = filled(found, columns_for(spec, out_name, several=several), taken=names)
     return _ADDED[kind](source, data)

@@ -10,7 +10,6 @@ import re
 import time
 from collections import deque
 from collections.abc import AsyncGenerator, Awaitable, Callable, Iterator
-from typing import Protocol
 
 from llm_magic.errors import (
     AnswerError,
@@ -22,6 +21,7 @@ from llm_magic.errors import (
     ProviderError,
     QuotaExceededError,
 )
+from llm_magic.mapping.concurrency import Concurrency, InFlight
 from llm_magic.mapping.rows import Outcome, RowRequest
 
 ALIKE = 10
@@ -39,27 +39,6 @@ FIRST_LOOK, LONGEST_LOOK = 0.5, 5.0
 _AT_ONCE = 64  # rows that are taken from what lies in memory
 _SLOW = 0.005  # seconds in which rows are read from an iterator before those that are there are asked
 _GONE = frozenset({502, 503, 504})  # of a proxy whose server is gone (RFC 9110, 15.6)
-
-
-class Concurrency(Protocol):
-    """How many rows are in flight."""
-
-    @property
-    def allowed(self) -> int:
-        """Rows that may be in flight now, at least 1."""
-
-    def ended(self, seconds: float, *, refused: bool) -> None:
-        """Take note of a row that has ended, and whether the server said that there were too many."""
-
-
-class Fixed:
-    """The same number of rows in flight all the time."""
-
-    def __init__(self, number: int) -> None:
-        self.allowed = number
-
-    def ended(self, seconds: float, *, refused: bool) -> None:
-        """Do nothing."""
 
 
 class RowSource:
@@ -130,7 +109,8 @@ class Pipeline:
     source
         The rows.
     ask
-        Asks for one and returns its outcome; it raises nothing but what ends the whole run.
+        Asks for one and returns its outcome; it raises nothing but what ends the whole run. It tells the request in
+        flight that it is given of each refusal.
     concurrency
         How many rows are in flight.
     patience
@@ -141,7 +121,7 @@ class Pipeline:
     def __init__(
         self,
         source: RowSource,
-        ask: Callable[[RowRequest], Awaitable[Outcome]],
+        ask: Callable[[RowRequest, InFlight], Awaitable[Outcome]],
         concurrency: Concurrency,
         patience: float = 60.0,
     ) -> None:
@@ -159,10 +139,13 @@ class Pipeline:
         self._first_alike = True  # whether no row has ended otherwise so far
         self._answered = False
         self._outage: _Outage | None = None
-        self.in_flight = 0
-        """Rows that are asked for now."""
         self.stopped: LLMError | None = None
         """Why no further row is taken; None where all are."""
+
+    @property
+    def in_flight(self) -> int:
+        """Rows that are asked for now."""
+        return self._concurrency.in_flight
 
     @property
     def waiting(self) -> str:
@@ -262,17 +245,15 @@ class Pipeline:
             outage.error = outcome.error
 
     async def _asked(self, row: RowRequest) -> Outcome:
-        began = self._clock()
-        self.in_flight += 1
+        request, answered = self._concurrency.begin(), False
         try:
-            outcome = await self._ask(row)
+            outcome = await self._ask(row, request)
+            answered = outcome.error is None or isinstance(outcome.error, AnswerError)
         finally:
-            self.in_flight -= 1
-        error = outcome.error
+            request.end(answered=answered)
         if outcome.known:
             return outcome
-        self._answered = self._answered or error is None or isinstance(error, AnswerError)
-        self._concurrency.ended(self._clock() - began, refused=getattr(error, "status", None) == _TOO_MANY)
+        self._answered = self._answered or answered
         self._spawn_more()
         self._judge(outcome)
         return outcome
@@ -297,9 +278,6 @@ class Pipeline:
         )
         if hopeless and self.stopped is None:
             self.stopped = error
-
-
-_TOO_MANY = 429
 
 
 class _Outage:

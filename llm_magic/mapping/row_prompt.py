@@ -75,6 +75,11 @@ class RowPrompt:
             raise PromptError("The prompt is an asynchronous function.", "Make it one that returns the text itself.")
 
     @property
+    def source(self) -> str:
+        """The template; of a function its name."""
+        return self._source or getattr(self._function, "__qualname__", "")
+
+    @property
     def used_names(self) -> frozenset[str]:
         """The names that the template takes from outside, of the row or not."""
         return frozenset(self._names.places)

@@ -45,6 +45,9 @@ class Outcome:
     known: bool = False
     """Whether it was answered before, in a run of the same rows that was interrupted or failed."""
 
+    duplicate: bool = False
+    """Whether it has the answer of an equal row, which was asked once for both."""
+
     @property
     def value(self) -> Any:
         """The value, None where the row failed."""

@@ -14,12 +14,16 @@ from llm_magic.display.rows import RowLine, RowsProgress, row_line
 from llm_magic.errors import LLMError, OptionError, PromptError
 from llm_magic.mapping.answers import Answers
 from llm_magic.mapping.asking import RowAsker, failed
+from llm_magic.mapping.concurrency import Concurrency
 from llm_magic.mapping.frames import bind_back, check_names
 from llm_magic.mapping.order import beginning_of, by_prefix, refuse_iterator, spread
-from llm_magic.mapping.pipeline import Concurrency, Fixed, Pipeline, RowSource
+from llm_magic.mapping.pipeline import Pipeline, RowSource
+from llm_magic.mapping.resumption import Resumption
 from llm_magic.mapping.row_prompt import RowPrompt
 from llm_magic.mapping.rows import Outcome, Row, RowRequest
 from llm_magic.mapping.statistics import RunningStatistics, Statistics
+from llm_magic.mapping.store import Store
+from llm_magic.session.neutral_request import NeutralRequest
 from llm_magic.session.run_spending import RunSpending
 
 if TYPE_CHECKING:
@@ -84,6 +88,7 @@ class RowsRun:
         text = cell.body if prompt is None else prompt
         self._prompt = RowPrompt(text, cell.namespace, session.settings, raw=not cell.template)
         notes = self._prompt.check(inputs, may_be_the_same=bool(options.image))
+        self._notes: dict[str, None] = dict.fromkeys((*session.take_notices(), *self.plan.notes, *notes))
         self._out = cell.options.out or ANSWER
         if inputs.kind != "sequence":
             check_names(inputs.columns, self.plan.spec, self._out, several=self._several)
@@ -98,15 +103,26 @@ class RowsRun:
             refuse_iterator(inputs, "--order prefix")
         self._recorder = recorder = session.recorder(options, cell)
         self._spending = RunSpending(session.spending, options.budget)
-        self._asker = RowAsker(session, self.plan, self._spending, recorder, on_confirm)
-        self._ready: deque[Outcome] = deque()  # of rows that need no request
+        self._resumption = self._resumed() if recorder is None and session.settings.resume else None
+        self._asker = RowAsker(session, self.plan, self._spending, recorder, on_confirm, resumption=self._resumption)
+        self._ready: deque[Outcome | tuple[RowRequest, int]] = deque()  # rows that need no request
         self._labels: dict[int, Hashable] = {}  # those that are not the row's number
         self._statistics = RunningStatistics()
         self._last: deque[RowLine] = deque(maxlen=_LAST)
-        self._notes: dict[str, None] = dict.fromkeys((*session.take_notices(), *self.plan.notes, *notes))
         self._told = 0  # of these
         self._began = self._ended = 0.0
         self._pipeline: Pipeline | None = None
+
+    def _resumed(self) -> Resumption:
+        """Return what earlier runs of the same rows have left."""
+        options = self.plan.options
+        shared = NeutralRequest(self.plan, self.plan.models[0]).data("")
+        identity = {**shared, "prompt": self._prompt.source, "inputs": self.inputs.kind}
+        store = Store.open(identity, say=self._say, again=bool(options.again), writes=not options.dry_run)
+        return Resumption(store)
+
+    def _say(self, line: str) -> None:
+        self._notes[line] = None
 
     @property
     def _several(self) -> bool:
@@ -139,9 +155,11 @@ class RowsRun:
         return None if self._pipeline is None else self._pipeline.stopped
 
     def _concurrency(self) -> Concurrency:
-        provider = self.plan.models[0].target.provider
-        number = self.plan.options.concurrency or getattr(provider, "concurrency", 16)
-        return Fixed(number if isinstance(number, int) else 16)
+        given = self.plan.options.concurrency
+        concurrency = Concurrency(self.plan.models[0].target.provider.concurrency if given is None else given)
+        if concurrency.note:
+            self._say(concurrency.note)
+        return concurrency
 
     def _rows(self) -> Iterator[Row]:
         return iter(self.inputs) if self._numbers is None else self.inputs.rows(self._numbers)
@@ -168,7 +186,13 @@ class RowsRun:
             except LLMError as error:
                 self._ready.append(failed(row.number, error))
                 continue
-            yield RowRequest(row.number, row.index, parts)
+            key = self._asker.key(parts) if self._asker.looks_for_equal else ""
+            asked = RowRequest(row.number, row.index, parts, key)
+            number = self._asker.known_number(asked)
+            if number is None:
+                yield asked
+            else:
+                self._ready.append((asked, number))
 
     def _images(self, row: Row) -> tuple[Any, ...]:
         from collections import ChainMap
@@ -185,8 +209,11 @@ class RowsRun:
         from llm_magic.session.dry_run import preview
 
         first = next(self._requests(), None)
-        if first is None and self._ready and (error := self._ready[0].error) is not None:
-            raise error
+        if first is None and self._ready:
+            ready = self._ready[0]
+            if isinstance(ready, Outcome) and ready.error is not None:
+                raise ready.error
+            first = ready[0] if isinstance(ready, tuple) else None
         if first is None:
             raise OptionError(f"{self.inputs.name} has no rows.", "There is nothing to ask.")
         plan = replace(self.plan, parts=first.parts, notes=tuple(self.take_notes()))
@@ -203,6 +230,7 @@ class RowsRun:
 
         """
         self._began = time.perf_counter()
+        await self._asker.begin()
         waits = self.inputs.is_iterator or bool(self.plan.options.image)
         patience = self.plan.options.patience
         source = RowSource(self._requests(), waits=waits)
@@ -215,24 +243,30 @@ class RowsRun:
                 async for batch in stream:
                     yield self._counted(batch)
             while self._ready:
-                yield self._counted(self._some_ready())
+                yield self._counted(await self._some_ready())
                 await asyncio.sleep(0)
+            whole = self._numbers is None and not self._statistics.failures
+            if self._resumption is not None:
+                self._resumption.store.ended(whole=whole)
         finally:
             known.cancel()
             self._ended = time.perf_counter()
+            if self._resumption is not None:
+                self._resumption.store.ended(whole=False)
             await self._asker.aclose()
 
     async def _read_known(self, pipeline: Pipeline) -> None:
         """Hand on what needs no request, some at a time, so that what is in flight is not held up."""
         while True:
             if self._ready:
-                pipeline.put(self._some_ready())
+                pipeline.put(await self._some_ready())
                 await asyncio.sleep(0)
             else:
                 await asyncio.sleep(_LOOK)
 
-    def _some_ready(self) -> list[Outcome]:
-        return [self._ready.popleft() for _ in range(min(_READ_AT_ONCE, len(self._ready)))]
+    async def _some_ready(self) -> list[Outcome]:
+        some = [self._ready.popleft() for _ in range(min(_READ_AT_ONCE, len(self._ready)))]
+        return [each if isinstance(each, Outcome) else await self._asker.known_outcome(*each) for each in some]
 
     def _counted(self, batch: list[Outcome]) -> list[Outcome]:
         for outcome in batch:

@@ -94,7 +94,7 @@ class RunningStatistics:
             self.known += outcome.known
         else:
             self.failures[type(outcome.error).__name__] += 1
-        if response is None or outcome.known:
+        if response is None or outcome.known or outcome.duplicate:
             return
         if response.usage is not None:
             self.usage = response.usage if self.usage is None else self.usage + response.usage

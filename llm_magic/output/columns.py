@@ -8,9 +8,11 @@ import decimal
 import enum
 import types
 import typing
-from collections.abc import Iterator, Mapping, Sequence
+import uuid
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any, Literal
 
+import pydantic
 import typing_extensions
 
 from llm_magic.errors import OutputTypeError
@@ -25,6 +27,9 @@ Kind = Literal[
 ]  # fmt: skip
 _MOST_PLACES = 15
 """Decimal places of a `Decimal` whose type does not limit them: what the schema of one lets a model write."""
+
+_MOST_FIELDS = 500
+"""Of a record within a record, those in it included; one that has more is no type of column."""
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -72,7 +77,13 @@ _SCALARS: Mapping[type, Kind] = {
     bool: "bool", int: "int", float: "float", str: "str", bytes: "bytes", dt.datetime: "datetime", dt.date: "date",
     dt.time: "time", dt.timedelta: "timedelta", decimal.Decimal: "decimal",
 }  # fmt: skip
-_LISTS = (list, set, frozenset, Sequence, typing.Iterable)
+_OTHERS: Mapping[Any, Column] = {
+    pydantic.NaiveDatetime: Column("datetime", naive=True),
+    **dict.fromkeys((pydantic.AwareDatetime, pydantic.PastDatetime, pydantic.FutureDatetime), Column("datetime")),
+    **dict.fromkeys((pydantic.PastDate, pydantic.FutureDate), Column("date")),
+    uuid.UUID: TEXT,
+}
+_LISTS = (list, set, frozenset, Sequence, Iterable)
 _JSON_TYPES: Mapping[str, Kind] = {"integer": "int", "number": "float", "boolean": "bool", "string": "str"}
 
 
@@ -88,7 +99,7 @@ def column_of(kind: Any, schema: Schema, root: Schema) -> Column:
 
     """
     found = None if kind is None else _of_type(kind, ())
-    return found or _of_schema(schema, root, ())
+    return found or _of_schema(schema, root, {})
 
 
 def fields_of(kind: Any, schema: Schema, root: Schema) -> Mapping[str, Column] | None:
@@ -98,7 +109,7 @@ def fields_of(kind: Any, schema: Schema, root: Schema) -> Mapping[str, Column] |
     """
     found = column_of(kind, schema, root)
     if found.kind == "record":
-        return found.fields
+        return columns_of(kind, schema, root)
     if kind is not None:
         ways = [way for way in _alternatives(kind) if way is not types.NoneType]
         return columns_of(kind, schema, root) if len(ways) > 1 and all(map(_is_record, ways)) else None
@@ -120,7 +131,7 @@ def columns_of(record: Any, item: Schema, root: Schema) -> Mapping[str, Column]:
     """
     properties = dict(_properties(item, root))
     if record is None:
-        return {name: _of_schema(schema, root, ()) for name, schema in properties.items()}
+        return {name: _of_schema(schema, root, {}) for name, schema in properties.items()}
     found: dict[str, Column] = {}
     for way in _alternatives(record):
         if way is types.NoneType:
@@ -204,9 +215,9 @@ def _of_type(kind: Any, above: tuple[Any, ...]) -> Column | None:
     if origin is typing.Literal:
         return _of_words([value.value if isinstance(value, enum.Enum) else value for value in inner])
     if origin is tuple:
-        items = {part for part in inner if part is not Ellipsis}
-        return Column("list", item=_of_type(items.pop(), above) or ANY) if len(items) == 1 else Column("list", item=ANY)
-    if (origin or kind) in _LISTS:
+        items = [_of_type(part, above) or ANY for part in inner if part is not Ellipsis]
+        return Column("list", item=items[0] if items and all(item == items[0] for item in items) else ANY)
+    if any((origin or kind) is each for each in _LISTS):
         return Column("list", item=(_of_type(inner[0], above) if inner else None) or ANY)
     if not isinstance(kind, type) and not isinstance(origin, type):
         return None
@@ -214,8 +225,9 @@ def _of_type(kind: Any, above: tuple[Any, ...]) -> Column | None:
         return Column("int") if issubclass(kind, enum.Flag) else _of_words([member.value for member in kind])
     if _is_record(kind):
         return _of_record(kind, above)
-    found_kind = _SCALARS.get(kind)
-    return Column(found_kind) if found_kind else None
+    if origin is not None:  # it may be of what is no key
+        return None
+    return Column(_SCALARS[kind]) if kind in _SCALARS else _OTHERS.get(kind)
 
 
 def _of_record(kind: Any, above: tuple[Any, ...]) -> Column | None:
@@ -223,7 +235,7 @@ def _of_record(kind: Any, above: tuple[Any, ...]) -> Column | None:
         return ANY
     hints = _hints(kind)
     fields = {name: (_of_type(hints[name], (*above, kind)) if name in hints else None) for name, _ in _fields(kind)}
-    return Column("record", fields={name: column or ANY for name, column in fields.items()}) if fields else ANY
+    return _bounded(Column("record", fields={k: column or ANY for k, column in fields.items()})) if fields else ANY
 
 
 def _of_alternatives(ways: Sequence[Any], above: tuple[Any, ...]) -> Column | None:
@@ -256,40 +268,61 @@ def _properties(item: Schema, root: Schema) -> Iterator[tuple[str, Schema]]:
         yield from way.get("properties", {}).items()
 
 
-def _ways(schema: Schema, root: Schema, depth: int = 0) -> Iterator[Schema]:
-    """Yield a schema, or its alternatives, references followed."""
-    schema = resolve(schema, root)
-    ways = [way for key in ("anyOf", "oneOf") for way in schema.get(key, ()) if isinstance(way, dict)]
-    if depth > 20 or not ways:  # noqa: PLR2004 - alternatives that lead to themselves
-        yield schema
-        return
-    for way in ways:
-        yield from _ways(way, root, depth + 1)
+def _ways(schema: Schema, root: Schema) -> Iterator[Schema]:
+    """Yield a schema, or its alternatives, references followed, each once."""
+    waiting, seen = [schema], set()
+    while waiting:
+        schema = resolve(waiting.pop(), root)
+        if id(schema) in seen:
+            continue
+        seen.add(id(schema))
+        ways = [way for key in ("anyOf", "oneOf") for way in schema.get(key, ()) if isinstance(way, dict)]
+        waiting += reversed(ways)
+        if not ways:
+            yield schema
 
 
-def _of_schema(schema: Any, root: Schema, above: tuple[int, ...]) -> Column:
-    """Return what values of a JSON Schema are; `above` are the schemas around it."""
-    if not isinstance(schema, dict):
-        return ANY
-    ways = [way for way in _ways(schema, root) if way.get("type") != "null"]
-    if len(ways) != 1 or id(ways[0]) in above:
-        kinds = {each.kind for each in (_of_schema(way, root, (*above, *map(id, ways))) for way in ways)}
-        return Column("float") if kinds == {"int", "float"} else ANY
+def _of_schema(schema: Any, root: Schema, known: dict[int, Column]) -> Column:
+    """Return what values of a JSON Schema are; `known` are the schemas seen, those around this one among them."""
+    ways = [way for way in _ways(schema, root) if way.get("type") != "null"] if isinstance(schema, dict) else []
+    if len(ways) != 1:
+        kinds = {way.get("type") if len(way) == 1 else None for way in ways}
+        return Column("float") if kinds == {"integer", "number"} else ANY
     schema = ways[0]
+    if id(schema) not in known:
+        known[id(schema)] = ANY  # within itself
+        known[id(schema)] = _bounded(_of_one_schema(schema, root, known))
+    return known[id(schema)]
+
+
+def _of_one_schema(schema: Schema, root: Schema, known: dict[int, Column]) -> Column:
     if isinstance(schema.get("enum"), list) or "const" in schema:
         return _of_words(schema["enum"] if "enum" in schema else [schema["const"]])
     kind = schema.get("type")
     if isinstance(kind, list):
         named = [each for each in kind if each != "null"]
         kind = named[0] if len(named) == 1 else None
-    above = (*above, id(schema))
     if kind == "string":
         return _of_string(schema)
     if kind == "array" and "prefixItems" not in schema:
-        return Column("list", item=_of_schema(schema.get("items"), root, above))
+        return Column("list", item=_of_schema(schema.get("items"), root, known))
     if kind == "object" and schema.get("properties"):
-        return Column("record", fields={k: _of_schema(v, root, above) for k, v in schema["properties"].items()})
+        return Column("record", fields={k: _of_schema(v, root, known) for k, v in schema["properties"].items()})
     return Column(_JSON_TYPES[kind]) if isinstance(kind, str) and kind in _JSON_TYPES else ANY
+
+
+def _bounded(column: Column) -> Column:
+    """Return a column without the fields of fields that make it endless: what is named once may be meant very often."""
+    if column.kind == "list" and column.item is not None and _size(column.item) > _MOST_FIELDS:
+        return dataclasses.replace(column, item=ANY)
+    if column.kind == "record":
+        fields = {name: ANY if _size(field) > _MOST_FIELDS else field for name, field in column.fields.items()}
+        return dataclasses.replace(column, fields=fields)
+    return column
+
+
+def _size(column: Column) -> int:
+    return 1 + sum(map(_size, column.fields.values())) + (0 if column.item is None else _size(column.item))
 
 
 def _of_string(schema: Schema) -> Column:

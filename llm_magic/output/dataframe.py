@@ -83,8 +83,7 @@ def _series(pd: Any, values: Sequence[Any], column: Column) -> Any:
     if kind in ("date", "datetime"):
         zones = {_has_zone(value, column) for value in there}
         utc = zones == {True} or (not zones and kind == "datetime" and not column.naive)
-        found = pd.to_datetime(pd.Series(values, dtype="object"), utc=utc)
-        return found.astype("datetime64[us, UTC]" if utc else "datetime64[us]")
+        return pd.Series(values, dtype="object").astype("datetime64[us, UTC]" if utc else "datetime64[us]")
     if kind in _FIXED:
         right = {"str": str, "timedelta": dt.timedelta}[kind]
         return pd.Series(values, dtype=_FIXED[kind]) if all(isinstance(value, right) for value in there) else None

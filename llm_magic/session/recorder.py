@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, get_args
+from typing import TYPE_CHECKING, Any, Protocol, get_args
 
 from llm_magic.close_matches import did_you_mean
 from llm_magic.errors import ConfigurationError, RecordingError
@@ -15,7 +15,7 @@ from llm_magic.session.neutral_request import endpoint
 
 if TYPE_CHECKING:
     from llm_magic.messages import ToolCall
-    from llm_magic.recordings import Recordings
+    from llm_magic.recordings.recording import Recording
 
 VARIABLE = "LLM_MAGIC_RECORD"
 """The environment variable that says what is recorded, over `LLMMagics.record`."""
@@ -39,6 +39,37 @@ def mode_in_force(given: Record | None, configured: Record) -> Record:
         raise ConfigurationError(f"The variable {VARIABLE} is {said[:40]!r}, which is no mode.", hint)
     of_variable: Record | None = next((mode for mode in modes if mode == said), None)
     return "only" if of_variable == "only" else given or of_variable or configured
+
+
+class Recordings(Protocol):
+    """Answers by what was asked: those of `recordings`, or those that an earlier run over the same rows has left."""
+
+    def known(
+        self, asked: Mapping[str, Any], cell_id: str | None, run_number: int, mode: Record, /
+    ) -> Recording | None:
+        """Return what answers a request; None where it is to be asked."""
+
+    def has(self, asked: Mapping[str, Any], cell_id: str | None, run_number: int, mode: Record, /) -> bool:
+        """Tell whether `known` would return something."""
+
+    def latest(self, asked: Mapping[str, Any]) -> Recording | None:
+        """Return the last answer to equal requests."""
+
+    def nearest(self, asked: Mapping[str, Any], secrets: Iterable[str] = ()) -> str:
+        """Return what differs from the nearest request."""
+
+    def add(
+        self,
+        asked: Mapping[str, Any],
+        answer: Mapping[str, Any],
+        cell_id: str | None,
+        run_number: int,
+        mode: Record,
+        /,
+        *,
+        secrets: Iterable[str] = (),
+    ) -> str:
+        """Keep an answer; return why it is not kept, empty where it is."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -32,6 +32,8 @@ from llm_magic.metadata import Usage
 from llm_magic.output.spec import spec_from
 from llm_magic.response import Response
 
+STR = str(pd.Series(dtype="str").dtype)  # before pandas 3 that of objects
+
 
 class Label(pydantic.BaseModel):
     topic: Literal["price", "quality"]
@@ -142,7 +144,7 @@ def test_a_frame_of_records_has_the_dtypes_of_their_type() -> None:
     spec = spec_from(Label)
     topics = pd.CategoricalDtype(["price", "quality"])
     found = Answers([well(0, Label(topic="price", stars=3)), ill(1)], [("a", 1), ("b", 2)], spec=spec).to_frame()
-    assert found.dtypes.astype(str).to_dict() == {"topic": "category", "stars": "Int64", "error": "str"}
+    assert found.dtypes.astype(str).to_dict() == {"topic": "category", "stars": "Int64", "error": STR}
     assert found.topic.dtype == topics
     assert found.index.equals(pd.MultiIndex.from_tuples([("a", 1), ("b", 2)]))
     empty = Answers([], spec=spec).to_frame()

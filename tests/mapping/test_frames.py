@@ -26,6 +26,8 @@ from llm_magic.mapping.rows import Outcome
 from llm_magic.output.spec import OutputSpec, spec_from
 from llm_magic.response import Response
 
+STR = str(pd.Series(dtype="str").dtype)  # before pandas 3 that of objects
+
 
 class Kind(enum.Enum):
     GOODS = "goods"
@@ -106,7 +108,7 @@ def test_pandas_keeps_whole_numbers_and_truth_where_a_row_failed() -> None:
     source = pd.DataFrame({"text": ["x", "y"]})
     found = bind_back(source, "pandas", [ill(0), well(1, REVIEW)], typed(Review))
     kinds = {name: str(kind) for name, kind in found.dtypes.items()}
-    assert (kinds["stars"], kinds["good"], kinds["score"], kinds["error"]) == ("Int64", "boolean", "float64", "str")
+    assert (kinds["stars"], kinds["good"], kinds["score"], kinds["error"]) == ("Int64", "boolean", "float64", STR)
     assert (found.topic.dtype, kinds["day"]) == (TOPIC, "datetime64[us]")
     assert found.stars.tolist() == [pd.NA, 5]
     assert found.error[0] == "RateLimitedError: Too many requests."
@@ -318,7 +320,7 @@ def test_fields_of_a_schema() -> None:
     outcomes = [well(0, {"name": "a", "age": None, "day": "2024-02-29", "tags": ["x"]}), ill(1)]
     found = bind_back(EMPTY["pandas"], "pandas", outcomes, spec)
     assert types_of(found) == {
-        "text": "str", "name": "str", "age": "Int64", "day": "datetime64[us]", "tags": "object", "error": "str",
+        "text": STR, "name": STR, "age": "Int64", "day": "datetime64[us]", "tags": "object", "error": STR,
     }  # fmt: skip
     in_polars = bind_back(EMPTY["polars"], "polars", outcomes, spec)
     assert in_polars["day"].to_list() == [dt.date(2024, 2, 29), None]
@@ -413,10 +415,10 @@ def test_each_row_has_exactly_one_outcome() -> None:
 @pytest.mark.parametrize(
     ("columns", "as_", "out_name", "said", "hint"),
     [
-        (["text", "error"], None, "label", "The input has a column 'error'", "df.rename"),
+        (["text", "error"], None, "label", "The input has a column 'error'", "leave it out"),
         (["text", "label"], None, "label", "The input has a column 'label' already", "--out NAME"),
         (["text", "answer"], None, "answer", "The input has a column 'answer' already", "--out NAME"),
-        (["name", "born", "x"], Person, "label", "'name', 'born' already, which is a field", "df.rename"),
+        (["name", "born", "x"], Person, "label", "'name', 'born' already, which is a field", "leave the column out"),
         (["text"], None, "error", "--out is 'error'", "--out answers"),
         (["text"], "DataFrame[error str]", "error", "--out is 'error'", "--out answers"),
     ],

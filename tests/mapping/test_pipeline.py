@@ -22,7 +22,8 @@ from llm_magic.errors import (
     ServerFailedError,
 )
 from llm_magic.mapping import pipeline
-from llm_magic.mapping.pipeline import Fixed, Pipeline, RowSource
+from llm_magic.mapping.concurrency import Concurrency, InFlight
+from llm_magic.mapping.pipeline import Pipeline, RowSource
 from llm_magic.mapping.rows import Outcome, RowRequest
 from llm_magic.response import Response
 
@@ -41,12 +42,12 @@ async def all_of(stream: AsyncGenerator[list[Outcome], None]) -> list[Outcome]:
 
 def run(number: int, ask: Callable[..., object], limit: int = 4, **more: float) -> tuple[Pipeline, list[Outcome]]:
     async def work() -> tuple[Pipeline, list[Outcome]]:
-        async def asked(row: RowRequest) -> Outcome:
+        async def asked(row: RowRequest, _: InFlight) -> Outcome:
             found = ask(row)
             outcome = await found if asyncio.iscoroutine(found) else found
             return outcome if isinstance(outcome, Outcome) else Outcome(row.number, error=outcome)  # type: ignore[arg-type]
 
-        made = Pipeline(RowSource(rows(number), waits=False), asked, Fixed(limit), **more)
+        made = Pipeline(RowSource(rows(number), waits=False), asked, Concurrency(limit), **more)
         found = await all_of(made.outcomes())
         return made, sorted(found, key=lambda outcome: outcome.number)
 
@@ -142,12 +143,12 @@ def test_an_endpoint_that_is_gone_is_waited_for_by_one_row(monkeypatch: pytest.M
         return well(row)
 
     async def work() -> list[Outcome]:
-        async def asked(row: RowRequest) -> Outcome:
+        async def asked(row: RowRequest, _: InFlight) -> Outcome:
             outcome = await ask(row)
             lines.add(made.waiting)
             return outcome if isinstance(outcome, Outcome) else Outcome(row.number, error=outcome)
 
-        made = Pipeline(RowSource(rows(40), waits=False), asked, Fixed(4))
+        made = Pipeline(RowSource(rows(40), waits=False), asked, Concurrency(4))
         return await all_of(made.outcomes())
 
     found = asyncio.run(work())
@@ -182,11 +183,11 @@ def test_rows_of_an_iterator_are_read_as_they_are_needed() -> None:
             yield row
 
     async def work() -> int:
-        async def ask(row: RowRequest) -> Outcome:
+        async def ask(row: RowRequest, _: InFlight) -> Outcome:
             await asyncio.sleep(0)
             return well(row)
 
-        made = Pipeline(RowSource(slowly(), waits=True), ask, Fixed(2))
+        made = Pipeline(RowSource(slowly(), waits=True), ask, Concurrency(2))
         taken = 0
         async for batch in made.outcomes():
             taken += len(batch)
@@ -204,12 +205,12 @@ def test_what_the_input_raises_is_raised_after_the_rows_before() -> None:
         raise InputError("the input raised ValueError")
 
     async def work() -> list[int]:
-        async def ask(row: RowRequest) -> Outcome:
+        async def ask(row: RowRequest, _: InFlight) -> Outcome:
             return well(row)
 
         found: list[int] = []
         with suppress(InputError):
-            async for batch in Pipeline(RowSource(breaks(), waits=True), ask, Fixed(2)).outcomes():
+            async for batch in Pipeline(RowSource(breaks(), waits=True), ask, Concurrency(2)).outcomes():
                 found += [outcome.number for outcome in batch]
             pytest.fail("nothing was raised")
         return found
@@ -221,7 +222,7 @@ def test_leaving_it_closes_what_is_in_flight() -> None:
     async def work() -> tuple[int, int]:
         closed, flying = 0, asyncio.Event()
 
-        async def ask(row: RowRequest) -> Outcome:
+        async def ask(row: RowRequest, _: InFlight) -> Outcome:
             nonlocal closed
             if row.number < 3:
                 return well(row)
@@ -233,7 +234,7 @@ def test_leaving_it_closes_what_is_in_flight() -> None:
                 closed += 1
             raise AssertionError
 
-        made = Pipeline(RowSource(rows(100), waits=False), ask, Fixed(5))
+        made = Pipeline(RowSource(rows(100), waits=False), ask, Concurrency(5))
         stream = made.outcomes()
         await anext(stream)
         await asyncio.wait_for(flying.wait(), 5)
@@ -244,24 +245,22 @@ def test_leaving_it_closes_what_is_in_flight() -> None:
 
 
 def test_the_number_in_flight_follows_what_is_allowed() -> None:
-    class Growing:
-        allowed = 1
-
-        def ended(self, _seconds: float, *, refused: bool) -> None:
-            assert not refused
+    class Growing(Concurrency):
+        def heed_end(self, answered: bool) -> None:
+            super().heed_end(answered)
             self.allowed = 8 if self.allowed == 1 else self.allowed
 
     now, most = 0, 0
 
     async def work() -> int:
-        async def ask(row: RowRequest) -> Outcome:
+        async def ask(row: RowRequest, _: InFlight) -> Outcome:
             nonlocal now, most
             now, most = now + 1, max(most, now + 1)
             await asyncio.sleep(0.001)
             now -= 1
             return well(row)
 
-        return len(await all_of(Pipeline(RowSource(rows(100), waits=False), ask, Growing()).outcomes()))
+        return len(await all_of(Pipeline(RowSource(rows(100), waits=False), ask, Growing(1)).outcomes()))
 
     assert asyncio.run(work()) == 100
     assert most == 8

@@ -103,6 +103,14 @@ def test_records_of_any_type(expression: Any, text: str, columns: list[str], row
     assert (list(frame.columns), frame.to_numpy(dtype=object).tolist()) == (columns, rows)
 
 
+def test_enumerations_are_categories_and_times_of_several_zones_are_utc() -> None:
+    frame = frame_spec("DataFrame[City]").parse(CITIES)
+    assert frame["kind"].dtype == pd.CategoricalDtype(["port"])
+    text = '[{"at": "2024-01-01T02:00:00+02:00"}, {"at": "2024-01-01T00:00:00Z"}]'
+    times = frame_spec("DataFrame[at datetime]").parse(text)["at"]
+    assert times.tolist() == [pd.Timestamp("2024-01-01", tz="UTC")] * 2
+
+
 def test_no_records_keep_the_columns_and_their_dtypes() -> None:
     frame = frame_spec("DataFrame[City]").parse('{"value": []}')
     assert frame.empty
