@@ -518,8 +518,7 @@ ROWS: dict[str, Row] = {
 
 
 asks_a_cluster = pytest.mark.skipif(find_spec("llm_magic.mapping.dask") is None, reason="no cluster is asked yet")
-each_is_asked = pytest.mark.xfail(strict=True, reason="equal prompts are asked for each row so far")
-MARKS = {"on": asks_a_cluster, "forward_env": asks_a_cluster, "dedup": each_is_asked}
+MARKS = {"on": asks_a_cluster, "forward_env": asks_a_cluster}
 RIGHT: list[Any] = [pytest.param(name, marks=MARKS[name]) if name in MARKS else name for name in ROWS]
 
 
