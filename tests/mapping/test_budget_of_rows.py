@@ -72,8 +72,11 @@ def test_dollars_of_a_run(session: Session) -> None:
     assert 1 <= found["BudgetError"] <= 8
     assert found["NotAskedError"] == 400 - sent - found["BudgetError"]
     error = next(error for error in answers.errors if isinstance(error, BudgetError))
-    assert "(budget=) does not cover this request to s:m" in error.message.replace("--budget", "budget=")
-    assert isinstance(answers.errors[-1], NotAskedError)
+    assert "(budget=) does not cover this request to s:m" in error.message
+    assert error.hint == "Raise budget=, or bound the answer with max_tokens=N."
+    last = answers.errors[-1]
+    assert isinstance(last, NotAskedError)
+    assert "(budget=)" in last.message
 
 
 def test_the_next_run_has_a_budget_of_its_own(session: Session) -> None:
