@@ -107,6 +107,11 @@ class RowAsker:
         return bool(self._once) or self._resumption is not None
 
     @property
+    def asks_equal_once(self) -> bool:
+        """Whether equal prompts are asked once."""
+        return bool(self._once)
+
+    @property
     def _is_deterministic(self) -> bool:
         """Whether equal prompts are expected to have equal answers."""
         given = self._plan.options.parameters

@@ -3,18 +3,22 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import time
 from collections import deque
 from collections.abc import AsyncGenerator, Awaitable, Callable, Hashable, Iterator, Sequence
 from contextlib import aclosing
 from dataclasses import replace
+from itertools import islice
 from typing import TYPE_CHECKING, Any
 
+from llm_magic.display.footer import counted
 from llm_magic.display.rows import RowLine, RowsProgress, row_line
 from llm_magic.errors import LLMError, OptionError, PromptError
 from llm_magic.mapping.answers import Answers
 from llm_magic.mapping.asking import RowAsker, failed
 from llm_magic.mapping.concurrency import Concurrency
+from llm_magic.mapping.estimate import LOOKED_AT, estimate_run, of_sample
 from llm_magic.mapping.frames import bind_back, check_names
 from llm_magic.mapping.order import beginning_of, by_prefix, refuse_iterator, spread
 from llm_magic.mapping.pipeline import Pipeline, RowSource
@@ -25,6 +29,7 @@ from llm_magic.mapping.statistics import RunningStatistics, Statistics
 from llm_magic.mapping.store import Store
 from llm_magic.session.neutral_request import NeutralRequest
 from llm_magic.session.run_spending import RunSpending
+from llm_magic.session.spending import Demand
 
 if TYPE_CHECKING:
     from llm_magic.mapping.inputs import Inputs
@@ -103,6 +108,9 @@ class RowsRun:
             refuse_iterator(inputs, "--order prefix")
         self._recorder = recorder = session.recorder(options, cell)
         self._spending = RunSpending(session.spending, options.budget)
+        if model := self._model_expected:  # a budget that needs a price is refused before anything else
+            provider = self.plan.models[0].target.provider
+            self._spending.may_take(provider, model, Demand(0, 0, 0), provider.price(model))
         self._resumption = self._resumed() if recorder is None and session.settings.resume else None
         self._asker = RowAsker(session, self.plan, self._spending, recorder, on_confirm, resumption=self._resumption)
         self._ready: deque[Outcome | tuple[RowRequest, int]] = deque()  # rows that need no request
@@ -168,14 +176,14 @@ class RowsRun:
 
     def _requests(self) -> Iterator[RowRequest]:
         """Yield what is asked; a row that cannot be rendered has failed, and is put aside."""
-        made = self._rendered()
+        made = self._rendered(self._rows())
         if self._order == "prefix":
             whole = list(made)
             made = (whole[at] for at in by_prefix([beginning_of(each) for each in whole]))
         yield from made
 
-    def _rendered(self) -> Iterator[RowRequest]:
-        for row in self._rows():
+    def _rendered(self, rows: Iterator[Row]) -> Iterator[RowRequest]:
+        for row in rows:
             if row.index != row.number:
                 self._labels[row.number] = row.index
             try:
@@ -210,17 +218,71 @@ class RowsRun:
         """Return the request of the first row as it would be sent, and what all would take; nothing is sent."""
         from llm_magic.session.dry_run import preview
 
-        first = next(self._requests(), None)
-        if first is None and self._ready:
-            ready = self._ready[0]
-            if isinstance(ready, Outcome) and ready.error is not None:
-                raise ready.error
-            first = ready[0] if isinstance(ready, tuple) else None
+        requests = list(self._rendered(self._some_rows()))
+        known = [each[0] for each in self._ready if isinstance(each, tuple)]
+        wrong = [each for each in self._ready if isinstance(each, Outcome)]
+        first = next(iter((*requests, *known)), None)
+        if first is None and wrong and wrong[0].error is not None:
+            raise wrong[0].error
         if first is None:
             raise OptionError(f"{self.inputs.name} has no rows.", "There is nothing to ask.")
         plan = replace(self.plan, parts=first.parts, notes=tuple(self.take_notes()))
         with self._session.registry.explaining():
-            return await preview(plan, self._spending, self._recorder)
+            shown = await preview(plan, self._spending, self._recorder)
+        resumption = self._resumption
+        if resumption is not None:  # of rows that a run each looks for
+            asked = [row for row in requests if resumption.take(row.key) is None]
+            known += [row for row in requests if row not in asked] if len(asked) < len(requests) else []
+            requests = asked
+        said = ["This is the request of the first row.", *self._estimated(requests, len(known), shown)]
+        if wrong:
+            said.append(
+                f"{counted(len(wrong), 'prompt')} cannot be made, the first of row {wrong[0].number}: "
+                f"{wrong[0].error}".replace("\n", " ")
+            )
+        return replace(shown, estimate=None, notes=(*said, *shown.notes))
+
+    def _some_rows(self) -> Iterator[Row]:
+        """Return the rows whose prompts are made for an estimate: all, or of many some spread over them."""
+        if self.inputs.is_iterator or self.total is None:
+            return islice(self._rows(), 1)
+        if self.total <= LOOKED_AT:
+            return self._rows()
+        numbers = self._numbers if self._numbers is not None else range(self.total)
+        return self.inputs.rows([numbers[place] for place in spread(self.total, LOOKED_AT)])
+
+    def _estimated(self, requests: list[RowRequest], known: int, shown: Preview) -> tuple[str, ...]:
+        """Return in lines what all rows would take, of which these are asked."""
+        if shown.estimate is None:
+            return ()
+        planned = self.plan.models[0]
+        provider, model = planned.target.provider, self._model_expected
+        price, total = provider.price(model), self.total
+        looked_at = known + len(requests)
+        answered = known if total is None or looked_at >= total else round(known / looked_at * total)
+        found = estimate_run(
+            [row.parts for row in requests],
+            Demand(shown.estimate.tokens, 0, shown.estimate.most),
+            rows=None if self.inputs.is_iterator else total,
+            answered=answered,
+            assumed=self._settings.budget_tokens_per_request,
+            price=price,
+            once=self._asker.asks_equal_once,
+        )
+        example = json.dumps({model or "MODEL": {"input": 2.5, "output": 10}})
+        return found.lines("" if provider.is_free else provider.price_hint(example))
+
+    @property
+    def _model_expected(self) -> str:
+        """The model that is asked first, as far as that is known without asking; else empty."""
+        target = self.plan.models[0].target
+        listed = target.provider.cached_models or ()
+        return target.provider.listed_model(target.model) or (listed[0].id if listed else "")
+
+    def of_sample(self, answers: Answers) -> str:
+        """Return in a line what a sample took, and what all rows would."""
+        total = self.inputs.length or len(answers)
+        return of_sample(answers.outcomes, total, self.seconds, self._concurrency().allowed)
 
     async def outcomes(self) -> AsyncGenerator[list[Outcome], None]:
         """Ask, and yield the outcomes as they come, some at a time, in any order; leaving it closes what is in flight.

@@ -10,6 +10,7 @@ import asyncio
 import json
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any, get_type_hints
 
@@ -119,7 +120,6 @@ def parameter(wrong: Error, right: str, fields: dict[str, Any], value: Any, *, l
 
 LETTERS = "letters = ['a', 'b', 'c']"
 FAILS_ONCE = "SAY {{ 'FAIL' if item == 'c' else item }}"
-NOBODY = "--base-url http://127.0.0.1:9/v1 --retries 0"
 
 
 def rows(  # noqa: PLR0917 - the places of a table
@@ -388,15 +388,15 @@ ROWS: dict[str, Row] = {
     ),
     "patience": rows(
         ("--patience -1", "--patience takes a number of at least 0"),
-        "--patience 0.2",
-        lambda effect: effect.requests == [] and "--patience" in effect.error,
-        0.2, "long", NOBODY,
+        "--patience 0.1",
+        lambda effect: len(effect.requests) > 1 and "not within 0.1 s after" in effect.value("str(_llm.errors[2])"),
+        0.1, "long", "--concurrency 1", "SAY {{ 'GONE' if item == 'b' else item }}",
     ),
     "on_error": rows(
         ("--on-error ignore", "--on-error takes one of fail, keep"),
         "--on-error keep",
         lambda effect: effect.ran.status == "ok" and len(effect.requests) == 3,
-        "keep", "ignore", body="SAY FAIL",
+        "keep", "ignore", body="SAY {{ item and 'FAIL' }}",
     ),
     "again": rows(
         ("--again=yes", "--again takes no value"),
@@ -413,8 +413,8 @@ ROWS: dict[str, Row] = {
     "dedup": rows(
         ("--dedup=yes", "--dedup takes no value"),
         "--dedup",
-        lambda effect: len(effect.requests) == 1 and effect.ran.status == "ok",
-        True, "yes", "-o bound", body="SAY same",
+        lambda effect: len(effect.requests) == 1 and effect.value("_llm.values") == ["same"] * 3,
+        True, "yes", body="SAY {{ item and 'same' }}",
     ),
     "order": rows(
         ("--order random", "--order takes one of given, prefix"),
@@ -517,9 +517,9 @@ ROWS: dict[str, Row] = {
 }  # fmt: skip
 
 
-MANY_ROWS = {"each", *OF_ROWS}
-asks_many_rows = pytest.mark.skipif(not hasattr(LLM, "map"), reason="rows are not asked yet")
-RIGHT: list[Any] = [pytest.param(name, marks=asks_many_rows) if name in MANY_ROWS else name for name in ROWS]
+asks_a_cluster = pytest.mark.skipif(find_spec("llm_magic.mapping.dask") is None, reason="no cluster is asked yet")
+MARKS = {"on": asks_a_cluster, "forward_env": asks_a_cluster}
+RIGHT: list[Any] = [pytest.param(name, marks=MARKS[name]) if name in MARKS else name for name in ROWS]
 
 
 def test_no_option_is_forgotten() -> None:
