@@ -203,7 +203,7 @@ def everything(text: str, *, show: str = "markdown") -> list[dict[str, str]]:
     notes = [f"{number} {text}" for number in range(30)]
     return [
         rows_markup.live(text, progress, notes),
-        rows_markup.live(text, progress, notes, mark="Interrupted."),
+        rows_markup.live(text, progress, notes, mark=text),
         rows_markup.final(RowsTable(rows, 10**6, text, text), "p50 0.2 s", notes, show),
         rows_markup.final(RowsTable(single, 10**6, text, text), "p50 0.2 s", notes, show),
     ]
