@@ -56,12 +56,16 @@ def displayable(bundle: Bundle) -> Bundle:
 
 def quiet(text: str) -> Bundle:
     """Return a line that does not ask for attention."""
-    return {"text/plain": text, "text/html": f'<div {NO_MATHS} style="{_QUIET}">{escaped(text)}</div>'}
+    return {"text/plain": text, "text/html": f'<div{_no_maths(text)} style="{_QUIET}">{escaped(text)}</div>'}
 
 
 def mark(text: str) -> Bundle:
     """Return a line that is to be seen."""
-    return {"text/plain": text, "text/html": f'<div {NO_MATHS} style="{_MARK}">{escaped(text)}</div>'}
+    return {"text/plain": text, "text/html": f'<div{_no_maths(text)} style="{_MARK}">{escaped(text)}</div>'}
+
+
+def _no_maths(text: str) -> str:
+    return f" {NO_MATHS}" if text.count("$") > 1 else ""
 
 
 def folded(title: str, text: str) -> Bundle:

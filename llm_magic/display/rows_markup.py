@@ -132,7 +132,7 @@ def _live(title: str, progress: RowsProgress, notes: Sequence[str], mark: str | 
     if mark is None:
         parts.append(markup.quiet(UNFINISHED))
     elif mark:
-        parts.append(markup.mark(mark))
+        parts.append(markup.mark(one_line(mark, _LONGEST_NOTE)))
     return _joined(parts)
 
 
