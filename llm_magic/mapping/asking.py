@@ -123,11 +123,15 @@ class RowAsker:
             return None
         return self._resumption.take(row.key)
 
-    async def known_outcome(self, row: RowRequest, number: int) -> Outcome:
-        """Return the outcome of a row that an earlier run has left; asked anew where that makes no sense."""
-        answer = None if self._resumption is None else self._resumption.store.known(row.key, number)
+    def known_outcome(self, row: RowRequest, number: int) -> Outcome | None:
+        """Return the outcome of a row that an earlier run has left; None where a run has to look what to make of it."""
+        if self._resumption is None:
+            return None
+        answer = self._resumption.store.known(row.key, number)
         outcome = None if answer is None else self.known(row.number, answer)
-        return await self.ask(row) if outcome is None else outcome
+        if outcome is None:
+            self._resumption.give_back(row.key, number)
+        return outcome
 
     async def ask(self, row: RowRequest, in_flight: InFlight | None = None) -> Outcome:
         """Return the outcome of a row; what goes wrong is in it. `in_flight` hears of refusals."""
@@ -153,7 +157,7 @@ class RowAsker:
     async def _ask(self, row: RowRequest, in_flight: InFlight | None) -> Outcome:
         try:
             text = _only_text(row.parts)
-            if self._by_documents and text is not None:
+            if self._by_documents and text is not None and not row.by_run:
                 return await self._ask_by_document(row, text, in_flight)
             return await self._ask_by_run(row, in_flight)
         except LLMError as error:

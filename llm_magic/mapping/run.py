@@ -114,6 +114,7 @@ class RowsRun:
         self._resumption = self._resumed() if recorder is None and session.settings.resume else None
         self._asker = RowAsker(session, self.plan, self._spending, recorder, on_confirm, resumption=self._resumption)
         self._ready: deque[Outcome | tuple[RowRequest, int]] = deque()  # rows that need no request
+        self._unusable: list[RowRequest] = []  # of which an earlier run has left no answer that can be used as it is
         self._labels: dict[int, Hashable] = {}  # those that are not the row's number
         self._statistics = RunningStatistics()
         self._last: deque[RowLine] = deque(maxlen=_LAST)
@@ -294,8 +295,26 @@ class RowsRun:
 
         """
         self._began = time.perf_counter()
-        await self._asker.begin()
-        requests = await self._looked_up()
+        try:
+            await self._asker.begin()
+            async with aclosing(self._asked(await self._looked_up())) as stream:
+                async for batch in stream:
+                    yield self._counted(batch)
+            again, self._unusable = self._unusable, []
+            async with aclosing(self._asked(iter(again))) as stream:
+                async for batch in stream:
+                    yield self._counted(batch)
+            whole = self._numbers is None and not self._statistics.failures
+            if self._resumption is not None:
+                self._resumption.store.ended(whole=whole)
+        finally:
+            self._ended = time.perf_counter()
+            if self._resumption is not None:
+                self._resumption.store.ended(whole=False)
+            await self._asker.aclose()
+
+    async def _asked(self, requests: Iterator[RowRequest]) -> AsyncGenerator[list[Outcome], None]:
+        """Yield the outcomes of requests, and of rows that need none."""
         waits = self.inputs.is_iterator or bool(self.plan.options.image)
         patience = self.plan.options.patience
         self._pipeline = pipeline = Pipeline(
@@ -308,19 +327,12 @@ class RowsRun:
         try:
             async with aclosing(pipeline.outcomes()) as stream:
                 async for batch in stream:
-                    yield self._counted(batch)
+                    yield batch
             while self._ready:
-                yield self._counted(await self._some_ready())
+                yield self._some_ready()
                 await asyncio.sleep(0)
-            whole = self._numbers is None and not self._statistics.failures
-            if self._resumption is not None:
-                self._resumption.store.ended(whole=whole)
         finally:
             known.cancel()
-            self._ended = time.perf_counter()
-            if self._resumption is not None:
-                self._resumption.store.ended(whole=False)
-            await self._asker.aclose()
 
     async def _looked_up(self) -> Iterator[RowRequest]:
         """Return what is to be asked; where an earlier run has left answers, once it is known to how many rows."""
@@ -341,14 +353,22 @@ class RowsRun:
         """Hand on what needs no request, some at a time, so that what is in flight is not held up."""
         while True:
             if self._ready:
-                pipeline.put(await self._some_ready())
+                pipeline.put(self._some_ready())
                 await asyncio.sleep(0)
             else:
                 await asyncio.sleep(_LOOK)
 
-    async def _some_ready(self) -> list[Outcome]:
-        some = [self._ready.popleft() for _ in range(min(_READ_AT_ONCE, len(self._ready)))]
-        return [each if isinstance(each, Outcome) else await self._asker.known_outcome(*each) for each in some]
+    def _some_ready(self) -> list[Outcome]:
+        """Return the next outcomes of rows that need no request; what an earlier run has left may turn out to."""
+        found = []
+        for _ in range(min(_READ_AT_ONCE, len(self._ready))):
+            each = self._ready.popleft()
+            outcome = each if isinstance(each, Outcome) else self._asker.known_outcome(*each)
+            if outcome is not None:
+                found.append(outcome)
+            elif isinstance(each, tuple):
+                self._unusable.append(replace(each[0], by_run=True))
+        return found
 
     def _counted(self, batch: list[Outcome]) -> list[Outcome]:
         for outcome in batch:
