@@ -294,7 +294,7 @@ class PreparedRequest:
             client,
             sys.modules[type(caught).__module__.partition(".")[0]],
             str(caught.method),
-            str(caught.url),
+            str(caught.url.copy_with(userinfo=b"")),  # a header says the same
             headers,
             http.seconds,
             http.timeout if http.timeout is not None else getattr(client.timeout, "connect", http.seconds),
@@ -382,7 +382,8 @@ class _Row:
             except APIStatusError as error:
                 http, redirects = redirected(http, error), redirects + 1
                 failed = in_a_circle(http)
-                target = replace(target, url=str((await _caught(http)).url))
+                url = (await _caught(http)).url.copy_with(userinfo=b"")
+                target = replace(target, url=str(url))
             if stale > MAX_STALE or redirects > MAX_REDIRECTS:
                 raise failed
 
