@@ -287,7 +287,9 @@ class DocumentAnswer:
 
     async def close(self) -> None:
         """Close the answer; one not read to its end closes the connection."""
-        self._response.close()
+        content = self._response.content
+        if not content.at_eof() or content.exception() is not None:  # else the connection has gone back already
+            self._response.close()
 
 
 class _Headers:
