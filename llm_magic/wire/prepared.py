@@ -354,7 +354,8 @@ class _Row:
     @property
     def known_secrets(self) -> tuple[Secret, ...]:
         """What must not be shown."""
-        return (*self._target.secrets, *logs.learned())
+        learned = logs.learned()
+        return (*self._target.secrets, *learned) if learned else self._target.secrets
 
     @property
     def host(self) -> str:
