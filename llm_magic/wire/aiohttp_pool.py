@@ -11,7 +11,6 @@ import errno
 import io
 from collections.abc import Iterable, Mapping
 from contextlib import suppress
-from contextvars import ContextVar
 from typing import Any
 from weakref import WeakSet
 
@@ -33,22 +32,21 @@ _COPIED = 1 << 20  # bytes from which on aiohttp wants a file in place of bytes
 
 _FIRST_ERROR = 300
 
-_reused: ContextVar[bool] = ContextVar("reused connection", default=False)
-
 
 class _Connector(aiohttp.TCPConnector):
-    """Tells the task that connects whether it got a kept connection."""
+    """Knows which tasks have got a kept connection."""
 
     def __init__(self, **settings: Any) -> None:
         super().__init__(**settings)
         self._used: WeakSet[Any] = WeakSet()
+        self.reusing: set[Any] = set()
+        """Tasks whose request goes over a connection that was used before."""
 
     async def connect(self, req: Any, traces: Any, timeout: Any) -> Any:  # noqa: ASYNC109 - aiohttp's signature
         """Return a connection, kept or new."""
-        _reused.set(False)
         connection = await super().connect(req, traces, timeout)
         if connection.protocol in self._used:
-            _reused.set(True)
+            self.reusing.add(asyncio.current_task())
         else:
             self._used.add(connection.protocol)
         return connection
@@ -68,9 +66,9 @@ class Pool:
 
     def __init__(self, tls: Any, keep: float) -> None:
         self.loop = asyncio.get_running_loop()
-        connector = _Connector(limit=0, ssl=True if tls is None else tls, keepalive_timeout=keep)
+        self._connector = _Connector(limit=0, ssl=True if tls is None else tls, keepalive_timeout=keep)
         self._session = aiohttp.ClientSession(
-            connector=connector,
+            connector=self._connector,
             cookie_jar=aiohttp.DummyCookieJar(),
             timeout=aiohttp.ClientTimeout(total=None),
             max_line_size=HEAD,
@@ -106,6 +104,7 @@ class Pool:
 
         """
         failed: Exception | None = None
+        task = asyncio.current_task()
         try:
             async with asyncio.timeout(_deadline(target, len(body))):
                 response = await self._session.request(
@@ -120,8 +119,10 @@ class Pool:
             if isinstance(error, TimeoutError) and not isinstance(error, aiohttp.ClientError):
                 raise
             failed = _raised(target, error)
-            if _reused.get() and _is_stale(error):
+            if task in self._connector.reusing and _is_stale(error):
                 failed = StaleError(failed)
+        finally:
+            self._connector.reusing.discard(task)
         if failed is not None:  # out of the handler: what aiohttp raised holds the request's headers
             raise failed
         if response.status >= _FIRST_ERROR:
@@ -287,7 +288,9 @@ class DocumentAnswer:
 
     async def close(self) -> None:
         """Close the answer; one not read to its end closes the connection."""
-        self._response.close()
+        content = self._response.content
+        if not content.at_eof() or content.exception() is not None:  # else the connection has gone back already
+            self._response.close()
 
 
 class _Headers:

@@ -294,7 +294,7 @@ class PreparedRequest:
             client,
             sys.modules[type(caught).__module__.partition(".")[0]],
             str(caught.method),
-            str(caught.url),
+            str(caught.url.copy_with(userinfo=b"")),  # a header says the same
             headers,
             http.seconds,
             http.timeout if http.timeout is not None else getattr(client.timeout, "connect", http.seconds),
@@ -354,7 +354,8 @@ class _Row:
     @property
     def known_secrets(self) -> tuple[Secret, ...]:
         """What must not be shown."""
-        return (*self._target.secrets, *logs.learned())
+        learned = logs.learned()
+        return (*self._target.secrets, *learned) if learned else self._target.secrets
 
     @property
     def host(self) -> str:
@@ -382,7 +383,8 @@ class _Row:
             except APIStatusError as error:
                 http, redirects = redirected(http, error), redirects + 1
                 failed = in_a_circle(http)
-                target = replace(target, url=str((await _caught(http)).url))
+                url = (await _caught(http)).url.copy_with(userinfo=b"")
+                target = replace(target, url=str(url))
             if stale > MAX_STALE or redirects > MAX_REDIRECTS:
                 raise failed
 
