@@ -36,6 +36,7 @@ TOLD = 0.5
 """Seconds; shorter waits are not told."""
 
 _NOTHING = 1e-6  # seconds that are no wait: what rounding leaves
+_MOST = 1_000_000  # tokens that an answer may take
 _WEIGHT = 0.1  # of the last answer in what the next one is expected to take
 _BUSY = (429, 503)  # statuses whose Retry-After holds for all requests
 
@@ -72,9 +73,9 @@ class MinuteLimit:
     def wait(self, now: float, amount: int) -> float:
         """Return the seconds until `amount` may be taken, 0 where it may now.
 
-        More than the limit waits for a minute of its own.
+        More than the limit has a minute of its own.
         """
-        log = self._log
+        log, amount = self._log, min(amount, self.limit)
         while log and log[0].moment + MINUTE + SLACK <= now:
             gone = log.popleft()
             gone.counts = False
@@ -90,7 +91,8 @@ class MinuteLimit:
         return left if left > _NOTHING else 0.0
 
     def take(self, now: float, amount: int) -> Spent:
-        """Take `amount` now."""
+        """Take `amount` now; more than the limit is all of it."""
+        amount = min(amount, self.limit)
         spent = Spent(now, amount)
         self._log.append(spent)
         self._sum += amount
@@ -99,6 +101,7 @@ class MinuteLimit:
 
     def correct(self, spent: Spent, amount: int) -> None:
         """Count what was taken as `amount`: nothing was sent, or the server told how much it was."""
+        amount = min(amount, self.limit)
         if spent.counts:
             self._sum += amount - spent.amount
             self._spread += (amount - spent.amount) * MINUTE / self.limit
@@ -242,7 +245,7 @@ class RateLimits:
 
     def learn(self, answer: int) -> None:
         """Take note of the tokens of an answer that nothing bounded."""
-        self._answer += _WEIGHT * (answer - self._answer)
+        self._answer += _WEIGHT * (min(max(answer, 0), _MOST) - self._answer)
 
     async def turn(self, tokens: int = 0, model: str = "") -> Turn:
         """Wait until a request to `model` may be sent, in the order of asking, and count it as sent."""

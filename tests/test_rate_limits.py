@@ -80,7 +80,11 @@ def test_a_few_go_at_once_and_the_others_evenly() -> None:
 
 
 def test_more_tokens_than_a_minute_allows_have_a_minute_of_their_own() -> None:
-    assert spend(MinuteLimit(100), [0.0] * 3, [10, 500, 10]) == [(0.0, 10), (MINUTE + SLACK, 500), (361.5, 10)]
+    assert spend(MinuteLimit(100), [0.0] * 3, [10, 500, 10]) == [
+        (0.0, 10),
+        (MINUTE + SLACK, 500),
+        (2 * (MINUTE + SLACK), 10),
+    ]
 
 
 def test_what_was_not_taken_after_all_is_free_again() -> None:
@@ -196,6 +200,20 @@ def test_answers_without_a_bound_are_expected_to_take_what_they_took_lately() ->
     for _ in range(100):
         limits.learn(40)
     assert limits.expected(10, None) == 50
+
+
+@pytest.mark.parametrize("told", [10**400, 10**18, -(10**400)])
+def test_absurd_numbers_of_tokens_hold_nobody_up_for_longer_than_a_minute(told: int) -> None:
+    async def work(limits: RateLimits) -> None:
+        loop = asyncio.get_running_loop()
+        turn = await limits.turn(max(told, 0))
+        turn.settle(told)
+        limits.learn(told)
+        await limits.turn(limits.expected(max(told, 0), None))
+        assert loop.time() <= MINUTE + SLACK
+        assert limits.line(1000).count("s: vllm allows") == 1
+
+    simulate(work, tokens=1000)
 
 
 @hypothesis_settings(max_examples=30)
