@@ -132,15 +132,18 @@ def rows(  # noqa: PLR0917 - the places of a table
     body: str = "SAY {{ item }}",
     before: str = "",
 ) -> Row:
-    """Return the row of an option of many rows, which has no meaning without `--each`."""
+    """Return the row of an option of many rows, which has no meaning without `--each`.
+
+    What an earlier row of this table left does not count: all is asked.
+    """
     return Row(
         (f"--each letters {wrong[0]}", wrong[1]),
         (right, f"{right.partition(' ')[0]} needs --each."),
-        f"--each letters {right} {beside}",
+        f"--each letters --again {right} {beside}",
         check,
         body=body,
         before=f"{LETTERS}\nget_ipython().run_cell({before!r}, silent=True);" if before else LETTERS,
-        configured=value if isinstance(value, Never) else (value, f"--each letters {beside}"),
+        configured=value if isinstance(value, Never) else (value, f"--each letters --again {beside}"),
         wrongly=wrongly,
     )
 
