@@ -85,6 +85,11 @@ class RowAsker:
         self._preparing = asyncio.Lock()
         self._keys: KeyTemplate | None = None
 
+    @property
+    def model(self) -> str:
+        """The model that is asked; empty while a provider alone was named, and none is known."""
+        return self._model
+
     async def begin(self) -> None:
         """Find the model where a provider alone was named: answers of another one are no answers of this one."""
         if self._resumption is not None and not self._planned.target.model:

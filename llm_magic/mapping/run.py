@@ -155,7 +155,9 @@ class RowsRun:
         """Return in a line how far an interrupted run came, and what is done next."""
         done, total = self._statistics.answered, self.total
         of = f"{done:,} rows" if total is None else f"{done:,} of {total:,} rows"
-        return f"stopped; {of} are answered."
+        if self._resumption is not None or self._recorder is not None:
+            return f"stopped; {of} are answered, and kept: run it again to go on from there."
+        return f"stopped; {of} were answered, and none are kept (LLMMagics.resume is off)."
 
     @property
     def stopped(self) -> LLMError | None:
@@ -293,11 +295,14 @@ class RowsRun:
         """
         self._began = time.perf_counter()
         await self._asker.begin()
+        requests = await self._looked_up()
         waits = self.inputs.is_iterator or bool(self.plan.options.image)
         patience = self.plan.options.patience
-        source = RowSource(self._requests(), waits=waits)
         self._pipeline = pipeline = Pipeline(
-            source, self._asker.ask, self._concurrency(), PATIENCE if patience is None else patience
+            RowSource(requests, waits=waits),
+            self._asker.ask,
+            self._concurrency(),
+            PATIENCE if patience is None else patience,
         )
         known = asyncio.ensure_future(self._read_known(pipeline))
         try:
@@ -316,6 +321,21 @@ class RowsRun:
             if self._resumption is not None:
                 self._resumption.store.ended(whole=False)
             await self._asker.aclose()
+
+    async def _looked_up(self) -> Iterator[RowRequest]:
+        """Return what is to be asked; where an earlier run has left answers, once it is known to how many rows."""
+        requests = self._requests()
+        if self._resumption is None or not len(self._resumption.store):
+            return requests
+        if self.inputs.is_iterator:
+            self._say("Answers of an earlier run are used where the same is asked (--again asks for all).")
+            return requests
+        found = await asyncio.to_thread(list, requests)
+        known = sum(isinstance(each, tuple) for each in self._ready)
+        if known and self.total is not None:
+            rest = "asking for the rest" if known < self.total else "nothing is asked"
+            self._say(f"{known:,} of {self.total:,} answered before; {rest} (--again asks for all).")
+        return iter(found)
 
     async def _read_known(self, pipeline: Pipeline) -> None:
         """Hand on what needs no request, some at a time, so that what is in flight is not held up."""
@@ -419,5 +439,12 @@ class RowsRun:
             cost_at_end=cost_at_end,
             failures=so_far.failures,
             last=tuple(self._last),
-            waiting="" if pipeline is None else pipeline.waiting,
+            waiting=self._waiting(),
         )
+
+    def _waiting(self) -> str:
+        """Return what all rows wait for."""
+        if self._pipeline is None or self._ended:
+            return ""
+        limits = self._spending.rate_limits.of(self.plan.models[0].target.provider)
+        return self._pipeline.waiting or limits.line(model=self._asker.model)

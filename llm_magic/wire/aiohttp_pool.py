@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 import errno
 import io
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from contextlib import suppress
 from contextvars import ContextVar
 from typing import Any
@@ -18,6 +18,7 @@ from weakref import WeakSet
 import aiohttp
 from yarl import URL
 
+from llm_magic.secrets import Secret
 from llm_magic.wire.connection import ERROR_BODY
 from llm_magic.wire.headers import answered_with
 from llm_magic.wire.target import StaleError, Target
@@ -76,6 +77,7 @@ class Pool:
             max_field_size=HEAD,
             trust_env=False,
         )
+        self._headers = _Headers()
         self._urls: dict[str, URL] = {}
         self._timeouts: dict[tuple[float | None, float | None], aiohttp.ClientTimeout] = {}
 
@@ -88,8 +90,12 @@ class Pool:
         """Close all connections."""
         await self._session.close()
 
-    async def send(self, target: Target, headers: Mapping[str, str] | None, body: bytes) -> DocumentAnswer:
-        """Send a body; return the open answer. `headers` are further ones, or others, than those in `use`.
+    async def send(
+        self, target: Target, headers: Mapping[str, str] | None, body: bytes, secrets: tuple[Secret, ...]
+    ) -> DocumentAnswer:
+        """Send a body; return the open answer, whose headers show none of the `secrets`.
+
+        `headers` are further ones, or others, than those in `use`.
 
         Raises
         ------
@@ -120,7 +126,7 @@ class Pool:
             raise failed
         if response.status >= _FIRST_ERROR:
             raise await _refusal(target, response)
-        return DocumentAnswer(target, response)
+        return DocumentAnswer(target, response, self._headers.read(target, response.raw_headers, secrets), secrets)
 
     def _url(self, url: str) -> URL:
         if url not in self._urls:
@@ -235,13 +241,13 @@ class DocumentAnswer:
 
     __slots__ = ("_fault", "_pieces", "_response", "_target", "broken", "headers", "repeatable", "secrets", "status")
 
-    def __init__(self, target: Target, response: Any) -> None:
+    def __init__(self, target: Target, response: Any, headers: Mapping[str, str], secrets: tuple[Secret, ...]) -> None:
         self._target, self._response = target, response
         self._pieces: list[bytes] = []
         self._fault: Exception | None = None
         self.status: int = response.status
-        self.secrets = target.secrets
-        self.headers: Mapping[str, str] = _headers(target, response)
+        self.secrets = secrets
+        self.headers = headers
         self.broken: Exception | None = None
         self.repeatable = False
 
@@ -284,6 +290,24 @@ class DocumentAnswer:
         self._response.close()
 
 
-def _headers(target: Target, response: Any) -> Mapping[str, str]:
-    """Return the headers of an answer as the SDK's HTTP library reads them, secrets masked."""
-    return answered_with(target.library.Headers(response.raw_headers), target.secrets)
+class _Headers:
+    """Reads the headers of answers as the SDK's HTTP library does, secrets masked; most are always the same."""
+
+    def __init__(self) -> None:
+        self._known: dict[tuple[bytes, bytes], tuple[str, str]] = {}
+        self._secrets: tuple[Secret, ...] = ()
+
+    def read(self, target: Target, raw: Iterable[tuple[bytes, bytes]], secrets: tuple[Secret, ...]) -> dict[str, str]:
+        """Return headers by their names in lower case; several of one name are joined."""
+        if secrets != self._secrets or len(self._known) > _MOST_KNOWN:
+            self._known, self._secrets = {}, secrets
+        found: dict[str, str] = {}
+        for pair in raw:
+            if pair not in self._known:
+                self._known[pair] = next(iter(answered_with(target.library.Headers([pair]), secrets).items()))
+            name, value = self._known[pair]
+            found[name] = f"{found[name]}, {value}" if name in found else value
+        return found
+
+
+_MOST_KNOWN = 1_000
