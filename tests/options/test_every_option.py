@@ -10,7 +10,6 @@ import asyncio
 import json
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
-from importlib.util import find_spec
 from pathlib import Path
 from typing import Any, get_type_hints
 
@@ -520,7 +519,7 @@ ROWS: dict[str, Row] = {
 }  # fmt: skip
 
 
-asks_a_cluster = pytest.mark.skipif(find_spec("llm_magic.mapping.dask") is None, reason="no cluster is asked yet")
+asks_a_cluster = pytest.mark.xfail(strict=True, reason="rows of a cell are not asked from a cluster yet")
 MARKS = {"on": asks_a_cluster, "forward_env": asks_a_cluster}
 RIGHT: list[Any] = [pytest.param(name, marks=MARKS[name]) if name in MARKS else name for name in ROWS]
 
