@@ -10,7 +10,6 @@ import asyncio
 import json
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
-from importlib.util import find_spec
 from pathlib import Path
 from typing import Any, get_type_hints
 
@@ -132,15 +131,18 @@ def rows(  # noqa: PLR0917 - the places of a table
     body: str = "SAY {{ item }}",
     before: str = "",
 ) -> Row:
-    """Return the row of an option of many rows, which has no meaning without `--each`."""
+    """Return the row of an option of many rows, which has no meaning without `--each`.
+
+    What an earlier row of this table left does not count: all is asked.
+    """
     return Row(
         (f"--each letters {wrong[0]}", wrong[1]),
         (right, f"{right.partition(' ')[0]} needs --each."),
-        f"--each letters {right} {beside}",
+        f"--each letters --again {right} {beside}",
         check,
         body=body,
         before=f"{LETTERS}\nget_ipython().run_cell({before!r}, silent=True);" if before else LETTERS,
-        configured=value if isinstance(value, Never) else (value, f"--each letters {beside}"),
+        configured=value if isinstance(value, Never) else (value, f"--each letters --again {beside}"),
         wrongly=wrongly,
     )
 
@@ -517,7 +519,7 @@ ROWS: dict[str, Row] = {
 }  # fmt: skip
 
 
-asks_a_cluster = pytest.mark.skipif(find_spec("llm_magic.mapping.dask") is None, reason="no cluster is asked yet")
+asks_a_cluster = pytest.mark.xfail(strict=True, reason="rows of a cell are not asked from a cluster yet")
 MARKS = {"on": asks_a_cluster, "forward_env": asks_a_cluster}
 RIGHT: list[Any] = [pytest.param(name, marks=MARKS[name]) if name in MARKS else name for name in ROWS]
 
