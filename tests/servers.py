@@ -184,19 +184,24 @@ class ScriptedServer:
         """Send the answer; return what the client has sent meanwhile, or None where the connection is over."""
         watcher = asyncio.ensure_future(reader.read(1))
 
-        def gone(_: object) -> None:
-            failed = watcher.cancelled() or watcher.exception() is not None
-            if not watcher.cancelled() and (failed or watcher.result() == b"") and received.closed_at is None:
+        def left() -> None:
+            if received.closed_at is None:
                 received.closed_at = time.perf_counter()
                 received.left.set()
 
-        watcher.add_done_callback(gone)
+        def read(_: object) -> None:
+            if not watcher.cancelled() and (watcher.exception() is not None or watcher.result() == b""):
+                left()
+
+        watcher.add_done_callback(read)
         try:
             ended = await self._send(answer, watcher, writer)
             if not ended or not answer.chunked or answer.raw:
                 return None
-            byte = await watcher
-            return byte or None
+            return await watcher or None
+        except ConnectionError:  # seen in writing before it is seen in reading
+            left()
+            raise
         finally:
             watcher.cancel()
 
