@@ -27,6 +27,7 @@ from llm_magic.mapping.row_prompt import RowPrompt
 from llm_magic.mapping.rows import Outcome, Row, RowRequest
 from llm_magic.mapping.statistics import RunningStatistics, Statistics
 from llm_magic.mapping.store import Store
+from llm_magic.options.combinations import put_over
 from llm_magic.session.neutral_request import NeutralRequest
 from llm_magic.session.run_spending import RunSpending
 from llm_magic.session.spending import Demand
@@ -86,6 +87,8 @@ class RowsRun:
         numbers: Sequence[int] | None = None,
     ) -> None:
         self.inputs = inputs
+        if put_over(cell.options, cell.defaults).chat is None:  # else what was said there goes along with each row
+            cell = replace(cell, options=replace(cell.options, once=True))
         self.plan: Plan = session.plan_rows(cell)
         options = self.plan.options
         self._session = session
