@@ -144,7 +144,7 @@ async def over_bare_aiohttp(url: str, flying: int) -> AsyncGenerator[Ask]:
 
 
 @asynccontextmanager
-async def over_a_prepared_request(url: str, _flying: int, *, by_the_sdk: bool = False) -> AsyncGenerator[Ask]:
+async def over_a_prepared_request(url: str, _flying: int, *, why: str = "") -> AsyncGenerator[Ask]:
     """A request prepared once, its answers folded into a `Response` each, as many rows are asked."""
     from llm_magic.draft import Draft
     from llm_magic.messages import user
@@ -155,8 +155,7 @@ async def over_a_prepared_request(url: str, _flying: int, *, by_the_sdk: bool = 
     request = Request(MODEL, (user("MARK"),), Parameters(), stream=False)
     prepared = await provider.prepare_request(request, provider.capabilities(MODEL))
     assert prepared is not None
-    if by_the_sdk:
-        prepared.why_the_sdk_sends = "that is measured"
+    prepared.why_the_sdk_sends = why
     async with prepared:
         template = await prepared.template("MARK")
         assert template is not None
@@ -173,9 +172,23 @@ async def over_a_prepared_request(url: str, _flying: int, *, by_the_sdk: bool = 
 
 
 @asynccontextmanager
+async def over_a_prepared_request_without_aiohttp(url: str, flying: int) -> AsyncGenerator[Ask]:
+    """The same where aiohttp is not installed."""
+    from llm_magic.wire import prepared
+
+    known = prepared.has_aiohttp
+    prepared.has_aiohttp = lambda: False
+    try:
+        async with over_a_prepared_request(url, flying) as ask:
+            yield ask
+    finally:
+        prepared.has_aiohttp = known
+
+
+@asynccontextmanager
 async def over_a_prepared_request_by_the_sdk(url: str, flying: int) -> AsyncGenerator[Ask]:
-    """The same without aiohttp."""
-    async with over_a_prepared_request(url, flying, by_the_sdk=True) as ask:
+    """The same where the SDK's own client has to send: behind a proxy, for one."""
+    async with over_a_prepared_request(url, flying, why="it is measured") as ask:
         yield ask
 
 
@@ -184,7 +197,8 @@ WAYS: dict[str, Way] = {
     "the SDK on aiohttp": over_the_sdk_on_aiohttp,
     "bare aiohttp": over_bare_aiohttp,
     "prepared request": over_a_prepared_request,
-    "prepared request, no aiohttp": over_a_prepared_request_by_the_sdk,
+    "prepared request, no aiohttp": over_a_prepared_request_without_aiohttp,
+    "prepared request, by the SDK": over_a_prepared_request_by_the_sdk,
 }
 
 

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from llm_magic.mapping.answers import Answers
     from llm_magic.mapping.call import AnswersToCome, MapCall
     from llm_magic.messages import Message
-    from llm_magic.options import AskOptions, MapOptions, Options, Record
+    from llm_magic.options import AskOptions, DefaultOptions, MapOptions, Options, Record
     from llm_magic.providers.registry import ProviderRegistry
     from llm_magic.response import Response
     from llm_magic.session import Session
@@ -153,7 +153,7 @@ class LLM:
     model
         As `--model` takes it: an alias, `provider:model`, or a name that a route knows. Empty: the default.
     defaults
-        Options of every call, as `ask` takes them; those of a call are over them.
+        Options of every call, as `ask` and `map` take them; those of a call are over them.
 
     Raises
     ------
@@ -168,7 +168,7 @@ class LLM:
 
     """
 
-    def __init__(self, model: str | None = "", **defaults: Unpack[AskOptions]) -> None:
+    def __init__(self, model: str | None = "", **defaults: Unpack[DefaultOptions]) -> None:
         from llm_magic.config.references import mark_secrets
         from llm_magic.errors import OptionError
         from llm_magic.options.keywords_in_errors import naming_keywords
@@ -183,7 +183,7 @@ class LLM:
             self._options = _read_options(values, "LLM", "defaults")
         self.model = model or ""
         self._carried: CarriedSettings | None = None
-        self.defaults: AskOptions = defaults
+        self.defaults: DefaultOptions = defaults
         for name in ("header", "param"):
             if name in defaults:
                 self.defaults[name] = mark_secrets(defaults[name])

@@ -108,8 +108,8 @@ class Draft:
         self._rounds.append(self._text)
         self._runs_before = len(self.tool_runs)
 
-    def begin_request(self) -> None:
-        """Start the clocks: a request is sent now. What is waited for before one counts in no time.
+    def begin_request(self, at: float | None = None) -> None:
+        """Start the clocks: a request is sent now, or was sent `at` a moment. No wait before one counts in any time.
 
         Where an answer came from a recording, or was settled, the seconds go on from there.
         """
@@ -120,7 +120,7 @@ class Draft:
         if self._fixed is not None:
             begun = self._begun is not None or self._replays > 0
             self._begun, self._fixed = self._fixed_at - self._fixed if begun else None, None
-        self._sent_at(self._clock())
+        self._sent_at(self._clock() if at is None else at)
 
     def go_live(self) -> None:
         """Take note that what follows is shown as it comes: a request is prepared, and comes from no recording."""

@@ -196,7 +196,8 @@ class LLMMagics(Magics, Settings):
         """Bind what rows give, and return the line below them."""
         self.shell.user_ns["_llm"] = answers
         if options.sample is not None:
-            return f"{run.statistics()}\n{_not_bound(options, 'A sample')}"
+            unbound = [f"{options.out} is not bound."] if options.out else []
+            return "\n".join([str(run.statistics()), run.of_sample(answers), *unbound])
         if options.out:
             self.shell.user_ns[options.out] = run.bound(answers)
         return str(run.statistics())

@@ -12,6 +12,7 @@ import time
 from collections import deque
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from itertools import count
 from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 
@@ -35,6 +36,7 @@ TOLD = 0.5
 """Seconds; shorter waits are not told."""
 
 _NOTHING = 1e-6  # seconds that are no wait: what rounding leaves
+_MOST = 1_000_000  # tokens that an answer may take
 _WEIGHT = 0.1  # of the last answer in what the next one is expected to take
 _BUSY = (429, 503)  # statuses whose Retry-After holds for all requests
 
@@ -71,9 +73,9 @@ class MinuteLimit:
     def wait(self, now: float, amount: int) -> float:
         """Return the seconds until `amount` may be taken, 0 where it may now.
 
-        More than the limit waits for a minute of its own.
+        More than the limit has a minute of its own.
         """
-        log = self._log
+        log, amount = self._log, min(amount, self.limit)
         while log and log[0].moment + MINUTE + SLACK <= now:
             gone = log.popleft()
             gone.counts = False
@@ -89,7 +91,8 @@ class MinuteLimit:
         return left if left > _NOTHING else 0.0
 
     def take(self, now: float, amount: int) -> Spent:
-        """Take `amount` now."""
+        """Take `amount` now; more than the limit is all of it."""
+        amount = min(amount, self.limit)
         spent = Spent(now, amount)
         self._log.append(spent)
         self._sum += amount
@@ -98,16 +101,23 @@ class MinuteLimit:
 
     def correct(self, spent: Spent, amount: int) -> None:
         """Count what was taken as `amount`: nothing was sent, or the server told how much it was."""
+        amount = min(amount, self.limit)
         if spent.counts:
             self._sum += amount - spent.amount
             self._spread += (amount - spent.amount) * MINUTE / self.limit
             spent.amount = amount
 
+    def redate(self, spent: Spent, moment: float) -> None:
+        """Count what was taken from a later moment on: when it was sent."""
+        if spent.counts and moment > spent.moment:
+            spent.moment = moment
+
 
 @dataclass(slots=True, eq=False)
 class _Waiter:
-    """One that waits: for a number of tokens."""
+    """One that waits for its turn: its number in the order of asking, and the tokens it is expected to take."""
 
+    number: int
     tokens: int
     woken: asyncio.Future[None] | None = None
 
@@ -133,6 +143,7 @@ class _Queue:
     sent: dict[str, int] = field(default_factory=lambda: {"requests": 0, "tokens": 0})
     paused_until: float = 0.0
     paused_by: int = 0
+    told: tuple[float, str] = (0.0, "")  # until when the next one waits, and why; read by other threads
     ceilings: dict[str, _Ceiling] = field(default_factory=dict)
 
     def wake(self) -> None:
@@ -156,6 +167,10 @@ class Turn:
         Waits of more than `MAX_RETRY_AFTER` are not: the next request is sent, and its error says what is the matter.
         """
         self._limits.heed(self._queue, self._sent, status, headers, retry_after)
+
+    def sent(self, seconds: float) -> None:
+        """Tell that it really was sent so many seconds ago: connecting may have taken a while, or a wait before it."""
+        self._limits.redate(self._spent, seconds)
 
     def settle(self, tokens: int) -> None:
         """Count the tokens that the server told in the place of those that were expected; it may tell them again."""
@@ -196,13 +211,18 @@ class RateLimits:
         self.name = name
         self._clock = clock
         self._limits: dict[str, MinuteLimit] = {}
+        self._given = 0, 0
         self._queues: dict[str, _Queue] = {}
         self._answer = float(ANSWER)
+        self._numbers = count()
         self._process = os.getpid()
         self.set(requests_per_minute, tokens_per_minute)
 
     def set(self, requests_per_minute: int, tokens_per_minute: int) -> None:
         """Have other limits from now on; who waits goes by these."""
+        if self._given == (requests_per_minute, tokens_per_minute):
+            return
+        self._given = requests_per_minute, tokens_per_minute
         kinds: tuple[tuple[str, int, int], ...] = (
             ("requests", requests_per_minute, AT_ONCE),
             ("tokens", tokens_per_minute, 0),
@@ -225,24 +245,31 @@ class RateLimits:
 
     def learn(self, answer: int) -> None:
         """Take note of the tokens of an answer that nothing bounded."""
-        self._answer += _WEIGHT * (answer - self._answer)
+        self._answer += _WEIGHT * (min(max(answer, 0), _MOST) - self._answer)
 
     async def turn(self, tokens: int = 0, model: str = "") -> Turn:
         """Wait until a request to `model` may be sent, in the order of asking, and count it as sent."""
         queue = self._queue(model)
-        if not queue.waiters and not self._wait(queue, tokens)[0]:
+        if not (queue.waiters or self._limits or queue.paused_until or queue.ceilings):
             return self.take(tokens, model)
-        waiter, loop = _Waiter(tokens), asyncio.get_running_loop()
+        waiter = _Waiter(next(self._numbers), tokens)
+        if not queue.waiters and self._is_first(waiter, queue) and not self._wait(queue, tokens)[0]:
+            return self.take(tokens, model)
+        loop = asyncio.get_running_loop()
         queue.waiters.append(waiter)
         try:
             while True:
-                wait = self._wait(queue, tokens)[0] if queue.waiters[0] is waiter else None
-                if wait == 0:
-                    return self.take(tokens, model)
+                wait: float | None = None
+                if queue.waiters[0] is waiter and self._is_first(waiter, queue):
+                    wait, why = self._wait(queue, tokens)
+                    if not wait:
+                        return self.take(tokens, model)
+                    queue.told = self._clock() + wait, why
                 waiter.woken = loop.create_future()
                 await asyncio.wait((waiter.woken,), timeout=wait)
         finally:
             queue.waiters.remove(waiter)
+            queue.told = (0.0, "")
             self.wake()
 
     def take(self, tokens: int = 0, model: str = "") -> Turn:
@@ -258,32 +285,49 @@ class RateLimits:
             self._process = os.getpid()
             for each in self._queues.values():
                 each.waiters.clear()
+                each.told = (0.0, "")
         queue = self._queues.get(model)
         if queue is None:
             queue = self._queues[model] = _Queue()
         return queue
 
-    def _wait(self, queue: _Queue, tokens: int, ahead: tuple[int, int] = (0, 0)) -> tuple[float, str]:
-        """Return the seconds until a request may be sent, and why; `ahead` are requests and tokens before it."""
-        if not (self._limits or queue.paused_until or queue.ceilings):
+    def _is_first(self, waiter: _Waiter, queue: _Queue) -> bool:
+        """Return whether nobody asked earlier, for another model, who waits only for the limits a minute, too."""
+        if not self._limits or len(self._queues) == 1:
+            return True
+        heads = ((other, other.waiters[0]) for other in self._queues.values() if other is not queue and other.waiters)
+        return not any(head.number < waiter.number and not self._held(other, head.tokens)[0] for other, head in heads)
+
+    def _held(self, queue: _Queue, tokens: int, ahead: tuple[int, int] = (0, 0)) -> tuple[float, str]:
+        """Return the seconds that the server asked a request to wait, and why; `ahead` as of `_wait`."""
+        if not (queue.paused_until or queue.ceilings):
             return 0.0, ""
         now, longest, why = self._clock(), 0.0, ""
         if queue.paused_until > now:
             longest, why = queue.paused_until - now, f"{self.name} asked for that ({queue.paused_by})"
         elif queue.paused_until:
             queue.paused_until = 0.0
-        for kind, amount, before in (("requests", 1, ahead[0]), ("tokens", tokens, ahead[1])):
-            limit, ceiling = self._limits.get(kind), queue.ceilings.get(kind)
-            if limit is not None:
-                wait = limit.wait(now, amount)
-                wait += before * MINUTE / limit.limit
-                if wait > longest:
-                    longest, why = wait, f"{self.name} allows {limit.limit:,} {kind} a minute"
-            if ceiling is not None:
-                if ceiling.until <= now:
-                    del queue.ceilings[kind]
-                elif queue.sent[kind] + before + amount > ceiling.most and ceiling.until - now > longest:
-                    longest, why = ceiling.until - now, f"{self.name} takes no more {kind} until then"
+        for kind, amount in (("requests", 1 + ahead[0]), ("tokens", tokens + ahead[1])):
+            ceiling = queue.ceilings.get(kind)
+            if ceiling is None:
+                continue
+            if ceiling.until <= now:
+                del queue.ceilings[kind]
+            elif queue.sent[kind] + amount > ceiling.most and ceiling.until - now > longest:
+                longest, why = ceiling.until - now, f"{self.name} takes no more {kind} until then"
+        return longest, why
+
+    def _wait(self, queue: _Queue, tokens: int, ahead: tuple[int, int] = (0, 0)) -> tuple[float, str]:
+        """Return the seconds until a request may be sent, and why; `ahead` are requests and tokens before it."""
+        longest, why = self._held(queue, tokens, ahead)
+        if self._limits:
+            now = self._clock()
+            for kind, amount, before in (("requests", 1, ahead[0]), ("tokens", tokens, ahead[1])):
+                limit = self._limits.get(kind)
+                wait = limit.wait(now, amount) + before * MINUTE / limit.limit if limit is not None else 0.0
+                if limit is not None and wait > longest:
+                    what = kind if limit.limit != 1 else kind.removesuffix("s")
+                    longest, why = wait, f"{self.name} allows {limit.limit:,} {what} a minute"
         return (longest, why) if longest > _NOTHING else (0.0, "")
 
     def heed(
@@ -306,6 +350,13 @@ class RateLimits:
                 continue
             queue.ceilings[kind] = _Ceiling(at, at + told[0], now + told[1])
             queue.wake()
+
+    def redate(self, spent: list[tuple[MinuteLimit, Spent]], seconds: float) -> None:
+        """Have a request counted from when it was sent, so many seconds ago."""
+        if spent and isinstance(seconds, int | float) and seconds >= 0:
+            moment = self._clock() - seconds
+            for limit, each in spent:
+                limit.redate(each, moment)
 
     def settle(self, spent: list[tuple[MinuteLimit, Spent]], tokens: int) -> None:
         """Correct the tokens of a request."""
@@ -331,9 +382,10 @@ class RateLimits:
 
     @property
     def waiting(self) -> str:
-        """What those wait for who are next, as one line; nothing where nobody waits."""
-        waits = [self._wait(queue, queue.waiters[0].tokens) for queue in self._queues.values() if queue.waiters]
-        seconds, why = min(waits, default=(0.0, ""))
+        """What those wait for who are next, as one line; nothing where nobody waits. For any thread."""
+        now = self._clock()
+        told = [queue.told for queue in list(self._queues.values())] if self._process == os.getpid() else []
+        seconds, why = min(((until - now, why) for until, why in told if why), default=(0.0, ""))
         return f"waits {max(1, round(seconds)):,} s: {why}" if seconds > TOLD else ""
 
 

@@ -40,6 +40,8 @@ def answer(request: Received) -> Answer:
     words = texts(asked)
     told = [text.partition("SAY ")[2].partition("\n")[0].partition("\\end")[0] for text in words if "SAY " in text]
     said = (told[-1] if told else "Hello").replace("\\n", "\n").strip()
+    if said == "GONE":
+        return document({"error": {"message": "no server behind this proxy"}}, 503, {"retry-after": "0"})
     if said == "FAIL":
         return document({"error": {"message": "broken"}}, 500, {"retry-after": "0"})
     called = any(item.get("role") == "tool" for item in asked.get("messages", ()))

@@ -198,8 +198,7 @@ class ScriptedServer:
             ended = await self._send(answer, watcher, writer)
             if not ended or not answer.chunked or answer.raw:
                 return None
-            byte = await watcher
-            return byte or None
+            return await watcher or None
         except ConnectionError:  # seen in writing before it is seen in reading
             left()
             raise

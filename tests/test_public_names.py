@@ -25,6 +25,7 @@ ERRORS = {
     "InvalidValueError",
     "LLMError",
     "ModelNotFoundError",
+    "NotAskedError",
     "OptionError",
     "OutputTypeError",
     "PromptError",

@@ -99,7 +99,7 @@ class RowsView(Protocol):
         """Show what stays: a table of the first rows, and below it the line of statistics."""
 
     def fail(self, progress: RowsProgress, mark: str = ...) -> None:
-        """Leave how far it came; `mark` says why it goes no further. An error follows."""
+        """Leave how far it came; `mark` says why it goes no further, empty where the error that follows says it."""
 
 
 def choose_rows_view(shell: Any, settings: Settings, show: str = "markdown", *, background: bool = False) -> RowsView:

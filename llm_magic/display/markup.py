@@ -20,6 +20,9 @@ WRAP = "white-space: pre-wrap; overflow-wrap: anywhere"
 CODE_FONT = "font-family: var(--jp-code-font-family, monospace)"
 """Each character as wide as any other (CSS): an exported page does not do that for `<pre>` by itself."""
 
+NO_MATHS = 'class="mathjax_ignore tex2jax_ignore"'
+"""Marks an element in whose text MathJax (3, 2) finds no formulas: two amounts of dollars would be one."""
+
 _QUIET = "color: var(--jp-ui-font-color2, gray); font-size: var(--jp-ui-font-size1, 0.85em)"
 _MARK = "border-left: 3px solid var(--jp-warn-color1, orange); padding-left: 0.6em"
 _INDENTED = (
@@ -53,12 +56,16 @@ def displayable(bundle: Bundle) -> Bundle:
 
 def quiet(text: str) -> Bundle:
     """Return a line that does not ask for attention."""
-    return {"text/plain": text, "text/html": f'<div style="{_QUIET}">{escaped(text)}</div>'}
+    return {"text/plain": text, "text/html": f'<div{_no_maths(text)} style="{_QUIET}">{escaped(text)}</div>'}
 
 
 def mark(text: str) -> Bundle:
     """Return a line that is to be seen."""
-    return {"text/plain": text, "text/html": f'<div style="{_MARK}">{escaped(text)}</div>'}
+    return {"text/plain": text, "text/html": f'<div{_no_maths(text)} style="{_MARK}">{escaped(text)}</div>'}
+
+
+def _no_maths(text: str) -> str:
+    return f" {NO_MATHS}" if text.count("$") > 1 else ""
 
 
 def folded(title: str, text: str) -> Bundle:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Hashable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from itertools import islice
 from typing import Any
 
@@ -23,6 +23,8 @@ LAST_ROWS = 5
 """Rows that came last that are shown meanwhile, at most."""
 INTERRUPTED = "Interrupted."
 """What stands below a run that was stopped by its user."""
+LONGEST_PRINTED = 1_000
+"""Characters of a line that is printed by itself, at most."""
 REPAINT_SECONDS = 0.25
 """Seconds between two repaints, at least."""
 
@@ -251,6 +253,11 @@ def figures(progress: RowsProgress) -> tuple[str, str]:
         _left(progress),
     ]
     return " · ".join(filter(None, rows)), " · ".join(filter(None, pace))
+
+
+def stopped(progress: RowsProgress) -> RowsProgress:
+    """Return how far a run came that was stopped: nothing of it is to be expected any more."""
+    return replace(progress, in_flight=0, seconds_left=None, cost_at_end=None, waiting="")
 
 
 def ended(title: str, progress: RowsProgress, statistics: str) -> str:

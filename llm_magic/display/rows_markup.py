@@ -6,6 +6,7 @@ import json
 from collections.abc import Iterable, Sequence
 from dataclasses import replace
 from typing import Any, NamedTuple
+from unicodedata import east_asian_width
 
 from llm_magic.display import markup
 from llm_magic.display.footer import counted
@@ -21,6 +22,7 @@ from llm_magic.display.rows import (
     line,
     one_line,
     share,
+    stopped,
     text_of,
 )
 from llm_magic.markdown import fences
@@ -36,6 +38,7 @@ MOST_NOTES = 10
 
 _ROOM = ((160, 8), (60, 8), (30, 6), (8, 3))
 """Characters of a cell and columns of a table, the next where an output is too large."""
+_NARROWER = (60, 40, 30, 20, 12, 8)  # characters of a cell in a terminal
 _LONGEST_NOTE = 300
 _LONGEST_HEAD = 40
 _NARROW = 60  # characters of a cell where there are several columns of values
@@ -54,11 +57,12 @@ class Cell(NamedTuple):
     failed: bool = False
 
 
-def live(title: str, progress: RowsProgress, notes: Sequence[str] = (), mark: str = "") -> Bundle:
+def live(title: str, progress: RowsProgress, notes: Sequence[str] = (), mark: str | None = None) -> Bundle:
     """Return how far a run is: its bar, figures, what it waits for, and the rows that ended last.
 
-    `mark` says how it was stopped; without one it goes on.
+    `mark` says how it was stopped, empty where an error says that; None: it goes on.
     """
+    progress = progress if mark is None else stopped(progress)
     for width, _ in _ROOM:
         bundle = _live(one_line(title, width), progress, notes, mark, width)
         if size(bundle) <= LARGEST:
@@ -81,6 +85,26 @@ def final(shown: RowsTable, below: str, notes: Sequence[str] = (), show: str = "
     return of_show(bundle, show)
 
 
+def as_text(shown: RowsTable, show: str = "markdown", wide: int | None = None) -> str:
+    """Return the table as plain text, its cells cut so that no line is wider than `wide` columns of a terminal."""
+    shown = replace(shown, rows=shown.rows[:MOST_ROWS])
+    for width in (_ROOM[0][0], *_NARROWER):
+        table = _json(shown, width, _ROOM[0][1]) if show == "json" else _table(shown, width, _ROOM[0][1])
+        if wide is None or show == "json" or max(map(columns_of, table["text/plain"].splitlines())) <= wide:
+            break
+    return table["text/plain"]
+
+
+def columns_of(text: str) -> int:
+    """Return how many columns a text takes in a terminal: two for each character of East Asian scripts.
+
+    >>> columns_of("Oslo"), columns_of("東京")
+    (4, 4)
+
+    """
+    return len(text) + sum(east_asian_width(each) in "WF" for each in text) if not text.isascii() else len(text)
+
+
 def of_show(bundle: Bundle, show: str) -> Bundle:
     """Return what of an output is shown where an answer is to be shown in this way."""
     if show == "text":
@@ -95,17 +119,20 @@ def size(bundle: Bundle) -> int:
     return sum(len(text.encode("utf-8", "replace")) for text in bundle.values())
 
 
-def _live(title: str, progress: RowsProgress, notes: Sequence[str], mark: str, width: int) -> Bundle:
+def _live(title: str, progress: RowsProgress, notes: Sequence[str], mark: str | None, width: int) -> Bundle:
     rows, pace = figures(progress)
     parts = [markup.quiet(title)] if title else []
     parts += [_bar(progress, title), markup.quiet(rows)]
     parts += [markup.quiet(pace)] if pace else []
     parts += map(markup.mark, _bounded(notes, width))
-    if progress.waiting and not mark:
+    if progress.waiting:
         parts.append(markup.mark(one_line(progress.waiting, _LONGEST_NOTE)))
     if progress.last:
         parts.append(_last(progress.last[-LAST_ROWS:], width))
-    parts.append(markup.mark(mark) if mark else markup.quiet(UNFINISHED))
+    if mark is None:
+        parts.append(markup.quiet(UNFINISHED))
+    elif mark:
+        parts.append(markup.mark(one_line(mark, _LONGEST_NOTE)))
     return _joined(parts)
 
 
@@ -181,12 +208,9 @@ def _grid(heads: Sequence[str], rows: Sequence[Sequence[Cell]], width: int) -> B
         f"<tr>{''.join(_html(cell, at, right=right[at]) for at, cell in enumerate(row))}</tr>" for row in rows
     )
     lines = [heads, *([cell.text for cell in row] for row in rows)]
-    widths = [max(len(each[at]) for each in lines) for at in range(len(heads))]
+    widths = [max(columns_of(each[at]) for each in lines) for at in range(len(heads))]
     plain = [
-        "  ".join(
-            text.rjust(widths[at]) if right[at] else text.ljust(widths[at]) for at, text in enumerate(each)
-        ).rstrip()
-        for each in lines
+        "  ".join(_padded(text, widths[at], right=right[at]) for at, text in enumerate(each)).rstrip() for each in lines
     ]
     ruled = [lines[0], ["---:" if each else "---" for each in right], *lines[1:]]
     marked = [
@@ -195,9 +219,14 @@ def _grid(heads: Sequence[str], rows: Sequence[Sequence[Cell]], width: int) -> B
     ]
     return {
         "text/plain": "\n".join(plain),
-        "text/html": f"<table><thead><tr>{html}</tr></thead><tbody>{body}</tbody></table>",
+        "text/html": f"<table {markup.NO_MATHS}><thead><tr>{html}</tr></thead><tbody>{body}</tbody></table>",
         "text/markdown": sanitize("\n".join(marked)),
     }
+
+
+def _padded(text: str, width: int, *, right: bool) -> str:
+    blank = " " * (width - columns_of(text))
+    return blank + text if right else text + blank
 
 
 def _html(cell: Cell, column: int, *, right: bool) -> str:

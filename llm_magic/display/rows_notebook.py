@@ -79,11 +79,11 @@ class NotebookRowsView:
             self._end(rows_markup.final(table, below, self._notes, self._show))
 
     def fail(self, progress: RowsProgress, mark: str = INTERRUPTED) -> None:
-        """Leave how far it came, with a mark; an error follows."""
+        """Leave how far it came, with a mark, which may be empty; an error follows."""
         with self._lock:
             self._end(self._live(progress, mark))
 
-    def _live(self, progress: RowsProgress, mark: str = "") -> Bundle:
+    def _live(self, progress: RowsProgress, mark: str | None = None) -> Bundle:
         return rows_markup.of_show(rows_markup.live(self._title, progress, self._notes, mark), self._show)
 
     def _paint(self, progress: RowsProgress) -> None:

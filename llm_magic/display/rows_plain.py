@@ -8,7 +8,17 @@ import time
 from collections.abc import Callable
 
 from llm_magic.display import rows_markup
-from llm_magic.display.rows import INTERRUPTED, RowsProgress, RowsTable, Throttle, ended, line, one_line
+from llm_magic.display.rows import (
+    INTERRUPTED,
+    LONGEST_PRINTED,
+    RowsProgress,
+    RowsTable,
+    Throttle,
+    ended,
+    line,
+    one_line,
+    stopped,
+)
 
 SECONDS = 5.0
 """Between two lines, at least."""
@@ -54,17 +64,17 @@ class PlainRowsView:
         with self._lock:
             self._progress = None
             if self._show != "none":
-                sys.stdout.write(f"{rows_markup.final(table, '', show=self._show)['text/plain']}\n")
+                sys.stdout.write(f"{rows_markup.as_text(table, self._show)}\n")
                 sys.stdout.flush()
                 self._say(ended(self._title, progress, statistics))
 
     def fail(self, progress: RowsProgress, mark: str = INTERRUPTED) -> None:
-        """Write how far it came, with a mark; an error follows."""
+        """Write how far it came, with a mark, which may be empty; an error follows."""
         with self._lock:
             self._progress = None
-            self._say(f"{mark} {line(progress)}".strip())
+            self._say(f"{mark} {line(stopped(progress))}".strip())
 
     def _say(self, text: str) -> None:
         if text and self._show != "none":
-            sys.stderr.write(f"{one_line(text, len(text) + 1)}\n")
+            sys.stderr.write(f"{one_line(text, LONGEST_PRINTED)}\n")
             sys.stderr.flush()

@@ -15,6 +15,7 @@ from rich.text import Text
 from llm_magic.display import rows_markup
 from llm_magic.display.rows import (
     INTERRUPTED,
+    LONGEST_PRINTED,
     REPAINT_SECONDS,
     RowsProgress,
     RowsTable,
@@ -22,6 +23,7 @@ from llm_magic.display.rows import (
     ended,
     line,
     one_line,
+    stopped,
 )
 
 _LINES = 3  # rows that ended last
@@ -80,7 +82,7 @@ class TerminalRowsView:
         """Print a line that stays, above the bar."""
         with self._lock:
             if self._show != "none":
-                self._console.print(Text(one_line(text, len(text) + 1), "yellow"))
+                self._console.print(Text(one_line(text, LONGEST_PRINTED), "yellow"))
 
     def update(self, progress: RowsProgress) -> None:
         """Show how far it is, unless it is too early for that."""
@@ -93,16 +95,18 @@ class TerminalRowsView:
         with self._lock:
             self._stop()
             if self._show != "none":
-                shown = rows_markup.final(table, "", show=self._show)["text/plain"]
+                shown = rows_markup.as_text(table, self._show, self._console.width)
                 self._console.print(Text(shown), soft_wrap=True)
                 self._console.print(Text(ended(self._title, progress, statistics), "dim"))
 
     def fail(self, progress: RowsProgress, mark: str = INTERRUPTED) -> None:
-        """Print how far it came, with a mark; an error follows."""
+        """Print how far it came, with a mark, which may be empty; an error follows."""
         with self._lock:
             self._stop()
             if self._show != "none":
-                self._console.print(Text(f"{one_line(mark, len(mark) + 1)} {line(progress)}".strip(), "yellow"))
+                self._console.print(
+                    Text(f"{one_line(mark, LONGEST_PRINTED)} {line(stopped(progress))}".strip(), "yellow")
+                )
 
     def _paint(self, progress: RowsProgress) -> None:
         if not self._streams:
@@ -142,7 +146,9 @@ class TerminalRowsView:
 
     def _stop(self) -> None:
         self._running = False
-        if self._live is not None:
-            self._live.update("")
-            self._live.stop()
-            self._live = None
+        live, self._live = self._live, None
+        if live is not None:
+            try:
+                live.update("")
+            finally:  # whatever comes in between: the terminal has its cursor back, and stdout
+                live.stop()

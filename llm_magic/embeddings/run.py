@@ -87,6 +87,7 @@ class Embedding:
         self._deployed = ""  # the name that the endpoint has for the model, once it is needed
         self._preparing = asyncio.Lock()
         self._started = 0.0
+        self._say: Callable[[str], None] = lambda _: None
         self._recorded: dict[int, float] = {}  # batches that are recorded, and the seconds of the run at their end
 
     @property
@@ -125,6 +126,8 @@ class Embedding:
 
         def say(text: str) -> None:  # from any thread
             asyncio.run_coroutine_threadsafe(emit([text]), loop)
+
+        self._say = say
 
         async def prepare() -> None:
             async with self._preparing:
@@ -190,6 +193,7 @@ class Embedding:
         def attempted(attempt: Attempt) -> None:
             account.attempted(attempt)
             announce(attempt)
+            turns[-1].sent(attempt.seconds)
             turns[-1].heard(attempt.status, {}, attempt.retry_after)
             account.allow()
             if not attempt.final:
@@ -197,6 +201,8 @@ class Embedding:
 
         try:
             account.waits = True
+            if line := limits.line(demand.estimated, self._model):
+                self._say(line)
             turns.append(await limits.turn(demand.estimated, self._model))
             account.waits = False
             found = await self._ask(self._deployed, number, attempted)

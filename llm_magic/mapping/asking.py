@@ -85,6 +85,11 @@ class RowAsker:
         self._preparing = asyncio.Lock()
         self._keys: KeyTemplate | None = None
 
+    @property
+    def model(self) -> str:
+        """The model that is asked; empty while a provider alone was named, and none is known."""
+        return self._model
+
     async def begin(self) -> None:
         """Find the model where a provider alone was named: answers of another one are no answers of this one."""
         if self._resumption is not None and not self._planned.target.model:
@@ -102,6 +107,11 @@ class RowAsker:
         return bool(self._once) or self._resumption is not None
 
     @property
+    def asks_equal_once(self) -> bool:
+        """Whether equal prompts are asked once."""
+        return bool(self._once)
+
+    @property
     def _is_deterministic(self) -> bool:
         """Whether equal prompts are expected to have equal answers."""
         given = self._plan.options.parameters
@@ -113,11 +123,15 @@ class RowAsker:
             return None
         return self._resumption.take(row.key)
 
-    async def known_outcome(self, row: RowRequest, number: int) -> Outcome:
-        """Return the outcome of a row that an earlier run has left; asked anew where that makes no sense."""
-        answer = None if self._resumption is None else self._resumption.store.known(row.key, number)
+    def known_outcome(self, row: RowRequest, number: int) -> Outcome | None:
+        """Return the outcome of a row that an earlier run has left; None where a run has to look what to make of it."""
+        if self._resumption is None:
+            return None
+        answer = self._resumption.store.known(row.key, number)
         outcome = None if answer is None else self.known(row.number, answer)
-        return await self.ask(row) if outcome is None else outcome
+        if outcome is None:
+            self._resumption.give_back(row.key, number)
+        return outcome
 
     async def ask(self, row: RowRequest, in_flight: InFlight | None = None) -> Outcome:
         """Return the outcome of a row; what goes wrong is in it. `in_flight` hears of refusals."""
@@ -143,7 +157,7 @@ class RowAsker:
     async def _ask(self, row: RowRequest, in_flight: InFlight | None) -> Outcome:
         try:
             text = _only_text(row.parts)
-            if self._by_documents and text is not None:
+            if self._by_documents and text is not None and not row.by_run:
                 return await self._ask_by_document(row, text, in_flight)
             return await self._ask_by_run(row, in_flight)
         except LLMError as error:

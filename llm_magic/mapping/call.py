@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 from llm_magic.background_loop import Emit, arriving, awaited
 from llm_magic.mapping.answers import RETRY, Answers, rows_failed
 from llm_magic.mapping.run import RowsRun
+from llm_magic.options.keywords_in_errors import name_keywords
 
 if TYPE_CHECKING:
     from llm_magic.display.rows import RowsProgress
@@ -64,6 +65,9 @@ class MapCall:
         try:
             async with aclosing(self.run.outcomes()) as stream:
                 async for batch in stream:
+                    for outcome in batch:
+                        if outcome.error is not None:
+                            name_keywords(outcome.error)
                     yield batch
         finally:
             if telling is not None:

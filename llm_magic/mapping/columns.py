@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import struct
 import sys
-from collections.abc import Hashable, Sequence
+from collections.abc import Callable, Hashable, Sequence
 from typing import Any, Literal, Protocol
 
 from llm_magic.errors import InputError
@@ -16,6 +16,8 @@ from llm_magic.errors import InputError
 Kind = Literal["pandas", "polars", "pyarrow", "sequence"]
 Which = slice | Sequence[int]
 """Numbers of rows, from 0: all of a range, or these in this order."""
+Read = Callable[[int], list[Any]]
+"""What gives the values of a column by its place."""
 
 
 class Columns(Protocol):
@@ -30,8 +32,8 @@ class Columns(Protocol):
 
     def __len__(self) -> int: ...
 
-    def read(self, which: Which, columns: Sequence[int]) -> tuple[Sequence[Hashable], list[list[Any]]]:
-        """Return the labels of rows, and the values of some columns by their places."""
+    def read(self, which: Which) -> tuple[Sequence[Hashable], Read]:
+        """Return the labels of rows, and what reads their columns, those that are wanted."""
         ...
 
     def missing(self, column: int) -> int:
@@ -43,8 +45,8 @@ def columns_of(value: Any, name: str) -> Columns | None:
     """Return what lies in columns; None for anything else. `name` is what an error calls it."""
     library, kind = _class_of(value)
     if library == "pandas":
-        if kind == "Index":
-            return _Pandas(value.to_series(index=range(len(value))))
+        if kind in ("Index", "ExtensionArray"):
+            return _Pandas(sys.modules["pandas"].Series(value))
         return _Pandas(value)
     if library == "polars":
         return _Polars(_collected(value, name) if kind == "LazyFrame" else value)
@@ -55,7 +57,7 @@ def columns_of(value: Any, name: str) -> Columns | None:
 
 
 _CLASSES = {
-    "pandas": ("DataFrame", "Series", "Index"),
+    "pandas": ("DataFrame", "Series", "Index", "ExtensionArray"),
     "polars": ("DataFrame", "Series", "LazyFrame"),
     "pyarrow": ("Table", "RecordBatch", "ChunkedArray", "Array"),
     "numpy": ("ndarray",),
@@ -92,10 +94,9 @@ class _Pandas:
     def __len__(self) -> int:
         return len(self.source)
 
-    def read(self, which: Which, columns: Sequence[int]) -> tuple[Sequence[Hashable], list[list[Any]]]:
+    def read(self, which: Which) -> tuple[Sequence[Hashable], Read]:
         part = self.source.iloc[which]
-        series = [part.iloc[:, column] for column in columns] if self._is_frame else [part]
-        return part.index.tolist(), [_pandas_values(each) for each in series]
+        return part.index.tolist(), lambda column: _pandas_values(part.iloc[:, column] if self._is_frame else part)
 
     def missing(self, column: int) -> int:
         return int((self.source.iloc[:, column] if self._is_frame else self.source).isna().sum())
@@ -110,7 +111,7 @@ def _pandas_values(series: Any) -> list[Any]:
     if gaps.any():
         values = [None if gap else value for value, gap in zip(values, gaps, strict=True)]
     if kind == "f":
-        return _shortest(values, series.dtype.itemsize)
+        return _shortest(values, getattr(series.dtype, "itemsize", 8))
     return [_plain(value) for value in values] if kind == "O" else values
 
 
@@ -126,15 +127,18 @@ class _Polars:
     def __len__(self) -> int:
         return len(self.source)
 
-    def read(self, which: Which, columns: Sequence[int]) -> tuple[Sequence[Hashable], list[list[Any]]]:
+    def read(self, which: Which) -> tuple[Sequence[Hashable], Read]:
         part = self.source[which if isinstance(which, slice) else list(which)]
-        series = [part.to_series(column) for column in columns] if self._is_frame else [part]
-        float32 = sys.modules["polars"].Float32
-        values = [_shortest(each.to_list(), 4) if each.dtype == float32 else each.to_list() for each in series]
-        return _numbers(which, len(self)), values
+        return _numbers(which, len(self)), lambda column: _polars_values(
+            part.to_series(column) if self._is_frame else part
+        )
 
     def missing(self, column: int) -> int:
         return int((self.source.to_series(column) if self._is_frame else self.source).null_count())
+
+
+def _polars_values(series: Any) -> list[Any]:
+    return _shortest(series.to_list(), 4 if series.dtype == sys.modules["polars"].Float32 else 8)
 
 
 class _Arrow:
@@ -149,15 +153,16 @@ class _Arrow:
     def __len__(self) -> int:
         return len(self.source)
 
-    def read(self, which: Which, columns: Sequence[int]) -> tuple[Sequence[Hashable], list[list[Any]]]:
+    def read(self, which: Which) -> tuple[Sequence[Hashable], Read]:
         part = self.source[which] if isinstance(which, slice) else self.source.take(list(which))
-        arrays = [part.column(column) for column in columns] if self._is_frame else [part]
-        bytes_of = {"halffloat": 2, "float": 4}
-        values = [_shortest(each.to_pylist(), bytes_of.get(str(each.type), 8)) for each in arrays]
-        return _numbers(which, len(self)), values
+        return _numbers(which, len(self)), lambda column: _arrow_values(part.column(column) if self._is_frame else part)
 
     def missing(self, column: int) -> int:
         return int((self.source.column(column) if self._is_frame else self.source).null_count)
+
+
+def _arrow_values(array: Any) -> list[Any]:
+    return _shortest(array.to_pylist(), {"halffloat": 2, "float": 4}.get(str(array.type), 8))
 
 
 class _Numpy:
@@ -175,14 +180,13 @@ class _Numpy:
     def __len__(self) -> int:
         return len(self.source)
 
-    def read(self, which: Which, columns: Sequence[int]) -> tuple[Sequence[Hashable], list[list[Any]]]:
+    def read(self, which: Which) -> tuple[Sequence[Hashable], Read]:
         part = self.source[which if isinstance(which, slice) else list(which)]
-        arrays = [part[self.names[column]] for column in columns] if self.names else [part]
-        return _numbers(which, len(self)), [_numpy_values(each) for each in arrays]
+        names = self.names
+        return _numbers(which, len(self)), lambda column: _numpy_values(part[names[column]] if names else part)
 
     def missing(self, column: int) -> int:
-        _, (values,) = self.read(slice(None), [column])
-        return sum(value is None for value in values)
+        return sum(value is None for value in self.read(slice(None))[1](column))
 
 
 def _numpy_values(array: Any) -> list[Any]:

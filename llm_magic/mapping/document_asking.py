@@ -147,17 +147,18 @@ class DocumentAsking:
             Turns(self._limits, self.bound.model, asked),
             in_flight,
         )
+        began = time.perf_counter()
         events, error = await exchange.send(self._prepared, body, request)
         if error is not None:
-            return Begun(request, events, error)
+            return Begun(request, events, error, began)
         draft = Draft()
         draft.add_all(events)
         if not _is_plain(draft):
-            return Begun(request, events)
+            return Begun(request, events, at=began)
         try:
             value = await self.value(draft.text, nulls=self.structured[1])
         except InvalidValueError:
-            return Begun(request, events)
+            return Begun(request, events, at=began)
         return Answered(
             draft.response(value=value, messages=request.messages, structured=self.structured[0], **self._names), events
         )

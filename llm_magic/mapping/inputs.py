@@ -6,19 +6,18 @@ import inspect
 import sys
 from collections.abc import Callable, Hashable, Iterator, Mapping, Sequence, Sized
 from contextlib import suppress
-from itertools import count, repeat
+from itertools import count
 from typing import Any
 
 from llm_magic.errors import InputError, LLMError
 from llm_magic.mapping.columns import Columns, Kind, columns_of
+from llm_magic.mapping.row_names import OURS, PLAIN, RESERVED, Cells, NamesOfCells, RowValues, row_of_item, said_of
 from llm_magic.mapping.rows import Row
 from llm_magic.records import record_of
 from llm_magic.response import Response
 
 _AT_ONCE = 1000
 """Rows of a frame that are read together: columns are fast, single rows are not."""
-_PLAIN = frozenset({str, int, float, bool, type(None)})
-_MOST_OF_ERROR = 300
 
 
 def read_inputs(value: Any, name: str = "inputs") -> Inputs:
@@ -45,7 +44,7 @@ def read_inputs(value: Any, name: str = "inputs") -> Inputs:
     ['good', 'bad']
     >>> inputs = read_inputs([{"text": "good"}, {"text": "bad"}])
     >>> inputs.length, inputs.names_in_rows()
-    (2, ('text', 'item', 'row', 'index'))
+    (2, ('text', 'row', 'index', 'item'))
 
     """
     if isinstance(value, Inputs):
@@ -83,6 +82,8 @@ class Inputs:
     """Rows; None where nobody knows before all are read."""
     columns: tuple[str, ...] = ()
     """The names of a frame's columns, as far as they are text."""
+    labels: tuple[Hashable, ...] = ()
+    """The names of a frame's columns as they are: text, numbers, tuples."""
     is_iterator: bool = False
     """Whether it can be read only once."""
 
@@ -91,6 +92,7 @@ class Inputs:
         """The frame, series or other object, to which answers are bound; a frame as it was when it was taken."""
         self.name = name
         """What the user called it."""
+        self._own: tuple[str, ...] | None = None
 
     def __iter__(self) -> Iterator[Row]:
         raise NotImplementedError
@@ -99,12 +101,24 @@ class Inputs:
         """Yield the rows of these numbers, in this order; InputError for an iterator, which has no way back."""
         raise NotImplementedError
 
-    def names_in_rows(self) -> tuple[str, ...]:
-        """Return the names that the rows have for a template; of a frame the columns, else those of the first row.
+    def own_names(self) -> tuple[str, ...]:
+        """Return the names of a frame's columns, else of the fields of the first row.
 
         Of an iterator the first row is read for that, and kept.
         """
-        raise NotImplementedError
+        if self._own is None:
+            first = None if self.columns else self._first_row()
+            whole = None if first is None else first.names["row"]
+            fields = whole if isinstance(whole, RowValues) else self.columns
+            self._own = tuple(dict.fromkeys(name for name in fields if isinstance(name, str)))
+        return self._own
+
+    def _first_row(self) -> Row | None:
+        return next(iter(self), None)
+
+    def names_in_rows(self) -> tuple[str, ...]:
+        """Return the names that the rows have for a template: their own, and `row`, `index` and `item`."""
+        return tuple(dict.fromkeys((*self.own_names(), *OURS)))
 
     def has_name(self, name: str) -> bool:
         """Tell whether any row has a name; of an iterator, whether the first one has."""
@@ -119,26 +133,6 @@ class Inputs:
         return self.columns.count(name) > 1
 
 
-RESERVED = ("row", "index")
-"""Names that are the whole row and its label, whatever columns or fields there are."""
-_OURS = (*RESERVED, "item")
-"""The names that every row has."""
-
-
-class RowValues(dict[Any, Any]):
-    """A whole row, `{{ row }}`: its values by the names of the columns or fields, which are attributes, too.
-
-    A name that is also a method of a dict is the value: `{{ row.items }}` is the column `items`.
-    """
-
-    __slots__ = ()
-
-    def __getattribute__(self, name: str) -> Any:
-        if dict.__contains__(self, name) and not name.startswith("__"):
-            return dict.__getitem__(self, name)
-        return dict.__getattribute__(self, name)
-
-
 class _ColumnInputs(Inputs):
     """A frame, a series or an array."""
 
@@ -148,10 +142,10 @@ class _ColumnInputs(Inputs):
         self.kind = columns.kind
         self.length = len(columns)
         self._first: dict[Hashable, int] = {}
-        for place, label in enumerate(columns.names or ()):
+        for place, label in enumerate(columns.names or ()):  # of two of one name the first
             self._first.setdefault(label, place)
-        self._texts = all(type(label) is str for label in self._first)
-        self.columns = tuple(label for label in columns.names or () if isinstance(label, str))
+        self.labels = columns.names or ()
+        self.columns = tuple(label for label in self.labels if isinstance(label, str))
 
     def __iter__(self) -> Iterator[Row]:
         for start in range(0, self.length or 0, _AT_ONCE):
@@ -165,25 +159,17 @@ class _ColumnInputs(Inputs):
 
     def _read(self, numbers: Sequence[int], which: slice | Sequence[int], before: int) -> Iterator[Row]:
         try:
-            labels, values = self._columns.read(which, list(self._first.values()))
+            labels, read = self._columns.read(which)
+            items = read(0) if self._columns.names is None else None
         except Exception as error:
             raise _raised(self.name, error, before) from error
-        if self._columns.names is None:
-            yield from map(_row_of_item, numbers, labels, values[0])
-            return
-        for number, label, cells in zip(
-            numbers, labels, zip(*values, strict=True) if values else repeat(()), strict=False
-        ):
-            row = RowValues(zip(self._first, cells, strict=True))
-            names = dict(row) if self._texts else {name: cell for name, cell in row.items() if isinstance(name, str)}
-            names.setdefault("item", row)
-            names["row"], names["index"] = row, label
-            yield Row(number, label, names)
-
-    def names_in_rows(self) -> tuple[str, ...]:
-        if self._columns.names is None and self.length:
-            return tuple(next(iter(self)).names)
-        return tuple(dict.fromkeys((*self.columns, *_OURS)))
+        if items is not None:
+            return map(row_of_item, numbers, labels, items)
+        cells = Cells(self._first, read)
+        return (
+            Row(number, label, NamesOfCells(cells, place, label))
+            for place, (number, label) in enumerate(zip(numbers, labels, strict=True))
+        )
 
     def has_name(self, name: str) -> bool:
         if name in self.names_in_rows():
@@ -206,21 +192,18 @@ class _Items(Inputs):
         self.length = len(items)
 
     def __iter__(self) -> Iterator[Row]:
-        return map(_row_of_item, count(), self._labels or count(), self._items)
+        return map(row_of_item, count(), self._labels or count(), self._items)
 
     def rows(self, numbers: Sequence[int]) -> Iterator[Row]:
         for number in numbers:
-            yield _row_of_item(number, self._labels[number] if self._labels else number, self._items[number])
-
-    def names_in_rows(self) -> tuple[str, ...]:
-        return tuple(_row_of_item(0, 0, self._items[0]).names) if self._items else _OURS
+            yield row_of_item(number, self._labels[number] if self._labels else number, self._items[number])
 
     def has_name(self, name: str) -> bool:
-        if name in _OURS or name in self.names_in_rows():
+        if name in OURS or name in self.names_in_rows():
             return True
         if isinstance(self._items, range):
             return False
-        return any(name in _row_of_item(0, 0, item).names for item in self._items if type(item) not in _PLAIN)
+        return any(name in row_of_item(0, 0, item).names for item in self._items if type(item) not in PLAIN)
 
     def without_value(self, name: str) -> int:
         if name in RESERVED or isinstance(self._items, range):
@@ -229,10 +212,10 @@ class _Items(Inputs):
         for item in self._items:
             if type(item) is dict:
                 found += item.get(name, item) is None
-            elif type(item) in _PLAIN:
+            elif type(item) in PLAIN:
                 found += item is None and name == "item"
             else:
-                names = _row_of_item(0, 0, item).names
+                names = row_of_item(0, 0, item).names
                 found += name in names and names[name] is None
         return found
 
@@ -280,9 +263,9 @@ class _Stream(Inputs):
             if number == self.length:
                 raise InputError(f"{self.name} says that it has {number:,} rows, but gives more.", self._as_list)
             if self._keyed:
-                yield _row_of_item(number, *item)
+                yield row_of_item(number, *item)
             else:
-                yield _row_of_item(number, number, item)
+                yield row_of_item(number, number, item)
             number += 1
         if self.length is not None and number < self.length:
             raise InputError(f"{self.name} says that it has {self.length:,} rows, but gave {number:,}.", self._as_list)
@@ -306,89 +289,27 @@ class _Stream(Inputs):
                 break
         yield from (found[number] for number in numbers)
 
-    def names_in_rows(self) -> tuple[str, ...]:
+    def _first_row(self) -> Row | None:
         if not self.is_iterator:
-            first = next(iter(self), None)
-            return _OURS if first is None else tuple(first.names)
+            return super()._first_row()
         if not self._seen and not self._is_taken:
             try:
                 self._begun = self._begun or self._begin()
                 self._seen.append(next(self._begun))
             except StopIteration:
-                return _OURS
+                self.length = 0
             except Exception as error:
                 raise _raised(self.name, error, 0) from error
-        return tuple(_row_of_item(0, 0, self._seen[0]).names) if self._seen else _OURS
+        return row_of_item(0, 0, self._seen[0]) if self._seen else None
 
     def without_value(self, name: str) -> int:  # noqa: ARG002 - nobody knows
         return 0
 
 
-def _row_of_item(number: int, label: Hashable, item: Any) -> Row:
-    if type(item) in _PLAIN:
-        return Row(number, label, {"row": item, "item": item, "index": label})
-    try:
-        fields = _fields_of(item)
-    except Exception as error:  # noqa: BLE001 - whatever it is that fails, this row fails
-        return Row(number, label, _Unreadable(error, {"row": item, "item": item, "index": label}))
-    if fields is None:
-        return Row(number, label, {"row": item, "item": item, "index": label})
-    row = RowValues(fields)
-    names = {name: value for name, value in fields.items() if isinstance(name, str)}
-    names.setdefault("item", item)
-    names["row"], names["index"] = row, label
-    return Row(number, label, names)
-
-
-def _fields_of(item: Any) -> dict[Any, Any] | None:
-    """Return the keys of a mapping or the fields of a record with their values; None for what has none."""
-    if isinstance(item, dict):
-        return item
-    if isinstance(item, Mapping):
-        return dict(item)
-    kind = type(item)
-    if hasattr(kind, "__attrs_attrs__"):
-        return {field.name: getattr(item, field.name) for field in kind.__attrs_attrs__}
-    if hasattr(kind, "keys") and hasattr(kind, "__getitem__"):  # a row of sqlite3, a Series of pandas
-        return {key: item[key] for key in item.keys()}  # noqa: SIM118 - it is no mapping
-    return record_of(item)
-
-
-class _Unreadable(Mapping[str, Any]):
-    """The names of a record that raises when it is read: its row fails where its template wants one of them."""
-
-    def __init__(self, error: Exception, names: dict[str, Any]) -> None:
-        self._error = error
-        self._names = names
-
-    def __getitem__(self, name: str) -> Any:
-        if name in self._names:
-            return self._names[name]
-        raise InputError(f"the fields of the row cannot be read: {_said(self._error)}") from self._error
-
-    def __contains__(self, name: object) -> bool:
-        return name in self._names
-
-    def __iter__(self) -> Iterator[str]:
-        return iter(self._names)
-
-    def __len__(self) -> int:
-        return len(self._names)
-
-
 def _raised(name: str, error: Exception, rows: int) -> InputError:
     after = f"after {rows:,} row{'s' * (rows != 1)}" if rows else "before its first row"
     hint = error.hint if isinstance(error, LLMError) else "Iterate it in a cell of its own; %tb shows where it failed."
-    return InputError(f"{name} raised {_said(error)} {after}.", hint)
-
-
-def _said(error: Exception) -> str:
-    try:
-        said = " ".join((error.message if isinstance(error, LLMError) else str(error)).split())
-    except Exception:  # noqa: BLE001 - an error that cannot be said is named
-        said = ""
-    said = said if len(said) <= _MOST_OF_ERROR else f"{said[:_MOST_OF_ERROR]}…"
-    return f"{type(error).__name__}{': ' * bool(said)}{said}"
+    return InputError(f"{name} raised {said_of(error)} {after}.", hint)
 
 
 def _library(value: object) -> str:
@@ -420,14 +341,16 @@ def _refuse(value: Any, name: str) -> None:
             f"{name} is a Dask {kind}, whose rows are on its workers.", f"Have them here: {name}.compute()"
         )
     if any(base.__name__ in ("DataFrame", "LazyFrame", "RecordBatchReader") for base in type(value).__mro__):
-        ways = [way for way in ("to_native", "to_pandas", "toPandas", "read_all", "compute") if hasattr(value, way)]
+        ways = [
+            way for way in ("to_native", "to_pandas", "toPandas", "read_all", "compute") if hasattr(type(value), way)
+        ]
         hint = f"Convert it: {name}.{ways[0]}()" if ways else "Convert it to pandas, polars or pyarrow."
         raise InputError(f"{name} is a {kind} of {_library(value)}, whose rows are not read here.", hint)
     if not isinstance(value, type) and not isinstance(value, Mapping) and _is_record(value):
         raise InputError(f"{name} is one {kind}, no list of inputs.", one)
     if not hasattr(type(value), "__iter__") and not hasattr(type(value), "__getitem__"):
-        ways = [way for way in ("to_table", "to_pandas", "fetchall", "df") if hasattr(value, way)]
-        otherwise = f"Did you mean [{name}], or range({name})?" if isinstance(value, int) else one
+        ways = [way for way in ("to_table", "to_pandas", "fetchall", "df") if hasattr(type(value), way)]
+        otherwise = f"Did you mean [{name}], or range({name})?" if type(value) is int else one
         hint = f"Did you mean {name}.{ways[0]}()?" if ways and "pyarrow" in sys.modules else otherwise
         raise InputError(f"{name} is of type {kind}, which cannot be iterated: no list of inputs.", hint)
 

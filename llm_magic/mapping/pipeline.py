@@ -248,7 +248,7 @@ class Pipeline:
         request, answered = self._concurrency.begin(), False
         try:
             outcome = await self._ask(row, request)
-            answered = outcome.error is None or isinstance(outcome.error, AnswerError)
+            answered = not outcome.known and (outcome.error is None or isinstance(outcome.error, AnswerError))
         finally:
             request.end(answered=answered)
         if outcome.known:

@@ -31,6 +31,11 @@ class Resumption:
             self._handed_out[key] = number + 1
             return number
 
+    def give_back(self, key: str, number: int) -> None:
+        """Hand an answer out once more: who took it could not use it."""
+        with self._lock:
+            self._handed_out[key] = min(number, self._handed_out.get(key, 0))
+
     def known(self, asked: Mapping[str, Any], *_: object) -> Recording | None:
         """Return the answer to a request of a run."""
         key = key_of(asked)

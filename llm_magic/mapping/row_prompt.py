@@ -5,12 +5,15 @@ from __future__ import annotations
 import builtins
 import inspect
 import re
-from collections.abc import Callable, Hashable, Iterator, Mapping
+from collections.abc import Callable, Hashable, Iterator, Mapping, Sequence
 from contextlib import suppress
+from functools import partial
 from typing import Any
 
+from llm_magic.close_matches import close_matches
 from llm_magic.errors import LLMError, PromptError
-from llm_magic.mapping.inputs import RESERVED, Inputs
+from llm_magic.mapping.inputs import Inputs
+from llm_magic.mapping.row_names import RESERVED
 from llm_magic.mapping.rows import Row
 from llm_magic.messages import Image, Part, Text
 from llm_magic.prompt.language import LANGUAGE, last_error
@@ -21,6 +24,7 @@ from llm_magic.prompt.values import Limits, Rendering, to_prompt
 _MOST_NOTES = 20
 _MOST_OF_LABEL = 60
 _MOST_NAMES = 8
+_WITH_BLANKS = re.compile(r"\{\{\s*(\w+(?: \w+)+)\s*\}\}")
 _KEYWORDS = ("None", "none", "True", "true", "False", "false", "self")
 """Words that a template cannot use as the name of a column."""
 
@@ -66,13 +70,30 @@ class RowPrompt:
         self._not_here = "neither this row nor the notebook has it" if namespace else "this row does not have it"
         self._notes: dict[str, list[Any]] = {}
         last_error()  # noted, should one of ours hide it
-        names = TemplateRun(self._source, {}, settings).names if self._is_template else TemplateNames()
+        names = self._read() if self._is_template else TemplateNames()
         self._names = names
         self._variables = {name: namespace[name] for name in names.places if name in namespace}
         self._rendered: dict[int, Rendering] = {}
         self._variable_ids = {id(value) for value in self._variables.values()}
         if inspect.iscoroutinefunction(self._function):
             raise PromptError("The prompt is an asynchronous function.", "Make it one that returns the text itself.")
+
+    def _read(self) -> TemplateNames:
+        try:
+            return TemplateRun(self._source, {}, self._settings).names
+        except PromptError as error:
+            blanks = _WITH_BLANKS.search(self._source)
+            hint = f'A column of that name is {{{{ row["{blanks[1]}"] }}}}.' if blanks else self._hint(error)
+            raise PromptError(error.message, hint) from None
+
+    def _hint(self, error: PromptError) -> str:
+        """Return what to do about an error; a prompt from Python has no options."""
+        return error.hint if self._namespace else error.hint.replace("--raw, or ", "")
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        """Travel with the variables that the template names, and none of the notebook's others."""
+        prompt = self._source if self._function is None else self._function
+        return partial(RowPrompt, raw=self._is_raw), (prompt, self._variables, self._settings)
 
     @property
     def source(self) -> str:
@@ -115,7 +136,8 @@ class RowPrompt:
         """
         names = inputs.names_in_rows()
         for name, offset in sorted(self._names.places.items(), key=lambda place: place[1]):
-            if not self._is_somewhere(name, inputs) and name not in self._names.optional:
+            has_no_rows = inputs.length == 0 and not inputs.columns
+            if not has_no_rows and name not in self._names.optional and not self._is_somewhere(name, inputs):
                 raise self._unknown(name, offset, inputs)
             if inputs.twice(name) and name not in RESERVED:
                 count = inputs.columns.count(name)
@@ -123,6 +145,8 @@ class RowPrompt:
                     f"The prompt names {name!r}, and {count} columns of {inputs.name} are called so.",
                     "Give one of them another name.",
                 )
+        if inputs.labels:
+            self._check_members(inputs)
         for name, value in self._variables.items():
             if hasattr(type(value), "__next__") and name not in names:
                 raise PromptError(
@@ -132,20 +156,31 @@ class RowPrompt:
         braces: tuple[str, ...] = ()
         if not self._is_raw:
             braces = tuple(notes_on(self._source, {**self._namespace, **dict.fromkeys(names)}))
-        is_same = self._function is None and not any(inputs.has_name(name) for name in self._names.places)
+        is_same = self._function is None and not any(
+            name in names or (name not in self._variables and inputs.has_name(name)) for name in self._names.places
+        )
         if is_same and not may_be_the_same and inputs.length not in (0, 1):
             raise self._same(inputs, braces)
         return (*self._notes_on_names(inputs, names), *braces)
 
     def _is_somewhere(self, name: str, inputs: Inputs) -> bool:
-        if name in self._variables or name in LANGUAGE.globals or inputs.has_name(name):
+        if name in self._variables or name in LANGUAGE.globals or (name == "error" and last_error() is not None):
             return True
-        if name == "error" and last_error() is not None:
+        if hasattr(builtins, name) and name not in self._names.uncalled:
             return True
-        return hasattr(builtins, name) and name not in self._names.uncalled
+        return inputs.has_name(name)
+
+    def _check_members(self, inputs: Inputs) -> None:
+        """Raise PromptError where a template names a column of the row that a frame has not."""
+        for name, member, offset in self._names.members:
+            is_row = name == "row" or (name == "item" and name not in inputs.columns)
+            if is_row and member not in inputs.labels and not (isinstance(member, str) and hasattr(dict, member)):
+                run = TemplateRun(self._source, {}, self._settings)
+                raise run.unknown_member("row", member, inputs.labels, offset)
 
     def _unknown(self, name: str, offset: int, inputs: Inputs) -> PromptError:
-        candidates = {**dict.fromkeys(inputs.names_in_rows()), **dict.fromkeys(self._namespace)}
+        in_rows = inputs.names_in_rows()
+        candidates = dict.fromkeys(each for each in (*in_rows, *self._namespace) if str.isidentifier(each))
         error = TemplateRun(self._source, candidates, self._settings, self._nowhere).unknown_name(name, offset)
         keys = inputs.source if isinstance(inputs.source, dict) else {}
         if name in keys:
@@ -153,10 +188,14 @@ class RowPrompt:
             return PromptError(error.message, hint)
         if error.hint.startswith("Did you mean"):
             return error
-        own = [each for each in inputs.names_in_rows() if each not in ("item", *RESERVED)]
+        hint = self._hint(error)
+        own = inputs.own_names()
+        no_names = [each for each in own if not each.isidentifier()]
+        if close := [each for each in no_names if each in self._source] or close_matches(name, no_names, most=1):
+            return PromptError(error.message, f'Did you mean {{{{ row["{close[0]}"] }}}}?')
         if own:
-            return PromptError(error.message, f"The rows have {_listed(own)}. {error.hint}")
-        return PromptError(error.message, f"{{{{ item }}}} is the input, {{{{ index }}}} its label. {error.hint}")
+            return PromptError(error.message, f"The rows have {_listed(own)}. {hint}")
+        return PromptError(error.message, f"{{{{ item }}}} is the input, {{{{ index }}}} its label. {hint}")
 
     def _same(self, inputs: Inputs, braces: tuple[str, ...]) -> PromptError:
         rows = "all rows" if inputs.length is None else f"all {inputs.length:,} rows"
@@ -169,17 +208,18 @@ class RowPrompt:
         return PromptError(f"The prompt names nothing of the rows: {rows} of {inputs.name} would ask the same.", hint)
 
     def _notes_on_names(self, inputs: Inputs, names: tuple[str, ...]) -> Iterator[str]:
+        own, what = inputs.own_names(), "column" if inputs.columns else "field"
         for name in self._names.places:
             if name in self._variables and name in names and name not in ("item", *RESERVED):
                 yield f"{{{{ {name} }}}} is that of {inputs.name}, not the notebook's variable."
-            if name in RESERVED and name in inputs.columns:
+            if name in RESERVED and name in own:
                 meaning = "the row's label" if name == "index" else "the whole row"
-                yield f'{{{{ {name} }}}} is {meaning}; the column of that name is {{{{ row["{name}"] }}}}.'
-            if name == "item" and name in inputs.columns:
-                yield "{{ item }} is the column of that name; the whole row is {{ row }}."
+                yield f'{{{{ {name} }}}} is {meaning}; the {what} of that name is {{{{ row["{name}"] }}}}.'
+            if name == "item" and name in own:
+                yield f"{{{{ item }}}} is the {what} of that name; the whole row is {{{{ row }}}}."
         for name in _KEYWORDS:
-            if name in inputs.columns and re.search(rf"\{{\{{\s*{name}\b", self._source):
-                yield f'{name} is a word of the template\'s language; the column is {{{{ row["{name}"] }}}}.'
+            if name in own and re.search(rf"\{{\{{\s*{name}\b", self._source):
+                yield f'{name} is a word of the template\'s language; the {what} is {{{{ row["{name}"] }}}}.'
         for name in sorted(self._names.shown, key=self._names.places.__getitem__):
             if count := inputs.without_value(name):
                 of = f" of {inputs.length:,}" if inputs.length != 1 else ""
@@ -199,7 +239,7 @@ class RowPrompt:
             run = _RowRun(self, _Layers(row.names, self._variables))
             rendered = run.rendered()
         except PromptError as error:
-            raise PromptError(f"{_named(row)}: {error.message}", error.hint) from error.__cause__
+            raise PromptError(f"{_named(row)}: {error.message}", self._hint(error)) from error.__cause__
         if rendered.notes:
             self._gather(rendered.notes)
             return Rendered(rendered.parts)
@@ -298,8 +338,8 @@ def _label(label: Hashable) -> str:
     return ""
 
 
-def _listed(names: list[str]) -> str:
-    shown = names[:_MOST_NAMES]
+def _listed(names: Sequence[str]) -> str:
+    shown = list(names[:_MOST_NAMES])
     if len(shown) < len(names):
         return f"{', '.join(shown)} and {len(names) - len(shown):,} more"
     return f"{', '.join(shown[:-1])} and {shown[-1]}" if len(shown) > 1 else shown[0]

@@ -32,6 +32,8 @@ class RowRequest:
     parts: tuple[Part, ...]
     key: str = ""
     """What its answer is found by; empty where nobody looks for it."""
+    by_run: bool = False
+    """Whether a run asks for it, which finds what an earlier one has left round by round."""
 
 
 @dataclass(slots=True)

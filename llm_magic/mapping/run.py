@@ -3,18 +3,22 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import time
 from collections import deque
 from collections.abc import AsyncGenerator, Awaitable, Callable, Hashable, Iterator, Sequence
 from contextlib import aclosing
 from dataclasses import replace
+from itertools import islice
 from typing import TYPE_CHECKING, Any
 
+from llm_magic.display.footer import counted
 from llm_magic.display.rows import RowLine, RowsProgress, row_line
 from llm_magic.errors import LLMError, OptionError, PromptError
 from llm_magic.mapping.answers import Answers
 from llm_magic.mapping.asking import RowAsker, failed
 from llm_magic.mapping.concurrency import Concurrency
+from llm_magic.mapping.estimate import LOOKED_AT, estimate_run, of_sample
 from llm_magic.mapping.frames import bind_back, check_names
 from llm_magic.mapping.order import beginning_of, by_prefix, refuse_iterator, spread
 from llm_magic.mapping.pipeline import Pipeline, RowSource
@@ -25,6 +29,7 @@ from llm_magic.mapping.statistics import RunningStatistics, Statistics
 from llm_magic.mapping.store import Store
 from llm_magic.session.neutral_request import NeutralRequest
 from llm_magic.session.run_spending import RunSpending
+from llm_magic.session.spending import Demand
 
 if TYPE_CHECKING:
     from llm_magic.mapping.inputs import Inputs
@@ -103,9 +108,13 @@ class RowsRun:
             refuse_iterator(inputs, "--order prefix")
         self._recorder = recorder = session.recorder(options, cell)
         self._spending = RunSpending(session.spending, options.budget)
+        if model := self._model_expected:  # a budget that needs a price is refused before anything else
+            provider = self.plan.models[0].target.provider
+            self._spending.may_take(provider, model, Demand(0, 0, 0), provider.price(model))
         self._resumption = self._resumed() if recorder is None and session.settings.resume else None
         self._asker = RowAsker(session, self.plan, self._spending, recorder, on_confirm, resumption=self._resumption)
         self._ready: deque[Outcome | tuple[RowRequest, int]] = deque()  # rows that need no request
+        self._unusable: list[RowRequest] = []  # of which an earlier run has left no answer that can be used as it is
         self._labels: dict[int, Hashable] = {}  # those that are not the row's number
         self._statistics = RunningStatistics()
         self._last: deque[RowLine] = deque(maxlen=_LAST)
@@ -147,7 +156,9 @@ class RowsRun:
         """Return in a line how far an interrupted run came, and what is done next."""
         done, total = self._statistics.answered, self.total
         of = f"{done:,} rows" if total is None else f"{done:,} of {total:,} rows"
-        return f"stopped; {of} are answered."
+        if self._resumption is not None or self._recorder is not None:
+            return f"stopped; {of} are answered, and kept: run it again to go on from there."
+        return f"stopped; {of} were answered, and none are kept (LLMMagics.resume is off)."
 
     @property
     def stopped(self) -> LLMError | None:
@@ -166,14 +177,14 @@ class RowsRun:
 
     def _requests(self) -> Iterator[RowRequest]:
         """Yield what is asked; a row that cannot be rendered has failed, and is put aside."""
-        made = self._rendered()
+        made = self._rendered(self._rows())
         if self._order == "prefix":
             whole = list(made)
             made = (whole[at] for at in by_prefix([beginning_of(each) for each in whole]))
         yield from made
 
-    def _rendered(self) -> Iterator[RowRequest]:
-        for row in self._rows():
+    def _rendered(self, rows: Iterator[Row]) -> Iterator[RowRequest]:
+        for row in rows:
             if row.index != row.number:
                 self._labels[row.number] = row.index
             try:
@@ -208,17 +219,71 @@ class RowsRun:
         """Return the request of the first row as it would be sent, and what all would take; nothing is sent."""
         from llm_magic.session.dry_run import preview
 
-        first = next(self._requests(), None)
-        if first is None and self._ready:
-            ready = self._ready[0]
-            if isinstance(ready, Outcome) and ready.error is not None:
-                raise ready.error
-            first = ready[0] if isinstance(ready, tuple) else None
+        requests = list(self._rendered(self._some_rows()))
+        known = [each[0] for each in self._ready if isinstance(each, tuple)]
+        wrong = [each for each in self._ready if isinstance(each, Outcome)]
+        first = next(iter((*requests, *known)), None)
+        if first is None and wrong and wrong[0].error is not None:
+            raise wrong[0].error
         if first is None:
             raise OptionError(f"{self.inputs.name} has no rows.", "There is nothing to ask.")
         plan = replace(self.plan, parts=first.parts, notes=tuple(self.take_notes()))
         with self._session.registry.explaining():
-            return await preview(plan, self._spending, self._recorder)
+            shown = await preview(plan, self._spending, self._recorder)
+        resumption = self._resumption
+        if resumption is not None:  # of rows that a run each looks for
+            asked = [row for row in requests if resumption.take(row.key) is None]
+            known += [row for row in requests if row not in asked] if len(asked) < len(requests) else []
+            requests = asked
+        said = ["This is the request of the first row.", *self._estimated(requests, len(known), shown)]
+        if wrong:
+            said.append(
+                f"{counted(len(wrong), 'prompt')} cannot be made, the first of row {wrong[0].number}: "
+                f"{wrong[0].error}".replace("\n", " ")
+            )
+        return replace(shown, estimate=None, notes=(*said, *shown.notes))
+
+    def _some_rows(self) -> Iterator[Row]:
+        """Return the rows whose prompts are made for an estimate: all, or of many some spread over them."""
+        if self.inputs.is_iterator or self.total is None:
+            return islice(self._rows(), 1)
+        if self.total <= LOOKED_AT:
+            return self._rows()
+        numbers = self._numbers if self._numbers is not None else range(self.total)
+        return self.inputs.rows([numbers[place] for place in spread(self.total, LOOKED_AT)])
+
+    def _estimated(self, requests: list[RowRequest], known: int, shown: Preview) -> tuple[str, ...]:
+        """Return in lines what all rows would take, of which these are asked."""
+        if shown.estimate is None:
+            return ()
+        planned = self.plan.models[0]
+        provider, model = planned.target.provider, self._model_expected
+        price, total = provider.price(model), self.total
+        looked_at = known + len(requests)
+        answered = known if total is None or looked_at >= total else round(known / looked_at * total)
+        found = estimate_run(
+            [row.parts for row in requests],
+            Demand(shown.estimate.tokens, 0, shown.estimate.most),
+            rows=None if self.inputs.is_iterator else total,
+            answered=answered,
+            assumed=self._settings.budget_tokens_per_request,
+            price=price,
+            once=self._asker.asks_equal_once,
+        )
+        example = json.dumps({model or "MODEL": {"input": 2.5, "output": 10}})
+        return found.lines("" if provider.is_free else provider.price_hint(example))
+
+    @property
+    def _model_expected(self) -> str:
+        """The model that is asked first, as far as that is known without asking; else empty."""
+        target = self.plan.models[0].target
+        listed = target.provider.cached_models or ()
+        return target.provider.listed_model(target.model) or (listed[0].id if listed else "")
+
+    def of_sample(self, answers: Answers) -> str:
+        """Return in a line what a sample took, and what all rows would."""
+        total = self.inputs.length or len(answers)
+        return of_sample(answers.outcomes, total, self.seconds, self._concurrency().allowed)
 
     async def outcomes(self) -> AsyncGenerator[list[Outcome], None]:
         """Ask, and yield the outcomes as they come, some at a time, in any order; leaving it closes what is in flight.
@@ -230,43 +295,80 @@ class RowsRun:
 
         """
         self._began = time.perf_counter()
-        await self._asker.begin()
-        waits = self.inputs.is_iterator or bool(self.plan.options.image)
-        patience = self.plan.options.patience
-        source = RowSource(self._requests(), waits=waits)
-        self._pipeline = pipeline = Pipeline(
-            source, self._asker.ask, self._concurrency(), PATIENCE if patience is None else patience
-        )
-        known = asyncio.ensure_future(self._read_known(pipeline))
         try:
-            async with aclosing(pipeline.outcomes()) as stream:
+            await self._asker.begin()
+            async with aclosing(self._asked(await self._looked_up())) as stream:
                 async for batch in stream:
                     yield self._counted(batch)
-            while self._ready:
-                yield self._counted(await self._some_ready())
-                await asyncio.sleep(0)
+            again, self._unusable = self._unusable, []
+            async with aclosing(self._asked(iter(again))) as stream:
+                async for batch in stream:
+                    yield self._counted(batch)
             whole = self._numbers is None and not self._statistics.failures
             if self._resumption is not None:
                 self._resumption.store.ended(whole=whole)
         finally:
-            known.cancel()
             self._ended = time.perf_counter()
             if self._resumption is not None:
                 self._resumption.store.ended(whole=False)
             await self._asker.aclose()
 
+    async def _asked(self, requests: Iterator[RowRequest]) -> AsyncGenerator[list[Outcome], None]:
+        """Yield the outcomes of requests, and of rows that need none."""
+        waits = self.inputs.is_iterator or bool(self.plan.options.image)
+        patience = self.plan.options.patience
+        self._pipeline = pipeline = Pipeline(
+            RowSource(requests, waits=waits),
+            self._asker.ask,
+            self._concurrency(),
+            PATIENCE if patience is None else patience,
+        )
+        known = asyncio.ensure_future(self._read_known(pipeline))
+        try:
+            async with aclosing(pipeline.outcomes()) as stream:
+                async for batch in stream:
+                    yield batch
+            while self._ready:
+                yield self._some_ready()
+                await asyncio.sleep(0)
+        finally:
+            known.cancel()
+
+    async def _looked_up(self) -> Iterator[RowRequest]:
+        """Return what is to be asked; where an earlier run has left answers, once it is known to how many rows."""
+        requests = self._requests()
+        if self._resumption is None or not len(self._resumption.store):
+            return requests
+        if self.inputs.is_iterator:
+            self._say("Answers of an earlier run are used where the same is asked (--again asks for all).")
+            return requests
+        found = await asyncio.to_thread(list, requests)
+        known = sum(isinstance(each, tuple) for each in self._ready)
+        if known and self.total is not None:
+            rest = "asking for the rest" if known < self.total else "nothing is asked"
+            self._say(f"{known:,} of {self.total:,} answered before; {rest} (--again asks for all).")
+        return iter(found)
+
     async def _read_known(self, pipeline: Pipeline) -> None:
         """Hand on what needs no request, some at a time, so that what is in flight is not held up."""
         while True:
             if self._ready:
-                pipeline.put(await self._some_ready())
+                pipeline.put(self._some_ready())
                 await asyncio.sleep(0)
             else:
                 await asyncio.sleep(_LOOK)
 
-    async def _some_ready(self) -> list[Outcome]:
-        some = [self._ready.popleft() for _ in range(min(_READ_AT_ONCE, len(self._ready)))]
-        return [each if isinstance(each, Outcome) else await self._asker.known_outcome(*each) for each in some]
+    def _some_ready(self) -> list[Outcome]:
+        """Return the next outcomes of rows that need no request; what an earlier run has left may turn out to."""
+        found = []
+        for _ in range(min(_READ_AT_ONCE, len(self._ready))):
+            each = self._ready.popleft()
+            outcome = each if isinstance(each, Outcome) else self._asker.known_outcome(*each)
+            if outcome is not None:
+                found.append(outcome)
+            elif isinstance(each, tuple):
+                self._unusable.append(replace(each[0], by_run=True))
+        return found
 
     def _counted(self, batch: list[Outcome]) -> list[Outcome]:
         for outcome in batch:
@@ -357,5 +459,12 @@ class RowsRun:
             cost_at_end=cost_at_end,
             failures=so_far.failures,
             last=tuple(self._last),
-            waiting="" if pipeline is None else pipeline.waiting,
+            waiting=self._waiting(),
         )
+
+    def _waiting(self) -> str:
+        """Return what all rows wait for."""
+        if self._pipeline is None or self._ended:
+            return ""
+        limits = self._spending.rate_limits.of(self.plan.models[0].target.provider)
+        return self._pipeline.waiting or limits.line(model=self._asker.model)

@@ -87,16 +87,20 @@ class RowsScreen:
 
         """
         run, view = self.run, self.view
-        view.begin(shown_model(run.model), run.total)
         try:
+            view.begin(shown_model(run.model), run.total)
             answers = self._awaited()
         except KeyboardInterrupt:
-            self._end()
-            view.fail(run.progress())
+            try:
+                self._end()
+            finally:  # interrupted once more, it lets go of the screen, too
+                view.fail(run.progress())
             raise RowsInterrupted(run.how_far()) from None
         except CancelledError:
-            self._end()
-            view.fail(run.progress())
+            try:
+                self._end()
+            finally:
+                view.fail(run.progress())
             raise
         except Exception:
             self._tell()

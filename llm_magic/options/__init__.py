@@ -19,6 +19,7 @@ __all__ = [
     "OPTIONS",
     "PARAMETERS",
     "AskOptions",
+    "DefaultOptions",
     "MapOptions",
     "OnError",
     "Option",
@@ -302,19 +303,24 @@ class AskOptions(RequestParameters, total=False):
     on_confirm: Callable[[ToolCall], bool | Awaitable[bool]]
 
 
-class MapOptions(AskOptions, total=False):
-    """The options of `%%llm --each` as keyword arguments of `LLM.map`, which describes them."""
+class DefaultOptions(AskOptions, total=False):
+    """The options that `LLM` takes for all its calls: those of `LLM.ask`, and of many rows what each run may share."""
 
     concurrency: int | Literal["auto"]
     patience: float
     on_error: OnError
-    again: bool
-    sample: int
     dedup: bool
     order: Order
     budget: float | Mapping[str, float]
     on: Any
     forward_env: str | Sequence[str]
+
+
+class MapOptions(DefaultOptions, total=False):
+    """The options of `%%llm --each` as keyword arguments of `LLM.map`, which describes them."""
+
+    again: bool
+    sample: int
     on_progress: Callable[[Any], object]
 
 

@@ -126,6 +126,15 @@ def need_each(given: Options) -> None:
         raise OptionError("--again and --record only exclude each other: nothing is sent.", "Keep one of them.")
 
 
+def need_cluster(given: Options, *, on_cluster: bool) -> None:
+    """Refuse what is given for the workers of a cluster where rows are asked from here; defaults are not meant then."""
+    if given.forward_env and not on_cluster:
+        raise OptionError(
+            "--forward-env needs --on: rows are asked from this process, which has its variables.",
+            "Leave it out, or say --on dask.",
+        )
+
+
 def need_type(given: Options) -> None:
     """Refuse what is given for values where the answer is text."""
     if given.retries_invalid is not None:

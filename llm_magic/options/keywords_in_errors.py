@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from functools import lru_cache
 
 from llm_magic.errors import LLMError, ProviderError
 from llm_magic.options import BY_FLAG
@@ -39,6 +40,7 @@ _IN_CELLS = frozenset({"model", "stream"})
 _OF_EMBEDDINGS = frozenset({"--dimensions", "--batch"})
 
 
+@lru_cache(maxsize=256)  # of rows that were not asked all say the same
 def in_python(text: str, response: str = "error.response") -> str:
     """Return a text for who calls `LLM`: each flag as the keyword that it is there, `_llm` as `response`.
 
@@ -105,8 +107,13 @@ def naming_keywords() -> Iterator[None]:
     try:
         yield
     except LLMError as error:
-        if not isinstance(error, ProviderError):
-            error.message = in_python(error.message)
-        error.hint = in_python(error.hint)
-        error.args = (error.message, error.hint)
+        name_keywords(error)
         raise
+
+
+def name_keywords(error: LLMError) -> None:
+    """Let an error name keywords in the place of flags; what a server says is left as it is."""
+    if not isinstance(error, ProviderError):
+        error.message = in_python(error.message)
+    error.hint = in_python(error.hint)
+    error.args = (error.message, error.hint)

@@ -210,6 +210,7 @@ _EXAMPLES = (
     "  %%llm -m openai:gpt-5 -o summary          bind the text to `summary`",
     '  %%llm --as "list[City]" -o cities         bind a validated list of your pydantic model',
     "  %%llm --choices yes,no -t 0 -o verdict    one of these words",
+    "  %%llm --each reviews --as Label -o rated  an answer for each row of a DataFrame, list, …",
     "  %%llm --dry-run                           see the request, send nothing",
     "  %llm_picker                               pick model and parameters for all cells",
 )

@@ -80,6 +80,8 @@ class TemplateNames:
     """Those that stand alone in `{{ … }}`, and that no condition of the template looks at."""
     uncalled: frozenset[str] = frozenset()
     """Those of Python's own that stand alone in `{{ … }}`, where they say nothing."""
+    members: tuple[tuple[str, Any, int], ...] = ()
+    """Each `name.member` and `name["member"]` that may not be missing: the name, the member, the offset."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -125,7 +127,21 @@ def _names_in(tree: nodes.Template, undeclared: set[str]) -> TemplateNames:
     optional = frozenset(node.name for node in asked if isinstance(node, nodes.Name))
     shown = frozenset(alone & set(places))
     uncalled = frozenset(name for name in shown if hasattr(builtins, name))
-    return TemplateNames(places, optional, shown - looked_at, uncalled)
+    uses: list[nodes.Getattr | nodes.Getitem] = [*tree.find_all(nodes.Getattr), *tree.find_all(nodes.Getitem)]
+    members = [
+        (use.node.name, *member, use.lineno - 1)
+        for use in uses
+        if isinstance(use.node, nodes.Name) and use.node.name in outside and use not in asked
+        for member in _member(use)
+    ]
+    return TemplateNames(places, optional, shown - looked_at, uncalled, tuple(members))
+
+
+def _member(use: nodes.Getattr | nodes.Getitem) -> list[tuple[Any]]:
+    """Return the member of which `a.b` and `a["b"]` speak; nothing for an expression, or where it is set."""
+    if isinstance(use, nodes.Getattr):
+        return [(use.attr,)]
+    return [(use.arg.value,)] if isinstance(use.arg, nodes.Const) else []
 
 
 def _names(expression: nodes.Node) -> Iterable[nodes.Name]:
@@ -229,7 +245,9 @@ class TemplateRun:
 
     def _tag(self, line: int) -> tuple[str, int]:
         """Return the tag that a line of the compiled template came from, and its offset."""
-        offset = self.template.get_corresponding_lineno(line) - 1
+        return self._tag_at(self.template.get_corresponding_lineno(line) - 1)
+
+    def _tag_at(self, offset: int) -> tuple[str, int]:
         for tag in _tags_of(self.source):
             if tag.start <= offset < tag.end:
                 return (tag.text if len(tag.text) <= _MOST_OF_TAG else f"{tag.text[:_MOST_OF_TAG]}…"), tag.start
@@ -287,10 +305,15 @@ class TemplateRun:
             name, hint = history
             return PromptError(f"{tag} on {self._where(offset)}: {name} has no entry {error.name!r}.", hint)
         members = error.obj if isinstance(error.obj, Mapping) else dir(error.obj)
-        what = "attribute or item" if isinstance(error.name, str) else "item"
+        return self.unknown_member(type(error.obj).__name__, error.name, members, offset)
+
+    def unknown_member(self, kind: str, name: Any, members: Iterable[Any], offset: int) -> PromptError:
+        """Say that an object has no such attribute or item."""
+        tag, offset = self._tag_at(offset)
+        what = "attribute or item" if isinstance(name, str) else "item"
         return PromptError(
-            f"{tag} on {self._where(offset)}: this {type(error.obj).__name__} has no {what} {error.name!r}.",
-            did_you_mean(str(error.name), _public(members)),
+            f"{tag} on {self._where(offset)}: this {kind} has no {what} {name!r}.",
+            did_you_mean(str(name), _public(members)),
         )
 
     def _history(self, entries: object) -> tuple[str, str] | None:

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import ast
 import dataclasses
+import datetime as dt
 import inspect
 import re
 import sys
 import types
 from collections.abc import Mapping
 from dataclasses import dataclass
+from decimal import Decimal
 from typing import Any, Protocol
 
 from llm_magic.errors import PromptError
@@ -18,6 +20,7 @@ from llm_magic.prompt.reprs import pretty, source_of, traceback_of
 from llm_magic.response import Response
 
 _UNFINISHED = (types.CoroutineType, types.AsyncGeneratorType, types.GeneratorType)
+_AS_IN_A_TABLE = (dt.date, dt.time, dt.timedelta, Decimal)  # a Timestamp of pandas is a date, too
 _WHOLE = 1000  # items of an array that is shown whole
 
 
@@ -50,6 +53,8 @@ def to_prompt(value: Any, limits: Limits) -> Rendering:
     """
     most = limits.max_value_chars
     if type(value) in {str, int, float, bool}:
+        return _cut(str(value), most)
+    if isinstance(value, _AS_IN_A_TABLE):
         return _cut(str(value), most)
     if isinstance(value, BaseException):
         return _cut(traceback_of(value), most, keep_end=True)

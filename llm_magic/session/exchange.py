@@ -9,6 +9,7 @@ from collections.abc import AsyncGenerator
 from contextlib import aclosing
 from typing import TYPE_CHECKING
 
+from llm_magic.errors import InputError
 from llm_magic.events import Attempt, Event, Opened, Progress, UsageReport
 from llm_magic.rate_limits import TOLD, RateLimits, Turn
 from llm_magic.session.spending import Demand, RequestAccount, Spending, demand
@@ -52,6 +53,8 @@ async def exchange(
                         yield [Progress(line)]
                     await turns.take(account)
     except Exception as error:
+        if isinstance(error, InputError):
+            turns.give_back()
         exceeded += account.end(error)
         raise
     finally:
@@ -76,6 +79,11 @@ class Turns:
         self._turn = await self._limits.turn(self._tokens, self._model)
         account.waits = False
 
+    def give_back(self) -> None:
+        """Count the turn that was taken last as none: nothing was sent."""
+        if self._turn is not None:
+            self._turn.give_back()
+
     def heard(self, batch: list[Event]) -> bool:
         """Heed what a batch of events tells; return whether another attempt follows."""
         turn, again = self._turn, False
@@ -89,10 +97,12 @@ class Turns:
                 turn.settle(event.usage.input_tokens + event.usage.output_tokens)
                 if self._asked.answer is None:
                     self._limits.learn(event.usage.output_tokens)
-            elif isinstance(event, Attempt) and (event.status is None or event.status >= _FAILED or event.reason):
-                turn.heard(event.status, {}, event.retry_after)
-                turn.settle(0)
-                self._waited, again = event.retry_after or 0.0, not event.final
+            elif isinstance(event, Attempt):
+                turn.sent(event.seconds)
+                if event.status is None or event.status >= _FAILED or event.reason:
+                    turn.heard(event.status, {}, event.retry_after)
+                    turn.settle(0)
+                    self._waited, again = event.retry_after or 0.0, not event.final
         return again
 
 

@@ -62,6 +62,8 @@ class Begun:
     request: Request
     events: list[Event]
     error: LLMError | None = None
+    at: float = 0.0
+    """When it was sent, by `time.perf_counter`."""
 
 
 class ModelExchanges:
@@ -155,7 +157,7 @@ class ModelExchanges:
         begun, self._begun = self._begun, None
         request = asked.request(bound) if begun is None else begun.request
         self.sent = request.messages
-        self._draft.begin_request()
+        self._draft.begin_request(None if begun is None else begun.at)
         exceeded: list[str] = []
         sent = exchange(bound, request, self._spending, exceeded) if begun is None else _told_again(begun)
         try:

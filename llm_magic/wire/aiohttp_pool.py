@@ -9,15 +9,15 @@ from __future__ import annotations
 import asyncio
 import errno
 import io
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from contextlib import suppress
-from contextvars import ContextVar
 from typing import Any
 from weakref import WeakSet
 
 import aiohttp
 from yarl import URL
 
+from llm_magic.secrets import Secret
 from llm_magic.wire.connection import ERROR_BODY
 from llm_magic.wire.headers import answered_with
 from llm_magic.wire.target import StaleError, Target
@@ -32,22 +32,21 @@ _COPIED = 1 << 20  # bytes from which on aiohttp wants a file in place of bytes
 
 _FIRST_ERROR = 300
 
-_reused: ContextVar[bool] = ContextVar("reused connection", default=False)
-
 
 class _Connector(aiohttp.TCPConnector):
-    """Tells the task that connects whether it got a kept connection."""
+    """Knows which tasks have got a kept connection."""
 
     def __init__(self, **settings: Any) -> None:
         super().__init__(**settings)
         self._used: WeakSet[Any] = WeakSet()
+        self.reusing: set[Any] = set()
+        """Tasks whose request goes over a connection that was used before."""
 
     async def connect(self, req: Any, traces: Any, timeout: Any) -> Any:  # noqa: ASYNC109 - aiohttp's signature
         """Return a connection, kept or new."""
-        _reused.set(False)
         connection = await super().connect(req, traces, timeout)
         if connection.protocol in self._used:
-            _reused.set(True)
+            self.reusing.add(asyncio.current_task())
         else:
             self._used.add(connection.protocol)
         return connection
@@ -67,15 +66,16 @@ class Pool:
 
     def __init__(self, tls: Any, keep: float) -> None:
         self.loop = asyncio.get_running_loop()
-        connector = _Connector(limit=0, ssl=True if tls is None else tls, keepalive_timeout=keep)
+        self._connector = _Connector(limit=0, ssl=True if tls is None else tls, keepalive_timeout=keep)
         self._session = aiohttp.ClientSession(
-            connector=connector,
+            connector=self._connector,
             cookie_jar=aiohttp.DummyCookieJar(),
             timeout=aiohttp.ClientTimeout(total=None),
             max_line_size=HEAD,
             max_field_size=HEAD,
             trust_env=False,
         )
+        self._headers = _Headers()
         self._urls: dict[str, URL] = {}
         self._timeouts: dict[tuple[float | None, float | None], aiohttp.ClientTimeout] = {}
 
@@ -88,8 +88,12 @@ class Pool:
         """Close all connections."""
         await self._session.close()
 
-    async def send(self, target: Target, headers: Mapping[str, str] | None, body: bytes) -> DocumentAnswer:
-        """Send a body; return the open answer. `headers` are further ones, or others, than those in `use`.
+    async def send(
+        self, target: Target, headers: Mapping[str, str] | None, body: bytes, secrets: tuple[Secret, ...]
+    ) -> DocumentAnswer:
+        """Send a body; return the open answer, whose headers show none of the `secrets`.
+
+        `headers` are further ones, or others, than those in `use`.
 
         Raises
         ------
@@ -100,6 +104,7 @@ class Pool:
 
         """
         failed: Exception | None = None
+        task = asyncio.current_task()
         try:
             async with asyncio.timeout(_deadline(target, len(body))):
                 response = await self._session.request(
@@ -114,13 +119,15 @@ class Pool:
             if isinstance(error, TimeoutError) and not isinstance(error, aiohttp.ClientError):
                 raise
             failed = _raised(target, error)
-            if _reused.get() and _is_stale(error):
+            if task in self._connector.reusing and _is_stale(error):
                 failed = StaleError(failed)
+        finally:
+            self._connector.reusing.discard(task)
         if failed is not None:  # out of the handler: what aiohttp raised holds the request's headers
             raise failed
         if response.status >= _FIRST_ERROR:
             raise await _refusal(target, response)
-        return DocumentAnswer(target, response)
+        return DocumentAnswer(target, response, self._headers.read(target, response.raw_headers, secrets), secrets)
 
     def _url(self, url: str) -> URL:
         if url not in self._urls:
@@ -235,13 +242,13 @@ class DocumentAnswer:
 
     __slots__ = ("_fault", "_pieces", "_response", "_target", "broken", "headers", "repeatable", "secrets", "status")
 
-    def __init__(self, target: Target, response: Any) -> None:
+    def __init__(self, target: Target, response: Any, headers: Mapping[str, str], secrets: tuple[Secret, ...]) -> None:
         self._target, self._response = target, response
         self._pieces: list[bytes] = []
         self._fault: Exception | None = None
         self.status: int = response.status
-        self.secrets = target.secrets
-        self.headers: Mapping[str, str] = _headers(target, response)
+        self.secrets = secrets
+        self.headers = headers
         self.broken: Exception | None = None
         self.repeatable = False
 
@@ -281,9 +288,29 @@ class DocumentAnswer:
 
     async def close(self) -> None:
         """Close the answer; one not read to its end closes the connection."""
-        self._response.close()
+        content = self._response.content
+        if not content.at_eof() or content.exception() is not None:  # else the connection has gone back already
+            self._response.close()
 
 
-def _headers(target: Target, response: Any) -> Mapping[str, str]:
-    """Return the headers of an answer as the SDK's HTTP library reads them, secrets masked."""
-    return answered_with(target.library.Headers(response.raw_headers), target.secrets)
+class _Headers:
+    """Reads the headers of answers as the SDK's HTTP library does, secrets masked; most are always the same."""
+
+    def __init__(self) -> None:
+        self._known: dict[tuple[bytes, bytes], tuple[str, str]] = {}
+        self._secrets: tuple[Secret, ...] = ()
+
+    def read(self, target: Target, raw: Iterable[tuple[bytes, bytes]], secrets: tuple[Secret, ...]) -> dict[str, str]:
+        """Return headers by their names in lower case; several of one name are joined."""
+        if secrets != self._secrets or len(self._known) > _MOST_KNOWN:
+            self._known, self._secrets = {}, secrets
+        found: dict[str, str] = {}
+        for pair in raw:
+            if pair not in self._known:
+                self._known[pair] = next(iter(answered_with(target.library.Headers([pair]), secrets).items()))
+            name, value = self._known[pair]
+            found[name] = f"{found[name]}, {value}" if name in found else value
+        return found
+
+
+_MOST_KNOWN = 1_000

@@ -10,6 +10,7 @@ from __future__ import annotations
 import asyncio
 import errno
 import ipaddress
+import json
 import re
 import time
 from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping
@@ -24,23 +25,20 @@ from llm_magic.errors import EndpointNotFoundError, OptionError, Origin
 from llm_magic.events import Attempt
 from llm_magic.secrets import Secret, hidden, hide, masked_url, reveal, secrets_in
 from llm_magic.wire import logs
-from llm_magic.wire.connection import Connection, Watch, watched
+from llm_magic.wire.connection import SLACK, Connection, Watch, watched
 from llm_magic.wire.documents import BrokenOff, ErrorDocument, is_cut, parse_or_text
 from llm_magic.wire.error_body import ErrorBody, one_line, read_error_body
 from llm_magic.wire.errors import (
     cause_of,
     class_names,
     illegal_header_error,
+    is_disconnected,
     is_illegal_header,
     is_malformed,
     links,
     translate,
 )
 from llm_magic.wire.headers import asked_wait, check_headers, exhausted, request_id, sent_with
-
-SLACK = 10.0
-"""Seconds over twice the timeout that one attempt may take to connect and to send its request; the headers
-of the answer may then take the timeout."""
 
 MAX_RETRY_AFTER = 120.0
 """Seconds; asked to wait longer, a request is given up."""
@@ -254,9 +252,9 @@ class HttpRequest:
         arguments: dict[str, Any] = {"cast_to": object, "options": options, "stream": True, "stream_cls": stream}
         if self.body is None:
             return client.get(self.path, **arguments)
-        if self.content is not None:
-            return client.post(self.path, content=self.content, **arguments)
-        return client.post(self.path, body=reveal(self.body), **arguments)
+        # not as bytes: the classic client of Azure finds the deployment's name in the document
+        body = reveal(self.body) if self.content is None else json.loads(self.content)
+        return client.post(self.path, body=body, **arguments)
 
 
 async def attempts(
@@ -370,13 +368,8 @@ async def _open_fresh(request: HttpRequest) -> Connection:
         if isinstance(came, Connection):
             return came
         stale += 1
-        if stale > MAX_STALE or watch is None or not watch.reused or not _is_disconnected(came):
+        if stale > MAX_STALE or watch is None or not watch.reused or not is_disconnected(came):
             raise came
-
-
-def _is_disconnected(error: BaseException) -> bool:
-    names = class_names(error)
-    return bool(names & {"ReadError", "WriteError", "RemoteProtocolError"}) and not is_malformed(error)
 
 
 async def _tried(request: HttpRequest) -> tuple[Watch | None, Connection | Exception]:

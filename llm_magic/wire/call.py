@@ -7,6 +7,7 @@ import re
 import threading
 from collections.abc import AsyncGenerator, Mapping
 from contextlib import aclosing, suppress
+from copy import copy
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Protocol
 
@@ -370,10 +371,17 @@ async def catch(request: HttpRequest, hooks: list[Any]) -> Any:
 
 
 def _without_tokens(client: Any) -> Any:
-    """Return the client, or a copy with a mark where a callable would be asked for a key or token."""
-    known: dict[str, Any] = {}
-    if getattr(client, "_api_key_provider", None) is not None:
-        known["api_key"] = HIDDEN
-    if getattr(client, "_azure_ad_token_provider", None) is not None:
-        known["azure_ad_token_provider"] = lambda: HIDDEN
-    return client.copy(**known) if known else client
+    """Return the client, or one just like it with a mark where a callable would be asked for a key or token."""
+    asked = [name for name in _ASKED if getattr(client, name, None) is not None]
+    if not asked:
+        return client
+    alike = copy(client)  # not the SDK's own copy, which would read the environment once more
+    for name in asked:
+        if name == "_api_key_provider":
+            alike.api_key, alike._api_key_provider = HIDDEN, None  # noqa: SLF001 - the SDK has no other way
+        else:
+            setattr(alike, name, lambda: HIDDEN)
+    return alike
+
+
+_ASKED = ("_api_key_provider", "_azure_ad_token_provider")

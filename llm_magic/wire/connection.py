@@ -34,10 +34,15 @@ ENDING = 1.0
 EXTENSION = 3
 """An answer that gives signs of life but says nothing is given up after so many times the timeout."""
 
+SLACK = 10.0
+"""Seconds over twice the timeout that one attempt may take to connect and to send its request; the headers
+of the answer may then take the timeout."""
+
 STRIDE = 1 << 16
 """Bytes of one large document or event that count as progress: it is long, not silent."""
 
-_FIRST_ERROR = 300
+FIRST_ERROR = 300
+"""The least status that is no answer."""
 
 
 class Patience:
@@ -165,8 +170,12 @@ async def _bound(response: Any) -> None:
     if watch is None:
         return
     watch.answered()
-    if response.status_code < _FIRST_ERROR:
-        return
+    if response.status_code >= FIRST_ERROR:
+        await bound(response, watch)
+
+
+async def bound(response: Any, watch: Watch) -> None:
+    """Read an error's body as far as it tells why, and let it be read once more from memory."""
     content = bytearray()
     with suppress(Exception):  # what has come of it is enough
         async with asyncio.timeout(watch.seconds), aclosing(response.aiter_raw()) as parts:
@@ -184,7 +193,7 @@ def _bound_blocking(response: Any) -> None:
     if watch is None:
         return
     watch.answered()
-    if response.status_code < _FIRST_ERROR:
+    if response.status_code < FIRST_ERROR:
         return
     content, ends = bytearray(), time.monotonic() + (watch.seconds or float("inf"))
     with suppress(Exception):

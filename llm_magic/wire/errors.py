@@ -139,6 +139,12 @@ def is_malformed(error: BaseException) -> bool:
     return not any(_ENDED.search(str(link)) for link in links(error))
 
 
+def is_disconnected(error: BaseException) -> bool:
+    """Return whether a connection ended, while what came was HTTP."""
+    names = class_names(error)
+    return bool(names & {"ReadError", "WriteError", "RemoteProtocolError"}) and not is_malformed(error)
+
+
 def _malformed(error: BaseException, origin: Origin, known: tuple[str, ...]) -> ProtocolError:
     said = next(
         (str(link) for link in links(error) if "RemoteProtocolError" in {cls.__name__ for cls in type(link).__mro__}),

@@ -40,7 +40,8 @@ _watched = 0  # loggers that there were when they were last looked through
 def guard(known: tuple[Secret, ...]) -> None:
     """Mask what is logged from here on in this task, and in those that it starts."""
     global _watched  # noqa: PLW0603 - the loggers are the process's, too
-    _known.set(known)
+    if _known.get() is not known:
+        _known.set(known)
     names = logging.Logger.manager.loggerDict
     if len(names) != _watched:
         _watched = len(names)

@@ -1,8 +1,9 @@
 """A request prepared once and sent many times with other bodies, for one whole JSON document each.
 
 The SDK stays the authority on what is sent: method, URL and headers are those of a request that it built and that was
-caught before it left. What sends them is aiohttp, where it is installed and the client is plainly ours to replace; else
-the SDK's own client, slower. Attempts, redirects, renewed credentials, limits and errors are the same over either.
+caught before it left. What sends them is a pool of ours where the client is plainly ours to replace: over aiohttp where
+it is installed, else over the SDK's HTTP library, slower; and the SDK's own client in all other cases. Attempts,
+redirects, renewed credentials, limits and errors are the same over each.
 """
 
 from __future__ import annotations
@@ -29,9 +30,14 @@ from llm_magic.wire.errors import cause_of, translate
 from llm_magic.wire.headers import response_cost, sent_with
 from llm_magic.wire.stream import Answer
 from llm_magic.wire.target import StaleError, Target, asked_key
+from llm_magic.wire.transport_pool import PooledAnswer, TransportPool
 
 if TYPE_CHECKING:
-    from llm_magic.wire.aiohttp_pool import DocumentAnswer, Pool
+    from llm_magic.wire.aiohttp_pool import DocumentAnswer
+    from llm_magic.wire.aiohttp_pool import Pool as AiohttpPool
+
+    Pool = AiohttpPool | TransportPool
+    PoolAnswer = DocumentAnswer | PooledAnswer
 
 KEPT = 5.0
 """Seconds that a connection without a request is kept, as by the SDK's own client."""
@@ -44,7 +50,7 @@ _UNSENT = frozenset({"content-length", "transfer-encoding"})
 
 
 def why_the_sdk_sends(client: Any, *, ours: bool, http_client: str, settings: Mapping[str, Any], proxy: str) -> str:
-    """Return why requests go over the SDK's own HTTP client and not over aiohttp; empty where they go over aiohttp.
+    """Return why requests go over the SDK's own HTTP client; empty where a pool of ours takes its place.
 
     Parameters
     ----------
@@ -74,9 +80,12 @@ def why_the_sdk_sends(client: Any, *, ours: bool, http_client: str, settings: Ma
         return f"the client is a {type(client).__name__} that sends in its own way"
     if proxy:
         return f"it goes through the proxy {proxy}"
-    if importlib.util.find_spec("aiohttp") is None:
-        return 'aiohttp is not installed (pip install "llm_magic[many]")'
     return ""
+
+
+def has_aiohttp() -> bool:
+    """Return whether aiohttp is installed."""
+    return importlib.util.find_spec("aiohttp") is not None
 
 
 class PreparedRequest:
@@ -89,7 +98,7 @@ class PreparedRequest:
     call
         The request of one row, which `stream` does not ask to stream; its body is a row's, for `template`.
     why_the_sdk_sends
-        Why the SDK's own HTTP client sends; empty: aiohttp does.
+        Why the SDK's own HTTP client sends; empty: a pool of ours does.
     explain
         Completes an error before it is raised, by what the provider knows.
 
@@ -109,9 +118,15 @@ class PreparedRequest:
         self.http = call.http_request()
         """The request over the SDK."""
         self.target: Target | None = None
-        """What is sent over aiohttp, once it is known."""
+        """What is sent over a pool, once it is known."""
         self._pool: Pool | None = None
         self._preparing = asyncio.Lock()
+
+    @property
+    def slower_because(self) -> str:
+        """Why requests take longer than they need to; empty where nothing makes them."""
+        missing = "" if has_aiohttp() else 'aiohttp is not installed (pip install "llm_magic[many]")'
+        return self.why_the_sdk_sends or missing
 
     async def __aenter__(self) -> Self:
         return self
@@ -184,7 +199,7 @@ class PreparedRequest:
             if self.why_the_sdk_sends:
                 await self._over_the_sdk(body, request, events, on_attempt, wait)
             else:
-                await self._over_aiohttp(body, request, events, on_attempt, wait)
+                await self._over_a_pool(body, request, events, on_attempt, wait)
         except LLMError as error:
             self._explain(error, request)
             raise
@@ -200,11 +215,11 @@ class PreparedRequest:
                     if isinstance(event, Attempt):
                         on_attempt(event)
 
-    async def _over_aiohttp(
+    async def _over_a_pool(
         self, body: bytes, request: Request, events: list[Event], on_attempt: Callable[[Attempt], None], wait: Wait
     ) -> None:
         row = _Row(self, *await self._prepare(), body)
-        answered: DocumentAnswer | None = None
+        answered: PoolAnswer | None = None
         held: list[Event] = []  # of an answer that broke off before anything of it was shown
         try:
             async with aclosing(attempts(row, wait)) as made:
@@ -227,7 +242,7 @@ class PreparedRequest:
             if answered is not None:
                 await answered.close()
 
-    async def _read(self, opened: DocumentAnswer, request: Request, events: list[Event]) -> list[Event]:
+    async def _read(self, opened: PoolAnswer, request: Request, events: list[Event]) -> list[Event]:
         """Read an answer into `events`; return what came of one that is asked for again."""
         origin, answer = self.call.origin, Answer(self.call.capabilities.api, request)
         came: list[Event] = []
@@ -259,10 +274,13 @@ class PreparedRequest:
         return target, pool
 
     async def _opened(self, target: Target) -> Pool:
-        from llm_magic.wire.aiohttp_pool import Pool
-
         secure = target.url.startswith("https:")
-        pool = Pool(await asyncio.to_thread(target.library.create_ssl_context) if secure else None, KEPT)
+        tls = await asyncio.to_thread(target.library.create_ssl_context) if secure else None
+        if not has_aiohttp():
+            return TransportPool(target, tls, KEPT)
+        from llm_magic.wire.aiohttp_pool import Pool as AiohttpPool
+
+        pool = AiohttpPool(tls, KEPT)
         pool.use(target)
         return pool
 
@@ -276,7 +294,7 @@ class PreparedRequest:
             client,
             sys.modules[type(caught).__module__.partition(".")[0]],
             str(caught.method),
-            str(caught.url),
+            str(caught.url.copy_with(userinfo=b"")),  # a header says the same
             headers,
             http.seconds,
             http.timeout if http.timeout is not None else getattr(client.timeout, "connect", http.seconds),
@@ -336,7 +354,8 @@ class _Row:
     @property
     def known_secrets(self) -> tuple[Secret, ...]:
         """What must not be shown."""
-        return (*self._target.secrets, *logs.learned())
+        learned = logs.learned()
+        return (*self._target.secrets, *learned) if learned else self._target.secrets
 
     @property
     def host(self) -> str:
@@ -346,7 +365,7 @@ class _Row:
     def check(self) -> None:
         """Refuse nothing: what the headers hold was looked at when they were prepared."""
 
-    async def open(self) -> DocumentAnswer:
+    async def open(self) -> PoolAnswer:
         """Send it, and once more for each kept connection that turns out to be closed; return the open answer."""
         from openai import APIStatusError
 
@@ -357,13 +376,15 @@ class _Row:
             failed: Exception
             try:
                 headers = None if target.key is None else await target.key.headers()
-                return await self._pool.send(target, headers, self.body)
+                secrets = target.secrets if headers is None else self.known_secrets
+                return await self._pool.send(target, headers, self.body, secrets)
             except StaleError as error:
                 failed, stale = error.error, stale + 1
             except APIStatusError as error:
                 http, redirects = redirected(http, error), redirects + 1
                 failed = in_a_circle(http)
-                target = replace(target, url=str((await _caught(http)).url))
+                url = (await _caught(http)).url.copy_with(userinfo=b"")
+                target = replace(target, url=str(url))
             if stale > MAX_STALE or redirects > MAX_REDIRECTS:
                 raise failed
 

@@ -332,18 +332,18 @@ class Answer:
                 continue
             if type(document) is not dict:
                 raise ErrorDocument(document, malformed=name != b"error")
+            before = len(out)
             self._read_document(document, name, out)
+            if (len(out) == before or type(out[-1]) not in _SHOWN) and self.reader.said_more(document):
+                self.progress += 1
         if self._ends_itself and self.reader.complete:
             self.done = True
 
     def _read_document(self, document: dict[str, Any], name: bytes, out: list[Event]) -> None:
-        before = len(out)
         try:
             self.reader.read(document, name.decode("utf-8", "replace") if name else "", out)
         except (AttributeError, TypeError, KeyError, IndexError, ValueError, ArithmeticError, RecursionError):
             raise ErrorDocument(document, malformed=True) from None
-        if (len(out) == before or type(out[-1]) not in _SHOWN) and self.reader.said_more(document):
-            self.progress += 1
 
 
 _DURING: dict[type, str] = {

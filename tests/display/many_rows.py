@@ -70,10 +70,13 @@ def drive(
             waiting=waiting,
         )
         view.update(progress)
-        if stop == number:
+        try:
+            if stop == number:
+                raise KeyboardInterrupt  # noqa: TRY301 - as a user's would come
+            time.sleep(pause)
+        except KeyboardInterrupt:
             view.fail(progress)
-            raise KeyboardInterrupt
-        time.sleep(pause)
+            raise
     rows = [
         TableRow(at, error=error_line(FAILED)) if at in failed else TableRow(at, value(at))
         for at in chosen(total, failed)

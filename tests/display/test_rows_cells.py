@@ -86,8 +86,8 @@ def test_interrupted_what_came_stays_marked(kernel: Kernel) -> None:
     lines = stood["data"]["text/plain"].splitlines()
     assert lines[:3] == [
         "vllm:m",
-        "5 of 20 rows · 1 failed: 1 ValueError · 15 left · 8 in flight",
-        "10/s · 80 → 20 tokens · $0.0004 so far, about $0.002 in all · 1 s left",
+        "5 of 20 rows · 1 failed: 1 ValueError · 15 left",
+        "10/s · 80 → 20 tokens · $0.0004 so far",
     ]
     assert lines[-3:] == ["3    failed: ValueError: not a <label>", "4    quality", "Interrupted."]
     assert 'aria-valuenow="5"' in stood["data"]["text/html"]

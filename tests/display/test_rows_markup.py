@@ -10,7 +10,6 @@ from html.parser import HTMLParser
 from typing import Any
 
 import pytest
-
 from markdown_readers import commonmark, nbconvert, off_the_list
 
 from llm_magic.display import rows_markup
@@ -113,6 +112,16 @@ def test_what_it_waits_for_and_that_it_was_stopped() -> None:
     assert "\nwaits" not in stopped["text/plain"]
 
 
+def test_two_amounts_of_dollars_are_no_formula() -> None:
+    progress = under_way("$5 or $6", cost=0.1, cost_at_end=0.2)
+    table = RowsTable([TableRow("$1 $2", "$5 or $6")], 1)
+    for shown in (rows_markup.live("m", progress), rows_markup.final(table, "$1 of $2", ["$1 of $2"])):
+        outside = re.sub(r'<(div|table) class="mathjax_ignore tex2jax_ignore".*?</\1>', "", shown["text/html"])
+        assert [text.count("$") for text in re.findall(">([^<]*)<", outside) if text.count("$") > 1] == []
+        assert "$" in shown["text/html"]
+        assert "$" not in shown["text/markdown"]
+
+
 @dataclass
 class City:
     name: str
@@ -145,6 +154,18 @@ def test_a_table_of_many_columns_is_cut_and_says_so() -> None:
     record = {f"field {number}": number for number in range(10_000)}
     shown = rows_markup.final(RowsTable([TableRow(0, record)], 1), "")["text/plain"]
     assert re.split(r"  +", shown.splitlines()[0])[-2:] == ["field 7", "… 9,992 more columns"]
+
+
+@pytest.mark.parametrize("wide", [60, 80, 120])
+def test_as_text_it_fits_a_terminal(wide: int) -> None:
+    rows = [TableRow(number, {"a": "x" * 500, "b": number, "c": "日本語" * 20}) for number in range(3)]
+    text = rows_markup.as_text(RowsTable([*rows, TableRow(9, error="RefusedError: no")], 4), wide=wide)
+    lines = text.splitlines()
+    assert max(map(rows_markup.columns_of, lines)) <= wide
+    assert max(map(rows_markup.columns_of, lines)) > wide * 0.6
+    assert lines[0].split() == ["row", "a", "b", "c", "error"]
+    ends = [rows_markup.columns_of(line.partition("…  ")[0]) for line in lines[1:4]]
+    assert len(set(ends)) == 1
 
 
 def test_no_rows() -> None:
@@ -182,7 +203,7 @@ def everything(text: str, *, show: str = "markdown") -> list[dict[str, str]]:
     notes = [f"{number} {text}" for number in range(30)]
     return [
         rows_markup.live(text, progress, notes),
-        rows_markup.live(text, progress, notes, mark="Interrupted."),
+        rows_markup.live(text, progress, notes, mark=text),
         rows_markup.final(RowsTable(rows, 10**6, text, text), "p50 0.2 s", notes, show),
         rows_markup.final(RowsTable(single, 10**6, text, text), "p50 0.2 s", notes, show),
     ]
@@ -197,7 +218,7 @@ def test_nothing_acts(text: str, show: str) -> None:
             assert tags <= {"div", "progress", "table", "thead", "tbody", "tr", "th", "td"}
             names = {name for _, attributes in Tags(shown["text/html"]).found for name in attributes}
             assert {name for name in names if not name.startswith("aria-")} <= {
-                "style", "role", "value", "max", "scope"
+                "style", "role", "value", "max", "scope", "class"
             }  # fmt: skip
             assert unsafe.COMMAND.search(shown["text/html"]) is None
         for each in shown.values():

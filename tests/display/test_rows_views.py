@@ -123,6 +123,13 @@ def test_what_came_stays_where_it_is_interrupted_and_late_news_does_nothing() ->
     assert outputs.done[-1][1]["text/plain"] == "m\n4 of 9 rows · 5 left\nrow  value\n3    price\nInterrupted."
 
 
+def test_stopped_by_an_error_it_says_neither_that_it_goes_on_nor_why() -> None:
+    view, outputs, _ = notebook()
+    view.begin("m", 9)
+    view.fail(RowsProgress(9, 4, 4), "")
+    assert outputs.done[-1][1]["text/plain"] == "m\n4 of 9 rows · 4 failed · 5 left"
+
+
 def test_shown_as_none_there_is_nothing() -> None:
     for end in ("finish", "fail"):
         view, outputs, clock = notebook("none")
@@ -284,7 +291,7 @@ def test_a_pipe_in_the_background_an_interrupt_and_none(capsys: pytest.CaptureFi
     clock.now += 60
     view.update(RowsProgress(9, 4))
     assert capsys.readouterr().err == ""
-    view.fail(RowsProgress(9, 4))
+    view.fail(RowsProgress(9, 4, in_flight=2, seconds_left=9, waiting="waits"))
     assert capsys.readouterr() == ("", "Interrupted. 4 of 9\n")
     none = PlainRowsView("none", clock=clock)
     none.begin("m", 9)

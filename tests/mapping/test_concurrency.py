@@ -28,7 +28,7 @@ class Server:
 
 async def run_against(server: Server, concurrency: Concurrency, *, seconds: float, rest: float = 0.0) -> float:
     """Keep `allowed` requests in flight; return the answers a second after the first `rest` seconds."""
-    loop, chance, queue = asyncio.get_running_loop(), random.Random(7), asyncio.Semaphore(server.places)
+    loop, chance, queue = asyncio.get_running_loop(), random.Random(7), asyncio.Semaphore(server.places)  # noqa: S311 - no secret
     workers: set[asyncio.Future[None]] = set()
     counted = 0
 

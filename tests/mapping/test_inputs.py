@@ -5,8 +5,10 @@ from __future__ import annotations
 import collections
 import dataclasses
 import enum
+import pickle
 import sqlite3
 from collections.abc import AsyncIterator, Iterator
+from contextlib import suppress
 from typing import Any
 
 import numpy as np
@@ -19,7 +21,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from llm_magic.errors import InputError, PromptError
-from llm_magic.mapping.inputs import Inputs, RowValues, is_dask, read_inputs
+from llm_magic.mapping import columns
+from llm_magic.mapping.inputs import Inputs, is_dask, read_inputs
+from llm_magic.mapping.row_names import RowValues
 from llm_magic.response import Response
 
 
@@ -155,6 +159,25 @@ def test_small_floats_are_the_same_number(numbers: list[float]) -> None:
     assert np.array_equal(np.array(given_back, "float32"), array, equal_nan=True)
 
 
+def test_columns_are_read_when_they_are_wanted(monkeypatch: pytest.MonkeyPatch) -> None:
+    read = []
+    values = columns._pandas_values
+    monkeypatch.setattr(columns, "_pandas_values", lambda series: read.append(series.name) or values(series))
+    rows = list(read_inputs(pd.DataFrame({name: range(1_500) for name in "abc"})))
+    assert [row.names["b"] for row in rows] == list(range(1_500))
+    assert read == ["b", "b"]
+    assert rows[7].names["row"] == {"a": 7, "b": 7, "c": 7}
+    assert read == ["b", "b", "a", "c"]
+
+
+def test_a_row_travels_without_the_others() -> None:
+    frame = pd.DataFrame({"text": ["a", "b" * 10_000]})
+    row = next(iter(read_inputs(frame)))
+    sent = pickle.dumps(row)
+    assert len(sent) < 1_000
+    assert pickle.loads(sent) == row  # noqa: S301 - our own
+
+
 def test_names_that_are_ours_and_columns_that_are_called_so() -> None:
     frame = pd.DataFrame({"item": ["tea"], "row": [1], "index": ["x"], "error": ["e"], "items": [5], "my col": ["m"]})
     (row,) = read_inputs(frame)
@@ -220,6 +243,7 @@ def test_a_frame_changed_meanwhile_is_read_as_it_was() -> None:
         pa.chunked_array([[1], [2]]),
         np.array([1, 2]),
         pd.Index([1, 2]),
+        pd.Series([1, 2, 2], dtype="Int64").unique(),
         [1, 2],
         (1, 2),
         range(1, 3),
@@ -230,7 +254,7 @@ def test_a_frame_changed_meanwhile_is_read_as_it_was() -> None:
 def test_what_is_no_frame_has_items(value: Any) -> None:
     inputs = read_inputs(value)
     assert (inputs.kind, inputs.length, inputs.columns, inputs.is_iterator) == ("sequence", 2, (), False)
-    assert inputs.names_in_rows() == ("row", "item", "index")
+    assert inputs.names_in_rows() == ("row", "index", "item")
     for _ in range(2):
         assert names(value) == [{"row": n, "item": n, "index": n - 1} for n in (1, 2)]
     assert [type(row.names["item"]) for row in inputs] == [int, int]
@@ -273,8 +297,8 @@ def test_arrays() -> None:
 
 def test_a_mapping_has_a_row_a_key() -> None:
     assert names({"a": 1, "b": 2}) == [{"row": 1, "item": 1, "index": "a"}, {"row": 2, "item": 2, "index": "b"}]
-    columns = {"text": ["a", "b"], "stars": [1, 2]}  # nobody guesses that these are columns
-    assert [(row.index, row.names["item"]) for row in read_inputs(columns)] == list(columns.items())
+    lists = {"text": ["a", "b"], "stars": [1, 2]}  # nobody guesses that these are columns
+    assert [(row.index, row.names["item"]) for row in read_inputs(lists)] == list(lists.items())
     assert [(row.index, row.names["item"]) for row in read_inputs(collections.ChainMap({"a": 1}))] == [("a", 1)]
     assert [row.index for row in read_inputs({"a": 1, "b": 2}).rows([1])] == ["b"]
 
@@ -306,7 +330,7 @@ Named = collections.namedtuple("Named", ["text", "stars"])  # noqa: PYI024 - wha
 )
 def test_records_have_their_fields_as_names(record: Any) -> None:
     inputs = read_inputs([record, record])
-    assert inputs.names_in_rows() == ("text", "stars", "item", "row", "index")
+    assert inputs.names_in_rows() == ("text", "stars", "row", "index", "item")
     row = next(iter(inputs))
     assert (row.names["text"], row.names["stars"], row.names["index"]) == ("good", None, 0)
     assert row.names["item"] is record
@@ -318,7 +342,7 @@ def test_rows_of_a_database() -> None:
     database = sqlite3.connect(":memory:")
     database.row_factory = sqlite3.Row
     inputs = read_inputs(database.execute("select 'good' as text, 5 as stars"))
-    assert (inputs.is_iterator, inputs.names_in_rows()) == (True, ("text", "stars", "item", "row", "index"))
+    assert (inputs.is_iterator, inputs.names_in_rows()) == (True, ("text", "stars", "row", "index", "item"))
     assert [row.names["stars"] for row in inputs] == [5]
     database.close()
 
@@ -343,8 +367,8 @@ def test_a_generator_is_read_as_it_is_needed() -> None:
 
     inputs = read_inputs(reviews(), "reviews()")
     assert (inputs.length, inputs.is_iterator, read) == (None, True, [])
-    assert inputs.names_in_rows() == ("row", "item", "index")
-    assert inputs.names_in_rows() == ("row", "item", "index")
+    assert inputs.names_in_rows() == ("row", "index", "item")
+    assert inputs.names_in_rows() == ("row", "index", "item")
     assert read == [0]
     rows = iter(inputs)
     assert read == [0]
@@ -495,6 +519,26 @@ def test_a_coroutine_is_to_be_awaited() -> None:
     coroutine.close()
 
 
+def test_frames_among_inputs_have_no_fields() -> None:
+    inputs = read_inputs([FRAMES["pandas"]] * 2)
+    assert inputs.names_in_rows() == ("row", "index", "item")
+    assert next(iter(inputs)).names["item"] is FRAMES["pandas"]
+
+
+def test_an_object_that_answers_to_no_name() -> None:
+    class Hidden:
+        def __getattr__(self, name: str) -> Any:
+            raise RuntimeError(name)
+
+    assert refused(Hidden())[1] == "Did you mean [reviews]?"
+    assert names([Hidden()])[0]["index"] == 0
+
+
+def test_sparse_columns() -> None:
+    frame = pd.DataFrame({"x": pd.arrays.SparseArray([0.0, np.nan])})
+    assert [row.names["x"] for row in read_inputs(frame)] == [0.0, None]
+
+
 def test_members_of_an_enumeration_are_inputs() -> None:
     class Color(enum.Enum):
         RED = 1
@@ -532,6 +576,37 @@ def test_a_row_with_hostile_names() -> None:
     )
     with pytest.raises(AttributeError):
         _ = row.nothing
+
+
+_CELLS = st.none() | st.integers(-(2**53), 2**53)
+_TEXTS = st.none() | st.text(st.characters(exclude_categories=["Cs"]))
+
+
+@given(st.lists(st.tuples(_CELLS, _TEXTS), min_size=1), st.data())
+def test_all_frames_have_the_same_rows(rows: list[tuple[Any, Any]], data: st.DataObject) -> None:
+    columns = {"n": [row[0] for row in rows], "text": [row[1] for row in rows]}
+    schema = {"n": pl.Int64, "text": pl.String}
+    polars = pl.DataFrame(columns, schema=schema)
+    pandas = pd.DataFrame(
+        {"n": pd.Series(columns["n"], dtype="Int64"), "text": pd.Series(columns["text"], dtype="str")}
+    )
+    records = [dict(zip(columns, row, strict=True)) for row in rows]
+    numbers = data.draw(st.lists(st.integers(0, len(rows) - 1)))
+    for value in (pandas, polars, polars.to_arrow(), records):
+        inputs = read_inputs(value)
+        assert [row.names["row"] for row in inputs] == records
+        assert [row.names["row"] for row in inputs.rows(numbers)] == [records[number] for number in numbers]
+        assert [row.number for row in inputs.rows(numbers)] == numbers
+        assert [inputs.without_value(name) for name in columns] == [columns[name].count(None) for name in columns]
+
+
+@given(st.lists(st.text(st.characters(codec=None)), min_size=1, unique=True))
+def test_any_name_of_a_column(labels: list[str]) -> None:
+    (row,) = read_inputs([dict.fromkeys(labels, 1)])
+    assert dict(row.names["row"]) == dict.fromkeys(labels, 1)
+    with suppress(UnicodeEncodeError):  # some of pandas takes no lone surrogates
+        (row,) = read_inputs(pd.DataFrame([[1] * len(labels)], columns=pd.Index(labels, dtype="object")))
+        assert dict(row.names["row"]) == dict.fromkeys(labels, 1)
 
 
 @given(st.lists(st.text() | st.none() | st.integers() | st.dictionaries(st.text(), st.integers())))

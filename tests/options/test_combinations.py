@@ -15,7 +15,7 @@ from llm_magic import LLM, api
 from llm_magic.config.settings import Settings
 from llm_magic.errors import LLMError, ModelNotFoundError, OptionError
 from llm_magic.options import OF_ROWS, OPTIONS, PARAMETERS, Options
-from llm_magic.options.combinations import check, flag, need_each, need_tools, put_over
+from llm_magic.options.combinations import check, flag, need_cluster, need_each, need_tools, put_over
 from llm_magic.options.parameters import Api
 from llm_magic.options.reader import parse
 from llm_magic.providers.registry import ProviderRegistry
@@ -149,6 +149,13 @@ def test_what_needs_each() -> None:
     with pytest.raises(OptionError, match="--again and --record only exclude each other: nothing is sent"):
         need_each(Options(each="rows", again=True, record="only"))
     need_each(Options(each="rows", again=True, record="new"))
+
+
+def test_what_needs_a_cluster() -> None:
+    with pytest.raises(OptionError, match=r"^--forward-env needs --on: rows are asked from this process"):
+        need_cluster(of("each", "forward_env"), on_cluster=False)
+    need_cluster(of("each", "forward_env"), on_cluster=True)
+    need_cluster(of("each"), on_cluster=False)
 
 
 # What an endpoint is known not to take

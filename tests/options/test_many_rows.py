@@ -13,7 +13,7 @@ from servers import ScriptedServer
 from llm_magic import LLM, api
 from llm_magic.config.settings import Settings
 from llm_magic.errors import OptionError
-from llm_magic.options import OF_ROWS, AskOptions, Options
+from llm_magic.options import OF_ROWS, AskOptions, DefaultOptions, MapOptions, Options
 from llm_magic.options.keywords_in_errors import in_python, naming_keywords
 from llm_magic.options.mapping import from_keywords, from_mapping
 from llm_magic.options.reader import help_text, parse
@@ -288,6 +288,11 @@ def test_a_misspelled_name() -> None:
         parse("--each rows --concurency 4")
     with pytest.raises(OptionError, match=r"It is called concurrency here."):
         from_mapping({"max_workers": 4}, "LLMMagics.params")
+
+
+def test_what_an_llm_takes_is_what_its_type_says() -> None:
+    for name in MapOptions.__optional_keys__ - AskOptions.__optional_keys__:
+        assert (name in DefaultOptions.__optional_keys__) == (name not in {"again", "sample", "on_progress"})
 
 
 def test_every_option_of_ask_is_one_of_map() -> None:

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import dataclasses
+import datetime as dt
 import enum
 import math
 import threading
+from decimal import Decimal
 from typing import Any
 
 import numpy as np
@@ -211,3 +213,12 @@ def test_rendering_from_another_thread() -> None:
     thread.start()
     thread.join()
     assert told == ["[1, 2]"]
+
+
+def test_dates_and_decimals_read_as_in_a_table() -> None:
+    assert text(dt.datetime(2024, 1, 2, 9, 30, tzinfo=dt.UTC)) == "2024-01-02 09:30:00+00:00"
+    assert text(dt.date(2024, 1, 2)) == "2024-01-02"
+    assert text(dt.time(9, 30)) == "09:30:00"
+    assert text(dt.timedelta(days=1)) == "1 day, 0:00:00"
+    assert text(Decimal("1.50")) == "1.50"
+    assert text([Decimal("1.50")]) == "[Decimal('1.50')]"  # in a collection it is what Python shows
