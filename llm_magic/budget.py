@@ -9,7 +9,7 @@ from __future__ import annotations
 import os
 import threading
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 from llm_magic.errors import BudgetError
 
@@ -90,6 +90,46 @@ class Standing:
     in_flight: Amount = NOTHING
 
 
+class _Account:
+    """How one account stands, as plain numbers: each request changes them twice."""
+
+    __slots__ = ("_assumed", "_in_flight", "_used")
+
+    def __init__(self) -> None:
+        self._used, self._assumed, self._in_flight = [0, 0, 0], [0, 0, 0], [0, 0, 0]
+
+    @property
+    def standing(self) -> Standing:
+        """The numbers as amounts."""
+        return Standing(Amount(*self._used), Amount(*self._assumed), Amount(*self._in_flight))
+
+    def begin(self, asked: Amount) -> None:
+        """Have more in flight."""
+        _add(self._in_flight, asked, 1)
+
+    def end(self, asked: Amount, actual: Amount, assumed: Amount) -> None:
+        """Have used what was in flight."""
+        _add(self._in_flight, asked, -1)
+        _add(self._used, actual, 1)
+        if assumed is not NOTHING:
+            _add(self._assumed, assumed, 1)
+
+    def clear_used(self) -> None:
+        """Count anew; what is in flight stays so."""
+        self._used, self._assumed = [0, 0, 0], [0, 0, 0]
+
+    def clear_in_flight(self) -> None:
+        """Have nothing in flight."""
+        self._in_flight = [0, 0, 0]
+
+
+def _add(sums: list[int], amount: Amount, times: int) -> None:
+    if amount.cost:
+        sums[0] += times * amount.cost
+    sums[1] += times * amount.tokens
+    sums[2] += times * amount.requests
+
+
 class Accounts:
     """What was used and what is in flight, of all requests and by provider; safe to use from several threads.
 
@@ -110,7 +150,7 @@ class Accounts:
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
-        self._standings: dict[str, Standing] = {}
+        self._accounts: dict[str, _Account] = {}
         self._open: set[int] = set()
         self._numbers = 0
         self._process = os.getpid()
@@ -145,9 +185,8 @@ class Accounts:
                 self._check(budget, asked, what, least)
             self._numbers += 1
             self._open.add(self._numbers)
-            for account in (EVERYTHING, provider):
-                known = self._standing(account)
-                self._standings[account] = replace(known, in_flight=known.in_flight + asked)
+            self._account(EVERYTHING).begin(asked)
+            self._account(provider).begin(asked)
             return Reservation(self, self._numbers, provider, asked, tuple(budgets))
 
     def _check(self, budget: Budget, asked: Amount, what: str, least: Amount) -> None:
@@ -175,10 +214,8 @@ class Accounts:
                 return ()
             self._open.remove(reservation.number)
             for account in (EVERYTHING, reservation.provider):
-                known = self._standing(account)
-                in_flight = known.in_flight - reservation.asked
-                self._standings[account] = Standing(known.used + actual, known.assumed + assumed, in_flight)
-            return tuple(self._overshoots(reservation, actual))
+                self._account(account).end(reservation.asked, actual, assumed)
+            return tuple(self._overshoots(reservation, actual)) if reservation.budgets else ()
 
     def _overshoots(self, reservation: Reservation, actual: Amount) -> Iterable[str]:
         for budget in reservation.budgets:
@@ -200,22 +237,33 @@ class Accounts:
             return self._standing(account)
 
     def _standing(self, account: str) -> Standing:
-        return self._standings.get(account, Standing())
+        known = self._accounts.get(account)
+        return Standing() if known is None else known.standing
+
+    def _account(self, name: str) -> _Account:
+        account = self._accounts.get(name)
+        if account is None:
+            account = self._accounts[name] = _Account()
+        return account
 
     def reset(self) -> None:
         """Count anew; what is in flight stays so, and counts when it ends."""
         with self._lock:
-            self._standings = {name: Standing(in_flight=each.in_flight) for name, each in self._standings.items()}
+            for account in self._accounts.values():
+                account.clear_used()
 
     def _after_fork(self) -> None:
         if self._process != os.getpid():
             self._process = os.getpid()
             self._open.clear()
-            self._standings = {name: replace(each, in_flight=NOTHING) for name, each in self._standings.items()}
+            for account in self._accounts.values():
+                account.clear_in_flight()
 
 
 class Reservation:
     """What one request may take, held until it is settled; settling again changes nothing."""
+
+    __slots__ = ("_accounts", "asked", "budgets", "number", "provider")
 
     def __init__(
         self, accounts: Accounts, number: int, provider: str, asked: Amount, budgets: tuple[Budget, ...]

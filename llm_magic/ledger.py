@@ -5,7 +5,7 @@ from __future__ import annotations
 import threading
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field, fields, replace
+from dataclasses import dataclass, fields, replace
 from operator import attrgetter
 
 from llm_magic.events import Usage
@@ -70,6 +70,10 @@ class UsageRow:
 _sums = attrgetter(*(each.name for each in fields(UsageRow)[2:]))
 """The numbers of a row; `astuple` would copy each."""
 
+_NUMBERS = tuple(each.name for each in fields(UsageRow)[2:] if each.name != "seconds")
+_numbers = attrgetter(*_NUMBERS)
+"""The same without the seconds, which are counted by the clock."""
+
 
 @dataclass(slots=True)
 class _WallTime:
@@ -97,10 +101,31 @@ class _WallTime:
         self.before, self.since = 0.0, now
 
 
-@dataclass(slots=True)
 class _Entry:
-    row: UsageRow
-    time: _WallTime = field(default_factory=_WallTime)
+    """The sums of one model at one provider, as plain numbers: each request changes them."""
+
+    __slots__ = (*_NUMBERS, "name", "time")
+
+    def __init__(self, name: tuple[str, str]) -> None:
+        self.name = name
+        self.time = _WallTime()
+        self.clear()
+
+    def clear(self) -> None:
+        """Count anew."""
+        self.answers = self.requests = self.failed = self.uncounted = self.unpriced = self.recorded = 0
+        self.input_tokens = self.output_tokens = self.cached_tokens = self.reasoning_tokens = 0
+        self.cost: float | None = None
+
+    @property
+    def is_empty(self) -> bool:
+        """Whether nothing was entered; a cost of 0.0 is something."""
+        return self.cost is None and not any(number for number in _numbers(self) if number is not None)
+
+    def row(self, seconds: float) -> UsageRow:
+        """Return the sums."""
+        named = dict(zip(_NUMBERS, _numbers(self), strict=True))
+        return UsageRow(*self.name, seconds=seconds, **named)
 
 
 class Ledger:
@@ -139,48 +164,48 @@ class Ledger:
         answered: bool,
     ) -> None:
         """Enter what a request took; as `EndOfRequest`."""
-        used = usage or Usage()
-        row = UsageRow(
-            *name,
-            requests=len(attempts),
-            failed=sum(map(_has_failed, attempts)),
-            input_tokens=used.input_tokens,
-            output_tokens=used.output_tokens,
-            cached_tokens=used.cached_tokens,
-            reasoning_tokens=used.reasoning_tokens,
-            uncounted=int(answered and usage is None),
-            cost=cost,
-            unpriced=int(answered and cost is None),
-        )
         with self._lock:
             now, entry = self._clock(), self._entry(name)
-            entry.row += row
+            entry.requests += len(attempts)
+            for attempt in attempts:
+                entry.failed += _has_failed(attempt)
+            if usage is not None:
+                entry.input_tokens += usage.input_tokens
+                entry.output_tokens += usage.output_tokens
+                entry.cached_tokens += usage.cached_tokens
+                entry.reasoning_tokens += usage.reasoning_tokens
+            else:
+                entry.uncounted += answered
+            if cost is not None:
+                entry.cost = (entry.cost or 0) + cost
+            else:
+                entry.unpriced += answered
             entry.time.end(now)
             self._time.end(now)
 
     def answered(self, response: Response, provider: str, model: str) -> None:
         """Enter a response, where something of it came; what its requests took was entered when they ended."""
-        row = UsageRow(provider, shown_model(model))
-        if response.recorded:
-            row = replace(row, recorded=1)
-        elif not all(map(_has_failed, response.attempts)) or response.usage is not None or response.text:
-            row = replace(row, answers=1)
-        else:
+        came = response.text or response.usage is not None or not all(map(_has_failed, response.attempts))
+        if not came and not response.recorded:
             return
         with self._lock:
-            self._entry((row.provider, row.model)).row += row
+            entry = self._entry((provider, shown_model(model)))
+            if response.recorded:
+                entry.recorded += 1
+            else:
+                entry.answers += 1
 
     def _entry(self, name: tuple[str, str]) -> _Entry:
-        if name not in self._entries:
-            self._entries[name] = _Entry(UsageRow(*name))
-        return self._entries[name]
+        entry = self._entries.get(name)
+        if entry is None:
+            entry = self._entries[name] = _Entry(name)
+        return entry
 
     def rows(self) -> tuple[UsageRow, ...]:
         """Return one row for each provider and model, in the order of their first use."""
         with self._lock:
             now = self._clock()
-            rows = (replace(entry.row, seconds=entry.time.seconds(now)) for entry in self._entries.values())
-            return tuple(row for row in rows if row != UsageRow(row.provider, row.model, seconds=row.seconds))
+            return tuple(entry.row(entry.time.seconds(now)) for entry in self._entries.values() if not entry.is_empty)
 
     def total(self) -> UsageRow:
         """Return the sum of all, as that of the provider `all`; its `seconds` are those of the clock."""
@@ -194,8 +219,8 @@ class Ledger:
         with self._lock:
             now = self._clock()
             self._entries = {name: entry for name, entry in self._entries.items() if entry.time.under_way}
-            for name, entry in self._entries.items():
-                entry.row = UsageRow(*name)
+            for entry in self._entries.values():
+                entry.clear()
                 entry.time.reset(now)
             self._time.reset(now)
 

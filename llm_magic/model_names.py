@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from functools import lru_cache
 
 _PATH = re.compile(
     r"(?:file:|/|~/|\.{1,2}/|[A-Za-z]:[\\/]|\\\\)"  # a place on a disk
@@ -11,6 +12,7 @@ _PATH = re.compile(
 )
 
 
+@lru_cache(maxsize=256)
 def shown_model(name: str) -> str:
     r"""Return a model's name, with or without its provider, as it is shown.
 

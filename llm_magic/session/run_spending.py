@@ -48,11 +48,13 @@ class RunSpending(Spending):
         """Return how the account of a budget stands."""
         return self._of_run.standing(budget.account) if budget.of_run else super().standing(budget)
 
-    def reserve(self, provider: Provider, asked: Amount, what: str, least: Amount) -> Reservation:
+    def reserve(
+        self, provider: Provider, asked: Amount, budgets: tuple[Budget, ...], what: str = "", least: Amount = NOTHING
+    ) -> Reservation:
         """Reserve what a request may take, of the run and of all."""
         own = self._of_run.reserve(self._own, provider.name, asked, what, least) if self._own else None
         try:
-            of_all = super().reserve(provider, asked, what, least)
+            of_all = super().reserve(provider, asked, budgets[len(self._own) :], what, least)
         except BudgetError:
             if own is not None:
                 own.settle(NOTHING)
@@ -103,6 +105,8 @@ class RunSpending(Spending):
 
 class _RunReservation(Reservation):
     """What one request of a run may take: `of_all` requests, and of the run's `own` budget where it has one."""
+
+    __slots__ = ("_of_all", "_open", "_own", "_run")
 
     def __init__(self, run: RunSpending, of_all: Reservation, own: Reservation | None) -> None:
         self._run, self._of_all, self._own = run, of_all, own

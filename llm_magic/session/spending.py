@@ -75,17 +75,23 @@ class Spending:
 
     def budgets(self, *providers: Provider) -> tuple[Budget, ...]:
         """Return the budgets that hold for requests to providers: that of all, then their own."""
-        own = (Budget(f"{each.section}.budget", each.name, each.budget) for each in providers)
-        known = (Budget("LLMMagics.budget", EVERYTHING, self.settings.budget), *own)
-        return tuple(budget for budget in known if budget.limits)
+        budgets: tuple[Budget, ...] = ()
+        if limits := self.settings.budget:
+            budgets = (Budget("LLMMagics.budget", EVERYTHING, limits),)
+        for each in providers:
+            if limits := each.budget:
+                budgets += (Budget(f"{each.section}.budget", each.name, limits),)
+        return budgets
 
     def standing(self, budget: Budget) -> Standing:
         """Return how the account of a budget stands."""
         return self.accounts.standing(budget.account)
 
-    def reserve(self, provider: Provider, asked: Amount, what: str, least: Amount) -> Reservation:
-        """Reserve what a request may take; as `Accounts.reserve`."""
-        return self.accounts.reserve(Spending.budgets(self, provider), provider.name, asked, what, least)
+    def reserve(
+        self, provider: Provider, asked: Amount, budgets: tuple[Budget, ...], what: str = "", least: Amount = NOTHING
+    ) -> Reservation:
+        """Reserve what a request may take by the budgets that hold for it; as `Accounts.reserve`."""
+        return self.accounts.reserve(budgets, provider.name, asked, what, least)
 
     async def allowed(self, provider: Provider, model: str, asked: Demand) -> RequestAccount:
         """Allow a request, as `begin`; in a run once the requests before have left enough of the budgets."""
@@ -106,15 +112,17 @@ class Spending:
             A price is none.
 
         """
-        price = provider.price(model)
-        may_take = self.may_take(provider, model, asked, price)
-        least = self.may_take(provider, model, replace(asked, answer=0), price)
-        account = RequestAccount(self, provider, model, may_take, least=least, price=price)
-        account.reserve()
+        price, budgets = provider.price(model), self.budgets(provider)
+        account = RequestAccount(
+            self, provider, model, asked, may_take=self.may_take(provider, model, asked, price, budgets), price=price
+        )
+        account.reserve(budgets)
         account.ends = self.ledger.begin(provider.name, model)
         return account
 
-    def may_take(self, provider: Provider, model: str, asked: Demand, price: Price | None) -> Amount:
+    def may_take(
+        self, provider: Provider, model: str, asked: Demand, price: Price | None, budgets: tuple[Budget, ...]
+    ) -> Amount:
         """Return what a request is counted at before anybody knows; raises BudgetError where a price is missing."""
         answer = self.settings.budget_tokens_per_request if asked.answer is None else asked.answer
         tokens, cost = asked.prompt + answer, 0.0
@@ -123,10 +131,10 @@ class Spending:
         elif (learned := self.learned(provider, model)) is not None:
             cost = learned * tokens
         else:
-            for budget in self.budgets(provider):
+            for budget in budgets:
                 if "cost" in budget.limits and not provider.is_free:
                     raise self._without_price(budget, provider, model)
-        return Amount(units(cost), tokens, 1)
+        return Amount(units(cost) if cost else 0, tokens, 1)
 
     def _without_price(self, budget: Budget, provider: Provider, model: str) -> BudgetError:
         example = json.dumps({model: {"input": 2.5, "output": 10}})
@@ -161,13 +169,13 @@ class RequestAccount:
         spending: Spending,
         provider: Provider,
         model: str,
-        may_take: Amount,
+        asked: Demand,
         *,
-        least: Amount,
+        may_take: Amount,
         price: Price | None,
     ) -> None:
-        self._spending, self._provider, self._model = spending, provider, model
-        self._may_take, self._least, self._price = may_take, least, price
+        self._spending, self._provider, self._model, self._asked = spending, provider, model, asked
+        self._may_take, self._price = may_take, price
         self._reservation: Reservation | None = None
         self.ends: EndOfRequest | None = None
         self._attempts: list[Attempt] = []
@@ -181,14 +189,18 @@ class RequestAccount:
         self._usages: list[Usage] = []  # of all attempts that told it
         self._costs: list[float] = []
 
-    def reserve(self) -> None:
-        """Reserve what the request, or another attempt at it, may take; raises BudgetError."""
-        name, last = f"{self._provider.name}:{shown_model(self._model)}", self._last
-        what = f"this request to {name}"
-        if last is not None:
-            what = f"another attempt at {name}, of which the last one failed ({last.reason or last.status})"
+    def reserve(self, budgets: tuple[Budget, ...]) -> None:
+        """Reserve by these budgets what the request, or another attempt at it, may take; raises BudgetError."""
+        spending, provider, model, last = self._spending, self._provider, self._model, self._last
+        what, least = "", NOTHING
+        if budgets:  # for an error
+            what = f"this request to {provider.name}:{shown_model(model)}"
+            if last is not None:
+                said = last.reason or last.status
+                what = f"another attempt at {provider.name}:{shown_model(model)}, of which the last one failed ({said})"
+            least = spending.may_take(provider, model, replace(self._asked, answer=0), self._price, ())
         self._last = None
-        self._reservation = self._spending.reserve(self._provider, self._may_take, what, self._least)
+        self._reservation = spending.reserve(provider, self._may_take, budgets, what, least)
 
     def counted(self, batch: list[Event]) -> list[Event]:
         """Take note of what a batch of events tells, and return it: with the cost of tokens that have a price."""
@@ -238,7 +250,7 @@ class RequestAccount:
     def allow(self) -> None:
         """Allow another attempt, where the last one failed and is followed by one; raises BudgetError."""
         if self.wants_another:
-            self.reserve()
+            self.reserve(self._spending.budgets(self._provider))
 
     def end(self, error: Exception | None = None) -> tuple[str, ...]:
         """Enter what the request took, once; `error` is what ended it.
@@ -290,7 +302,7 @@ class RequestAccount:
             assumed += Amount(cost=price)
         else:
             price = self._may_take.cost if unknown and usage is None else 0
-            assumed += Amount(cost=price)
+            assumed = assumed + Amount(cost=price) if price else assumed
         notes = self._reservation.settle(Amount(price, tokens, requests), assumed)
         self._reservation, self._usage, self._told = None, None, None
         return notes
@@ -303,10 +315,11 @@ _READ: frozenset[type] = frozenset({Attempt, UsageReport, Opened, Note, Progress
 def left(spending: Spending, provider: Provider, model: str, asked: Demand) -> tuple[str, ...]:
     """Return a line on each budget of a request: what is left of it, and what the request may take."""
     try:
-        may_take = spending.may_take(provider, model, asked, provider.price(model))
+        budgets = spending.budgets(provider)
+        may_take = spending.may_take(provider, model, asked, provider.price(model), budgets)
     except BudgetError as error:
         return (f"It would be refused: {error.message}", error.hint)
-    return tuple(_standing(spending, budget, may_take) for budget in spending.budgets(provider))
+    return tuple(_standing(spending, budget, may_take) for budget in budgets)
 
 
 def _standing(spending: Spending, budget: Budget, may_take: Amount) -> str:
