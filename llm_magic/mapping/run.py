@@ -113,7 +113,8 @@ class RowsRun:
         self._spending = RunSpending(session.spending, options.budget)
         if model := self._model_expected:  # a budget that needs a price is refused before anything else
             provider = self.plan.models[0].target.provider
-            self._spending.may_take(provider, model, Demand(0, 0, 0), provider.price(model))
+            budgets = self._spending.budgets(provider)
+            self._spending.may_take(provider, model, Demand(0, 0, 0), provider.price(model), budgets)
         self._resumption = self._resumed() if recorder is None and session.settings.resume else None
         self._asker = RowAsker(session, self.plan, self._spending, recorder, on_confirm, resumption=self._resumption)
         self._ready: deque[Outcome | tuple[RowRequest, int]] = deque()  # rows that need no request
