@@ -41,6 +41,7 @@ long holds up none of them."""
 _UNREAD = 2_000
 """Outcomes that nobody has taken from which on no further chunk is sent."""
 
+_CONNECT = 10.0
 _TICK = 1.0
 _ENDING = 5.0
 _LOST = 5.0
@@ -81,7 +82,7 @@ def client_of(on: Any) -> Client:
             raise ConfigurationError("There is no current Dask client.", f"Make one: {_EXAMPLE}") from None
     elif isinstance(on, str) and "://" in on:
         try:
-            client = distributed.Client(on, timeout=10, set_as_default=False)
+            client = distributed.Client(on, timeout=_CONNECT, set_as_default=False)
         except (OSError, ValueError, ImportError) as error:
             said = str(error).partition("\n")[0].rstrip(".")
             raise ConfigurationError(
@@ -264,6 +265,7 @@ class _ClusterRun:
     _unable: set[str] = field(default_factory=set)
     _chunks: dict[int, _Chunk] = field(default_factory=dict)
     _number_of: dict[int, int] = field(default_factory=dict)
+    _whole: list[Any] = field(default_factory=list)
     _told: list[Sealed] = field(default_factory=list)
     _free: list[tuple[float, int]] = field(default_factory=list)
     _read: int = 0
@@ -486,11 +488,13 @@ class _ClusterRun:
 
     def _finish(self, chunk: _Chunk) -> None:
         del self._chunks[chunk.number]
-        chunk.future.release()
+        self._whole.append(
+            chunk.future
+        )  # released when its task has ended: before, the worker would take it as cancelled
 
     def _look_at_workers(self) -> None:
         """Let go of workers that are gone, and take on those that have joined."""
-        present = set(self.client.scheduler_info(n_workers=-1)["workers"])
+        present = set(self.client.nthreads())
         for gone in set(self._workers) - present:
             worker = self._workers.pop(gone)
             worker.control.close()
@@ -518,6 +522,7 @@ class _ClusterRun:
 
     def _look_at_chunks(self) -> None:
         """Send anew what was lost with all workers that might have taken it, and give up what kills them."""
+        self._whole = [future for future in self._whole if not future.done()]
         for chunk in list(self._chunks.values()):
             status = chunk.future.status
             if status == "error":
@@ -537,6 +542,7 @@ class _ClusterRun:
             if (worker := self._workers.pop(address, None)) is not None:
                 worker.control.close()
                 self._free.append((0.0, worker.slot))
+        self._divide()
 
     def _resend(self, chunk: _Chunk) -> None:
         self.client.cancel([chunk.future])
@@ -569,7 +575,7 @@ class _ClusterRun:
         while time.monotonic() < waits and not all(worker.ended for worker in self._workers.values()):
             with suppress(LLMError):
                 self._take(0.1)
-        self.client.cancel([chunk.future for chunk in self._chunks.values()])
+        self.client.cancel([*self._whole, *(chunk.future for chunk in self._chunks.values())])
         for worker in self._workers.values():
             worker.control.close()
         self._queue.put(None, timeout="2s")

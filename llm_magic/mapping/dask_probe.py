@@ -106,7 +106,7 @@ def probe(
         There is no worker, or none that can ask: the line says why.
 
     """
-    addresses = list(workers) if workers is not None else list(client.scheduler_info(n_workers=-1)["workers"])
+    addresses = list(workers) if workers is not None else list(client.nthreads())
     if not addresses:
         raise ConfigurationError(
             "The Dask cluster has no worker.", "Start one: cluster.scale(2), or dask worker tcp://…."

@@ -406,8 +406,11 @@ _ending: set[asyncio.Task[None]] = set()
 async def begin(told: Sealed, share: int, dask_worker: Any = None) -> None:
     """Begin a run on this worker."""
     what: Told = opened(told)
-    if what.run not in _runs:
-        _runs[what.run] = WorkerRun(what, share, dask_worker)
+    if (before := _runs.get(what.run)) is not None:  # the client had lost sight of this worker
+        before.stop()
+        while what.run in _runs:  # noqa: ASYNC110 - it ends by itself
+            await asyncio.sleep(0.01)
+    _runs[what.run] = WorkerRun(what, share, dask_worker)
 
 
 def ask_chunk(run: str, chunk: int, rows: Sealed) -> bool | None:
