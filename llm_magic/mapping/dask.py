@@ -338,14 +338,9 @@ class _ClusterRun:
         from distributed import Queue
 
         for address in addresses:
-            free = [item for item in self._free if item[0] <= time.monotonic()]
-            if not free and not (rates_of(self._settings) or self._has_budget()):
-                free = [(0.0, 0)]
-                self._free.append(free[0])
-            if not free:
-                return
-            self._free.remove(free[0])
-            slot = free[0][1]
+            slot = self._free_slot()
+            if slot is None:
+                break
             control = Queue(control_queue(self._id, address), client=self.client)
             try:
                 self.client.run(begin, self._told[slot], 0, workers=[address])
@@ -353,10 +348,27 @@ class _ClusterRun:
                 control.close()
                 self._unable.add(address)
                 self.say(f"{address} cannot ask: {type(error).__name__}: {str(error).partition(chr(10))[0]}")
-                self._free.append(free[0])
+                self._free.append((0.0, slot))
                 continue
             self._workers[address] = _Worker(control, slot)
         self._divide()
+
+    def _has_room(self) -> bool:
+        """Whether one more worker could have a share of every limit."""
+        if self._concurrency is not None and len(self._workers) >= self._concurrency.total:
+            return False
+        is_free = any(since <= time.monotonic() for since, _ in self._free)
+        return is_free or not (rates_of(self._settings) or self._has_budget())
+
+    def _free_slot(self) -> int | None:
+        """Return the place of a share of the limits, which nobody else has then; None where there is none."""
+        if not self._has_room():
+            return None
+        free = next((item for item in self._free if item[0] <= time.monotonic()), None)
+        if free is None:
+            return 0
+        self._free.remove(free)
+        return free[1]
 
     def _has_budget(self) -> bool:
         magics = self._settings.magics
@@ -501,7 +513,7 @@ class _ClusterRun:
             self._free.append((time.monotonic() + 60, worker.slot))
         self._unable &= present
         joined = present - set(self._workers) - self._unable
-        if (joined and not self._exhausted) or (joined and not self._workers):
+        if joined and self._has_room() and not (self._exhausted and self._workers):
             found = Probe(())
             try:
                 found = self._probe(self._settings, self._values, joined)
