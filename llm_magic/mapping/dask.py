@@ -453,7 +453,8 @@ class _ClusterRun:
         chunk.workers = tuple(self._workers)
         chunk.future = self.client.submit(
             ask_chunk, self._id, chunk.number, sealed(list(chunk.rows.items())),
-            key=f"{self._id}-{chunk.number}-{chunk.attempts}", workers=list(chunk.workers), pure=False, priority=-chunk.number,
+            key=f"{self._id}-{chunk.number}-{chunk.attempts}", workers=list(chunk.workers),
+            pure=False, priority=-chunk.number,  # first come, first asked
         )  # fmt: skip
 
     def _take(self, seconds: float) -> None:

@@ -88,6 +88,7 @@ def ask_all(
     work: ClusterWork,
     given: Iterable[Any],
     said: list[str] | None = None,
+    *,
     stop: threading.Event | None = None,
     seen: Callable[[Outcome], object] = lambda _outcome: None,
 ) -> list[Outcome]:
