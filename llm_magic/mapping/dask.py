@@ -460,7 +460,7 @@ class _ClusterRun:
     def _take(self, seconds: float) -> None:
         """Take what has come, waiting for the first of it."""
         outcomes: list[Outcome] = []
-        with suppress(Empty):
+        try:
             item = self._inbox.get(timeout=seconds)
             while True:
                 if isinstance(item, BaseException):
@@ -469,7 +469,10 @@ class _ClusterRun:
                 for what, *rest in entries:
                     self._took(address, what, rest, outcomes)
                 item = self._inbox.get_nowait()
-        self._emit(outcomes)
+        except Empty:
+            pass
+        finally:
+            self._emit(outcomes)
 
     def _took(self, address: str, what: str, rest: list[Any], outcomes: list[Outcome]) -> None:
         worker = self._workers.get(address)
