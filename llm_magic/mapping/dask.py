@@ -316,7 +316,8 @@ class _ClusterRun:
         self._values = values
         self._settings = settings
         self._queue = Queue(self._id, client=self.client, maxsize=_QUEUE)
-        threading.Thread(target=self._receive, name="llm_magic outcomes", daemon=True).start()
+        self._receiver = threading.Thread(target=self._receive, name="llm_magic outcomes", daemon=True)
+        self._receiver.start()
         self._take_on(found.able)
 
     def _probe(
@@ -386,10 +387,10 @@ class _ClusterRun:
         """Hand on what workers send; ends with a word of our own."""
         try:
             while True:
-                for item in (self._queue.get(), *self._queue.get(batch=True)):
-                    if item is None:
-                        return
-                    self._inbox.put(item)
+                item = self._queue.get()
+                if item is None:
+                    return
+                self._inbox.put(item)
         except Exception as error:  # noqa: BLE001 - the scheduler is gone; whoever waits raises it
             self._inbox.put(error)
 
@@ -595,4 +596,5 @@ class _ClusterRun:
         for worker in self._workers.values():
             worker.control.close()
         self._queue.put(None, timeout="2s")
+        self._receiver.join(2)
         self._queue.close()
