@@ -283,7 +283,10 @@ class _ClusterRun:
             self._go_on()
             self.error = self._problem
         except (TimeoutError, OSError) as error:
-            self.error = ConnectionFailedError(f"The Dask scheduler does not answer: {type(error).__name__}: {error}")
+            said = f"{type(error).__name__}: {str(error).partition(chr(10))[0]}"
+            self.error = ConnectionFailedError(
+                f"The Dask scheduler does not answer: {said}", "Start it again, and ask for the rows that are missing."
+            )
         except BaseException as error:  # noqa: BLE001 - raised where the outcomes are awaited
             self.error = error
         finally:
