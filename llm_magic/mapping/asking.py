@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 from llm_magic.draft import Draft
 from llm_magic.errors import InvalidValueError, LLMError, ProviderError, RecordingError
 from llm_magic.events import Attempt, Event, Note, Replayed
-from llm_magic.mapping.document_asking import MARKER, REFUSALS, Answered, DocumentAsking, is_plain
+from llm_magic.mapping.document_asking import MARKER, REFUSALS, DocumentAsking, is_plain
 from llm_magic.mapping.rows import Outcome, RowRequest
 from llm_magic.messages import Text
 from llm_magic.recordings.recording import KeyTemplate, key_of
@@ -180,9 +180,9 @@ class RowAsker:
             return await self._ask_by_run(row, in_flight, came)
         self._session.ledger.answered(came.response, documents.bound.provider.name, documents.bound.model)
         if self._resumption is not None:
-            self._resumption.store.keep(row.key, _answer(came, documents), documents.secrets)
+            self._resumption.store.keep(row.key, came.kept(documents.structured), documents.secrets)
         elif asked is not None and self._recorder is not None:
-            reason = self._recorder.keep(asked, _answer(came, documents), documents.secrets)
+            reason = self._recorder.keep(asked, came.kept(documents.structured), documents.secrets)
             if reason:
                 came.response.notes = (*came.response.notes, reason)
         return Outcome(row.number, came.response)
@@ -266,19 +266,6 @@ class RowAsker:
 def _only_text(parts: tuple[Part, ...]) -> str | None:
     """Return the text of a prompt that is one text and nothing else; None of any other."""
     return parts[0].text if len(parts) == 1 and isinstance(parts[0], Text) else None
-
-
-def _answer(came: Answered, documents: DocumentAsking) -> dict[str, Any]:
-    """Return an answer as plain data."""
-    from llm_magic.recordings.answers import answer_of
-
-    dialect, nulls = documents.structured
-    return answer_of(
-        came.events,
-        seconds=round(came.response.seconds, 6),
-        first_token_seconds=came.response.first_token_seconds,
-        structured={"dialect": dialect, "nulls": nulls} if dialect else None,
-    )
 
 
 def failed(number: int, error: LLMError) -> Outcome:
