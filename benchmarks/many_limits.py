@@ -16,13 +16,15 @@ import threading
 import time
 import tracemalloc
 from collections.abc import Callable, Iterator
-from pathlib import Path
-from typing import Any
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any, Self
 
 from fast_server import MODEL, Counts, Places, Server
 from many import Review, session_at
 
 MEGABYTE = 2**20
+WARM = 100
+"""Rows of a run before the one that goes on is measured."""
 LIMITED = 64
 """Places of the slow server."""
 
@@ -57,7 +59,7 @@ class Highest:
         while not self._ended.wait(0.02):
             self.seen.append(self.now())
 
-    def __enter__(self) -> Highest:
+    def __enter__(self) -> Self:
         self._thread.start()
         return self
 
@@ -192,7 +194,6 @@ def used(places: Places, concurrency: int | str, seconds: float, after: float) -
             [sys.executable, __file__, "keep_asking", what],
             stdout=subprocess.PIPE,
             text=True,
-            cwd=Path(__file__).parent,
         )
         while not counts.first.value:
             time.sleep(0.001)
@@ -254,7 +255,7 @@ def go_on(url: str, rows: int, kind: str) -> dict[str, float]:
     session = session_at(url, resume=True)
     prompt = "{{ text }}" if kind == "frame" else "{{ item }}"
     inputs = inputs_of(kind, rows)
-    LLM(f"bench:{MODEL}").map("{{ item }}!", ["warm", "up"])
+    LLM(f"bench:{MODEL}").map("{{ item }}!", range(WARM))
     began = time.perf_counter()
     with Highest() as highest:
         before = highest.now()
@@ -271,26 +272,26 @@ def print_resume(rows: int, rounds: int) -> None:
     print("| input | first new request after, s | whole run, s | answered before | MB at most |")
     print("| --- | --- | --- | --- | --- |")
     for kind in ("list", "frame", "generator"):
-        found: list[tuple[float, float, float, float]] = []
-        for _ in range(rounds):
-            server = Server()
-            with server as url:
-                in_a_process("begin_rows", url=url, rows=rows, answered=rows * 99 // 100, kind=kind)
-                went = {}
-                server.counts.first.value = 0.0
-                watching = threading.Thread(target=lambda: went.update(first=first_after(server.counts)))
-                watching.start()
-                ran = in_a_process("go_on", url=url, rows=rows, kind=kind)
-                watching.join()
-            found.append((went["first"] - ran["began"], ran["took"], ran["known"], ran["memory"]))
+        found = [gone_on(rows, kind) for _ in range(rounds)]
         first, took, known, more = map(statistics.median, zip(*found, strict=True))
         print(f"| {kind} | {first:.2f} | {took:.1f} | {known:,.0f} | {more:,.0f} |", flush=True)
 
 
-def first_after(counts: Counts, warm: int = 2) -> float:
-    """Return when the first request came after the ones that warm up."""
-    begun = counts.answered.value
-    while counts.answered.value < begun + warm:
+def gone_on(rows: int, kind: str) -> tuple[float, float, float, float]:
+    """Return the seconds until the first new request and to the end, the rows that were known, and MB."""
+    server = Server()
+    with server as url:
+        in_a_process("begin_rows", url=url, rows=rows, answered=rows * 99 // 100, kind=kind)
+        begun = server.counts.answered.value
+        with ThreadPoolExecutor(1) as pool:
+            first = pool.submit(first_after, server.counts, begun + WARM)
+            ran = in_a_process("go_on", url=url, rows=rows, kind=kind)
+            return first.result(60) - ran["began"], ran["took"], ran["known"], ran["memory"]
+
+
+def first_after(counts: Counts, answered: int) -> float:
+    """Return when the first request came after so many were answered."""
+    while counts.answered.value < answered:
         time.sleep(0.001)
     counts.first.value = 0.0
     while not counts.first.value:
