@@ -31,14 +31,22 @@ class PortablePlan:
     turns: tuple[Turn, ...]
     tool_timeout: float
     patience: float
-    keeps: bool
-    """Whether the client keeps answers: rows come back with what they are found by."""
 
     @classmethod
-    def of(cls, plan: Plan, *, patience: float, keeps: bool) -> PortablePlan:
+    def of(cls, plan: Plan, *, patience: float) -> PortablePlan:
         """Return what travels of a plan: the variables of the notebook do not, for all that they gave is resolved."""
-        cell = replace(plan.cell, namespace={}, run=None, cell_id=None, notes=(), cannot_confirm=None)
-        return cls(cell, plan.spec, dict(plan.tools), plan.turns, plan.tool_timeout, patience, keeps)
+        there: Any = {"on": None, "forward_env": None}
+        cell = replace(
+            plan.cell,
+            options=replace(plan.cell.options, **there),
+            defaults=replace(plan.cell.defaults, **there),
+            namespace={},
+            run=None,
+            cell_id=None,
+            notes=(),
+            cannot_confirm=None,
+        )
+        return cls(cell, plan.spec, dict(plan.tools), plan.turns, plan.tool_timeout, patience)
 
     def plan(self, session: Session) -> Plan:
         """Return the plan again, with the models of a session there."""

@@ -12,10 +12,20 @@ from llm_magic.session.portable import PortableSettings
 from llm_magic.session.spending import Spending
 
 
-def with_budgets_left(data: PortableSettings, spending: Spending) -> PortableSettings:
-    """Return settings whose budgets are what is left of them here: for workers, who know of nothing used before."""
+def with_budgets_left(
+    data: PortableSettings, spending: Spending, of_run: Mapping[str, float] | None = None
+) -> PortableSettings:
+    """Return settings whose budgets are what is left of them here: for workers, who know of nothing used before.
+
+    `of_run` is a budget of the run alone; of both the smaller limit holds.
+    """
+    of_all: dict[str, Any] = {}
     if "budget" in data.magics and data.magics["budget"].value:
-        data = data.with_magics(budget=_left(data.magics["budget"].value, EVERYTHING, spending))
+        of_all = _left(data.magics["budget"].value, EVERYTHING, spending)
+    for kind, limit in (of_run or {}).items():
+        of_all[kind] = min(limit, of_all.get(kind, limit))
+    if of_all:
+        data = data.with_magics(budget=of_all)
     for name, spec in data.providers.items():
         if spec.get("budget"):
             data = data.with_provider(name, budget=_left(spec["budget"], name, spending))
