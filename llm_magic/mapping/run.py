@@ -330,6 +330,7 @@ class RowsRun:
             async with aclosing(pipeline.outcomes()) as stream:
                 async for batch in stream:
                     yield batch
+            known.cancel()  # what it put now would be heard by nobody
             while self._ready:
                 yield self._some_ready()
                 await asyncio.sleep(0)

@@ -632,3 +632,17 @@ def test_usage_counts_each_row_once(session: Session) -> None:
         llm_at(session, server).map("{{ item }}", range(12))
     (row,) = session.ledger.rows()
     assert (row.requests, row.answers, row.input_tokens) == (12, 12, 84)
+
+
+@pytest.mark.parametrize("left", [1, 40, 399])
+def test_each_of_many_rows_comes_once_whether_known_or_not(session: Session, left: int) -> None:
+    def answer(request: Received) -> Answer:
+        number = int(said(request))
+        return completion("answered") if number < 400 - left or len(server.requests) > 400 else document({}, status=400)
+
+    with ScriptedServer(answer) as server:
+        llm = llm_at(session, server)
+        first = llm.map("{{ item }}", range(400), on_error="keep", concurrency=4)
+        second = llm.map("{{ item }}", range(400), concurrency=8)
+    assert (first.statistics.failed, second.statistics.known) == (left, 400 - left)
+    assert list(second) == ["answered"] * 400
