@@ -216,7 +216,7 @@ def print_capacity(seconds: float) -> None:
     print("| --- | --- | --- | --- | --- | --- |")
     for refuses in (False, True):
         places = Places(LIMITED, 0.1, 0.4, refuses=refuses)
-        for concurrency in (48, 64, 72, 96, "auto"):
+        for concurrency in (48, 64, 96, "auto"):
             warm = 30.0 if concurrency == "auto" else 2.0
             whole, part, refused, failed = used(places, concurrency, seconds + warm, warm)
             told = f"{part:.1%} | {whole:.1%} | {refused:,} | {failed:,}"
