@@ -178,7 +178,7 @@ async def prompt_by_prompt(way: Callable[[Task], Any], task: Task) -> Took:
 # All rows by one call
 
 
-def session_at(url: str, *, resume: bool) -> Any:
+def session_at(url: str, *, resume: bool, max_retries: int = 0) -> Any:
     """Return a session of its own with the server as a provider, active."""
     from llm_magic import api
     from llm_magic.config.settings import Settings
@@ -188,7 +188,7 @@ def session_at(url: str, *, resume: bool) -> Any:
     settings = Settings()
     settings.resume = resume
     session = Session(settings, ProviderRegistry())
-    session.registry.add("bench", "compatible", base_url=url, max_retries=0)
+    session.registry.add("bench", "compatible", base_url=url, max_retries=max_retries)
     api.activate(session)
     return session
 

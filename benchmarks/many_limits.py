@@ -23,6 +23,8 @@ from fast_server import MODEL, Counts, Places, Server
 from many import Review, session_at
 
 MEGABYTE = 2**20
+TRACED = 20_000
+"""Rows up to which it is also measured with `tracemalloc`, which takes long."""
 WARM = 100
 """Rows of a run before the one that goes on is measured."""
 LIMITED = 64
@@ -114,26 +116,18 @@ def memory(url: str, rows: int, kind: str, *, kept: bool, traced: bool, typed: b
         for part in (25, 50, 75):
             found[f"at {part}%"] = highest.seen[len(highest.seen) * part // 100] - before
     if kept:
-        found["results"] = size_of(answers.outcomes, traced=traced)
+        found["results"] = size_of(answers.outcomes)
     return {name: value / MEGABYTE for name, value in found.items()}
 
 
-def size_of(outcomes: Any, *, traced: bool) -> int:
+def size_of(outcomes: Any) -> int:
     """Return the bytes of the same results where nothing was asked: a copy through `pickle`."""
     packed = pickle.dumps(outcomes)
     gc.collect()
-    if traced:
-        tracemalloc.start()
-        made = pickle.loads(packed)
-        gc.collect()
-        held, _ = tracemalloc.get_traced_memory()
-        tracemalloc.stop()
-    else:
-        import psutil
-
-        before = psutil.Process().memory_info().rss
-        made = pickle.loads(packed)
-        held = psutil.Process().memory_info().rss - before
+    tracemalloc.start()
+    made = pickle.loads(packed)
+    held, _ = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
     assert len(made) == len(outcomes)
     return held
 
@@ -152,7 +146,7 @@ def print_memory(rows: int) -> None:
     }
     with Server() as url:
         for name, case in cases.items():
-            for traced in (False, True):
+            for traced in (False, True) if rows <= TRACED else (False,):
                 found = in_a_process("memory", url=url, rows=rows, traced=traced, **case)
                 cells = [found.get(key) for key in ("most", "at 25%", "at 50%", "at 75%", "held", "results")]
                 told = " | ".join("" if cell is None else f"{cell:,.1f}" for cell in cells)
@@ -166,7 +160,7 @@ def keep_asking(url: str, concurrency: int | str, seconds: float) -> int:
     """Ask without end for so many seconds; returns how many rows failed."""
     from llm_magic import LLM
 
-    session = session_at(url, resume=False)
+    session = session_at(url, resume=False, max_retries=2)
     until = time.perf_counter() + seconds
 
     def prompts() -> Iterator[str]:
