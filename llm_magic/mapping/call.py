@@ -147,6 +147,8 @@ class AnswersToCome(AsyncIterator["Outcome"]):
             await self._stream.aclose()
 
     async def _as_they_come(self) -> AsyncGenerator[Outcome, None]:
+        self._call.run.keeps_labels = False
+
         async def work(emit: Emit[Outcome]) -> None:
             async with aclosing(self._call.outcomes()) as stream:
                 async for batch in stream:

@@ -52,6 +52,7 @@ ANSWER = "answer"
 _LAST = 5  # rows that are shown as they come
 _MOST_NOTES = 10  # of all rows together
 _READ_AT_ONCE = 50  # answers of an earlier run, before others get a turn
+_MOST_READY = 10_000  # answers of an earlier run that are found before they are handed on, of an iterator
 _LOOK = 0.02  # seconds until it is looked for more of them
 
 
@@ -128,6 +129,8 @@ class RowsRun:
         self._known_left = 0
         self._unusable: list[RowRequest] = []  # of which an earlier run has left no answer that can be used as it is
         self._labels: dict[int, Hashable] = {}  # those that are not the row's number
+        self.keeps_labels = True
+        """Whether `answers` is called in the end; else a label goes with its outcome."""
         self._statistics = RunningStatistics()
         self._last: deque[RowLine] = deque(maxlen=_LAST)
         self._told = 0  # of these
@@ -214,8 +217,10 @@ class RowsRun:
             number = self._asker.known_number(asked)
             if number is None:
                 yield asked
-            else:
-                self._ready.append((asked, number))
+                continue
+            self._ready.append((asked, number))
+            while self.inputs.is_iterator and len(self._ready) >= _MOST_READY and not self._ended:
+                time.sleep(_LOOK)  # on the thread that reads the iterator, until they are handed on
 
     def _images(self, row: Row) -> tuple[Any, ...]:
         from collections import ChainMap
@@ -454,6 +459,9 @@ class RowsRun:
         for outcome in batch[-_LAST:]:
             label = self._labels.get(outcome.number, outcome.number)
             self._last.append(row_line(label, outcome.value, outcome.error))
+        if not self.keeps_labels:
+            for outcome in batch:
+                self._labels.pop(outcome.number, None)
         return batch
 
     async def collect(self) -> Answers:

@@ -30,6 +30,7 @@ from llm_magic.errors import (
     RowsFailedError,
     ServerFailedError,
 )
+from llm_magic.mapping import run
 from llm_magic.mapping.rows import RowRequest
 from llm_magic.providers.registry import ProviderRegistry
 from llm_magic.response import Response
@@ -687,3 +688,40 @@ def test_what_is_to_be_said_of_rows_is_said_once_of_those_that_are_made_twice(se
     told, told_again = first.run.take_notes(), second.run.take_notes()
     assert "1 of 4" not in " ".join(told)
     assert [note for note in told_again if "more row" in note] == [note for note in told if "more row" in note] != []
+
+
+def test_of_an_iterator_few_known_answers_wait_to_be_handed_on(
+    session: Session, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(run, "_MOST_READY", 20)
+    waiting: list[int] = []
+    fails = True
+
+    def answer(request: Received) -> Answer:
+        return document({}, status=400) if fails and said(request) == "200" else completion("answered")
+
+    with ScriptedServer(answer) as server:
+        llm = llm_at(session, server)
+        first = llm._call("{{ item }}", iter(range(201)), {"on_error": "keep"}, "map")
+        assert len(session.loop.run(first.all())) == 201
+        fails = False
+
+        def items() -> Iterator[int]:
+            for number in range(201):
+                waiting.append(len(second.run._ready) if number else 0)
+                yield number
+
+        second = llm._call("{{ item }}", items(), {}, "map")
+        found = session.loop.run(second.all())
+    assert (sorted(each.number for each in found), sum(each.known for each in found)) == (list(range(201)), 200)
+    assert max(waiting) <= 20
+
+
+def test_an_iteration_keeps_no_labels(session: Session) -> None:
+    async def read() -> list[int]:
+        return [outcome.number async for outcome in to_come]
+
+    with ScriptedServer(echo) as server:
+        to_come = llm_at(session, server).amap("{{ item }}", {f"row {number}": number for number in range(50)})
+        assert sorted(asyncio.run(read())) == list(range(50))
+    assert to_come._call.run._labels == {}
