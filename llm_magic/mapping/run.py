@@ -52,7 +52,7 @@ ANSWER = "answer"
 _LAST = 5  # rows that are shown as they come
 _MOST_NOTES = 10  # of all rows together
 _READ_AT_ONCE = 50  # answers of an earlier run, before others get a turn
-_MOST_READY = 10_000  # answers of an earlier run that are found before they are handed on, of an iterator
+_MOST_READY = 100_000  # answers of an earlier run that are found before they are handed on, of an iterator
 _LOOK = 0.02  # seconds until it is looked for more of them
 
 
