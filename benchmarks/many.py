@@ -344,7 +344,7 @@ def speed(count: int, flying: int, rounds: int, chosen: list[str], *, typed: boo
         )
 
 
-PARTS = ("speed", "typed", "memory", "capacity", "resume", "dask")
+PARTS = ("speed", "typed", "memory", "capacity", "resume")
 
 
 def main() -> None:
