@@ -261,9 +261,11 @@ class Channel(Generic[T]):
 
 
 async def arriving(
-    loop: BackgroundLoop, work: Callable[[Emit[T]], Coroutine[Any, Any, Any]]
+    loop: BackgroundLoop, work: Callable[[Emit[T]], Coroutine[Any, Any, Any]], ahead: int = AHEAD
 ) -> AsyncGenerator[list[T], None]:
     """Iterate, on the caller's loop, over batches that `work` emits on another one; leaving it early cancels the work.
+
+    `ahead` items are there, at most, before anybody has taken them.
 
     Raises
     ------
@@ -283,7 +285,7 @@ async def arriving(
         sent += len(batch)
         with suppress(RuntimeError):
             put(batch)
-        while sent - received > AHEAD and not here.is_closed():  # noqa: ASYNC110 - the reader is on another loop
+        while sent - received > ahead and not here.is_closed():  # noqa: ASYNC110 - the reader is on another loop
             await asyncio.sleep(LOOK / 20)
         if here.is_closed():  # nobody will hear of it
             raise asyncio.CancelledError

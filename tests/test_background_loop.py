@@ -9,7 +9,7 @@ from concurrent.futures import Future
 import pytest
 
 from llm_magic import background_loop
-from llm_magic.background_loop import BackgroundLoop, Channel, Emit, awaited
+from llm_magic.background_loop import BackgroundLoop, Channel, Emit, arriving, awaited
 
 
 @pytest.fixture
@@ -183,3 +183,23 @@ def test_what_is_awaited_is_there_at_once_and_so_is_its_error(monkeypatch: pytes
     with pytest.raises(ValueError, match="no"):
         asyncio.run(wait(lambda future: future.set_exception(ValueError("no"))))
     assert time.perf_counter() - begun < 30
+
+
+def test_work_is_no_further_ahead_of_a_slow_reader_than_said(loop: BackgroundLoop) -> None:
+    sent: list[int] = []
+
+    async def work(emit: Emit[int]) -> None:
+        for number in range(40):
+            sent.append(number)
+            await emit([number])
+
+    async def read() -> list[int]:
+        received, furthest = [], 0
+        async for batch in arriving(loop, work, 3):
+            received += batch
+            await asyncio.sleep(0.03)
+            furthest = max(furthest, len(sent) - len(received))
+        assert furthest <= 4
+        return received
+
+    assert asyncio.run(read()) == list(range(40))

@@ -111,6 +111,11 @@ class RowAsker:
         return bool(self._once) or self._resumption is not None
 
     @property
+    def looks_up_rows(self) -> bool:
+        """Whether `known_number` may find an answer: where rows need runs, each looks for itself."""
+        return self._resumption is not None and self._by_documents
+
+    @property
     def asks_equal_once(self) -> bool:
         """Whether equal prompts are asked once."""
         return bool(self._once)

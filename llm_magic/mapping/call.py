@@ -21,6 +21,9 @@ if TYPE_CHECKING:
     from llm_magic.session import Session
     from llm_magic.session.plan import Cell
 
+AHEAD = 2_000
+"""Outcomes that an iteration over `LLM.amap` has not taken, at most: they are as large as the answers."""
+
 PROGRESS_SECONDS = 0.25
 """Seconds between two calls of `on_progress`, at most."""
 
@@ -144,12 +147,14 @@ class AnswersToCome(AsyncIterator["Outcome"]):
             await self._stream.aclose()
 
     async def _as_they_come(self) -> AsyncGenerator[Outcome, None]:
+        self._call.run.keeps_labels = False
+
         async def work(emit: Emit[Outcome]) -> None:
             async with aclosing(self._call.outcomes()) as stream:
                 async for batch in stream:
                     await emit(batch)
 
-        async with aclosing(arriving(self._call.session.loop, work)) as batches:
+        async with aclosing(arriving(self._call.session.loop, work, AHEAD)) as batches:
             async for batch in batches:
                 for outcome in batch:
                     yield outcome

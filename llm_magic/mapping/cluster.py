@@ -110,8 +110,9 @@ class ClusterPipeline:
             rest = self._requests if self._rereads else iter(())
             self._there += [Outcome(row.number, error=not_asked(why)) for row in (*self._sent.values(), *rest)]
             self._sent.clear()
-        if self._there:
-            yield self._there
+        while self._there:  # more may be put while these are taken
+            there, self._there = self._there, []
+            yield there
 
     def _told(self) -> Iterator[RowRequest]:
         for row in self._requests:

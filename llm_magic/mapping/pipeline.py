@@ -178,25 +178,30 @@ class Pipeline:
         try:
             self._spawn()
             while True:
-                await self._news.wait()
+                if self._workers and not self._there:  # the news of both may have been heard with what came before
+                    await self._news.wait()
                 self._news.clear()
-                there, self._there = self._there, []
-                self._taken.set()
+                there = self._take()
                 if there:
                     yield there
                 elif not self._workers:
                     break
-            if self._there:  # that were put while the last ones were taken
-                yield self._there
             if self._broken is not None:
                 raise self._broken
             if self.stopped is not None:
                 async for row in self._source.rest():
                     yield [Outcome(row.number, error=not_asked(self.stopped))]
+            while there := self._take():  # that were put while the last ones were taken
+                yield there
         finally:
             for worker in self._workers:
                 worker.cancel()
             await asyncio.gather(*self._workers, return_exceptions=True)
+
+    def _take(self) -> list[Outcome]:
+        there, self._there = self._there, []
+        self._taken.set()
+        return there
 
     def put(self, outcomes: list[Outcome]) -> None:
         """Hand on outcomes of rows that need not be asked, with the others."""

@@ -101,6 +101,15 @@ class RowPrompt:
         return self._source or getattr(self._function, "__qualname__", "")
 
     @property
+    def is_function(self) -> bool:
+        """Whether the prompt is a function of the user's."""
+        return self._function is not None
+
+    def forget_notes(self) -> None:
+        """Forget what was to be said of the rows rendered so far: they are rendered once more."""
+        self._notes.clear()
+
+    @property
     def used_names(self) -> frozenset[str]:
         """The names that the template takes from outside, of the row or not."""
         return frozenset(self._names.places)

@@ -5,9 +5,10 @@ from __future__ import annotations
 import asyncio
 import json
 import time
+from array import array
 from collections import deque
 from collections.abc import AsyncGenerator, Awaitable, Callable, Hashable, Iterator, Sequence
-from contextlib import aclosing
+from contextlib import aclosing, suppress
 from dataclasses import replace
 from itertools import islice
 from typing import TYPE_CHECKING, Any
@@ -51,6 +52,7 @@ ANSWER = "answer"
 _LAST = 5  # rows that are shown as they come
 _MOST_NOTES = 10  # of all rows together
 _READ_AT_ONCE = 50  # answers of an earlier run, before others get a turn
+_MOST_READY = 100_000  # answers of an earlier run that are found before they are handed on, of an iterator
 _LOOK = 0.02  # seconds until it is looked for more of them
 
 
@@ -123,8 +125,12 @@ class RowsRun:
         self._resumption = self._resumed() if recorder is None and session.settings.resume else None
         self._asker = RowAsker(session, self.plan, self._spending, recorder, on_confirm, resumption=self._resumption)
         self._ready: deque[Outcome | tuple[RowRequest, int]] = deque()  # rows that need no request
+        self._known_rows: Iterator[tuple[RowRequest, int]] = iter(())  # so are these, read as they are handed on
+        self._known_left = 0
         self._unusable: list[RowRequest] = []  # of which an earlier run has left no answer that can be used as it is
         self._labels: dict[int, Hashable] = {}  # those that are not the row's number
+        self.keeps_labels = True
+        """Whether `answers` is called in the end; else a label goes with its outcome."""
         self._statistics = RunningStatistics()
         self._last: deque[RowLine] = deque(maxlen=_LAST)
         self._told = 0  # of these
@@ -211,8 +217,10 @@ class RowsRun:
             number = self._asker.known_number(asked)
             if number is None:
                 yield asked
-            else:
-                self._ready.append((asked, number))
+                continue
+            self._ready.append((asked, number))
+            while self.inputs.is_iterator and len(self._ready) >= _MOST_READY and not self._ended:
+                time.sleep(_LOOK)  # on the thread that reads the iterator, until they are handed on
 
     def _images(self, row: Row) -> tuple[Any, ...]:
         from collections import ChainMap
@@ -241,9 +249,9 @@ class RowsRun:
             shown = await preview(plan, self._spending, self._recorder)
         resumption = self._resumption
         if resumption is not None:  # of rows that a run each looks for
-            asked = [row for row in requests if resumption.take(row.key) is None]
-            known += [row for row in requests if row not in asked] if len(asked) < len(requests) else []
-            requests = asked
+            looked_at, requests = requests, []
+            for row in looked_at:
+                (requests if resumption.take(row.key) is None else known).append(row)
         said = ["This is the request of the first row.", *self._estimated(requests, len(known), shown)]
         if wrong:
             said.append(
@@ -330,7 +338,8 @@ class RowsRun:
             async with aclosing(pipeline.outcomes()) as stream:
                 async for batch in stream:
                     yield batch
-            while self._ready:
+            known.cancel()  # what it put now would be heard by nobody
+            while self._is_ready:
                 yield self._some_ready()
                 await asyncio.sleep(0)
         finally:
@@ -372,30 +381,68 @@ class RowsRun:
         requests = self._requests()
         if self._resumption is None or not len(self._resumption.store):
             return requests
-        if self.inputs.is_iterator:
+        if self.inputs.is_iterator or not self._asker.looks_up_rows:
             self._say("Answers of an earlier run are used where the same is asked (--again asks for all).")
             return requests
-        found = await asyncio.to_thread(list, requests)
-        known = sum(isinstance(each, tuple) for each in self._ready)
+        if self._order == "prefix" or self._prompt.is_function:  # in memory anyway; or called once for each row
+            found: Iterator[RowRequest] = iter(await asyncio.to_thread(list, requests))
+            known = sum(isinstance(each, tuple) for each in self._ready)
+        else:
+            left = await asyncio.to_thread(self._look_up)
+            found, known = self._rendered(self.inputs.rows(left)), self._known_left
         if known and self.total is not None:
             rest = "asking for the rest" if known < self.total else "nothing is asked"
             self._say(f"{known:,} of {self.total:,} answered before; {rest} (--again asks for all).")
-        return iter(found)
+        return found
+
+    def _look_up(self) -> array[int]:
+        """Return the numbers of the rows that are to be asked; of the others, set aside which answer each has.
+
+        Of a million rows there are two numbers in memory, not their prompts: these are made once more.
+        """
+        left, known, places = array("q"), array("q"), array("q")
+        for row in self._rows():
+            place = None
+            with suppress(LLMError):  # it fails once more when it is asked
+                parts = self._prompt.render(row).parts
+                place = self._asker.known_number(RowRequest(row.number, row.index, parts, self._asker.key(parts)))
+            if place is None:
+                left.append(row.number)
+            else:
+                known.append(row.number)
+                places.append(place)
+        self._prompt.forget_notes()
+        self._known_left, self._known_rows = len(known), self._rows_known(known, places)
+        return left
+
+    def _rows_known(self, known: array[int], places: array[int]) -> Iterator[tuple[RowRequest, int]]:
+        for row, place in zip(self.inputs.rows(known), places, strict=True):
+            if row.index != row.number:
+                self._labels[row.number] = row.index
+            parts = self._prompt.render(row).parts
+            yield RowRequest(row.number, row.index, parts, self._asker.key(parts)), place
 
     async def _read_known(self, pipeline: Pipeline | ClusterPipeline) -> None:
         """Hand on what needs no request, some at a time, so that what is in flight is not held up."""
         while True:
-            if self._ready:
+            if self._is_ready:
                 pipeline.put(self._some_ready())
                 await asyncio.sleep(0)
             else:
                 await asyncio.sleep(_LOOK)
 
+    @property
+    def _is_ready(self) -> bool:
+        return bool(self._ready) or self._known_left > 0
+
     def _some_ready(self) -> list[Outcome]:
         """Return the next outcomes of rows that need no request; what an earlier run has left may turn out to."""
         found = []
-        for _ in range(min(_READ_AT_ONCE, len(self._ready))):
-            each = self._ready.popleft()
+        for _ in range(min(_READ_AT_ONCE, len(self._ready) + self._known_left)):
+            if self._ready:
+                each = self._ready.popleft()
+            else:
+                each, self._known_left = next(self._known_rows), self._known_left - 1
             outcome = each if isinstance(each, Outcome) else self._asker.known_outcome(*each)
             if outcome is not None:
                 found.append(outcome)
@@ -412,6 +459,9 @@ class RowsRun:
         for outcome in batch[-_LAST:]:
             label = self._labels.get(outcome.number, outcome.number)
             self._last.append(row_line(label, outcome.value, outcome.error))
+        if not self.keeps_labels:
+            for outcome in batch:
+                self._labels.pop(outcome.number, None)
         return batch
 
     async def collect(self) -> Answers:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import json
 import threading
 import time
@@ -29,6 +30,8 @@ from llm_magic.errors import (
     RowsFailedError,
     ServerFailedError,
 )
+from llm_magic.mapping import run
+from llm_magic.mapping.rows import RowRequest
 from llm_magic.providers.registry import ProviderRegistry
 from llm_magic.response import Response
 from llm_magic.session import Session
@@ -632,3 +635,93 @@ def test_usage_counts_each_row_once(session: Session) -> None:
         llm_at(session, server).map("{{ item }}", range(12))
     (row,) = session.ledger.rows()
     assert (row.requests, row.answers, row.input_tokens) == (12, 12, 84)
+
+
+@pytest.mark.parametrize("left", [1, 40, 399])
+def test_each_of_many_rows_comes_once_whether_known_or_not(session: Session, left: int) -> None:
+    def answer(request: Received) -> Answer:
+        number = int(said(request))
+        return completion("answered") if number < 400 - left or len(server.requests) > 400 else document({}, status=400)
+
+    with ScriptedServer(answer) as server:
+        llm = llm_at(session, server)
+        first = llm.map("{{ item }}", range(400), on_error="keep", concurrency=4)
+        second = llm.map("{{ item }}", range(400), concurrency=8)
+    assert (first.statistics.failed, second.statistics.known) == (left, 400 - left)
+    assert list(second) == ["answered"] * 400
+
+
+def test_the_prompts_of_rows_that_are_to_be_asked_do_not_lie_in_memory(session: Session) -> None:
+    alive: list[int] = []
+
+    def answer(request: Received) -> Answer:
+        if int(said(request)) == 7 and not alive:
+            alive.append(-1)
+            return document({}, status=400)
+        if alive and len(alive) < 3:
+            alive.append(sum(type(each) is RowRequest for each in gc.get_objects()))
+        return completion("answered")
+
+    with ScriptedServer(answer) as server:
+        llm = llm_at(session, server)
+        assert llm.map("{{ item }}", range(8), on_error="keep", concurrency=1).failed == [7]
+        alive[:] = [-1]
+        answers = llm.map("{{ item }}", range(2_000), concurrency=2)
+    assert (len(answers), answers.statistics.known) == (2_000, 7)
+    assert 0 < alive[1] < 200
+
+
+def test_what_is_to_be_said_of_rows_is_said_once_of_those_that_are_made_twice(session: Session) -> None:
+    fails = True
+
+    def answer(request: Received) -> Answer:
+        return document({}, status=400) if fails and "2:" in said(request) else completion("answered")
+
+    inputs = [{"number": number, "rows": list(range(100_000))} for number in range(4)]
+    with ScriptedServer(answer) as server:
+        llm = llm_at(session, server)
+        first = llm._call("{{ number }}: {{ rows }}", inputs, {}, "map")
+        session.loop.run(first.all())
+        fails = False
+        second = llm._call("{{ number }}: {{ rows }}", inputs, {}, "map")
+        session.loop.run(second.all())
+    told, told_again = first.run.take_notes(), second.run.take_notes()
+    assert "1 of 4" not in " ".join(told)
+    assert [note for note in told_again if "more row" in note] == [note for note in told if "more row" in note] != []
+
+
+def test_of_an_iterator_few_known_answers_wait_to_be_handed_on(
+    session: Session, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(run, "_MOST_READY", 20)
+    waiting: list[int] = []
+    fails = True
+
+    def answer(request: Received) -> Answer:
+        return document({}, status=400) if fails and said(request) == "200" else completion("answered")
+
+    with ScriptedServer(answer) as server:
+        llm = llm_at(session, server)
+        first = llm._call("{{ item }}", iter(range(201)), {"on_error": "keep"}, "map")
+        assert len(session.loop.run(first.all())) == 201
+        fails = False
+
+        def items() -> Iterator[int]:
+            for number in range(201):
+                waiting.append(len(second.run._ready) if number else 0)
+                yield number
+
+        second = llm._call("{{ item }}", items(), {}, "map")
+        found = session.loop.run(second.all())
+    assert (sorted(each.number for each in found), sum(each.known for each in found)) == (list(range(201)), 200)
+    assert max(waiting) <= 20
+
+
+def test_an_iteration_keeps_no_labels(session: Session) -> None:
+    async def read() -> list[int]:
+        return [outcome.number async for outcome in to_come]
+
+    with ScriptedServer(echo) as server:
+        to_come = llm_at(session, server).amap("{{ item }}", {f"row {number}": number for number in range(50)})
+        assert sorted(asyncio.run(read())) == list(range(50))
+    assert to_come._call.run._labels == {}

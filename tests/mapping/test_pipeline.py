@@ -264,3 +264,31 @@ def test_the_number_in_flight_follows_what_is_allowed() -> None:
 
     assert asyncio.run(work()) == 100
     assert most == 8
+
+
+@given(st.lists(st.integers(0, 3), max_size=12), st.randoms(use_true_random=False))
+def test_whoever_takes_outcomes_slowly_hears_of_the_end(put: list[int], dice: random.Random) -> None:
+    async def work() -> list[int]:
+        async def ask(row: RowRequest, _: InFlight) -> Outcome:
+            for _turn in range(dice.randrange(3)):
+                await asyncio.sleep(0)
+            return well(row)
+
+        made = Pipeline(RowSource(rows(6), waits=False), ask, Concurrency(2))
+        known, found = iter(range(100, 200)), []
+
+        async def put_known() -> None:
+            for count in put:
+                made.put([Outcome(next(known)) for _ in range(count)])
+                await asyncio.sleep(0)
+
+        putting = asyncio.ensure_future(put_known())
+        async with asyncio.timeout(5):
+            async for batch in made.outcomes():
+                found += [outcome.number for outcome in batch]
+                for _turn in range(dice.randrange(8)):  # rows end, and workers, while nobody takes anything
+                    await asyncio.sleep(0)
+        await putting
+        return sorted(each for each in found if each < 100)
+
+    assert asyncio.run(work()) == list(range(6))
