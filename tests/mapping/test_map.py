@@ -414,6 +414,21 @@ def test_rows_that_failed_are_asked_for_when_it_is_run_again_and_the_others_are_
         assert len(server.requests) == 6  # it had ended whole, and so is asked anew
 
 
+def test_rows_that_were_asked_once_have_the_answer_of_an_earlier_run_all(session: Session) -> None:
+    broken = True
+
+    def some(request: Received) -> Answer:
+        return refused(500) if broken and said(request) == "b" else completion(f"{len(server.requests)}")
+
+    with ScriptedServer(some) as server:
+        llm = llm_at(session, server)
+        first = llm.map("{{ item }}", ["a", "b", "a", "a"], dedup=True, on_error="keep")
+        broken = False
+        second = llm.map("{{ item }}", ["a", "b", "a", "a"], dedup=True)
+    assert [second[place] for place in (0, 2, 3)] == [first[0]] * 3
+    assert asked(server) == ["a", "b", "b"]
+
+
 def test_again_asks_for_all(session: Session) -> None:
     with ScriptedServer(lambda request: refused(500) if said(request) == "2" else echo(request)) as server:
         llm = llm_at(session, server)
