@@ -226,6 +226,7 @@ class World:
     def __init__(self, place: Path, patch: pytest.MonkeyPatch, server: ScriptedServer | None) -> None:
         self._place, self._patch, self._server = place, patch, server
         self._state = place / "0"
+        self._scripts: dict[str, Script] = {}  # by the path at which they are asked
         self.kept: Counter[str] = Counter()
         """How many answers to each prompt there are on the disk, at least."""
         self._begin()
@@ -235,8 +236,6 @@ class World:
         self._session = Session(Settings(), ProviderRegistry())
         if self._server is None:
             self._session.registry.register("s", provider=ScriptedProvider(name="s"))
-        else:
-            self._session.registry.add("s", "compatible", base_url=self._server.url, max_retries=0)
 
     def close(self) -> None:
         self._session.close()
@@ -246,7 +245,10 @@ class World:
         if self._server is None:
             self._session.registry.get("s").script = script  # type: ignore[attr-defined]
         else:
-            self._server.script[:] = [lambda received: served(received, script)]
+            path = f"/{len(self._scripts)}/v1"  # of its own: what an earlier run has sent last may arrive now
+            self._scripts[f"{path}/chat/completions"] = script
+            self._server.script[:] = [lambda received: served(received, self._scripts[received.path])]
+            self._session.registry.add("s", "compatible", base_url=f"{self._server.host}{path}", max_retries=0)
         llm = LLM("s:m")
         llm._session = lambda: self._session  # type: ignore[method-assign]
         return llm._call(TEMPLATE, table.frame, {**table.options, "concurrency": script.disturbed.concurrency}, "map")
@@ -277,9 +279,11 @@ class World:
             loop, task = asyncio.get_running_loop(), asyncio.ensure_future(take())
 
             def stop() -> None:
-                if disturbed.end == "killed":
-                    copies.append(self._copied(before, disturbed.cut))
-                loop.call_soon_threadsafe(task.cancel)
+                try:
+                    if disturbed.end == "killed":
+                        copies.append(self._copied(before, disturbed.cut))
+                finally:
+                    loop.call_soon_threadsafe(task.cancel)
 
             script.on_stop = stop
             with suppress(asyncio.CancelledError):
@@ -315,9 +319,9 @@ class World:
         copy.mkdir()
         if self._state.exists():
             shutil.copytree(self._state, copy, dirs_exist_ok=True)
-        for path in set(self._state.rglob("*.jsonl")) - before:
-            torn = copy / path.relative_to(self._state)
-            torn.write_bytes(torn.read_bytes()[: -cut or None])
+        for torn in copy.rglob("*.jsonl"):  # the run goes on meanwhile, and may have begun a file of which none is here
+            if self._state / torn.relative_to(copy) not in before:
+                torn.write_bytes(torn.read_bytes()[: -cut or None])
         return copy
 
 
