@@ -301,8 +301,8 @@ class World:
             self.close()
             self._state = copies[0] if copies else self._state
             self._begin()
-        if has_ended and len(answered) == len(table.texts):
-            self.kept.clear()  # a run that ended whole is forgotten
+        if len(answered) == len(table.texts):
+            self.kept.clear()  # a run that ended whole is forgotten; this one may have, though it was left
         elif not copies:
             self.kept |= Counter(table.prompts[outcome.number] for outcome in answered)
 

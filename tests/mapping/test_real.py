@@ -229,9 +229,9 @@ def answered(_: Received) -> Any:
 
 def test_a_real_proxy_refuses_nothing_where_its_limit_is_known(session: Session, limited: str) -> None:
     session.registry.add("open", "compatible", base_url=limited, api_key_env="PROXY_KEY", max_retries=0)
-    refused = LLM("open:one").map("Is {{ item }} wet?", range(66), on_error="keep")
+    refused = LLM("open:one").map("Is {{ item }} wet?", range(130), on_error="keep")
     assert {type(error) for error in refused.errors if error is not None} == {RateLimitedError}
-    assert len(refused.failed) == 6
+    assert len(refused.failed) >= 10  # two of its minutes at most
     elsewhere = limited.replace("127.0.0.1", "localhost")  # which has had no refusal
     limit = {"max_retries": 0, "requests_per_minute": 60}
     session.registry.add("held", "compatible", base_url=elsewhere, api_key_env="PROXY_KEY", **limit)
