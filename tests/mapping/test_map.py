@@ -480,7 +480,7 @@ def test_an_interrupted_run_goes_on_where_it_was(session: Session) -> None:
         async for _ in llm.amap("{{ item }}", range(10), concurrency=2):
             found += 1
             if found == 5:
-                while sum(int(said(request)) >= 5 for request in server.requests) < 2:  # else they arrive later
+                while sum(int(said(request)) >= 5 for request in server.requests) < 2:  # noqa: ASYNC110 - else they arrive later
                     await asyncio.sleep(0.01)
                 break
 
