@@ -45,6 +45,11 @@ def _seen(text: str) -> str:
     return text
 
 
+def seen_headers(headers: Mapping[str, str]) -> dict[str, str]:
+    """Return headers whose texts are in memory once, however many answers have the same."""
+    return {_seen(name): _seen(value) for name, value in headers.items()}
+
+
 class Draft:
     """A `Response` so far: `add` events, read the fields, take the `response`.
 
@@ -254,7 +259,7 @@ class Draft:
         self._finished.setdefault(event.index, event.reason)
 
     def _add_opened(self, event: Opened) -> None:
-        self.headers = {_seen(name): _seen(value) for name, value in event.headers.items()}
+        self.headers = seen_headers(event.headers)
         self.request_id = event.request_id
         self.cost_of_request = event.cost
 

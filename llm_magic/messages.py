@@ -184,7 +184,10 @@ class Message:
     @property
     def text(self) -> str:
         """The text of the message, without its images."""
-        return "".join(part.text for part in self.parts if isinstance(part, Text))
+        parts = self.parts
+        if len(parts) == 1 and type(parts[0]) is Text:
+            return parts[0].text
+        return "".join([part.text for part in parts if isinstance(part, Text)])
 
 
 _IN_USE: WeakValueDictionary[int, Message] = WeakValueDictionary()

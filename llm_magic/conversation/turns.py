@@ -52,10 +52,11 @@ def estimate(messages: Sequence[Message]) -> int:
     tokens = 0
     for message in messages:
         text = len(message.text.encode("utf-8", "surrogatepass"))
-        calls = sum(len(call.name) + len(call.arguments) for call in message.tool_calls)
-        reasoning = message.reasoning.length if message.reasoning is not None else 0
-        tokens += _MESSAGE_TOKENS + -(-(text + calls + reasoning) // _BYTES_A_TOKEN)
-        tokens += IMAGE_TOKENS * sum(isinstance(part, Image) for part in message.parts)
+        if message.tool_calls:
+            text += sum(len(call.name) + len(call.arguments) for call in message.tool_calls)
+        if message.reasoning is not None:
+            text += message.reasoning.length
+        tokens += _MESSAGE_TOKENS + -(-text // _BYTES_A_TOKEN) + IMAGE_TOKENS * _images(message)
     return tokens
 
 
@@ -72,13 +73,19 @@ def most_tokens(messages: Sequence[Message]) -> int:
     """
     tokens = 0
     for message in messages:
-        texts = [message.text, *(text for call in message.tool_calls for text in (call.name, call.arguments))]
-        data = "".join(texts).encode("utf-8", "surrogatepass")
+        text = message.text
+        if message.tool_calls:
+            text = "".join((text, *(each for call in message.tool_calls for each in (call.name, call.arguments))))
+        data = text.encode("utf-8", "surrogatepass")
         single = len(data.translate(None, _LETTERS))
         letters = len(data) - single + (message.reasoning.length if message.reasoning is not None else 0)
-        tokens += _MESSAGE_TOKENS + single + -(-letters // 2)
-        tokens += MOST_IMAGE_TOKENS * sum(isinstance(part, Image) for part in message.parts)
+        tokens += _MESSAGE_TOKENS + single + -(-letters // 2) + MOST_IMAGE_TOKENS * _images(message)
     return tokens
+
+
+def _images(message: Message) -> int:
+    """Return how many images a message has."""
+    return [type(part) for part in message.parts].count(Image)
 
 
 _LETTERS = b" abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ"

@@ -10,7 +10,8 @@ from typing import TYPE_CHECKING, Any
 from llm_magic.draft import Draft
 from llm_magic.errors import InvalidValueError, LLMError, ProviderError, RecordingError
 from llm_magic.events import Attempt, Event, Note, Replayed
-from llm_magic.mapping.document_asking import MARKER, REFUSALS, Answered, DocumentAsking, is_plain
+from llm_magic.mapping.document_asking import MARKER, REFUSALS, DocumentAsking, is_plain
+from llm_magic.mapping.plain_answer import is_plain_response, kept
 from llm_magic.mapping.rows import Outcome, RowRequest
 from llm_magic.messages import Text
 from llm_magic.recordings.recording import KeyTemplate, key_of
@@ -25,6 +26,7 @@ if TYPE_CHECKING:
     from llm_magic.mapping.concurrency import InFlight
     from llm_magic.mapping.resumption import Resumption
     from llm_magic.messages import Part, ToolCall
+    from llm_magic.secrets import Secret
     from llm_magic.session import Session
     from llm_magic.session.plan import BoundModel, Plan
     from llm_magic.session.spending import Spending
@@ -84,6 +86,8 @@ class RowAsker:
         self._documents: DocumentAsking | None = None
         self._preparing = asyncio.Lock()
         self._keys: KeyTemplate | None = None
+        self._asked_elsewhere: dict[int, Mapping[str, Any]] = {}  # what is recorded when its answer has come
+        self._secrets: tuple[Secret, ...] | None = None
 
     @property
     def model(self) -> str:
@@ -182,9 +186,9 @@ class RowAsker:
             return await self._ask_by_run(row, in_flight, came)
         self._session.ledger.answered(came.response, documents.bound.provider.name, documents.bound.model)
         if self._resumption is not None:
-            self._resumption.store.keep(row.key, _answer(came, documents), documents.secrets)
+            self._resumption.store.keep(row.key, came.kept(documents.structured), documents.secrets)
         elif asked is not None and self._recorder is not None:
-            reason = self._recorder.keep(asked, _answer(came, documents), documents.secrets)
+            reason = self._recorder.keep(asked, came.kept(documents.structured), documents.secrets)
             if reason:
                 came.response.notes = (*came.response.notes, reason)
         return Outcome(row.number, came.response)
@@ -231,6 +235,35 @@ class RowAsker:
         )
         return Outcome(number, response, known=True)
 
+    def recorded_outcome(self, row: RowRequest) -> Outcome | None:
+        """Return the outcome that the user's recordings have of a row that would be asked elsewhere; None: none."""
+        if self._recorder is None:
+            return None
+        asked = self._neutral(row.parts)
+        try:
+            known = self._recorder.known(asked, self._planned.target.provider.secrets)
+        except LLMError as error:
+            return failed(row.number, error)
+        if known is not None:
+            return self.known(row.number, known)
+        self._asked_elsewhere[row.number] = asked
+        return None
+
+    def keep(self, row: RowRequest, outcome: Outcome) -> None:
+        """Keep the answer of a row that was asked elsewhere, where it is a plain one; of others rounds are missing."""
+        response, asked = outcome.response, self._asked_elsewhere.pop(row.number, None)
+        if response is None or not is_plain_response(response):
+            return
+        told = {"dialect": response.structured, "nulls": True} if response.structured else None
+        if self._secrets is None:
+            self._secrets = self._planned.target.provider.secrets()
+        if self._resumption is not None and row.key:
+            self._resumption.store.keep(row.key, kept(response, told), self._secrets)
+        elif self._recorder is not None and asked is not None:
+            reason = self._recorder.keep(asked, kept(response, told), self._secrets)
+            if reason:
+                response.notes = (*response.notes, reason)
+
     def key(self, parts: tuple[Part, ...]) -> str:
         """Return what the answer of a row is found by."""
         text = _only_text(parts)
@@ -268,19 +301,6 @@ class RowAsker:
 def _only_text(parts: tuple[Part, ...]) -> str | None:
     """Return the text of a prompt that is one text and nothing else; None of any other."""
     return parts[0].text if len(parts) == 1 and isinstance(parts[0], Text) else None
-
-
-def _answer(came: Answered, documents: DocumentAsking) -> dict[str, Any]:
-    """Return an answer as plain data."""
-    from llm_magic.recordings.answers import answer_of
-
-    dialect, nulls = documents.structured
-    return answer_of(
-        came.events,
-        seconds=round(came.response.seconds, 6),
-        first_token_seconds=came.response.first_token_seconds,
-        structured={"dialect": dialect, "nulls": nulls} if dialect else None,
-    )
 
 
 def failed(number: int, error: LLMError) -> Outcome:

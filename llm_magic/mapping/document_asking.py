@@ -15,19 +15,20 @@ from typing import TYPE_CHECKING, Any
 from llm_magic.draft import Draft
 from llm_magic.errors import InvalidValueError, LLMError
 from llm_magic.events import Attempt, Event, Note
-from llm_magic.messages import Text, user
+from llm_magic.mapping.plain_answer import kept, plain_answer
+from llm_magic.messages import Message, Text
+from llm_magic.recordings.answers import answer_of
+from llm_magic.request import Request
 from llm_magic.session.exchange import Turns
 from llm_magic.session.model_exchanges import Begun
 from llm_magic.session.spending import demand
 
 if TYPE_CHECKING:
     from llm_magic.mapping.concurrency import InFlight
-    from llm_magic.messages import Message
     from llm_magic.output.spec import OutputSpec
-    from llm_magic.request import Request
     from llm_magic.response import Response
     from llm_magic.session.plan import BoundModel, Plan
-    from llm_magic.session.spending import RequestAccount, Spending
+    from llm_magic.session.spending import Demand, RequestAccount, Spending
     from llm_magic.wire.body_template import BodyTemplate
     from llm_magic.wire.prepared import PreparedRequest
 
@@ -36,6 +37,9 @@ MARKER = f"row-{secrets.token_hex(16)}"
 
 REFUSALS = frozenset({429, 503})
 """Statuses that say that there were too many requests."""
+
+_PLACE = Text(MARKER)
+_NO_VALUE = object()
 
 _LARGE = 20_000  # characters of a value that is read on another thread
 _SLOW = frozenset({"regex", "grammar"})  # kinds of values of which some take long to read
@@ -56,10 +60,24 @@ def is_plain(plan: Plan) -> bool:
 
 @dataclass(slots=True)
 class Answered:
-    """A plain answer: the response, and the events that it was made of."""
+    """A whole answer: the response, and the events that it was made of where it is not plain text."""
 
     response: Response
-    events: list[Event]
+    events: list[Event] | None = None
+
+    def kept(self, structured: tuple[str | None, bool]) -> dict[str, Any]:
+        """Return it as plain data; `structured` are the dialect of a constraint, and whether it has nulls."""
+        dialect, nulls = structured
+        told = {"dialect": dialect, "nulls": nulls} if dialect else None
+        if self.events is None:
+            return kept(self.response, told)
+        response = self.response
+        return answer_of(
+            self.events,
+            seconds=round(response.seconds, 6),
+            first_token_seconds=response.first_token_seconds,
+            structured=told,
+        )
 
 
 class DocumentAsking:
@@ -102,6 +120,8 @@ class DocumentAsking:
         self._limits = spending.rate_limits.of(bound.provider)
         structure = bound.structure
         self.structured = (None, False) if structure is None else (structure.dialect, structure.nulls)
+        self._before = request.messages[:-1]
+        self._shared_demand = demand(replace(request, messages=self._before))
         self._names = {"model": bound.planned.target.asked, "provider": bound.provider.name}
 
     @classmethod
@@ -138,30 +158,42 @@ class DocumentAsking:
             The text is none that can be sent.
 
         """
-        request = replace(self._request, messages=self._messages(text))
+        request, asked = self._request_for(text)
         body = self._template.body(text)
-        asked = demand(request)
         exchange = _Exchange(
             self._spending,
             await self._spending.allowed(self.bound.provider, self.bound.model, asked),
             Turns(self._limits, self.bound.model, asked),
             in_flight,
         )
-        began = time.perf_counter()
         events, error = await exchange.send(self._prepared, body, request)
         if error is not None:
-            return Begun(request, events, error, began)
-        draft = Draft()
-        draft.add_all(events)
-        if not _is_plain(draft):
-            return Begun(request, events, at=began)
+            return Begun(request, events, error)
+        plain = plain_answer(events)
+        if plain is not None:
+            value = await self._value(plain.text)
+            if value is not _NO_VALUE:
+                known = self._known(request, value)
+                return Answered(plain.response(exchange.seconds, exchange.first_token_seconds, **known))
+        else:
+            draft = exchange.draft(events)
+            value = await self._value(draft.text) if _is_plain(draft) else _NO_VALUE
+            if value is not _NO_VALUE:
+                return Answered(draft.response(**self._known(request, value)), events)
+        return Begun(request, events)
+
+    def _known(self, request: Request, value: Any) -> dict[str, Any]:
+        """Return the fields of a response that no event says."""
+        return {"value": value, "messages": request.messages, "structured": self.structured[0], **self._names}
+
+    async def _value(self, text: str) -> Any:
+        """Return the value of an answer; `_NO_VALUE` where it is none."""
+        if self._spec is None:
+            return text
         try:
-            value = await self.value(draft.text, nulls=self.structured[1])
+            return await self.value(text, nulls=self.structured[1])
         except InvalidValueError:
-            return Begun(request, events, at=began)
-        return Answered(
-            draft.response(value=value, messages=request.messages, structured=self.structured[0], **self._names), events
-        )
+            return _NO_VALUE
 
     async def value(self, text: str, *, nulls: bool) -> Any:
         """Return the value of an answer; raises InvalidValueError."""
@@ -172,10 +204,22 @@ class DocumentAsking:
             return await asyncio.to_thread(spec.parse, text, nulls=nulls)
         return spec.parse(text, nulls=nulls)
 
-    def _messages(self, text: str) -> tuple[Message, ...]:
-        *before, last = self._request.messages
-        parts = (Text(text) if part == Text(MARKER) else part for part in last.parts)
-        return (*before, user(*parts))
+    def _request_for(self, text: str) -> tuple[Request, Demand]:
+        """Return the request of a row, and what it asks for."""
+        shared = self._request
+        parts = tuple(Text(text) if part == _PLACE else part for part in shared.messages[-1].parts)
+        last = Message("user", parts)
+        request = Request(
+            shared.model,
+            (*self._before, last),
+            shared.parameters,
+            shared.structure,
+            shared.tools,
+            shared.tool_choice,
+            stream=False,
+            headers=shared.headers,
+        )
+        return request, self._shared_demand.with_message(last)
 
 
 def _is_plain(draft: Draft) -> bool:
@@ -186,11 +230,32 @@ def _is_plain(draft: Draft) -> bool:
 class _Exchange:
     """One request of a row: allowed and accounted, and each of its attempts in its turn."""
 
-    __slots__ = ("_account", "_in_flight", "_spending", "_turns")
+    __slots__ = ("_account", "_began", "_ended", "_in_flight", "_sent", "_spending", "_turns")
 
     def __init__(self, spending: Spending, account: RequestAccount, turns: Turns, in_flight: InFlight | None) -> None:
         self._spending, self._account, self._turns, self._in_flight = spending, account, turns, in_flight
+        self._began: float | None = None  # the first attempt
+        self._sent = self._ended = 0.0  # the last one
         account.waits = True
+
+    @property
+    def seconds(self) -> float:
+        """Seconds from the sending of the first attempt to the end."""
+        return 0.0 if self._began is None else self._ended - self._began
+
+    @property
+    def first_token_seconds(self) -> float:
+        """Seconds from the sending of the attempt that answered to the end: all of a document comes at once."""
+        return self._ended - self._sent
+
+    def draft(self, events: list[Event]) -> Draft:
+        """Return the draft of what came."""
+        draft = Draft()
+        draft.add_all(events)
+        draft.settle(self.seconds)
+        if draft.begun:
+            draft.first_token_seconds = self.first_token_seconds
+        return draft
 
     async def send(
         self, prepared: PreparedRequest, body: bytes, request: Request
@@ -205,15 +270,21 @@ class _Exchange:
         except LLMError as error:
             failed = error
         finally:
+            self._ended = time.perf_counter()
             came = [event for event in events if type(event) is not Attempt]
             counted = account.counted(came)
             self._turns.heard(counted)
             exceeded = account.end(failed)
-        attempts = [event for event in events if type(event) is Attempt]
-        return [*attempts, *counted, *map(Note, exceeded)], failed
+        attempts: list[Event] = [event for event in events if type(event) is Attempt]
+        attempts += counted
+        if exceeded:
+            attempts += map(Note, exceeded)
+        return attempts, failed
 
     def _attempted(self, attempt: Attempt) -> None:
-        self._account.counted([attempt])
+        self._sent = time.perf_counter() - attempt.seconds
+        self._began = self._sent if self._began is None else self._began
+        self._account.attempted(attempt)
         if attempt.status == HTTPStatus.UNAUTHORIZED:  # sent again at once, with another key
             self._account.allow()
         if attempt.status in REFUSALS and self._in_flight is not None:

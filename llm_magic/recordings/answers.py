@@ -99,13 +99,13 @@ def answer_of(
         "refusal": response.refusal,
         "logprobs": list(response.logprobs),
         "filters": list(response.filters),
-        "usage": None if response.usage is None else {name: getattr(response.usage, name) for name in _USAGE},
+        "usage": None if response.usage is None else usage_data(response.usage),
         "cost": response.cost,
         "model": response.model_reported,
         "request_id": response.request_id,
         "seconds": seconds,
         "first_token_seconds": first_token_seconds,
-        "attempts": [_attempt(attempt) for attempt in response.attempts],
+        "attempts": [attempt_data(attempt) for attempt in response.attempts],
         "notes": list(response.notes),
         **{name: value for name, value in beside.items() if not _is_empty(value)},
     }
@@ -153,13 +153,23 @@ def _image(image: Image) -> dict[str, Any]:
     return {"data": base64.b64encode(image.data).decode(), "media_type": image.media_type}
 
 
-def _attempt(attempt: Attempt) -> dict[str, Any]:
-    told = {"status": attempt.status, "seconds": attempt.seconds, "reason": attempt.reason}
-    told |= {"request_id": attempt.request_id, "retry_after": attempt.retry_after}
-    kept = {name: value for name, value in told.items() if value is not None and value != ""} | {
-        "status": attempt.status
-    }
-    return kept if attempt.final else kept | {"final": False}
+def usage_data(usage: Usage) -> dict[str, int]:
+    """Return tokens as plain data."""
+    return {name: getattr(usage, name) for name in _USAGE}
+
+
+def attempt_data(attempt: Attempt) -> dict[str, Any]:
+    """Return an HTTP request as plain data."""
+    told: dict[str, Any] = {"status": attempt.status, "seconds": attempt.seconds}
+    if attempt.reason:
+        told["reason"] = attempt.reason
+    if attempt.request_id:
+        told["request_id"] = attempt.request_id
+    if attempt.retry_after is not None:
+        told["retry_after"] = attempt.retry_after
+    if not attempt.final:
+        told["final"] = False
+    return told
 
 
 def events_of(answer: Mapping[str, Any], provider: str, model: str) -> list[Event]:
@@ -343,7 +353,7 @@ def answer_of_vectors(
         "vectors": base64.b64encode(packed.tobytes()).decode(),
         "dtype": dtype,
         "dimensions": lengths[0] if lengths and lengths[0] and len(set(lengths)) == 1 else lengths,
-        "usage": None if usage is None else {name: getattr(usage, name) for name in _USAGE},
+        "usage": None if usage is None else usage_data(usage),
         "model": model,
         "cost": cost,
         **beside,

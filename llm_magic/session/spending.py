@@ -20,6 +20,7 @@ from llm_magic.wire.attempts import NO_ANSWER
 
 if TYPE_CHECKING:
     from llm_magic.config.settings import Settings
+    from llm_magic.messages import Message
     from llm_magic.providers.base import Price, Provider
     from llm_magic.request import Request
 
@@ -42,6 +43,11 @@ class Demand:
     estimated: int
     prompt: int
     answer: int | None = None
+
+    def with_message(self, message: Message) -> Demand:
+        """Return the demand of the same request with one message more."""
+        messages = (message,)
+        return Demand(self.estimated + estimate(messages), self.prompt + most_tokens(messages), self.answer)
 
 
 def demand(request: Request) -> Demand:
@@ -121,7 +127,12 @@ class Spending:
         return account
 
     def may_take(
-        self, provider: Provider, model: str, asked: Demand, price: Price | None, budgets: tuple[Budget, ...]
+        self,
+        provider: Provider,
+        model: str,
+        asked: Demand,
+        price: Price | None,
+        budgets: tuple[Budget, ...] | None = None,
     ) -> Amount:
         """Return what a request is counted at before anybody knows; raises BudgetError where a price is missing."""
         answer = self.settings.budget_tokens_per_request if asked.answer is None else asked.answer
@@ -131,7 +142,7 @@ class Spending:
         elif (learned := self.learned(provider, model)) is not None:
             cost = learned * tokens
         else:
-            for budget in budgets:
+            for budget in self.budgets(provider) if budgets is None else budgets:
                 if "cost" in budget.limits and not provider.is_free:
                     raise self._without_price(budget, provider, model)
         return Amount(units(cost) if cost else 0, tokens, 1)
