@@ -184,7 +184,7 @@ class Pipeline:
                 self._taken.set()
                 if there:
                     yield there
-                elif not self._workers:
+                if not (self._workers or self._there):  # they may have ended while the last ones were taken
                     break
             if self._there:  # that were put while the last ones were taken
                 yield self._there
