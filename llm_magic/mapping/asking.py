@@ -130,6 +130,8 @@ class RowAsker:
         """Return which answer of an earlier run a row has; None where it is asked, or a run looks for itself."""
         if self._resumption is None or not self._by_documents or not row.key:
             return None
+        if self._once:  # equal rows have one answer, as in one run
+            return 0 if self._resumption.store.has(row.key) else None
         return self._resumption.take(row.key)
 
     def known_outcome(self, row: RowRequest, number: int) -> Outcome | None:

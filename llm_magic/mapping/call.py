@@ -148,13 +148,18 @@ class AnswersToCome(AsyncIterator["Outcome"]):
 
     async def _as_they_come(self) -> AsyncGenerator[Outcome, None]:
         self._call.run.keeps_labels = False
+        taken, loop = asyncio.Event(), self._call.session.loop
 
         async def work(emit: Emit[Outcome]) -> None:
             async with aclosing(self._call.outcomes()) as stream:
                 async for batch in stream:
+                    taken.clear()
                     await emit(batch)
+                    if batch:  # a run of which nobody took the last answers has not ended whole: they are kept
+                        await taken.wait()
 
-        async with aclosing(arriving(self._call.session.loop, work, AHEAD)) as batches:
+        async with aclosing(arriving(loop, work, AHEAD)) as batches:
             async for batch in batches:
                 for outcome in batch:
                     yield outcome
+                loop.loop.call_soon_threadsafe(taken.set)

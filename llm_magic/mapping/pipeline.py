@@ -184,7 +184,7 @@ class Pipeline:
                 there = self._take()
                 if there:
                     yield there
-                elif not self._workers:
+                if not (self._workers or self._there):  # they may have ended while the last ones were taken
                     break
             if self._broken is not None:
                 raise self._broken

@@ -141,7 +141,8 @@ class ModelExchanges:
                 await self._bind()
             exchanged = Exchanged(asked.data(self.model), not asked.added)
             secrets = self.planned.target.provider.secrets
-            known = recorder.known(exchanged.asked, secrets)  # at once: equal ones are told apart by their order
+            # what has begun has its answer; else known at once: equal ones are told apart by their order
+            known = None if self._begun is not None else recorder.known(exchanged.asked, secrets)
             if known is not None:
                 async with aclosing(self._replay(asked, known, recorder.pace)) as stream:
                     async for batch in stream:

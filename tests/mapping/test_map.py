@@ -417,6 +417,21 @@ def test_rows_that_failed_are_asked_for_when_it_is_run_again_and_the_others_are_
         assert len(server.requests) == 6  # it had ended whole, and so is asked anew
 
 
+def test_rows_that_were_asked_once_have_the_answer_of_an_earlier_run_all(session: Session) -> None:
+    broken = True
+
+    def some(request: Received) -> Answer:
+        return refused(500) if broken and said(request) == "b" else completion(f"{len(server.requests)}")
+
+    with ScriptedServer(some) as server:
+        llm = llm_at(session, server)
+        first = llm.map("{{ item }}", ["a", "b", "a", "a"], dedup=True, on_error="keep")
+        broken = False
+        second = llm.map("{{ item }}", ["a", "b", "a", "a"], dedup=True)
+    assert [second[place] for place in (0, 2, 3)] == [first[0]] * 3
+    assert asked(server) == ["a", "b", "b"]
+
+
 def test_again_asks_for_all(session: Session) -> None:
     with ScriptedServer(lambda request: refused(500) if said(request) == "2" else echo(request)) as server:
         llm = llm_at(session, server)
@@ -468,6 +483,8 @@ def test_an_interrupted_run_goes_on_where_it_was(session: Session) -> None:
         async for _ in llm.amap("{{ item }}", range(10), concurrency=2):
             found += 1
             if found == 5:
+                while sum(int(said(request)) >= 5 for request in server.requests) < 2:  # noqa: ASYNC110 - else they arrive later
+                    await asyncio.sleep(0.01)
                 break
 
     hangs = True
@@ -495,6 +512,44 @@ def test_a_typed_answer_and_its_rounds_are_found_again(session: Session) -> None
         answers = llm.map("{{ item }}", ["a", "b", "c"], output_type=int)
     assert answers.values == [7, 7, 7]
     assert asked(server) == ["c"]
+
+
+def test_an_answer_that_came_is_not_taken_for_that_of_its_second_round(session: Session) -> None:
+    """Of two equal rows one has left an invalid answer; the other's first answer is as invalid, its second is valid."""
+
+    def sloppy(request: Received) -> Answer:
+        if broken and len(server.requests) > 1:
+            return refused(500)
+        return completion("many" if len(request.json["messages"]) == 1 else "7")
+
+    broken = True
+    with ScriptedServer(sloppy) as server:
+        llm = llm_at(session, server)
+        first = llm.map("{{ item }}", ["b", "b"], output_type=int, on_error="keep", concurrency=1)
+        assert first.failed == [0, 1]
+        broken, server.requests[:] = False, []
+        assert llm.map("{{ item }}", ["b", "b"], output_type=int, concurrency=1).values == [7, 7]
+    assert [len(request.json["messages"]) for request in server.requests] == [1, 3, 3]
+
+
+def test_an_amap_that_is_left_keeps_what_nobody_took(session: Session) -> None:
+    async def left(llm: LLM, inputs: range) -> None:
+        async for _ in llm.amap("{{ item }}", inputs):
+            break
+
+    def some(request: Received) -> Answer:
+        return refused(500) if int(said(request)) == broken else echo(request)
+
+    broken = 5
+    with ScriptedServer(some) as server:
+        llm = llm_at(session, server)
+        llm.map("{{ item }}", range(6), on_error="keep")
+        broken = -1
+        llm.map("{{ item }}", range(6), sample=6)  # all are answered, and kept
+        server.requests[:] = []
+        asyncio.run(left(llm, range(6)))
+        assert llm.map("{{ item }}", range(6)).values == [f"you said {number}" for number in range(6)]
+    assert server.requests == []
 
 
 def test_recordings_answer_rows_and_take_their_answers(session: Session, tmp_path: Any) -> None:

@@ -218,6 +218,25 @@ def test_what_the_input_raises_is_raised_after_the_rows_before() -> None:
     assert sorted(asyncio.run(work())) == [0, 1, 2, 3, 4]
 
 
+def test_whoever_takes_outcomes_slowly_sees_the_end() -> None:
+    """The last rows end, and their workers, while those before are taken."""
+
+    async def ask(row: RowRequest, _: InFlight) -> Outcome:
+        await asyncio.sleep(0)
+        return well(row)
+
+    async def slowly() -> int:
+        found = 0
+        pipe = Pipeline(RowSource(rows(20), waits=False), ask, Concurrency(2))
+        async for batch in pipe.outcomes():
+            found += len(batch)
+            for _turn in range(500):
+                await asyncio.sleep(0)
+        return found
+
+    assert asyncio.run(asyncio.wait_for(slowly(), 20)) == 20
+
+
 def test_leaving_it_closes_what_is_in_flight() -> None:
     async def work() -> tuple[int, int]:
         closed, flying = 0, asyncio.Event()
