@@ -117,7 +117,7 @@ class RowsRun:
         self._unusable: list[RowRequest] = []  # of which an earlier run has left no answer that can be used as it is
         self._labels: dict[int, Hashable] = {}  # those that are not the row's number
         self._statistics = RunningStatistics()
-        self._last: deque[RowLine] = deque(maxlen=_LAST)
+        self._last: deque[Outcome] = deque(maxlen=_LAST)
         self._told = 0  # of these
         self._began = self._ended = 0.0
         self._pipeline: Pipeline | None = None
@@ -376,9 +376,7 @@ class RowsRun:
             response = outcome.response
             if response is not None and response.notes and len(self._notes) < _MOST_NOTES:
                 self._notes |= dict.fromkeys(response.notes)
-        for outcome in batch[-_LAST:]:
-            label = self._labels.get(outcome.number, outcome.number)
-            self._last.append(row_line(label, outcome.value, outcome.error))
+        self._last += batch
         return batch
 
     async def collect(self) -> Answers:
@@ -436,6 +434,10 @@ class RowsRun:
         told, self._told = self._told, len(notes)
         return notes[told:]
 
+    def _line(self, outcome: Outcome) -> RowLine:
+        """Return a row that has ended as a line; only a few are ever seen."""
+        return row_line(self._labels.get(outcome.number, outcome.number), outcome.value, outcome.error)
+
     def progress(self) -> RowsProgress:
         """Return how far it is; any thread may ask."""
         so_far, pipeline, seconds = self.statistics(), self._pipeline, self.seconds
@@ -458,7 +460,7 @@ class RowsRun:
             cost=so_far.cost,
             cost_at_end=cost_at_end,
             failures=so_far.failures,
-            last=tuple(self._last),
+            last=tuple(map(self._line, tuple(self._last))),
             waiting=self._waiting(),
         )
 
