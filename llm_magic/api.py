@@ -503,7 +503,7 @@ class LLM:
     def _call(self, prompt: str | Callable[[Any], Any], inputs: Any, options: MapOptions, source: str) -> MapCall:
         from llm_magic.errors import PromptError
         from llm_magic.mapping.call import MapCall
-        from llm_magic.mapping.inputs import read_inputs
+        from llm_magic.mapping.inputs import is_dask, read_inputs
 
         session = self._session()
         values: dict[str, Any] = {**options}
@@ -515,6 +515,10 @@ class LLM:
             what = "is empty" if isinstance(prompt, str) else f"must be a text, not {type(prompt).__name__}"
             raise PromptError(f"The prompt {what}.", "A template names the input: {{ item }}.")
         cell = replace(cell, body=text, template=True)
+        if is_dask(inputs):
+            from llm_magic.mapping.cluster import gathered
+
+            inputs, cell = gathered(inputs, cell)
         try:
             return MapCall(session, cell, read_inputs(inputs), on_confirm, on_progress, prompt=function)
         finally:

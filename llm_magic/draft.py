@@ -471,7 +471,7 @@ class Draft:
 
     def response(self, **known: Any) -> Response:
         """Return the `Response` so far; `known` sets the fields that no event carries (model, provider, messages…)."""
-        alternatives = self.alternatives()
+        alternatives = self.alternatives() if len(self.indexes) > 1 else ()  # of many rows each has but one
         fields: dict[str, Any] = {
             "text": self.text,
             "reasoning": self.reasoning,
@@ -487,7 +487,7 @@ class Draft:
             "request_id": self.request_id,
             "headers": self.headers,
             "logprobs": tuple(self._logprobs),
-            "alternatives": alternatives if len(alternatives) > 1 else (),
+            "alternatives": alternatives,
             "attempts": tuple(self.attempts),
             "filters": tuple(self.filters),
             "notes": tuple(self.notes),

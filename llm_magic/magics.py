@@ -164,11 +164,16 @@ class LLMMagics(Magics, Settings):
         """Do what a cell asks for each row of an input; `later` it ends now, and the rows go on."""
         from llm_magic import display
         from llm_magic.mapping.expression import evaluate
-        from llm_magic.mapping.inputs import read_inputs
+        from llm_magic.mapping.inputs import is_dask, read_inputs
         from llm_magic.mapping.run import RowsRun
         from llm_magic.mapping.screen import RowsScreen
 
-        run = RowsRun(self.session, cell, read_inputs(evaluate(each, cell.namespace), each))
+        value = evaluate(each, cell.namespace)
+        if is_dask(value):
+            from llm_magic.mapping.cluster import gathered
+
+            value, cell = gathered(value, cell)
+        run = RowsRun(self.session, cell, read_inputs(value, each))
         if options.dry_run:
             preview = self.session.loop.run(run.preview())
             display.show_preview(preview, _not_bound(options, "Nothing was sent"))

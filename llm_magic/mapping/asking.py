@@ -11,6 +11,7 @@ from llm_magic.draft import Draft
 from llm_magic.errors import InvalidValueError, LLMError, ProviderError, RecordingError
 from llm_magic.events import Attempt, Event, Note, Replayed
 from llm_magic.mapping.document_asking import MARKER, REFUSALS, DocumentAsking, is_plain
+from llm_magic.mapping.plain_answer import is_plain_response, kept
 from llm_magic.mapping.rows import Outcome, RowRequest
 from llm_magic.messages import Text
 from llm_magic.recordings.recording import KeyTemplate, key_of
@@ -25,6 +26,7 @@ if TYPE_CHECKING:
     from llm_magic.mapping.concurrency import InFlight
     from llm_magic.mapping.resumption import Resumption
     from llm_magic.messages import Part, ToolCall
+    from llm_magic.secrets import Secret
     from llm_magic.session import Session
     from llm_magic.session.plan import BoundModel, Plan
     from llm_magic.session.spending import Spending
@@ -84,6 +86,8 @@ class RowAsker:
         self._documents: DocumentAsking | None = None
         self._preparing = asyncio.Lock()
         self._keys: KeyTemplate | None = None
+        self._asked_elsewhere: dict[int, Mapping[str, Any]] = {}  # what is recorded when its answer has come
+        self._secrets: tuple[Secret, ...] | None = None
 
     @property
     def model(self) -> str:
@@ -228,6 +232,35 @@ class RowAsker:
             value=value, model=target.asked, provider=target.provider.name, structured=structured.get("dialect")
         )
         return Outcome(number, response, known=True)
+
+    def recorded_outcome(self, row: RowRequest) -> Outcome | None:
+        """Return the outcome that the user's recordings have of a row that would be asked elsewhere; None: none."""
+        if self._recorder is None:
+            return None
+        asked = self._neutral(row.parts)
+        try:
+            known = self._recorder.known(asked, self._planned.target.provider.secrets)
+        except LLMError as error:
+            return failed(row.number, error)
+        if known is not None:
+            return self.known(row.number, known)
+        self._asked_elsewhere[row.number] = asked
+        return None
+
+    def keep(self, row: RowRequest, outcome: Outcome) -> None:
+        """Keep the answer of a row that was asked elsewhere, where it is a plain one; of others rounds are missing."""
+        response, asked = outcome.response, self._asked_elsewhere.pop(row.number, None)
+        if response is None or not is_plain_response(response):
+            return
+        told = {"dialect": response.structured, "nulls": True} if response.structured else None
+        if self._secrets is None:
+            self._secrets = self._planned.target.provider.secrets()
+        if self._resumption is not None and row.key:
+            self._resumption.store.keep(row.key, kept(response, told), self._secrets)
+        elif self._recorder is not None and asked is not None:
+            reason = self._recorder.keep(asked, kept(response, told), self._secrets)
+            if reason:
+                response.notes = (*response.notes, reason)
 
     def key(self, parts: tuple[Part, ...]) -> str:
         """Return what the answer of a row is found by."""

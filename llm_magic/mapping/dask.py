@@ -41,6 +41,7 @@ long holds up none of them."""
 _UNREAD = 2_000
 """Outcomes that nobody has taken from which on no further chunk is sent."""
 
+_CONNECT = 10.0
 _TICK = 1.0
 _ENDING = 5.0
 _LOST = 5.0
@@ -81,7 +82,7 @@ def client_of(on: Any) -> Client:
             raise ConfigurationError("There is no current Dask client.", f"Make one: {_EXAMPLE}") from None
     elif isinstance(on, str) and "://" in on:
         try:
-            client = distributed.Client(on, timeout=10, set_as_default=False)
+            client = distributed.Client(on, timeout=_CONNECT, set_as_default=False)
         except (OSError, ValueError, ImportError) as error:
             said = str(error).partition("\n")[0].rstrip(".")
             raise ConfigurationError(
@@ -264,6 +265,7 @@ class _ClusterRun:
     _unable: set[str] = field(default_factory=set)
     _chunks: dict[int, _Chunk] = field(default_factory=dict)
     _number_of: dict[int, int] = field(default_factory=dict)
+    _whole: list[Any] = field(default_factory=list)
     _told: list[Sealed] = field(default_factory=list)
     _free: list[tuple[float, int]] = field(default_factory=list)
     _read: int = 0
@@ -281,7 +283,10 @@ class _ClusterRun:
             self._go_on()
             self.error = self._problem
         except (TimeoutError, OSError) as error:
-            self.error = ConnectionFailedError(f"The Dask scheduler does not answer: {type(error).__name__}: {error}")
+            said = f"{type(error).__name__}: {str(error).partition(chr(10))[0]}"
+            self.error = ConnectionFailedError(
+                f"The Dask scheduler does not answer: {said}", "Start it again, and ask for the rows that are missing."
+            )
         except BaseException as error:  # noqa: BLE001 - raised where the outcomes are awaited
             self.error = error
         finally:
@@ -314,7 +319,8 @@ class _ClusterRun:
         self._values = values
         self._settings = settings
         self._queue = Queue(self._id, client=self.client, maxsize=_QUEUE)
-        threading.Thread(target=self._receive, name="llm_magic outcomes", daemon=True).start()
+        self._receiver = threading.Thread(target=self._receive, name="llm_magic outcomes", daemon=True)
+        self._receiver.start()
         self._take_on(found.able)
 
     def _probe(
@@ -336,14 +342,9 @@ class _ClusterRun:
         from distributed import Queue
 
         for address in addresses:
-            free = [item for item in self._free if item[0] <= time.monotonic()]
-            if not free and not (rates_of(self._settings) or self._has_budget()):
-                free = [(0.0, 0)]
-                self._free.append(free[0])
-            if not free:
-                return
-            self._free.remove(free[0])
-            slot = free[0][1]
+            slot = self._free_slot()
+            if slot is None:
+                break
             control = Queue(control_queue(self._id, address), client=self.client)
             try:
                 self.client.run(begin, self._told[slot], 0, workers=[address])
@@ -351,10 +352,27 @@ class _ClusterRun:
                 control.close()
                 self._unable.add(address)
                 self.say(f"{address} cannot ask: {type(error).__name__}: {str(error).partition(chr(10))[0]}")
-                self._free.append(free[0])
+                self._free.append((0.0, slot))
                 continue
             self._workers[address] = _Worker(control, slot)
         self._divide()
+
+    def _has_room(self) -> bool:
+        """Whether one more worker could have a share of every limit."""
+        if self._concurrency is not None and len(self._workers) >= self._concurrency.total:
+            return False
+        is_free = any(since <= time.monotonic() for since, _ in self._free)
+        return is_free or not (rates_of(self._settings) or self._has_budget())
+
+    def _free_slot(self) -> int | None:
+        """Return the place of a share of the limits, which nobody else has then; None where there is none."""
+        if not self._has_room():
+            return None
+        free = next((item for item in self._free if item[0] <= time.monotonic()), None)
+        if free is None:
+            return 0
+        self._free.remove(free)
+        return free[1]
 
     def _has_budget(self) -> bool:
         magics = self._settings.magics
@@ -372,10 +390,10 @@ class _ClusterRun:
         """Hand on what workers send; ends with a word of our own."""
         try:
             while True:
-                for item in (self._queue.get(), *self._queue.get(batch=True)):
-                    if item is None:
-                        return
-                    self._inbox.put(item)
+                item = self._queue.get()
+                if item is None:
+                    return
+                self._inbox.put(item)
         except Exception as error:  # noqa: BLE001 - the scheduler is gone; whoever waits raises it
             self._inbox.put(error)
 
@@ -439,13 +457,14 @@ class _ClusterRun:
         chunk.workers = tuple(self._workers)
         chunk.future = self.client.submit(
             ask_chunk, self._id, chunk.number, sealed(list(chunk.rows.items())),
-            key=f"{self._id}-{chunk.number}-{chunk.attempts}", workers=list(chunk.workers), pure=False,
+            key=f"{self._id}-{chunk.number}-{chunk.attempts}", workers=list(chunk.workers),
+            pure=False, priority=-chunk.number,  # first come, first asked
         )  # fmt: skip
 
     def _take(self, seconds: float) -> None:
         """Take what has come, waiting for the first of it."""
         outcomes: list[Outcome] = []
-        with suppress(Empty):
+        try:
             item = self._inbox.get(timeout=seconds)
             while True:
                 if isinstance(item, BaseException):
@@ -454,7 +473,10 @@ class _ClusterRun:
                 for what, *rest in entries:
                     self._took(address, what, rest, outcomes)
                 item = self._inbox.get_nowait()
-        self._emit(outcomes)
+        except Empty:
+            pass
+        finally:
+            self._emit(outcomes)
 
     def _took(self, address: str, what: str, rest: list[Any], outcomes: list[Outcome]) -> None:
         worker = self._workers.get(address)
@@ -486,18 +508,20 @@ class _ClusterRun:
 
     def _finish(self, chunk: _Chunk) -> None:
         del self._chunks[chunk.number]
-        chunk.future.release()
+        self._whole.append(
+            chunk.future
+        )  # released when its task has ended: before, the worker would take it as cancelled
 
     def _look_at_workers(self) -> None:
         """Let go of workers that are gone, and take on those that have joined."""
-        present = set(self.client.scheduler_info(n_workers=-1)["workers"])
+        present = set(self.client.nthreads())
         for gone in set(self._workers) - present:
             worker = self._workers.pop(gone)
             worker.control.close()
             self._free.append((time.monotonic() + 60, worker.slot))
         self._unable &= present
         joined = present - set(self._workers) - self._unable
-        if (joined and not self._exhausted) or (joined and not self._workers):
+        if joined and self._has_room() and not (self._exhausted and self._workers):
             found = Probe(())
             try:
                 found = self._probe(self._settings, self._values, joined)
@@ -518,6 +542,7 @@ class _ClusterRun:
 
     def _look_at_chunks(self) -> None:
         """Send anew what was lost with all workers that might have taken it, and give up what kills them."""
+        self._whole = [future for future in self._whole if not future.done()]
         for chunk in list(self._chunks.values()):
             status = chunk.future.status
             if status == "error":
@@ -537,6 +562,7 @@ class _ClusterRun:
             if (worker := self._workers.pop(address, None)) is not None:
                 worker.control.close()
                 self._free.append((0.0, worker.slot))
+        self._divide()
 
     def _resend(self, chunk: _Chunk) -> None:
         self.client.cancel([chunk.future])
@@ -569,8 +595,9 @@ class _ClusterRun:
         while time.monotonic() < waits and not all(worker.ended for worker in self._workers.values()):
             with suppress(LLMError):
                 self._take(0.1)
-        self.client.cancel([chunk.future for chunk in self._chunks.values()])
+        self.client.cancel([*self._whole, *(chunk.future for chunk in self._chunks.values())])
         for worker in self._workers.values():
             worker.control.close()
         self._queue.put(None, timeout="2s")
+        self._receiver.join(2)
         self._queue.close()

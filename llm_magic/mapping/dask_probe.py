@@ -12,7 +12,6 @@ from dataclasses import dataclass
 from importlib.metadata import version
 from typing import TYPE_CHECKING, Any
 
-import llm_magic
 from llm_magic.config.references import variable_of
 from llm_magic.errors import AuthenticationError, ConfigurationError, ConnectionFailedError, LLMError, TimedOutError
 from llm_magic.mapping.dask_worker import Sealed, Variables, opened, sealed
@@ -52,7 +51,8 @@ class Look:
 def versions() -> dict[str, str]:
     """Return the versions that should be the same here and on the workers."""
     python = ".".join(platform.python_version_tuple()[:2])
-    return {"python": python, "llm_magic": llm_magic.__version__, "openai": version("openai")}
+    ours: str = importlib.import_module("llm_magic").__version__
+    return {"python": python, "llm_magic": ours, "openai": version("openai")}
 
 
 def variables_of(value: Any, key: str = "") -> tuple[str, ...]:
@@ -106,7 +106,7 @@ def probe(
         There is no worker, or none that can ask: the line says why.
 
     """
-    addresses = list(workers) if workers is not None else list(client.scheduler_info(n_workers=-1)["workers"])
+    addresses = list(workers) if workers is not None else list(client.nthreads())
     if not addresses:
         raise ConfigurationError(
             "The Dask cluster has no worker.", "Start one: cluster.scale(2), or dask worker tcp://…."

@@ -130,7 +130,7 @@ class Told:
     variables: dict[str, str] = field(default_factory=dict, repr=False)
 
 
-@dataclass
+@dataclass(eq=False)
 class _Part:
     """The rows of a chunk on this worker: those not sent yet, and those whose outcome is not at the client yet."""
 
@@ -204,6 +204,7 @@ class WorkerRun:
         self._outgoing: deque[tuple[list[Any], _Part | None]] = deque()
         self._some = asyncio.Event()
         self._going: dict[int, tuple[threading.Event, list[frozenset[int] | None]]] = {}
+        self._parts: set[_Part] = set()
         self.stopped = threading.Event()
         self._last = time.monotonic()
         self._variables = Variables(told.variables)
@@ -311,7 +312,7 @@ class WorkerRun:
         self._last = time.monotonic()
         event, known = self._going.setdefault(chunk, (threading.Event(), []))
         self._tell(["began", chunk])
-        while not event.wait(LOOK):
+        while not event.wait(LOOK) or self.stopped.is_set():
             if self.stopped.is_set() or not is_wanted():
                 return self._unwanted(is_wanted)
         del self._going[chunk]
@@ -320,6 +321,7 @@ class WorkerRun:
             return True
         rows = [(number, data) for number, data in rows if number not in arrived]
         part = _Part(len(rows), len(rows))
+        self._parts.add(part)
         self._on_feed(Feed.add, rows, part)
         seceded = False
         with part.changed:
@@ -330,6 +332,7 @@ class WorkerRun:
                 part.changed.wait(LOOK)
                 if self.stopped.is_set() or not is_wanted():
                     return self._unwanted(is_wanted)
+        self._parts.discard(part)
         self._last = time.monotonic()
         return True
 
@@ -342,8 +345,17 @@ class WorkerRun:
         """Close the requests in flight, and forget the run; on the worker's loop."""
         if not self.stopped.is_set():
             self.stopped.set()
+            self._wake()
             _ending.add(task := self._home.create_task(self._end(wait=False)))
             task.add_done_callback(_ending.discard)
+
+    def _wake(self) -> None:
+        """Wake the threads that wait for a chunk: it is over."""
+        for event, _ in list(self._going.values()):
+            event.set()
+        for part in list(self._parts):
+            with part.changed:
+                part.changed.notify_all()
 
     async def _end(self, *, wait: bool) -> None:
         if not wait:
@@ -406,8 +418,11 @@ _ending: set[asyncio.Task[None]] = set()
 async def begin(told: Sealed, share: int, dask_worker: Any = None) -> None:
     """Begin a run on this worker."""
     what: Told = opened(told)
-    if what.run not in _runs:
-        _runs[what.run] = WorkerRun(what, share, dask_worker)
+    if (before := _runs.get(what.run)) is not None:  # the client had lost sight of this worker
+        before.stop()
+        while what.run in _runs:  # noqa: ASYNC110 - it ends by itself
+            await asyncio.sleep(0.01)
+    _runs[what.run] = WorkerRun(what, share, dask_worker)
 
 
 def ask_chunk(run: str, chunk: int, rows: Sealed) -> bool | None:

@@ -10,6 +10,7 @@ import re
 import time
 from collections import deque
 from collections.abc import AsyncGenerator, Awaitable, Callable, Iterator
+from typing import Protocol
 
 from llm_magic.errors import (
     AnswerError,
@@ -39,6 +40,16 @@ FIRST_LOOK, LONGEST_LOOK = 0.5, 5.0
 _AT_ONCE = 64  # rows that are taken from what lies in memory
 _SLOW = 0.005  # seconds in which rows are read from an iterator before those that are there are asked
 _GONE = frozenset({502, 503, 504})  # of a proxy whose server is gone (RFC 9110, 15.6)
+
+
+class Source(Protocol):
+    """Where rows come from."""
+
+    async def next(self) -> RowRequest | None:
+        """Return the next row, None after the last; raises what the input raises, once all rows before are taken."""
+
+    def rest(self) -> AsyncGenerator[RowRequest, None]:
+        """Yield the rows that nobody took."""
 
 
 class RowSource:
@@ -93,12 +104,14 @@ class RowSource:
         rows, self._ended, self._raised = read
         self._ready += rows
 
-    def rest(self) -> Iterator[RowRequest]:
+    async def rest(self) -> AsyncGenerator[RowRequest, None]:
         """Yield the rows that nobody took; of an iterator only those that were read already."""
-        yield from self._ready
+        for row in self._ready:
+            yield row
         self._ready.clear()
         if not self._waits:
-            yield from self._rows
+            for row in self._rows:
+                yield row
 
 
 class Pipeline:
@@ -120,7 +133,7 @@ class Pipeline:
 
     def __init__(
         self,
-        source: RowSource,
+        source: Source,
         ask: Callable[[RowRequest, InFlight], Awaitable[Outcome]],
         concurrency: Concurrency,
         patience: float = 60.0,
@@ -135,8 +148,7 @@ class Pipeline:
         self._news = asyncio.Event()
         self._taken = asyncio.Event()
         self._broken: BaseException | None = None  # what ends the whole run
-        self._alike: tuple[str, int] = "", 0  # how the last rows failed, and how many alike
-        self._first_alike = True  # whether no row has ended otherwise so far
+        self._verdict = Verdict()
         self._answered = False
         self._outage: _Outage | None = None
         self.stopped: LLMError | None = None
@@ -179,8 +191,8 @@ class Pipeline:
             if self._broken is not None:
                 raise self._broken
             if self.stopped is not None:
-                for row in self._source.rest():
-                    yield [Outcome(row.number, error=NotAskedError(*_not_asked(self.stopped)))]
+                async for row in self._source.rest():
+                    yield [Outcome(row.number, error=not_asked(self.stopped))]
         finally:
             for worker in self._workers:
                 worker.cancel()
@@ -263,11 +275,24 @@ class Pipeline:
             self._spawn()
 
     def _judge(self, outcome: Outcome) -> None:
-        """Stop where a budget is spent, the first rows have failed alike, or no further one can be answered."""
+        self.stopped = self.stopped or self._verdict.heard(outcome)
+
+
+class Verdict:
+    """Whether further rows are asked: not where a budget is spent, the first fail alike, or none can be answered."""
+
+    def __init__(self) -> None:
+        self._alike: tuple[str, int] = "", 0  # how the last rows failed, and how many alike
+        self._first_alike = True  # whether no row has ended otherwise so far
+
+    def heard(self, outcome: Outcome) -> LLMError | None:
+        """Take note of a row that ended; return why no further one is asked, None where they are."""
         error = outcome.error
+        if outcome.known:
+            return None
         if error is None:
             self._alike, self._first_alike = ("", 0), False
-            return
+            return None
         kind, number = _kind(error), self._alike[1]
         if kind != self._alike[0]:
             self._first_alike = self._first_alike and number == 0
@@ -276,8 +301,7 @@ class Pipeline:
         hopeless = isinstance(error, BudgetError) or (
             self._alike[1] >= ALIKE and (self._first_alike or isinstance(error, HOPELESS))
         )
-        if hopeless and self.stopped is None:
-            self.stopped = error
+        return error if hopeless else None
 
 
 class _Outage:
@@ -318,5 +342,6 @@ def _with_patience(error: LLMError | None, patience: float) -> LLMError:
     )
 
 
-def _not_asked(why: LLMError) -> tuple[str, str]:
-    return f"Not asked: {why.message}", why.hint
+def not_asked(why: LLMError) -> NotAskedError:
+    """Return the error of a row that is not asked."""
+    return NotAskedError(f"Not asked: {why.message}", why.hint)

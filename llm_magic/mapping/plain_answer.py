@@ -97,6 +97,16 @@ def plain_answer(events: Sequence[Event]) -> PlainAnswer | None:
     )
 
 
+def is_plain_response(response: Response) -> bool:
+    """Tell whether a response is one whole text of one request, and nothing else."""
+    others = (response.alternatives, response.tool_calls, response.citations, response.images, response.items)
+    return (
+        response.finish_reason == "stop"
+        and not any(others)
+        and not (response.reasoning or response.refusal or response.logprobs or response.filters or response.notes)
+    )
+
+
 def kept(response: Response, structured: Mapping[str, Any] | None) -> dict[str, Any]:
     """Return the response of a plain answer as plain data: what `recordings.answers.answer_of` makes of its events."""
     answer: dict[str, Any] = {

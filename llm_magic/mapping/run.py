@@ -27,11 +27,15 @@ from llm_magic.mapping.row_prompt import RowPrompt
 from llm_magic.mapping.rows import Outcome, Row, RowRequest
 from llm_magic.mapping.statistics import RunningStatistics, Statistics
 from llm_magic.mapping.store import Store
+from llm_magic.options.combinations import need_cluster, put_over
 from llm_magic.session.neutral_request import NeutralRequest
 from llm_magic.session.run_spending import RunSpending
 from llm_magic.session.spending import Demand
 
 if TYPE_CHECKING:
+    from distributed import Client
+
+    from llm_magic.mapping.cluster import ClusterPipeline
     from llm_magic.mapping.inputs import Inputs
     from llm_magic.messages import ToolCall
     from llm_magic.session import Session
@@ -86,6 +90,8 @@ class RowsRun:
         numbers: Sequence[int] | None = None,
     ) -> None:
         self.inputs = inputs
+        if put_over(cell.options, cell.defaults).chat is None:  # else what was said there goes along with each row
+            cell = replace(cell, options=replace(cell.options, once=True))
         self.plan: Plan = session.plan_rows(cell)
         options = self.plan.options
         self._session = session
@@ -110,7 +116,10 @@ class RowsRun:
         self._spending = RunSpending(session.spending, options.budget)
         if model := self._model_expected:  # a budget that needs a price is refused before anything else
             provider = self.plan.models[0].target.provider
-            self._spending.may_take(provider, model, Demand(0, 0, 0), provider.price(model))
+            budgets = self._spending.budgets(provider)
+            self._spending.may_take(provider, model, Demand(0, 0, 0), provider.price(model), budgets)
+        need_cluster(cell.options, on_cluster=options.on is not None)
+        self._client = None if options.on is None else _client_of(options.on)
         self._resumption = self._resumed() if recorder is None and session.settings.resume else None
         self._asker = RowAsker(session, self.plan, self._spending, recorder, on_confirm, resumption=self._resumption)
         self._ready: deque[Outcome | tuple[RowRequest, int]] = deque()  # rows that need no request
@@ -120,7 +129,7 @@ class RowsRun:
         self._last: deque[Outcome] = deque(maxlen=_LAST)
         self._told = 0  # of these
         self._began = self._ended = 0.0
-        self._pipeline: Pipeline | None = None
+        self._pipeline: Pipeline | ClusterPipeline | None = None
 
     def _resumed(self) -> Resumption:
         """Return what earlier runs of the same rows have left."""
@@ -315,14 +324,7 @@ class RowsRun:
 
     async def _asked(self, requests: Iterator[RowRequest]) -> AsyncGenerator[list[Outcome], None]:
         """Yield the outcomes of requests, and of rows that need none."""
-        waits = self.inputs.is_iterator or bool(self.plan.options.image)
-        patience = self.plan.options.patience
-        self._pipeline = pipeline = Pipeline(
-            RowSource(requests, waits=waits),
-            self._asker.ask,
-            self._concurrency(),
-            PATIENCE if patience is None else patience,
-        )
+        self._pipeline = pipeline = self._pipeline_of(requests)
         known = asyncio.ensure_future(self._read_known(pipeline))
         try:
             async with aclosing(pipeline.outcomes()) as stream:
@@ -333,6 +335,37 @@ class RowsRun:
                 await asyncio.sleep(0)
         finally:
             known.cancel()
+
+    def _pipeline_of(self, requests: Iterator[RowRequest]) -> Pipeline | ClusterPipeline:
+        options, reads = self.plan.options, self.inputs.is_iterator
+        patience = PATIENCE if options.patience is None else options.patience
+        if self._client is None:
+            source = RowSource(requests, waits=reads or bool(options.image))
+            return Pipeline(source, self._asker.ask, self._concurrency(), patience)
+        from llm_magic.mapping.cluster import ClusterPipeline
+
+        provider = self.plan.models[0].target.provider
+        return ClusterPipeline(
+            self._session,
+            self.plan,
+            self._client,
+            self._not_recorded(requests),
+            rereads=not reads,
+            concurrency=provider.concurrency if options.concurrency is None else options.concurrency,
+            patience=patience,
+            total=self.total,
+            keep=self._asker.keep,
+            say=self._say,
+        )
+
+    def _not_recorded(self, requests: Iterator[RowRequest]) -> Iterator[RowRequest]:
+        """Yield what is not answered from recordings, which lie here and not where it is asked."""
+        for request in requests:
+            outcome = self._asker.recorded_outcome(request)
+            if outcome is None:
+                yield request
+            else:
+                self._ready.append(outcome)
 
     async def _looked_up(self) -> Iterator[RowRequest]:
         """Return what is to be asked; where an earlier run has left answers, once it is known to how many rows."""
@@ -349,7 +382,7 @@ class RowsRun:
             self._say(f"{known:,} of {self.total:,} answered before; {rest} (--again asks for all).")
         return iter(found)
 
-    async def _read_known(self, pipeline: Pipeline) -> None:
+    async def _read_known(self, pipeline: Pipeline | ClusterPipeline) -> None:
         """Hand on what needs no request, some at a time, so that what is in flight is not held up."""
         while True:
             if self._ready:
@@ -470,3 +503,9 @@ class RowsRun:
             return ""
         limits = self._spending.rate_limits.of(self.plan.models[0].target.provider)
         return self._pipeline.waiting or limits.line(model=self._asker.model)
+
+
+def _client_of(on: Any) -> Client:
+    from llm_magic.mapping.dask import client_of
+
+    return client_of(on)

@@ -90,12 +90,12 @@ class Concurrency:
                 changed[worker] = self._granted[worker] = aim
         free = self.total - sum(self._held.values())
         for worker, aim in aims.items():
-            more = min(free, aim - self._granted[worker])
-            if more > 0:
-                self._held[worker] = self._granted[worker] + more
-                changed[worker] = self._granted[worker] = self._held[worker]
-                free -= more
-            self._held.setdefault(worker, 0)
+            held = self._held.setdefault(worker, 0)
+            granted = min(aim, held + free)  # what it holds is not free, and its own
+            if granted > self._granted[worker]:
+                changed[worker] = self._granted[worker] = granted
+                self._held[worker] = max(held, granted)
+                free -= self._held[worker] - held
         return changed
 
     def held(self, worker: str, number: int) -> None:

@@ -232,6 +232,10 @@ class Session:
         models = self._choose(cell)
         return plan(cell, models, self.settings, self._turns(cell, models[0].options), rows=True)
 
+    def models(self, cell: Cell) -> tuple[PlannedModel, ...]:
+        """Return the models that a cell asks, the first one first; raises InputError."""
+        return self._choose(cell)
+
     def _turns(self, cell: Cell, options: Options) -> tuple[Turn, ...]:
         """Return the turns of the conversation before a cell."""
         name = self._chat_name(options)
