@@ -189,7 +189,7 @@ class RowAsker:
         came = await documents.ask(text, in_flight)
         if isinstance(came, Begun):
             return await self._ask_by_run(row, in_flight, came)
-        self._session.ledger.answered(came.response, documents.bound.provider.name, documents.bound.model)
+        self._spending.ledger.answered(came.response, documents.bound.provider.name, documents.bound.model)
         if self._resumption is not None:
             self._resumption.store.keep(row.key, came.kept(documents.structured), documents.secrets)
         elif asked is not None and self._recorder is not None:

@@ -132,7 +132,7 @@ class RowsRun:
         self.keeps_labels = True
         """Whether `answers` is called in the end; else a label goes with its outcome."""
         self._statistics = RunningStatistics()
-        self._last: deque[RowLine] = deque(maxlen=_LAST)
+        self._last: deque[tuple[Hashable, Outcome]] = deque(maxlen=_LAST)
         self._told = 0  # of these
         self._began = self._ended = 0.0
         self._pipeline: Pipeline | ClusterPipeline | None = None
@@ -456,9 +456,7 @@ class RowsRun:
             response = outcome.response
             if response is not None and response.notes and len(self._notes) < _MOST_NOTES:
                 self._notes |= dict.fromkeys(response.notes)
-        for outcome in batch[-_LAST:]:
-            label = self._labels.get(outcome.number, outcome.number)
-            self._last.append(row_line(label, outcome.value, outcome.error))
+        self._last += [(self._labels.get(each.number, each.number), each) for each in batch[-_LAST:]]
         if not self.keeps_labels:
             for outcome in batch:
                 self._labels.pop(outcome.number, None)
@@ -519,6 +517,11 @@ class RowsRun:
         told, self._told = self._told, len(notes)
         return notes[told:]
 
+    def _line(self, row: tuple[Hashable, Outcome]) -> RowLine:
+        """Return a row that has ended as a line; only a few are ever seen."""
+        label, outcome = row
+        return row_line(label, outcome.value, outcome.error)
+
     def progress(self) -> RowsProgress:
         """Return how far it is; any thread may ask."""
         so_far, pipeline, seconds = self.statistics(), self._pipeline, self.seconds
@@ -541,7 +544,7 @@ class RowsRun:
             cost=so_far.cost,
             cost_at_end=cost_at_end,
             failures=so_far.failures,
-            last=tuple(self._last),
+            last=tuple(map(self._line, tuple(self._last))),
             waiting=self._waiting(),
         )
 

@@ -122,6 +122,15 @@ def check_headers(headers: Mapping[str, object]) -> None:
             )
 
 
+_NAMES_OF_LIMITS = {
+    kind: (
+        (f"x-ratelimit-remaining-{kind}", f"x-ratelimit-reset-{kind}"),
+        (f"anthropic-ratelimit-{kind}-remaining", f"anthropic-ratelimit-{kind}-reset"),
+    )
+    for kind in ("requests", "tokens")
+}
+
+
 def remaining(headers: Mapping[str, str], kind: str) -> tuple[int, float] | None:
     """Return how many `kind` ("requests", "tokens") a server still takes, and for how many seconds that holds.
 
@@ -132,9 +141,10 @@ def remaining(headers: Mapping[str, str], kind: str) -> tuple[int, float] | None
     >>> remaining({"x-ratelimit-remaining-requests": "59", "x-ratelimit-reset-requests": "6m0s"}, "requests")
     (59, 360.0)
     """
-    names = (f"x-ratelimit-remaining-{kind}", f"x-ratelimit-reset-{kind}")
+    ours, theirs = _NAMES_OF_LIMITS[kind]
+    names = ours if ours[0] in headers else theirs
     if names[0] not in headers:
-        names = (f"anthropic-ratelimit-{kind}-remaining", f"anthropic-ratelimit-{kind}-reset")
+        return None
     left, until = map(headers.get, names)
     if left is None or until is None or not _WHOLE.fullmatch(left):
         return None
