@@ -30,8 +30,7 @@ class Statistics:
     answered, failed
         How many have an answer, known ones included, and how many an error.
     known
-        How many had been answered before this run. All below is of the others: of what this run sent. Where it sent
-        nothing, it is of those that were answered before.
+        How many had been answered before this run. All below is of the others: of what this run sent.
     seconds
         How long the run took; it is not part of the line where nothing was sent, so that a replay says the same again.
     p50, p95
