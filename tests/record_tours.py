@@ -50,9 +50,15 @@ def executed(folder: Path, name: str, output: str, *, network: bool = False, **v
     return folder / f"{output}.ipynb"
 
 
+def copied(folder: Path, name: str) -> None:
+    """Copy a tour into a folder, with the data that tours read."""
+    for path in (NOTEBOOKS / f"{name}.ipynb", *NOTEBOOKS.glob("*.csv")):
+        shutil.copy(path, folder)
+
+
 def recorded(folder: Path, name: str, output: str) -> Path:
     """Run a tour on the embedded model, in a folder with nothing recorded; `NAME.llm.jsonl` is there then."""
-    shutil.copy(NOTEBOOKS / f"{name}.ipynb", folder)
+    copied(folder, name)
     variables = {"LLM_MAGIC_RECORD": "once", "JPY_SESSION_NAME": str(folder / f"{name}.ipynb")}
     return executed(folder, name, output, network=True, **variables)
 

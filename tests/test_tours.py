@@ -15,7 +15,7 @@ from typing import Any
 
 import nbformat
 import pytest
-from record_tours import NOTEBOOKS, TOURS, executed, without_times
+from record_tours import NOTEBOOKS, TOURS, copied, executed, without_times
 
 pytest.importorskip("xllamacpp", reason="needs the extra `local`")
 pytest.importorskip("pandas")
@@ -45,7 +45,7 @@ def live(tmp_path_factory: pytest.TempPathFactory) -> Live:
     @functools.cache
     def run(name: str) -> Path:
         folder = tmp_path_factory.mktemp(name)
-        shutil.copy(NOTEBOOKS / f"{name}.ipynb", folder)
+        copied(folder, name)
         return executed(folder, name, "live", network=True, LLM_MAGIC_RECORD="once")
 
     return run

@@ -32,7 +32,7 @@ class Statistics:
     known
         How many had been answered before this run. All below is of the others: of what this run sent.
     seconds
-        How long the run took.
+        How long the run took; it is not part of the line where nothing was sent, so that a replay says the same again.
     p50, p95
         Seconds that half of the answers took at most, and 95% of them, within one percent; None of no answers.
     usage, cost
@@ -56,7 +56,9 @@ class Statistics:
     def __str__(self) -> str:
         """Return it as one line."""
         facts = [
-            f"{counted(self.rows, 'row')} in {seconds(self.seconds)}",
+            counted(self.rows, "row")
+            if self._sent_nothing
+            else f"{counted(self.rows, 'row')} in {seconds(self.seconds)}",
             f"{self.known:,} answered before" if self.known else "",
             "" if self.p50 is None else f"p50 {seconds(self.p50)}",
             "" if self.p95 is None else f"p95 {seconds(self.p95)}",
@@ -65,6 +67,10 @@ class Statistics:
         ]
         line = ", ".join(filter(None, facts))
         return f"{line}; {self.failed:,} failed: {by_class(self.failures)}" if self.failed else line
+
+    @property
+    def _sent_nothing(self) -> bool:
+        return bool(self.known) and self.known == self.answered
 
 
 @dataclass(slots=True)
