@@ -91,10 +91,10 @@ class Screen:
 
         """
         run, view = self.run, self.view
-        view.begin(shown_model(self.model))
-        if self._held:
-            view.hold()
         try:
+            view.begin(shown_model(self.model))
+            if self._held:
+                view.hold()
             while (batch := self.channel.receive(LOOK if self._held else view.wait)) is not None:
                 if self._held:
                     self._show_recorded(batch)
