@@ -163,11 +163,13 @@ class LLMMagics(Magics, Settings):
     def _answer_rows(self, cell: Cell, options: Options, each: str, *, later: bool) -> Answers | Job[Answers] | None:
         """Do what a cell asks for each row of an input; `later` it ends now, and the rows go on."""
         from llm_magic import display
-        from llm_magic.mapping.expression import evaluate
+        from llm_magic.mapping.expression import evaluate, refuse_out
         from llm_magic.mapping.inputs import is_dask, read_inputs
         from llm_magic.mapping.run import RowsRun
         from llm_magic.mapping.screen import RowsScreen
 
+        if options.out:
+            refuse_out(each, options.out)
         value = evaluate(each, cell.namespace)
         if is_dask(value):
             from llm_magic.mapping.cluster import gathered

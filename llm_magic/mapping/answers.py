@@ -53,6 +53,8 @@ class Answers(Sequence[Any]):
         How long all of it took.
     retry
         What asks again for the rows that failed and returns answers to all; None where nothing can.
+    notes
+        What the user should know of the run, such as that answers could not be kept.
 
     """
 
@@ -65,6 +67,7 @@ class Answers(Sequence[Any]):
         several: bool = False,
         seconds: float = 0.0,
         retry: Callable[[], Answers] | None = None,
+        notes: Iterable[str] = (),
     ) -> None:
         self._outcomes = in_order(outcomes)
         self._labels: Sequence[Hashable] = range(len(self._outcomes)) if labels is None else labels
@@ -75,6 +78,8 @@ class Answers(Sequence[Any]):
         self._retry = retry
         self.seconds = seconds
         """Seconds from the first request to the end."""
+        self.notes: tuple[str, ...] = tuple(notes)
+        """What is to be known of the run as a whole: answers that are not kept, values that were cut."""
 
     @property
     def outcomes(self) -> list[Outcome]:
@@ -85,12 +90,13 @@ class Answers(Sequence[Any]):
         """Set what asks again for the rows that failed."""
         self._retry = retry
 
-    def replaced(self, outcomes: Iterable[Outcome], seconds: float) -> Answers:
+    def replaced(self, outcomes: Iterable[Outcome], seconds: float, notes: Iterable[str] = ()) -> Answers:
         """Return these answers with other outcomes in the place of some, after so many seconds more."""
         others = {outcome.number: outcome for outcome in outcomes}
         made = self[:]
         found = [others.get(outcome.number, outcome) for outcome in self._outcomes]
-        vars(made).update(_outcomes=found, seconds=self.seconds + seconds)
+        told = tuple(dict.fromkeys((*self.notes, *notes)))
+        vars(made).update(_outcomes=found, seconds=self.seconds + seconds, notes=told)
         return made
 
     @property

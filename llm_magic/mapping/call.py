@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from llm_magic.background_loop import Emit, arriving, awaited
 from llm_magic.mapping.answers import RETRY, Answers, rows_failed
+from llm_magic.mapping.row_names import said_of
 from llm_magic.mapping.run import RowsRun
 from llm_magic.options.keywords_in_errors import name_keywords
 
@@ -75,13 +76,22 @@ class MapCall:
         finally:
             if telling is not None:
                 telling.cancel()
-            if self._on_progress is not None:
-                self._on_progress(self.run.progress())
+            self._call_on_progress()
 
     async def _tell_progress(self) -> None:
         while self._on_progress is not None:
             await asyncio.sleep(PROGRESS_SECONDS)
+            self._call_on_progress()
+
+    def _call_on_progress(self) -> None:
+        """Tell how far it is; a function that raises is not called again, and costs no answer."""
+        if self._on_progress is None:
+            return
+        try:
             self._on_progress(self.run.progress())
+        except BaseException as error:  # noqa: BLE001 - the user's code may raise anything; SystemExit would end the loop
+            self._on_progress = None
+            self.run.say(f"on_progress raised {said_of(error)}, and is not called again.")
 
     async def answers(self) -> Answers:
         """Ask, and return all answers.
@@ -114,7 +124,7 @@ class MapCall:
         """Ask again for the rows that failed."""
         call = self._again(numbers=answers.failed)
         asked = self.session.loop.run(call.all())
-        return call.judged(answers.replaced(asked, call.run.seconds))
+        return call.judged(answers.replaced(asked, call.run.seconds, call.run.notes))
 
 
 class AnswersToCome(AsyncIterator["Outcome"]):

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import ast
 from collections.abc import Mapping
+from contextlib import suppress
 from typing import Any
 
 from llm_magic.close_matches import did_you_mean
@@ -45,6 +47,22 @@ def evaluate(expression: str, namespace: Mapping[str, Any]) -> Any:
             f"--each {_cut(expression)} raised {type(error).__name__}{': ' * bool(said)}{said}.",
             "Try the expression in a cell of its own; %tb shows where it failed.",
         ) from error
+
+
+def refuse_out(expression: str, out: str) -> None:
+    """Raise OptionError where the answers would replace the inputs: the cell could not be run again.
+
+    >>> refuse_out("df[df.stars > 3]", "stars")
+
+    """
+    names: set[str] = set()
+    with suppress(SyntaxError, ValueError):  # said when it is evaluated
+        names = {node.id for node in ast.walk(ast.parse(expression.strip(), mode="eval")) if isinstance(node, ast.Name)}
+    if out in names:
+        raise OptionError(
+            f"--out {out} would replace {out}, which --each reads: the cell could not be run again for what failed.",
+            f"Take another name: --out {out}_answered.",
+        )
 
 
 def _cut(text: str, longest: int = 60) -> str:

@@ -251,14 +251,14 @@ class _Stream(Inputs):
             if source is None:
                 source = self._begin()
             self._begun = source
-        except Exception as error:
+        except BaseException as error:  # of the user's code on our thread: SystemExit would end the loop
             raise _raised(self.name, error, number) from error
         while True:
             try:
                 item = seen.pop() if seen else next(source)
             except StopIteration:
                 break
-            except Exception as error:
+            except BaseException as error:  # a CancelledError would end the run as if these were all rows
                 raise _raised(self.name, error, number) from error
             if number == self.length:
                 raise InputError(f"{self.name} says that it has {number:,} rows, but gives more.", self._as_list)
@@ -306,7 +306,7 @@ class _Stream(Inputs):
         return 0
 
 
-def _raised(name: str, error: Exception, rows: int) -> InputError:
+def _raised(name: str, error: BaseException, rows: int) -> InputError:
     after = f"after {rows:,} row{'s' * (rows != 1)}" if rows else "before its first row"
     hint = error.hint if isinstance(error, LLMError) else "Iterate it in a cell of its own; %tb shows where it failed."
     return InputError(f"{name} raised {said_of(error)} {after}.", hint)

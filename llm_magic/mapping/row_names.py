@@ -156,7 +156,7 @@ class _Unreadable(Mapping[str, Any]):
         return len(self._names)
 
 
-def said_of(error: Exception) -> str:
+def said_of(error: BaseException) -> str:
     """Return an error's class and words on one line."""
     try:
         said = " ".join((error.message if isinstance(error, LLMError) else str(error)).split())

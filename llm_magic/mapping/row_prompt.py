@@ -5,6 +5,7 @@ from __future__ import annotations
 import builtins
 import inspect
 import re
+from asyncio import CancelledError
 from collections.abc import Callable, Hashable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from functools import partial
@@ -13,7 +14,7 @@ from typing import Any
 from llm_magic.close_matches import close_matches
 from llm_magic.errors import LLMError, PromptError
 from llm_magic.mapping.inputs import Inputs
-from llm_magic.mapping.row_names import RESERVED
+from llm_magic.mapping.row_names import RESERVED, said_of
 from llm_magic.mapping.rows import Row
 from llm_magic.messages import Image, Part, Text
 from llm_magic.prompt.language import LANGUAGE, last_error
@@ -249,6 +250,8 @@ class RowPrompt:
             rendered = run.rendered()
         except PromptError as error:
             raise PromptError(f"{_named(row)}: {error.message}", self._hint(error)) from error.__cause__
+        except (SystemExit, KeyboardInterrupt, CancelledError) as error:  # of the user's code: they would end the loop
+            raise PromptError(f"{_named(row)}: a value of the prompt raised {said_of(error)}.") from error
         if rendered.notes:
             self._gather(rendered.notes)
             return Rendered(rendered.parts)
@@ -268,9 +271,8 @@ class RowPrompt:
             value = self._function(row.names["row"])
         except LLMError as error:
             raise PromptError(f"the function of the prompt failed: {error.message}", error.hint) from error
-        except Exception as error:
-            said = " ".join(str(error).split())[:300]
-            said = f"{type(error).__name__}{': ' * bool(said)}{said}"
+        except BaseException as error:
+            said = said_of(error)
             raise PromptError(f"the function of the prompt raised {said}", "Call it with this row.") from error
         if isinstance(value, str):
             return Rendered((Text(value),))

@@ -142,10 +142,11 @@ class RowsRun:
         options = self.plan.options
         shared = NeutralRequest(self.plan, self.plan.models[0]).data("")
         identity = {**shared, "prompt": self._prompt.source, "inputs": self.inputs.kind}
-        store = Store.open(identity, say=self._say, again=bool(options.again), writes=not options.dry_run)
+        store = Store.open(identity, say=self.say, again=bool(options.again), writes=not options.dry_run)
         return Resumption(store)
 
-    def _say(self, line: str) -> None:
+    def say(self, line: str) -> None:
+        """Add a note."""
         self._notes[line] = None
 
     @property
@@ -184,7 +185,7 @@ class RowsRun:
         given = self.plan.options.concurrency
         concurrency = Concurrency(self.plan.models[0].target.provider.concurrency if given is None else given)
         if concurrency.note:
-            self._say(concurrency.note)
+            self.say(concurrency.note)
         return concurrency
 
     def _rows(self) -> Iterator[Row]:
@@ -333,15 +334,20 @@ class RowsRun:
     async def _asked(self, requests: Iterator[RowRequest]) -> AsyncGenerator[list[Outcome], None]:
         """Yield the outcomes of requests, and of rows that need none."""
         self._pipeline = pipeline = self._pipeline_of(requests)
-        known = asyncio.ensure_future(self._read_known(pipeline))
+        known, raised = asyncio.ensure_future(self._read_known(pipeline)), None
         try:
-            async with aclosing(pipeline.outcomes()) as stream:
-                async for batch in stream:
-                    yield batch
+            try:
+                async with aclosing(pipeline.outcomes()) as stream:
+                    async for batch in stream:
+                        yield batch
+            except LLMError as error:  # of the input: the rows before are answered all the same
+                raised = error
             known.cancel()  # what it put now would be heard by nobody
             while self._is_ready:
                 yield self._some_ready()
                 await asyncio.sleep(0)
+            if raised is not None:
+                raise raised
         finally:
             known.cancel()
 
@@ -364,7 +370,7 @@ class RowsRun:
             patience=patience,
             total=self.total,
             keep=self._asker.keep,
-            say=self._say,
+            say=self.say,
         )
 
     def _not_recorded(self, requests: Iterator[RowRequest]) -> Iterator[RowRequest]:
@@ -382,7 +388,7 @@ class RowsRun:
         if self._resumption is None or not len(self._resumption.store):
             return requests
         if self.inputs.is_iterator or not self._asker.looks_up_rows:
-            self._say("Answers of an earlier run are used where the same is asked (--again asks for all).")
+            self.say("Answers of an earlier run are used where the same is asked (--again asks for all).")
             return requests
         if self._order == "prefix" or self._prompt.is_function:  # in memory anyway; or called once for each row
             found: Iterator[RowRequest] = iter(await asyncio.to_thread(list, requests))
@@ -392,7 +398,7 @@ class RowsRun:
             found, known = self._rendered(self.inputs.rows(left)), self._known_left
         if known and self.total is not None:
             rest = "asking for the rest" if known < self.total else "nothing is asked"
-            self._say(f"{known:,} of {self.total:,} answered before; {rest} (--again asks for all).")
+            self.say(f"{known:,} of {self.total:,} answered before; {rest} (--again asks for all).")
         return found
 
     def _look_up(self) -> array[int]:
@@ -484,6 +490,7 @@ class RowsRun:
             spec=self.plan.spec,
             several=self._several,
             seconds=self.seconds,
+            notes=self.notes,
         )
 
     def bound(self, answers: Answers) -> Any:
@@ -508,14 +515,19 @@ class RowsRun:
         """Return the statistics so far."""
         return self._statistics.after(self.seconds)
 
-    def take_notes(self) -> list[str]:
-        """Return what the user should know and has not been told; what is to be said of rows, at the end."""
+    @property
+    def notes(self) -> tuple[str, ...]:
+        """What the user should know so far; what is to be said of rows, at the end."""
         self._notes |= dict.fromkeys(self._asker.notes)
         if self._ended:
             self._notes |= dict.fromkeys(self._prompt.notes)
-        notes = list(self._notes)
+        return tuple(self._notes)
+
+    def take_notes(self) -> list[str]:
+        """Return those of the notes that the user has not been told."""
+        notes = self.notes
         told, self._told = self._told, len(notes)
-        return notes[told:]
+        return list(notes[told:])
 
     def _line(self, row: tuple[Hashable, Outcome]) -> RowLine:
         """Return a row that has ended as a line; only a few are ever seen."""

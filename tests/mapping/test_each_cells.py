@@ -105,6 +105,8 @@ def test_the_answers_as_the_last_value_are_not_shown_twice(kernel: Kernel, serve
         ("--sample 3", "OptionError", "--sample needs --each."),
         ("--each df --confirm --tools len", "OptionError", "--confirm"),
         ("--each df --code", "OptionError", "--code"),
+        ("--each df -o df", "OptionError", "--out df would replace df, which --each reads"),
+        ("--each 'sorted(df.text)' -o df", "OptionError", "--out df would replace df, which --each reads"),
     ],
 )
 def test_what_is_wrong_is_one_line(kernel: Kernel, server: ScriptedServer, line: str, name: str, words: str) -> None:

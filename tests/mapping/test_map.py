@@ -22,6 +22,7 @@ from llm_magic.config.settings import Settings
 from llm_magic.errors import (
     AuthenticationError,
     BudgetError,
+    InputError,
     Interrupted,
     InvalidValueError,
     NotAskedError,
@@ -780,3 +781,87 @@ def test_an_iteration_keeps_no_labels(session: Session) -> None:
         to_come = llm_at(session, server).amap("{{ item }}", {f"row {number}": number for number in range(50)})
         assert sorted(asyncio.run(read())) == list(range(50))
     assert to_come._call.run._labels == {}
+
+
+# What the user's own code raises
+
+
+def ends_with(error: BaseException) -> Iterator[str]:
+    yield from ("a", "b")
+    raise error
+
+
+ENDINGS = [SystemExit(), KeyboardInterrupt(), asyncio.CancelledError(), GeneratorExit()]
+
+
+@pytest.mark.parametrize("error", ENDINGS, ids=repr)
+def test_an_iterator_that_raises_what_would_end_a_loop_has_raised(session: Session, error: BaseException) -> None:
+    with ScriptedServer(echo) as server, pytest.raises(InputError) as found:
+        llm_at(session, server).map("{{ item }}", ends_with(error))
+    assert found.value.message == f"inputs raised {type(error).__name__} after 2 rows."
+    assert asked(server) == ["a", "b"]
+
+
+@pytest.mark.parametrize("error", ENDINGS, ids=repr)
+def test_a_function_that_raises_what_would_end_a_loop_fails_its_row(session: Session, error: BaseException) -> None:
+    def prompt(item: str) -> str:
+        if item == "b":
+            raise error
+        return item
+
+    with ScriptedServer(echo) as server:
+        answers = llm_at(session, server).map(prompt, ["a", "b", "c"], on_error="keep")
+    assert answers.values == ["you said a", None, "you said c"]
+    assert answers.errors[1].message == f"Row 1: the function of the prompt raised {type(error).__name__}"
+
+
+def test_a_value_that_raises_what_would_end_a_loop_fails_its_row(session: Session) -> None:
+    class Ends:
+        def __repr__(self) -> str:
+            raise SystemExit
+
+    with ScriptedServer(echo) as server:
+        answers = llm_at(session, server).map("{{ item }}", ["a", Ends()], on_error="keep")
+    assert answers.values == ["you said a", None]
+    assert answers.errors[1].message == "Row 1: a value of the prompt raised SystemExit."
+
+
+@pytest.mark.parametrize("error", [ValueError("no"), *ENDINGS], ids=repr)
+def test_on_progress_that_raises_costs_no_answer(session: Session, error: BaseException) -> None:
+    told = []
+
+    def on_progress(progress: object) -> None:
+        told.append(progress)
+        raise error
+
+    with ScriptedServer(echo) as server:
+        answers = llm_at(session, server).map("{{ item }}", ["ab"], on_progress=on_progress)
+    assert (answers.values, len(told)) == (["you said ab"], 1)
+    said_of_it = f"{type(error).__name__}{': no' if error.args else ''}"
+    assert answers.notes == (f"on_progress raised {said_of_it}, and is not called again.",)
+
+
+def test_what_is_known_comes_before_what_the_input_raised(session: Session) -> None:
+    async def iterated() -> list[str]:
+        stream = llm.amap("{{ item }}", ends_with(ValueError()))
+        came = [(await anext(stream)).value for _ in "ab"]
+        with pytest.raises(InputError):
+            await anext(stream)
+        return came
+
+    with ScriptedServer(echo) as server:
+        llm = llm_at(session, server)
+        assert sorted(asyncio.run(iterated())) == ["you said a", "you said b"]
+        assert sorted(asyncio.run(iterated())) == ["you said a", "you said b"]
+    assert len(server.requests) == 2
+
+
+def test_what_is_said_of_a_run_is_in_its_answers(session: Session, tmp_path: Path, monkeypatch: Any) -> None:
+    (tmp_path / "file").touch()
+    monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path / "file"))
+    with ScriptedServer(echo) as server:
+        answers = llm_at(session, server).map("{{ text }}", pd.DataFrame({"text": ["a", None]}))
+    assert [note.split(":")[0] for note in answers.notes] == [
+        "1 of 2 rows has no value for {{ text }}",
+        "Answers are not kept, to go on with if this run stops",
+    ]
