@@ -59,6 +59,8 @@ class Screen:
         self._held = run.draft.replaying
         self._draft = Draft() if self._held else run.draft
         """What is shown. From a recording all is there at once: it is told event by event, as it came."""
+        if self._held:
+            view.hold()  # before the run begins: what its tools print is told from what stood there before
         self.channel: Channel[RunEvent] = Channel(loop, answer)
         self._footer = footer
         self._partial: PartialJSON | None = None
@@ -93,8 +95,6 @@ class Screen:
         run, view = self.run, self.view
         try:
             view.begin(shown_model(self.model))
-            if self._held:
-                view.hold()
             while (batch := self.channel.receive(LOOK if self._held else view.wait)) is not None:
                 if self._held:
                     self._show_recorded(batch)
