@@ -49,7 +49,7 @@ if TYPE_CHECKING:
         ToolLimitError,
         UnsupportedError,
     )
-    from llm_magic.mapping.answers import Answers
+    from llm_magic.mapping.answers.answers import Answers
     from llm_magic.output.type_expression import DataFrame
     from llm_magic.providers.base import Provider
     from llm_magic.providers.model_info import ModelCard

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from llm_magic.errors import OptionError
     from llm_magic.events import Event
     from llm_magic.ledger import UsageRow
-    from llm_magic.mapping.answers import Answers
+    from llm_magic.mapping.answers.answers import Answers
     from llm_magic.mapping.call import AnswersToCome, MapCall
     from llm_magic.messages import Message
     from llm_magic.options import AskOptions, DefaultOptions, MapOptions, Options, Record
@@ -503,7 +503,7 @@ class LLM:
     def _call(self, prompt: str | Callable[[Any], Any], inputs: Any, options: MapOptions, source: str) -> MapCall:
         from llm_magic.errors import PromptError
         from llm_magic.mapping.call import MapCall
-        from llm_magic.mapping.inputs import is_dask, read_inputs
+        from llm_magic.mapping.inputs.inputs import is_dask, read_inputs
 
         session = self._session()
         values: dict[str, Any] = {**options}
@@ -516,7 +516,7 @@ class LLM:
             raise PromptError(f"The prompt {what}.", "A template names the input: {{ item }}.")
         cell = replace(cell, body=text, template=True)
         if is_dask(inputs):
-            from llm_magic.mapping.cluster import gathered
+            from llm_magic.mapping.dask.pipeline import gathered
 
             inputs, cell = gathered(inputs, cell)
         try:

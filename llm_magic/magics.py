@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from IPython.core.interactiveshell import InteractiveShell
 
     from llm_magic.display import RowsView, View
-    from llm_magic.mapping.answers import Answers
+    from llm_magic.mapping.answers.answers import Answers
     from llm_magic.mapping.run import RowsRun
     from llm_magic.options import Options
     from llm_magic.response import Response
@@ -163,8 +163,8 @@ class LLMMagics(Magics, Settings):
     def _answer_rows(self, cell: Cell, options: Options, each: str, *, later: bool) -> Answers | Job[Answers] | None:
         """Do what a cell asks for each row of an input; `later` it ends now, and the rows go on."""
         from llm_magic import display
-        from llm_magic.mapping.expression import evaluate, refuse_out
-        from llm_magic.mapping.inputs import is_dask, read_inputs
+        from llm_magic.mapping.inputs.expression import evaluate, refuse_out
+        from llm_magic.mapping.inputs.inputs import is_dask, read_inputs
         from llm_magic.mapping.run import RowsRun
         from llm_magic.mapping.screen import RowsScreen
 
@@ -172,7 +172,7 @@ class LLMMagics(Magics, Settings):
             refuse_out(each, options.out)
         value = evaluate(each, cell.namespace)
         if is_dask(value):
-            from llm_magic.mapping.cluster import gathered
+            from llm_magic.mapping.dask.pipeline import gathered
 
             value, cell = gathered(value, cell)
         run = RowsRun(self.session, cell, read_inputs(value, each))
@@ -286,7 +286,7 @@ def _not_bound(options: Options, why: str) -> str:
 
 def _fail_rows(run: RowsRun, answers: Answers) -> None:
     """Raise the error of a run of which rows failed, where these are not to be kept as values."""
-    from llm_magic.mapping.answers import rows_failed
+    from llm_magic.mapping.answers.answers import rows_failed
 
     error = rows_failed(answers) if run.plan.options.on_error != "keep" else None
     if error is not None:

@@ -7,7 +7,7 @@ from pathlib import Path
 from llm_magic.config.trust import printable
 from llm_magic.display.footer import counted
 from llm_magic.errors import RecordingError
-from llm_magic.mapping import kept_runs
+from llm_magic.mapping.kept import kept_runs
 from llm_magic.recordings.locked_file import reason
 
 _CLEAR = "%llm_recordings clear --rows"

@@ -9,14 +9,14 @@ from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from llm_magic.background_loop import Emit, arriving, awaited
-from llm_magic.mapping.answers import RETRY, Answers, rows_failed
-from llm_magic.mapping.row_names import said_of
+from llm_magic.mapping.answers.answers import RETRY, Answers, rows_failed
+from llm_magic.mapping.inputs.row_names import said_of
 from llm_magic.mapping.run import RowsRun
 from llm_magic.options.keywords_in_errors import name_keywords
 
 if TYPE_CHECKING:
     from llm_magic.display.rows import RowsProgress
-    from llm_magic.mapping.inputs import Inputs
+    from llm_magic.mapping.inputs.inputs import Inputs
     from llm_magic.mapping.rows import Outcome
     from llm_magic.messages import ToolCall
     from llm_magic.session import Session

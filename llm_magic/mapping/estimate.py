@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING
 from llm_magic.conversation import estimate
 from llm_magic.display.footer import counted, money, tokens
 from llm_magic.display.rows import duration
+from llm_magic.mapping.answers.statistics import response_of
 from llm_magic.mapping.rows import Outcome
-from llm_magic.mapping.statistics import response_of
 from llm_magic.messages import Part, user
 from llm_magic.metadata import Usage
 

@@ -16,18 +16,18 @@ from typing import TYPE_CHECKING, Any
 from llm_magic.display.footer import counted
 from llm_magic.display.rows import RowLine, RowsProgress, row_line
 from llm_magic.errors import LLMError, OptionError, PromptError
-from llm_magic.mapping.answers import Answers
-from llm_magic.mapping.asking import RowAsker, failed
+from llm_magic.mapping.answers.answers import Answers
+from llm_magic.mapping.answers.frames import bind_back, check_names
+from llm_magic.mapping.answers.statistics import RunningStatistics, Statistics
+from llm_magic.mapping.asking.row_asker import RowAsker, failed
 from llm_magic.mapping.concurrency import Concurrency
 from llm_magic.mapping.estimate import LOOKED_AT, estimate_run, of_sample
-from llm_magic.mapping.frames import bind_back, check_names
-from llm_magic.mapping.order import beginning_of, by_prefix, refuse_iterator, spread
+from llm_magic.mapping.inputs.order import beginning_of, by_prefix, refuse_iterator, spread
+from llm_magic.mapping.inputs.row_prompt import RowPrompt
+from llm_magic.mapping.kept.resumption import Resumption
+from llm_magic.mapping.kept.store import Store
 from llm_magic.mapping.pipeline import Pipeline, RowSource
-from llm_magic.mapping.resumption import Resumption
-from llm_magic.mapping.row_prompt import RowPrompt
 from llm_magic.mapping.rows import Outcome, Row, RowRequest
-from llm_magic.mapping.statistics import RunningStatistics, Statistics
-from llm_magic.mapping.store import Store
 from llm_magic.options.combinations import need_cluster, put_over
 from llm_magic.session.neutral_request import NeutralRequest
 from llm_magic.session.run_spending import RunSpending
@@ -36,8 +36,8 @@ from llm_magic.session.spending import Demand
 if TYPE_CHECKING:
     from distributed import Client
 
-    from llm_magic.mapping.cluster import ClusterPipeline
-    from llm_magic.mapping.inputs import Inputs
+    from llm_magic.mapping.dask.pipeline import ClusterPipeline
+    from llm_magic.mapping.inputs.inputs import Inputs
     from llm_magic.messages import ToolCall
     from llm_magic.session import Session
     from llm_magic.session.plan import Cell, Plan
@@ -357,7 +357,7 @@ class RowsRun:
         if self._client is None:
             source = RowSource(requests, waits=reads or bool(options.image))
             return Pipeline(source, self._asker.ask, self._concurrency(), patience)
-        from llm_magic.mapping.cluster import ClusterPipeline
+        from llm_magic.mapping.dask.pipeline import ClusterPipeline
 
         provider = self.plan.models[0].target.provider
         return ClusterPipeline(
@@ -569,6 +569,6 @@ class RowsRun:
 
 
 def _client_of(on: Any) -> Client:
-    from llm_magic.mapping.dask import client_of
+    from llm_magic.mapping.dask.client import client_of
 
     return client_of(on)

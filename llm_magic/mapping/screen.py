@@ -15,7 +15,7 @@ from llm_magic.model_names import shown_model
 if TYPE_CHECKING:
     from llm_magic.background_loop import BackgroundLoop
     from llm_magic.display import RowsView
-    from llm_magic.mapping.answers import Answers
+    from llm_magic.mapping.answers.answers import Answers
     from llm_magic.mapping.run import RowsRun
 
 LOOK = 0.1

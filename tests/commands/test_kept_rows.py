@@ -9,8 +9,8 @@ import pytest
 from kernels import Kernel
 from shown import failed, plain
 
-from llm_magic.mapping import kept_runs
-from llm_magic.mapping.store import Store
+from llm_magic.mapping.kept import kept_runs
+from llm_magic.mapping.kept.store import Store
 
 
 @pytest.fixture

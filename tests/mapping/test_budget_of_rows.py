@@ -13,7 +13,7 @@ from servers import Answer, Received, ScriptedServer, document
 from llm_magic import LLM, api
 from llm_magic.config.settings import Settings
 from llm_magic.errors import BudgetError, InvalidValueError, NotAskedError, ServerFailedError
-from llm_magic.mapping.inputs import read_inputs
+from llm_magic.mapping.inputs.inputs import read_inputs
 from llm_magic.mapping.run import RowsRun
 from llm_magic.options.reader import parse
 from llm_magic.providers.registry import ProviderRegistry

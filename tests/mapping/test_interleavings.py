@@ -30,7 +30,7 @@ from llm_magic.capabilities import Capabilities
 from llm_magic.config.settings import Settings
 from llm_magic.errors import ServerFailedError
 from llm_magic.events import Attempt, Event, Finished, TextDelta, Usage, UsageReport
-from llm_magic.mapping.answers import Answers
+from llm_magic.mapping.answers.answers import Answers
 from llm_magic.mapping.call import AnswersToCome, MapCall
 from llm_magic.mapping.rows import Outcome
 from llm_magic.providers.base import Provider

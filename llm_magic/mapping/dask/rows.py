@@ -1,0 +1,95 @@
+"""Rows on the workers of a cluster: the plan as it travels, and the asking there, which is that of one process."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncGenerator, AsyncIterator, Mapping
+from contextlib import aclosing
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Any
+
+from llm_magic.mapping.asking.row_asker import RowAsker
+from llm_magic.mapping.concurrency import Concurrency
+from llm_magic.mapping.pipeline import Pipeline
+from llm_magic.mapping.rows import Outcome, RowRequest
+from llm_magic.session.plan import Cell, Plan
+
+if TYPE_CHECKING:
+    from llm_magic.conversation import Turn
+    from llm_magic.output.spec import OutputSpec
+    from llm_magic.session import Session
+    from llm_magic.tools import FunctionTool
+
+
+@dataclass(frozen=True)
+class PortablePlan:
+    """What all rows share, without the models, which each worker looks up in settings of its own."""
+
+    cell: Cell
+    spec: OutputSpec | None
+    tools: Mapping[str, FunctionTool]
+    turns: tuple[Turn, ...]
+    tool_timeout: float
+    patience: float
+
+    @classmethod
+    def of(cls, plan: Plan, *, patience: float) -> PortablePlan:
+        """Return what travels of a plan: the variables of the notebook do not, for all that they gave is resolved."""
+        there: Any = {"on": None, "forward_env": None}
+        cell = replace(
+            plan.cell,
+            options=replace(plan.cell.options, **there),
+            defaults=replace(plan.cell.defaults, **there),
+            namespace={},
+            run=None,
+            cell_id=None,
+            notes=(),
+            cannot_confirm=None,
+        )
+        return cls(cell, plan.spec, dict(plan.tools), plan.turns, plan.tool_timeout, patience)
+
+    def plan(self, session: Session) -> Plan:
+        """Return the plan again, with the models of a session there."""
+        return Plan(
+            cell=self.cell,
+            models=session.models(self.cell),
+            parts=(),
+            spec=self.spec,
+            tools=self.tools,
+            turns=self.turns,
+            tool_timeout=self.tool_timeout,
+        )
+
+
+class StreamSource:
+    """Rows as the client sends them."""
+
+    def __init__(self, rows: AsyncIterator[RowRequest]) -> None:
+        self._rows = rows
+        self._turn = asyncio.Lock()
+
+    async def next(self) -> RowRequest | None:
+        """Return the next row, None after the last."""
+        async with self._turn:
+            return await anext(self._rows, None)
+
+    async def rest(self) -> AsyncGenerator[RowRequest, None]:
+        """Yield the rows that nobody took, as they come."""
+        while (row := await self.next()) is not None:
+            yield row
+
+
+async def ask_rows(
+    session: Session, request: PortablePlan, rows: AsyncIterator[Any], *, concurrency: int | str
+) -> AsyncGenerator[Outcome, None]:
+    """Ask rows on a worker; how many are in flight there, the client says by sending no more."""
+    asker = RowAsker(session, request.plan(session), session.spending, None)
+    number: Any = concurrency
+    pipeline = Pipeline(StreamSource(rows), asker.ask, Concurrency(number), request.patience)
+    try:
+        async with aclosing(pipeline.outcomes()) as stream:
+            async for batch in stream:
+                for outcome in batch:
+                    yield outcome
+    finally:
+        await asker.aclose()
