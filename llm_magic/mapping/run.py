@@ -199,7 +199,8 @@ class RowsRun:
             made = (whole[at] for at in by_prefix([beginning_of(each) for each in whole]))
         yield from made
 
-    def _rendered(self, rows: Iterator[Row]) -> Iterator[RowRequest]:
+    def _rendered(self, rows: Iterator[Row], *, looks: bool = True) -> Iterator[RowRequest]:
+        """Yield what is asked of rows; `looks` whether an earlier run may have left their answers."""
         for row in rows:
             if row.index != row.number:
                 self._labels[row.number] = row.index
@@ -215,7 +216,7 @@ class RowsRun:
                 continue
             key = self._asker.key(parts) if self._asker.looks_for_equal else ""
             asked = RowRequest(row.number, row.index, parts, key)
-            number = self._asker.known_number(asked)
+            number = self._asker.known_number(asked) if looks else None
             if number is None:
                 yield asked
                 continue
@@ -395,7 +396,7 @@ class RowsRun:
             known = sum(isinstance(each, tuple) for each in self._ready)
         else:
             left = await asyncio.to_thread(self._look_up)
-            found, known = self._rendered(self.inputs.rows(left)), self._known_left
+            found, known = self._rendered(self.inputs.rows(left), looks=False), self._known_left
         if known and self.total is not None:
             rest = "asking for the rest" if known < self.total else "nothing is asked"
             self.say(f"{known:,} of {self.total:,} answered before; {rest} (--again asks for all).")
