@@ -19,7 +19,7 @@ class Left:
 
 
 def resumption(**answers: int) -> Resumption:
-    return Resumption(cast(Store, cast(Any, Left(**answers))))
+    return Resumption(cast("Store", cast("Any", Left(**answers))))
 
 
 def test_each_of_equal_rows_has_its_own_answer() -> None:
