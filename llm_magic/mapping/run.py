@@ -556,6 +556,7 @@ class RowsRun:
             done=so_far.rows,
             failed=so_far.failed,
             known=so_far.known,
+            recorded=so_far.recorded,
             in_flight=0 if pipeline is None else pipeline.in_flight,
             seconds=seconds,
             rate=rate,
