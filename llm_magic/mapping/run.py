@@ -125,7 +125,9 @@ class RowsRun:
         self._resumption = self._resumed() if recorder is None and session.settings.resume else None
         self._asker = RowAsker(session, self.plan, self._spending, recorder, on_confirm, resumption=self._resumption)
         self._ready: deque[Outcome | tuple[RowRequest, int]] = deque()  # rows that need no request
-        self._known_rows: Iterator[tuple[RowRequest, int]] = iter(())  # so are these, read as they are handed on
+        self._known_rows: Iterator[Outcome | tuple[RowRequest, int]] = iter(
+            ()
+        )  # so are these, read as they are handed on
         self._known_left = 0
         self._unusable: list[RowRequest] = []  # of which an earlier run has left no answer that can be used as it is
         self._labels: dict[int, Hashable] = {}  # those that are not the row's number
@@ -241,7 +243,7 @@ class RowsRun:
         """Return the request of the first row as it would be sent, and what all would take; nothing is sent."""
         from llm_magic.session.dry_run import preview
 
-        requests = list(self._rendered(self._some_rows()))
+        requests = await asyncio.to_thread(list, self._rendered(self._some_rows()))
         known = [each[0] for each in self._ready if isinstance(each, tuple)]
         wrong = [each for each in self._ready if isinstance(each, Outcome)]
         first = next(iter((*requests, *known)), None)
@@ -363,7 +365,8 @@ class RowsRun:
         options, reads = self.plan.options, self.inputs.is_iterator
         patience = PATIENCE if options.patience is None else options.patience
         if self._client is None:
-            source = RowSource(requests, waits=reads or bool(options.image), ends=not reads)
+            waits = self.inputs.may_wait or self._prompt.may_wait or bool(options.image)
+            source = RowSource(requests, waits=waits, ends=not reads)
             return Pipeline(source, self._asker.ask, self._concurrency(), patience)
         from llm_magic.mapping.dask.pipeline import ClusterPipeline
 
@@ -398,7 +401,7 @@ class RowsRun:
         if self.inputs.is_iterator or not self._asker.looks_up_rows:
             self.say("Answers of an earlier run are used where the same is asked (--again asks for all).")
             return requests
-        if self._order == "prefix" or self._prompt.is_function:  # in memory anyway; or called once for each row
+        if self._order == "prefix" or self._prompt.may_wait:  # in memory anyway; or called once for each row
             found: Iterator[RowRequest] = iter(await asyncio.to_thread(list, requests))
             known = sum(isinstance(each, tuple) for each in self._ready)
         else:
@@ -429,12 +432,16 @@ class RowsRun:
         self._known_left, self._known_rows = len(known), self._rows_known(known, places)
         return left
 
-    def _rows_known(self, known: array[int], places: array[int]) -> Iterator[tuple[RowRequest, int]]:
+    def _rows_known(self, known: array[int], places: array[int]) -> Iterator[Outcome | tuple[RowRequest, int]]:
         for row, place in zip(self.inputs.rows(known), places, strict=True):
             if row.index != row.number:
                 self._labels[row.number] = row.index
-            parts = self._prompt.render(row).parts
-            yield RowRequest(row.number, row.index, parts, self._asker.key(parts)), place
+            try:
+                parts = self._prompt.render(row).parts
+            except LLMError as error:  # though it could be rendered when it was looked up
+                yield failed(row.number, error)
+            else:
+                yield RowRequest(row.number, row.index, parts, self._asker.key(parts)), place
 
     async def _read_known(self, pipeline: Pipeline | ClusterPipeline) -> None:
         """Hand on what needs no request, some at a time, so that what is in flight is not held up."""

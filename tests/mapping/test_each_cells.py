@@ -303,3 +303,40 @@ def test_the_answers_of_rows_are_the_last_response_of_the_notebook(kernel: Kerne
     assert len(server.requests) == before
     kernel.run("%%llm --no-stream\nSum up {{ _llm }}").check()
     assert said(server.requests[-1]) == "Sum up ['you said good', 'you said bad', 'you said ugly']"
+
+
+def test_a_function_that_a_template_calls_may_ask(kernel: Kernel, server: ScriptedServer) -> None:
+    kernel.run(
+        "from llm_magic import LLM\ncalls = []\n"
+        "def expand(text):\n"
+        "    calls.append(text)\n"
+        "    return LLM('s:m').map('{{ item }}', [text]).values[0]"
+    ).check()
+    ran = kernel.run("%%llm --each df --dry-run\nNested {{ expand(text) }}").check()
+    assert "Nested you said good" in "".join(map(str, ran.outputs))
+    server.script[:] = [lambda asked: document({}, 500) if "Nested you said ugly" in said(asked) else echo(asked)]
+    kernel.run("%%llm --each df -o nested\nNested {{ expand(text) }}")
+    server.script[:] = [echo]
+    kernel.run("calls.clear()").check()
+    kernel.run("%%llm --each df -o nested\nNested {{ expand(text) }}").check()
+    assert kernel.value("list(nested.nested)") == [
+        f"you said Nested you said {each}" for each in ("good", "bad", "ugly")
+    ]
+    assert kernel.value("calls") == ["good", "bad", "ugly"]
+
+
+def test_a_function_that_a_template_calls_holds_up_no_answer(kernel: Kernel, server: ScriptedServer) -> None:
+    """It waits for an answer to the row before, which comes meanwhile."""
+    kernel.run(
+        "import threading\ncame = threading.Semaphore(1)\n"
+        "def waits(text):\n"
+        "    assert came.acquire(timeout=10), 'no answer comes'\n"
+        "    return text\n"
+        "def heard(progress):\n"
+        "    while heard.told < progress.done:\n"
+        "        heard.told += 1; came.release()\n"
+        "heard.told = 0\n"
+        "llm = LLM('s:m')\n"
+        "found = llm.map(lambda row: waits(row.text), df, on_progress=heard).values"
+    ).check()
+    assert kernel.value("found") == ["you said good", "you said bad", "you said ugly"]

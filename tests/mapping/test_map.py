@@ -1040,3 +1040,46 @@ def test_what_to_do_about_the_first_is_said(session: Session) -> None:
     with ScriptedServer(refused(401)) as server:
         said = failure(lambda: llm_at(session, server).map("{{ item }}", range(20)))
     assert "answered 401: no. No key was sent: set s.api_key_env to the name of " in said
+
+
+# Prompts that ask themselves
+
+
+@pytest.mark.parametrize("broken", [False, True])
+@pytest.mark.parametrize("order", ["given", "prefix"])
+def test_a_function_of_the_prompt_may_ask(session: Session, order: Any, broken: bool) -> None:
+    fails = broken
+
+    def some(request: Received) -> Answer:
+        return refused(500) if fails and said(request).endswith("b!") else echo(request)
+
+    with ScriptedServer(some) as server:
+        llm = llm_at(session, server)
+
+        def prompt(item: str) -> str:
+            return llm.map("{{ item }}", [item]).values[0] + llm.ask(f"and {item}", no_stream=True).text + "!"
+
+        answers = llm.map(prompt, ["a", "b"], order=order, on_error="keep")
+        if broken:
+            assert answers.failed == [1]
+            fails = False
+            answers = llm.map(prompt, ["a", "b"], order=order)
+    assert answers.values == [f"you said you said {each}you said and {each}!" for each in "ab"]
+
+
+def test_what_is_iterated_anew_may_wait_for_the_answer_too(session: Session) -> None:
+    came = threading.Semaphore(0)
+
+    class Lines:
+        def __iter__(self) -> Iterator[int]:
+            for number in range(4):
+                yield number
+                assert came.acquire(timeout=10), "the row is not asked"
+
+    def heard(request: Received) -> Answer:
+        came.release()
+        return echo(request)
+
+    with ScriptedServer(heard) as server:
+        found = llm_at(session, server).map("{{ item }}", Lines()).values
+    assert found == [f"you said {number}" for number in range(4)]
