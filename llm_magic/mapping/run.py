@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import asyncio
 import json
+import re
 import time
 from array import array
 from collections import deque
-from collections.abc import AsyncGenerator, Awaitable, Callable, Hashable, Iterator, Sequence
+from collections.abc import AsyncGenerator, Awaitable, Callable, Collection, Hashable, Iterator, Sequence
 from contextlib import aclosing, suppress
 from dataclasses import replace
 from itertools import islice
@@ -49,6 +50,7 @@ PATIENCE = 60.0
 ANSWER = "answer"
 """The column of answers that are no records, where `--out` names none."""
 
+_TAG = re.compile(r"\{\{\s*([A-Za-z_]\w*)")
 _LAST = 5  # rows that are shown as they come
 _MOST_NOTES = 10  # of all rows together
 _READ_AT_ONCE = 50  # answers of an earlier run, before others get a turn
@@ -101,6 +103,7 @@ class RowsRun:
         text = cell.body if prompt is None else prompt
         self._prompt = RowPrompt(text, cell.namespace, session.settings, raw=not cell.template)
         notes = self._prompt.check(inputs, may_be_the_same=bool(options.image))
+        notes = (*notes, *_on_system(options.system, inputs.names_in_rows()))
         self._notes: dict[str, None] = dict.fromkeys((*session.take_notices(), *self.plan.notes, *notes))
         self._out = cell.options.out or ANSWER
         if inputs.kind != "sequence":
@@ -582,6 +585,15 @@ class RowsRun:
             return ""
         limits = self._spending.rate_limits.of(self.plan.models[0].target.provider)
         return self._pipeline.waiting or limits.line(model=self._asker.model)
+
+
+def _on_system(system: str | None, names: Collection[str]) -> Iterator[str]:
+    """Yield what is to be said of a system prompt that names what differs from row to row."""
+    named = dict.fromkeys(name for name in _TAG.findall(system or "") if name in names)
+    if named:
+        tags = " and ".join(f"{{{{ {name} }}}}" for name in named)
+        stands = "is sent as it stands" if len(named) == 1 else "are sent as they stand"
+        yield f"The system prompt is no template: {tags} {stands}. The prompt can name what differs from row to row."
 
 
 def _client_of(on: Any) -> Client:

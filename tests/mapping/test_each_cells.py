@@ -340,3 +340,16 @@ def test_a_function_that_a_template_calls_holds_up_no_answer(kernel: Kernel, ser
         "found = llm.map(lambda row: waits(row.text), df, on_progress=heard).values"
     ).check()
     assert kernel.value("found") == ["you said good", "you said bad", "you said ugly"]
+
+
+def test_a_system_prompt_that_names_a_column_is_no_template_and_that_is_said(
+    kernel: Kernel, server: ScriptedServer
+) -> None:
+    ran = kernel.run("%%llm --each df -s 'Answer for {{ text }}, as {{json}} {{ index }}.'\n{{ text }}").check()
+    assert {request.json["messages"][0]["content"] for request in server.requests} == {
+        "Answer for {{ text }}, as {{json}} {{ index }}."
+    }
+    said_of_it = "The system prompt is no template: {{ text }} and {{ index }} are sent as they stand. The prompt can"
+    assert said_of_it in shown(ran)
+    ran = kernel.run("%%llm --each df -s 'Answer as {{json}}.'\n{{ text }}").check()
+    assert "no template" not in shown(ran)
