@@ -138,6 +138,7 @@ class RowsRun:
         """Whether `answers` is called in the end; else a label goes with its outcome."""
         self._statistics = RunningStatistics()
         self._last: deque[tuple[Hashable, Outcome]] = deque(maxlen=_LAST)
+        self._is_looking_up = False
         self._told = 0  # of these
         self._began = self._ended = 0.0
         self._pipeline: Pipeline | ClusterPipeline | None = None
@@ -175,7 +176,10 @@ class RowsRun:
 
     def how_far(self) -> str:
         """Return in a line how far an interrupted run came, and what is done next."""
-        done, total = self._statistics.answered, self.total
+        if self._is_looking_up:
+            return "stopped while answers of an earlier run were looked up; they are kept: run it again to go on."
+        found = self._known_left + sum(isinstance(each, tuple) for each in tuple(self._ready))
+        done, total = self._statistics.answered + found, self.total
         of = f"{done:,} rows" if total is None else f"{done:,} of {total:,} rows"
         if self._resumption is not None or self._recorder is not None:
             return f"stopped; {of} are answered, and kept: run it again to go on from there."
@@ -404,12 +408,14 @@ class RowsRun:
         if self.inputs.is_iterator or not self._asker.looks_up_rows:
             self.say("Answers of an earlier run are used where the same is asked (--again asks for all).")
             return requests
+        self._is_looking_up = True
         if self._order == "prefix" or self._prompt.may_wait:  # in memory anyway; or called once for each row
             found: Iterator[RowRequest] = iter(await asyncio.to_thread(list, requests))
             known = sum(isinstance(each, tuple) for each in self._ready)
         else:
             left = await asyncio.to_thread(self._look_up)
             found, known = self._rendered(self.inputs.rows(left), looks=False), self._known_left
+        self._is_looking_up = False
         if known and self.total is not None:
             rest = "asking for the rest" if known < self.total else "nothing is asked"
             self.say(f"{known:,} of {self.total:,} answered before; {rest} (--again asks for all).")
@@ -422,6 +428,8 @@ class RowsRun:
         """
         left, known, places = array("q"), array("q"), array("q")
         for row in self._rows():
+            if self._ended:  # it was interrupted
+                break
             place = None
             with suppress(LLMError):  # it fails once more when it is asked
                 parts = self._prompt.render(row).parts

@@ -353,3 +353,32 @@ def test_a_system_prompt_that_names_a_column_is_no_template_and_that_is_said(
     assert said_of_it in shown(ran)
     ran = kernel.run("%%llm --each df -s 'Answer as {{json}}.'\n{{ text }}").check()
     assert "no template" not in shown(ran)
+
+
+def test_a_job_that_was_cancelled_says_so_in_a_line(kernel: Kernel, server: ScriptedServer) -> None:
+    server.script[:] = [lambda request: echo(request) if said(request) == "good" else Answer([HANG])]
+    kernel.run("job = %llm -b --each df --concurrency 1 {{ text }}").check()
+    until = time.monotonic() + 10
+    while len(server.requests) < 2 and time.monotonic() < until:
+        time.sleep(0.05)
+    late = kernel.run("job.result(0.01)")
+    assert (late.error_name, late.error) == (
+        "JobTimeoutError",
+        "<Job s:m: running> has no answer yet, after 0.01 s; it goes on.",
+    )
+    assert kernel.value("(job.cancel(), job.cancel())") == (True, False)
+    line = (
+        "<Job s:m: cancelled> has no answer: stopped; 1 of 3 rows are answered, and kept: "
+        "run it again to go on from there."
+    )
+    for code in ("job.result()", "await job"):
+        ran = kernel.run(code)
+        assert (ran.error_name, ran.error) == ("JobCancelledError", line)
+        assert ran.outputs[-1]["traceback"] == [f"JobCancelledError: {line}"]
+    caught = (
+        "import asyncio, concurrent.futures\ncaught = []\n"
+        "try: job.result()\nexcept concurrent.futures.CancelledError: caught.append(1)\n"
+        "try: await job\nexcept asyncio.CancelledError: caught.append(2)\n"
+    )
+    kernel.run(caught).check()
+    assert kernel.value("caught") == [1, 2]

@@ -32,7 +32,8 @@ from llm_magic.errors import (
     ServerFailedError,
 )
 from llm_magic.mapping import pipeline, run
-from llm_magic.mapping.rows import RowRequest
+from llm_magic.mapping.inputs.row_prompt import RowPrompt
+from llm_magic.mapping.rows import Row, RowRequest
 from llm_magic.providers.registry import ProviderRegistry
 from llm_magic.recordings import Recordings
 from llm_magic.response import Response
@@ -1083,3 +1084,41 @@ def test_what_is_iterated_anew_may_wait_for_the_answer_too(session: Session) -> 
     with ScriptedServer(heard) as server:
         found = llm_at(session, server).map("{{ item }}", Lines()).values
     assert found == [f"you said {number}" for number in range(4)]
+
+
+@pytest.mark.parametrize("by_function", [True, False])
+def test_an_interrupt_of_the_look_up_does_not_say_that_nothing_is_answered(
+    session: Session, monkeypatch: pytest.MonkeyPatch, by_function: bool
+) -> None:
+    import _thread
+
+    rendered, goes_on = [0], threading.Event()
+    real = RowPrompt.render
+
+    def slowly(self: RowPrompt, row: Row) -> Any:
+        rendered[0] += 1
+        if rendered[0] == 50:
+            threading.Timer(0.2, _thread.interrupt_main).start()
+            goes_on.wait(10)
+        return real(self, row)
+
+    broken = True
+    with ScriptedServer(lambda request: refused(500) if broken and said(request) == "7" else echo(request)) as server:
+        llm = llm_at(session, server)
+        prompt: Any = str if by_function else "{{ item }}"
+        llm.map(prompt, range(100), on_error="keep")
+        server.requests.clear()
+        monkeypatch.setattr(RowPrompt, "render", slowly)
+        with pytest.raises(Interrupted) as caught:
+            llm.map(prompt, range(100))
+        goes_on.set()
+        monkeypatch.setattr(RowPrompt, "render", real)
+        broken = False
+        assert llm.map(prompt, range(100)).values[3] == "you said 3"
+    assert asked(server) == ["7"]
+    (line,) = caught.value._render_traceback_()
+    assert line == (
+        "KeyboardInterrupt: stopped while answers of an earlier run were looked up; they are kept: "
+        "run it again to go on."
+    )
+    assert rendered[0] < 60
