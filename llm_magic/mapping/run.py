@@ -147,7 +147,8 @@ class RowsRun:
         """Return what earlier runs of the same rows have left."""
         options = self.plan.options
         shared = NeutralRequest(self.plan, self.plan.models[0]).data("")
-        identity = {**shared, "prompt": self._prompt.source, "inputs": self.inputs.kind}
+        url = self.plan.models[0].target.provider.origin().url  # another server is behind another one
+        identity = {**shared, "prompt": self._prompt.source, "inputs": self.inputs.kind, "at": url}
         store = Store.open(identity, say=self.say, again=bool(options.again), writes=not options.dry_run)
         return Resumption(store)
 

@@ -1122,3 +1122,13 @@ def test_an_interrupt_of_the_look_up_does_not_say_that_nothing_is_answered(
         "run it again to go on."
     )
     assert rendered[0] < 60
+
+
+def test_answers_of_another_url_are_not_those_of_this_one(session: Session) -> None:
+    """The provider is called the same, and its address is another: another server, with other models behind it."""
+    with ScriptedServer(lambda request: refused(500) if said(request) == "2" else echo(request)) as server:
+        llm_at(session, server).map("{{ item }}", range(3), on_error="keep")
+    session.registry.remove("s")
+    with ScriptedServer(lambda request: completion(f"another says {said(request)}")) as other:
+        llm = llm_at(session, other)
+        assert llm.map("{{ item }}", range(3)).values == [f"another says {number}" for number in range(3)]
