@@ -107,7 +107,8 @@ class ClusterPipeline:
         why = self.stopped
         if why is not None:
             rest = self._requests if self._rereads else iter(())
-            self._there += [Outcome(row.number, error=not_asked(why)) for row in (*self._sent.values(), *rest)]
+            error = not_asked(why)
+            self._there += [Outcome(row.number, error=error) for row in (*self._sent.values(), *rest)]
             self._sent.clear()
         while self._there:  # more may be put while these are taken
             there, self._there = self._there, []
