@@ -19,6 +19,7 @@ from llm_magic.errors import LLMError, OptionError, PromptError
 from llm_magic.mapping.answers.answers import Answers
 from llm_magic.mapping.answers.frames import bind_back, check_names
 from llm_magic.mapping.answers.statistics import RunningStatistics, Statistics
+from llm_magic.mapping.asking.document_asking import is_plain
 from llm_magic.mapping.asking.row_asker import RowAsker, failed
 from llm_magic.mapping.concurrency import Concurrency
 from llm_magic.mapping.estimate import LOOKED_AT, estimate_run, of_sample
@@ -40,7 +41,7 @@ if TYPE_CHECKING:
     from llm_magic.mapping.inputs.inputs import Inputs
     from llm_magic.messages import ToolCall
     from llm_magic.session import Session
-    from llm_magic.session.plan import Cell, Plan
+    from llm_magic.session.plan import Cell, Plan, PlannedModel
     from llm_magic.wire.call import Preview
 
 PATIENCE = 60.0
@@ -250,6 +251,8 @@ class RowsRun:
         if first is None:
             raise OptionError(f"{self.inputs.name} has no rows.", "There is nothing to ask.")
         plan = replace(self.plan, parts=first.parts, notes=tuple(self.take_notes()))
+        if is_plain(plan):
+            plan = replace(plan, models=tuple(map(_by_document, plan.models)))
         with self._session.registry.explaining():
             shown = await preview(plan, self._spending, self._recorder)
         resumption = self._resumption
@@ -574,6 +577,11 @@ class RowsRun:
             return ""
         limits = self._spending.rate_limits.of(self.plan.models[0].target.provider)
         return self._pipeline.waiting or limits.line(model=self._asker.model)
+
+
+def _by_document(planned: PlannedModel) -> PlannedModel:
+    """Return a model as rows ask it for one document each: nothing streams."""
+    return replace(planned, options=replace(planned.options, stream=None, no_stream=True))
 
 
 def _client_of(on: Any) -> Client:

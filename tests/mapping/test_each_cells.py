@@ -224,6 +224,8 @@ def test_a_dry_run_shows_the_first_request_and_what_all_take(kernel: Kernel, ser
     assert "3 rows, 3 different prompts: 3 requests to send." in text
     assert "Nothing was sent, x is not bound." in text
     assert server.requests == []
+    kernel.run("%%llm --each df --max-tokens 9 --concurrency 1 -o x\nSay {{ text }}").check()
+    assert json.JSONDecoder().raw_decode(text)[0] == server.requests[0].json
 
 
 def test_a_sample_says_what_all_would_take(kernel: Kernel, server: ScriptedServer) -> None:
