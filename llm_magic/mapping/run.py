@@ -27,7 +27,7 @@ from llm_magic.mapping.inputs.order import beginning_of, by_prefix, refuse_itera
 from llm_magic.mapping.inputs.row_prompt import RowPrompt
 from llm_magic.mapping.kept.resumption import Resumption
 from llm_magic.mapping.kept.store import Store
-from llm_magic.mapping.pipeline import Pipeline, RowSource
+from llm_magic.mapping.pipeline import Pipeline, RowSource, not_asked
 from llm_magic.mapping.rows import Outcome, Row, RowRequest
 from llm_magic.options.combinations import need_cluster, put_over
 from llm_magic.session.neutral_request import NeutralRequest
@@ -200,10 +200,14 @@ class RowsRun:
             made = (whole[at] for at in by_prefix([beginning_of(each) for each in whole]))
         yield from made
 
-    def _rendered(self, rows: Iterator[Row]) -> Iterator[RowRequest]:
+    def _rendered(self, rows: Iterator[Row], *, looks: bool = True) -> Iterator[RowRequest]:
+        """Yield what is asked of rows; `looks` whether an earlier run may have left their answers."""
         for row in rows:
             if row.index != row.number:
                 self._labels[row.number] = row.index
+            if self.stopped is not None:
+                yield RowRequest(row.number, row.index, ())  # that is not asked
+                continue
             try:
                 rendered = self._prompt.render(row)
                 parts = rendered.parts
@@ -216,7 +220,7 @@ class RowsRun:
                 continue
             key = self._asker.key(parts) if self._asker.looks_for_equal else ""
             asked = RowRequest(row.number, row.index, parts, key)
-            number = self._asker.known_number(asked)
+            number = self._asker.known_number(asked) if looks else None
             if number is None:
                 yield asked
                 continue
@@ -322,9 +326,13 @@ class RowsRun:
                 async for batch in stream:
                     yield self._counted(batch)
             again, self._unusable = self._unusable, []
-            async with aclosing(self._asked(iter(again))) as stream:
-                async for batch in stream:
-                    yield self._counted(batch)
+            if again and self.stopped is not None:
+                error = not_asked(self.stopped)
+                yield self._counted([Outcome(row.number, error=error) for row in again])
+            elif again:
+                async with aclosing(self._asked(iter(again))) as stream:
+                    async for batch in stream:
+                        yield self._counted(batch)
             whole = self._numbers is None and not self._statistics.failures
             if self._resumption is not None:
                 self._resumption.store.ended(whole=whole)
@@ -358,7 +366,7 @@ class RowsRun:
         options, reads = self.plan.options, self.inputs.is_iterator
         patience = PATIENCE if options.patience is None else options.patience
         if self._client is None:
-            source = RowSource(requests, waits=reads or bool(options.image))
+            source = RowSource(requests, waits=reads or bool(options.image), ends=not reads)
             return Pipeline(source, self._asker.ask, self._concurrency(), patience)
         from llm_magic.mapping.dask.pipeline import ClusterPipeline
 
@@ -398,7 +406,7 @@ class RowsRun:
             known = sum(isinstance(each, tuple) for each in self._ready)
         else:
             left = await asyncio.to_thread(self._look_up)
-            found, known = self._rendered(self.inputs.rows(left)), self._known_left
+            found, known = self._rendered(self.inputs.rows(left), looks=False), self._known_left
         if known and self.total is not None:
             rest = "asking for the rest" if known < self.total else "nothing is asked"
             self.say(f"{known:,} of {self.total:,} answered before; {rest} (--again asks for all).")
