@@ -965,3 +965,20 @@ def test_rows_with_images_have_an_outcome_each_after_a_stop(session: Session, tm
         answers = llm.map("{{ item }}", range(200), images=[str(image)], on_error="keep", concurrency=2)
     assert len(answers) == 200
     assert len(server.requests) < 20
+
+
+# What is said in Python
+
+
+def test_notes_name_keywords(session: Session) -> None:
+    with ScriptedServer(lambda request: refused(500) if said(request) == "1" else echo(request)) as server:
+        llm = llm_at(session, server)
+        assert llm.map("{{ item }}", range(3), on_error="keep").failed == [1]
+        again = llm.map("{{ item }}", range(3), on_error="keep")
+    assert again.notes == ("2 of 3 answered before; asking for the rest (again=True asks for all).",)
+
+
+def test_all_anew_of_recordings_alone_is_an_error(session: Session) -> None:
+    with ScriptedServer(echo) as server, pytest.raises(OptionError) as raised:
+        llm_at(session, server).map("{{ item }}", range(3), again=True, record="only")
+    assert raised.value.message == 'again=True and record="only" exclude each other: nothing is sent.'
