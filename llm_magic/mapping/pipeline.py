@@ -60,13 +60,16 @@ class RowSource:
     rows
         The rows.
     waits
-        Whether the next row may take time: a generator that reads a file, a query.
+        Whether the next row may take time: a generator that reads a file, a query, a function that makes the prompt.
+    ends
+        Whether there is an end, so that rows which nobody took can be told; by default where none waits.
 
     """
 
-    def __init__(self, rows: Iterator[RowRequest], *, waits: bool) -> None:
+    def __init__(self, rows: Iterator[RowRequest], *, waits: bool, ends: bool | None = None) -> None:
         self._rows = rows
         self._waits = waits
+        self._ends = not waits if ends is None else ends
         self._ready: deque[RowRequest] = deque()
         self._reading = asyncio.Lock()
         self._ended = False
@@ -106,12 +109,17 @@ class RowSource:
 
     async def rest(self) -> AsyncGenerator[RowRequest, None]:
         """Yield the rows that nobody took; of an iterator only those that were read already."""
-        for row in self._ready:
-            yield row
-        self._ready.clear()
-        if not self._waits:
-            for row in self._rows:
-                yield row
+        while True:
+            while self._ready:
+                yield self._ready.popleft()
+            if self._ended or not self._ends:
+                return
+            if self._waits:
+                async with self._reading:
+                    self._take(await asyncio.to_thread(self._read, _SLOW))
+            else:
+                self._take(self._read(_SLOW))
+                await asyncio.sleep(0)
 
 
 class Pipeline:
