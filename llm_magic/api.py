@@ -516,7 +516,7 @@ class LLM:
             raise PromptError(f"The prompt {what}.", "A template names the input: {{ item }}.")
         cell = replace(cell, body=text, template=True)
         if is_dask(inputs):
-            from llm_magic.mapping.dask.pipeline import gathered
+            from llm_magic.mapping.dask.inputs import gathered
 
             inputs, cell = gathered(inputs, cell)
         try:

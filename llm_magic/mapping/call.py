@@ -17,6 +17,7 @@ from llm_magic.options.keywords_in_errors import name_keywords
 
 if TYPE_CHECKING:
     from llm_magic.display.rows import RowsProgress
+    from llm_magic.errors import LLMError
     from llm_magic.mapping.inputs.inputs import Inputs
     from llm_magic.mapping.rows import Outcome
     from llm_magic.messages import ToolCall
@@ -68,11 +69,13 @@ class MapCall:
         """Ask, and yield outcomes as they come."""
         telling = asyncio.ensure_future(self._tell_progress()) if self._on_progress is not None else None
         try:
+            named: LLMError | None = None
             async with aclosing(self.run.outcomes()) as stream:
                 async for batch in stream:
                     for outcome in batch:
-                        if outcome.error is not None:
-                            name_keywords(outcome.error)
+                        if outcome.error is not None and outcome.error is not named:
+                            named = outcome.error
+                            name_keywords(named)
                     yield batch
         finally:
             if telling is not None:

@@ -19,6 +19,7 @@ from llm_magic.errors import LLMError, OptionError, PromptError
 from llm_magic.mapping.answers.answers import Answers
 from llm_magic.mapping.answers.frames import bind_back, check_names
 from llm_magic.mapping.answers.statistics import RunningStatistics, Statistics
+from llm_magic.mapping.asking.document_asking import is_plain
 from llm_magic.mapping.asking.row_asker import RowAsker, failed
 from llm_magic.mapping.concurrency import Concurrency
 from llm_magic.mapping.estimate import LOOKED_AT, estimate_run, of_sample
@@ -26,7 +27,7 @@ from llm_magic.mapping.inputs.order import beginning_of, by_prefix, refuse_itera
 from llm_magic.mapping.inputs.row_prompt import RowPrompt
 from llm_magic.mapping.kept.resumption import Resumption
 from llm_magic.mapping.kept.store import Store
-from llm_magic.mapping.pipeline import Pipeline, RowSource
+from llm_magic.mapping.pipeline import Pipeline, RowSource, not_asked
 from llm_magic.mapping.rows import Outcome, Row, RowRequest
 from llm_magic.options.combinations import need_cluster, put_over
 from llm_magic.session.neutral_request import NeutralRequest
@@ -40,7 +41,7 @@ if TYPE_CHECKING:
     from llm_magic.mapping.inputs.inputs import Inputs
     from llm_magic.messages import ToolCall
     from llm_magic.session import Session
-    from llm_magic.session.plan import Cell, Plan
+    from llm_magic.session.plan import Cell, Plan, PlannedModel
     from llm_magic.session.recorder import Recorder
     from llm_magic.wire.call import Preview
 
@@ -210,10 +211,14 @@ class RowsRun:
             made = (whole[at] for at in by_prefix([beginning_of(each) for each in whole]))
         yield from made
 
-    def _rendered(self, rows: Iterator[Row]) -> Iterator[RowRequest]:
+    def _rendered(self, rows: Iterator[Row], *, looks: bool = True) -> Iterator[RowRequest]:
+        """Yield what is asked of rows; `looks` whether an earlier run may have left their answers."""
         for row in rows:
             if row.index != row.number:
                 self._labels[row.number] = row.index
+            if self.stopped is not None:
+                yield RowRequest(row.number, row.index, ())  # that is not asked
+                continue
             try:
                 rendered = self._prompt.render(row)
                 parts = rendered.parts
@@ -226,7 +231,7 @@ class RowsRun:
                 continue
             key = self._asker.key(parts) if self._asker.looks_for_equal else ""
             asked = RowRequest(row.number, row.index, parts, key)
-            number = self._asker.known_number(asked)
+            number = self._asker.known_number(asked) if looks else None
             if number is None:
                 yield asked
                 continue
@@ -257,6 +262,8 @@ class RowsRun:
         if first is None:
             raise OptionError(f"{self.inputs.name} has no rows.", "There is nothing to ask.")
         plan = replace(self.plan, parts=first.parts, notes=tuple(self.take_notes()))
+        if is_plain(plan):
+            plan = replace(plan, models=tuple(map(_by_document, plan.models)))
         with self._session.registry.explaining():
             shown = await preview(plan, self._spending, self._recorder)
         resumption = self._resumption
@@ -330,9 +337,13 @@ class RowsRun:
                 async for batch in stream:
                     yield self._counted(batch)
             again, self._unusable = self._unusable, []
-            async with aclosing(self._asked(iter(again))) as stream:
-                async for batch in stream:
-                    yield self._counted(batch)
+            if again and self.stopped is not None:
+                error = not_asked(self.stopped)
+                yield self._counted([Outcome(row.number, error=error) for row in again])
+            elif again:
+                async with aclosing(self._asked(iter(again))) as stream:
+                    async for batch in stream:
+                        yield self._counted(batch)
             whole = self._numbers is None and not self._statistics.failures
             if self._resumption is not None:
                 self._resumption.store.ended(whole=whole)
@@ -407,7 +418,7 @@ class RowsRun:
             known = sum(isinstance(each, tuple) for each in self._ready)
         else:
             left = await asyncio.to_thread(self._look_up)
-            found, known = self._rendered(self.inputs.rows(left)), self._known_left
+            found, known = self._rendered(self.inputs.rows(left), looks=False), self._known_left
         if known and self.total is not None:
             rest = "asking for the rest" if known < self.total else "nothing is asked"
             self.say(f"{known:,} of {self.total:,} answered before; {rest} (--again asks for all).")
@@ -578,6 +589,11 @@ class RowsRun:
             return ""
         limits = self._spending.rate_limits.of(self.plan.models[0].target.provider)
         return self._pipeline.waiting or limits.line(model=self._asker.model)
+
+
+def _by_document(planned: PlannedModel) -> PlannedModel:
+    """Return a model as rows ask it for one document each: nothing streams."""
+    return replace(planned, options=replace(planned.options, stream=None, no_stream=True))
 
 
 def _client_of(on: Any) -> Client:

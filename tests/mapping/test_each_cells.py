@@ -224,6 +224,8 @@ def test_a_dry_run_shows_the_first_request_and_what_all_take(kernel: Kernel, ser
     assert "3 rows, 3 different prompts: 3 requests to send." in text
     assert "Nothing was sent, x is not bound." in text
     assert server.requests == []
+    kernel.run("%%llm --each df --max-tokens 9 --concurrency 1 -o x\nSay {{ text }}").check()
+    assert json.JSONDecoder().raw_decode(text)[0] == server.requests[0].json
 
 
 def test_a_sample_says_what_all_would_take(kernel: Kernel, server: ScriptedServer) -> None:
@@ -288,3 +290,18 @@ def test_an_executed_notebook_holds_one_output(tmp_path: Path, monkeypatch: pyte
     assert rows.output_type == "display_data"
     assert "40 rows in" in rows.data["text/plain"]
     assert book.cells[3].outputs[0].data["text/plain"] == "(40, 'you said 39')"
+
+
+def test_the_answers_of_rows_are_the_last_response_of_the_notebook(kernel: Kernel, server: ScriptedServer) -> None:
+    kernel.run("%%llm --each df\n{{ text }}").check()
+    ran = kernel.run("_llm.text")
+    assert ran.error_name == "NoSuchAttributeError"
+    assert ran.error.startswith("These are the answers to 3 rows, and have no text: each response has its own.")
+    before = len(server.requests)
+    ran = kernel.run("%%llm --no-stream\nSum up {{ _llm.text }}")
+    assert ran.error.startswith(
+        "{{ _llm.text }} on line 1, column 8 of the prompt: These are the answers to 3 rows, and have no text"
+    )
+    assert len(server.requests) == before
+    kernel.run("%%llm --no-stream\nSum up {{ _llm }}").check()
+    assert said(server.requests[-1]) == "Sum up ['you said good', 'you said bad', 'you said ugly']"

@@ -865,3 +865,103 @@ def test_what_is_said_of_a_run_is_in_its_answers(session: Session, tmp_path: Pat
         "1 of 2 rows has no value for {{ text }}",
         "Answers are not kept, to go on with if this run stops",
     ]
+
+
+# What waits, and what ends
+
+
+@pytest.mark.parametrize("whole", [True, False])
+def test_an_iterator_may_wait_for_the_answer_before_it_goes_on(session: Session, whole: bool) -> None:
+    came = threading.Semaphore(0)
+
+    def heard(request: Received) -> Answer:
+        came.release()
+        return echo(request)
+
+    def one_by_one() -> Iterator[int]:
+        for number in range(5):
+            yield number
+            assert came.acquire(timeout=10), "the row is not asked"
+
+    async def taken(llm: LLM) -> list[str]:
+        return [str(outcome.value) async for outcome in llm.amap("{{ item }}", one_by_one())]
+
+    with ScriptedServer(heard) as server:
+        llm = llm_at(session, server)
+        found = llm.map("{{ item }}", one_by_one()).values if whole else asyncio.run(taken(llm))
+    assert found == [f"you said {number}" for number in range(5)]
+
+
+def test_an_iterator_may_wait_for_what_amap_yields(session: Session) -> None:
+    """Whoever takes the answers says what is asked next."""
+    taken: list[str] = []
+    was_taken = threading.Semaphore(0)
+
+    def grows() -> Iterator[str]:
+        yield "a"
+        for _ in range(3):
+            assert was_taken.acquire(timeout=10), "the answer does not come"
+            yield taken[-1]
+
+    async def work(llm: LLM) -> None:
+        async for outcome in llm.amap("{{ item }}", grows()):
+            taken.append(str(outcome.value))
+            was_taken.release()
+
+    with ScriptedServer(lambda request: completion(said(request) + "a")) as server:
+        asyncio.run(work(llm_at(session, server)))
+    assert taken == ["aa", "aaa", "aaaa", "aaaaa"]
+
+
+def test_rows_that_are_not_asked_are_not_rendered(session: Session) -> None:
+    class Counted:
+        rendered = 0
+
+        def _repr_llm_(self) -> str:
+            Counted.rendered += 1
+            return "x"
+
+        __str__ = __repr__ = _repr_llm_
+
+    frame = pd.DataFrame({"text": [Counted() for _ in range(3_000)]}, index=[f"r{number}" for number in range(3_000)])
+    with ScriptedServer(refused(401)) as server:
+        answers = llm_at(session, server).map("{{ index }} {{ text }}", frame, on_error="keep", concurrency=2)
+    assert len(server.requests) < 20
+    assert Counted.rendered < 100
+    assert len(answers) == 3_000
+    assert answers.labels == list(frame.index)
+    assert {type(error).__name__ for error in answers.errors} == {"AuthenticationError", "NotAskedError"}
+
+
+def test_where_nothing_more_is_asked_answers_that_are_of_no_use_are_not_asked_either(session: Session) -> None:
+    def sloppy(request: Received) -> Answer:
+        if broken:
+            return refused(401)
+        if len(request.json["messages"]) > 1 or said(request) != "0":
+            return refused(500)
+        return completion("many")
+
+    broken = False
+    with ScriptedServer(sloppy) as server:
+        llm = llm_at(session, server)
+        llm.map("{{ item }}", range(30), output_type=int, on_error="keep", concurrency=1)
+        broken, server.requests[:] = True, []
+        answers = llm.map("{{ item }}", range(30), output_type=int, on_error="keep", concurrency=1)
+    assert len(server.requests) == 10
+    assert [type(error).__name__ for error in answers.errors].count("NotAskedError") == 20
+    assert isinstance(answers.errors[0], NotAskedError)
+
+
+def test_rows_with_images_have_an_outcome_each_after_a_stop(session: Session, tmp_path: Path) -> None:
+    image = tmp_path / "i.png"
+    image.write_bytes(
+        bytes.fromhex(
+            "89504e470d0a1a0a0000000d4948445200000001000000010806000000"
+            "1f15c4890000000d49444154789c6364f8cf500f00030601800568d35e0000000049454e44ae426082"
+        )
+    )
+    with ScriptedServer(refused(401)) as server:
+        llm = llm_at(session, server)
+        answers = llm.map("{{ item }}", range(200), images=[str(image)], on_error="keep", concurrency=2)
+    assert len(answers) == 200
+    assert len(server.requests) < 20

@@ -5,8 +5,10 @@ from __future__ import annotations
 import math
 import operator
 from collections.abc import Callable, Hashable, Iterable, Iterator, Sequence
+from dataclasses import fields
 from typing import TYPE_CHECKING, Any, overload
 
+from llm_magic.close_matches import did_you_mean
 from llm_magic.display.footer import counted
 from llm_magic.display.table import shown
 from llm_magic.errors import ConfigurationError, InputError, LLMError, RowsFailedError
@@ -31,6 +33,12 @@ VALUE = "value"
 _ROWS_SHOWN = 10
 _COLUMNS_SHOWN = 30
 _LONGEST_CELL = 300  # characters
+_OF_ONE = frozenset({*(field.name for field in fields(Response)), "rate_limits", "frame"})
+"""What a response has; its own attributes are found before."""
+
+
+class NoSuchAttributeError(InputError, AttributeError):
+    """The answers to many rows have no such attribute; one response may have it."""
 
 
 class Answers(Sequence[Any]):
@@ -186,6 +194,23 @@ class Answers(Sequence[Any]):
         if not records or not all(isinstance(record, dict) for record in records):
             return self._columns
         return AnswerColumns(dict.fromkeys((name for record in records for name in record), ANY), is_record=True)
+
+    def __getattr__(self, name: str) -> Any:
+        """Say that there is no such attribute, and of what one response has, where that is."""
+        if name.startswith("_"):
+            raise AttributeError(f"{type(self).__name__!r} object has no attribute {name!r}", name=name, obj=self)
+        what = f"These are the answers to {counted(len(self), 'row')}, and have no {name}"
+        if name in _OF_ONE:
+            raise NoSuchAttributeError(
+                f"{what}: each response has its own.",
+                f"Of the first row: .responses[0].{name}; of all rows, .values has the values, .to_frame() a table.",
+            )
+        public = [each for each in dir(self) if not each.startswith("_")]
+        raise NoSuchAttributeError(f"{what}.", did_you_mean(name, public, f"They have {', '.join(public)}."))
+
+    def _in_prompt_(self) -> list[Any]:
+        """Return what stands for them in a prompt: their values, records as JSON has them."""
+        return [plain(value) for value in self]
 
     def __len__(self) -> int:
         return len(self._outcomes)

@@ -1,4 +1,4 @@
-"""A worker of a Dask cluster that asks rows: what it is told, its session, and how outcomes go to the client.
+"""A run on one worker of a Dask cluster: its session, the chunks that it asks, and how outcomes go to the client.
 
 Nothing here is part of a Dask graph but the rows themselves, sealed: what a dashboard or a log shows of a task is the
 name of the run and the number of a chunk.
@@ -12,23 +12,21 @@ client ←Queue of the run─ began, row, row …   client ─Queue of the worke
 from __future__ import annotations
 
 import asyncio
-import os
-import pickle
 import threading
 import time
 from collections import deque
-from collections.abc import AsyncGenerator, AsyncIterator, Callable, Iterable
+from collections.abc import Callable
 from contextlib import aclosing, suppress
-from dataclasses import dataclass, field
-from typing import Any, Protocol
+from typing import Any
 
-from llm_magic.errors import ConfigurationError, LLMError
+from llm_magic.errors import LLMError
+from llm_magic.mapping.dask.cluster_work import Told, control_queue
+from llm_magic.mapping.dask.feed import LOOK, ChunkPart, Feed
+from llm_magic.mapping.dask.serialization import Sealed, opened, pack_outcome
+from llm_magic.mapping.dask.variables import Variables
 from llm_magic.mapping.rows import Outcome
 from llm_magic.session import Session
-from llm_magic.session.portable import PortableSettings, settings_there
-
-LOOK = 0.25
-"""Seconds after which a thread that waits looks whether it is still wanted."""
+from llm_magic.session.portable import settings_there
 
 IDLE = 600.0
 """Seconds without a row after which a worker forgets a run: its client is gone, or will begin it anew."""
@@ -38,162 +36,6 @@ _MOST_UNSENT = 1000
 _BATCH = 200
 
 
-class AskRows(Protocol):
-    """What asks rows in one process: the rows come as they are sent here, and outcomes go as they are there.
-
-    Each row is an object with a `number`; so has its `Outcome`. When its iterator is closed, or the task cancelled that
-    iterates over it, it closes the requests in flight.
-    """
-
-    def __call__(
-        self, session: Session, request: Any, rows: AsyncIterator[Any], *, concurrency: int | str
-    ) -> AsyncGenerator[Outcome, None]:
-        """Return the outcomes of rows, in any order."""
-
-
-class Sealed:
-    """Bytes on their way to a worker, of which logs and dashboards show the size alone."""
-
-    __slots__ = ("data",)
-
-    def __init__(self, data: bytes) -> None:
-        self.data = data
-
-    def __repr__(self) -> str:
-        return f"<{len(self.data):,} bytes>"
-
-    def __reduce__(self) -> tuple[type[Sealed], tuple[bytes]]:
-        return Sealed, (self.data,)
-
-    def __sizeof__(self) -> int:
-        return len(self.data)
-
-    def __dask_tokenize__(self) -> int:
-        return id(self)
-
-
-def sealed(value: object) -> Sealed:
-    """Return a value as bytes; what the notebook defines (types, functions) goes along by value.
-
-    Raises
-    ------
-    ConfigurationError
-        It cannot travel.
-
-    """
-    return Sealed(packed(value))
-
-
-def packed(value: object) -> bytes:
-    """Return a value as bytes, as `sealed`."""
-    import cloudpickle  # type: ignore[import-untyped]
-
-    try:
-        data: bytes = cloudpickle.dumps(value)
-    except Exception as error:  # noqa: BLE001 - whatever a class of the user's raises
-        said = str(error).partition("\n")
-        raise ConfigurationError(
-            f"This cannot be sent to the workers: {said[0]}",
-            said[2] or "Use types and functions of a module, or plain ones.",
-        ) from None
-    return data
-
-
-def opened(value: Sealed | bytes) -> Any:
-    """Return what was packed or sealed."""
-    return pickle.loads(value.data if isinstance(value, Sealed) else value)  # noqa: S301 - of this cluster, whose tasks run any code
-
-
-def pack_outcome(outcome: Outcome) -> bytes:
-    """Return an outcome as bytes; of one that cannot travel, the error that says so is in its place."""
-    try:
-        return packed(outcome)
-    except LLMError as error:
-        response = outcome.response
-        if response is not None:
-            response.value = None
-        failed = LLMError(f"The value cannot come back from the worker: {error.message}", error.hint)
-        with suppress(LLMError):
-            return packed(Outcome(outcome.number, response, failed))
-        return packed(Outcome(outcome.number, None, failed))
-
-
-@dataclass(frozen=True)
-class Told:
-    """What a worker is told of a run; it travels sealed, and only `variables` hold secrets."""
-
-    run: str
-    settings: PortableSettings
-    ask: AskRows
-    request: Any
-    concurrency: int | str
-    variables: dict[str, str] = field(default_factory=dict, repr=False)
-
-
-@dataclass(eq=False)
-class _Part:
-    """The rows of a chunk on this worker: those not sent yet, and those whose outcome is not at the client yet."""
-
-    unsent: int
-    left: int
-    changed: threading.Condition = field(default_factory=threading.Condition)
-
-
-class Feed:
-    """Rows as they come from the client, handed out while fewer than `share` are in flight.
-
-    It belongs to one event loop; `add` and the others are called there.
-    """
-
-    def __init__(self, share: float, paused: Callable[[], bool]) -> None:
-        self.share = share
-        self.in_flight: dict[int, _Part] = {}
-        self._rows: deque[tuple[bytes, int, _Part]] = deque()
-        self._paused = paused
-        self._ended = False
-        self._changed = asyncio.Event()
-
-    def __aiter__(self) -> Feed:
-        return self
-
-    async def __anext__(self) -> Any:
-        while not self._rows or len(self.in_flight) >= self.share or self._paused():
-            if self._ended and not self._rows:
-                raise StopAsyncIteration
-            self._changed.clear()
-            with suppress(TimeoutError):
-                async with asyncio.timeout(LOOK):
-                    await self._changed.wait()
-        data, number, part = self._rows.popleft()
-        self.in_flight[number] = part
-        with part.changed:
-            part.unsent -= 1
-            part.changed.notify_all()
-        if self._rows:
-            self._changed.set()
-        return opened(data)
-
-    def add(self, rows: Iterable[tuple[int, bytes]], part: _Part) -> None:
-        """Take the rows of a chunk."""
-        self._rows.extend((data, number, part) for number, data in rows)
-        self._changed.set()
-
-    def set_share(self, share: int) -> None:
-        """Take another share: fewer requests are begun, none is ended."""
-        self.share = share
-        self._changed.set()
-
-    def done(self, number: int) -> _Part | None:
-        """Take note that a row has an outcome."""
-        self._changed.set()
-        return self.in_flight.pop(number, None)
-
-    def end(self) -> None:
-        """Take note that no further rows come."""
-        self._ended = True
-        self._changed.set()
-
-
 class WorkerRun:
     """One run on one worker: a session of its own, one asking over all its chunks, and the way to the client."""
 
@@ -201,10 +43,10 @@ class WorkerRun:
         self._told = told
         self._worker = worker
         self._home = asyncio.get_running_loop()  # the worker's own
-        self._outgoing: deque[tuple[list[Any], _Part | None]] = deque()
+        self._outgoing: deque[tuple[list[Any], ChunkPart | None]] = deque()
         self._some = asyncio.Event()
         self._going: dict[int, tuple[threading.Event, list[frozenset[int] | None]]] = {}
-        self._parts: set[_Part] = set()
+        self._parts: set[ChunkPart] = set()
         self.stopped = threading.Event()
         self._last = time.monotonic()
         self._variables = Variables(told.variables)
@@ -236,7 +78,7 @@ class WorkerRun:
         if len(feed.in_flight) >= feed.share and isinstance(self._told.concurrency, int):
             self._tell(["held", len(feed.in_flight)])
 
-    def _tell(self, entry: list[Any], part: _Part | None = None) -> None:
+    def _tell(self, entry: list[Any], part: ChunkPart | None = None) -> None:
         self._outgoing.append((entry, part))
         with suppress(RuntimeError):  # the worker ends
             self._home.call_soon_threadsafe(self._some.set)
@@ -320,7 +162,7 @@ class WorkerRun:
         if arrived is None:
             return True
         rows = [(number, data) for number, data in rows if number not in arrived]
-        part = _Part(len(rows), len(rows))
+        part = ChunkPart(len(rows), len(rows))
         self._parts.add(part)
         self._on_feed(Feed.add, rows, part)
         seceded = False
@@ -378,37 +220,10 @@ class WorkerRun:
                 task.cancel()
 
 
-class Variables:
-    """Environment variables that a client forwards, for the time of its run.
-
-    Their values are put back when it ends, unless somebody has changed them meanwhile.
-    """
-
-    def __init__(self, values: dict[str, str]) -> None:
-        self._before = {name: os.environ.get(name) for name in values}
-        self._values = values
-        os.environ.update(values)
-
-    def restore(self) -> None:
-        """Put back what was there before."""
-        for name, before in self._before.items():
-            if os.environ.get(name) != self._values[name]:
-                continue
-            if before is None:
-                del os.environ[name]
-            else:
-                os.environ[name] = before
-
-
 def _as_error(error: BaseException) -> LLMError:
     if isinstance(error, LLMError):
         return error
     return LLMError(f"The worker could not ask: {type(error).__name__}: {error}")
-
-
-def control_queue(run: str, worker: str) -> str:
-    """Return the name of the queue that tells one worker what to do."""
-    return f"{run}-{worker}"
 
 
 _runs: dict[str, WorkerRun] = {}

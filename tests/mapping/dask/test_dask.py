@@ -22,10 +22,12 @@ from servers import HANG, Answer, Received, ScriptedServer, document
 from llm_magic import errors
 from llm_magic.config.settings import Settings
 from llm_magic.errors import ConfigurationError, LLMError, OptionError, Origin
-from llm_magic.mapping.dask import client as rows_on_dask
-from llm_magic.mapping.dask import probe as dask_probe
-from llm_magic.mapping.dask.client import ClusterWork, ask_on, client_of, forwarded
-from llm_magic.mapping.dask.worker import Sealed, Variables, opened, pack_outcome, packed, sealed
+from llm_magic.mapping.dask import client as dask_client
+from llm_magic.mapping.dask.client import client_of
+from llm_magic.mapping.dask.cluster_run import ask_on
+from llm_magic.mapping.dask.cluster_work import ClusterWork
+from llm_magic.mapping.dask.serialization import Sealed, opened, pack_outcome, packed, sealed
+from llm_magic.mapping.dask.variables import Variables, forwarded, variables_of
 from llm_magic.mapping.rows import Outcome
 from llm_magic.providers.registry import ProviderRegistry
 from llm_magic.response import Response
@@ -503,7 +505,7 @@ def test_the_client_that_is_meant(client: Any, cluster: Any) -> None:
 def test_what_is_no_client_says_how_to_make_one(client: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     with pytest.raises(OptionError, match=r"on= is no Dask cluster: 'daks'"):
         client_of("daks")
-    monkeypatch.setattr(rows_on_dask, "_CONNECT", 0.5)
+    monkeypatch.setattr(dask_client, "CONNECT", 0.5)
     with pytest.raises(ConfigurationError, match=r"No Dask scheduler answers at tcp://127\.0\.0\.1:9") as caught:
         client_of("tcp://127.0.0.1:9")
     assert str(caught.value).count("\n") <= 1
@@ -563,7 +565,7 @@ def test_what_is_sealed_shows_its_size_alone() -> None:
 
 
 def test_variables_are_found_wherever_they_are_named() -> None:
-    found = dask_probe.variables_of(
+    found = variables_of(
         {
             "providers": {"s": {"api_key_env": "env:A", "headers_env": {"X": "Bearer B"}, "azure_ad_token_env": "C"}},
             "params": {"header": {"X": "env:D"}, "system": "no:variable"},
