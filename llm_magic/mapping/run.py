@@ -43,6 +43,7 @@ if TYPE_CHECKING:
     from llm_magic.messages import ToolCall
     from llm_magic.session import Session
     from llm_magic.session.plan import Cell, Plan, PlannedModel
+    from llm_magic.session.recorder import Recorder
     from llm_magic.wire.call import Preview
 
 PATIENCE = 60.0
@@ -118,7 +119,7 @@ class RowsRun:
         self._order = options.order
         if self._order == "prefix":
             refuse_iterator(inputs, "--order prefix")
-        self._recorder = recorder = session.recorder(options, cell)
+        self._recorder = recorder = self._recorder_of(cell)
         self._spending = RunSpending(session.spending, options.budget)
         if model := self._model_expected:  # a budget that needs a price is refused before anything else
             provider = self.plan.models[0].target.provider
@@ -143,6 +144,16 @@ class RowsRun:
         self._told = 0  # of these
         self._began = self._ended = 0.0
         self._pipeline: Pipeline | ClusterPipeline | None = None
+
+    def _recorder_of(self, cell: Cell) -> Recorder | None:
+        """Return what answers rows from the user's recordings, and records them; None where nothing does."""
+        recorder = self._session.recorder(self.plan.options, cell)
+        if self.plan.options.again and recorder is not None:
+            if recorder.mode == "only" and not recorder.enforced:
+                raise OptionError("--again and --record only exclude each other: nothing is sent.", "Keep one of them.")
+            if recorder.mode == "once":
+                return replace(recorder, mode="new")
+        return recorder
 
     def _resumed(self) -> Resumption:
         """Return what earlier runs of the same rows have left."""
