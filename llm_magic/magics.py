@@ -204,7 +204,7 @@ class LLMMagics(Magics, Settings):
         self.shell.user_ns["_llm"] = answers
         if options.sample is not None:
             unbound = [f"{options.out} is not bound."] if options.out else []
-            return "\n".join([str(run.statistics()), run.of_sample(answers), *unbound])
+            return " ".join([f"{run.statistics()}.", run.of_sample(answers), *unbound])
         if options.out:
             self.shell.user_ns[options.out] = run.bound(answers)
         return str(run.statistics())

@@ -1122,3 +1122,20 @@ def test_an_interrupt_of_the_look_up_does_not_say_that_nothing_is_answered(
         "run it again to go on."
     )
     assert rendered[0] < 60
+
+
+# What is said in Python
+
+
+def test_notes_name_keywords(session: Session) -> None:
+    with ScriptedServer(lambda request: refused(500) if said(request) == "1" else echo(request)) as server:
+        llm = llm_at(session, server)
+        assert llm.map("{{ item }}", range(3), on_error="keep").failed == [1]
+        again = llm.map("{{ item }}", range(3), on_error="keep")
+    assert again.notes == ("2 of 3 answered before; asking for the rest (again=True asks for all).",)
+
+
+def test_all_anew_of_recordings_alone_is_an_error(session: Session) -> None:
+    with ScriptedServer(echo) as server, pytest.raises(OptionError) as raised:
+        llm_at(session, server).map("{{ item }}", range(3), again=True, record="only")
+    assert raised.value.message == 'again=True and record="only" exclude each other: nothing is sent.'
