@@ -201,6 +201,8 @@ class RowsRun:
 
     def _rendered(self, rows: Iterator[Row]) -> Iterator[RowRequest]:
         for row in rows:
+            if self._ended:  # while a thread reads what nobody waits for any more
+                return
             if row.index != row.number:
                 self._labels[row.number] = row.index
             try:
@@ -408,6 +410,8 @@ class RowsRun:
         """
         left, known, places = array("q"), array("q"), array("q")
         for row in self._rows():
+            if self._ended:
+                break
             place = None
             with suppress(LLMError):  # it fails once more when it is asked
                 parts = self._prompt.render(row).parts
