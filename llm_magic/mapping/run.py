@@ -223,6 +223,8 @@ class RowsRun:
     def _rendered(self, rows: Iterator[Row], *, looks: bool = True) -> Iterator[RowRequest]:
         """Yield what is asked of rows; `looks` whether an earlier run may have left their answers."""
         for row in rows:
+            if self._ended:  # while a thread reads what nobody waits for any more
+                return
             if row.index != row.number:
                 self._labels[row.number] = row.index
             if self.stopped is not None:

@@ -7,7 +7,7 @@ import gc
 import json
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import fields
 from pathlib import Path
 from typing import Any, Literal
@@ -623,6 +623,43 @@ def test_an_interrupt_says_how_far_it_came(session: Session, monkeypatch: pytest
     assert line == (
         "KeyboardInterrupt: stopped; 3 of 10 rows are answered, and kept: run it again to go on from there."
     )
+
+
+def test_an_interrupt_ends_the_look_for_earlier_answers(session: Session) -> None:
+    import _thread
+
+    class Many(Sequence[str]):
+        def __init__(self) -> None:
+            self.read = 0
+
+        def __len__(self) -> int:
+            return 10**9
+
+        def __getitem__(self, number: Any) -> Any:
+            self.read = number
+            if number == 5_000:
+                _thread.interrupt_main()
+            return str(number)
+
+    rows = Many()
+    with ScriptedServer(lambda request: echo(request) if said(request) < "3" else Answer([HANG])) as server:
+        llm = llm_at(session, server)
+
+        async def some() -> None:
+            async for _ in llm.amap("{{ item }}", rows, concurrency=1):
+                break
+
+        asyncio.run(some())
+        with pytest.raises(Interrupted):
+            llm.map("{{ item }}", rows, concurrency=1)
+    read = -1
+    for _ in range(100):  # the thread that reads them sees it at its next row
+        if read == rows.read:
+            break
+        read = rows.read
+        time.sleep(0.05)
+    assert read == rows.read
+    assert 5_000 <= read < 10**9
 
 
 def test_an_endpoint_that_comes_back_is_waited_for(session: Session) -> None:
