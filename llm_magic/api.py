@@ -551,8 +551,12 @@ _MANY = ("map", "amap")
 
 def _read_on_progress(given: Any) -> Any:
     """Return the function that is told how far a run is; OptionError where it is none."""
+    from inspect import iscoroutinefunction
+
     from llm_magic.errors import OptionError
 
+    if any(map(iscoroutinefunction, (given, type(given).__call__ if callable(given) else None))):
+        raise OptionError("on_progress takes a function that is called, none that is awaited.", "Make it a plain one.")
     if given is not None and not callable(given):
         raise OptionError(f"on_progress takes a function, not {given!r:.60}.", "on_progress=print shows how far it is.")
     return given

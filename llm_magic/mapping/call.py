@@ -9,6 +9,7 @@ from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from llm_magic.background_loop import Emit, arriving, awaited
+from llm_magic.errors import InputError
 from llm_magic.mapping.answers.answers import RETRY, Answers, rows_failed
 from llm_magic.mapping.inputs.row_names import said_of
 from llm_magic.mapping.run import RowsRun
@@ -139,9 +140,18 @@ class AnswersToCome(AsyncIterator["Outcome"]):
     def __init__(self, call: MapCall) -> None:
         self._call = call
         self._stream: AsyncGenerator[Outcome, None] | None = None
+        self._is_awaited = False
 
     def __await__(self) -> Generator[Any, None, Answers]:
+        self._begin()
+        self._is_awaited = True
         return self._all().__await__()
+
+    def _begin(self) -> None:
+        """Refuse to ask all rows a second time."""
+        if self._is_awaited or self._stream is not None:
+            what = "awaited" if self._is_awaited else "iterated over"
+            raise InputError(f"The answers of this amap were {what} before.", "Call amap once more for others.")
 
     async def _all(self) -> Answers:
         from llm_magic.options.keywords_in_errors import naming_keywords
@@ -151,6 +161,7 @@ class AnswersToCome(AsyncIterator["Outcome"]):
 
     def __aiter__(self) -> AsyncGenerator[Outcome, None]:
         if self._stream is None:
+            self._begin()
             self._stream = self._as_they_come()
         return self._stream
 

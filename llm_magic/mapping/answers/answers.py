@@ -11,7 +11,15 @@ from typing import TYPE_CHECKING, Any, overload
 from llm_magic.close_matches import did_you_mean
 from llm_magic.display.footer import counted
 from llm_magic.display.table import shown
-from llm_magic.errors import ConfigurationError, InputError, LLMError, RowsFailedError
+from llm_magic.errors import (
+    BudgetError,
+    ConfigurationError,
+    InputError,
+    LLMError,
+    NotAskedError,
+    RecordingError,
+    RowsFailedError,
+)
 from llm_magic.mapping.answers.frames import AnswerColumns, columns_for, filled, in_order, in_words, pandas_frame, plain
 from llm_magic.mapping.answers.statistics import Statistics, by_class, failures_of, response_of, statistics_of
 from llm_magic.mapping.rows import Outcome
@@ -27,6 +35,8 @@ CELL_AGAIN = "run the cell again to ask for those"
 """What to do about rows of a cell that failed."""
 RETRY = "answers.retry() asks for those"
 """What to do about rows of `LLM.map` that failed."""
+_WITH_BUDGET = "run the cell again with a larger budget to ask for those"
+_CALL_WITH_BUDGET = "call it again with a larger budget to ask for those"
 VALUE = "value"
 """The column of values that are no records."""
 
@@ -292,9 +302,15 @@ def rows_failed(answers: Answers, bound: Any = None, again: str = CELL_AGAIN) ->
     number, first = next(((number, error) for number, error in enumerate(errors) if error is not None), (0, None))
     if first is None:
         return None
+    said = f"The first of them, row {_cut(str(answers.labels[number]), 40)}: {in_words(first)}"
+    hint = next((error.hint for error in errors if isinstance(error, NotAskedError)), first.hint)
+    if isinstance(first, RecordingError) and hint:  # to run it again would find as little
+        again, hint = f"{hint[0].lower()}{hint[1:].rstrip('.')} to ask for those", ""
+    elif any(isinstance(error, BudgetError) for error in errors):
+        again = _WITH_BUDGET if again == CELL_AGAIN else _CALL_WITH_BUDGET
     return RowsFailedError(
         f"{_summary(errors, again)}.",
-        f"The first of them, row {_cut(str(answers.labels[number]), 40)}: {in_words(first)}",
+        f"{said.rstrip('.')}. {hint}" if hint else said,
         answers=answers if bound is None else bound,
     )
 
