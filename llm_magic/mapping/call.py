@@ -13,7 +13,6 @@ from llm_magic.errors import InputError
 from llm_magic.mapping.answers.answers import RETRY, Answers, rows_failed
 from llm_magic.mapping.inputs.row_names import said_of
 from llm_magic.mapping.run import RowsRun
-from llm_magic.options.combinations import need_sending
 from llm_magic.options.keywords_in_errors import in_python, name_keywords
 
 if TYPE_CHECKING:
@@ -60,7 +59,6 @@ class MapCall:
         prompt: Callable[[Any], Any] | None = None,
         numbers: Sequence[int] | None = None,
     ) -> None:
-        need_sending(cell.options)
         self.session = session
         self.run = RowsRun(session, cell, inputs, on_confirm, prompt=prompt, numbers=numbers)
         self._again = partial(MapCall, session, cell, inputs, on_confirm, on_progress, prompt=prompt)

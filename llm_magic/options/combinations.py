@@ -122,11 +122,6 @@ def need_each(given: Options) -> None:
         raise OptionError(
             f"{flag(asked[0])} needs --each.", "--each EXPR gives the inputs: a DataFrame, a list, any iterable."
         )
-    need_sending(given)
-
-
-def need_sending(given: Options) -> None:
-    """Refuse to ask for all rows anew where nothing is sent."""
     if given.again and given.record == "only":
         raise OptionError("--again and --record only exclude each other: nothing is sent.", "Keep one of them.")
 
