@@ -138,7 +138,7 @@ def test_many_rows_shows_what_its_recordings_give(tmp_path: Path) -> None:
         shutil.copy(NOTEBOOKS / name, tmp_path)
     replayed = book_text(read(executed(tmp_path, "many_rows", "replayed", LLM_MAGIC_RECORD="only")))
     saved = book_text(read(NOTEBOOKS / "many_rows.ipynb"))
-    again = re.compile(r"local:smollm2 · (\d+ rows), \1 answered before( · A sample of .*)?")
+    again = re.compile(r"local:smollm2 · ((\d+) rows), \2 answered before( · A sample of .*)?")
     assert again.findall(replayed)
     assert again.sub(r"\1", replayed) == OF_ROWS.sub(lambda found: found["rows"] or found["sample"], saved)
 
@@ -168,12 +168,14 @@ def compared(path: Path) -> list[Any]:
     """Return the outputs of an executed tour, without what is another one where nothing was asked.
 
     That is: `recorded` in an answer's metadata; what was used so far, since what was not asked costs nothing; the
-    line of a dry run about recordings; and the line of rows that says how long they took, and how many were known.
+    line of a dry run about recordings, and of rows all of it, for it tells how many are to be sent; and the line of rows that says how long they took, and how many were known.
     """
     book = json.loads(without_times(path.read_text(encoding="utf-8")))
     found = []
     for cell in book["cells"]:
-        outputs = [] if "".join(cell["source"]) == "%llm_usage" else cell.get("outputs", [])
+        source = "".join(cell["source"])
+        is_other = source == "%llm_usage" or {"--each", "--dry-run"} <= set(source.split())
+        outputs = [] if is_other else cell.get("outputs", [])
         for output in outputs:
             output.get("metadata", {}).get("llm_magic", {}).pop("recorded", None)
         text = json.dumps(outputs, ensure_ascii=False)

@@ -250,6 +250,11 @@ def test_what_is_replayed_tells_no_time(kernel: Kernel, server: ScriptedServer, 
         "A sample of 2 rows: 14 → 6 tokens; all 3: about 21 → 9 tokens. y is not bound."
     )
     assert len(ran.outputs) == 1
+    ran = kernel.run("%%llm --each df --record only --dry-run -o z\nSay {{ text }}").check()
+    assert "3 rows, 3 answered before: nothing to send." in shown(ran)
+    kernel.run("df.loc['w'] = 'new'").check()
+    ran = kernel.run("%%llm --each df --record once --dry-run -o z\nSay {{ text }}").check()
+    assert "4 rows, 3 answered before, 1 different prompt: 1 request to send." in shown(ran)
     assert len(server.requests) == asked == 3
 
 
