@@ -28,6 +28,7 @@ from llm_magic.wire.body_template import BodyTemplate
 from llm_magic.wire.call import Call
 from llm_magic.wire.errors import cause_of, translate
 from llm_magic.wire.headers import response_cost, sent_with
+from llm_magic.wire.plain_document import plain_events
 from llm_magic.wire.stream import Answer
 from llm_magic.wire.target import StaleError, Target, asked_key
 from llm_magic.wire.transport_pool import PooledAnswer, TransportPool
@@ -244,11 +245,15 @@ class PreparedRequest:
 
     async def _read(self, opened: PoolAnswer, request: Request, events: list[Event]) -> list[Event]:
         """Read an answer into `events`; return what came of one that is asked for again."""
-        origin, answer = self.call.origin, Answer(self.call.capabilities.api, request)
+        origin, api = self.call.origin, self.call.capabilities.api
+        data = await opened.whole()
+        if data is not None and api == "chat" and (plain := plain_events(data)) is not None:
+            events += plain
+            return []
+        answer = Answer(api, request)
         came: list[Event] = []
         held = False
         try:
-            data = await opened.whole()
             if data is not None:
                 came += answer.feed(data)
                 if answer.fault is None:
