@@ -34,6 +34,8 @@ from llm_magic.wire.target import StaleError, Target, asked_key
 from llm_magic.wire.transport_pool import PooledAnswer, TransportPool
 
 if TYPE_CHECKING:
+    from openai import APIStatusError
+
     from llm_magic.wire.aiohttp_pool import DocumentAnswer
     from llm_magic.wire.aiohttp_pool import Pool as AiohttpPool
 
@@ -345,6 +347,12 @@ def _sent_with(caught: Any) -> tuple[Secret, ...]:
     return tuple(secret for secret in sent_with(caught) if wire.HIDDEN not in secret.reveal())
 
 
+def _status_error() -> type[APIStatusError]:
+    from openai import APIStatusError
+
+    return APIStatusError
+
+
 class _Row:
     """One body, to be sent by `attempts`."""
 
@@ -372,8 +380,6 @@ class _Row:
 
     async def open(self) -> PoolAnswer:
         """Send it, and once more for each kept connection that turns out to be closed; return the open answer."""
-        from openai import APIStatusError
-
         self._target = target = self._prepared.target or self._target
         logs.guard(self.known_secrets)
         http, stale, redirects = self.http, 0, 0
@@ -385,7 +391,7 @@ class _Row:
                 return await self._pool.send(target, headers, self.body, secrets)
             except StaleError as error:
                 failed, stale = error.error, stale + 1
-            except APIStatusError as error:
+            except _status_error() as error:
                 http, redirects = redirected(http, error), redirects + 1
                 failed = in_a_circle(http)
                 url = (await _caught(http)).url.copy_with(userinfo=b"")
