@@ -160,8 +160,9 @@ def count(document: object, *names: str) -> int | None:
 
     Servers also send `NaN`, `1e999`, strings, nulls and negative numbers: these say nothing.
     """
-    for name in names if isinstance(document, dict) else ():
-        value = _amount(document.get(name))
+    fields = document if isinstance(document, dict) else {}
+    for name in names:
+        value = _amount(fields.get(name))
         if value is not None:
             return int(value)
     return None
