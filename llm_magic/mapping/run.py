@@ -319,9 +319,10 @@ class RowsRun:
                 async for batch in stream:
                     yield self._counted(batch)
             again, self._unusable = self._unusable, []
-            async with aclosing(self._asked(iter(again))) as stream:
-                async for batch in stream:
-                    yield self._counted(batch)
+            if again:
+                async with aclosing(self._asked(iter(again))) as stream:
+                    async for batch in stream:
+                        yield self._counted(batch)
             whole = self._numbers is None and not self._statistics.failures
             if self._resumption is not None:
                 self._resumption.store.ended(whole=whole)

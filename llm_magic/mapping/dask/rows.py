@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import AsyncGenerator, AsyncIterator, Mapping
 from contextlib import aclosing
 from dataclasses import dataclass, replace
@@ -66,12 +65,10 @@ class StreamSource:
 
     def __init__(self, rows: AsyncIterator[RowRequest]) -> None:
         self._rows = rows
-        self._turn = asyncio.Lock()
 
     async def next(self) -> RowRequest | None:
         """Return the next row, None after the last."""
-        async with self._turn:
-            return await anext(self._rows, None)
+        return await anext(self._rows, None)
 
     async def rest(self) -> AsyncGenerator[RowRequest, None]:
         """Yield the rows that nobody took, as they come."""
