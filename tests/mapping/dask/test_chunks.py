@@ -134,8 +134,8 @@ def test_a_chunk_has_between_one_row_and_the_most(
 
 
 def test_the_last_chunks_are_small_so_that_all_workers_end_alike() -> None:
-    left, sizes = 1000, []
+    left, sizes = 100, []
     while left:
         sizes.append(chunk_size(2, left, 16))
         left -= sizes[-1]
-    assert sizes == [32] * 30 + [10, 8, 6, 4, 4, 4, 2, 1, 1]
+    assert sizes == [25, 19, 14, 11, 8, 6, 5, 4, 4, 2, 1, 1]

@@ -36,24 +36,7 @@ from llm_magic.session.portable import portable
 
 distributed = pytest.importorskip("distributed")
 
-HERE = Path(__file__).parent
-PATHS = os.pathsep.join([str(HERE.parent), str(HERE.parent.parent)])
-
-
-@pytest.fixture(scope="module")
-def cluster() -> Iterator[Any]:
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("PYTHONPATH", PATHS)  # which the workers inherit
-        with distributed.LocalCluster(
-            n_workers=2, processes=True, threads_per_worker=1, dashboard_address=":0"
-        ) as cluster:
-            yield cluster
-
-
-@pytest.fixture(scope="module")
-def client(cluster: Any) -> Iterator[Any]:
-    with distributed.Client(cluster) as client:
-        yield client
+PATHS = os.pathsep.join(map(str, Path(__file__).parents[1:3]))
 
 
 @pytest.fixture
