@@ -101,7 +101,9 @@ def test_what_is_shown_before_it_is_run_is_what_comes(live: Live, name: str) -> 
     assert answers(read(NOTEBOOKS / f"{name}.ipynb")) == answers(read(live(name)))
 
 
-OF_ROWS = re.compile(r"local:smollm2 · (?P<rows>\d+ rows) in [^\n\"<\\]*|local:smollm2 · A sample of (?P<sample>\d+ rows)[^\n\"<\\]*")
+OF_ROWS = re.compile(
+    r"local:smollm2 · (?P<rows>\d+ rows) in [^\n\"<\\]*|local:smollm2 · A sample of (?P<sample>\d+ rows)[^\n\"<\\]*"
+)
 """What is below the table of rows that were asked: how long they took, and how many were not asked."""
 
 
