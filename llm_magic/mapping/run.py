@@ -262,7 +262,7 @@ class RowsRun:
 
     async def preview(self) -> Preview:
         """Return the request of the first row as it would be sent, and what all would take; nothing is sent."""
-        from llm_magic.session.dry_run import preview
+        from llm_magic.session.dry_run import is_recorded, preview
 
         requests = await asyncio.to_thread(list, self._rendered(self._some_rows()))
         known = [each[0] for each in self._ready if isinstance(each, tuple)]
@@ -277,11 +277,14 @@ class RowsRun:
             plan = replace(plan, models=tuple(map(_by_document, plan.models)))
         with self._session.registry.explaining():
             shown = await preview(plan, self._spending, self._recorder)
-        resumption = self._resumption
-        if resumption is not None:  # of rows that a run each looks for
-            looked_at, requests = requests, []
-            for row in looked_at:
-                (requests if resumption.take(row.key) is None else known).append(row)
+        resumption, recorder = self._resumption, self._recorder
+        looked_at, requests = requests, []
+        for row in looked_at:
+            if resumption is not None:  # of rows that a run each looks for
+                answered = resumption.take(row.key) is not None
+            else:
+                answered = recorder is not None and is_recorded(replace(self.plan, parts=row.parts), recorder)
+            (known if answered else requests).append(row)
         said = ["This is the request of the first row.", *self._estimated(requests, len(known), shown)]
         if wrong:
             said.append(

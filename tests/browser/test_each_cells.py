@@ -48,7 +48,7 @@ LONG = "A city **in** <b>the</b> $north$ | " + "with a long history " * 12
 def answer(request: Received) -> Answer:
     """Answer after a moment; of what is tried, every seventh row is refused."""
     said = str(request.json["messages"][-1]["content"])
-    if said.startswith("Try") and int(said.split()[-1]) % 7 == 3:
+    if said.startswith("Try") and int(said.rsplit(maxsplit=1)[-1]) % 7 == 3:
         return document({"error": {"message": "The input is too <long> for this model."}}, status=400)
     text = LONG if said.endswith("2") else f"you said {said}"
     choice = {"index": 0, "message": {"role": "assistant", "content": text}, "finish_reason": "stop"}
