@@ -20,6 +20,7 @@ from llm_magic.errors import LLMError, OptionError, PromptError
 from llm_magic.mapping.answers.answers import Answers
 from llm_magic.mapping.answers.frames import bind_back, check_names
 from llm_magic.mapping.answers.statistics import RunningStatistics, Statistics
+from llm_magic.mapping.asking.document_asking import is_plain
 from llm_magic.mapping.asking.row_asker import RowAsker, failed
 from llm_magic.mapping.concurrency import Concurrency
 from llm_magic.mapping.estimate import LOOKED_AT, estimate_run, of_sample
@@ -41,7 +42,8 @@ if TYPE_CHECKING:
     from llm_magic.mapping.inputs.inputs import Inputs
     from llm_magic.messages import ToolCall
     from llm_magic.session import Session
-    from llm_magic.session.plan import Cell, Plan
+    from llm_magic.session.plan import Cell, Plan, PlannedModel
+    from llm_magic.session.recorder import Recorder
     from llm_magic.wire.call import Preview
 
 PATIENCE = 60.0
@@ -117,7 +119,7 @@ class RowsRun:
         self._order = options.order
         if self._order == "prefix":
             refuse_iterator(inputs, "--order prefix")
-        self._recorder = recorder = session.recorder(options, cell)
+        self._recorder = recorder = self._recorder_of(cell)
         self._spending = RunSpending(session.spending, options.budget)
         if model := self._model_expected:  # a budget that needs a price is refused before anything else
             provider = self.plan.models[0].target.provider
@@ -142,6 +144,16 @@ class RowsRun:
         self._told = 0  # of these
         self._began = self._ended = 0.0
         self._pipeline: Pipeline | ClusterPipeline | None = None
+
+    def _recorder_of(self, cell: Cell) -> Recorder | None:
+        """Return what answers rows from the user's recordings, and records them; None where nothing does."""
+        recorder = self._session.recorder(self.plan.options, cell)
+        if self.plan.options.again and recorder is not None:
+            if recorder.mode == "only" and not recorder.enforced:
+                raise OptionError("--again and --record only exclude each other: nothing is sent.", "Keep one of them.")
+            if recorder.mode == "once":
+                return replace(recorder, mode="new")
+        return recorder
 
     def _resumed(self) -> Resumption:
         """Return what earlier runs of the same rows have left."""
@@ -212,6 +224,8 @@ class RowsRun:
     def _rendered(self, rows: Iterator[Row], *, looks: bool = True) -> Iterator[RowRequest]:
         """Yield what is asked of rows; `looks` whether an earlier run may have left their answers."""
         for row in rows:
+            if self._ended:  # while a thread reads what nobody waits for any more
+                return
             if row.index != row.number:
                 self._labels[row.number] = row.index
             if self.stopped is not None:
@@ -249,7 +263,7 @@ class RowsRun:
 
     async def preview(self) -> Preview:
         """Return the request of the first row as it would be sent, and what all would take; nothing is sent."""
-        from llm_magic.session.dry_run import preview
+        from llm_magic.session.dry_run import is_recorded, preview
 
         requests = await asyncio.to_thread(list, self._rendered(self._some_rows()))
         known = [each[0] for each in self._ready if isinstance(each, tuple)]
@@ -260,13 +274,18 @@ class RowsRun:
         if first is None:
             raise OptionError(f"{self.inputs.name} has no rows.", "There is nothing to ask.")
         plan = replace(self.plan, parts=first.parts, notes=tuple(self.take_notes()))
+        if is_plain(plan):
+            plan = replace(plan, models=tuple(map(_by_document, plan.models)))
         with self._session.registry.explaining():
             shown = await preview(plan, self._spending, self._recorder)
-        resumption = self._resumption
-        if resumption is not None:  # of rows that a run each looks for
-            looked_at, requests = requests, []
-            for row in looked_at:
-                (requests if resumption.take(row.key) is None else known).append(row)
+        resumption, recorder = self._resumption, self._recorder
+        looked_at, requests = requests, []
+        for row in looked_at:
+            if resumption is not None:  # of rows that a run each looks for
+                answered = resumption.take(row.key) is not None
+            else:
+                answered = recorder is not None and is_recorded(replace(self.plan, parts=row.parts), recorder)
+            (known if answered else requests).append(row)
         said = ["This is the request of the first row.", *self._estimated(requests, len(known), shown)]
         if wrong:
             said.append(
@@ -594,6 +613,11 @@ class RowsRun:
             return ""
         limits = self._spending.rate_limits.of(self.plan.models[0].target.provider)
         return self._pipeline.waiting or limits.line(model=self._asker.model)
+
+
+def _by_document(planned: PlannedModel) -> PlannedModel:
+    """Return a model as rows ask it for one document each: nothing streams."""
+    return replace(planned, options=replace(planned.options, stream=None, no_stream=True))
 
 
 def _on_system(system: str | None, names: Collection[str]) -> Iterator[str]:

@@ -224,6 +224,8 @@ def test_a_dry_run_shows_the_first_request_and_what_all_take(kernel: Kernel, ser
     assert "3 rows, 3 different prompts: 3 requests to send." in text
     assert "Nothing was sent, x is not bound." in text
     assert server.requests == []
+    kernel.run("%%llm --each df --max-tokens 9 --concurrency 1 -o sent\nSay {{ text }}").check()
+    assert json.JSONDecoder().raw_decode(text)[0] == server.requests[0].json
 
 
 def test_a_sample_says_what_all_would_take(kernel: Kernel, server: ScriptedServer) -> None:
@@ -235,6 +237,27 @@ def test_a_sample_says_what_all_would_take(kernel: Kernel, server: ScriptedServe
     server.requests[:] = []
     kernel.run("%%llm --each df -o x\nSay {{ text }}").check()
     assert [said(request) for request in server.requests] == ["Say bad"]
+
+
+def test_what_is_replayed_tells_no_time(kernel: Kernel, server: ScriptedServer, tmp_path: Path) -> None:
+    """A run and a sample whose rows are all recorded show the same each time."""
+    kernel.run(f"%config LLMMagics.record_file = {str(tmp_path / 'r.llm.jsonl')!r}").check()
+    kernel.run("%%llm --each df --record once -o x\nSay {{ text }}").check()
+    asked = len(server.requests)
+    ran = kernel.run("%%llm --each df --record only -o x\nSay {{ text }}").check()
+    assert shown(ran).endswith("\ns:m · 3 rows, 3 answered before")
+    ran = kernel.run("%%llm --each df --record only --sample 2 -o y\nSay {{ text }}").check()
+    assert shown(ran).endswith(
+        "\ns:m · 2 rows, 2 answered before · "
+        "A sample of 2 rows: 14 → 6 tokens; all 3: about 21 → 9 tokens. y is not bound."
+    )
+    assert len(ran.outputs) == 1
+    ran = kernel.run("%%llm --each df --record only --dry-run -o z\nSay {{ text }}").check()
+    assert "3 rows, 3 answered before: nothing to send." in shown(ran)
+    kernel.run("df.loc['w'] = 'new'").check()
+    ran = kernel.run("%%llm --each df --record once --dry-run -o z\nSay {{ text }}").check()
+    assert "4 rows, 3 answered before, 1 different prompt: 1 request to send." in shown(ran)
+    assert len(server.requests) == asked == 3
 
 
 def test_the_conversation_is_sent_only_where_it_is_named(kernel: Kernel, server: ScriptedServer) -> None:

@@ -7,7 +7,7 @@ import gc
 import json
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import fields
 from pathlib import Path
 from typing import Any, Literal
@@ -625,6 +625,43 @@ def test_an_interrupt_says_how_far_it_came(session: Session, monkeypatch: pytest
     )
 
 
+def test_an_interrupt_ends_the_look_for_earlier_answers(session: Session) -> None:
+    import _thread
+
+    class Many(Sequence[str]):
+        def __init__(self) -> None:
+            self.read = 0
+
+        def __len__(self) -> int:
+            return 10**9
+
+        def __getitem__(self, number: Any) -> Any:
+            self.read = number
+            if number == 5_000:
+                _thread.interrupt_main()
+            return str(number)
+
+    rows = Many()
+    with ScriptedServer(lambda request: echo(request) if said(request) < "3" else Answer([HANG])) as server:
+        llm = llm_at(session, server)
+
+        async def some() -> None:
+            async for _ in llm.amap("{{ item }}", rows, concurrency=1):
+                break
+
+        asyncio.run(some())
+        with pytest.raises(Interrupted):
+            llm.map("{{ item }}", rows, concurrency=1)
+    read = -1
+    for _ in range(100):  # the thread that reads them sees it at its next row
+        if read == rows.read:
+            break
+        read = rows.read
+        time.sleep(0.05)
+    assert read == rows.read
+    assert 5_000 <= read < 10**9
+
+
 def test_an_endpoint_that_comes_back_is_waited_for(session: Session) -> None:
     down: list[float] = []
 
@@ -1132,3 +1169,20 @@ def test_answers_of_another_url_are_not_those_of_this_one(session: Session) -> N
     with ScriptedServer(lambda request: completion(f"another says {said(request)}")) as other:
         llm = llm_at(session, other)
         assert llm.map("{{ item }}", range(3)).values == [f"another says {number}" for number in range(3)]
+
+
+# What is said in Python
+
+
+def test_notes_name_keywords(session: Session) -> None:
+    with ScriptedServer(lambda request: refused(500) if said(request) == "1" else echo(request)) as server:
+        llm = llm_at(session, server)
+        assert llm.map("{{ item }}", range(3), on_error="keep").failed == [1]
+        again = llm.map("{{ item }}", range(3), on_error="keep")
+    assert again.notes == ("2 of 3 answered before; asking for the rest (again=True asks for all).",)
+
+
+def test_all_anew_of_recordings_alone_is_an_error(session: Session) -> None:
+    with ScriptedServer(echo) as server, pytest.raises(OptionError) as raised:
+        llm_at(session, server).map("{{ item }}", range(3), again=True, record="only")
+    assert raised.value.message == 'again=True and record="only" exclude each other: nothing is sent.'

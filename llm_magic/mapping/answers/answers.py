@@ -54,8 +54,9 @@ class NoSuchAttributeError(InputError, AttributeError):
 class Answers(Sequence[Any]):
     """The answers to one prompt over many inputs, in the order of the inputs.
 
-    It is a sequence of the values, as long as the inputs: `answers[3]` is the value of the fourth input, None where
-    that failed. A slice is `Answers`, too. Two are equal only where they are the same object; they can be pickled.
+    `LLM.map` returns them, and `_llm` is them after a cell over rows. It is a sequence of the values, as long as the
+    inputs: `answers[3]` is the value of the fourth input, None where that failed. A slice is `Answers`, too. Two are
+    equal only where they are the same object; they can be pickled.
 
     Parameters
     ----------

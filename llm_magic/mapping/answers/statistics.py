@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from llm_magic.display.footer import counted, money, seconds, tokens
-from llm_magic.errors import LLMError
+from llm_magic.errors import BudgetError, LLMError, NotAskedError, PromptError, RecordingError
 from llm_magic.mapping.rows import Outcome
 from llm_magic.metadata import Usage
 from llm_magic.response import Response
@@ -17,6 +17,8 @@ from llm_magic.response import Response
 _WIDTH = math.log(1.01)
 """Latencies within one percent of each other are counted together."""
 _SHORTEST = 1e-6  # seconds
+_NOT_SENT = (PromptError, RecordingError, BudgetError, NotAskedError)
+"""Errors of rows that were not sent."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,7 +76,8 @@ class Statistics:
 
     @property
     def _sent_nothing(self) -> bool:
-        return bool(self.known) and self.known == self.answered
+        kept = self.known + sum(self.failures.get(kind.__name__, 0) for kind in _NOT_SENT)
+        return kept == self.rows > 0
 
 
 @dataclass(slots=True)
@@ -151,6 +154,16 @@ def statistics_of(outcomes: Iterable[Outcome], elapsed: float) -> Statistics:
     for outcome in outcomes:
         so_far.add(outcome)
     return so_far.after(elapsed)
+
+
+def was_sent(outcome: Outcome) -> bool:
+    """Tell whether this run sent a request for a row.
+
+    >>> was_sent(Outcome(0)), was_sent(Outcome(0, known=True)), was_sent(Outcome(0, error=PromptError("no")))
+    (True, False, False)
+
+    """
+    return not outcome.known and not isinstance(outcome.error, _NOT_SENT)
 
 
 def response_of(outcome: Outcome) -> Response | None:

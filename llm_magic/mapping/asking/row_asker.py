@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 from llm_magic.draft import Draft
 from llm_magic.errors import InvalidValueError, LLMError, ProviderError, RecordingError
 from llm_magic.events import Attempt, Event, Note, Replayed
-from llm_magic.mapping.asking.document_asking import MARKER, REFUSALS, DocumentAsking, is_plain
+from llm_magic.mapping.asking.document_asking import MARKER, REFUSALS, DocumentAsking, NoDocumentError, is_plain
 from llm_magic.mapping.asking.plain_answer import is_plain_response, kept
 from llm_magic.mapping.rows import Outcome, RowRequest
 from llm_magic.messages import Text
@@ -32,6 +32,10 @@ if TYPE_CHECKING:
     from llm_magic.session.spending import Spending
 
 
+_STREAMS = (
+    "An answer took longer than the timeout, which documents are silent for until they are complete: this and all "
+    "further rows are streamed, and the timeout counts from piece to piece."
+)
 _MOST_SAME = 10_000  # rows that equal ones are looked for among
 _EXPLAINED = 10  # rows that are not recorded of which it is said what differs
 
@@ -82,6 +86,7 @@ class RowAsker:
         self._on_confirm = on_confirm
         self._models = BoundModels()
         self._by_documents = is_plain(plan)
+        self._streams = False  # whether answers take so long that they are to be seen coming
         self._once = plan.options.dedup or self._is_deterministic
         self._same: dict[str, asyncio.Future[Outcome]] = {}  # by key: the rows that are asked once
         self._documents: DocumentAsking | None = None
@@ -193,8 +198,12 @@ class RowAsker:
         documents = await self._prepared()
         if documents is None:
             return await self._ask_by_run(row, in_flight)
+        if self._streams:
+            return await self._ask_by_run(row, in_flight)
         came = await documents.ask(text, in_flight)
         if isinstance(came, Begun):
+            if isinstance(came.error, NoDocumentError):
+                return await self._ask_by_stream(row, in_flight, came)
             return await self._ask_by_run(row, in_flight, came)
         self._spending.ledger.answered(came.response, documents.bound.provider.name, documents.bound.model)
         if self._resumption is not None:
@@ -213,6 +222,22 @@ class RowAsker:
         except RecordingError:
             self._not_recorded += 1
             raise
+
+    async def _ask_by_stream(self, row: RowRequest, in_flight: InFlight | None, begun: Begun) -> Outcome:
+        """Ask a row whose document did not come in time once more, by a stream, and so all rows after it."""
+        if not self._streams:
+            self._streams = True
+            self.notes.append(_STREAMS)
+        tried = tuple(event for event in begun.events if isinstance(event, Attempt))
+        try:
+            outcome = await self._ask_by_run(row, in_flight)
+        except LLMError as error:
+            if error.response is not None:
+                error.response.attempts = (*tried, *error.response.attempts)
+            raise
+        if outcome.response is not None:
+            outcome.response.attempts = (*tried, *outcome.response.attempts)
+        return outcome
 
     async def _ask_by_run(self, row: RowRequest, in_flight: InFlight | None, begun: Begun | None = None) -> Outcome:
         run = Run(
