@@ -48,7 +48,7 @@ LONG = "A city **in** <b>the</b> $north$ | " + "with a long history " * 12
 def answer(request: Received) -> Answer:
     """Answer after a moment; of what is tried, every seventh row is refused."""
     said = str(request.json["messages"][-1]["content"])
-    if said.startswith("Try") and int(said.split()[-1]) % 7 == 3:
+    if said.startswith("Try") and int(said.rsplit(maxsplit=1)[-1]) % 7 == 3:
         return document({"error": {"message": "The input is too <long> for this model."}}, status=400)
     text = LONG if said.endswith("2") else f"you said {said}"
     choice = {"index": 0, "message": {"role": "assistant", "content": text}, "finish_reason": "stop"}
@@ -123,10 +123,13 @@ def test_rows_are_stopped_and_gone_on_with(
             check_pace(heard(notebook))
             stood, error = notebook.saved().cells[SAID].outputs
             (line,) = error["traceback"]
-            answered = int(re.fullmatch(
-                r"KeyboardInterrupt: stopped; (\d+) of 80 rows are answered, and kept: run it again to go on from there\.",
+            stopped = re.fullmatch(
+                r"KeyboardInterrupt: stopped; (\d+) of 80 rows are answered, and kept: "
+                r"run it again to go on from there\.",
                 line,
-            )[1])  # fmt: skip
+            )
+            assert stopped is not None, line
+            answered = int(stopped[1])
             assert answered >= 24
             assert f"{answered} of 80 rows" in stood["data"]["text/plain"]
             assert stood["data"]["text/plain"].endswith("Interrupted.")
@@ -187,9 +190,10 @@ def test_rows_that_fail_and_rows_without_an_end(browser: Any, jupyterlab: str, f
 
 
 def test_a_job_shows_its_rows_in_its_own_cell(browser: Any, jupyterlab: str, folder: Path, pictures: Path) -> None:
-    with ScriptedServer(answer) as server, lab.Page(
-        browser, jupyterlab, folder, [LOAD.replace("URL", server.url), *CELLS]
-    ) as notebook:
+    with (
+        ScriptedServer(answer) as server,
+        lab.Page(browser, jupyterlab, folder, [LOAD.replace("URL", server.url), *CELLS]) as notebook,
+    ):
         notebook.run(1)
         notebook.run(JOB)
         assert notebook.printed(MEANWHILE) == "<Job s:m: running> False\n"

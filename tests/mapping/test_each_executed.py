@@ -25,7 +25,7 @@ REFUSED = "4 of 30 failed: 4 RequestRefusedError; run the cell again to ask for 
 def answer(request: Received) -> Answer:
     """Answer after a moment; of what is tried or kept, every eighth row is refused."""
     said = str(request.json["messages"][-1]["content"])
-    if said.startswith(("Try", "Keep")) and int(said.split()[-1]) % 8 == 3:
+    if said.startswith(("Try", "Keep")) and int(said.rsplit(maxsplit=1)[-1]) % 8 == 3:
         return document({"error": {"message": "too <long>"}}, status=400)
     choice = {"index": 0, "message": {"role": "assistant", "content": f"<i>{said}</i> | $x$"}, "finish_reason": "stop"}
     made = document({"choices": [choice], "usage": {"prompt_tokens": 7, "completion_tokens": 3}})
