@@ -13,6 +13,7 @@ from llm_magic.display.footer import counted
 from llm_magic.display.markup import Bundle, escaped
 from llm_magic.display.rows import (
     LAST_ROWS,
+    LONGEST_PRINTED,
     MOST_ROWS,
     RowLine,
     RowsProgress,
@@ -83,6 +84,11 @@ def final(shown: RowsTable, below: str, notes: Sequence[str] = (), show: str = "
         if size(bundle) <= LARGEST:
             break
     return of_show(bundle, show)
+
+
+def noted(text: str) -> Bundle:
+    """Return an output that is one line, for what is to be known once all else is shown."""
+    return markup.mark(one_line(text, LONGEST_PRINTED))
 
 
 def as_text(shown: RowsTable, show: str = "markdown", wide: int | None = None) -> str:

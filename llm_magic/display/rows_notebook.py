@@ -44,6 +44,7 @@ class NotebookRowsView:
         self._notes: list[str] = []
         self._progress: RowsProgress | None = None  # None before the beginning and after the end
         self._painted: Bundle | None = None
+        self._over = False
 
     @property
     def wait(self) -> float:
@@ -57,8 +58,12 @@ class NotebookRowsView:
             self._paint(self._progress)
 
     def note(self, text: str) -> None:
-        """Add a line that stays."""
+        """Add a line that stays; one that comes after the end stands below."""
         with self._lock:
+            if self._over:
+                if self._show != "none":
+                    self._outputs.add(rows_markup.of_show(rows_markup.noted(text), self._show))
+                return
             self._notes.append(text)
             if self._progress is not None:
                 self.update(self._progress)
@@ -96,7 +101,7 @@ class NotebookRowsView:
         self._throttle.passed(self._clock())
 
     def _end(self, bundle: Bundle) -> None:
-        self._progress = None
+        self._progress, self._over = None, True
         if self._show == "none":
             return
         if self._painted is not None and self._outputs.alone:  # a console knows no updates

@@ -62,8 +62,8 @@ class Begun:
     request: Request
     events: list[Event]
     error: LLMError | None = None
-    at: float = 0.0
-    """When it was sent, by `time.perf_counter`."""
+    at: float | None = None
+    """When it was sent first, by `time.perf_counter`; None where it was not."""
 
 
 class ModelExchanges:

@@ -123,10 +123,13 @@ def test_rows_are_stopped_and_gone_on_with(
             check_pace(heard(notebook))
             stood, error = notebook.saved().cells[SAID].outputs
             (line,) = error["traceback"]
-            answered = int(re.fullmatch(
-                r"KeyboardInterrupt: stopped; (\d+) of 80 rows are answered, and kept: run it again to go on from there\.",
+            stopped = re.fullmatch(
+                r"KeyboardInterrupt: stopped; (\d+) of 80 rows are answered, and kept: "
+                r"run it again to go on from there\.",
                 line,
-            )[1])  # fmt: skip
+            )
+            assert stopped is not None, line
+            answered = int(stopped[1])
             assert answered >= 24
             assert f"{answered} of 80 rows" in stood["data"]["text/plain"]
             assert stood["data"]["text/plain"].endswith("Interrupted.")

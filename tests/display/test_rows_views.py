@@ -44,6 +44,9 @@ class Outputs:
     def settle(self, bundle: Bundle) -> None:
         self.done.append(("settle", bundle))
 
+    def add(self, bundle: Bundle) -> None:
+        self.done.append(("add", bundle))
+
     def clear(self) -> None:
         self.done.append(("clear", {}))
 
@@ -112,14 +115,16 @@ def test_where_nobody_looks_there_is_the_end_alone(how: dict[str, bool]) -> None
     assert "A note." in outputs.done[0][1]["text/plain"]
 
 
-def test_what_came_stays_where_it_is_interrupted_and_late_news_does_nothing() -> None:
+def test_what_came_stays_where_it_is_interrupted_and_what_is_said_later_stands_below() -> None:
     view, outputs, clock = notebook()
     view.begin("m", 9)
     view.fail(RowsProgress(9, 4, last=(row_line(3, "price"),)))
     clock.now += 9
     view.update(RowsProgress(9, 5))
-    view.note("late")
     assert outputs.kinds == ["paint", "clear", "settle"]
+    view.note("RefusedError: no\nkey")
+    assert outputs.kinds == ["paint", "clear", "settle", "add"]
+    assert outputs.done.pop()[1]["text/plain"] == "RefusedError: no key"
     assert outputs.done[-1][1]["text/plain"] == "m\n4 of 9 rows · 5 left\nrow  value\n3    price\nInterrupted."
 
 

@@ -32,6 +32,12 @@ def echo(request: Received) -> Answer:
     return completion(f"you said {said(request)}")
 
 
+def slow(request: Received) -> Answer:
+    answer = echo(request)
+    answer.steps = [0.3, *answer.steps]
+    return answer
+
+
 @pytest.fixture
 def server(kernel: Kernel, tmp_path: Path) -> Iterator[ScriptedServer]:
     with ScriptedServer(echo) as server:
@@ -184,12 +190,7 @@ def test_a_kernel_that_was_killed_goes_on_in_the_next_one(tmp_path: Path) -> Non
 
 
 def test_in_the_background_the_notebook_is_free_meanwhile(kernel: Kernel, server: ScriptedServer) -> None:
-    def slowly(request: Received) -> Answer:
-        answer = echo(request)
-        answer.steps.insert(0, 0.3)
-        return answer
-
-    server.script[:] = [slowly]
+    server.script[:] = [slow]
     ran = kernel.run("job = %llm -b --each df --concurrency 1 -o later {{ text }}").check()
     assert kernel.value("(job.done(), 'later' in globals())") == (False, False)
     kernel.run("answers = job.result(30)").check()
@@ -200,10 +201,73 @@ def test_in_the_background_the_notebook_is_free_meanwhile(kernel: Kernel, server
 
 def test_a_job_of_rows_that_fail_fails(kernel: Kernel, server: ScriptedServer) -> None:
     server.script[:] = [document({"error": {"message": "melted"}}, status=500)]
-    kernel.run("job = %llm -b --each df -o later2 {{ text }}").check()
+    began = kernel.run("job = %llm -b --each df -o later2 {{ text }}").check()
     ran = kernel.run("job.result(30)")
     assert ran.error_name == "RowsFailedError"
     assert kernel.value("bool(later2.error.notna().all())") is True
+    assert kernel.value("repr(job)") == "<Job s:m: failed>"
+    told = kernel.outputs_of(began.request, "text/plain")[-1]
+    assert "3 of 3 failed: 3 ServerFailedError; run the cell again to ask for those." in told
+    assert "\n" not in told
+
+
+def test_a_job_that_ends_as_a_whole_says_why_in_its_cell(kernel: Kernel, server: ScriptedServer) -> None:
+    kernel.run("def numbers():\n    yield 1\n    raise ValueError('no more')").check()
+    began = kernel.run("job = %llm -b --each numbers() -o later4 {{ item }}").check()
+    asked = kernel.run("job.result(30)")
+    assert asked.status == "error"
+    assert "no more" in asked.error
+    said = kernel.outputs_of(began.request, "text/plain")
+    assert "no more" in said[-1]
+    assert "\n" not in said[-1]
+    assert not any("unfinished" in text for text in said[-2:])
+    assert kernel.value("'later4' in globals()") is False
+
+
+def test_a_job_is_awaited_beside_cells_that_print(kernel: Kernel, server: ScriptedServer) -> None:
+    server.script[:] = [slow]
+    began = kernel.run("job = %llm -b --each df --concurrency 1 -o later5 5 {{ text }}").check()
+    beside = kernel.run("import time\nfor n in range(4):\n    print(n, job)\n    time.sleep(0.2)").check()
+    assert beside.stdout.startswith("0 <Job s:m: running>\n")
+    assert [output["output_type"] for output in beside.outputs] == ["stream"]
+    assert kernel.run("answers = await job; print(job, len(answers), len(later5))").check().stdout == (
+        "<Job s:m: done> 3 3\n"
+    )
+    (shown_last, *_) = reversed(kernel.outputs_of(began.request, "text/html"))
+    assert "you said 5 ugly" in shown_last
+    assert "<progress" not in shown_last
+
+
+def test_an_interrupt_of_who_waits_leaves_the_job(kernel: Kernel, server: ScriptedServer) -> None:
+    server.script[:] = [slow]
+    kernel.run("job = %llm -b --each range(8) --concurrency 1 -o later6 6 {{ item }}").check()
+    for wait in ("await job", "job.result()"):
+        request = kernel.start(wait)
+        time.sleep(0.4)
+        kernel.interrupt()
+        ran = kernel.collect(request)
+        assert (ran.status, ran.error_name) in {("error", "KeyboardInterrupt"), ("error", "CancelledError")}
+        assert kernel.value("(repr(job), 'later6' in globals())") == ("<Job s:m: running>", False)
+    kernel.run("job.result(30)").check()
+    assert kernel.value("len(later6)") == 8
+
+
+def test_a_job_that_is_cancelled_goes_on_when_it_is_begun_again(kernel: Kernel, server: ScriptedServer) -> None:
+    server.script[:] = [lambda request: echo(request) if said(request) in {"7 0", "7 1"} else Answer([HANG])]
+    began = kernel.run("job = %llm -b --each range(4) --concurrency 2 -o later7 7 {{ item }}").check()
+    until = time.monotonic() + 30
+    while len(server.requests) < 4 and time.monotonic() < until:
+        time.sleep(0.05)
+    assert kernel.value("(job.cancel(), repr(job))") == (True, "<Job s:m: cancelled>")
+    assert all(request.left.wait(5) for request in server.requests[2:])
+    kernel.run("import time; time.sleep(0.5)").check()  # its thread says its last
+    last = kernel.outputs_of(began.request, "text/plain")[-1]
+    assert last.splitlines()[-1] == "Interrupted."
+    assert "2 of 4 rows" in last
+    server.script[:], server.requests[:] = [echo], []
+    kernel.run("job = %llm -b --each range(4) --concurrency 2 -o later7 7 {{ item }}").check()
+    kernel.run("job.result(30)").check()
+    assert sorted(map(said, server.requests)) == ["7 2", "7 3"]
 
 
 def test_a_job_may_be_cancelled(kernel: Kernel, server: ScriptedServer) -> None:
@@ -245,10 +309,10 @@ def test_what_is_replayed_tells_no_time(kernel: Kernel, server: ScriptedServer, 
     kernel.run("%%llm --each df --record once -o x\nSay {{ text }}").check()
     asked = len(server.requests)
     ran = kernel.run("%%llm --each df --record only -o x\nSay {{ text }}").check()
-    assert shown(ran).endswith("\ns:m · 3 rows, 3 answered before")
+    assert shown(ran).endswith("\ns:m · 3 rows, 3 from recordings")
     ran = kernel.run("%%llm --each df --record only --sample 2 -o y\nSay {{ text }}").check()
     assert shown(ran).endswith(
-        "\ns:m · 2 rows, 2 answered before · "
+        "\ns:m · 2 rows, 2 from recordings · "
         "A sample of 2 rows: 14 → 6 tokens; all 3: about 21 → 9 tokens. y is not bound."
     )
     assert len(ran.outputs) == 1

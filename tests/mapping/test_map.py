@@ -625,6 +625,30 @@ def test_an_interrupt_says_how_far_it_came(session: Session, monkeypatch: pytest
     )
 
 
+@pytest.mark.parametrize(
+    ("message", "reason", "options"),
+    [
+        ({"content": "cut"}, "length", {}),
+        ({"content": "no number"}, "stop", {"output_type": int, "retries_invalid": 0}),
+        ({"content": None, "refusal": "I would rather not."}, "stop", {}),
+    ],
+)
+def test_seconds_of_an_answer_that_is_not_plain_are_its_own(
+    session: Session, message: Any, reason: str, options: Any
+) -> None:
+    def odd(request: Received) -> Answer:
+        made = document({"choices": [{"index": 0, "message": message, "finish_reason": reason}]})
+        made.steps = [0.1, *made.steps]
+        return made
+
+    with ScriptedServer(odd) as server:
+        llm = llm_at(session, server)
+        answers = llm.map("{{ item }}", range(3), on_error="keep", **options)
+    for response in answers.responses:
+        assert response is not None
+        assert 0.1 <= response.seconds < 60
+
+
 def test_an_interrupt_ends_the_look_for_earlier_answers(session: Session) -> None:
     import _thread
 

@@ -175,7 +175,7 @@ class DocumentAsking:
         )
         events, error = await exchange.send(self._prepared, body, request)
         if error is not None:
-            return Begun(request, events, error)
+            return Begun(request, events, error, exchange.began)
         plain = plain_answer(events)
         if plain is not None:
             value = await self._value(plain.text)
@@ -187,7 +187,7 @@ class DocumentAsking:
             value = await self._value(draft.text) if _is_plain(draft) else _NO_VALUE
             if value is not _NO_VALUE:
                 return Answered(draft.response(**self._known(request, value)), events)
-        return Begun(request, events)
+        return Begun(request, events, at=exchange.began)
 
     def _known(self, request: Request, value: Any) -> dict[str, Any]:
         """Return the fields of a response that no event says."""
@@ -239,7 +239,6 @@ class _Exchange:
 
     __slots__ = (
         "_account",
-        "_began",
         "_ended",
         "_in_flight",
         "_may_stream",
@@ -247,6 +246,7 @@ class _Exchange:
         "_spending",
         "_turns",
         "_unanswered",
+        "began",
     )
 
     def __init__(
@@ -260,7 +260,8 @@ class _Exchange:
     ) -> None:
         self._spending, self._account, self._turns, self._in_flight = spending, account, turns, in_flight
         self._may_stream = may_stream
-        self._began: float | None = None  # the first attempt
+        self.began: float | None = None
+        """When the first attempt was sent, by `time.perf_counter`."""
         self._sent = self._ended = 0.0  # the last one
         self._unanswered = False  # whether that had no answer in time
         account.waits = True
@@ -268,7 +269,7 @@ class _Exchange:
     @property
     def seconds(self) -> float:
         """Seconds from the sending of the first attempt to the end."""
-        return 0.0 if self._began is None else self._ended - self._began
+        return 0.0 if self.began is None else self._ended - self.began
 
     @property
     def first_token_seconds(self) -> float:
@@ -310,7 +311,7 @@ class _Exchange:
 
     def _attempted(self, attempt: Attempt) -> None:
         self._sent = time.perf_counter() - attempt.seconds
-        self._began = self._sent if self._began is None else self._began
+        self.began = self._sent if self.began is None else self.began
         self._account.attempted(attempt)
         self._unanswered = attempt.status is None and attempt.reason.startswith(NO_ANSWER)
         if attempt.status == HTTPStatus.UNAUTHORIZED:  # sent again at once, with another key
