@@ -101,7 +101,9 @@ def test_what_is_shown_before_it_is_run_is_what_comes(live: Live, name: str) -> 
     assert answers(read(NOTEBOOKS / f"{name}.ipynb")) == answers(read(live(name)))
 
 
-OF_ROWS = re.compile(r"local:smollm2 · (?P<rows>\d+ rows) in [^\n\"<\\]*|local:smollm2 · A sample of (?P<sample>\d+ rows)[^\n\"<\\]*")
+OF_ROWS = re.compile(
+    r"local:smollm2 · (?P<rows>\d+ rows) in [^\n\"<\\]*|local:smollm2 · A sample of (?P<sample>\d+ rows)[^\n\"<\\]*"
+)
 """What is below the table of rows that were asked: how long they took, and how many were not asked."""
 
 
@@ -168,7 +170,8 @@ def compared(path: Path) -> list[Any]:
     """Return the outputs of an executed tour, without what is another one where nothing was asked.
 
     That is: `recorded` in an answer's metadata; what was used so far, since what was not asked costs nothing; the
-    line of a dry run about recordings, and of rows all of it, for it tells how many are to be sent; and the line of rows that says how long they took, and how many were known.
+    line of a dry run about recordings, and of rows all of it, for it tells how many are to be sent; and the line of
+    rows that says how long they took, and how many were known.
     """
     book = json.loads(without_times(path.read_text(encoding="utf-8")))
     found = []
