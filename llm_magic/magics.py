@@ -172,7 +172,7 @@ class LLMMagics(Magics, Settings):
             refuse_out(each, options.out)
         value = evaluate(each, cell.namespace)
         if is_dask(value):
-            from llm_magic.mapping.dask.pipeline import gathered
+            from llm_magic.mapping.dask.inputs import gathered
 
             value, cell = gathered(value, cell)
         run = RowsRun(self.session, cell, read_inputs(value, each))

@@ -75,8 +75,9 @@ class Estimate:
     def lines(self, no_price: str = "") -> tuple[str, ...]:
         """Return what is shown of it; `no_price` says what is to be done where a price is missing."""
         if self.answered and not self.asked:
-            rows = counted(self.rows or self.answered, "row")
-            return (f"{rows}, {self.answered:,} answered before: nothing to send.",)
+            return (
+                f"{counted(self.rows or self.answered, 'row')}, {self.answered:,} answered before: nothing to send.",
+            )
         lines = [self._of_rows(), self._of_tokens()]
         if self.price is not None:
             lines.append(self._of_price())

@@ -41,6 +41,8 @@ class Statistics:
         Tokens and US dollars, of failed rows too; None where no server told, or no price is known.
     failures
         How many rows failed, by the class of their error, the most frequent first.
+    recorded
+        How many of those known are from the user's recordings.
 
     """
 
@@ -54,6 +56,7 @@ class Statistics:
     usage: Usage | None = None
     cost: float | None = None
     failures: Mapping[str, int] = field(default_factory=dict)
+    recorded: int = 0
 
     def __str__(self) -> str:
         """Return it as one line."""
@@ -61,7 +64,8 @@ class Statistics:
             counted(self.rows, "row")
             if self._sent_nothing
             else f"{counted(self.rows, 'row')} in {seconds(self.seconds)}",
-            f"{self.known:,} answered before" if self.known else "",
+            f"{self.known - self.recorded:,} answered before" if self.known > self.recorded else "",
+            f"{self.recorded:,} from recordings" if self.recorded else "",
             "" if self.p50 is None else f"p50 {seconds(self.p50)}",
             "" if self.p95 is None else f"p95 {seconds(self.p95)}",
             "" if self.usage is None else tokens(self.usage.input_tokens, self.usage.output_tokens),
@@ -89,6 +93,7 @@ class RunningStatistics:
 
     answered: int = 0
     known: int = 0
+    recorded: int = 0
     usage: Usage | None = None
     cost: float | None = None
     failures: Counter[str] = field(default_factory=Counter)
@@ -101,6 +106,7 @@ class RunningStatistics:
         if outcome.error is None:
             self.answered += 1
             self.known += outcome.known
+            self.recorded += outcome.recorded
         else:
             self.failures[type(outcome.error).__name__] += 1
         if response is None or outcome.known or outcome.duplicate:
@@ -122,6 +128,7 @@ class RunningStatistics:
             answered=self.answered,
             failed=failed,
             known=self.known,
+            recorded=self.recorded,
             seconds=elapsed,
             p50=self._latency(0.50),
             p95=self._latency(0.95),

@@ -6,15 +6,14 @@ import pickle
 import threading
 from collections.abc import AsyncGenerator, Callable, Iterator, Mapping
 from contextlib import aclosing
-from dataclasses import replace
 from typing import TYPE_CHECKING, Any, Literal
 
 from llm_magic.errors import ConfigurationError, LLMError
-from llm_magic.mapping.dask.client import ClusterWork, ask_on, client_of
-from llm_magic.mapping.dask.probe import variables_of
+from llm_magic.mapping.dask.cluster_run import ask_on
+from llm_magic.mapping.dask.cluster_work import ClusterWork
 from llm_magic.mapping.dask.rows import PortablePlan, ask_rows
 from llm_magic.mapping.dask.spending import account, with_budgets_left
-from llm_magic.mapping.inputs.inputs import is_dask
+from llm_magic.mapping.dask.variables import variables_of
 from llm_magic.mapping.pipeline import Verdict, not_asked
 from llm_magic.mapping.rows import Outcome, RowRequest
 from llm_magic.session.portable import portable
@@ -23,7 +22,7 @@ if TYPE_CHECKING:
     from distributed import Client
 
     from llm_magic.session import Session
-    from llm_magic.session.plan import Cell, Plan
+    from llm_magic.session.plan import Plan
 
 
 class ClusterPipeline:
@@ -93,26 +92,31 @@ class ClusterPipeline:
     async def outcomes(self) -> AsyncGenerator[list[Outcome], None]:
         """Yield the outcomes as they come, some at a time; rows that are not asked come last."""
         stop = threading.Event()
-        outcomes = ask_on(self._client, self._work, self._told(), stop=stop, say=self._say)
-        async with aclosing(outcomes) as stream:
-            async for outcome in stream:
-                row = self._sent.pop(outcome.number, None)
-                account(outcome, self._session.spending)
-                if row is not None and outcome.error is None and self._keep is not None:
-                    self._keep(row, outcome)
-                self.stopped = self.stopped or self._verdict.heard(outcome)
+        answers = ask_on(self._client, self._work, self._told(), stop=stop, say=self._say)
+        async with aclosing(answers) as stream:
+            async for outcomes in stream:
+                for outcome in outcomes:
+                    self._hear(outcome)
                 if self.stopped is not None:
                     stop.set()
                 there, self._there = self._there, []
-                yield [outcome, *there]
+                yield outcomes + there
         why = self.stopped
         if why is not None:
             rest = self._requests if self._rereads else iter(())
-            self._there += [Outcome(row.number, error=not_asked(why)) for row in (*self._sent.values(), *rest)]
+            error = not_asked(why)
+            self._there += [Outcome(row.number, error=error) for row in (*self._sent.values(), *rest)]
             self._sent.clear()
         while self._there:  # more may be put while these are taken
             there, self._there = self._there, []
             yield there
+
+    def _hear(self, outcome: Outcome) -> None:
+        row = self._sent.pop(outcome.number, None)
+        account(outcome, self._session.spending)
+        if row is not None and outcome.error is None and self._keep is not None:
+            self._keep(row, outcome)
+        self.stopped = self.stopped or self._verdict.heard(outcome)
 
     def _told(self) -> Iterator[RowRequest]:
         for row in self._requests:
@@ -145,22 +149,3 @@ def work_of(
         variables=variables_of(given),
         total=total,
     )
-
-
-def gathered(value: Any, cell: Cell) -> tuple[Any, Cell]:
-    """Return a Dask DataFrame, Series or Bag as pandas or a list, and the cell as one that is asked by its cluster.
-
-    Any other value comes back as it is. The rows come here in the order of the partitions, for what is bound stands
-    here, too.
-
-    Raises
-    ------
-    ConfigurationError
-        There is no cluster.
-
-    """
-    if not is_dask(value):
-        return value, cell
-    on = cell.options.on if cell.options.on is not None else "dask"
-    found = client_of(on).compute(value).result()
-    return found, replace(cell, options=replace(cell.options, on=on))

@@ -12,9 +12,9 @@ from dataclasses import dataclass
 from importlib.metadata import version
 from typing import TYPE_CHECKING, Any
 
-from llm_magic.config.references import variable_of
 from llm_magic.errors import AuthenticationError, ConfigurationError, ConnectionFailedError, LLMError, TimedOutError
-from llm_magic.mapping.dask.worker import Sealed, Variables, opened, sealed
+from llm_magic.mapping.dask.serialization import Sealed, opened, sealed
+from llm_magic.mapping.dask.variables import Variables, variables_of
 from llm_magic.session import Session
 from llm_magic.session.portable import PortableSettings, settings_there
 
@@ -53,29 +53,6 @@ def versions() -> dict[str, str]:
     python = ".".join(platform.python_version_tuple()[:2])
     ours: str = importlib.import_module("llm_magic").__version__
     return {"python": python, "llm_magic": ours, "openai": version("openai")}
-
-
-def variables_of(value: Any, key: str = "") -> tuple[str, ...]:
-    """Return the names of the environment variables that settings name.
-
-    >>> variables_of({"s": {"api_key_env": "KEY", "base_url": "env:URL", "headers_env": {"X-A": "Bearer TOKEN"}}})
-    ('KEY', 'URL', 'TOKEN')
-
-    """
-    found: list[str] = []
-    if isinstance(value, Mapping):
-        for name, item in value.items():
-            inner = "api_key_env" if key == "headers_env" else str(name)
-            found += variables_of(item, inner)
-    elif isinstance(value, list | tuple):
-        for item in value:
-            found += variables_of(item, key)
-    elif isinstance(value, str) and value:
-        name = variable_of(value)
-        if name is None and key in ("api_key_env", "azure_ad_token_env"):
-            name = value.strip().rpartition(" ")[2]
-        found += [name] if name and ":" not in name else []
-    return tuple(dict.fromkeys(found))
 
 
 def probe(
