@@ -245,10 +245,10 @@ def test_what_is_replayed_tells_no_time(kernel: Kernel, server: ScriptedServer, 
     kernel.run("%%llm --each df -t 0 --record once -o x\nSay {{ text }}").check()
     asked = len(server.requests)
     ran = kernel.run("%%llm --each df -t 0 --record only -o x\nSay {{ text }}").check()
-    assert shown(ran).endswith("\ns:m · 3 rows, 3 answered before")
+    assert shown(ran).endswith("\ns:m · 3 rows, 3 from recordings")
     ran = kernel.run("%%llm --each df -t 0 --record only --sample 2 -o y\nSay {{ text }}").check()
     assert shown(ran).endswith(
-        "\ns:m · 2 rows, 2 answered before · "
+        "\ns:m · 2 rows, 2 from recordings · "
         "A sample of 2 rows: 14 → 6 tokens; all 3: about 21 → 9 tokens. y is not bound."
     )
     assert len(ran.outputs) == 1
