@@ -4,6 +4,7 @@
     python benchmarks/many.py memory            # 100,000 rows: what is held besides the answers
     python benchmarks/many.py capacity          # a server with 64 places that take 100 to 400 ms
     python benchmarks/many.py resume            # 99,000 of 100,000 rows answered before
+    python benchmarks/many.py slots             # 40 rows on the embedded model, one at a time and eight at once
 
 A server in a process of its own answers. The ways take turns, in another order each round, and the medians of several
 rounds count. Prints requests a second, ratios to the SDK's default client and the part of what bare aiohttp does,
@@ -344,7 +345,7 @@ def speed(count: int, flying: int, rounds: int, chosen: list[str], *, typed: boo
         )
 
 
-PARTS = ("speed", "typed", "memory", "capacity", "resume")
+PARTS = ("speed", "typed", "memory", "capacity", "resume", "slots")
 
 
 def main() -> None:

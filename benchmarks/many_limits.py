@@ -1,4 +1,4 @@
-"""What many rows hold in memory, how much of a slow server they use, and how soon a run goes on: `many.py` prints it.
+"""What many rows hold in memory, use of a slow server, gain by places, and how soon a run goes on: `many.py` prints it.
 
 Each figure is of a process of its own, started for it: `python benchmarks/many_limits.py NAME JSON` is one.
 """
@@ -294,6 +294,47 @@ def first_after(counts: Counts, answered: int) -> float:
     return first
 
 
+# Places of the embedded model
+
+PLACES = (1, 8)
+"""Rows in flight; the embedded model has 8 places."""
+REVIEWED = 40
+TOKENS = (5, 40)
+"""Tokens of an answer, at most: few, so that reading the prompts takes the time, and many, so that writing does."""
+
+
+def print_slots(rounds: int) -> None:
+    """Print what it gains to ask the embedded model for several rows at once: by turns, each prompt read anew."""
+    from llm_magic import LLM
+
+    llm = LLM("local:smollm2", temperature=0)
+    llm.ask("Hello!", max_tokens=1)  # it is started
+    print(f"\n{REVIEWED} rows on the embedded model: medians of {rounds} rounds\n")
+    print("| tokens of an answer, at most | in flight | seconds | rows/s | against one at a time |")
+    print("| --- | --- | --- | --- | --- |")
+    count = 0
+    for tokens in TOKENS:
+        found: dict[int, list[float]] = {places: [] for places in PLACES}
+        for number in range(rounds):
+            for places in PLACES if number % 2 == 0 else PLACES[::-1]:
+                prompts = [
+                    f"{count + row}: write a story about a town of {count + row} people." for row in range(REVIEWED)
+                ]
+                count += REVIEWED
+                began = time.perf_counter()
+                answers = llm.map("{{ item }}", prompts, concurrency=places, max_tokens=tokens)
+                found[places].append(time.perf_counter() - began)
+                assert len(answers) == REVIEWED
+        alone = statistics.median(found[PLACES[0]])
+        for places, took in found.items():
+            seconds = statistics.median(took)
+            print(
+                f"| {tokens} | {places} | {seconds:.1f} ({min(took):.1f} to {max(took):.1f}) "
+                f"| {REVIEWED / seconds:.1f} | {alone / seconds:.2f}x |",
+                flush=True,
+            )
+
+
 def measure(part: str, given: Any) -> None:
     """Print one part."""
     if part == "memory":
@@ -302,6 +343,8 @@ def measure(part: str, given: Any) -> None:
         print_capacity(given.seconds)
     elif part == "resume":
         print_resume(given.rows, given.rounds)
+    elif part == "slots":
+        print_slots(given.rounds)
 
 
 STEPS: dict[str, Callable[..., Any]] = {

@@ -116,7 +116,7 @@ def test_many_rows(live: Live) -> None:
     assert right is not None
     assert int(right[1]) >= 110  # 124 when it was written
     assert "80 of 200, then it stopped" in told
-    before = re.search(r"200 rows in .*?, (\d+) answered before", shown)
+    before = re.search(r"200 rows in .*?, (\d+) from recordings", shown)
     assert before is not None
     assert 80 <= int(before[1]) < 100
     assert "A sample of 10 rows: " in shown
@@ -140,7 +140,7 @@ def test_many_rows_shows_what_its_recordings_give(tmp_path: Path) -> None:
         shutil.copy(NOTEBOOKS / name, tmp_path)
     replayed = book_text(read(executed(tmp_path, "many_rows", "replayed", LLM_MAGIC_RECORD="only")))
     saved = book_text(read(NOTEBOOKS / "many_rows.ipynb"))
-    again = re.compile(r"local:smollm2 · ((\d+) rows), \2 answered before( · A sample of .*)?")
+    again = re.compile(r"local:smollm2 · ((\d+) rows), \2 from recordings( · A sample of .*)?")
     assert again.findall(replayed)
     assert again.sub(r"\1", replayed) == OF_ROWS.sub(lambda found: found["rows"] or found["sample"], saved)
 
@@ -170,7 +170,8 @@ def compared(path: Path) -> list[Any]:
     """Return the outputs of an executed tour, without what is another one where nothing was asked.
 
     That is: `recorded` in an answer's metadata; what was used so far, since what was not asked costs nothing; the
-    line of a dry run about recordings, and of rows all of it, for it tells how many are to be sent; and the line of rows that says how long they took, and how many were known.
+    line of a dry run about recordings, and of rows all of it, for it tells how many are to be sent; and the line of
+    rows that says how long they took, and how many were known.
     """
     book = json.loads(without_times(path.read_text(encoding="utf-8")))
     found = []
@@ -182,7 +183,7 @@ def compared(path: Path) -> list[Any]:
             output.get("metadata", {}).get("llm_magic", {}).pop("recorded", None)
         text = json.dumps(outputs, ensure_ascii=False)
         text = OF_ROWS.sub(lambda of: of["rows"] or of["sample"], text)
-        text = re.sub(r"local:smollm2 · (\d+ rows), \d+ answered before(?: · A sample of [^\n\"<\\]*)?", r"\1", text)
+        text = re.sub(r"local:smollm2 · (\d+ rows), \d+ from recordings(?: · A sample of [^\n\"<\\]*)?", r"\1", text)
         found.append(
             re.sub(r"It would be sent, and its answer recorded\.|It is not recorded, .*? would fail\.", "", text)
         )

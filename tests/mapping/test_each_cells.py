@@ -306,20 +306,20 @@ def test_a_sample_says_what_all_would_take(kernel: Kernel, server: ScriptedServe
 def test_what_is_replayed_tells_no_time(kernel: Kernel, server: ScriptedServer, tmp_path: Path) -> None:
     """A run and a sample whose rows are all recorded show the same each time."""
     kernel.run(f"%config LLMMagics.record_file = {str(tmp_path / 'r.llm.jsonl')!r}").check()
-    kernel.run("%%llm --each df --record once -o x\nSay {{ text }}").check()
+    kernel.run("%%llm --each df -t 0 --record once -o x\nSay {{ text }}").check()
     asked = len(server.requests)
-    ran = kernel.run("%%llm --each df --record only -o x\nSay {{ text }}").check()
+    ran = kernel.run("%%llm --each df -t 0 --record only -o x\nSay {{ text }}").check()
     assert shown(ran).endswith("\ns:m · 3 rows, 3 from recordings")
-    ran = kernel.run("%%llm --each df --record only --sample 2 -o y\nSay {{ text }}").check()
+    ran = kernel.run("%%llm --each df -t 0 --record only --sample 2 -o y\nSay {{ text }}").check()
     assert shown(ran).endswith(
         "\ns:m · 2 rows, 2 from recordings · "
         "A sample of 2 rows: 14 → 6 tokens; all 3: about 21 → 9 tokens. y is not bound."
     )
     assert len(ran.outputs) == 1
-    ran = kernel.run("%%llm --each df --record only --dry-run -o z\nSay {{ text }}").check()
+    ran = kernel.run("%%llm --each df -t 0 --record only --dry-run -o z\nSay {{ text }}").check()
     assert "3 rows, 3 answered before: nothing to send." in shown(ran)
     kernel.run("df.loc['w'] = 'new'").check()
-    ran = kernel.run("%%llm --each df --record once --dry-run -o z\nSay {{ text }}").check()
+    ran = kernel.run("%%llm --each df -t 0 --record once --dry-run -o z\nSay {{ text }}").check()
     assert "4 rows, 3 answered before, 1 different prompt: 1 request to send." in shown(ran)
     assert len(server.requests) == asked == 3
 
