@@ -327,12 +327,14 @@ def test_equal_rows_of_a_generator_without_end_can_be_stopped(
 
 # Cells
 
+ADD = "get_ipython()._llm_magic.registry.add({!r}, 'compatible', base_url={!r}, max_retries=0)"
+
 
 @pytest.fixture(scope="module")
 def kernel(cluster: Any) -> Iterator[Kernel]:
     with Kernel(PYTHONPATH=PATHS) as kernel, echo() as server:
         kernel.run(PREAMBLE).check()
-        kernel.run(f"%llm_providers add s compatible --base-url {server.url}").check()
+        kernel.run(ADD.format("s", server.url)).check()
         kernel.run(f"on = {cluster.scheduler_address!r}\nletters = ['a', 'b', 'c']").check()
         yield kernel
 
@@ -399,10 +401,10 @@ def test_an_interrupted_cell_closes_the_requests_on_the_workers(kernel: Kernel, 
         return Answer([HANG])
 
     with ScriptedServer(answer) as server:
-        kernel.run(f"%llm_providers add hangs compatible --base-url {server.url}").check()
+        kernel.run(ADD.format("hangs", server.url)).check()
         line = f"%%llm -m hangs:m --each range(50) --concurrency 4 --on {cluster.scheduler_address}"
         ran = kernel.run(f"{line}\nSAY {{{{ item }}}}")
         chats = [each for each in server.requests if each.path.endswith("/chat/completions")]
         assert len(chats) == 4
         assert all(each.left.wait(5) for each in chats)
-    assert ran.error_name == "KeyboardInterrupt"
+    assert ran.error_name == "RowsInterrupted"
