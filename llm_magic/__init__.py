@@ -112,7 +112,7 @@ _HOMES = {
     "registry": "api",
     "usage": "api",
     "events": "events",
-    "Answers": "mapping.answers",
+    "Answers": "mapping.answers.answers",
     "Capabilities": "capabilities",
     "DataFrame": "output.type_expression",
     "ModelCard": "providers.model_info",

@@ -9,13 +9,15 @@ from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from llm_magic.background_loop import Emit, arriving, awaited
+from llm_magic.errors import InputError
 from llm_magic.mapping.answers.answers import RETRY, Answers, rows_failed
 from llm_magic.mapping.inputs.row_names import said_of
 from llm_magic.mapping.run import RowsRun
-from llm_magic.options.keywords_in_errors import name_keywords
+from llm_magic.options.keywords_in_errors import in_python, name_keywords
 
 if TYPE_CHECKING:
     from llm_magic.display.rows import RowsProgress
+    from llm_magic.errors import LLMError
     from llm_magic.mapping.inputs.inputs import Inputs
     from llm_magic.mapping.rows import Outcome
     from llm_magic.messages import ToolCall
@@ -67,11 +69,13 @@ class MapCall:
         """Ask, and yield outcomes as they come."""
         telling = asyncio.ensure_future(self._tell_progress()) if self._on_progress is not None else None
         try:
+            named: LLMError | None = None
             async with aclosing(self.run.outcomes()) as stream:
                 async for batch in stream:
                     for outcome in batch:
-                        if outcome.error is not None:
-                            name_keywords(outcome.error)
+                        if outcome.error is not None and outcome.error is not named:
+                            named = outcome.error
+                            name_keywords(named)
                     yield batch
         finally:
             if telling is not None:
@@ -114,6 +118,7 @@ class MapCall:
 
     def judged(self, answers: Answers) -> Answers:
         """Return answers that can be asked for again; raises RowsFailedError where rows failed and are no values."""
+        answers.notes = tuple(map(in_python, answers.notes))
         answers.retry_with(partial(self._retry, answers))
         error = rows_failed(answers, again=RETRY) if self._fails else None
         if error is not None:
@@ -133,9 +138,18 @@ class AnswersToCome(AsyncIterator["Outcome"]):
     def __init__(self, call: MapCall) -> None:
         self._call = call
         self._stream: AsyncGenerator[Outcome, None] | None = None
+        self._is_awaited = False
 
     def __await__(self) -> Generator[Any, None, Answers]:
+        self._begin()
+        self._is_awaited = True
         return self._all().__await__()
+
+    def _begin(self) -> None:
+        """Refuse to ask all rows a second time."""
+        if self._is_awaited or self._stream is not None:
+            what = "awaited" if self._is_awaited else "iterated over"
+            raise InputError(f"The answers of this amap were {what} before.", "Call amap once more for others.")
 
     async def _all(self) -> Answers:
         from llm_magic.options.keywords_in_errors import naming_keywords
@@ -145,6 +159,7 @@ class AnswersToCome(AsyncIterator["Outcome"]):
 
     def __aiter__(self) -> AsyncGenerator[Outcome, None]:
         if self._stream is None:
+            self._begin()
             self._stream = self._as_they_come()
         return self._stream
 

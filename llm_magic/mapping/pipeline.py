@@ -6,10 +6,15 @@ When the first rows that end fail alike, or the endpoint does not come back, no 
 from __future__ import annotations
 
 import asyncio
+import contextvars
 import re
+import threading
 import time
 from collections import deque
 from collections.abc import AsyncGenerator, Awaitable, Callable, Iterator
+from contextlib import suppress
+from functools import partial
+from itertools import islice
 from typing import Protocol
 
 from llm_magic.errors import (
@@ -21,6 +26,7 @@ from llm_magic.errors import (
     NotAskedError,
     ProviderError,
     QuotaExceededError,
+    RecordingError,
 )
 from llm_magic.mapping.concurrency import Concurrency, InFlight
 from llm_magic.mapping.rows import Outcome, RowRequest
@@ -38,7 +44,7 @@ FIRST_LOOK, LONGEST_LOOK = 0.5, 5.0
 """Seconds after which an endpoint that stopped answering is asked again, at first and at most."""
 
 _AT_ONCE = 64  # rows that are taken from what lies in memory
-_SLOW = 0.005  # seconds in which rows are read from an iterator before those that are there are asked
+_REST_AT_ONCE = 10_000  # rows that are not asked
 _GONE = frozenset({502, 503, 504})  # of a proxy whose server is gone (RFC 9110, 15.6)
 
 
@@ -48,12 +54,17 @@ class Source(Protocol):
     async def next(self) -> RowRequest | None:
         """Return the next row, None after the last; raises what the input raises, once all rows before are taken."""
 
-    def rest(self) -> AsyncGenerator[RowRequest, None]:
-        """Yield the rows that nobody took."""
+    def stop(self) -> None:
+        """Give no more rows, and let go of whoever waits for one."""
+
+    def rest(self) -> AsyncGenerator[list[RowRequest], None]:
+        """Yield the rows that nobody took, some at a time."""
 
 
 class RowSource:
     """Rows as they are needed: from memory at once, from an iterator of the user's on a thread, for it may wait.
+
+    What has been read is given at once: the iterator may wait for the answer to a row before it yields the next one.
 
     Parameters
     ----------
@@ -61,57 +72,123 @@ class RowSource:
         The rows.
     waits
         Whether the next row may take time: a generator that reads a file, a query.
+    ends
+        Whether the rest may be read where the rows are asked no more: not of an iterator, which may have no end.
 
     """
 
-    def __init__(self, rows: Iterator[RowRequest], *, waits: bool) -> None:
+    def __init__(self, rows: Iterator[RowRequest], *, waits: bool, ends: bool = True) -> None:
         self._rows = rows
         self._waits = waits
+        self._ends = ends
         self._ready: deque[RowRequest] = deque()
-        self._reading = asyncio.Lock()
+        self._waiters: deque[asyncio.Future[None]] = deque()
+        self._is_wanted = False  # somebody waits for the row that is read now
+        self._is_stopped = False
+        self._giving = threading.Lock()  # between a row that is read and the stop
+        self._reading: asyncio.Future[None] | None = None
         self._ended = False
-        self._raised: Exception | None = None
+        self._raised: BaseException | None = None
 
     async def next(self) -> RowRequest | None:
         """Return the next row, None after the last; raises what the input raises, once all rows before are taken."""
-        if not self._ready and not self._ended:
+        while not self._is_stopped:
+            if self._ready:
+                return self._ready.popleft()
+            if self._ended:
+                if self._raised is not None:
+                    raise self._raised
+                return None
             if self._waits:
-                async with self._reading:  # the user's iterator is asked by one thread at a time
-                    if not self._ready and not self._ended:
-                        self._take(await asyncio.to_thread(self._read, _SLOW))
+                await self._read_on()
             else:
-                self._take(self._read(1.0))
-        if not self._ready and self._raised is not None:
-            raise self._raised
-        return self._ready.popleft() if self._ready else None
+                self._read(_AT_ONCE)
+        return None
 
-    def _read(self, seconds: float) -> tuple[list[RowRequest], bool, Exception | None]:
-        """Return the next rows, whether these are the last, and what the input raised after them.
-
-        As many as are taken at once, fewer where they take that long.
-        """
-        until, rows = time.perf_counter() + seconds, []
+    async def _read_on(self) -> None:
+        """Have rows read, and wait until one is there, or the end."""
+        loop = asyncio.get_running_loop()
+        if self._reading is None or self._reading.done():
+            self._reading = loop.create_future()
+            work = partial(contextvars.copy_context().run, self._read_aside, loop, self._reading)
+            # a process may end while the user's iterator waits: nobody waits for a daemon
+            threading.Thread(target=work, name="llm_magic rows", daemon=True).start()
+        self._is_wanted = True
+        if self._ready or self._ended:  # since it was looked for
+            return
+        waiter: asyncio.Future[None] = loop.create_future()
+        self._waiters.append(waiter)
         try:
-            for row in self._rows:
-                rows.append(row)
-                if len(rows) >= _AT_ONCE or time.perf_counter() > until:
-                    return rows, False, None
-        except Exception as error:  # noqa: BLE001 - raised once the rows before are taken
-            return rows, True, error
-        return rows, True, None
+            await waiter
+        except asyncio.CancelledError:
+            self._wake()  # what it was woken for is there for another
+            raise
 
-    def _take(self, read: tuple[list[RowRequest], bool, Exception | None]) -> None:
-        rows, self._ended, self._raised = read
-        self._ready += rows
+    def _read_aside(self, loop: asyncio.AbstractEventLoop, done: asyncio.Future[None]) -> None:
+        def tell() -> None:
+            with suppress(RuntimeError):  # the loop is closed: nobody waits any more
+                loop.call_soon_threadsafe(self._wake)
 
-    async def rest(self) -> AsyncGenerator[RowRequest, None]:
-        """Yield the rows that nobody took; of an iterator only those that were read already."""
-        for row in self._ready:
-            yield row
-        self._ready.clear()
-        if not self._waits:
-            for row in self._rows:
-                yield row
+        def end() -> None:
+            if not done.done():
+                done.set_result(None)
+            self._wake()
+
+        try:
+            self._read(_AT_ONCE, tell)
+        finally:
+            with suppress(RuntimeError):
+                loop.call_soon_threadsafe(end)
+
+    def _read(self, most: int, tell: Callable[[], None] | None = None) -> None:
+        """Read the next rows, or what the input raises after them."""
+        try:
+            for row in islice(self._rows, most):
+                with self._giving:
+                    if self._is_stopped and not self._ends:
+                        return  # as if it had not been read: its place is after all that were
+                    self._ready.append(row)
+                    most -= 1
+                if tell is not None and self._is_wanted:
+                    self._is_wanted = False
+                    tell()
+                if self._is_stopped:
+                    return
+        except BaseException as error:  # noqa: BLE001 - raised once the rows before are taken
+            self._raised = error
+            self._ended = True
+            return
+        self._ended = most > 0
+
+    def _wake(self) -> None:
+        """Wake as many as there are rows for, all at the end; whoever waits needs a thread that reads."""
+        self._is_wanted = bool(self._waiters)  # before it is counted what is there
+        reads = self._reading is not None and not self._reading.done()
+        number = len(self._ready) if reads and not self._is_stopped else len(self._waiters)
+        for _ in range(min(number, len(self._waiters))):
+            waiter = self._waiters.popleft()
+            if not waiter.done():
+                waiter.set_result(None)
+
+    def stop(self) -> None:
+        """Give no more rows, and let go of whoever waits for one."""
+        with self._giving:
+            self._is_stopped = True
+        self._wake()
+
+    async def rest(self) -> AsyncGenerator[list[RowRequest], None]:
+        """Yield the rows that nobody took, some at a time; of an iterator only those that were read already."""
+        if self._ends and self._reading is not None:
+            await self._reading
+        if self._ready:
+            yield list(self._ready)
+            self._ready.clear()
+        if not self._ends:
+            return
+        if self._raised is not None:
+            raise self._raised
+        while rows := await asyncio.to_thread(list, islice(self._rows, _REST_AT_ONCE)):
+            yield rows
 
 
 class Pipeline:
@@ -189,8 +266,9 @@ class Pipeline:
             if self._broken is not None:
                 raise self._broken
             if self.stopped is not None:
-                async for row in self._source.rest():
-                    yield [Outcome(row.number, error=not_asked(self.stopped))]
+                error = not_asked(self.stopped)  # one for all: there may be a million
+                async for rows in self._source.rest():
+                    yield [Outcome(row.number, error=error) for row in rows]
             while there := self._take():  # that were put while the last ones were taken
                 yield there
         finally:
@@ -252,7 +330,7 @@ class Pipeline:
         while True:
             left = outage.began + self._patience - self._clock()
             if self.stopped is not None or left <= 0:
-                self.stopped = self.stopped or _with_patience(outage.error, self._patience)
+                self._stop(self.stopped or _with_patience(outage.error, self._patience))
                 return Outcome(row.number, error=outage.error)
             await asyncio.sleep(min(outage.wait(), left))
             outcome = await self._asked(row)
@@ -280,7 +358,13 @@ class Pipeline:
             self._spawn()
 
     def _judge(self, outcome: Outcome) -> None:
-        self.stopped = self.stopped or self._verdict.heard(outcome)
+        if (why := self._verdict.heard(outcome)) is not None:
+            self._stop(why)
+
+    def _stop(self, why: LLMError) -> None:
+        """Take no further row."""
+        self.stopped = self.stopped or why
+        self._source.stop()
 
 
 class Verdict:
@@ -293,7 +377,7 @@ class Verdict:
     def heard(self, outcome: Outcome) -> LLMError | None:
         """Take note of a row that ended; return why no further one is asked, None where they are."""
         error = outcome.error
-        if outcome.known:
+        if outcome.known or isinstance(error, RecordingError):  # nothing was sent for it
             return None
         if error is None:
             self._alike, self._first_alike = ("", 0), False
@@ -348,5 +432,5 @@ def _with_patience(error: LLMError | None, patience: float) -> LLMError:
 
 
 def not_asked(why: LLMError) -> NotAskedError:
-    """Return the error of a row that is not asked."""
+    """Return the error of rows that are not asked."""
     return NotAskedError(f"Not asked: {why.message}", why.hint)

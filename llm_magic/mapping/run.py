@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import asyncio
 import json
+import re
 import time
 from array import array
 from collections import deque
-from collections.abc import AsyncGenerator, Awaitable, Callable, Hashable, Iterator, Sequence
+from collections.abc import AsyncGenerator, Awaitable, Callable, Collection, Hashable, Iterator, Sequence
 from contextlib import aclosing, suppress
 from dataclasses import replace
 from itertools import islice
@@ -19,6 +20,7 @@ from llm_magic.errors import LLMError, OptionError, PromptError
 from llm_magic.mapping.answers.answers import Answers
 from llm_magic.mapping.answers.frames import bind_back, check_names
 from llm_magic.mapping.answers.statistics import RunningStatistics, Statistics
+from llm_magic.mapping.asking.document_asking import is_plain
 from llm_magic.mapping.asking.row_asker import RowAsker, failed
 from llm_magic.mapping.concurrency import Concurrency
 from llm_magic.mapping.estimate import LOOKED_AT, estimate_run, of_sample
@@ -26,7 +28,7 @@ from llm_magic.mapping.inputs.order import beginning_of, by_prefix, refuse_itera
 from llm_magic.mapping.inputs.row_prompt import RowPrompt
 from llm_magic.mapping.kept.resumption import Resumption
 from llm_magic.mapping.kept.store import Store
-from llm_magic.mapping.pipeline import Pipeline, RowSource
+from llm_magic.mapping.pipeline import Pipeline, RowSource, not_asked
 from llm_magic.mapping.rows import Outcome, Row, RowRequest
 from llm_magic.options.combinations import need_cluster, put_over
 from llm_magic.session.neutral_request import NeutralRequest
@@ -40,7 +42,8 @@ if TYPE_CHECKING:
     from llm_magic.mapping.inputs.inputs import Inputs
     from llm_magic.messages import ToolCall
     from llm_magic.session import Session
-    from llm_magic.session.plan import Cell, Plan
+    from llm_magic.session.plan import Cell, Plan, PlannedModel
+    from llm_magic.session.recorder import Recorder
     from llm_magic.wire.call import Preview
 
 PATIENCE = 60.0
@@ -49,6 +52,7 @@ PATIENCE = 60.0
 ANSWER = "answer"
 """The column of answers that are no records, where `--out` names none."""
 
+_TAG = re.compile(r"\{\{\s*([A-Za-z_]\w*)")
 _LAST = 5  # rows that are shown as they come
 _MOST_NOTES = 10  # of all rows together
 _READ_AT_ONCE = 50  # answers of an earlier run, before others get a turn
@@ -101,6 +105,7 @@ class RowsRun:
         text = cell.body if prompt is None else prompt
         self._prompt = RowPrompt(text, cell.namespace, session.settings, raw=not cell.template)
         notes = self._prompt.check(inputs, may_be_the_same=bool(options.image))
+        notes = (*notes, *_on_system(options.system, inputs.names_in_rows()))
         self._notes: dict[str, None] = dict.fromkeys((*session.take_notices(), *self.plan.notes, *notes))
         self._out = cell.options.out or ANSWER
         if inputs.kind != "sequence":
@@ -114,7 +119,7 @@ class RowsRun:
         self._order = options.order
         if self._order == "prefix":
             refuse_iterator(inputs, "--order prefix")
-        self._recorder = recorder = session.recorder(options, cell)
+        self._recorder = recorder = self._recorder_of(cell)
         self._spending = RunSpending(session.spending, options.budget)
         if model := self._model_expected:  # a budget that needs a price is refused before anything else
             provider = self.plan.models[0].target.provider
@@ -125,7 +130,9 @@ class RowsRun:
         self._resumption = self._resumed() if recorder is None and session.settings.resume else None
         self._asker = RowAsker(session, self.plan, self._spending, recorder, on_confirm, resumption=self._resumption)
         self._ready: deque[Outcome | tuple[RowRequest, int]] = deque()  # rows that need no request
-        self._known_rows: Iterator[tuple[RowRequest, int]] = iter(())  # so are these, read as they are handed on
+        self._known_rows: Iterator[Outcome | tuple[RowRequest, int]] = iter(
+            ()
+        )  # so are these, read as they are handed on
         self._known_left = 0
         self._unusable: list[RowRequest] = []  # of which an earlier run has left no answer that can be used as it is
         self._labels: dict[int, Hashable] = {}  # those that are not the row's number
@@ -133,9 +140,20 @@ class RowsRun:
         """Whether `answers` is called in the end; else a label goes with its outcome."""
         self._statistics = RunningStatistics()
         self._last: deque[tuple[Hashable, Outcome]] = deque(maxlen=_LAST)
+        self._is_looking_up = False
         self._told = 0  # of these
         self._began = self._ended = 0.0
         self._pipeline: Pipeline | ClusterPipeline | None = None
+
+    def _recorder_of(self, cell: Cell) -> Recorder | None:
+        """Return what answers rows from the user's recordings, and records them; None where nothing does."""
+        recorder = self._session.recorder(self.plan.options, cell)
+        if self.plan.options.again and recorder is not None:
+            if recorder.mode == "only" and not recorder.enforced:
+                raise OptionError("--again and --record only exclude each other: nothing is sent.", "Keep one of them.")
+            if recorder.mode == "once":
+                return replace(recorder, mode="new")
+        return recorder
 
     def _resumed(self) -> Resumption:
         """Return what earlier runs of the same rows have left."""
@@ -170,7 +188,10 @@ class RowsRun:
 
     def how_far(self) -> str:
         """Return in a line how far an interrupted run came, and what is done next."""
-        done, total = self._statistics.answered, self.total
+        if self._is_looking_up:
+            return "stopped while answers of an earlier run were looked up; they are kept: run it again to go on."
+        found = self._known_left + sum(isinstance(each, tuple) for each in tuple(self._ready))
+        done, total = self._statistics.answered + found, self.total
         of = f"{done:,} rows" if total is None else f"{done:,} of {total:,} rows"
         if self._resumption is not None or self._recorder is not None:
             return f"stopped; {of} are answered, and kept: run it again to go on from there."
@@ -199,10 +220,16 @@ class RowsRun:
             made = (whole[at] for at in by_prefix([beginning_of(each) for each in whole]))
         yield from made
 
-    def _rendered(self, rows: Iterator[Row]) -> Iterator[RowRequest]:
+    def _rendered(self, rows: Iterator[Row], *, looks: bool = True) -> Iterator[RowRequest]:
+        """Yield what is asked of rows; `looks` whether an earlier run may have left their answers."""
         for row in rows:
+            if self._ended:  # while a thread reads what nobody waits for any more
+                return
             if row.index != row.number:
                 self._labels[row.number] = row.index
+            if self.stopped is not None:
+                yield RowRequest(row.number, row.index, ())  # that is not asked
+                continue
             try:
                 rendered = self._prompt.render(row)
                 parts = rendered.parts
@@ -215,7 +242,7 @@ class RowsRun:
                 continue
             key = self._asker.key(parts) if self._asker.looks_for_equal else ""
             asked = RowRequest(row.number, row.index, parts, key)
-            number = self._asker.known_number(asked)
+            number = self._asker.known_number(asked) if looks else None
             if number is None:
                 yield asked
                 continue
@@ -235,9 +262,9 @@ class RowsRun:
 
     async def preview(self) -> Preview:
         """Return the request of the first row as it would be sent, and what all would take; nothing is sent."""
-        from llm_magic.session.dry_run import preview
+        from llm_magic.session.dry_run import is_recorded, preview
 
-        requests = list(self._rendered(self._some_rows()))
+        requests = await asyncio.to_thread(list, self._rendered(self._some_rows()))
         known = [each[0] for each in self._ready if isinstance(each, tuple)]
         wrong = [each for each in self._ready if isinstance(each, Outcome)]
         first = next(iter((*requests, *known)), None)
@@ -246,13 +273,18 @@ class RowsRun:
         if first is None:
             raise OptionError(f"{self.inputs.name} has no rows.", "There is nothing to ask.")
         plan = replace(self.plan, parts=first.parts, notes=tuple(self.take_notes()))
+        if is_plain(plan):
+            plan = replace(plan, models=tuple(map(_by_document, plan.models)))
         with self._session.registry.explaining():
             shown = await preview(plan, self._spending, self._recorder)
-        resumption = self._resumption
-        if resumption is not None:  # of rows that a run each looks for
-            looked_at, requests = requests, []
-            for row in looked_at:
-                (requests if resumption.take(row.key) is None else known).append(row)
+        resumption, recorder = self._resumption, self._recorder
+        looked_at, requests = requests, []
+        for row in looked_at:
+            if resumption is not None:  # of rows that a run each looks for
+                answered = resumption.take(row.key) is not None
+            else:
+                answered = recorder is not None and is_recorded(replace(self.plan, parts=row.parts), recorder)
+            (known if answered else requests).append(row)
         said = ["This is the request of the first row.", *self._estimated(requests, len(known), shown)]
         if wrong:
             said.append(
@@ -319,7 +351,10 @@ class RowsRun:
                 async for batch in stream:
                     yield self._counted(batch)
             again, self._unusable = self._unusable, []
-            if again:
+            if again and self.stopped is not None:
+                error = not_asked(self.stopped)
+                yield self._counted([Outcome(row.number, error=error) for row in again])
+            elif again:
                 async with aclosing(self._asked(iter(again))) as stream:
                     async for batch in stream:
                         yield self._counted(batch)
@@ -356,7 +391,8 @@ class RowsRun:
         options, reads = self.plan.options, self.inputs.is_iterator
         patience = PATIENCE if options.patience is None else options.patience
         if self._client is None:
-            source = RowSource(requests, waits=reads or bool(options.image))
+            waits = self.inputs.may_wait or self._prompt.may_wait or bool(options.image)
+            source = RowSource(requests, waits=waits, ends=not reads)
             return Pipeline(source, self._asker.ask, self._concurrency(), patience)
         from llm_magic.mapping.dask.pipeline import ClusterPipeline
 
@@ -392,12 +428,14 @@ class RowsRun:
         if self.inputs.is_iterator or not self._asker.looks_up_rows:
             self.say("Answers of an earlier run are used where the same is asked (--again asks for all).")
             return requests
-        if self._order == "prefix" or self._prompt.is_function:  # in memory anyway; or called once for each row
+        self._is_looking_up = True
+        if self._order == "prefix" or self._prompt.may_wait:  # in memory anyway; or called once for each row
             found: Iterator[RowRequest] = iter(await asyncio.to_thread(list, requests))
             known = sum(isinstance(each, tuple) for each in self._ready)
         else:
             left = await asyncio.to_thread(self._look_up)
-            found, known = self._rendered(self.inputs.rows(left)), self._known_left
+            found, known = self._rendered(self.inputs.rows(left), looks=False), self._known_left
+        self._is_looking_up = False
         if known and self.total is not None:
             rest = "asking for the rest" if known < self.total else "nothing is asked"
             self.say(f"{known:,} of {self.total:,} answered before; {rest} (--again asks for all).")
@@ -410,6 +448,8 @@ class RowsRun:
         """
         left, known, places = array("q"), array("q"), array("q")
         for row in self._rows():
+            if self._ended:  # it was interrupted
+                break
             place = None
             with suppress(LLMError):  # it fails once more when it is asked
                 parts = self._prompt.render(row).parts
@@ -423,12 +463,16 @@ class RowsRun:
         self._known_left, self._known_rows = len(known), self._rows_known(known, places)
         return left
 
-    def _rows_known(self, known: array[int], places: array[int]) -> Iterator[tuple[RowRequest, int]]:
+    def _rows_known(self, known: array[int], places: array[int]) -> Iterator[Outcome | tuple[RowRequest, int]]:
         for row, place in zip(self.inputs.rows(known), places, strict=True):
             if row.index != row.number:
                 self._labels[row.number] = row.index
-            parts = self._prompt.render(row).parts
-            yield RowRequest(row.number, row.index, parts, self._asker.key(parts)), place
+            try:
+                parts = self._prompt.render(row).parts
+            except LLMError as error:  # though it could be rendered when it was looked up
+                yield failed(row.number, error)
+            else:
+                yield RowRequest(row.number, row.index, parts, self._asker.key(parts)), place
 
     async def _read_known(self, pipeline: Pipeline | ClusterPipeline) -> None:
         """Hand on what needs no request, some at a time, so that what is in flight is not held up."""
@@ -550,6 +594,7 @@ class RowsRun:
             done=so_far.rows,
             failed=so_far.failed,
             known=so_far.known,
+            recorded=so_far.recorded,
             in_flight=0 if pipeline is None else pipeline.in_flight,
             seconds=seconds,
             rate=rate,
@@ -568,6 +613,20 @@ class RowsRun:
             return ""
         limits = self._spending.rate_limits.of(self.plan.models[0].target.provider)
         return self._pipeline.waiting or limits.line(model=self._asker.model)
+
+
+def _by_document(planned: PlannedModel) -> PlannedModel:
+    """Return a model as rows ask it for one document each: nothing streams."""
+    return replace(planned, options=replace(planned.options, stream=None, no_stream=True))
+
+
+def _on_system(system: str | None, names: Collection[str]) -> Iterator[str]:
+    """Yield what is to be said of a system prompt that names what differs from row to row."""
+    named = dict.fromkeys(name for name in _TAG.findall(system or "") if name in names)
+    if named:
+        tags = " and ".join(f"{{{{ {name} }}}}" for name in named)
+        stands = "is sent as it stands" if len(named) == 1 else "are sent as they stand"
+        yield f"The system prompt is no template: {tags} {stands}. The prompt can name what differs from row to row."
 
 
 def _client_of(on: Any, forward_env: Sequence[str]) -> Client:

@@ -304,6 +304,13 @@ class TemplateRun:
         if history := self._history(error.obj):
             name, hint = history
             return PromptError(f"{tag} on {self._where(offset)}: {name} has no entry {error.name!r}.", hint)
+        if isinstance(error.name, str):
+            try:
+                getattr(error.obj, error.name)
+            except LLMError as explained:  # one of ours, that says more
+                return PromptError(f"{tag} on {self._where(offset)}: {explained.message}", explained.hint)
+            except Exception:  # noqa: BLE001, S110 - it is not there, as said below
+                pass
         members = error.obj if isinstance(error.obj, Mapping) else dir(error.obj)
         return self.unknown_member(type(error.obj).__name__, error.name, members, offset)
 

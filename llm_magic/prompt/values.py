@@ -58,6 +58,8 @@ def to_prompt(value: Any, limits: Limits) -> Rendering:
         return _cut(str(value), most)
     if isinstance(value, BaseException):
         return _cut(traceback_of(value), most, keep_end=True)
+    if (stands_for := getattr(type(value), "_in_prompt_", None)) is not None:  # of answers to many rows
+        return to_prompt(stands_for(value), limits)
     from llm_magic import images
     from llm_magic.prompt.tables import library_of, table
 

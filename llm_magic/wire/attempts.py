@@ -49,6 +49,9 @@ FIRST_WAIT, LONGEST_WAIT = 0.5, 8.0
 NO_ANSWER = "no answer"
 """How the reason of an attempt begins that was sent and had no answer in time: the server may have worked on it."""
 
+MAX_UNANSWERED = 2
+"""Attempts that were sent and had no answer in time, after which there is no further one: each may be charged."""
+
 MAX_REDIRECTS = 5
 MAX_STALE = 20
 """Kept connections in a row that may turn out to be closed."""
@@ -278,7 +281,7 @@ async def attempts(
 
     """
     request.check()
-    number, retries = 0, request.retries
+    number, retries, unanswered = 0, request.retries, 0
     while True:
         started = time.perf_counter()
         try:
@@ -289,7 +292,8 @@ async def attempts(
                 raise
             failed = time.perf_counter()
             limit = min(retries, 1) if _refused_here(error, request.host) else retries
-            attempt = replace(attempt, final=attempt.final or number >= limit)
+            unanswered += attempt.status is None and attempt.reason.startswith(NO_ANSWER)
+            attempt = replace(attempt, final=attempt.final or number >= limit or unanswered >= MAX_UNANSWERED)
             if attempt.status == HTTPStatus.UNAUTHORIZED and attempt.final and request.renews:
                 try:
                     other = await request.renewed()

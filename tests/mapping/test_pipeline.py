@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import random
+import threading
 from collections.abc import AsyncGenerator, Callable, Iterator
 from contextlib import suppress
 
@@ -311,3 +312,90 @@ def test_whoever_takes_outcomes_slowly_hears_of_the_end(put: list[int], dice: ra
         return sorted(each for each in found if each < 100)
 
     assert asyncio.run(work()) == list(range(6))
+
+
+@pytest.mark.parametrize("limit", [1, 3])
+def test_a_row_that_was_read_is_asked_while_its_iterator_waits_for_the_answer(limit: int) -> None:
+    answered = threading.Semaphore(0)
+
+    def waits() -> Iterator[RowRequest]:
+        for row in rows(150):
+            yield row
+            assert answered.acquire(timeout=10), "the row is not asked"
+
+    async def work() -> list[int]:
+        async def ask(row: RowRequest, _: InFlight) -> Outcome:
+            answered.release()
+            return well(row)
+
+        made = Pipeline(RowSource(waits(), waits=True, ends=False), ask, Concurrency(limit))
+        return [outcome.number for outcome in await all_of(made.outcomes())]
+
+    assert asyncio.run(work()) == list(range(150))
+
+
+def test_all_that_wait_for_an_iterator_have_a_row_when_it_goes_on() -> None:
+    goes_on, flying = threading.Event(), 0
+
+    def pauses() -> Iterator[RowRequest]:
+        yield from rows(3)
+        assert goes_on.wait(10)
+        yield from (RowRequest(number, number, ()) for number in range(3, 200))
+
+    async def work() -> list[int]:
+        nonlocal flying
+        all_fly = asyncio.Event()
+
+        async def ask(row: RowRequest, _: InFlight) -> Outcome:
+            nonlocal flying
+            flying += 1
+            if flying == 3:
+                goes_on.set()
+            if flying == 8:
+                all_fly.set()
+            await asyncio.wait_for(all_fly.wait(), 10)
+            return well(row)
+
+        made = Pipeline(RowSource(pauses(), waits=True, ends=False), ask, Concurrency(8))
+        return sorted(outcome.number for outcome in await all_of(made.outcomes()))
+
+    assert asyncio.run(work()) == list(range(200))
+
+
+@pytest.mark.parametrize("pause_after", [10, 12])
+def test_an_iterator_that_pauses_holds_up_no_stop(pause_after: int) -> None:
+    never = threading.Event()
+
+    def pauses() -> Iterator[RowRequest]:
+        yield from rows(pause_after)
+        never.wait(10)
+
+    async def work() -> tuple[Pipeline, list[Outcome]]:
+        async def ask(_row: RowRequest, _: InFlight) -> Outcome:
+            return Outcome(_row.number, error=AuthenticationError("refused", status=401))
+
+        made = Pipeline(RowSource(pauses(), waits=True, ends=False), ask, Concurrency(1))
+        async with asyncio.timeout(5):
+            return made, await all_of(made.outcomes())
+
+    try:
+        made, found = asyncio.run(work())
+    finally:
+        never.set()
+    assert made.stopped is not None
+    assert [outcome.number for outcome in found] == list(range(pause_after))
+    assert sum(isinstance(outcome.error, NotAskedError) for outcome in found) == pause_after - 10
+
+
+@pytest.mark.parametrize("waits", [True, False])
+def test_of_what_ends_all_rows_have_an_outcome_after_a_stop(waits: bool) -> None:
+    async def work() -> list[Outcome]:
+        async def ask(row: RowRequest, _: InFlight) -> Outcome:
+            await asyncio.sleep(0)
+            return Outcome(row.number, error=AuthenticationError("refused", status=401))
+
+        return await all_of(Pipeline(RowSource(rows(30_000), waits=waits), ask, Concurrency(4)).outcomes())
+
+    found = asyncio.run(work())
+    assert [outcome.number for outcome in found] == list(range(30_000))
+    assert sum(isinstance(outcome.error, AuthenticationError) for outcome in found) < 15

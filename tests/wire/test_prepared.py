@@ -306,7 +306,7 @@ def test_the_wait_and_each_attempt_are_heard() -> None:
         busy = document({"error": {"message": "busy"}}, 429, {"retry-after": "7"})
         with ScriptedServer(busy, document(HELLO)) as server:
             assert statuses(asyncio.run(run(server.url, by_the_sdk=by_the_sdk))) == [(429, False), (200, True)]
-        assert heard == [429, 7.0, 200]
+        assert heard == [429, pytest.approx(7.0, abs=5), 200]  # less what the turn took
 
 
 def test_silence_ends_by_the_timeout_of_the_call() -> None:

@@ -5,11 +5,21 @@ from __future__ import annotations
 import math
 import operator
 from collections.abc import Callable, Hashable, Iterable, Iterator, Sequence
+from dataclasses import fields
 from typing import TYPE_CHECKING, Any, overload
 
+from llm_magic.close_matches import did_you_mean
 from llm_magic.display.footer import counted
 from llm_magic.display.table import shown
-from llm_magic.errors import ConfigurationError, InputError, LLMError, RowsFailedError
+from llm_magic.errors import (
+    BudgetError,
+    ConfigurationError,
+    InputError,
+    LLMError,
+    NotAskedError,
+    RecordingError,
+    RowsFailedError,
+)
 from llm_magic.mapping.answers.frames import AnswerColumns, columns_for, filled, in_order, in_words, pandas_frame, plain
 from llm_magic.mapping.answers.statistics import Statistics, by_class, failures_of, response_of, statistics_of
 from llm_magic.mapping.rows import Outcome
@@ -25,19 +35,28 @@ CELL_AGAIN = "run the cell again to ask for those"
 """What to do about rows of a cell that failed."""
 RETRY = "answers.retry() asks for those"
 """What to do about rows of `LLM.map` that failed."""
+_WITH_BUDGET = "run the cell again with a larger budget to ask for those"
+_CALL_WITH_BUDGET = "call it again with a larger budget to ask for those"
 VALUE = "value"
 """The column of values that are no records."""
 
 _ROWS_SHOWN = 10
 _COLUMNS_SHOWN = 30
 _LONGEST_CELL = 300  # characters
+_OF_ONE = frozenset({*(field.name for field in fields(Response)), "rate_limits", "frame"})
+"""What a response has; its own attributes are found before."""
+
+
+class NoSuchAttributeError(InputError, AttributeError):
+    """The answers to many rows have no such attribute; one response may have it."""
 
 
 class Answers(Sequence[Any]):
     """The answers to one prompt over many inputs, in the order of the inputs.
 
-    It is a sequence of the values, as long as the inputs: `answers[3]` is the value of the fourth input, None where
-    that failed. A slice is `Answers`, too. Two are equal only where they are the same object; they can be pickled.
+    `LLM.map` returns them, and `_llm` is them after a cell over rows. It is a sequence of the values, as long as the
+    inputs: `answers[3]` is the value of the fourth input, None where that failed. A slice is `Answers`, too. Two are
+    equal only where they are the same object; they can be pickled.
 
     Parameters
     ----------
@@ -187,6 +206,23 @@ class Answers(Sequence[Any]):
             return self._columns
         return AnswerColumns(dict.fromkeys((name for record in records for name in record), ANY), is_record=True)
 
+    def __getattr__(self, name: str) -> Any:
+        """Say that there is no such attribute, and of what one response has, where that is."""
+        if name.startswith("_"):
+            raise AttributeError(f"{type(self).__name__!r} object has no attribute {name!r}", name=name, obj=self)
+        what = f"These are the answers to {counted(len(self), 'row')}, and have no {name}"
+        if name in _OF_ONE:
+            raise NoSuchAttributeError(
+                f"{what}: each response has its own.",
+                f"Of the first row: .responses[0].{name}; of all rows, .values has the values, .to_frame() a table.",
+            )
+        public = [each for each in dir(self) if not each.startswith("_")]
+        raise NoSuchAttributeError(f"{what}.", did_you_mean(name, public, f"They have {', '.join(public)}."))
+
+    def _in_prompt_(self) -> list[Any]:
+        """Return what stands for them in a prompt: their values, records as JSON has them."""
+        return [plain(value) for value in self]
+
     def __len__(self) -> int:
         return len(self._outcomes)
 
@@ -266,9 +302,15 @@ def rows_failed(answers: Answers, bound: Any = None, again: str = CELL_AGAIN) ->
     number, first = next(((number, error) for number, error in enumerate(errors) if error is not None), (0, None))
     if first is None:
         return None
+    said = f"The first of them, row {_cut(str(answers.labels[number]), 40)}: {in_words(first)}"
+    hint = next((error.hint for error in errors if isinstance(error, NotAskedError)), first.hint)
+    if isinstance(first, RecordingError) and hint:  # to run it again would find as little
+        again, hint = f"{hint[0].lower()}{hint[1:].rstrip('.')} to ask for those", ""
+    elif any(isinstance(error, BudgetError) for error in errors):
+        again = _WITH_BUDGET if again == CELL_AGAIN else _CALL_WITH_BUDGET
     return RowsFailedError(
         f"{_summary(errors, again)}.",
-        f"The first of them, row {_cut(str(answers.labels[number]), 40)}: {in_words(first)}",
+        f"{said.rstrip('.')}. {hint}" if hint else said,
         answers=answers if bound is None else bound,
     )
 

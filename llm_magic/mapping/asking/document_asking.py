@@ -13,7 +13,7 @@ from http import HTTPStatus
 from typing import TYPE_CHECKING, Any
 
 from llm_magic.draft import Draft
-from llm_magic.errors import InvalidValueError, LLMError
+from llm_magic.errors import InvalidValueError, LLMError, TimedOutError
 from llm_magic.events import Attempt, Event, Note
 from llm_magic.mapping.asking.plain_answer import kept, plain_answer
 from llm_magic.messages import Message, Text
@@ -22,6 +22,7 @@ from llm_magic.request import Request
 from llm_magic.session.exchange import Turns
 from llm_magic.session.model_exchanges import Begun
 from llm_magic.session.spending import demand
+from llm_magic.wire.attempts import NO_ANSWER
 
 if TYPE_CHECKING:
     from llm_magic.mapping.concurrency import InFlight
@@ -80,6 +81,10 @@ class Answered:
         )
 
 
+class NoDocumentError(TimedOutError):
+    """No document came in time, and there may be another attempt: it may be one that streams."""
+
+
 class DocumentAsking:
     """Asks for rows over a prepared request; one event loop uses it, and closes it.
 
@@ -122,6 +127,7 @@ class DocumentAsking:
         self.structured = (None, False) if structure is None else (structure.dialect, structure.nulls)
         self._before = request.messages[:-1]
         self._shared_demand = demand(replace(request, messages=self._before))
+        self._may_stream = not bound.planned.options.no_stream
         self._names = {"model": bound.planned.target.asked, "provider": bound.provider.name}
 
     @classmethod
@@ -148,7 +154,7 @@ class DocumentAsking:
     async def ask(self, text: str, in_flight: InFlight | None = None) -> Answered | Begun:
         """Return the answer to a row's text; where it is not plain, what came, for a run to go on with.
 
-        `in_flight` hears of refusals.
+        `in_flight` hears of refusals. With `NoDocumentError` as its error a run does not go on, but asks anew.
 
         Raises
         ------
@@ -165,6 +171,7 @@ class DocumentAsking:
             await self._spending.allowed(self.bound.provider, self.bound.model, asked),
             Turns(self._limits, self.bound.model, asked),
             in_flight,
+            may_stream=self._may_stream,
         )
         events, error = await exchange.send(self._prepared, body, request)
         if error is not None:
@@ -230,12 +237,32 @@ def _is_plain(draft: Draft) -> bool:
 class _Exchange:
     """One request of a row: allowed and accounted, and each of its attempts in its turn."""
 
-    __slots__ = ("_account", "_began", "_ended", "_in_flight", "_sent", "_spending", "_turns")
+    __slots__ = (
+        "_account",
+        "_began",
+        "_ended",
+        "_in_flight",
+        "_may_stream",
+        "_sent",
+        "_spending",
+        "_turns",
+        "_unanswered",
+    )
 
-    def __init__(self, spending: Spending, account: RequestAccount, turns: Turns, in_flight: InFlight | None) -> None:
+    def __init__(
+        self,
+        spending: Spending,
+        account: RequestAccount,
+        turns: Turns,
+        in_flight: InFlight | None,
+        *,
+        may_stream: bool,
+    ) -> None:
         self._spending, self._account, self._turns, self._in_flight = spending, account, turns, in_flight
+        self._may_stream = may_stream
         self._began: float | None = None  # the first attempt
         self._sent = self._ended = 0.0  # the last one
+        self._unanswered = False  # whether that had no answer in time
         account.waits = True
 
     @property
@@ -285,6 +312,7 @@ class _Exchange:
         self._sent = time.perf_counter() - attempt.seconds
         self._began = self._sent if self._began is None else self._began
         self._account.attempted(attempt)
+        self._unanswered = attempt.status is None and attempt.reason.startswith(NO_ANSWER)
         if attempt.status == HTTPStatus.UNAUTHORIZED:  # sent again at once, with another key
             self._account.allow()
         if attempt.status in REFUSALS and self._in_flight is not None:
@@ -293,7 +321,13 @@ class _Exchange:
             self._account.waits = True
 
     async def _wait(self, seconds: float) -> None:
-        """Wait before a further attempt, for the budgets, and for its turn."""
+        """Wait before a further attempt, for the budgets, and for its turn.
+
+        A document comes when all of it is written, so the silence of a model that writes looks like that of one which
+        does not: the same is not sent again.
+        """
+        if self._unanswered and self._may_stream:
+            raise NoDocumentError("No document came in time.")
         began = time.perf_counter()
         await self._spending.allowed_again(self._account)
         await self._turns.take(self._account)

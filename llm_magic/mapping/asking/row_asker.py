@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 from llm_magic.draft import Draft
 from llm_magic.errors import InvalidValueError, LLMError, ProviderError, RecordingError
 from llm_magic.events import Attempt, Event, Note, Replayed
-from llm_magic.mapping.asking.document_asking import MARKER, REFUSALS, DocumentAsking, is_plain
+from llm_magic.mapping.asking.document_asking import MARKER, REFUSALS, DocumentAsking, NoDocumentError, is_plain
 from llm_magic.mapping.asking.plain_answer import is_plain_response, kept
 from llm_magic.mapping.rows import Outcome, RowRequest
 from llm_magic.messages import Text
@@ -32,7 +32,12 @@ if TYPE_CHECKING:
     from llm_magic.session.spending import Spending
 
 
+_STREAMS = (
+    "An answer took longer than the timeout, which documents are silent for until they are complete: this and all "
+    "further rows are streamed, and the timeout counts from piece to piece."
+)
 _MOST_SAME = 10_000  # rows that equal ones are looked for among
+_EXPLAINED = 10  # rows that are not recorded of which it is said what differs
 
 
 class RowAsker:
@@ -81,6 +86,7 @@ class RowAsker:
         self._on_confirm = on_confirm
         self._models = BoundModels()
         self._by_documents = is_plain(plan)
+        self._streams = False  # whether answers take so long that they are to be seen coming
         self._once = plan.options.dedup or self._is_deterministic
         self._same: dict[str, asyncio.Future[Outcome]] = {}  # by key: the rows that are asked once
         self._documents: DocumentAsking | None = None
@@ -88,6 +94,7 @@ class RowAsker:
         self._keys: KeyTemplate | None = None
         self._asked_elsewhere: dict[int, Mapping[str, Any]] = {}  # what is recorded when its answer has come
         self._secrets: tuple[Secret, ...] | None = None
+        self._not_recorded = 0  # rows that were to be answered from recordings, and are not there
 
     @property
     def model(self) -> str:
@@ -119,6 +126,11 @@ class RowAsker:
     def asks_equal_once(self) -> bool:
         """Whether equal prompts are asked once."""
         return bool(self._once)
+
+    @property
+    def _is_recorded(self) -> bool:
+        """Whether what is known is from the user's recordings."""
+        return self._recorder is not None
 
     @property
     def _is_deterministic(self) -> bool:
@@ -180,14 +192,18 @@ class RowAsker:
             if not self._planned.target.model and self._recorder.mode != "only":
                 await self._bound()
             asked = self._neutral(row.parts)
-            known = self._recorder.known(asked, self._planned.target.provider.secrets)
+            known = self._recorded(self._recorder, asked)
             if known is not None and (outcome := self.known(row.number, known)) is not None:
                 return outcome
         documents = await self._prepared()
         if documents is None:
             return await self._ask_by_run(row, in_flight)
+        if self._streams:
+            return await self._ask_by_run(row, in_flight)
         came = await documents.ask(text, in_flight)
         if isinstance(came, Begun):
+            if isinstance(came.error, NoDocumentError):
+                return await self._ask_by_stream(row, in_flight, came)
             return await self._ask_by_run(row, in_flight, came)
         self._spending.ledger.answered(came.response, documents.bound.provider.name, documents.bound.model)
         if self._resumption is not None:
@@ -197,6 +213,31 @@ class RowAsker:
             if reason:
                 came.response.notes = (*came.response.notes, reason)
         return Outcome(row.number, came.response)
+
+    def _recorded(self, recorder: Recorder, asked: Mapping[str, Any]) -> Mapping[str, Any] | None:
+        """Return what the user's recordings have; of a few of those that they have not, what differs is said."""
+        secrets = self._planned.target.provider.secrets
+        try:
+            return recorder.known(asked, secrets, explains=self._not_recorded < _EXPLAINED)
+        except RecordingError:
+            self._not_recorded += 1
+            raise
+
+    async def _ask_by_stream(self, row: RowRequest, in_flight: InFlight | None, begun: Begun) -> Outcome:
+        """Ask a row whose document did not come in time once more, by a stream, and so all rows after it."""
+        if not self._streams:
+            self._streams = True
+            self.notes.append(_STREAMS)
+        tried = tuple(event for event in begun.events if isinstance(event, Attempt))
+        try:
+            outcome = await self._ask_by_run(row, in_flight)
+        except LLMError as error:
+            if error.response is not None:
+                error.response.attempts = (*tried, *error.response.attempts)
+            raise
+        if outcome.response is not None:
+            outcome.response.attempts = (*tried, *outcome.response.attempts)
+        return outcome
 
     async def _ask_by_run(self, row: RowRequest, in_flight: InFlight | None, begun: Begun | None = None) -> Outcome:
         run = Run(
@@ -218,7 +259,7 @@ class RowAsker:
             raise what from error
         finally:
             self._session.account(run)
-        return Outcome(row.number, response, known=response.recorded)
+        return Outcome(row.number, response, known=response.recorded, recorded=response.recorded and self._is_recorded)
 
     def known(self, number: int, answer: Mapping[str, Any]) -> Outcome | None:
         """Return the outcome of a row whose answer is known; None where it makes no sense, and the row is asked."""
@@ -238,7 +279,7 @@ class RowAsker:
         response = draft.response(
             value=value, model=target.asked, provider=target.provider.name, structured=structured.get("dialect")
         )
-        return Outcome(number, response, known=True)
+        return Outcome(number, response, known=True, recorded=self._is_recorded)
 
     def recorded_outcome(self, row: RowRequest) -> Outcome | None:
         """Return the outcome that the user's recordings have of a row that would be asked elsewhere; None: none."""
@@ -246,7 +287,7 @@ class RowAsker:
             return None
         asked = self._neutral(row.parts)
         try:
-            known = self._recorder.known(asked, self._planned.target.provider.secrets)
+            known = self._recorded(self._recorder, asked)
         except LLMError as error:
             return failed(row.number, error)
         if known is not None:

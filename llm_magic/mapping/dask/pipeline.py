@@ -115,8 +115,11 @@ class ClusterPipeline:
                     yield found
         why = self.stopped
         if why is not None:
+            if there := self._taken():
+                yield there
             rest = self._requests if self._rereads else iter(())
-            self._there += [Outcome(row.number, error=not_asked(why)) for row in (*self._sent.values(), *rest)]
+            error = not_asked(why)
+            self._there += [Outcome(row.number, error=error) for row in (*self._sent.values(), *rest)]
             self._sent.clear()
         while there := self._taken():  # more may be put while these are taken
             yield there

@@ -65,15 +65,26 @@ class StreamSource:
 
     def __init__(self, rows: AsyncIterator[RowRequest]) -> None:
         self._rows = rows
+        self._is_stopped = False
+        self._left: list[RowRequest] = []  # that came when no more were to be given
 
     async def next(self) -> RowRequest | None:
         """Return the next row, None after the last."""
-        return await anext(self._rows, None)
+        row = None if self._is_stopped else await anext(self._rows, None)
+        if row is not None and self._is_stopped:
+            self._left.append(row)
+            return None
+        return row
 
-    async def rest(self) -> AsyncGenerator[RowRequest, None]:
+    def stop(self) -> None:
+        """Give no more rows."""
+        self._is_stopped = True
+
+    async def rest(self) -> AsyncGenerator[list[RowRequest], None]:
         """Yield the rows that nobody took, as they come."""
-        while (row := await self.next()) is not None:
-            yield row
+        yield self._left
+        async for row in self._rows:
+            yield [row]
 
 
 async def ask_rows(

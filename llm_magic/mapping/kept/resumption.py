@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+from bisect import insort
 from collections.abc import Iterable, Mapping
 from typing import Any
 
@@ -21,10 +22,13 @@ class Resumption:
         self.store = store
         self._lock = threading.Lock()
         self._handed_out: dict[str, int] = {}  # how many equal requests had one, where there are any
+        self._given_back: dict[str, list[int]] = {}
 
     def take(self, key: str) -> int | None:
         """Return which of the answers to equal requests is the next; None where there is none."""
         with self._lock:
+            if given_back := self._given_back.get(key):
+                return given_back.pop(0)
             number = self._handed_out.get(key, 0)
             if not self.store.has(key, number):
                 return None
@@ -34,7 +38,7 @@ class Resumption:
     def give_back(self, key: str, number: int) -> None:
         """Hand an answer out once more: who took it could not use it."""
         with self._lock:
-            self._handed_out[key] = min(number, self._handed_out.get(key, 0))
+            insort(self._given_back.setdefault(key, []), number)
 
     def known(self, asked: Mapping[str, Any], *_: object) -> Recording | None:
         """Return the answer to a request of a run."""
@@ -46,7 +50,7 @@ class Resumption:
     def has(self, asked: Mapping[str, Any], *_: object) -> bool:
         """Tell whether a request of a run is answered."""
         key = key_of(asked)
-        return self.store.has(key, self._handed_out.get(key, 0))
+        return bool(self._given_back.get(key)) or self.store.has(key, self._handed_out.get(key, 0))
 
     def latest(self, asked: Mapping[str, Any]) -> Recording | None:
         """Return the first answer to equal requests: the model that a provider alone led to."""

@@ -17,6 +17,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from llm_magic.config.settings import Settings
 from llm_magic.errors import (
     ConfigurationError,
     InputError,
@@ -30,6 +31,7 @@ from llm_magic.mapping.answers.answers import RETRY, Answers, rows_failed, summa
 from llm_magic.mapping.rows import Outcome
 from llm_magic.metadata import Usage
 from llm_magic.output.spec import spec_from
+from llm_magic.prompt.values import to_prompt
 from llm_magic.response import Response
 
 STR = str(pd.Series(dtype="str").dtype)  # before pandas 3 that of objects
@@ -266,3 +268,35 @@ def test_any_mix_keeps_length_and_order(values: list[str | None], random: Any) -
     assert [None if pd.isna(value) else value for value in frame["value"]] == values
     assert ("error" in frame) == (None in values)
     assert answers._repr_html_()
+
+
+def test_what_one_response_has_is_said_to_be_with_each() -> None:
+    answers = Answers([Outcome(0, Response(text="a", value="a")), Outcome(1, Response(text="b", value="b"))])
+    for name in ("text", "value", "messages", "finish_reason"):
+        assert not hasattr(answers, name)
+    with pytest.raises(InputError) as raised:
+        _ = answers.text
+    assert str(raised.value) == (
+        "These are the answers to 2 rows, and have no text: each response has its own.\n"
+        "Of the first row: .responses[0].text; of all rows, .values has the values, .to_frame() a table."
+    )
+    with pytest.raises(AttributeError, match=r"have no vales\.\nDid you mean values\?"):
+        _ = answers.vales
+    with pytest.raises(AttributeError, match=r"have no foo\.\nThey have .*to_frame.*values\."):
+        _ = answers.foo
+    with pytest.raises(AttributeError) as raised_plain:
+        _ = answers._repr_png_
+    assert not isinstance(raised_plain.value, InputError)
+
+
+def test_in_a_prompt_they_are_their_values() -> None:
+    class City(pydantic.BaseModel):
+        name: str
+
+    answers = Answers([Outcome(0, Response(value="a")), Outcome(1, error=LLMError("no"))])
+    assert to_prompt(answers, Settings()).text == "['a', None]"
+    assert to_prompt(Answers([Outcome(0, Response(value=City(name="Oslo")))]), Settings()).text == "[{'name': 'Oslo'}]"
+    assert to_prompt(Answers([]), Settings()).text == "[]"
+    long = to_prompt(Answers([Outcome(0, Response(value="a" * 200_000))]), Settings())
+    assert "[cut: " in long.text
+    assert long.notes
