@@ -58,11 +58,12 @@ def most_in_flight(places: Places, prompts: list[str], client: Any) -> tuple[Ran
 def print_dask(rows: int, rounds: int) -> None:
     """Print all."""
     import distributed
+    from distributed.deploy.subprocess import SubprocessCluster  # its scheduler is no part of this process
 
     print(about("openai", "aiohttp", "distributed"))
     prompts = [f"Prompt {number}: is it a fine day?" for number in range(rows)]
     with (
-        distributed.LocalCluster(n_workers=2, threads_per_worker=1, dashboard_address=None) as cluster,
+        SubprocessCluster(n_workers=2, threads_per_worker=1, dashboard_address=None) as cluster,
         distributed.Client(cluster) as client,
     ):
         print(f"\n{rows:,} short rows, {LIMIT} in flight, fast server, medians of {rounds} rounds\n")

@@ -17,8 +17,9 @@ from typing import Any, Literal
 
 import pandas as pd
 import pytest
+from echo import PREAMBLE, echo
 from echo import answer as echo_answer
-from echo import echo
+from kernels import Kernel
 from servers import HANG, Answer, Received, ScriptedServer, chunk, stream
 
 from llm_magic import LLM, api
