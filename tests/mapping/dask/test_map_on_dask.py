@@ -397,7 +397,7 @@ def test_an_interrupted_cell_closes_the_requests_on_the_workers(kernel: Kernel, 
         if request.path.endswith("/models"):
             return echo_answer(request)
         if sum(asked(server).values()) == 4:
-            kernel.interrupt()
+            threading.Thread(target=kernel.interrupt).start()
         return Answer([HANG])
 
     with ScriptedServer(answer) as server:
