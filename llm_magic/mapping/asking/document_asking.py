@@ -175,7 +175,7 @@ class DocumentAsking:
         )
         events, error = await exchange.send(self._prepared, body, request)
         if error is not None:
-            return Begun(request, events, error)
+            return Begun(request, events, error, exchange.began)
         plain = plain_answer(events)
         if plain is not None:
             value = await self._value(plain.text)
@@ -187,7 +187,7 @@ class DocumentAsking:
             value = await self._value(draft.text) if _is_plain(draft) else _NO_VALUE
             if value is not _NO_VALUE:
                 return Answered(draft.response(**self._known(request, value)), events)
-        return Begun(request, events)
+        return Begun(request, events, at=exchange.began)
 
     def _known(self, request: Request, value: Any) -> dict[str, Any]:
         """Return the fields of a response that no event says."""
@@ -264,6 +264,11 @@ class _Exchange:
         self._sent = self._ended = 0.0  # the last one
         self._unanswered = False  # whether that had no answer in time
         account.waits = True
+
+    @property
+    def began(self) -> float:
+        """When the first attempt was sent."""
+        return self._ended if self._began is None else self._began
 
     @property
     def seconds(self) -> float:
