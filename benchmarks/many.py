@@ -5,6 +5,7 @@
     python benchmarks/many.py capacity          # a server with 64 places that take 100 to 400 ms
     python benchmarks/many.py resume            # 99,000 of 100,000 rows answered before
     python benchmarks/many.py slots             # 40 rows on the embedded model, one at a time and eight at once
+    python benchmarks/many.py dask              # two workers of a Dask cluster here, against one process
 
 A server in a process of its own answers. The ways take turns, in another order each round, and the medians of several
 rounds count. Prints requests a second, ratios to the SDK's default client and the part of what bare aiohttp does,
@@ -345,7 +346,7 @@ def speed(count: int, flying: int, rounds: int, chosen: list[str], *, typed: boo
         )
 
 
-PARTS = ("speed", "typed", "memory", "capacity", "resume", "slots")
+PARTS = ("speed", "typed", "memory", "capacity", "resume", "slots", "dask")
 
 
 def main() -> None:
@@ -368,6 +369,10 @@ def main() -> None:
         for part in parts:
             if part in ("speed", "typed"):
                 speed(given.prompts, given.flying, given.rounds, given.ways, typed=part == "typed")
+            elif part == "dask":
+                import many_on_dask
+
+                many_on_dask.print_dask(min(given.rows, 20_000), given.rounds)
             else:
                 import many_limits
 

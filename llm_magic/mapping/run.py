@@ -126,7 +126,7 @@ class RowsRun:
             budgets = self._spending.budgets(provider)
             self._spending.may_take(provider, model, Demand(0, 0, 0), provider.price(model), budgets)
         need_cluster(cell.options, on_cluster=options.on is not None)
-        self._client = None if options.on is None else _client_of(options.on)
+        self._client = None if options.on is None else _client_of(options.on, options.forward_env or ())
         self._resumption = self._resumed() if recorder is None and session.settings.resume else None
         self._asker = RowAsker(session, self.plan, self._spending, recorder, on_confirm, resumption=self._resumption)
         self._ready: deque[Outcome | tuple[RowRequest, int]] = deque()  # rows that need no request
@@ -407,6 +407,7 @@ class RowsRun:
             concurrency=provider.concurrency if options.concurrency is None else options.concurrency,
             patience=patience,
             total=self.total,
+            equal_once=self._asker.asks_equal_once,
             keep=self._asker.keep,
             say=self.say,
         )
@@ -629,7 +630,9 @@ def _on_system(system: str | None, names: Collection[str]) -> Iterator[str]:
         yield f"The system prompt is no template: {tags} {stands}. The prompt can name what differs from row to row."
 
 
-def _client_of(on: Any) -> Client:
+def _client_of(on: Any, forward_env: Sequence[str]) -> Client:
     from llm_magic.mapping.dask.client import client_of
+    from llm_magic.mapping.dask.variables import forwarded
 
+    forwarded(forward_env)  # one that is not set is said before a scheduler is waited for
     return client_of(on)

@@ -1210,3 +1210,11 @@ def test_all_anew_of_recordings_alone_is_an_error(session: Session) -> None:
     with ScriptedServer(echo) as server, pytest.raises(OptionError) as raised:
         llm_at(session, server).map("{{ item }}", range(3), again=True, record="only")
     assert raised.value.message == 'again=True and record="only" exclude each other: nothing is sent.'
+
+
+def test_an_answer_that_was_cut_off_took_the_seconds_that_it_took(session: Session) -> None:
+    choice = {"index": 0, "message": {"role": "assistant", "content": "so far"}, "finish_reason": "length"}
+    with ScriptedServer(lambda _request: document({"id": "c1", "model": "m-1", "choices": [choice]})) as server:
+        (response,) = llm_at(session, server).map("{{ item }}", ["a"]).responses
+    assert response is not None
+    assert 0 < response.seconds < 60

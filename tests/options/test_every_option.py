@@ -519,11 +519,6 @@ ROWS: dict[str, Row] = {
 }  # fmt: skip
 
 
-asks_a_cluster = pytest.mark.xfail(strict=True, reason="rows of a cell are not asked from a cluster yet")
-MARKS = {"on": asks_a_cluster, "forward_env": asks_a_cluster}
-RIGHT: list[Any] = [pytest.param(name, marks=MARKS[name]) if name in MARKS else name for name in ROWS]
-
-
 def test_no_option_is_forgotten() -> None:
     assert [option.name for option in OPTIONS if option.name not in ROWS] == []
     assert {option.name for option in OPTIONS} == set(ROWS)
@@ -608,7 +603,7 @@ def test_wrong_and_meaningless(fresh: Kernel, server: ScriptedServer, name: str,
 
 
 @pytest.mark.parametrize("door", DOORS)
-@pytest.mark.parametrize("name", RIGHT)
+@pytest.mark.parametrize("name", ROWS)
 def test_right(fresh: Kernel, server: ScriptedServer, name: str, door: str) -> None:
     row = ROWS[name]
     plain = tried(fresh, server, DOORS[door]("", row.body), row if row.before and name != "chat" else None)
@@ -633,7 +628,7 @@ CONFIGURED = {
 
 
 @pytest.mark.parametrize("where", CONFIGURED)
-@pytest.mark.parametrize("name", RIGHT)
+@pytest.mark.parametrize("name", ROWS)
 def test_configured(fresh: Kernel, server: ScriptedServer, name: str, where: str) -> None:
     row = ROWS[name]
     if row.before:

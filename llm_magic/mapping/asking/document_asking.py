@@ -267,6 +267,11 @@ class _Exchange:
         account.waits = True
 
     @property
+    def began(self) -> float:
+        """When the first attempt was sent."""
+        return self._ended if self._began is None else self._began
+
+    @property
     def seconds(self) -> float:
         """Seconds from the sending of the first attempt to the end."""
         return 0.0 if self.began is None else self._ended - self.began

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Any
@@ -17,6 +18,9 @@ MOST = 500
 
 CHUNK_BYTES = 4_000_000
 """Bytes of a chunk from which on no further row is added."""
+
+SLOW = 0.1
+"""Seconds in which the rows of a chunk are read, before those that are there are sent."""
 
 _QUICK = 0.25
 
@@ -70,7 +74,7 @@ class Chunks:
     Parameters
     ----------
     rows
-        Objects with a `number`, each once.
+        Objects with a `number`, each once; None stands for none so far.
     pack
         Makes bytes of one; raises LLMError where it cannot.
 
@@ -79,6 +83,7 @@ class Chunks:
     def __init__(self, rows: Iterator[Any], pack: Callable[[Any], bytes]) -> None:
         self._rows = rows
         self._pack = pack
+        self._clock = time.monotonic
         self._under_way: dict[int, Chunk] = {}
         self._chunk_of: dict[int, Chunk] = {}
         self._made = 0
@@ -109,9 +114,12 @@ class Chunks:
         return self._under_way.get(number)
 
     def next(self, most: int) -> Chunk | None:
-        """Return the next rows as a chunk, which is under way from now on; None where there are none."""
+        """Return the next rows as a chunk, which is under way from now on; None where there are none now.
+
+        Rows that come slowly are not waited for: those that are there make a chunk.
+        """
         rows: dict[int, bytes] = {}
-        size = 0
+        size, until = 0, self._clock() + SLOW
         while not self.exhausted and len(rows) < most and size < CHUNK_BYTES:
             try:
                 row = next(self._rows)
@@ -121,13 +129,10 @@ class Chunks:
             except BaseException as error:  # noqa: BLE001 - raised when the rows before have their outcomes
                 self.exhausted, self.problem = True, error
                 break
-            self.read += 1
-            try:
-                rows[row.number] = self._pack(row)
-            except LLMError as error:
-                self.refused.append(Outcome(row.number, None, error))
-                continue
-            size += len(rows[row.number])
+            if row is not None:
+                size += self._add(row, rows)
+            if self._clock() > until:
+                break
         if not rows:
             return None
         self._made += 1
@@ -135,6 +140,16 @@ class Chunks:
         self._under_way[chunk.number] = chunk
         self._chunk_of.update(dict.fromkeys(rows, chunk))
         return chunk
+
+    def _add(self, row: Any, rows: dict[int, bytes]) -> int:
+        """Add a row to those of a chunk, and return its bytes; one that cannot travel has failed."""
+        self.read += 1
+        try:
+            data = rows[row.number] = self._pack(row)
+        except LLMError as error:
+            self.refused.append(Outcome(row.number, None, error))
+            return 0
+        return len(data)
 
     def came(self, number: int) -> Chunk | None:
         """Take note of the outcome of a row, and return its chunk; None where it was here before."""

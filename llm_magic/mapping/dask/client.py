@@ -9,7 +9,7 @@ from llm_magic.errors import ConfigurationError, OptionError
 if TYPE_CHECKING:
     from distributed import Client
 
-CONNECT = 10.0
+CONNECT = 5.0
 """Seconds that a scheduler has to answer."""
 
 _EXAMPLE = "from distributed import Client; client = Client()"

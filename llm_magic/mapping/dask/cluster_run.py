@@ -51,6 +51,8 @@ async def ask_on(
 ) -> AsyncGenerator[list[Outcome], None]:
     """Ask rows from the workers of a cluster, and yield their outcomes as they come, some at a time, in any order.
 
+    Where none come for a while, there is an empty list.
+
     Parameters
     ----------
     client
@@ -58,7 +60,8 @@ async def ask_on(
     work
         What is asked.
     rows
-        Objects with a `number`, each once, that can be pickled; read on a thread of its own, as they are needed.
+        Objects with a `number`, each once, that can be pickled; read on a thread of its own, as they are needed. None
+        among them stands for none so far.
     stop
         Set, it closes the requests in flight on the workers; what came is still yielded. So does closing the iterator.
     say
@@ -94,9 +97,8 @@ async def ask_on(
     thread.start()
     try:
         while (outcomes := await _next(arrived)) is not None:
-            if outcomes:
-                yield outcomes
-                run.taken += len(outcomes)
+            yield outcomes
+            run.taken += len(outcomes)
     finally:
         closed.set()
         while thread.is_alive():  # noqa: ASYNC110 - a thread sets no event of this loop
@@ -155,7 +157,9 @@ class _ClusterRun:
     def work(self) -> None:
         """Do all of it."""
         try:
-            first = self._next_chunk(self._chunk_size(len(self._client.nthreads())))
+            first, size = None, self._chunk_size(len(self._client.nthreads()))
+            while first is None and not (self._chunks.exhausted or self._is_stopped()):
+                first = self._next_chunk(size)
             if first is not None:  # else no worker is needed
                 self._begin()
                 self._tasks[first.number] = self._task_of(first, 1)

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import pickle
 import threading
+import time
+from collections import deque
 from collections.abc import AsyncGenerator, Callable, Iterator, Mapping
 from contextlib import aclosing
 from typing import TYPE_CHECKING, Any, Literal
@@ -11,6 +13,7 @@ from typing import TYPE_CHECKING, Any, Literal
 from llm_magic.errors import ConfigurationError, LLMError
 from llm_magic.mapping.dask.cluster_run import ask_on
 from llm_magic.mapping.dask.cluster_work import ClusterWork
+from llm_magic.mapping.dask.equal_rows import EqualRows
 from llm_magic.mapping.dask.rows import PortablePlan, ask_rows
 from llm_magic.mapping.dask.spending import account, with_budgets_left
 from llm_magic.mapping.dask.variables import variables_of
@@ -23,6 +26,10 @@ if TYPE_CHECKING:
 
     from llm_magic.session import Session
     from llm_magic.session.plan import Plan
+
+
+_MOST_WAITING = 20_000  # rows without an outcome, from which on no further equal ones are read
+_LOOK = 0.02
 
 
 class ClusterPipeline:
@@ -44,6 +51,8 @@ class ClusterPipeline:
         Seconds that an endpoint is waited for.
     total
         Rows, where that is known.
+    equal_once
+        Whether equal rows are asked once.
     keep
         Called with each row that is answered; None where nothing is kept.
     say
@@ -67,6 +76,7 @@ class ClusterPipeline:
         concurrency: int | Literal["auto"],
         patience: float,
         total: int | None,
+        equal_once: bool = False,
         keep: Callable[[RowRequest, Outcome], None] | None,
         say: Callable[[str], None],
     ) -> None:
@@ -74,6 +84,9 @@ class ClusterPipeline:
         self._keep, self._say = keep, say
         self._work = work_of(session, plan, concurrency=concurrency, patience=patience, total=total)
         self._verdict = Verdict()
+        self._stop = threading.Event()
+        self._equal = EqualRows() if equal_once else None
+        self._copies: deque[Outcome] = deque()  # of equal rows that had ended before
         self._there: list[Outcome] = []  # that were put
         self._sent: dict[int, RowRequest] = {}  # of which no outcome has come
         self.waiting = ""
@@ -91,37 +104,61 @@ class ClusterPipeline:
 
     async def outcomes(self) -> AsyncGenerator[list[Outcome], None]:
         """Yield the outcomes as they come, some at a time; rows that are not asked come last."""
-        stop = threading.Event()
-        answers = ask_on(self._client, self._work, self._told(), stop=stop, say=self._say)
+        answers = ask_on(self._client, self._work, self._told(), stop=self._stop, say=self._say)
         async with aclosing(answers) as stream:
             async for outcomes in stream:
-                for outcome in outcomes:
-                    self._hear(outcome)
+                found = [each for outcome in outcomes for each in self._heard(outcome)]
+                found += self._taken()
                 if self.stopped is not None:
-                    stop.set()
-                there, self._there = self._there, []
-                yield outcomes + there
+                    self._stop.set()
+                if found:
+                    yield found
         why = self.stopped
         if why is not None:
+            if there := self._taken():
+                yield there
             rest = self._requests if self._rereads else iter(())
             error = not_asked(why)
             self._there += [Outcome(row.number, error=error) for row in (*self._sent.values(), *rest)]
             self._sent.clear()
-        while self._there:  # more may be put while these are taken
-            there, self._there = self._there, []
+        while there := self._taken():  # more may be put while these are taken
             yield there
 
-    def _hear(self, outcome: Outcome) -> None:
+    def _taken(self) -> list[Outcome]:
+        """Return what needed no request."""
+        there, self._there = self._there, []
+        while self._copies:
+            there.append(self._copies.popleft())
+            self._sent.pop(there[-1].number, None)
+        return there
+
+    def _heard(self, outcome: Outcome) -> list[Outcome]:
+        """Enter what came from a worker, and return it with the outcomes of equal rows."""
         row = self._sent.pop(outcome.number, None)
         account(outcome, self._session.spending)
         if row is not None and outcome.error is None and self._keep is not None:
             self._keep(row, outcome)
-        self.stopped = self.stopped or self._verdict.heard(outcome)
+        copies = self._equal.ended(row, outcome) if self._equal is not None and row is not None else []
+        for each in copies:
+            self._sent.pop(each.number, None)
+        found = [outcome, *copies]
+        for each in found:
+            self.stopped = self.stopped or self._verdict.heard(each)
+        return found
 
-    def _told(self) -> Iterator[RowRequest]:
+    def _told(self) -> Iterator[RowRequest | None]:
+        """Yield what is sent, None where that is nothing so far; read on a thread of its own."""
         for row in self._requests:
             self._sent[row.number] = row
-            yield row
+            if self._equal is None or self._equal.is_first(row):
+                yield row
+                continue
+            if (outcome := self._equal.known(row)) is not None:
+                self._copies.append(outcome)
+            yield None
+            while len(self._sent) > _MOST_WAITING:
+                time.sleep(_LOOK)
+                yield None
 
 
 def work_of(

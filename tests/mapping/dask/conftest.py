@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-PATHS = os.pathsep.join(map(str, Path(__file__).parents[1:3]))
+PATHS = os.pathsep.join(map(str, Path(__file__).parents[1:4]))
 
 
 @pytest.fixture(scope="session")

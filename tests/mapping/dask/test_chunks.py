@@ -98,6 +98,26 @@ def test_no_more_rows_are_read_than_a_chunk_holds(monkeypatch: pytest.MonkeyPatc
     assert read == [10, 11, 12, 13, 14]
 
 
+def test_rows_that_come_slowly_are_not_waited_for() -> None:
+    now = 0.0
+
+    def slow() -> Iterator[Any]:
+        nonlocal now
+        for number in range(3):
+            yield None
+            now += 0.06
+            yield SimpleNamespace(number=number)
+        while True:
+            now += 0.06
+            yield None
+
+    chunks = Chunks(slow(), pack)
+    chunks._clock = lambda: now
+    found = [chunks.next(100) for _ in range(3)]
+    assert [None if chunk is None else list(chunk.rows) for chunk in found] == [[0, 1], [2], None]
+    assert not chunks.exhausted
+
+
 @given(st.lists(st.integers(0, 20), max_size=60), st.integers(1, 7))
 def test_whatever_comes_what_is_missing_and_what_is_here_are_all(numbers: list[int], most: int) -> None:
     chunks, here = Chunks(rows(*range(20)), pack), set[int]()
