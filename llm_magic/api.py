@@ -10,7 +10,7 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, Literal, Self, TypeAlias, TypedDict, Unpack
 from uuid import uuid4
 
-from llm_magic.background_loop import arriving, awaited
+from llm_magic.background_loop import AHEAD, arriving, awaited
 from llm_magic.errors import Interrupted
 
 if TYPE_CHECKING:
@@ -312,7 +312,7 @@ class LLM:
         async def work(emit: Emit[RunEvent]) -> None:
             answered.append(await session.answer(run, emit))
 
-        async with aclosing(arriving(session.loop, work)) as batches:
+        async with aclosing(arriving(session.loop, work, AHEAD)) as batches:
             with naming_keywords():
                 async for batch in batches:
                     for event in batch:

@@ -261,7 +261,7 @@ class Channel(Generic[T]):
 
 
 async def arriving(
-    loop: BackgroundLoop, work: Callable[[Emit[T]], Coroutine[Any, Any, Any]], ahead: int = AHEAD
+    loop: BackgroundLoop, work: Callable[[Emit[T]], Coroutine[Any, Any, Any]], ahead: int
 ) -> AsyncGenerator[list[T], None]:
     """Iterate, on the caller's loop, over batches that `work` emits on another one; leaving it early cancels the work.
 

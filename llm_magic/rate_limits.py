@@ -56,10 +56,10 @@ class MinuteLimit:
     Whatever the server's minutes are, fixed or sliding ones or a bucket that fills, no more than `limit` falls into one
     of them. Times are seconds of one clock.
 
-    >>> limit = MinuteLimit(60, at_once=1)
+    >>> limit = MinuteLimit(6)
     >>> first = limit.take(0.0, 1)
     >>> limit.wait(0.25, 1)
-    0.75
+    9.75
 
     """
 

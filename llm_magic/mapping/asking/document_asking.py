@@ -239,6 +239,7 @@ class _Exchange:
 
     __slots__ = (
         "_account",
+        "_began",
         "_ended",
         "_in_flight",
         "_may_stream",
@@ -246,7 +247,6 @@ class _Exchange:
         "_spending",
         "_turns",
         "_unanswered",
-        "began",
     )
 
     def __init__(
@@ -260,21 +260,20 @@ class _Exchange:
     ) -> None:
         self._spending, self._account, self._turns, self._in_flight = spending, account, turns, in_flight
         self._may_stream = may_stream
-        self.began: float | None = None
-        """When the first attempt was sent, by `time.perf_counter`."""
+        self._began: float | None = None  # the first attempt
         self._sent = self._ended = 0.0  # the last one
         self._unanswered = False  # whether that had no answer in time
         account.waits = True
 
     @property
     def began(self) -> float:
-        """When the first attempt was sent."""
+        """When the first attempt was sent, by `time.perf_counter`; where none was, when it ended."""
         return self._ended if self._began is None else self._began
 
     @property
     def seconds(self) -> float:
         """Seconds from the sending of the first attempt to the end."""
-        return 0.0 if self.began is None else self._ended - self.began
+        return self._ended - self.began
 
     @property
     def first_token_seconds(self) -> float:
@@ -316,7 +315,7 @@ class _Exchange:
 
     def _attempted(self, attempt: Attempt) -> None:
         self._sent = time.perf_counter() - attempt.seconds
-        self.began = self._sent if self.began is None else self.began
+        self._began = self._sent if self._began is None else self._began
         self._account.attempted(attempt)
         self._unanswered = attempt.status is None and attempt.reason.startswith(NO_ANSWER)
         if attempt.status == HTTPStatus.UNAUTHORIZED:  # sent again at once, with another key
