@@ -224,7 +224,7 @@ def test_a_dry_run_shows_the_first_request_and_what_all_take(kernel: Kernel, ser
     assert "3 rows, 3 different prompts: 3 requests to send." in text
     assert "Nothing was sent, x is not bound." in text
     assert server.requests == []
-    kernel.run("%%llm --each df --max-tokens 9 --concurrency 1 -o x\nSay {{ text }}").check()
+    kernel.run("%%llm --each df --max-tokens 9 --concurrency 1 -o asked\nSay {{ text }}").check()
     assert json.JSONDecoder().raw_decode(text)[0] == server.requests[0].json
 
 
