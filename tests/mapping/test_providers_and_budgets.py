@@ -108,14 +108,14 @@ def test_a_ready_client_gives_them(session: Session, server: ScriptedServer, kin
 
 
 class WordsProvider(Provider):
-    """A backend that is no OpenAI client: says the prompt's last word."""
+    """A backend that is no OpenAI client: says the last word of the first line."""
 
     kind = "words"
 
     async def exchange(self, request: Any, capabilities: Any, *, timeout: Any = None, max_retries: Any = None) -> Any:  # noqa: ASYNC109
         del capabilities, timeout, max_retries
         yield [Attempt(self.name, request.model, 200, "", 0.0)]
-        yield [TextDelta(request.messages[-1].text.split()[-1])]
+        yield [TextDelta(request.messages[-1].text.splitlines()[0].split()[-1])]
         yield [UsageReport(Usage(2, 1)), Finished("stop")]
 
     def capabilities(self, model: str) -> Capabilities:
