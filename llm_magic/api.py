@@ -330,42 +330,52 @@ class LLM:
         Parameters
         ----------
         prompt
-            A template: `{{ item }}` is the input; the columns of a DataFrame, the keys of a mapping and the fields of a
+            A template: `{{ item }}` is the input; the columns of a DataFrame, the keys of a dict and the fields of a
             record are names, too; `{{ row }}` is the whole row, `{{ index }}` its label or number. Or a function that
-            is given the row and returns its prompt.
+            is given the row (the item, where that has no fields) and returns its prompt: a text, an image, or a list
+            of both.
         inputs
-            A DataFrame (pandas, polars, pyarrow), a Series, a list, a mapping, any iterable; a generator is read as it
-            is needed.
+            A DataFrame (pandas, polars, pyarrow, Dask), a Series, a list, a mapping (a row for each value), any
+            iterable; a generator is read as it is needed.
         options
-            Those of `ask`, and: `concurrency`, rows in flight at most (a number, or `"auto"`; the provider's
-            `concurrency` by default); `on_error`, `"fail"` (when all are done, `RowsFailedError` is raised if any row
-            failed; its `answers` hold all) or `"keep"`; `patience`, seconds (60) that an endpoint is waited for which
-            stops answering; `budget`, what all rows may use at most: US dollars, or a dict of `cost`, `tokens`,
-            `requests`; `dedup=True` asks once for equal prompts; `order="prefix"` sends rows together that begin alike;
-            `sample`, a number of rows, spread evenly, that alone are asked; `again=True` also asks for rows that an
-            earlier, interrupted run has answers to; `on`, the cluster that asks, `forward_env`, the variables that its
-            workers are given; `on_progress`, a function that is called with how far it is (`done`, `total`, `failed`,
-            `cost`, …) a few times a second.
+            Those of `ask`, for each row (`retries`, `timeout`, `output_type`, …), and:
+
+            - `on_error`: `"fail"` (when all are done, `RowsFailedError` is raised if any row failed; its `answers` hold
+              all), or `"keep"`.
+            - `concurrency`: rows in flight at most, a number or `"auto"`; the provider's `concurrency` by default.
+            - `patience`: seconds that an endpoint is waited for which stops answering; 60.
+            - `budget`: what all rows may use at most, US dollars or a dict of `cost`, `tokens`, `requests`; no limit.
+            - `dedup=True` asks once for equal prompts, as it is at `temperature=0` or with a `seed` in any case.
+            - `order="prefix"` sends rows together that begin alike.
+            - `sample`: a number of rows, spread evenly; no others are asked, and the answers are of these.
+            - `again=True` also asks for rows that an earlier run, which stopped or had failures, has answers to.
+            - `on`: the Dask cluster whose workers ask (`"dask"`, an address, a client); `forward_env`: the environment
+              variables that they are given.
+            - `on_progress`: a function that is called with how far it is (`done`, `total`, `failed`, `cost`, …), four
+              times a second at most.
 
         Returns
         -------
         Answers
-            A sequence of the values, in the order of the inputs and as long; `errors`, `responses`, `to_frame()`.
+            A sequence of the values, in the order of the inputs and as long, None where a row failed; with `errors`,
+            `failed`, `responses`, `statistics`, `retry()` and `to_frame()`.
 
         Raises
         ------
         RowsFailedError
             Rows failed, and `on_error` is not `"keep"`.
         LLMError
-            Nothing was sent, or the input itself failed.
+            Something is wrong with the prompt, the options or the inputs, and nothing was sent; or the inputs failed
+            while they were read.
         Interrupted
-            A `KeyboardInterrupt`: what is in flight is closed at the server.
+            A `KeyboardInterrupt`: what is in flight is closed at the server; what came is kept for the next call.
 
         Examples
         --------
         >>> reviews = ["Too expensive.", "Broke after a day."]
-        >>> LLM("vllm:").map("Price or quality? {{ item }}", reviews, choices=["price", "quality"])  # doctest: +SKIP
-        Answers(['price', 'quality'])
+        >>> llm = LLM("vllm:")
+        >>> llm.map("Price or quality? {{ item }}", reviews, choices=["price", "quality"]).values  # doctest: +SKIP
+        ['price', 'quality']
 
         """
         from llm_magic.mapping.screen import RowsInterrupted
@@ -383,8 +393,19 @@ class LLM:
     def amap(self, prompt: str | Callable[[Any], Any], inputs: Any, **options: Unpack[MapOptions]) -> AnswersToCome:
         """Ask one prompt for each of many inputs: `await` it for all answers, or iterate over outcomes as they come.
 
-        As `map`. `async for outcome in llm.amap(…)` yields each row as it ends, in any order (`number`, `value`,
-        `error`, `response`), and keeps none of them; leaving the loop early closes what is in flight.
+        Arguments are as for `map`. `await llm.amap(…)` returns `Answers`, or raises as `map`. `async for outcome in
+        llm.amap(…)` yields each row as it ends, in any order, and keeps none of them: `number` (from 0), `value` (None
+        where it failed), `error` (None where it did not), `response`. A row that fails is no exception there.
+
+        Leaving the loop early closes what is in flight; an iteration that is kept in a variable is left with its
+        `aclose()`.
+
+        Examples
+        --------
+        >>> async def show(reviews):  # doctest: +SKIP
+        ...     async for outcome in LLM("local:smollm2").amap("In one word: {{ item }}", reviews, max_tokens=5):
+        ...         print(outcome.number, outcome.value or outcome.error)
+
         """
         from llm_magic.mapping.call import AnswersToCome
         from llm_magic.options.keywords_in_errors import naming_keywords

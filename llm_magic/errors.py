@@ -132,13 +132,17 @@ class BudgetError(LLMError):
 
 
 class NotAskedError(LLMError):
-    """A row of many that was not asked: those before it failed alike, a budget was spent, or nobody answered."""
+    """A row of many that was not asked: those before it failed alike, a budget was spent, or no server answered.
+
+    Its message says which.
+    """
 
 
 class RowsFailedError(LLMError):
-    """Of many inputs some failed; all others are answered, and everything is bound.
+    """Of many inputs some failed, and all others are answered; a cell has bound its variable.
 
-    `answers` is what was bound: the `Answers`, or the DataFrame, with the errors of those rows in it.
+    `answers` are all `Answers`, with the errors of those rows in them: `error.answers.retry()` asks for these again
+    (those of a cell are asked for when it is run again).
     """
 
     def __init__(self, message: str, hint: str = "", *, answers: Any = None) -> None:

@@ -203,8 +203,9 @@ class LLMMagics(Magics, Settings):
         """Bind what rows give, and return the line below them."""
         self.shell.user_ns["_llm"] = answers
         if options.sample is not None:
-            unbound = [f"{options.out} is not bound."] if options.out else []
-            return "\n".join([str(run.statistics()), run.of_sample(answers), *unbound])
+            statistics, unbound = run.statistics(), [f"{options.out} is not bound."] if options.out else []
+            more = [str(statistics)] if statistics.failed or statistics.known else []  # else the sample's line has it
+            return " · ".join([*more, " ".join([run.of_sample(answers), *unbound])])
         if options.out:
             self.shell.user_ns[options.out] = run.bound(answers)
         return str(run.statistics())

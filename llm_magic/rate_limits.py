@@ -251,10 +251,10 @@ class RateLimits:
         """Wait until a request to `model` may be sent, in the order of asking, and count it as sent."""
         queue = self._queue(model)
         if not (queue.waiters or self._limits or queue.paused_until or queue.ceilings):
-            return self.take(tokens, model)
+            return self._take(tokens, queue)
         waiter = _Waiter(next(self._numbers), tokens)
         if not queue.waiters and self._is_first(waiter, queue) and not self._wait(queue, tokens)[0]:
-            return self.take(tokens, model)
+            return self._take(tokens, queue)
         loop = asyncio.get_running_loop()
         queue.waiters.append(waiter)
         try:
@@ -263,7 +263,7 @@ class RateLimits:
                 if queue.waiters[0] is waiter and self._is_first(waiter, queue):
                     wait, why = self._wait(queue, tokens)
                     if not wait:
-                        return self.take(tokens, model)
+                        return self._take(tokens, queue)
                     queue.told = self._clock() + wait, why
                 waiter.woken = loop.create_future()
                 await asyncio.wait((waiter.woken,), timeout=wait)
@@ -274,7 +274,10 @@ class RateLimits:
 
     def take(self, tokens: int = 0, model: str = "") -> Turn:
         """Count a request as sent, without waiting."""
-        queue, now = self._queue(model), self._clock()
+        return self._take(tokens, self._queue(model))
+
+    def _take(self, tokens: int, queue: _Queue) -> Turn:
+        now = self._clock()
         queue.sent["requests"] += 1
         queue.sent["tokens"] += tokens
         spent = [(limit, limit.take(now, 1 if kind == "requests" else tokens)) for kind, limit in self._limits.items()]

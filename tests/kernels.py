@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import asyncio
+import threading
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -186,4 +188,7 @@ class Kernel:
         return ast.literal_eval(ran.stdout)
 
     def interrupt(self) -> None:
+        """Interrupt the kernel, from any thread."""
         self.manager.interrupt_kernel()
+        if threading.current_thread() is not threading.main_thread():  # where the manager has left an event loop
+            asyncio.get_event_loop().close()

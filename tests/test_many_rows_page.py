@@ -93,7 +93,9 @@ def test_whole_numbers_with_gaps(page: tuple[Kernel, dict[str, Ran]]) -> None:
     assert kernel.value("(str(whole.value.dtype), str(gaps.value.dtype))") == ("int64", "Int64")
 
 
-def test_the_extra_is_there() -> None:
-    (named,) = re.findall(r'pip install "llm_magic\[(\w+)\]"', PAGE)
+def test_the_extras_are_there() -> None:
     project = (Path(__file__).parents[1] / "pyproject.toml").read_text(encoding="utf-8")
-    assert f'\n{named} = ["openai[aiohttp]"' in project
+    named = re.findall(r'pip install "llm_magic\[(\w+)\]"', PAGE)
+    assert named == ["dask", "many"]
+    assert '\ndask = ["dask[distributed]' in project
+    assert '\nmany = ["openai[aiohttp]"' in project

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import ast
+import csv
 import functools
 import getpass
 import json
 import re
 import shutil
 import socket
+from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -99,6 +101,65 @@ def test_what_is_shown_before_it_is_run_is_what_comes(live: Live, name: str) -> 
     assert answers(read(NOTEBOOKS / f"{name}.ipynb")) == answers(read(live(name)))
 
 
+OF_ROWS = re.compile(
+    r"local:smollm2 · (?P<rows>\d+ rows) in [^\n\"<\\]*|local:smollm2 · A sample of (?P<sample>\d+ rows)[^\n\"<\\]*"
+)
+"""What is below the table of rows that were asked: how long they took, and how many were not asked."""
+
+
+def test_many_rows(live: Live) -> None:
+    """A tiny model is right far above chance, which is a third; most rows are not asked twice."""
+    book = read(live("many_rows"))
+    told = "\n".join(output["text"] for cell in book.cells for output in cell.get("outputs", []) if "text" in output)
+    shown = book_text(book)
+    right = re.search(r"(\d+) of 140 are right", told)
+    assert right is not None
+    assert int(right[1]) >= 110  # 124 when it was written
+    assert "80 of 200, then it stopped" in told
+    before = re.search(r"200 rows in .*?, (\d+) answered before", shown)
+    assert before is not None
+    assert 80 <= int(before[1]) < 100
+    assert "A sample of 10 rows: " in shown
+    assert sum("image/png" in output.get("data", {}) for cell in book.cells for output in cell.get("outputs", [])) == 1
+
+
+def test_the_rows_are_balanced_and_none_of_them_is_an_example() -> None:
+    rows = reviews()
+    assert len({row["text"] for row in rows}) == len(rows) == 200
+    assert Counter(row["label"] for row in rows) == {"price": 67, "quality": 67, "service": 66}
+    (examples,) = [
+        cell.source for cell in read(NOTEBOOKS / "many_rows.ipynb").cells if cell.source.startswith("examples =")
+    ]
+    assert Counter(re.findall(r"is about the (\w+)\.", examples)) == {"price": 4, "quality": 4, "service": 4}
+    assert [row["text"] for row in rows if row["text"] in examples] == []
+
+
+def test_many_rows_shows_what_its_recordings_give(tmp_path: Path) -> None:
+    """Whoever runs it without a model sees what stands in it: tables, accuracy, matrix, errors."""
+    for name in ("many_rows.ipynb", "many_rows.llm.jsonl", "reviews.csv"):
+        shutil.copy(NOTEBOOKS / name, tmp_path)
+    replayed = book_text(read(executed(tmp_path, "many_rows", "replayed", LLM_MAGIC_RECORD="only")))
+    saved = book_text(read(NOTEBOOKS / "many_rows.ipynb"))
+    again = re.compile(r"local:smollm2 · ((\d+) rows), \2 answered before( · A sample of .*)?")
+    assert again.findall(replayed)
+    assert again.sub(r"\1", replayed) == OF_ROWS.sub(lambda found: found["rows"] or found["sample"], saved)
+
+
+def reviews() -> list[dict[str, str]]:
+    with (NOTEBOOKS / "reviews.csv").open(encoding="utf-8", newline="") as file:
+        return list(csv.DictReader(file))
+
+
+def book_text(book: nbformat.NotebookNode) -> str:
+    """Return the outputs of a notebook as text, without a dry run's, in which versions stand."""
+    return "\n".join(
+        output.get("data", {}).get("text/plain", output.get("text", ""))
+        for cell in book.cells
+        if "--dry-run" not in cell.source
+        for output in cell.get("outputs", [])
+    )
+
+
 def beside_widgets(path: Path) -> tuple[str, list[str]]:
     """Return a notebook's file, and the lines of the widgets' states, which stand at its end in a random order."""
     text, _, widgets = without_times(path.read_text(encoding="utf-8")).partition('  "widgets": {')
@@ -108,16 +169,20 @@ def beside_widgets(path: Path) -> tuple[str, list[str]]:
 def compared(path: Path) -> list[Any]:
     """Return the outputs of an executed tour, without what is another one where nothing was asked.
 
-    That is: `recorded` in an answer's metadata; what was used so far, since what was not asked costs nothing; and the
-    line of a dry run about recordings.
+    That is: `recorded` in an answer's metadata; what was used so far, since what was not asked costs nothing; the
+    line of a dry run about recordings, and of rows all of it, for it tells how many are to be sent; and the line of rows that says how long they took, and how many were known.
     """
     book = json.loads(without_times(path.read_text(encoding="utf-8")))
     found = []
     for cell in book["cells"]:
-        outputs = [] if "".join(cell["source"]) == "%llm_usage" else cell.get("outputs", [])
+        source = "".join(cell["source"])
+        is_other = source == "%llm_usage" or {"--each", "--dry-run"} <= set(source.split())
+        outputs = [] if is_other else cell.get("outputs", [])
         for output in outputs:
             output.get("metadata", {}).get("llm_magic", {}).pop("recorded", None)
         text = json.dumps(outputs, ensure_ascii=False)
+        text = OF_ROWS.sub(lambda of: of["rows"] or of["sample"], text)
+        text = re.sub(r"local:smollm2 · (\d+ rows), \d+ answered before(?: · A sample of [^\n\"<\\]*)?", r"\1", text)
         found.append(
             re.sub(r"It would be sent, and its answer recorded\.|It is not recorded, .*? would fail\.", "", text)
         )

@@ -59,7 +59,7 @@ class RowsProgress:
     failed
         Rows that ended with an error.
     known
-        Rows that were answered before, by a run that was interrupted or failed.
+        Rows that were answered before: by a run that was interrupted or failed, or in recordings.
     in_flight
         Rows that are asked now.
     seconds
@@ -76,6 +76,8 @@ class RowsProgress:
         The rows that ended last, the last one last.
     waiting
         What all rows wait for, as a line: `waits for vllm: connection refused`; else empty.
+    recorded
+        Rows among those `known` that are from the user's recordings.
 
     """
 
@@ -93,6 +95,7 @@ class RowsProgress:
     failures: Mapping[str, int] = field(default_factory=dict)
     last: tuple[RowLine, ...] = ()
     waiting: str = ""
+    recorded: int = 0
 
     @property
     def left(self) -> int | None:
@@ -212,7 +215,7 @@ def line(progress: RowsProgress) -> str:
             [
                 _done(progress),
                 f"{progress.failed:,} failed" if progress.failed else "",
-                f"{progress.known:,} answered before" if progress.known else "",
+                _before(progress),
                 rate(progress.rate),
                 _left(progress),
                 money(progress.cost),
@@ -239,7 +242,7 @@ def figures(progress: RowsProgress) -> tuple[str, str]:
         failures(progress),
         f"{left:,} left" if left else "",
         f"{progress.in_flight:,} in flight" if progress.in_flight else "",
-        f"{progress.known:,} answered before" if progress.known else "",
+        _before(progress),
     ]
     spent = money(progress.cost)
     if spent and left != 0:
@@ -323,6 +326,13 @@ def duration(seconds: float) -> str:
             more = int(seconds % unit // below)
             return f"{int(seconds // unit):,} {name}" + (f" {more} {part}" if more else "")
     return f"{int(seconds)} s"
+
+
+def _before(progress: RowsProgress) -> str:
+    before = progress.known - progress.recorded
+    said = [f"{before:,} answered before" if before else ""]
+    said += [f"{progress.recorded:,} from recordings" if progress.recorded else ""]
+    return ", ".join(filter(None, said))
 
 
 def _done(progress: RowsProgress) -> str:

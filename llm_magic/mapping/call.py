@@ -13,7 +13,7 @@ from llm_magic.errors import InputError
 from llm_magic.mapping.answers.answers import RETRY, Answers, rows_failed
 from llm_magic.mapping.inputs.row_names import said_of
 from llm_magic.mapping.run import RowsRun
-from llm_magic.options.keywords_in_errors import name_keywords
+from llm_magic.options.keywords_in_errors import in_python, name_keywords
 
 if TYPE_CHECKING:
     from llm_magic.display.rows import RowsProgress
@@ -118,6 +118,7 @@ class MapCall:
 
     def judged(self, answers: Answers) -> Answers:
         """Return answers that can be asked for again; raises RowsFailedError where rows failed and are no values."""
+        answers.notes = tuple(map(in_python, answers.notes))
         answers.retry_with(partial(self._retry, answers))
         error = rows_failed(answers, again=RETRY) if self._fails else None
         if error is not None:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 from llm_magic.conversation import estimate
 from llm_magic.display.footer import counted, money, tokens
 from llm_magic.display.rows import duration
-from llm_magic.mapping.answers.statistics import response_of
+from llm_magic.mapping.answers.statistics import response_of, was_sent
 from llm_magic.mapping.rows import Outcome
 from llm_magic.messages import Part, user
 from llm_magic.metadata import Usage
@@ -74,6 +74,10 @@ class Estimate:
 
     def lines(self, no_price: str = "") -> tuple[str, ...]:
         """Return what is shown of it; `no_price` says what is to be done where a price is missing."""
+        if self.answered and not self.asked:
+            return (
+                f"{counted(self.rows or self.answered, 'row')}, {self.answered:,} answered before: nothing to send.",
+            )
         lines = [self._of_rows(), self._of_tokens()]
         if self.price is not None:
             lines.append(self._of_price())
@@ -181,7 +185,7 @@ def of_sample(outcomes: Sequence[Outcome], total: int, seconds: float, concurren
     total
         How many rows there are, those of the sample among them.
     seconds
-        How long the sample took.
+        How long the sample took; it is not told where nothing was sent, so that a replay says the same again.
     concurrency
         Rows in flight when all are asked.
 
@@ -199,9 +203,9 @@ def of_sample(outcomes: Sequence[Outcome], total: int, seconds: float, concurren
         if outcome.response is not None and outcome.error is None and not outcome.known
     ]
     taken, all_rows = _price(responses, len(outcomes), total)
-    said = ", ".join(filter(None, [taken, _time(seconds)]))
+    said = ", ".join(filter(None, [taken, _time(seconds) if any(map(was_sent, outcomes)) else ""]))
     failures = f" ({failed:,} failed)" if failed else ""
-    line = f"A sample of {counted(len(outcomes), 'row')}{failures}: {said}"
+    line = f"A sample of {counted(len(outcomes), 'row')}{failures}{': ' if said else ''}{said}"
     if total <= len(outcomes):
         return f"{line}; these are all rows."
     if times:

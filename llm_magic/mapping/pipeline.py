@@ -26,6 +26,7 @@ from llm_magic.errors import (
     NotAskedError,
     ProviderError,
     QuotaExceededError,
+    RecordingError,
 )
 from llm_magic.mapping.concurrency import Concurrency, InFlight
 from llm_magic.mapping.rows import Outcome, RowRequest
@@ -376,7 +377,7 @@ class Verdict:
     def heard(self, outcome: Outcome) -> LLMError | None:
         """Take note of a row that ended; return why no further one is asked, None where they are."""
         error = outcome.error
-        if outcome.known:
+        if outcome.known or isinstance(error, RecordingError):  # nothing was sent for it
             return None
         if error is None:
             self._alike, self._first_alike = ("", 0), False

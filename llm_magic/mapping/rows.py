@@ -45,10 +45,13 @@ class Outcome:
     response: Response | None = None
     error: LLMError | None = None
     known: bool = False
-    """Whether it was answered before, in a run of the same rows that was interrupted or failed."""
+    """Whether it was answered before: in a run of the same rows that was interrupted or failed, or in recordings."""
 
     duplicate: bool = False
     """Whether it has the answer of an equal row, which was asked once for both."""
+
+    recorded: bool = False
+    """Whether it is known from the user's recordings."""
 
     @property
     def value(self) -> Any:

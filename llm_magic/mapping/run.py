@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import asyncio
 import json
+import re
 import time
 from array import array
 from collections import deque
-from collections.abc import AsyncGenerator, Awaitable, Callable, Hashable, Iterator, Sequence
+from collections.abc import AsyncGenerator, Awaitable, Callable, Collection, Hashable, Iterator, Sequence
 from contextlib import aclosing, suppress
 from dataclasses import replace
 from itertools import islice
@@ -51,6 +52,7 @@ PATIENCE = 60.0
 ANSWER = "answer"
 """The column of answers that are no records, where `--out` names none."""
 
+_TAG = re.compile(r"\{\{\s*([A-Za-z_]\w*)")
 _LAST = 5  # rows that are shown as they come
 _MOST_NOTES = 10  # of all rows together
 _READ_AT_ONCE = 50  # answers of an earlier run, before others get a turn
@@ -103,6 +105,7 @@ class RowsRun:
         text = cell.body if prompt is None else prompt
         self._prompt = RowPrompt(text, cell.namespace, session.settings, raw=not cell.template)
         notes = self._prompt.check(inputs, may_be_the_same=bool(options.image))
+        notes = (*notes, *_on_system(options.system, inputs.names_in_rows()))
         self._notes: dict[str, None] = dict.fromkeys((*session.take_notices(), *self.plan.notes, *notes))
         self._out = cell.options.out or ANSWER
         if inputs.kind != "sequence":
@@ -129,7 +132,9 @@ class RowsRun:
         self._resumption = self._resumed() if recorder is None and session.settings.resume else None
         self._asker = RowAsker(session, self.plan, self._spending, recorder, on_confirm, resumption=self._resumption)
         self._ready: deque[Outcome | tuple[RowRequest, int]] = deque()  # rows that need no request
-        self._known_rows: Iterator[tuple[RowRequest, int]] = iter(())  # so are these, read as they are handed on
+        self._known_rows: Iterator[Outcome | tuple[RowRequest, int]] = iter(
+            ()
+        )  # so are these, read as they are handed on
         self._known_left = 0
         self._unusable: list[RowRequest] = []  # of which an earlier run has left no answer that can be used as it is
         self._labels: dict[int, Hashable] = {}  # those that are not the row's number
@@ -137,6 +142,7 @@ class RowsRun:
         """Whether `answers` is called in the end; else a label goes with its outcome."""
         self._statistics = RunningStatistics()
         self._last: deque[tuple[Hashable, Outcome]] = deque(maxlen=_LAST)
+        self._is_looking_up = False
         self._told = 0  # of these
         self._began = self._ended = 0.0
         self._pipeline: Pipeline | ClusterPipeline | None = None
@@ -184,7 +190,10 @@ class RowsRun:
 
     def how_far(self) -> str:
         """Return in a line how far an interrupted run came, and what is done next."""
-        done, total = self._statistics.answered, self.total
+        if self._is_looking_up:
+            return "stopped while answers of an earlier run were looked up; they are kept: run it again to go on."
+        found = self._known_left + sum(isinstance(each, tuple) for each in tuple(self._ready))
+        done, total = self._statistics.answered + found, self.total
         of = f"{done:,} rows" if total is None else f"{done:,} of {total:,} rows"
         if self._resumption is not None or self._recorder is not None:
             return f"stopped; {of} are answered, and kept: run it again to go on from there."
@@ -216,6 +225,8 @@ class RowsRun:
     def _rendered(self, rows: Iterator[Row], *, looks: bool = True) -> Iterator[RowRequest]:
         """Yield what is asked of rows; `looks` whether an earlier run may have left their answers."""
         for row in rows:
+            if self._ended:  # while a thread reads what nobody waits for any more
+                return
             if row.index != row.number:
                 self._labels[row.number] = row.index
             if self.stopped is not None:
@@ -253,9 +264,9 @@ class RowsRun:
 
     async def preview(self) -> Preview:
         """Return the request of the first row as it would be sent, and what all would take; nothing is sent."""
-        from llm_magic.session.dry_run import preview
+        from llm_magic.session.dry_run import is_recorded, preview
 
-        requests = list(self._rendered(self._some_rows()))
+        requests = await asyncio.to_thread(list, self._rendered(self._some_rows()))
         known = [each[0] for each in self._ready if isinstance(each, tuple)]
         wrong = [each for each in self._ready if isinstance(each, Outcome)]
         first = next(iter((*requests, *known)), None)
@@ -268,11 +279,14 @@ class RowsRun:
             plan = replace(plan, models=tuple(map(_by_document, plan.models)))
         with self._session.registry.explaining():
             shown = await preview(plan, self._spending, self._recorder)
-        resumption = self._resumption
-        if resumption is not None:  # of rows that a run each looks for
-            looked_at, requests = requests, []
-            for row in looked_at:
-                (requests if resumption.take(row.key) is None else known).append(row)
+        resumption, recorder = self._resumption, self._recorder
+        looked_at, requests = requests, []
+        for row in looked_at:
+            if resumption is not None:  # of rows that a run each looks for
+                answered = resumption.take(row.key) is not None
+            else:
+                answered = recorder is not None and is_recorded(replace(self.plan, parts=row.parts), recorder)
+            (known if answered else requests).append(row)
         said = ["This is the request of the first row.", *self._estimated(requests, len(known), shown)]
         if wrong:
             said.append(
@@ -379,7 +393,7 @@ class RowsRun:
         options, reads = self.plan.options, self.inputs.is_iterator
         patience = PATIENCE if options.patience is None else options.patience
         if self._client is None:
-            waits = reads or bool(options.image) or self._prompt.is_function  # of the user: it may ask, or fetch
+            waits = self.inputs.may_wait or self._prompt.may_wait or bool(options.image)
             source = RowSource(requests, waits=waits, ends=not reads)
             return Pipeline(source, self._asker.ask, self._concurrency(), patience)
         from llm_magic.mapping.dask.pipeline import ClusterPipeline
@@ -415,12 +429,14 @@ class RowsRun:
         if self.inputs.is_iterator or not self._asker.looks_up_rows:
             self.say("Answers of an earlier run are used where the same is asked (--again asks for all).")
             return requests
-        if self._order == "prefix" or self._prompt.is_function:  # in memory anyway; or called once for each row
+        self._is_looking_up = True
+        if self._order == "prefix" or self._prompt.may_wait:  # in memory anyway; or called once for each row
             found: Iterator[RowRequest] = iter(await asyncio.to_thread(list, requests))
             known = sum(isinstance(each, tuple) for each in self._ready)
         else:
             left = await asyncio.to_thread(self._look_up)
             found, known = self._rendered(self.inputs.rows(left), looks=False), self._known_left
+        self._is_looking_up = False
         if known and self.total is not None:
             rest = "asking for the rest" if known < self.total else "nothing is asked"
             self.say(f"{known:,} of {self.total:,} answered before; {rest} (--again asks for all).")
@@ -433,6 +449,8 @@ class RowsRun:
         """
         left, known, places = array("q"), array("q"), array("q")
         for row in self._rows():
+            if self._ended:  # it was interrupted
+                break
             place = None
             with suppress(LLMError):  # it fails once more when it is asked
                 parts = self._prompt.render(row).parts
@@ -446,12 +464,16 @@ class RowsRun:
         self._known_left, self._known_rows = len(known), self._rows_known(known, places)
         return left
 
-    def _rows_known(self, known: array[int], places: array[int]) -> Iterator[tuple[RowRequest, int]]:
+    def _rows_known(self, known: array[int], places: array[int]) -> Iterator[Outcome | tuple[RowRequest, int]]:
         for row, place in zip(self.inputs.rows(known), places, strict=True):
             if row.index != row.number:
                 self._labels[row.number] = row.index
-            parts = self._prompt.render(row).parts
-            yield RowRequest(row.number, row.index, parts, self._asker.key(parts)), place
+            try:
+                parts = self._prompt.render(row).parts
+            except LLMError as error:  # though it could be rendered when it was looked up
+                yield failed(row.number, error)
+            else:
+                yield RowRequest(row.number, row.index, parts, self._asker.key(parts)), place
 
     async def _read_known(self, pipeline: Pipeline | ClusterPipeline) -> None:
         """Hand on what needs no request, some at a time, so that what is in flight is not held up."""
@@ -573,6 +595,7 @@ class RowsRun:
             done=so_far.rows,
             failed=so_far.failed,
             known=so_far.known,
+            recorded=so_far.recorded,
             in_flight=0 if pipeline is None else pipeline.in_flight,
             seconds=seconds,
             rate=rate,
@@ -596,6 +619,15 @@ class RowsRun:
 def _by_document(planned: PlannedModel) -> PlannedModel:
     """Return a model as rows ask it for one document each: nothing streams."""
     return replace(planned, options=replace(planned.options, stream=None, no_stream=True))
+
+
+def _on_system(system: str | None, names: Collection[str]) -> Iterator[str]:
+    """Yield what is to be said of a system prompt that names what differs from row to row."""
+    named = dict.fromkeys(name for name in _TAG.findall(system or "") if name in names)
+    if named:
+        tags = " and ".join(f"{{{{ {name} }}}}" for name in named)
+        stands = "is sent as it stands" if len(named) == 1 else "are sent as they stand"
+        yield f"The system prompt is no template: {tags} {stands}. The prompt can name what differs from row to row."
 
 
 def _client_of(on: Any) -> Client:

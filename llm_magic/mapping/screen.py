@@ -69,9 +69,10 @@ class RowsScreen:
         """The model as asked for."""
         return self.run.model
 
-    def stop(self) -> None:
-        """End the run: what is in flight is closed."""
+    def stop(self) -> str:
+        """End the run: what is in flight is closed; return in a line how far it came."""
         self._future.cancel()
+        return self.run.how_far()
 
     def follow(self) -> Answers:
         """Show the run until it ends.

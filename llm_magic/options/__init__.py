@@ -183,30 +183,34 @@ class Options:
     )
     on_error: OnError | None = _option(
         "--on-error",
-        "rows that failed: fail ends the cell with an error when all are done, keep does not",
+        "where rows failed: fail ends the cell with an error once all are done, keep ends it well",
         "WHAT",
         words=get_args(OnError),
         trusted_only=False,
     )
-    again: bool | None = _option("--again", "ask for all rows, those answered before, too", trusted_only=False)
+    again: bool | None = _option(
+        "--again", "ask for all rows, also those that a stopped run has answers to", trusted_only=False
+    )
     sample: int | None = _option(
         "--sample",
-        "ask for this many rows only, and say what all would cost and take",
+        "ask for N rows, spread evenly, and say what all would cost and take",
         "N",
         take.whole(1),
         trusted_only=False,
     )
-    dedup: bool | None = _option("--dedup", "ask once for rows of the same prompt", trusted_only=False)
+    dedup: bool | None = _option(
+        "--dedup", "ask once for all rows of the same prompt; so it is at -t 0, or with a seed", trusted_only=False
+    )
     order: Order | None = _option(
         "--order",
-        "prefix sends rows together that begin alike, for a server's prefix cache; given",
+        "given, or prefix: rows together that begin alike, for a server's prefix cache",
         "HOW",
         words=get_args(Order),
         trusted_only=False,
     )
     budget: dict[str, float] | None = _option(
         "--budget",
-        "what all rows may use: 2.50 (US dollars), or tokens=100000,requests=500",
+        "what all rows may use at most: 2.50 (US dollars), or tokens=100000,requests=500",
         "USD",
         take.budget,
         trusted_only=True,
@@ -223,7 +227,7 @@ class Options:
     )
     forward_env: tuple[str, ...] | None = _option(
         "--forward-env",
-        "environment variables that the workers of a cluster are given",
+        "environment variables, such as keys, that are sent to the workers of the cluster",
         "A,B",
         take.environment_names,
         trusted_only=True,

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ast
 import csv
+import json
 import re
 import warnings
 from collections.abc import Mapping, Sequence
@@ -72,6 +73,11 @@ class OutputSpec:
         schema = self.schema if self.shape is None else self.shape.plain_schema
         return {"schema": schema}
 
+    @cached_property
+    def _schema_text(self) -> str:
+        """The schema as JSON: each answer is checked by what is known of it, and it may be long."""
+        return json.dumps(self.schema)
+
     def parse(self, text: str, *, nulls: bool = False) -> Any:
         """Return the value of the whole text of an answer, having validated it here.
 
@@ -90,6 +96,7 @@ class OutputSpec:
             text,
             self.schema,
             self.shape,
+            schema_text=self._schema_text,
             object_root=self.object_root,
             always_wrapped=self.always_wrapped,
             nulls=nulls or self.shape is not None,

@@ -56,20 +56,27 @@ validating it."""
 
 
 def parse_json(
-    text: str, schema: Schema, shape: Shape | None, *, object_root: bool, always_wrapped: bool, nulls: bool
+    text: str,
+    schema: Schema,
+    shape: Shape | None,
+    *,
+    schema_text: str,
+    object_root: bool,
+    always_wrapped: bool,
+    nulls: bool,
 ) -> Any:
     """Return the value of a JSON answer.
 
-    Without a `shape` it is plain data. For the last three see `OutputSpec`. What is not JSON, or not
-    of this schema and type, is an `InvalidValueError`.
+    Without a `shape` it is plain data. `schema_text` is the schema as JSON, for the last three see `OutputSpec`. What
+    is not JSON, or not of this schema and type, is an `InvalidValueError`.
     """
     collects = gc.isenabled() and len(text) > _LONG
     if collects:
         gc.disable()
     try:
         data, written = _document(text, schema, object_root=object_root, always_wrapped=always_wrapped)
-        _check_work(data, schema, shape)
-        return _value(data, schema, shape, written, nulls=nulls)
+        _check_work(data, schema, shape, schema_text)
+        return _value(data, schema, shape, schema_text, written, nulls=nulls)
     except RecursionError:
         raise InvalidValueError("The answer is nested too deeply.") from None
     finally:
@@ -77,9 +84,8 @@ def parse_json(
             gc.enable()
 
 
-def _check_work(data: Any, schema: Schema, shape: Shape | None) -> None:
+def _check_work(data: Any, schema: Schema, shape: Shape | None, text: str) -> None:
     """Refuse data whose check would not end: pydantic and jsonschema_rs hold each value against each alternative."""
-    text = json.dumps(schema)
     if (ways := _branching(text)) > 1 and ways ** depth(data) > MAX_WORK:
         tagged = shape is not None and _coercion_check(text) is None
         if work(data, schema, tagged=tagged) > MAX_WORK:
@@ -104,22 +110,22 @@ def _document(text: str, schema: Schema, *, object_root: bool, always_wrapped: b
     return inner, written if inner is data else None  # never the wrapping itself, whatever is in it
 
 
-def _value(data: Any, schema: Schema, shape: Shape | None, written: str | None, *, nulls: bool) -> Any:
+def _value(data: Any, schema: Schema, shape: Shape | None, text: str, written: str | None, *, nulls: bool) -> Any:
     """Return the validated value of plain data; with `nulls`, the null of an optional property is its absence."""
     try:
-        return _checked(data, schema, shape, written)
+        return _checked(data, shape, text, written)
     except InvalidValueError:  # OpenAI's strict schemas make models write such nulls
         smaller = without_nulls(data, schema) if nulls else data
         if smaller == data:
             raise
-        return _checked(smaller, schema, shape)
+        return _checked(smaller, shape, text)
 
 
-def _checked(data: Any, schema: Schema, shape: Shape | None, written: str | None = None) -> Any:
+def _checked(data: Any, shape: Shape | None, text: str, written: str | None = None) -> Any:
+    """Return the value of data that the schema, whose `text` this is, and the type allow."""
     if shape is None:
-        validator(json.dumps(schema))(data)
+        validator(text)(data)
         return data
-    text = json.dumps(schema)
     if '"number"' in text and (digits := _LONG_NUMBER.search(json.dumps(data) if written is None else written)):
         raise InvalidValueError(f"A number of {len(digits[0]):,} digits is too large.")
     check = _coercion_check(text)

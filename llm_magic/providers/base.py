@@ -128,14 +128,14 @@ class Provider(Configurable):
     concurrency = Union(
         [Int(16, min=1), Enum(["auto"])],
         default_value=16,
-        help='Requests in flight at most where one prompt is asked over many inputs; "auto" finds out how many serve '
-        "best, by the time that answers take and by what the server refuses.",
+        help='Requests in flight at most where one prompt is asked over many inputs; "auto" finds the number at which '
+        "answers come fastest, by the time that they take and by what the server refuses.",
     ).tag(config=True, trusted_only=False)
     requests_per_minute = Int(
         0,
         min=0,
         help="Requests that the server allows a minute, further attempts included; those that are too early wait. All "
-        "of this kernel to this server count together. 0: no limit is known; what the server says is obeyed.",
+        "of this kernel to this provider count together. 0: no limit is known; what the server says is obeyed.",
     ).tag(config=True, trusted_only=False)
     tokens_per_minute = Int(
         0,

@@ -37,7 +37,7 @@ async def preview(plan: Plan, spending: Spending, recorder: Recorder | None = No
             request, bound.capabilities, timeout=options.timeout, max_retries=options.retries
         )
     asked, price = demand(request), provider.price(bound.model)
-    recorded = recorder is not None and _is_recorded(plan, recorder)
+    recorded = recorder is not None and is_recorded(plan, recorder)
     sent = recorder is None or not (recorded or recorder.mode == "only")
     others = ", ".join(other.target.asked for other in plan.models[1:])
     return replace(
@@ -53,7 +53,7 @@ async def preview(plan: Plan, spending: Spending, recorder: Recorder | None = No
     )
 
 
-def _is_recorded(plan: Plan, recorder: Recorder) -> bool:
+def is_recorded(plan: Plan, recorder: Recorder) -> bool:
     """Return whether the answer of one of the models is recorded."""
     for planned in plan.models:
         name = planned.target.model or recorder.model(planned.target.provider.name, planned.options.base_url)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import contextvars
 import threading
 import traceback
@@ -27,8 +28,22 @@ class Screen(Protocol[R_co]):
     def follow(self) -> R_co:
         """Show what happens until it ends, and return what came of it."""
 
-    def stop(self) -> None:
-        """End the work."""
+    def stop(self) -> str:
+        """End the work, and return in a line what is left of it."""
+
+
+class JobCancelledError(CancelledError, asyncio.CancelledError):
+    """A job was cancelled, and has no answer; it is what waits on a thread and what awaits on a loop catch."""
+
+    def _render_traceback_(self) -> list[str]:
+        return [f"{type(self).__name__}: {self}"]
+
+
+class JobTimeoutError(TimeoutError):
+    """A job is not done yet."""
+
+    def _render_traceback_(self) -> list[str]:
+        return [f"{type(self).__name__}: {self}"]
 
 
 class Job(Generic[R]):
@@ -45,10 +60,11 @@ class Job(Generic[R]):
 
     """
 
-    def __init__(self, model: str, future: Future[R], stop: Callable[[], None]) -> None:
+    def __init__(self, model: str, future: Future[R], stop: Callable[[], str]) -> None:
         self._model = shown_model(model)
         self._future = future
         self._stop = stop
+        self._left = ""  # of a job that was cancelled
 
     @classmethod
     def begin(
@@ -127,17 +143,35 @@ class Job(Generic[R]):
             It was cancelled.
 
         """
-        return self._future.result(timeout)
+        try:
+            return self._future.result(timeout)
+        except CancelledError:
+            raise self._cancelled() from None
+        except TimeoutError:
+            if self._future.done():
+                raise
+            raise JobTimeoutError(f"{self!r} has no answer yet, after {timeout:g} s; it goes on.") from None
 
     def cancel(self) -> bool:
         """Close the request at the server; what had arrived stays on screen. False where it was done already."""
-        if not self._future.cancel():
+        if self._future.done() or not self._future.cancel():
             return False
-        self._stop()
+        self._left = self._stop()
         return True
 
+    def _cancelled(self) -> JobCancelledError:
+        return JobCancelledError(f"{self!r} has no answer{': ' * bool(self._left)}{self._left.rstrip('.')}.")
+
     def __await__(self) -> Generator[Any, None, R]:
-        return awaited(self._future, cancels=False).__await__()
+        return self._awaited().__await__()
+
+    async def _awaited(self) -> R:
+        try:
+            return await awaited(self._future, cancels=False)
+        except asyncio.CancelledError:
+            if not self._future.cancelled():
+                raise  # who awaits is cancelled, and the job goes on
+            raise self._cancelled() from None
 
     def __repr__(self) -> str:
         if not self.done():
@@ -149,8 +183,9 @@ class Job(Generic[R]):
         return f"<Job {self._model}: {state}>"
 
 
-def _nothing() -> None:
+def _nothing() -> str:
     """Stop what has ended."""
+    return ""
 
 
 def _forget(error: BaseException | None) -> None:

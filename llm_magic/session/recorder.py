@@ -101,10 +101,17 @@ class Recorder:
         """What says that nothing is sent, as the user wrote it."""
         return f"{VARIABLE}=only" if self.enforced else "--record only"
 
-    def known(self, asked: Mapping[str, Any], secrets: Callable[[], Iterable[str]] = tuple) -> Mapping[str, Any] | None:
+    def known(
+        self,
+        asked: Mapping[str, Any],
+        secrets: Callable[[], Iterable[str]] = tuple,
+        *,
+        explains: bool = True,
+    ) -> Mapping[str, Any] | None:
         """Return the answer that is recorded, None where the request is to be sent.
 
-        `secrets` returns what is not shown where it is asked and not recorded.
+        `secrets` returns what is not shown where it is asked and not recorded; `explains` what differs from what is
+        recorded then, for which all of that is read.
 
         Raises
         ------
@@ -116,8 +123,8 @@ class Recorder:
         if found is not None:
             return found.answer
         if self.mode == "only":
-            differs = self.recordings.nearest(asked, secrets()).rstrip(".")
-            raise RecordingError(f"Not recorded, and {self.only} sends nothing: {differs}.", self._way_out(asked))
+            differs = f": {self.recordings.nearest(asked, secrets()).rstrip('.')}" if explains else ""
+            raise RecordingError(f"Not recorded, and {self.only} sends nothing{differs}.", self._way_out(asked))
         return None
 
     def _way_out(self, asked: Mapping[str, Any]) -> str:

@@ -11,7 +11,7 @@ from llm_magic.errors import BudgetError
 from llm_magic.session.spending import Demand, RequestAccount, Spending
 
 if TYPE_CHECKING:
-    from llm_magic.providers.base import Provider
+    from llm_magic.providers.base import Price, Provider
 
 T = TypeVar("T")
 
@@ -36,6 +36,7 @@ class RunSpending(Spending):
         self.rate_limits, self.prices_learned = spending.rate_limits, spending.prices_learned
         self._own = (Budget("--budget", EVERYTHING, limits, of_run=True),) if limits else ()
         self._of_run = Accounts()
+        self._prices: dict[tuple[Provider, str], Price | None] = {}
         self._in_flight = 0
         self._turn = asyncio.Lock()  # of who waits: in the order in which they came
         self._settled = asyncio.Event()
@@ -47,6 +48,13 @@ class RunSpending(Spending):
     def standing(self, budget: Budget) -> Standing:
         """Return how the account of a budget stands."""
         return self._of_run.standing(budget.account) if budget.of_run else super().standing(budget)
+
+    def price(self, provider: Provider, model: str) -> Price | None:
+        """Return what a model costs: all of a run at the price that its first request found."""
+        name = provider, model
+        if name not in self._prices:
+            self._prices[name] = super().price(provider, model)
+        return self._prices[name]
 
     def reserve(
         self, provider: Provider, asked: Amount, budgets: tuple[Budget, ...], what: str = "", least: Amount = NOTHING

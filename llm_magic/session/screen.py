@@ -75,9 +75,10 @@ class Screen:
         """The model as asked for."""
         return self.run.plan.models[0].target.asked
 
-    def stop(self) -> None:
-        """End the run."""
+    def stop(self) -> str:
+        """End the run, and return in a line what is left of it."""
         self.channel.stop()
+        return "what had arrived stays on screen"
 
     def follow(self) -> Response:
         """Show the run until it ends.

@@ -93,6 +93,10 @@ class Spending:
         """Return how the account of a budget stands."""
         return self.accounts.standing(budget.account)
 
+    def price(self, provider: Provider, model: str) -> Price | None:
+        """Return what a model costs; None where nobody says it. Raises ConfigurationError where that is no price."""
+        return provider.price(model)
+
     def reserve(
         self, provider: Provider, asked: Amount, budgets: tuple[Budget, ...], what: str = "", least: Amount = NOTHING
     ) -> Reservation:
@@ -118,7 +122,7 @@ class Spending:
             A price is none.
 
         """
-        price, budgets = provider.price(model), self.budgets(provider)
+        price, budgets = self.price(provider, model), self.budgets(provider)
         account = RequestAccount(
             self, provider, model, asked, may_take=self.may_take(provider, model, asked, price, budgets), price=price
         )

@@ -160,8 +160,9 @@ def count(document: object, *names: str) -> int | None:
 
     Servers also send `NaN`, `1e999`, strings, nulls and negative numbers: these say nothing.
     """
+    fields = document if isinstance(document, dict) else {}
     for name in names:
-        value = _amount(document.get(name) if isinstance(document, dict) else None)
+        value = _amount(fields.get(name))
         if value is not None:
             return int(value)
     return None
@@ -169,6 +170,8 @@ def count(document: object, *names: str) -> int | None:
 
 def _amount(value: object) -> int | float | None:
     """Return a number that can be an amount."""
+    if type(value) is int:  # by far the most frequent one
+        return value if 0 <= value <= _MOST else None
     if isinstance(value, bool) or not isinstance(value, int | float):
         return None
     return value if 0 <= value <= _MOST and math.isfinite(value) else None
@@ -196,17 +199,15 @@ def read_usage(usage: object) -> list[UsageReport]:
     written = usage.get("completion_tokens_details") or usage.get("output_tokens_details")
     cost = usage.get("cost")
     cost = _amount(cost.get("total_cost") if isinstance(cost, dict) else cost)  # Perplexity has an object
-    counts = (
-        count(usage, "prompt_tokens", "input_tokens"),
-        count(usage, "completion_tokens", "output_tokens"),
-        count(read, "cached_tokens") or count(usage, "prompt_cache_hit_tokens"),
-        count(written, "reasoning_tokens"),
-    )
-    if counts[:2] == (None, None):  # of embeddings some count the sum alone
-        counts = (count(usage, "total_tokens"), *counts[1:])
-    if cost is None and all(counted is None for counted in counts):
+    sent, answered = count(usage, "prompt_tokens", "input_tokens"), count(usage, "completion_tokens", "output_tokens")
+    cached = count(read, "cached_tokens") or count(usage, "prompt_cache_hit_tokens")
+    reasoned = count(written, "reasoning_tokens")
+    if sent is None and answered is None:  # of embeddings some count the sum alone
+        sent = count(usage, "total_tokens")
+    if cost is None and sent is None and answered is None and cached is None and reasoned is None:
         return []
-    return [UsageReport(Usage(*(counted or 0 for counted in counts)), None if cost is None else float(cost))]
+    told = Usage(sent or 0, answered or 0, cached or 0, reasoned or 0)
+    return [UsageReport(told, None if cost is None else float(cost))]
 
 
 def found_by_filter(details: object) -> bool:

@@ -125,7 +125,8 @@ _DOCUMENT_ITEMS = (
     *("grounding_metadata", "vertex_ai_grounding_metadata"),
 )
 """Fields of a whole document that are items."""
-_IN_DOCUMENT = frozenset([*_CITED, *_DOCUMENT_ITEMS])
+IN_DOCUMENT = frozenset([*_CITED, *_DOCUMENT_ITEMS])
+"""Fields of a whole document beside its choices that say something of an answer."""
 
 
 class Beside:
@@ -160,7 +161,7 @@ class Beside:
 
     def read_document(self, document: Mapping[str, Any], out: list[Event]) -> None:
         """Take what stands beside the choices."""
-        if _IN_DOCUMENT.isdisjoint(document):
+        if IN_DOCUMENT.isdisjoint(document):
             return
         lists = {name: document.get(name) for name in _CITED if name != "citations"}
         self._citations.add_results(document.get("citations"), list(lists.values()), out)

@@ -28,11 +28,14 @@ from llm_magic.wire.body_template import BodyTemplate
 from llm_magic.wire.call import Call
 from llm_magic.wire.errors import cause_of, translate
 from llm_magic.wire.headers import response_cost, sent_with
+from llm_magic.wire.plain_document import plain_events
 from llm_magic.wire.stream import Answer
 from llm_magic.wire.target import StaleError, Target, asked_key
 from llm_magic.wire.transport_pool import PooledAnswer, TransportPool
 
 if TYPE_CHECKING:
+    from openai import APIStatusError
+
     from llm_magic.wire.aiohttp_pool import DocumentAnswer
     from llm_magic.wire.aiohttp_pool import Pool as AiohttpPool
 
@@ -244,11 +247,15 @@ class PreparedRequest:
 
     async def _read(self, opened: PoolAnswer, request: Request, events: list[Event]) -> list[Event]:
         """Read an answer into `events`; return what came of one that is asked for again."""
-        origin, answer = self.call.origin, Answer(self.call.capabilities.api, request)
+        origin, api = self.call.origin, self.call.capabilities.api
+        data = await opened.whole()
+        if data is not None and api == "chat" and (plain := plain_events(data)) is not None:
+            events += plain
+            return []
+        answer = Answer(api, request)
         came: list[Event] = []
         held = False
         try:
-            data = await opened.whole()
             if data is not None:
                 came += answer.feed(data)
                 if answer.fault is None:
@@ -340,6 +347,12 @@ def _sent_with(caught: Any) -> tuple[Secret, ...]:
     return tuple(secret for secret in sent_with(caught) if wire.HIDDEN not in secret.reveal())
 
 
+def _status_error() -> type[APIStatusError]:
+    from openai import APIStatusError
+
+    return APIStatusError
+
+
 class _Row:
     """One body, to be sent by `attempts`."""
 
@@ -367,8 +380,6 @@ class _Row:
 
     async def open(self) -> PoolAnswer:
         """Send it, and once more for each kept connection that turns out to be closed; return the open answer."""
-        from openai import APIStatusError
-
         self._target = target = self._prepared.target or self._target
         logs.guard(self.known_secrets)
         http, stale, redirects = self.http, 0, 0
@@ -380,7 +391,7 @@ class _Row:
                 return await self._pool.send(target, headers, self.body, secrets)
             except StaleError as error:
                 failed, stale = error.error, stale + 1
-            except APIStatusError as error:
+            except _status_error() as error:
                 http, redirects = redirected(http, error), redirects + 1
                 failed = in_a_circle(http)
                 url = (await _caught(http)).url.copy_with(userinfo=b"")

@@ -224,7 +224,7 @@ def test_a_dry_run_shows_the_first_request_and_what_all_take(kernel: Kernel, ser
     assert "3 rows, 3 different prompts: 3 requests to send." in text
     assert "Nothing was sent, x is not bound." in text
     assert server.requests == []
-    kernel.run("%%llm --each df --max-tokens 9 --concurrency 1 -o asked\nSay {{ text }}").check()
+    kernel.run("%%llm --each df --max-tokens 9 --concurrency 1 -o sent\nSay {{ text }}").check()
     assert json.JSONDecoder().raw_decode(text)[0] == server.requests[0].json
 
 
@@ -237,6 +237,27 @@ def test_a_sample_says_what_all_would_take(kernel: Kernel, server: ScriptedServe
     server.requests[:] = []
     kernel.run("%%llm --each df -o x\nSay {{ text }}").check()
     assert [said(request) for request in server.requests] == ["Say bad"]
+
+
+def test_what_is_replayed_tells_no_time(kernel: Kernel, server: ScriptedServer, tmp_path: Path) -> None:
+    """A run and a sample whose rows are all recorded show the same each time."""
+    kernel.run(f"%config LLMMagics.record_file = {str(tmp_path / 'r.llm.jsonl')!r}").check()
+    kernel.run("%%llm --each df --record once -o x\nSay {{ text }}").check()
+    asked = len(server.requests)
+    ran = kernel.run("%%llm --each df --record only -o x\nSay {{ text }}").check()
+    assert shown(ran).endswith("\ns:m · 3 rows, 3 answered before")
+    ran = kernel.run("%%llm --each df --record only --sample 2 -o y\nSay {{ text }}").check()
+    assert shown(ran).endswith(
+        "\ns:m · 2 rows, 2 answered before · "
+        "A sample of 2 rows: 14 → 6 tokens; all 3: about 21 → 9 tokens. y is not bound."
+    )
+    assert len(ran.outputs) == 1
+    ran = kernel.run("%%llm --each df --record only --dry-run -o z\nSay {{ text }}").check()
+    assert "3 rows, 3 answered before: nothing to send." in shown(ran)
+    kernel.run("df.loc['w'] = 'new'").check()
+    ran = kernel.run("%%llm --each df --record once --dry-run -o z\nSay {{ text }}").check()
+    assert "4 rows, 3 answered before, 1 different prompt: 1 request to send." in shown(ran)
+    assert len(server.requests) == asked == 3
 
 
 def test_the_conversation_is_sent_only_where_it_is_named(kernel: Kernel, server: ScriptedServer) -> None:
@@ -305,3 +326,82 @@ def test_the_answers_of_rows_are_the_last_response_of_the_notebook(kernel: Kerne
     assert len(server.requests) == before
     kernel.run("%%llm --no-stream\nSum up {{ _llm }}").check()
     assert said(server.requests[-1]) == "Sum up ['you said good', 'you said bad', 'you said ugly']"
+
+
+def test_a_function_that_a_template_calls_may_ask(kernel: Kernel, server: ScriptedServer) -> None:
+    kernel.run(
+        "from llm_magic import LLM\ncalls = []\n"
+        "def expand(text):\n"
+        "    calls.append(text)\n"
+        "    return LLM('s:m').map('{{ item }}', [text]).values[0]"
+    ).check()
+    ran = kernel.run("%%llm --each df --dry-run\nNested {{ expand(text) }}").check()
+    assert "Nested you said good" in "".join(map(str, ran.outputs))
+    server.script[:] = [lambda asked: document({}, 500) if "Nested you said ugly" in said(asked) else echo(asked)]
+    kernel.run("%%llm --each df -o nested\nNested {{ expand(text) }}")
+    server.script[:] = [echo]
+    kernel.run("calls.clear()").check()
+    kernel.run("%%llm --each df -o nested\nNested {{ expand(text) }}").check()
+    assert kernel.value("list(nested.nested)") == [
+        f"you said Nested you said {each}" for each in ("good", "bad", "ugly")
+    ]
+    assert kernel.value("calls") == ["good", "bad", "ugly"]
+
+
+def test_a_function_that_a_template_calls_holds_up_no_answer(kernel: Kernel, server: ScriptedServer) -> None:
+    """It waits for an answer to the row before, which comes meanwhile."""
+    kernel.run(
+        "import threading\ncame = threading.Semaphore(1)\n"
+        "def waits(text):\n"
+        "    assert came.acquire(timeout=10), 'no answer comes'\n"
+        "    return text\n"
+        "def heard(progress):\n"
+        "    while heard.told < progress.done:\n"
+        "        heard.told += 1; came.release()\n"
+        "heard.told = 0\n"
+        "llm = LLM('s:m')\n"
+        "found = llm.map(lambda row: waits(row.text), df, on_progress=heard).values"
+    ).check()
+    assert kernel.value("found") == ["you said good", "you said bad", "you said ugly"]
+
+
+def test_a_system_prompt_that_names_a_column_is_no_template_and_that_is_said(
+    kernel: Kernel, server: ScriptedServer
+) -> None:
+    ran = kernel.run("%%llm --each df -s 'Answer for {{ text }}, as {{json}} {{ index }}.'\n{{ text }}").check()
+    assert {request.json["messages"][0]["content"] for request in server.requests} == {
+        "Answer for {{ text }}, as {{json}} {{ index }}."
+    }
+    said_of_it = "The system prompt is no template: {{ text }} and {{ index }} are sent as they stand. The prompt can"
+    assert said_of_it in shown(ran)
+    ran = kernel.run("%%llm --each df -s 'Answer as {{json}}.'\n{{ text }}").check()
+    assert "no template" not in shown(ran)
+
+
+def test_a_job_that_was_cancelled_says_so_in_a_line(kernel: Kernel, server: ScriptedServer) -> None:
+    server.script[:] = [lambda request: echo(request) if said(request) == "good" else Answer([HANG])]
+    kernel.run("job = %llm -b --each df --concurrency 1 {{ text }}").check()
+    until = time.monotonic() + 10
+    while len(server.requests) < 2 and time.monotonic() < until:
+        time.sleep(0.05)
+    late = kernel.run("job.result(0.01)")
+    assert (late.error_name, late.error) == (
+        "JobTimeoutError",
+        "<Job s:m: running> has no answer yet, after 0.01 s; it goes on.",
+    )
+    assert kernel.value("(job.cancel(), job.cancel())") == (True, False)
+    line = (
+        "<Job s:m: cancelled> has no answer: stopped; 1 of 3 rows are answered, and kept: "
+        "run it again to go on from there."
+    )
+    for code in ("job.result()", "await job"):
+        ran = kernel.run(code)
+        assert (ran.error_name, ran.error) == ("JobCancelledError", line)
+        assert ran.outputs[-1]["traceback"] == [f"JobCancelledError: {line}"]
+    caught = (
+        "import asyncio, concurrent.futures\ncaught = []\n"
+        "try: job.result()\nexcept concurrent.futures.CancelledError: caught.append(1)\n"
+        "try: await job\nexcept asyncio.CancelledError: caught.append(2)\n"
+    )
+    kernel.run(caught).check()
+    assert kernel.value("caught") == [1, 2]

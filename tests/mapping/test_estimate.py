@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from llm_magic.errors import RateLimitedError
+from llm_magic.errors import PromptError, RateLimitedError
 from llm_magic.events import Usage
 from llm_magic.mapping.estimate import Estimate, estimate_run, of_sample
 from llm_magic.mapping.rows import Outcome
@@ -120,8 +120,10 @@ def answered(count: int, seconds: float = 2.0, cost: float | None = 0.0002, **mo
             "20 rows: 1,000 → 100 tokens, 4.1 s; all 2,000: about 100,000 → 10,000 tokens, 4 min 7 s at 16 at once.",
         ),
         ([Outcome(0, Response(seconds=2.0))], 9, "1 row: 4.1 s; all 9: at least 2.0 s at 16 at once."),
-        ([], 9, "0 rows: 4.1 s."),
-        (answered(20, known=True), 2_000, "20 rows: $0.004, 4.1 s; all 2,000: about $0.40."),
+        ([], 9, "0 rows."),
+        (answered(20, known=True), 2_000, "20 rows: $0.004; all 2,000: about $0.40."),  # no seconds: a replay's are others
+        ([Outcome(0, Response(), known=True), Outcome(1, error=PromptError("no text"))], 9, "2 rows (1 failed)."),
+        ([*answered(1, known=True), *answered(1)], 3, "2 rows: $0.0004, 4.1 s; all 3: about $0.0006, at least 2.0 s at 16 at once."),
         (
             [*answered(18), *(Outcome(at, error=RateLimitedError("slow down")) for at in (18, 19))], 2_000,
             "20 rows (2 failed): $0.0036, 4.1 s; all 2,000: about $0.40, 4 min 7 s at 16 at once.",

@@ -7,7 +7,7 @@ import gc
 import json
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import fields
 from pathlib import Path
 from typing import Any, Literal
@@ -31,9 +31,11 @@ from llm_magic.errors import (
     RowsFailedError,
     ServerFailedError,
 )
-from llm_magic.mapping import run
-from llm_magic.mapping.rows import RowRequest
+from llm_magic.mapping import pipeline, run
+from llm_magic.mapping.inputs.row_prompt import RowPrompt
+from llm_magic.mapping.rows import Row, RowRequest
 from llm_magic.providers.registry import ProviderRegistry
+from llm_magic.recordings import Recordings
 from llm_magic.response import Response
 from llm_magic.session import Session
 
@@ -623,6 +625,43 @@ def test_an_interrupt_says_how_far_it_came(session: Session, monkeypatch: pytest
     )
 
 
+def test_an_interrupt_ends_the_look_for_earlier_answers(session: Session) -> None:
+    import _thread
+
+    class Many(Sequence[str]):
+        def __init__(self) -> None:
+            self.read = 0
+
+        def __len__(self) -> int:
+            return 10**9
+
+        def __getitem__(self, number: Any) -> Any:
+            self.read = number
+            if number == 5_000:
+                _thread.interrupt_main()
+            return str(number)
+
+    rows = Many()
+    with ScriptedServer(lambda request: echo(request) if said(request) < "3" else Answer([HANG])) as server:
+        llm = llm_at(session, server)
+
+        async def some() -> None:
+            async for _ in llm.amap("{{ item }}", rows, concurrency=1):
+                break
+
+        asyncio.run(some())
+        with pytest.raises(Interrupted):
+            llm.map("{{ item }}", rows, concurrency=1)
+    read = -1
+    for _ in range(100):  # the thread that reads them sees it at its next row
+        if read == rows.read:
+            break
+        read = rows.read
+        time.sleep(0.05)
+    assert read == rows.read
+    assert 5_000 <= read < 10**9
+
+
 def test_an_endpoint_that_comes_back_is_waited_for(session: Session) -> None:
     down: list[float] = []
 
@@ -965,3 +1004,175 @@ def test_rows_with_images_have_an_outcome_each_after_a_stop(session: Session, tm
         answers = llm.map("{{ item }}", range(200), images=[str(image)], on_error="keep", concurrency=2)
     assert len(answers) == 200
     assert len(server.requests) < 20
+
+
+# What is to be done next
+
+
+def failure(call: Callable[[], object]) -> str:
+    with pytest.raises(RowsFailedError) as raised:
+        call()
+    return str(raised.value)
+
+
+def test_after_a_spent_budget_a_larger_one_is_asked_for(session: Session) -> None:
+    with ScriptedServer(echo) as server:
+        llm = llm_at(session, server)
+        said = failure(lambda: llm.map("{{ item }}", range(4), budget={"tokens": 80}, max_tokens=2, concurrency=1))
+    assert "failed: 2 NotAskedError, 1 BudgetError; call it again with a larger budget to ask for those.\n" in said
+    assert said.endswith(" Raise budget=, or bound the answer with max_tokens=N.")
+
+
+def test_where_nothing_is_recorded_it_is_said_how_to_record(session: Session, tmp_path: Path) -> None:
+    session.settings.record_file = str(tmp_path / "r.llm.jsonl")
+    with ScriptedServer(echo) as server:
+        llm = llm_at(session, server)
+        said = failure(lambda: llm.map("{{ item }}", range(4), record="only"))
+    lines = said.splitlines()
+    assert lines[0] == '4 of 4 failed: 4 RecordingError; run it once with record="once" to ask for those.'
+    assert lines[1].startswith('The first of them, row 0: RecordingError: Not recorded, and record="only" sends')
+    assert lines[1].count("Run it once") == 0
+    assert server.requests == []
+
+
+def test_what_is_recorded_answers_though_the_first_rows_are_not(
+    session: Session, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    explained = []
+    nearest = Recordings.nearest
+    monkeypatch.setattr(Recordings, "nearest", lambda *given: explained.append(1) or nearest(*given))
+    session.settings.record_file = str(tmp_path / "r.llm.jsonl")
+    with ScriptedServer(echo) as server:
+        llm = llm_at(session, server)
+        llm.map("{{ item }}", range(20, 40), record="once")
+        server.requests.clear()
+        answers = llm.map("{{ item }}", range(40), record="only", on_error="keep", concurrency=1)
+    assert answers.failed == list(range(20))
+    assert answers.values[20:] == [f"you said {number}" for number in range(20, 40)]
+    assert server.requests == []
+    assert len(explained) == 10  # each reads all recordings
+    assert str(answers.errors[15]) == 'Not recorded, and record="only" sends nothing.\nRun it once with record="once".'
+    assert "20 from recordings" in str(answers.statistics)
+    assert "answered before" not in str(answers.statistics)
+
+
+def test_patience_is_spoken_of_where_rows_were_not_asked(session: Session, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(pipeline, "FIRST_LOOK", 0.01)
+    monkeypatch.setattr(pipeline, "LONGEST_LOOK", 0.01)
+    dies_after = 5
+
+    def dies(request: Received) -> Answer:
+        return echo(request) if len(server.requests) <= dies_after else refused(503, "gone")
+
+    with ScriptedServer(dies) as server:
+        llm = llm_at(session, server)
+        said = failure(lambda: llm.map("{{ item }}", range(20), patience=0.1, concurrency=1))
+        assert said.splitlines()[0].endswith("; answers.retry() asks for those.")
+        assert said.endswith("answered 503: gone. patience=SECONDS waits longer.")
+        dies_after = 0
+        for rows in (3, 30):
+            assert "patience" not in failure(lambda rows=rows: llm.map("x {{ item }}", range(rows), concurrency=1))
+
+
+def test_what_to_do_about_the_first_is_said(session: Session) -> None:
+    with ScriptedServer(refused(401)) as server:
+        said = failure(lambda: llm_at(session, server).map("{{ item }}", range(20)))
+    assert "answered 401: no. No key was sent: set s.api_key_env to the name of " in said
+
+
+# Prompts that ask themselves
+
+
+@pytest.mark.parametrize("broken", [False, True])
+@pytest.mark.parametrize("order", ["given", "prefix"])
+def test_a_function_of_the_prompt_may_ask(session: Session, order: Any, broken: bool) -> None:
+    fails = broken
+
+    def some(request: Received) -> Answer:
+        return refused(500) if fails and said(request).endswith("b!") else echo(request)
+
+    with ScriptedServer(some) as server:
+        llm = llm_at(session, server)
+
+        def prompt(item: str) -> str:
+            return llm.map("{{ item }}", [item]).values[0] + llm.ask(f"and {item}", no_stream=True).text + "!"
+
+        answers = llm.map(prompt, ["a", "b"], order=order, on_error="keep")
+        if broken:
+            assert answers.failed == [1]
+            fails = False
+            answers = llm.map(prompt, ["a", "b"], order=order)
+    assert answers.values == [f"you said you said {each}you said and {each}!" for each in "ab"]
+
+
+def test_what_is_iterated_anew_may_wait_for_the_answer_too(session: Session) -> None:
+    came = threading.Semaphore(0)
+
+    class Lines:
+        def __iter__(self) -> Iterator[int]:
+            for number in range(4):
+                yield number
+                assert came.acquire(timeout=10), "the row is not asked"
+
+    def heard(request: Received) -> Answer:
+        came.release()
+        return echo(request)
+
+    with ScriptedServer(heard) as server:
+        found = llm_at(session, server).map("{{ item }}", Lines()).values
+    assert found == [f"you said {number}" for number in range(4)]
+
+
+@pytest.mark.parametrize("by_function", [True, False])
+def test_an_interrupt_of_the_look_up_does_not_say_that_nothing_is_answered(
+    session: Session, monkeypatch: pytest.MonkeyPatch, by_function: bool
+) -> None:
+    import _thread
+
+    rendered, goes_on = [0], threading.Event()
+    real = RowPrompt.render
+
+    def slowly(self: RowPrompt, row: Row) -> Any:
+        rendered[0] += 1
+        if rendered[0] == 50:
+            threading.Timer(0.2, _thread.interrupt_main).start()
+            goes_on.wait(10)
+        return real(self, row)
+
+    broken = True
+    with ScriptedServer(lambda request: refused(500) if broken and said(request) == "7" else echo(request)) as server:
+        llm = llm_at(session, server)
+        prompt: Any = str if by_function else "{{ item }}"
+        llm.map(prompt, range(100), on_error="keep")
+        server.requests.clear()
+        monkeypatch.setattr(RowPrompt, "render", slowly)
+        with pytest.raises(Interrupted) as caught:
+            llm.map(prompt, range(100))
+        goes_on.set()
+        monkeypatch.setattr(RowPrompt, "render", real)
+        broken = False
+        assert llm.map(prompt, range(100)).values[3] == "you said 3"
+    assert asked(server) == ["7"]
+    (line,) = caught.value._render_traceback_()
+    assert line == (
+        "KeyboardInterrupt: stopped while answers of an earlier run were looked up; they are kept: "
+        "run it again to go on."
+    )
+    assert rendered[0] < 60
+
+
+# What is said in Python
+
+
+def test_notes_name_keywords(session: Session) -> None:
+    with ScriptedServer(lambda request: refused(500) if said(request) == "1" else echo(request)) as server:
+        llm = llm_at(session, server)
+        assert llm.map("{{ item }}", range(3), on_error="keep").failed == [1]
+        again = llm.map("{{ item }}", range(3), on_error="keep")
+    assert again.notes == ("2 of 3 answered before; asking for the rest (again=True asks for all).",)
+
+
+def test_all_anew_of_recordings_alone_is_an_error(session: Session) -> None:
+    with ScriptedServer(echo) as server, pytest.raises(OptionError) as raised:
+        llm_at(session, server).map("{{ item }}", range(3), again=True, record="only")
+    assert raised.value.message == 'again=True and record="only" exclude each other: nothing is sent.'

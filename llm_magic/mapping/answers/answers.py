@@ -12,11 +12,13 @@ from llm_magic.close_matches import did_you_mean
 from llm_magic.display.footer import counted
 from llm_magic.display.table import shown
 from llm_magic.errors import (
+    BudgetError,
     ConfigurationError,
     InputError,
     LLMError,
     NotAskedError,
     OptionError,
+    RecordingError,
     RowsFailedError,
     UnsupportedError,
 )
@@ -35,6 +37,8 @@ CELL_AGAIN = "run the cell again to ask for those"
 """What to do about rows of a cell that failed."""
 RETRY = "answers.retry() asks for those"
 """What to do about rows of `LLM.map` that failed."""
+_WITH_BUDGET = "run the cell again with a larger budget to ask for those"
+_CALL_WITH_BUDGET = "call it again with a larger budget to ask for those"
 VALUE = "value"
 """The column of values that are no records."""
 
@@ -52,8 +56,9 @@ class NoSuchAttributeError(InputError, AttributeError):
 class Answers(Sequence[Any]):
     """The answers to one prompt over many inputs, in the order of the inputs.
 
-    It is a sequence of the values, as long as the inputs: `answers[3]` is the value of the fourth input, None where
-    that failed. A slice is `Answers`, too. Two are equal only where they are the same object; they can be pickled.
+    `LLM.map` returns them, and `_llm` is them after a cell over rows. It is a sequence of the values, as long as the
+    inputs: `answers[3]` is the value of the fourth input, None where that failed. A slice is `Answers`, too. Two are
+    equal only where they are the same object; they can be pickled.
 
     Parameters
     ----------
@@ -308,9 +313,15 @@ def rows_failed(answers: Answers, bound: Any = None, again: str = CELL_AGAIN) ->
     others = [error for error in errors if type(error) is not NotAskedError]
     if type(first) in _MISTAKES and all(type(each) is type(first) and str(each) == str(first) for each in others):
         return first
+    said = f"The first of them, row {_cut(str(answers.labels[number]), 40)}: {in_words(first)}"
+    hint = next((error.hint for error in errors if isinstance(error, NotAskedError)), first.hint)
+    if isinstance(first, RecordingError) and hint:  # to run it again would find as little
+        again, hint = f"{hint[0].lower()}{hint[1:].rstrip('.')} to ask for those", ""
+    elif any(isinstance(error, BudgetError) for error in errors):
+        again = _WITH_BUDGET if again == CELL_AGAIN else _CALL_WITH_BUDGET
     return RowsFailedError(
         f"{_summary(errors, again)}.",
-        f"The first of them, row {_cut(str(answers.labels[number]), 40)}: {in_words(first)}",
+        f"{said.rstrip('.')}. {hint}" if hint else said,
         answers=answers if bound is None else bound,
     )
 

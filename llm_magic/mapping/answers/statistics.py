@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from llm_magic.display.footer import counted, money, seconds, tokens
-from llm_magic.errors import LLMError
+from llm_magic.errors import BudgetError, LLMError, NotAskedError, PromptError, RecordingError
 from llm_magic.mapping.rows import Outcome
 from llm_magic.metadata import Usage
 from llm_magic.response import Response
@@ -17,6 +17,8 @@ from llm_magic.response import Response
 _WIDTH = math.log(1.01)
 """Latencies within one percent of each other are counted together."""
 _SHORTEST = 1e-6  # seconds
+_NOT_SENT = (PromptError, RecordingError, BudgetError, NotAskedError)
+"""Errors of rows that were not sent."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,6 +41,8 @@ class Statistics:
         Tokens and US dollars, of failed rows too; None where no server told, or no price is known.
     failures
         How many rows failed, by the class of their error, the most frequent first.
+    recorded
+        How many of those known are from the user's recordings.
 
     """
 
@@ -52,6 +56,7 @@ class Statistics:
     usage: Usage | None = None
     cost: float | None = None
     failures: Mapping[str, int] = field(default_factory=dict)
+    recorded: int = 0
 
     def __str__(self) -> str:
         """Return it as one line."""
@@ -59,7 +64,8 @@ class Statistics:
             counted(self.rows, "row")
             if self._sent_nothing
             else f"{counted(self.rows, 'row')} in {seconds(self.seconds)}",
-            f"{self.known:,} answered before" if self.known else "",
+            f"{self.known - self.recorded:,} answered before" if self.known > self.recorded else "",
+            f"{self.recorded:,} from recordings" if self.recorded else "",
             "" if self.p50 is None else f"p50 {seconds(self.p50)}",
             "" if self.p95 is None else f"p95 {seconds(self.p95)}",
             "" if self.usage is None else tokens(self.usage.input_tokens, self.usage.output_tokens),
@@ -70,7 +76,8 @@ class Statistics:
 
     @property
     def _sent_nothing(self) -> bool:
-        return bool(self.known) and self.known == self.answered
+        kept = self.known + sum(self.failures.get(kind.__name__, 0) for kind in _NOT_SENT)
+        return kept == self.rows > 0
 
 
 @dataclass(slots=True)
@@ -86,6 +93,7 @@ class RunningStatistics:
 
     answered: int = 0
     known: int = 0
+    recorded: int = 0
     usage: Usage | None = None
     cost: float | None = None
     failures: Counter[str] = field(default_factory=Counter)
@@ -98,6 +106,7 @@ class RunningStatistics:
         if outcome.error is None:
             self.answered += 1
             self.known += outcome.known
+            self.recorded += outcome.recorded
         else:
             self.failures[type(outcome.error).__name__] += 1
         if response is None or outcome.known or outcome.duplicate:
@@ -119,6 +128,7 @@ class RunningStatistics:
             answered=self.answered,
             failed=failed,
             known=self.known,
+            recorded=self.recorded,
             seconds=elapsed,
             p50=self._latency(0.50),
             p95=self._latency(0.95),
@@ -144,6 +154,16 @@ def statistics_of(outcomes: Iterable[Outcome], elapsed: float) -> Statistics:
     for outcome in outcomes:
         so_far.add(outcome)
     return so_far.after(elapsed)
+
+
+def was_sent(outcome: Outcome) -> bool:
+    """Tell whether this run sent a request for a row.
+
+    >>> was_sent(Outcome(0)), was_sent(Outcome(0, known=True)), was_sent(Outcome(0, error=PromptError("no")))
+    (True, False, False)
+
+    """
+    return not outcome.known and not isinstance(outcome.error, _NOT_SENT)
 
 
 def response_of(outcome: Outcome) -> Response | None:

@@ -37,6 +37,7 @@ _STREAMS = (
     "further rows are streamed, and the timeout counts from piece to piece."
 )
 _MOST_SAME = 10_000  # rows that equal ones are looked for among
+_EXPLAINED = 10  # rows that are not recorded of which it is said what differs
 
 
 class RowAsker:
@@ -93,6 +94,7 @@ class RowAsker:
         self._keys: KeyTemplate | None = None
         self._asked_elsewhere: dict[int, Mapping[str, Any]] = {}  # what is recorded when its answer has come
         self._secrets: tuple[Secret, ...] | None = None
+        self._not_recorded = 0  # rows that were to be answered from recordings, and are not there
 
     @property
     def model(self) -> str:
@@ -124,6 +126,11 @@ class RowAsker:
     def asks_equal_once(self) -> bool:
         """Whether equal prompts are asked once."""
         return bool(self._once)
+
+    @property
+    def _is_recorded(self) -> bool:
+        """Whether what is known is from the user's recordings."""
+        return self._recorder is not None
 
     @property
     def _is_deterministic(self) -> bool:
@@ -185,7 +192,7 @@ class RowAsker:
             if not self._planned.target.model and self._recorder.mode != "only":
                 await self._bound()
             asked = self._neutral(row.parts)
-            known = self._recorder.known(asked, self._planned.target.provider.secrets)
+            known = self._recorded(self._recorder, asked)
             if known is not None and (outcome := self.known(row.number, known)) is not None:
                 return outcome
         documents = await self._prepared()
@@ -206,6 +213,15 @@ class RowAsker:
             if reason:
                 came.response.notes = (*came.response.notes, reason)
         return Outcome(row.number, came.response)
+
+    def _recorded(self, recorder: Recorder, asked: Mapping[str, Any]) -> Mapping[str, Any] | None:
+        """Return what the user's recordings have; of a few of those that they have not, what differs is said."""
+        secrets = self._planned.target.provider.secrets
+        try:
+            return recorder.known(asked, secrets, explains=self._not_recorded < _EXPLAINED)
+        except RecordingError:
+            self._not_recorded += 1
+            raise
 
     async def _ask_by_stream(self, row: RowRequest, in_flight: InFlight | None, begun: Begun) -> Outcome:
         """Ask a row whose document did not come in time once more, by a stream, and so all rows after it."""
@@ -243,7 +259,7 @@ class RowAsker:
             raise what from error
         finally:
             self._session.account(run)
-        return Outcome(row.number, response, known=response.recorded)
+        return Outcome(row.number, response, known=response.recorded, recorded=response.recorded and self._is_recorded)
 
     def known(self, number: int, answer: Mapping[str, Any]) -> Outcome | None:
         """Return the outcome of a row whose answer is known; None where it makes no sense, and the row is asked."""
@@ -263,7 +279,7 @@ class RowAsker:
         response = draft.response(
             value=value, model=target.asked, provider=target.provider.name, structured=structured.get("dialect")
         )
-        return Outcome(number, response, known=True)
+        return Outcome(number, response, known=True, recorded=self._is_recorded)
 
     def recorded_outcome(self, row: RowRequest) -> Outcome | None:
         """Return the outcome that the user's recordings have of a row that would be asked elsewhere; None: none."""
@@ -271,7 +287,7 @@ class RowAsker:
             return None
         asked = self._neutral(row.parts)
         try:
-            known = self._recorder.known(asked, self._planned.target.provider.secrets)
+            known = self._recorded(self._recorder, asked)
         except LLMError as error:
             return failed(row.number, error)
         if known is not None:

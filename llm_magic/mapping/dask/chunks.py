@@ -10,23 +10,43 @@ from llm_magic.errors import LLMError
 from llm_magic.mapping.rows import Outcome
 
 CHUNK = 100
-"""Rows of a chunk, at most."""
+"""Rows of a chunk, at most, unless they take less than a quarter of a second."""
+
+MOST = 500
+"""Rows of a chunk, however fast they are."""
 
 CHUNK_BYTES = 4_000_000
 """Bytes of a chunk from which on no further row is added."""
 
+_QUICK = 0.25
 
-def chunk_size(workers: int, total: int | None, concurrency: int | str) -> int:
-    """Return the rows of a chunk: few rows are spread over all workers, and no worker has many times its share.
+
+def chunk_size(workers: int, left: int | None, concurrency: int | str, rate: float = 0.0) -> int:
+    """Return the rows of a chunk: some times what a worker asks at once, fewer towards the end, so that all end alike.
+
+    Parameters
+    ----------
+    workers
+        How many take part.
+    left
+        Rows that are in no chunk so far; None where nobody knows.
+    concurrency
+        Rows in flight on all of them together.
+    rate
+        Rows that each worker has answered in a second: of fast ones a chunk holds more, for it costs something itself.
 
     >>> chunk_size(2, None, 64), chunk_size(2, 8, 64), chunk_size(2, None, 4), chunk_size(4, 1, "auto")
-    (100, 2, 8, 1)
+    (100, 4, 8, 1)
+    >>> chunk_size(2, None, 64, 1000.0), chunk_size(2, 400, 64, 1000.0)
+    (250, 100)
 
     """
     workers = max(1, workers)
-    spread = CHUNK if total is None else -(-total // (2 * workers))
-    share = CHUNK if not isinstance(concurrency, int) else 4 * -(-concurrency // workers)
-    return max(1, min(CHUNK, spread, share))
+    share = -(-concurrency // workers) if isinstance(concurrency, int) else CHUNK // 4
+    most = min(MOST, max(min(CHUNK, 4 * share), int(rate * _QUICK)))
+    if left is not None:
+        most = min(most, max(-(-left // (2 * workers)), min(-(-left // workers), share // 2)))
+    return max(1, most)
 
 
 @dataclass(eq=False)
@@ -62,6 +82,8 @@ class Chunks:
         self._under_way: dict[int, Chunk] = {}
         self._chunk_of: dict[int, Chunk] = {}
         self._made = 0
+        self.read = 0
+        """Rows that are read."""
         self.exhausted = False
         """Whether all rows are read."""
         self.problem: BaseException | None = None
@@ -99,6 +121,7 @@ class Chunks:
             except BaseException as error:  # noqa: BLE001 - raised when the rows before have their outcomes
                 self.exhausted, self.problem = True, error
                 break
+            self.read += 1
             try:
                 rows[row.number] = self._pack(row)
             except LLMError as error:

@@ -20,7 +20,7 @@ from llm_magic.background_loop import LOOK
 from llm_magic.errors import ConnectionFailedError, LLMError
 from llm_magic.mapping.dask.chunks import Chunk, Chunks, chunk_size
 from llm_magic.mapping.dask.cluster_work import ClusterWork
-from llm_magic.mapping.dask.serialization import opened, packed, sealed
+from llm_magic.mapping.dask.serialization import open_outcomes, opened, packed, sealed
 from llm_magic.mapping.dask.worker import ask_chunk
 from llm_magic.mapping.dask.workers import Workers
 from llm_magic.mapping.rows import Outcome
@@ -48,8 +48,8 @@ async def ask_on(
     *,
     stop: threading.Event | None = None,
     say: Callable[[str], None] = lambda _line: None,
-) -> AsyncGenerator[Outcome, None]:
-    """Ask rows from the workers of a cluster, and yield their outcomes as they come, in any order.
+) -> AsyncGenerator[list[Outcome], None]:
+    """Ask rows from the workers of a cluster, and yield their outcomes as they come, some at a time, in any order.
 
     Parameters
     ----------
@@ -94,9 +94,9 @@ async def ask_on(
     thread.start()
     try:
         while (outcomes := await _next(arrived)) is not None:
-            for outcome in outcomes:
-                run.taken += 1
-                yield outcome
+            if outcomes:
+                yield outcomes
+                run.taken += len(outcomes)
     finally:
         closed.set()
         while thread.is_alive():  # noqa: ASYNC110 - a thread sets no event of this loop
@@ -146,6 +146,7 @@ class _ClusterRun:
         self._workers = Workers(client, self._id, work, say)
         self._queue: Any = None
         self._emitted = 0
+        self._began = time.monotonic()
         self.taken = 0
         """Outcomes that somebody has taken."""
         self.error: BaseException | None = None
@@ -154,8 +155,11 @@ class _ClusterRun:
     def work(self) -> None:
         """Do all of it."""
         try:
-            self._begin()
-            self._go_on()
+            first = self._next_chunk(self._chunk_size(len(self._client.nthreads())))
+            if first is not None:  # else no worker is needed
+                self._begin()
+                self._tasks[first.number] = self._task_of(first, 1)
+                self._go_on()
             self.error = self._chunks.problem
         except (TimeoutError, OSError) as error:
             said = f"{type(error).__name__}: {str(error).partition(chr(10))[0]}"
@@ -174,6 +178,7 @@ class _ClusterRun:
     def _begin(self) -> None:
         from distributed import Queue
 
+        self._began = time.monotonic()
         self._queue = Queue(self._id, client=self._client, maxsize=_QUEUE)
         self._receiver = threading.Thread(target=self._receive, name="llm_magic outcomes", daemon=True)
         self._receiver.start()
@@ -183,10 +188,10 @@ class _ClusterRun:
         """Hand on what workers send; ends with a word of our own."""
         try:
             while True:
-                item = self._queue.get()
-                if item is None:
-                    return
-                self._inbox.put(item)
+                for item in (self._queue.get(), *self._queue.get(batch=True)):
+                    if item is None:
+                        return
+                    self._inbox.put(item)
         except Exception as error:  # noqa: BLE001 - the scheduler is gone; whoever waits raises it
             self._inbox.put(error)
 
@@ -204,14 +209,25 @@ class _ClusterRun:
 
     def _submit(self) -> None:
         """Send chunks, as many as keep all workers busy."""
-        workers = len(self._workers)
-        size = chunk_size(workers, self._work.total, self._work.concurrency)
-        while self._chunks.missing < _AHEAD * size * workers and self._emitted - self.taken < _UNREAD:
-            chunk = self._chunks.next(size)
-            self._emit(self._chunks.take_refused())
+        while self._emitted - self.taken < _UNREAD:
+            size = self._chunk_size(len(self._workers))
+            if self._chunks.missing >= _AHEAD * size * len(self._workers):
+                return
+            chunk = self._next_chunk(size)
             if chunk is None:
                 return
             self._tasks[chunk.number] = self._task_of(chunk, 1)
+
+    def _chunk_size(self, workers: int) -> int:
+        work = self._work
+        left = None if work.total is None else max(0, work.total - self._chunks.read)
+        seconds = max(1.0, time.monotonic() - self._began)
+        return chunk_size(workers, left, work.concurrency, self._emitted / seconds / max(1, workers))
+
+    def _next_chunk(self, size: int) -> Chunk | None:
+        chunk = self._chunks.next(size)
+        self._emit(self._chunks.take_refused())
+        return chunk
 
     def _task_of(self, chunk: Chunk, attempt: int) -> _Task:
         """Send a chunk: Dask chooses which of the workers that can ask takes it."""
@@ -241,13 +257,14 @@ class _ClusterRun:
             self._emit(outcomes)
 
     def _took(self, address: str, what: str, rest: list[Any], outcomes: list[Outcome]) -> None:
-        if what == "row":
-            number, data = rest
-            chunk = self._chunks.came(number)
-            if chunk is not None:
-                outcomes.append(opened(data))
-                if not chunk.rows:
-                    self._over.append(self._tasks.pop(chunk.number).future)
+        if what == "rows":
+            numbers, data = rest
+            for outcome in open_outcomes(numbers, data):
+                chunk = self._chunks.came(outcome.number)
+                if chunk is not None:
+                    outcomes.append(outcome)
+                    if not chunk.rows:
+                        self._over.append(self._tasks.pop(chunk.number).future)
         elif what == "began":
             chunk = self._chunks.get(rest[0])
             self._workers.tell(address, "go", rest[0], None if chunk is None else chunk.arrived())

@@ -92,18 +92,15 @@ class ClusterPipeline:
     async def outcomes(self) -> AsyncGenerator[list[Outcome], None]:
         """Yield the outcomes as they come, some at a time; rows that are not asked come last."""
         stop = threading.Event()
-        outcomes = ask_on(self._client, self._work, self._told(), stop=stop, say=self._say)
-        async with aclosing(outcomes) as stream:
-            async for outcome in stream:
-                row = self._sent.pop(outcome.number, None)
-                account(outcome, self._session.spending)
-                if row is not None and outcome.error is None and self._keep is not None:
-                    self._keep(row, outcome)
-                self.stopped = self.stopped or self._verdict.heard(outcome)
+        answers = ask_on(self._client, self._work, self._told(), stop=stop, say=self._say)
+        async with aclosing(answers) as stream:
+            async for outcomes in stream:
+                for outcome in outcomes:
+                    self._hear(outcome)
                 if self.stopped is not None:
                     stop.set()
                 there, self._there = self._there, []
-                yield [outcome, *there]
+                yield outcomes + there
         why = self.stopped
         if why is not None:
             rest = self._requests if self._rereads else iter(())
@@ -113,6 +110,13 @@ class ClusterPipeline:
         while self._there:  # more may be put while these are taken
             there, self._there = self._there, []
             yield there
+
+    def _hear(self, outcome: Outcome) -> None:
+        row = self._sent.pop(outcome.number, None)
+        account(outcome, self._session.spending)
+        if row is not None and outcome.error is None and self._keep is not None:
+            self._keep(row, outcome)
+        self.stopped = self.stopped or self._verdict.heard(outcome)
 
     def _told(self) -> Iterator[RowRequest]:
         for row in self._requests:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import AsyncGenerator, AsyncIterator, Mapping
 from contextlib import aclosing
 from dataclasses import dataclass, replace
@@ -66,18 +65,16 @@ class StreamSource:
 
     def __init__(self, rows: AsyncIterator[RowRequest]) -> None:
         self._rows = rows
-        self._turn = asyncio.Lock()
         self._is_stopped = False
         self._left: list[RowRequest] = []  # that came when no more were to be given
 
     async def next(self) -> RowRequest | None:
         """Return the next row, None after the last."""
-        async with self._turn:
-            row = None if self._is_stopped else await anext(self._rows, None)
-            if row is not None and self._is_stopped:
-                self._left.append(row)
-                return None
-            return row
+        row = None if self._is_stopped else await anext(self._rows, None)
+        if row is not None and self._is_stopped:
+            self._left.append(row)
+            return None
+        return row
 
     def stop(self) -> None:
         """Give no more rows."""

@@ -75,3 +75,36 @@ def pack_outcome(outcome: Outcome) -> bytes:
         with suppress(LLMError):
             return packed(Outcome(outcome.number, response, failed))
         return packed(Outcome(outcome.number, None, failed))
+
+
+def pack_outcomes(outcomes: list[Outcome]) -> bytes:
+    """Return outcomes as bytes: together, for what they share is written once; else each by itself."""
+    with suppress(Exception):  # a type of the notebook goes along by value, which this cannot
+        return pickle.dumps(outcomes, pickle.HIGHEST_PROTOCOL)
+    return pickle.dumps([pack_outcome(each) for each in outcomes], pickle.HIGHEST_PROTOCOL)
+
+
+def open_outcomes(numbers: list[int], data: bytes) -> list[Outcome]:
+    """Return the outcomes of these rows, as `pack_outcomes` made them; one that cannot be read is an error."""
+    try:
+        found: list[Outcome | bytes] = opened(data)
+    except Exception as error:  # noqa: BLE001 - whatever a class of the user's raises
+        return [_unread(number, error) for number in numbers]
+    return [
+        _open_outcome(number, each) if isinstance(each, bytes) else each
+        for number, each in zip(numbers, found, strict=True)
+    ]
+
+
+def _open_outcome(number: int, data: bytes) -> Outcome:
+    try:
+        found: Outcome = opened(data)
+    except Exception as error:  # noqa: BLE001 - whatever a class of the user's raises
+        return _unread(number, error)
+    return found
+
+
+def _unread(number: int, error: Exception) -> Outcome:
+    said = str(error).partition("\n")[0]
+    failed = LLMError(f"The answer came from the worker, and cannot be read here: {type(error).__name__}: {said}")
+    return Outcome(number, None, failed)

@@ -5,7 +5,7 @@ name of the run and the number of a chunk.
 
 ```
 client ─run→ begin(settings, variables)      client ─task→ ask_chunk(rows) → Feed → ask(session, …) → Outcome
-client ←Queue of the run─ began, row, row …   client ─Queue of the worker→ go, share, stop
+client ←Queue of the run─ began, rows, rows …   client ─Queue of the worker→ go, share, stop
 ```
 """
 
@@ -21,8 +21,8 @@ from typing import Any
 
 from llm_magic.errors import LLMError
 from llm_magic.mapping.dask.cluster_work import Told, control_queue
-from llm_magic.mapping.dask.feed import LOOK, ChunkPart, Feed
-from llm_magic.mapping.dask.serialization import Sealed, opened, pack_outcome
+from llm_magic.mapping.dask.feed import ChunkPart, Feed
+from llm_magic.mapping.dask.serialization import Sealed, opened, pack_outcome, pack_outcomes
 from llm_magic.mapping.dask.variables import Variables
 from llm_magic.mapping.rows import Outcome
 from llm_magic.session import Session
@@ -31,9 +31,16 @@ from llm_magic.session.portable import settings_there
 IDLE = 600.0
 """Seconds without a row after which a worker forgets a run: its client is gone, or will begin it anew."""
 
+LOOK = 0.25
+"""Seconds after which a thread that waits looks whether it is still wanted."""
+
 _MOST_UNSENT = 1000
 """Outcomes on their way to the client from which on no further row is asked."""
+
 _BATCH = 200
+_GATHER = 0.02
+"""Outcomes that are sent in one message, at most, and seconds in which they gather for it: a message costs the client
+and the scheduler as much as many outcomes."""
 
 
 class WorkerRun:
@@ -43,8 +50,9 @@ class WorkerRun:
         self._told = told
         self._worker = worker
         self._home = asyncio.get_running_loop()  # the worker's own
-        self._outgoing: deque[tuple[list[Any], ChunkPart | None]] = deque()
+        self._outgoing: deque[tuple[Outcome | list[Any], ChunkPart | None]] = deque()
         self._some = asyncio.Event()
+        self._urgent = False  # whether something waits that is no outcome
         self._going: dict[int, tuple[threading.Event, list[frozenset[int] | None]]] = {}
         self._parts: set[ChunkPart] = set()
         self.stopped = threading.Event()
@@ -52,36 +60,36 @@ class WorkerRun:
         self._variables = Variables(told.variables)
         self.session = Session(*settings_there(told.settings), say=lambda _line: None)
         auto = not isinstance(told.concurrency, int)
-        self._feed: Feed | None = None
-        self._ready = threading.Event()
-        self._work = self.session.loop.submit(self._ask(float("inf") if auto else share))
+        self._feed = Feed(float("inf") if auto else share, self._is_behind)
+        self._work = self.session.loop.submit(self._ask(self._feed))
         self._tasks = [self._home.create_task(each()) for each in (self._send, self._listen, self._watch)]
 
-    async def _ask(self, share: float) -> None:
+    async def _ask(self, feed: Feed) -> None:
         """Ask all rows that come; runs on the session's loop."""
         told = self._told
-        self._feed = feed = Feed(share, lambda: len(self._outgoing) > _MOST_UNSENT)
-        self._ready.set()
         try:
             outcomes = told.ask(self.session, told.request, feed, concurrency=told.concurrency)
             async with aclosing(outcomes):
                 async for outcome in outcomes:
-                    part = feed.done(outcome.number)
-                    self._tell(["row", outcome.number, pack_outcome(outcome)], part)
-                    self._tell_held(feed)
+                    self._tell(outcome, feed.done(outcome.number))
+                    if len(feed.in_flight) >= feed.share and isinstance(told.concurrency, int):
+                        self._tell(["held", len(feed.in_flight)])
         except asyncio.CancelledError:
             raise
         except BaseException as error:  # noqa: BLE001 - whatever it is, the client raises it
             self._tell(["failed", pack_outcome(Outcome(-1, None, _as_error(error)))])
 
-    def _tell_held(self, feed: Feed) -> None:
-        if len(feed.in_flight) >= feed.share and isinstance(self._told.concurrency, int):
-            self._tell(["held", len(feed.in_flight)])
+    def _is_behind(self) -> bool:
+        return len(self._outgoing) > _MOST_UNSENT
 
-    def _tell(self, entry: list[Any], part: ChunkPart | None = None) -> None:
-        self._outgoing.append((entry, part))
-        with suppress(RuntimeError):  # the worker ends
-            self._home.call_soon_threadsafe(self._some.set)
+    def _tell(self, what: Outcome | list[Any], part: ChunkPart | None = None) -> None:
+        """Send something to the client; any thread may."""
+        if not isinstance(what, Outcome):
+            self._urgent = True
+        self._outgoing.append((what, part))
+        if self._urgent or len(self._outgoing) == 1:  # else it is awake, for the one before
+            with suppress(RuntimeError):  # the worker ends
+                self._home.call_soon_threadsafe(self._some.set)
 
     async def _send(self) -> None:
         """Send what there is, in batches: while one is under way, the next gathers."""
@@ -89,18 +97,26 @@ class WorkerRun:
             await self._some.wait()
             self._some.clear()
             while self._outgoing:
+                if not self._urgent and len(self._outgoing) < _BATCH:
+                    with suppress(TimeoutError):
+                        async with asyncio.timeout(_GATHER):
+                            await self._some.wait()
+                self._some.clear()
+                self._urgent = False
                 batch = [self._outgoing.popleft() for _ in range(min(_BATCH, len(self._outgoing)))]
-                data = [self._worker.address, [entry for entry, _ in batch]]
+                was_behind = len(self._outgoing) + len(batch) > _MOST_UNSENT
                 try:
-                    await self._worker.scheduler.queue_put(name=self._told.run, data=data)
+                    await self._worker.scheduler.queue_put(
+                        name=self._told.run, data=[self._worker.address, _entries([what for what, _ in batch])]
+                    )
                 except Exception:  # noqa: BLE001 - the client has taken the queue away, or the scheduler is gone
                     self.stop()
                     return
                 for _, part in batch:
                     if part is not None:
-                        with part.changed:
-                            part.left -= 1
-                            part.changed.notify_all()
+                        part.arrived()
+                if was_behind:
+                    self._on_feed(Feed.look)
 
     async def _listen(self) -> None:
         """Do what the client says."""
@@ -116,7 +132,7 @@ class WorkerRun:
                     known.append(None if arrived is None else frozenset(arrived))
                     event.set()
                 elif what == "share":
-                    self.session.loop.loop.call_soon_threadsafe(self._set_share, rest[0])
+                    self._on_loop(self._set_share, rest[0])
                 elif what == "end":
                     self._on_feed(Feed.end)
                     await self._end(wait=True)
@@ -126,21 +142,19 @@ class WorkerRun:
         self.stop()
 
     def _set_share(self, share: int) -> None:
-        feed = self._feed
-        if feed is not None:
-            feed.set_share(share)
-            self._tell(["held", max(share, len(feed.in_flight))])
+        self._feed.set_share(share)
+        self._tell(["held", max(share, len(self._feed.in_flight))])
+
+    def _on_loop(self, call: Callable[..., None], *arguments: Any) -> None:
+        with suppress(RuntimeError):  # the session is closed
+            self.session.loop.loop.call_soon_threadsafe(call, *arguments)
 
     def _on_feed(self, call: Callable[..., None], *arguments: Any) -> None:
-        self._ready.wait(5)
-        if self._feed is not None:
-            self.session.loop.loop.call_soon_threadsafe(call, self._feed, *arguments)
+        self._on_loop(call, self._feed, *arguments)
 
     async def _watch(self) -> None:
         """End a run that nobody goes on with."""
-        while time.monotonic() - self._last < IDLE or (  # noqa: ASYNC110 - time passes by itself
-            self._feed is not None and self._feed.in_flight
-        ):
+        while time.monotonic() - self._last < IDLE or self._feed.in_flight:  # noqa: ASYNC110 - time passes by itself
             await asyncio.sleep(IDLE / 10)
         self.stop()
 
@@ -162,13 +176,13 @@ class WorkerRun:
         if arrived is None:
             return True
         rows = [(number, data) for number, data in rows if number not in arrived]
-        part = ChunkPart(len(rows), len(rows))
+        part = ChunkPart(len(rows))
         self._parts.add(part)
         self._on_feed(Feed.add, rows, part)
         seceded = False
         with part.changed:
             while part.left:
-                if not seceded and part.unsent <= max(1, len(rows) // 2):
+                if not seceded and part.is_half_sent:
                     seceded = True
                     secede()
                 part.changed.wait(LOOK)
@@ -196,8 +210,7 @@ class WorkerRun:
         for event, _ in list(self._going.values()):
             event.set()
         for part in list(self._parts):
-            with part.changed:
-                part.changed.notify_all()
+            part.wake()
 
     async def _end(self, *, wait: bool) -> None:
         if not wait:
@@ -218,6 +231,13 @@ class WorkerRun:
         for task in self._tasks:
             if task is not here:
                 task.cancel()
+
+
+def _entries(batch: list[Outcome | list[Any]]) -> list[list[Any]]:
+    """Return what a message says: words, and all outcomes of it in one piece."""
+    outcomes = [each for each in batch if isinstance(each, Outcome)]
+    packed = [["rows", [each.number for each in outcomes], pack_outcomes(outcomes)]] if outcomes else []
+    return [*packed, *(each for each in batch if not isinstance(each, Outcome))]
 
 
 def _as_error(error: BaseException) -> LLMError:

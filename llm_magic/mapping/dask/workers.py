@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterable
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Any
 
@@ -14,6 +15,9 @@ from llm_magic.mapping.dask.serialization import Sealed, sealed
 from llm_magic.mapping.dask.shares import Concurrency, divided, rates_of
 from llm_magic.mapping.dask.variables import forwarded
 from llm_magic.mapping.dask.worker import begin
+
+_AT_ONCE = 16
+"""Workers on which a run is begun at once."""
 
 _MINUTE = 60
 """Seconds after which a share of the limits a minute is free again whose worker has gone."""
@@ -106,21 +110,28 @@ class Workers:
         """Begin the run on workers that can ask, as far as there are shares for them."""
         from distributed import Queue
 
+        slots: dict[str, int] = {}
         for address in addresses:
             slot = self._free_slot()
             if slot is None:
                 break
-            control = Queue(control_queue(self._run, address), client=self._client)
-            try:
-                self._client.run(begin, self._told[slot], 0, workers=[address])
-            except Exception as error:  # noqa: BLE001 - whatever it is, others may ask
-                control.close()
-                self._unable.add(address)
-                self._say(f"{address} cannot ask: {type(error).__name__}: {str(error).partition(chr(10))[0]}")
-                self._free.append((0.0, slot))
-                continue
-            self._there[address] = _Worker(control, slot)
+            slots[address] = slot
+            self._there[address] = _Worker(Queue(control_queue(self._run, address), client=self._client), slot)
+        with ThreadPoolExecutor(_AT_ONCE, "llm_magic begins") as pool:
+            for address, said in zip(slots, pool.map(self._begin_on, slots, slots.values()), strict=True):
+                if said:
+                    self._unable.add(address)
+                    self._say(f"{address} cannot ask: {said}")
+                    self._let_go([address], 0.0)
         self._divide()
+
+    def _begin_on(self, address: str, slot: int) -> str:
+        """Begin the run on one worker; return what went wrong."""
+        try:
+            self._client.run(begin, self._told[slot], 0, workers=[address])
+        except Exception as error:  # noqa: BLE001 - whatever it is, others may ask
+            return f"{type(error).__name__}: {str(error).partition(chr(10))[0]}"
+        return ""
 
     def _has_room(self) -> bool:
         """Whether one more worker could have a share of every limit."""

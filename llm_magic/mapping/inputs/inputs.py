@@ -95,6 +95,8 @@ class Inputs:
     """The names of a frame's columns as they are: text, numbers, tuples."""
     is_iterator: bool = False
     """Whether it can be read only once."""
+    may_wait: bool = False
+    """Whether the user's code gives its rows, which may take its time."""
 
     def __init__(self, source: Any, name: str) -> None:
         self.source = source
@@ -240,6 +242,7 @@ class _Stream(Inputs):
         self._begun: Iterator[Any] | None = None
         self._is_taken = False
         self.is_iterator = hasattr(type(source), "__next__")
+        self.may_wait = True
         if not self.is_iterator and isinstance(source, Sized):
             with suppress(Exception):  # it has no length, whatever it says
                 self.length = len(source)

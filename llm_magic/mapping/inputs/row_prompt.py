@@ -9,6 +9,7 @@ from asyncio import CancelledError
 from collections.abc import Callable, Hashable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from functools import partial
+from types import ModuleType
 from typing import Any
 
 from llm_magic.close_matches import close_matches
@@ -26,6 +27,8 @@ _MOST_NOTES = 20
 _MOST_OF_LABEL = 60
 _MOST_NAMES = 8
 _WITH_BLANKS = re.compile(r"\{\{\s*(\w+(?: \w+)+)\s*\}\}")
+_OF_DATA = ("builtins", "collections", "datetime", "decimal", "llm_magic", "numpy", "pandas", "polars", "pyarrow")
+"""Packages whose objects run no code of the user's."""
 _KEYWORDS = ("None", "none", "True", "true", "False", "false", "self")
 """Words that a template cannot use as the name of a column."""
 
@@ -105,6 +108,11 @@ class RowPrompt:
     def is_function(self) -> bool:
         """Whether the prompt is a function of the user's."""
         return self._function is not None
+
+    @property
+    def may_wait(self) -> bool:
+        """Whether the user's code makes the prompt of a row, which may take its time, and may ask for something."""
+        return self.is_function or any(map(_is_code, self._variables.values()))
 
     def forget_notes(self) -> None:
         """Forget what was to be said of the rows rendered so far: they are rendered once more."""
@@ -331,6 +339,13 @@ class _Layers(Mapping[str, Any]):
 
     def __len__(self) -> int:
         return len(set(self._row) | set(self._variables))
+
+
+def _is_code(value: object) -> bool:
+    """Tell whether a variable that a template names may run the user's code: a function, a module, an object."""
+    if isinstance(value, type):
+        return False
+    return callable(value) or isinstance(value, ModuleType) or type(value).__module__.partition(".")[0] not in _OF_DATA
 
 
 def _named(row: Row) -> str:

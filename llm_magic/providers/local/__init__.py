@@ -61,7 +61,7 @@ class LocalProvider(Provider):
         [Int(8, min=1), Enum(["auto"])],
         default_value=8,
         help="Requests in flight at most where one prompt is asked over many inputs: no more than n_parallel are "
-        'answered at once. "auto" finds out how many serve best.',
+        'answered at once. "auto" finds the number at which answers come fastest.',
     ).tag(config=True, trusted_only=False)
     n_batch = Int(
         512,

@@ -9,7 +9,15 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from llm_magic.errors import InvalidValueError, LLMError, RateLimitedError
+from llm_magic.errors import (
+    BudgetError,
+    InvalidValueError,
+    LLMError,
+    NotAskedError,
+    PromptError,
+    RateLimitedError,
+    RecordingError,
+)
 from llm_magic.mapping.answers.statistics import RunningStatistics, Statistics, failures_of, statistics_of
 from llm_magic.mapping.rows import Outcome
 from llm_magic.metadata import Usage
@@ -28,6 +36,26 @@ def test_the_line() -> None:
         "2,000 rows in 41.0 s, p50 0.9 s, p95 0.9 s, 400,000 → 12,000 tokens, $0.31; "
         "3 failed: 2 RateLimitedError, 1 InvalidValueError"
     )
+
+
+@pytest.mark.parametrize(
+    ("outcomes", "line"),
+    [
+        ([answered(0, known=True), answered(1, known=True)], "2 rows, 2 answered before"),
+        (
+            [answered(0, known=True), Outcome(1, error=PromptError("no text"))],
+            "2 rows, 1 answered before; 1 failed: 1 PromptError",
+        ),
+        ([Outcome(0, error=RecordingError("not recorded"))], "1 row; 1 failed: 1 RecordingError"),
+        ([Outcome(0, error=BudgetError("no")), Outcome(1, error=NotAskedError("no"))], None),
+        ([answered(0, known=True), Outcome(1, error=RateLimitedError("no"))], "2 rows in 41.0 s, 1 answered before; "),
+    ],
+)
+def test_a_run_that_sent_nothing_tells_no_time(outcomes: list[Outcome], line: str | None) -> None:
+    """What is replayed says the same again, however long it takes."""
+    found = str(statistics_of(outcomes, 41.04))
+    assert found.startswith(line or "2 rows; 2 failed: ")
+    assert ("41.0 s" in found) is (" in " in (line or ""))
 
 
 def test_all_of_it() -> None:

@@ -120,6 +120,22 @@ def test_whatever_comes_what_is_missing_and_what_is_here_are_all(numbers: list[i
     assert here == set(range(20))
 
 
-@given(st.integers(0, 200), st.none() | st.integers(0, 100_000), st.just("auto") | st.integers(1, 1000))
-def test_a_chunk_has_between_one_row_and_the_most(workers: int, total: int | None, concurrency: int | str) -> None:
-    assert 1 <= chunk_size(workers, total, concurrency) <= dask_chunks.CHUNK
+@given(
+    st.integers(0, 200),
+    st.none() | st.integers(0, 100_000),
+    st.just("auto") | st.integers(1, 1000),
+    st.floats(0, 1e6),
+)
+def test_a_chunk_has_between_one_row_and_the_most(
+    workers: int, left: int | None, concurrency: int | str, rate: float
+) -> None:
+    assert 1 <= chunk_size(workers, left, concurrency) <= dask_chunks.CHUNK
+    assert 1 <= chunk_size(workers, left, concurrency, rate) <= dask_chunks.MOST
+
+
+def test_the_last_chunks_are_small_so_that_all_workers_end_alike() -> None:
+    left, sizes = 100, []
+    while left:
+        sizes.append(chunk_size(2, left, 16))
+        left -= sizes[-1]
+    assert sizes == [25, 19, 14, 11, 8, 6, 5, 4, 4, 2, 1, 1]
