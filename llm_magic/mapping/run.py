@@ -117,6 +117,8 @@ class RowsRun:
         self.total = inputs.length if numbers is None else len(numbers)
         """Rows that are asked for; None where nobody knows."""
         self._order = options.order
+        if self._order == "prefix" and inputs.is_iterator and cell.options.order is None:
+            self._order = "given"  # what all runs share has no meaning here
         if self._order == "prefix":
             refuse_iterator(inputs, "--order prefix")
         self._recorder = recorder = self._recorder_of(cell)

@@ -231,7 +231,7 @@ class ModelExchanges:
             if not self.planned.target.model:
                 recorder.keep_model(self.planned.target.provider.name, self.planned.options.base_url, bound.model)
             reason = recorder.keep(exchanged.asked, answer, exchanged.secrets)
-        if reason:
+        if reason and recorder.is_told:
             await self._emit([Note(reason)])
 
     def _answer(self, exchanged: Exchanged, bound: BoundModel, seconds: float) -> dict[str, Any]:

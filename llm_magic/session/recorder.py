@@ -78,7 +78,8 @@ class Recorder:
 
     `cell_id` is the front end's name of the cell, None where it has none; `run` numbers the runs of cells. With
     `tools` the results of tools are recorded, too. `pace` is how many times as fast as recorded an answer comes, 0
-    at once. `enforced` is whether the variable alone says `only`, over what the cell says.
+    at once. `enforced` is whether the variable alone says `only`, over what the cell says. `is_told` is whether the
+    user hears of an answer that is not recorded: whoever asked for no recording does not.
     """
 
     recordings: Recordings
@@ -88,6 +89,7 @@ class Recorder:
     tools: bool = False
     pace: float = 0.0
     enforced: bool = False
+    is_told: bool = True
 
     @property
     def replays(self) -> bool:

@@ -21,7 +21,7 @@ from servers import Received, ScriptedServer, document
 from llm_magic import LLM, api
 from llm_magic.config.settings import Settings
 from llm_magic.display.rows import RowsProgress
-from llm_magic.errors import IncompleteAnswerError, RateLimitedError
+from llm_magic.errors import IncompleteAnswerError, RateLimitedError, UnsupportedError
 from llm_magic.providers.registry import ProviderRegistry
 from llm_magic.session import Session
 
@@ -141,6 +141,22 @@ def test_rows_of_the_embedded_model_run_side_by_side(session: Session) -> None:
     texts = llm.map("Tell a story of {{ item }}.", WORDS, on_progress=look, on_error="keep", max_tokens=48)
     assert len(texts) == len(WORDS)
     assert max(busy) >= 2
+
+
+def test_the_embedded_model_gives_several_answers_and_says_what_it_cannot(session: Session) -> None:
+    pytest.importorskip("xllamacpp", reason="needs the extra `local`")
+    llm = LLM("local:smollm2", temperature=0.9, max_tokens=6)
+    several = llm.map("Say a word about {{ item }}.", WORDS[:2], n=2)
+    assert [len(texts) for texts in several] == [2, 2]
+    assert several.notes == ()  # answers that are cut are no matter of recordings that nobody asked for
+    assert all(re.fullmatch("[a-c]{3}", text) for text in llm.map("{{ item }}", WORDS[:3], regex="[a-c]{3}"))
+    with pytest.raises(UnsupportedError, match="cannot call tools"):  # as of one cell: nothing was sent
+        llm.map("{{ item }}", WORDS[:3], tools=[next_number])
+
+
+def next_number(number: int) -> int:
+    """Add one."""
+    return number + 1
 
 
 # LiteLLM

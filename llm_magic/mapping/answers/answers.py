@@ -17,8 +17,10 @@ from llm_magic.errors import (
     InputError,
     LLMError,
     NotAskedError,
+    OptionError,
     RecordingError,
     RowsFailedError,
+    UnsupportedError,
 )
 from llm_magic.mapping.answers.frames import AnswerColumns, columns_for, filled, in_order, in_words, pandas_frame, plain
 from llm_magic.mapping.answers.statistics import Statistics, by_class, failures_of, response_of, statistics_of
@@ -285,8 +287,14 @@ def _summary(errors: Sequence[LLMError | None], again: str) -> str:
     return f"{sum(failures.values()):,} of {len(errors):,} failed: {by_class(failures)}; {again}"
 
 
-def rows_failed(answers: Answers, bound: Any = None, again: str = CELL_AGAIN) -> RowsFailedError | None:
+_MISTAKES = (OptionError, UnsupportedError, ConfigurationError)
+"""Errors of what all rows share."""
+
+
+def rows_failed(answers: Answers, bound: Any = None, again: str = CELL_AGAIN) -> LLMError | None:
     """Return the error of a run of which rows failed; None where none did.
+
+    Where nothing could be sent for any row, it is that of them all: it does not help to ask for them again.
 
     Parameters
     ----------
@@ -302,6 +310,9 @@ def rows_failed(answers: Answers, bound: Any = None, again: str = CELL_AGAIN) ->
     number, first = next(((number, error) for number, error in enumerate(errors) if error is not None), (0, None))
     if first is None:
         return None
+    others = [error for error in errors if type(error) is not NotAskedError]
+    if type(first) in _MISTAKES and all(type(each) is type(first) and str(each) == str(first) for each in others):
+        return first
     said = f"The first of them, row {_cut(str(answers.labels[number]), 40)}: {in_words(first)}"
     hint = next((error.hint for error in errors if isinstance(error, NotAskedError)), first.hint)
     if isinstance(first, RecordingError) and hint:  # to run it again would find as little

@@ -82,7 +82,7 @@ class RowAsker:
         self._of_runs = recorder
         """What runs are answered from, and recorded in."""
         if resumption is not None:
-            self._of_runs = Recorder(resumption, "once", tools=True)
+            self._of_runs = Recorder(resumption, "once", tools=True, is_told=False)
         self._on_confirm = on_confirm
         self._models = BoundModels()
         self._by_documents = is_plain(plan)
