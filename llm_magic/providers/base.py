@@ -116,8 +116,7 @@ class Provider(Configurable):
         [Float(120.0, min=0.001), Reference()],
         default_value=120.0,
         help="Seconds to wait for an answer to begin, and of silence between two pieces of one. A server that only "
-        "shows that it is alive (comments, empty pieces) is given up after three times as long. A request that had no "
-        "answer in time is sent once more at most: it may be charged each time.",
+        "shows that it is alive (comments, empty pieces) is given up after three times as long.",
     ).tag(config=True, trusted_only=False)
     max_retries = Union(
         [Int(6, min=0), Reference()],

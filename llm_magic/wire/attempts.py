@@ -49,9 +49,6 @@ FIRST_WAIT, LONGEST_WAIT = 0.5, 8.0
 NO_ANSWER = "no answer"
 """How the reason of an attempt begins that was sent and had no answer in time: the server may have worked on it."""
 
-MAX_UNANSWERED = 2
-"""Attempts that were sent and had no answer in time, after which there is no further one: each may be charged."""
-
 MAX_REDIRECTS = 5
 MAX_STALE = 20
 """Kept connections in a row that may turn out to be closed."""
@@ -281,7 +278,7 @@ async def attempts(
 
     """
     request.check()
-    number, retries, unanswered = 0, request.retries, 0
+    number, retries = 0, request.retries
     while True:
         started = time.perf_counter()
         try:
@@ -292,8 +289,7 @@ async def attempts(
                 raise
             failed = time.perf_counter()
             limit = min(retries, 1) if _refused_here(error, request.host) else retries
-            unanswered += attempt.status is None and attempt.reason.startswith(NO_ANSWER)
-            attempt = replace(attempt, final=attempt.final or number >= limit or unanswered >= MAX_UNANSWERED)
+            attempt = replace(attempt, final=attempt.final or number >= limit)
             if attempt.status == HTTPStatus.UNAUTHORIZED and attempt.final and request.renews:
                 try:
                     other = await request.renewed()

@@ -63,20 +63,21 @@ def test_rows_that_take_longer_than_the_timeout_are_streamed(session: Session, t
     assert note.startswith("An answer took longer than the timeout")
 
 
-def test_where_nothing_may_be_streamed_the_same_is_sent_once_more_and_no_further(
-    session: Session, transport: str
-) -> None:
+def test_where_nothing_may_be_streamed_the_same_is_sent_again(session: Session, transport: str) -> None:
     with ScriptedServer(writes_slowly) as server:
-        answers = llm_at(session, server, transport).map("{{ item }}", [0], no_stream=True, on_error="keep")
+        llm = llm_at(session, server, transport, max_retries=1)
+        answers = llm.map("{{ item }}", [0], no_stream=True, on_error="keep")
     assert [request.json.get("stream") for request in server.requests] == [None, None]
     (error,) = answers.errors
     assert type(error) is TimedOutError
     assert error.hint == "Allow more with timeout=SECONDS, or ask again."
 
 
-def test_a_server_that_is_silent_is_not_paid_again_and_again(session: Session, transport: str) -> None:
+def test_a_server_that_is_silent_is_asked_by_streams_as_often_as_retries_allow(
+    session: Session, transport: str
+) -> None:
     with ScriptedServer(Answer([HANG], raw=True)) as server:
-        answers = llm_at(session, server, transport).map("{{ item }}", [0], on_error="keep")
+        answers = llm_at(session, server, transport, max_retries=1).map("{{ item }}", [0], on_error="keep")
     assert len(server.requests) == 3  # a document, and two streams
     assert type(answers.errors[0]) is TimedOutError
     assert answers.responses[0] is None or len(answers.responses[0].attempts) == 3
