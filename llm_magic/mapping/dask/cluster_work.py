@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncGenerator, AsyncIterator
+from collections.abc import AsyncGenerator
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
+from llm_magic.mapping.dask.feed import Feed
 from llm_magic.mapping.rows import Outcome
 from llm_magic.session import Session
 from llm_magic.session.portable import PortableSettings
@@ -22,7 +23,7 @@ class AskRows(Protocol):
     """
 
     def __call__(
-        self, session: Session, request: Any, rows: AsyncIterator[Any], *, concurrency: int | str
+        self, session: Session, request: Any, rows: Feed, *, concurrency: int | str
     ) -> AsyncGenerator[Outcome, None]:
         """Return the outcomes of rows, in any order."""
 

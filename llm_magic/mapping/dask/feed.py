@@ -108,6 +108,13 @@ class Feed:
         self.look()
         return part
 
+    def let_go(self) -> None:
+        """Give nothing to those who wait now; rows are for whoever comes after them."""
+        while self._waiting:
+            waits = self._waiting.popleft()
+            if not waits.done():
+                waits.set_result(None)
+
     def end(self) -> None:
         """Take note that no further rows come."""
         self._ended = True

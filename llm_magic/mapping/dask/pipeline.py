@@ -8,14 +8,15 @@ import time
 from collections import deque
 from collections.abc import AsyncGenerator, Callable, Iterator, Mapping
 from contextlib import aclosing
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any, Literal
 
-from llm_magic.errors import ConfigurationError, LLMError
+from llm_magic.errors import BudgetError, ConfigurationError, LLMError
 from llm_magic.mapping.dask.cluster_run import ask_on
 from llm_magic.mapping.dask.cluster_work import ClusterWork
 from llm_magic.mapping.dask.equal_rows import EqualRows
 from llm_magic.mapping.dask.rows import PortablePlan, ask_rows
-from llm_magic.mapping.dask.spending import account, with_budgets_left
+from llm_magic.mapping.dask.spending import account, of_share, with_budgets_left
 from llm_magic.mapping.dask.variables import variables_of
 from llm_magic.mapping.pipeline import Verdict, not_asked
 from llm_magic.mapping.rows import Outcome, RowRequest
@@ -83,6 +84,7 @@ class ClusterPipeline:
         self._session, self._client, self._requests, self._rereads = session, client, requests, rereads
         self._keep, self._say = keep, say
         self._work = work_of(session, plan, concurrency=concurrency, patience=patience, total=total)
+        self._has_own_budget = bool(plan.options.budget)
         self._verdict = Verdict()
         self._stop = threading.Event()
         self._equal = EqualRows() if equal_once else None
@@ -109,8 +111,8 @@ class ClusterPipeline:
             async for outcomes in stream:
                 found = [each for outcome in outcomes for each in self._heard(outcome)]
                 found += self._taken()
-                if self.stopped is not None:
-                    self._stop.set()
+                if self.stopped is not None and not isinstance(self.stopped, BudgetError):
+                    self._stop.set()  # where a budget is spent, what is in flight is paid for: it is waited for
                 if found:
                     yield found
         why = self.stopped
@@ -136,6 +138,8 @@ class ClusterPipeline:
         """Enter what came from a worker, and return it with the outcomes of equal rows."""
         row = self._sent.pop(outcome.number, None)
         account(outcome, self._session.spending)
+        if isinstance(outcome.error, BudgetError):
+            outcome = replace(outcome, error=of_share(outcome.error, of_run=self._has_own_budget))
         if row is not None and outcome.error is None and self._keep is not None:
             self._keep(row, outcome)
         copies = self._equal.ended(row, outcome) if self._equal is not None and row is not None else []
@@ -149,14 +153,16 @@ class ClusterPipeline:
     def _told(self) -> Iterator[RowRequest | None]:
         """Yield what is sent, None where that is nothing so far; read on a thread of its own."""
         for row in self._requests:
-            self._sent[row.number] = row
+            self._sent[row.number] = row  # also where it is not sent any more: it is told as not asked
+            if self.stopped is not None:
+                return
             if self._equal is None or self._equal.is_first(row):
                 yield row
                 continue
             if (outcome := self._equal.known(row)) is not None:
                 self._copies.append(outcome)
             yield None
-            while len(self._sent) > _MOST_WAITING:
+            while len(self._sent) > _MOST_WAITING and self.stopped is None:
                 time.sleep(_LOOK)
                 yield None
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncGenerator, AsyncIterator, Mapping
+from collections.abc import AsyncGenerator, Mapping
 from contextlib import aclosing
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
@@ -15,6 +15,7 @@ from llm_magic.session.plan import Cell, Plan
 
 if TYPE_CHECKING:
     from llm_magic.conversation import Turn
+    from llm_magic.mapping.dask.feed import Feed
     from llm_magic.output.spec import OutputSpec
     from llm_magic.session import Session
     from llm_magic.tools import FunctionTool
@@ -63,7 +64,7 @@ class PortablePlan:
 class StreamSource:
     """Rows as the client sends them."""
 
-    def __init__(self, rows: AsyncIterator[RowRequest]) -> None:
+    def __init__(self, rows: Feed) -> None:
         self._rows = rows
         self._is_stopped = False
         self._left: list[RowRequest] = []  # that came when no more were to be given
@@ -77,8 +78,9 @@ class StreamSource:
         return row
 
     def stop(self) -> None:
-        """Give no more rows."""
+        """Give no more rows, and let go of whoever waits for one."""
         self._is_stopped = True
+        self._rows.let_go()
 
     async def rest(self) -> AsyncGenerator[list[RowRequest], None]:
         """Yield the rows that nobody took, as they come."""
@@ -88,7 +90,7 @@ class StreamSource:
 
 
 async def ask_rows(
-    session: Session, request: PortablePlan, rows: AsyncIterator[Any], *, concurrency: int | str
+    session: Session, request: PortablePlan, rows: Feed, *, concurrency: int | str
 ) -> AsyncGenerator[Outcome, None]:
     """Ask rows on a worker; how many are in flight there, the client says by sending no more."""
     asker = RowAsker(session, request.plan(session), session.spending, None)

@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from llm_magic.budget import EVERYTHING, NOTHING, Amount, Budget, units
+from llm_magic.errors import BudgetError
 from llm_magic.mapping.rows import Outcome
 from llm_magic.metadata import Attempt
 from llm_magic.session.portable import PortableSettings
@@ -39,6 +40,17 @@ def _left(limits: Mapping[str, Any], account: str, spending: Spending) -> dict[s
         for kind, most in Budget("", account, dict(limits)).most.items()
     }
     return {kind: rest / units(1.0) if kind == "cost" else rest for kind, rest in left.items()}
+
+
+def of_share(error: BudgetError, *, of_run: bool) -> BudgetError:
+    """Return the error of a worker whose share is spent as one that names the budget which was divided."""
+    message, hint = error.message, error.hint or ""
+    if of_run:  # which travels as that of all requests
+        message, hint = (each.replace("LLMMagics.budget", "--budget") for each in (message, hint))
+        hint = hint.replace(", or count anew: %llm_usage --reset", "")
+    of_all = BudgetError(f"A worker's share of a budget is spent. {message}", hint)
+    of_all.response = error.response
+    return of_all
 
 
 def account(outcome: Outcome, spending: Spending) -> None:

@@ -44,6 +44,19 @@ def test_nobody_who_has_left_takes_a_row() -> None:
     asyncio.run(work())
 
 
+def test_those_who_wait_are_let_go_and_the_row_is_for_who_comes_later() -> None:
+    async def work() -> None:
+        feed = Feed(5, lambda: False)
+        waits = asyncio.ensure_future(anext(feed, None))
+        await asyncio.sleep(0)
+        feed.let_go()
+        assert await waits is None
+        feed.add(some(1), ChunkPart(1))
+        assert await anext(feed) == 1
+
+    asyncio.run(work())
+
+
 def test_nothing_is_handed_out_while_outcomes_pile_up() -> None:
     async def work() -> None:
         behind = True
