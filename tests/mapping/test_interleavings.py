@@ -226,7 +226,7 @@ class World:
     def __init__(self, place: Path, patch: pytest.MonkeyPatch, server: ScriptedServer | None) -> None:
         self._place, self._patch, self._server = place, patch, server
         self._state = place / "0"
-        self._scripts: dict[str, Script] = {}  # by the path at which they are asked
+        self._scripts: dict[str, Script] = {}  # by a header of the requests of each
         self.kept: Counter[str] = Counter()
         """How many answers to each prompt there are on the disk, at least."""
         self._begin()
@@ -245,10 +245,13 @@ class World:
         if self._server is None:
             self._session.registry.get("s").script = script  # type: ignore[attr-defined]
         else:
-            path = f"/{len(self._scripts)}/v1"  # of its own: what an earlier run has sent last may arrive now
-            self._scripts[f"{path}/chat/completions"] = script
-            self._server.script[:] = [lambda received: served(received, self._scripts[received.path])]
-            self._session.registry.add("s", "compatible", base_url=f"{self._server.host}{path}", max_retries=0)
+            number = str(len(self._scripts))  # of its own: what an earlier run has sent last may arrive now
+            self._scripts[number] = script
+            self._server.script[:] = [lambda received: served(received, self._scripts[received.headers["x-run"]])]
+            headers = {"X-Run": number}
+            self._session.registry.add(
+                "s", "compatible", base_url=self._server.url, max_retries=0, default_headers=headers
+            )
         llm = LLM("s:m")
         llm._session = lambda: self._session  # type: ignore[method-assign]
         return llm._call(TEMPLATE, table.frame, {**table.options, "concurrency": script.disturbed.concurrency}, "map")
