@@ -6,29 +6,28 @@ import asyncio
 import json
 import re
 import time
-from array import array
 from collections import deque
 from collections.abc import AsyncGenerator, Awaitable, Callable, Collection, Hashable, Iterator, Sequence
-from contextlib import aclosing, suppress
+from contextlib import aclosing
 from dataclasses import replace
-from itertools import islice
 from typing import TYPE_CHECKING, Any
 
 from llm_magic.display.footer import counted
 from llm_magic.display.rows import RowLine, RowsProgress, row_line
-from llm_magic.errors import LLMError, OptionError, PromptError
+from llm_magic.errors import LLMError, OptionError
 from llm_magic.mapping.answers.answers import Answers
 from llm_magic.mapping.answers.frames import bind_back, check_names
 from llm_magic.mapping.answers.statistics import RunningStatistics, Statistics
 from llm_magic.mapping.asking.document_asking import is_plain
-from llm_magic.mapping.asking.row_asker import RowAsker, failed
+from llm_magic.mapping.asking.row_asker import RowAsker
 from llm_magic.mapping.concurrency import Concurrency
 from llm_magic.mapping.estimate import LOOKED_AT, estimate_run, of_sample
-from llm_magic.mapping.inputs.order import beginning_of, by_prefix, refuse_iterator, spread
+from llm_magic.mapping.inputs.order import refuse_iterator, spread
 from llm_magic.mapping.inputs.row_prompt import RowPrompt
 from llm_magic.mapping.kept.resumption import Resumption
 from llm_magic.mapping.kept.store import Store
 from llm_magic.mapping.pipeline import Pipeline, RowSource, not_asked
+from llm_magic.mapping.requests import RowRequests
 from llm_magic.mapping.rows import Outcome, Row, RowRequest
 from llm_magic.options.combinations import need_cluster, put_over
 from llm_magic.session.neutral_request import NeutralRequest
@@ -40,7 +39,7 @@ if TYPE_CHECKING:
 
     from llm_magic.mapping.dask.pipeline import ClusterPipeline
     from llm_magic.mapping.inputs.inputs import Inputs
-    from llm_magic.messages import ToolCall
+    from llm_magic.messages import Part, ToolCall
     from llm_magic.session import Session
     from llm_magic.session.plan import Cell, Plan, PlannedModel
     from llm_magic.session.recorder import Recorder
@@ -55,9 +54,6 @@ ANSWER = "answer"
 _TAG = re.compile(r"\{\{\s*([A-Za-z_]\w*)")
 _LAST = 5  # rows that are shown as they come
 _MOST_NOTES = 10  # of all rows together
-_READ_AT_ONCE = 50  # answers of an earlier run, before others get a turn
-_MOST_READY = 100_000  # answers of an earlier run that are found before they are handed on, of an iterator
-_LOOK = 0.02  # seconds until it is looked for more of them
 
 
 class RowsRun:
@@ -131,18 +127,19 @@ class RowsRun:
         self._client = None if options.on is None else _client_of(options.on, options.forward_env or ())
         self._resumption = self._resumed() if recorder is None and session.settings.resume else None
         self._asker = RowAsker(session, self.plan, self._spending, recorder, on_confirm, resumption=self._resumption)
-        self._ready: deque[Outcome | tuple[RowRequest, int]] = deque()  # rows that need no request
-        self._known_rows: Iterator[Outcome | tuple[RowRequest, int]] = iter(
-            ()
-        )  # so are these, read as they are handed on
-        self._known_left = 0
-        self._unusable: list[RowRequest] = []  # of which an earlier run has left no answer that can be used as it is
-        self._labels: dict[int, Hashable] = {}  # those that are not the row's number
+        self._requests = RowRequests(
+            inputs,
+            self._prompt,
+            self._asker,
+            numbers=numbers,
+            by_prefix=self._order == "prefix",
+            images=self._images if options.image else None,
+            is_stopped=lambda: self.stopped is not None,
+        )
         self.keeps_labels = True
         """Whether `answers` is called in the end; else a label goes with its outcome."""
         self._statistics = RunningStatistics()
         self._last: deque[tuple[Hashable, Outcome]] = deque(maxlen=_LAST)
-        self._is_looking_up = False
         self._told = 0  # of these
         self._began = self._ended = 0.0
         self._pipeline: Pipeline | ClusterPipeline | None = None
@@ -191,10 +188,9 @@ class RowsRun:
 
     def how_far(self) -> str:
         """Return in a line how far an interrupted run came, and what is done next."""
-        if self._is_looking_up:
+        if self._requests.is_looking_up:
             return "stopped while answers of an earlier run were looked up; they are kept: run it again to go on."
-        found = self._known_left + sum(isinstance(each, tuple) for each in tuple(self._ready))
-        done, total = self._statistics.answered + found, self.total
+        done, total = self._statistics.answered + self._requests.known, self.total
         of = f"{done:,} rows" if total is None else f"{done:,} of {total:,} rows"
         if self._resumption is not None or self._recorder is not None:
             return f"stopped; {of} are answered, and kept: run it again to go on from there."
@@ -212,48 +208,7 @@ class RowsRun:
             self.say(concurrency.note)
         return concurrency
 
-    def _rows(self) -> Iterator[Row]:
-        return iter(self.inputs) if self._numbers is None else self.inputs.rows(self._numbers)
-
-    def _requests(self) -> Iterator[RowRequest]:
-        """Yield what is asked; a row that cannot be rendered has failed, and is put aside."""
-        made = self._rendered(self._rows())
-        if self._order == "prefix":
-            whole = list(made)
-            made = (whole[at] for at in by_prefix([beginning_of(each) for each in whole]))
-        yield from made
-
-    def _rendered(self, rows: Iterator[Row], *, looks: bool = True) -> Iterator[RowRequest]:
-        """Yield what is asked of rows; `looks` whether an earlier run may have left their answers."""
-        for row in rows:
-            if self._ended:  # while a thread reads what nobody waits for any more
-                return
-            if row.index != row.number:
-                self._labels[row.number] = row.index
-            if self.stopped is not None:
-                yield RowRequest(row.number, row.index, ())  # that is not asked
-                continue
-            try:
-                rendered = self._prompt.render(row)
-                parts = rendered.parts
-                if self.plan.options.image:
-                    parts += self._images(row)
-                if not any(getattr(part, "text", "x").strip() for part in parts):
-                    raise PromptError("The prompt of this row is empty.")
-            except LLMError as error:
-                self._ready.append(failed(row.number, error))
-                continue
-            key = self._asker.key(parts) if self._asker.looks_for_equal else ""
-            asked = RowRequest(row.number, row.index, parts, key)
-            number = self._asker.known_number(asked) if looks else None
-            if number is None:
-                yield asked
-                continue
-            self._ready.append((asked, number))
-            while self.inputs.is_iterator and len(self._ready) >= _MOST_READY and not self._ended:
-                time.sleep(_LOOK)  # on the thread that reads the iterator, until they are handed on
-
-    def _images(self, row: Row) -> tuple[Any, ...]:
+    def _images(self, row: Row) -> tuple[Part, ...]:
         from collections import ChainMap
 
         from llm_magic.session.plan import images
@@ -267,9 +222,7 @@ class RowsRun:
         """Return the request of the first row as it would be sent, and what all would take; nothing is sent."""
         from llm_magic.session.dry_run import is_recorded, preview
 
-        requests = await asyncio.to_thread(list, self._rendered(self._some_rows()))
-        known = [each[0] for each in self._ready if isinstance(each, tuple)]
-        wrong = [each for each in self._ready if isinstance(each, Outcome)]
+        requests, known, wrong = await asyncio.to_thread(self._requests.some, LOOKED_AT)
         first = next(iter((*requests, *known)), None)
         if first is None and wrong and wrong[0].error is not None:
             raise wrong[0].error
@@ -295,15 +248,6 @@ class RowsRun:
                 f"{wrong[0].error}".replace("\n", " ")
             )
         return replace(shown, estimate=None, notes=(*said, *shown.notes))
-
-    def _some_rows(self) -> Iterator[Row]:
-        """Return the rows whose prompts are made for an estimate: all, or of many some spread over them."""
-        if self.inputs.is_iterator or self.total is None:
-            return islice(self._rows(), 1)
-        if self.total <= LOOKED_AT:
-            return self._rows()
-        numbers = self._numbers if self._numbers is not None else range(self.total)
-        return self.inputs.rows([numbers[place] for place in spread(self.total, LOOKED_AT)])
 
     def _estimated(self, requests: list[RowRequest], known: int, shown: Preview) -> tuple[str, ...]:
         """Return in lines what all rows would take, of which these are asked."""
@@ -353,7 +297,7 @@ class RowsRun:
             async with aclosing(self._asked(await self._looked_up())) as stream:
                 async for batch in stream:
                     yield self._counted(batch)
-            again, self._unusable = self._unusable, []
+            again = self._requests.take_unusable()
             if again and self.stopped is not None:
                 error = not_asked(self.stopped)
                 yield self._counted([Outcome(row.number, error=error) for row in again])
@@ -366,6 +310,7 @@ class RowsRun:
                 self._resumption.store.ended(whole=whole)
         finally:
             self._ended = time.perf_counter()
+            self._requests.close()
             if self._resumption is not None:
                 self._resumption.store.ended(whole=False)
             await self._asker.aclose()
@@ -373,7 +318,7 @@ class RowsRun:
     async def _asked(self, requests: Iterator[RowRequest]) -> AsyncGenerator[list[Outcome], None]:
         """Yield the outcomes of requests, and of rows that need none."""
         self._pipeline = pipeline = self._pipeline_of(requests)
-        known, raised = asyncio.ensure_future(self._read_known(pipeline)), None
+        known, raised = asyncio.ensure_future(self._requests.hand_on(pipeline)), None
         try:
             try:
                 async with aclosing(pipeline.outcomes()) as stream:
@@ -382,8 +327,8 @@ class RowsRun:
             except LLMError as error:  # of the input: the rows before are answered all the same
                 raised = error
             known.cancel()  # what it put now would be heard by nobody
-            while self._is_ready:
-                yield self._some_ready()
+            while self._requests.is_ready:
+                yield self._requests.take_ready()
                 await asyncio.sleep(0)
             if raised is not None:
                 raise raised
@@ -404,7 +349,7 @@ class RowsRun:
             self._session,
             self.plan,
             self._client,
-            self._not_recorded(requests),
+            self._requests.not_recorded(requests),
             rereads=not reads,
             concurrency=provider.concurrency if options.concurrency is None else options.concurrency,
             patience=patience,
@@ -414,95 +359,17 @@ class RowsRun:
             say=self.say,
         )
 
-    def _not_recorded(self, requests: Iterator[RowRequest]) -> Iterator[RowRequest]:
-        """Yield what is not answered from recordings, which lie here and not where it is asked."""
-        for request in requests:
-            outcome = self._asker.recorded_outcome(request)
-            if outcome is None:
-                yield request
-            else:
-                self._ready.append(outcome)
-
     async def _looked_up(self) -> Iterator[RowRequest]:
         """Return what is to be asked; where an earlier run has left answers, once it is known to how many rows."""
-        requests = self._requests()
         if self._resumption is None or not len(self._resumption.store):
-            return requests
+            return self._requests.all()
         if self.inputs.is_iterator or not self._asker.looks_up_rows:
             self.say("Answers of an earlier run are used where the same is asked (--again asks for all).")
-            return requests
-        self._is_looking_up = True
-        if self._order == "prefix" or self._prompt.may_wait:  # in memory anyway; or called once for each row
-            found: Iterator[RowRequest] = iter(await asyncio.to_thread(list, requests))
-            known = sum(isinstance(each, tuple) for each in self._ready)
-        else:
-            left = await asyncio.to_thread(self._look_up)
-            found, known = self._rendered(self.inputs.rows(left), looks=False), self._known_left
-        self._is_looking_up = False
+            return self._requests.all()
+        found, known = await self._requests.looked_up()
         if known and self.total is not None:
             rest = "asking for the rest" if known < self.total else "nothing is asked"
             self.say(f"{known:,} of {self.total:,} answered before; {rest} (--again asks for all).")
-        return found
-
-    def _look_up(self) -> array[int]:
-        """Return the numbers of the rows that are to be asked; of the others, set aside which answer each has.
-
-        Of a million rows there are two numbers in memory, not their prompts: these are made once more.
-        """
-        left, known, places = array("q"), array("q"), array("q")
-        for row in self._rows():
-            if self._ended:  # it was interrupted
-                break
-            place = None
-            with suppress(LLMError):  # it fails once more when it is asked
-                parts = self._prompt.render(row).parts
-                place = self._asker.known_number(RowRequest(row.number, row.index, parts, self._asker.key(parts)))
-            if place is None:
-                left.append(row.number)
-            else:
-                known.append(row.number)
-                places.append(place)
-        self._prompt.forget_notes()
-        self._known_left, self._known_rows = len(known), self._rows_known(known, places)
-        return left
-
-    def _rows_known(self, known: array[int], places: array[int]) -> Iterator[Outcome | tuple[RowRequest, int]]:
-        for row, place in zip(self.inputs.rows(known), places, strict=True):
-            if row.index != row.number:
-                self._labels[row.number] = row.index
-            try:
-                parts = self._prompt.render(row).parts
-            except LLMError as error:  # though it could be rendered when it was looked up
-                yield failed(row.number, error)
-            else:
-                yield RowRequest(row.number, row.index, parts, self._asker.key(parts)), place
-
-    async def _read_known(self, pipeline: Pipeline | ClusterPipeline) -> None:
-        """Hand on what needs no request, some at a time, so that what is in flight is not held up."""
-        while True:
-            if self._is_ready:
-                pipeline.put(self._some_ready())
-                await asyncio.sleep(0)
-            else:
-                await asyncio.sleep(_LOOK)
-
-    @property
-    def _is_ready(self) -> bool:
-        return bool(self._ready) or self._known_left > 0
-
-    def _some_ready(self) -> list[Outcome]:
-        """Return the next outcomes of rows that need no request; what an earlier run has left may turn out to."""
-        found = []
-        for _ in range(min(_READ_AT_ONCE, len(self._ready) + self._known_left)):
-            if self._ready:
-                each = self._ready.popleft()
-            else:
-                each, self._known_left = next(self._known_rows), self._known_left - 1
-            outcome = each if isinstance(each, Outcome) else self._asker.known_outcome(*each)
-            if outcome is not None:
-                found.append(outcome)
-            elif isinstance(each, tuple):
-                self._unusable.append(replace(each[0], by_run=True))
         return found
 
     def _counted(self, batch: list[Outcome]) -> list[Outcome]:
@@ -511,10 +378,10 @@ class RowsRun:
             response = outcome.response
             if response is not None and response.notes and len(self._notes) < _MOST_NOTES:
                 self._notes |= dict.fromkeys(response.notes)
-        self._last += [(self._labels.get(each.number, each.number), each) for each in batch[-_LAST:]]
+        self._last += [(self._requests.labels.get(each.number, each.number), each) for each in batch[-_LAST:]]
         if not self.keeps_labels:
             for outcome in batch:
-                self._labels.pop(outcome.number, None)
+                self._requests.labels.pop(outcome.number, None)
         return batch
 
     async def collect(self) -> Answers:
@@ -527,12 +394,17 @@ class RowsRun:
 
     def answers(self, outcomes: list[Outcome]) -> Answers:
         """Return the answers that outcomes make."""
+        labels_of = self._requests.labels
         if self._numbers is not None:
             places = {number: place for place, number in enumerate(self._numbers)}
-            labels: list[Hashable] = [self._labels.get(number, number) for number in self._numbers]
+            labels: list[Hashable] = [labels_of.get(number, number) for number in self._numbers]
             outcomes = [replace(each, number=places[each.number]) for each in outcomes]
         else:
-            labels = [self._labels.get(number, number) for number in range(len(outcomes))] if self._labels else []
+            labels = (
+                [self._requests.labels.get(number, number) for number in range(len(outcomes))]
+                if self._requests.labels
+                else []
+            )
         return Answers(
             outcomes,
             labels or None,

@@ -31,7 +31,7 @@ from llm_magic.errors import (
     RowsFailedError,
     ServerFailedError,
 )
-from llm_magic.mapping import pipeline, run
+from llm_magic.mapping import pipeline, requests
 from llm_magic.mapping.inputs.row_prompt import RowPrompt
 from llm_magic.mapping.rows import Row, RowRequest
 from llm_magic.providers.registry import ProviderRegistry
@@ -812,7 +812,7 @@ def test_what_is_to_be_said_of_rows_is_said_once_of_those_that_are_made_twice(se
 def test_of_an_iterator_few_known_answers_wait_to_be_handed_on(
     session: Session, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(run, "_MOST_READY", 20)
+    monkeypatch.setattr(requests, "_MOST_READY", 20)
     waiting: list[int] = []
     fails = True
 
@@ -827,7 +827,7 @@ def test_of_an_iterator_few_known_answers_wait_to_be_handed_on(
 
         def items() -> Iterator[int]:
             for number in range(201):
-                waiting.append(len(second.run._ready) if number else 0)
+                waiting.append(second.run._requests.known if number else 0)
                 yield number
 
         second = llm._call("{{ item }}", items(), {}, "map")
@@ -843,7 +843,7 @@ def test_an_iteration_keeps_no_labels(session: Session) -> None:
     with ScriptedServer(echo) as server:
         to_come = llm_at(session, server).amap("{{ item }}", {f"row {number}": number for number in range(50)})
         assert sorted(asyncio.run(read())) == list(range(50))
-    assert to_come._call.run._labels == {}
+    assert to_come._call.run._requests.labels == {}
 
 
 # What the user's own code raises
