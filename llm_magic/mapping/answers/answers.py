@@ -291,7 +291,7 @@ _MISTAKES = (OptionError, UnsupportedError, ConfigurationError)
 """Errors of what all rows share."""
 
 
-def rows_failed(answers: Answers, bound: Any = None, again: str = CELL_AGAIN) -> LLMError | None:
+def rows_failed(answers: Answers, again: str = CELL_AGAIN) -> LLMError | None:
     """Return the error of a run of which rows failed; None where none did.
 
     Where nothing could be sent for any row, it is that of them all: it does not help to ask for them again.
@@ -300,8 +300,6 @@ def rows_failed(answers: Answers, bound: Any = None, again: str = CELL_AGAIN) ->
     ----------
     answers
         All of them.
-    bound
-        What the error carries as its `answers`, where that is something else: a DataFrame.
     again
         What to do about those rows.
 
@@ -322,7 +320,7 @@ def rows_failed(answers: Answers, bound: Any = None, again: str = CELL_AGAIN) ->
     return RowsFailedError(
         f"{_summary(errors, again)}.",
         f"{said.rstrip('.')}. {hint}" if hint else said,
-        answers=answers if bound is None else bound,
+        answers=answers,
     )
 
 

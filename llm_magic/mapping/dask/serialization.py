@@ -45,7 +45,7 @@ def sealed(value: object) -> Sealed:
 
 def packed(value: object) -> bytes:
     """Return a value as bytes, as `sealed`."""
-    import cloudpickle  # type: ignore[import-untyped]
+    import cloudpickle  # type: ignore[import-untyped]  # it comes with Dask, and has no types
 
     try:
         data: bytes = cloudpickle.dumps(value)

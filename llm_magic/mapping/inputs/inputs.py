@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import inspect
 import sys
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Hashable, Iterator, Mapping, Sequence, Sized
 from contextlib import suppress
 from itertools import count
@@ -78,7 +79,7 @@ def is_dask(value: object) -> bool:
     return _library(value) in ("dask", "dask_expr") and type(value).__name__ in ("DataFrame", "Series", "Bag")
 
 
-class Inputs:
+class Inputs(ABC):
     """The rows of an input, read as they are asked for.
 
     Iterating yields each as a `Row`, from the first one; an iterator can be iterated once. Whatever the input raises
@@ -105,12 +106,13 @@ class Inputs:
         """What the user called it."""
         self._own: tuple[str, ...] | None = None
 
+    @abstractmethod
     def __iter__(self) -> Iterator[Row]:
-        raise NotImplementedError
+        """Yield the rows, from the first one."""
 
+    @abstractmethod
     def rows(self, numbers: Sequence[int]) -> Iterator[Row]:
         """Yield the rows of these numbers, in this order; InputError for an iterator, which has no way back."""
-        raise NotImplementedError
 
     def own_names(self) -> tuple[str, ...]:
         """Return the names of a frame's columns, else of the fields of the first row.
@@ -135,9 +137,9 @@ class Inputs:
         """Tell whether any row has a name; of an iterator, whether the first one has."""
         return name in self.names_in_rows()
 
+    @abstractmethod
     def without_value(self, name: str) -> int:
         """Return how many rows have None for a name that is a column, a field or `item`; 0 where nobody knows."""
-        raise NotImplementedError
 
     def twice(self, name: str) -> bool:
         """Tell whether two columns have this name: the template would read the first one."""

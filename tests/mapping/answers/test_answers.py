@@ -234,7 +234,7 @@ def test_the_summary_of_failures() -> None:
     assert summary_of_failures([well(0)]) == summary_of_failures([]) == ""
 
 
-def test_the_error_of_rows_that_failed_carries_what_was_bound() -> None:
+def test_the_error_of_rows_that_failed_carries_the_answers() -> None:
     answers = Answers([well(0), ill(1)], ["a", "b" * 1_000])
     error = rows_failed(answers, again=RETRY)
     assert isinstance(error, RowsFailedError)
@@ -246,10 +246,6 @@ def test_the_error_of_rows_that_failed_carries_what_was_bound() -> None:
     except RowsFailedError as raised:
         lines = raised._render_traceback_()
     assert lines == [f"RowsFailedError: {error.message}", error.hint]
-    frame = pd.DataFrame({"a": [1]})
-    bound = rows_failed(answers, frame)
-    assert bound is not None
-    assert bound.answers is frame
     assert rows_failed(Answers([well(0)])) is None
     again = pickle.loads(pickle.dumps(error))  # noqa: S301 - our own bytes
     assert (str(again), again.answers.values) == (str(error), ["x", None])
