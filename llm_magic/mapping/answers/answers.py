@@ -313,6 +313,7 @@ def rows_failed(answers: Answers, again: str = CELL_AGAIN) -> LLMError | None:
         return first
     said = f"The first of them, row {_cut(str(answers.labels[number]), 40)}: {in_words(first)}"
     hint = next((error.hint for error in errors if isinstance(error, NotAskedError)), first.hint)
+    hint = (hint or "").replace("_llm.text", f"_llm.responses[{number}].text")  # what came of one row of a cell
     if isinstance(first, RecordingError) and hint:  # to run it again would find as little
         again, hint = f"{hint[0].lower()}{hint[1:].rstrip('.')} to ask for those", ""
     elif any(isinstance(error, BudgetError) for error in errors):

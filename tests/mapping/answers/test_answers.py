@@ -234,6 +234,13 @@ def test_the_summary_of_failures() -> None:
     assert summary_of_failures([well(0)]) == summary_of_failures([]) == ""
 
 
+def test_what_came_of_a_row_that_failed_is_said_to_be_with_its_response() -> None:
+    error = rows_failed(Answers([well(0), ill(1, InvalidValueError("It is no int.", "_llm.text has what came."))]))
+    assert error is not None
+    assert error.hint is not None
+    assert error.hint.endswith("InvalidValueError: It is no int. _llm.responses[1].text has what came.")
+
+
 def test_the_error_of_rows_that_failed_carries_the_answers() -> None:
     answers = Answers([well(0), ill(1)], ["a", "b" * 1_000])
     error = rows_failed(answers, again=RETRY)
