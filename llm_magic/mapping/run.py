@@ -38,6 +38,7 @@ if TYPE_CHECKING:
     from distributed import Client
 
     from llm_magic.mapping.dask.pipeline import ClusterPipeline
+    from llm_magic.mapping.engine import Engine, EnginePipeline
     from llm_magic.mapping.inputs.inputs import Inputs
     from llm_magic.messages import Part, ToolCall
     from llm_magic.session import Session
@@ -73,6 +74,8 @@ class RowsRun:
         A function that gives the prompt of a row, in the place of the cell's body.
     numbers
         The rows that are asked for; None: all.
+    engine
+        What asks for them in the place of requests from here: offline batches.
 
     Raises
     ------
@@ -90,11 +93,15 @@ class RowsRun:
         *,
         prompt: Callable[[Any], Any] | None = None,
         numbers: Sequence[int] | None = None,
+        engine: Engine | None = None,
     ) -> None:
         self.inputs = inputs
         if put_over(cell.options, cell.defaults).chat is None:  # else what was said there goes along with each row
             cell = replace(cell, options=replace(cell.options, once=True))
         self.plan: Plan = session.plan_rows(cell)
+        self._engine = engine
+        if engine is not None:
+            self.plan = engine.planned(self.plan)
         options = self.plan.options
         self._session = session
         self._settings = session.settings
@@ -126,7 +133,15 @@ class RowsRun:
         need_cluster(cell.options, on_cluster=options.on is not None)
         self._client = None if options.on is None else _client_of(options.on, options.forward_env or ())
         self._resumption = self._resumed() if recorder is None and session.settings.resume else None
-        self._asker = RowAsker(session, self.plan, self._spending, recorder, on_confirm, resumption=self._resumption)
+        self._asker = RowAsker(
+            session,
+            self.plan,
+            self._spending,
+            recorder,
+            on_confirm,
+            resumption=self._resumption,
+            with_keys=engine is not None,
+        )
         self._requests = RowRequests(
             inputs,
             self._prompt,
@@ -142,7 +157,7 @@ class RowsRun:
         self._last: deque[tuple[Hashable, Outcome]] = deque(maxlen=_LAST)
         self._told = 0  # of these
         self._began = self._ended = 0.0
-        self._pipeline: Pipeline | ClusterPipeline | None = None
+        self._pipeline: Pipeline | ClusterPipeline | EnginePipeline | None = None
 
     def _recorder_of(self, cell: Cell) -> Recorder | None:
         """Return what answers rows from the user's recordings, and records them; None where nothing does."""
@@ -157,11 +172,15 @@ class RowsRun:
     def _resumed(self) -> Resumption:
         """Return what earlier runs of the same rows have left."""
         options = self.plan.options
+        store = Store.open(self.identity, say=self.say, again=bool(options.again), writes=not options.dry_run)
+        return Resumption(store)
+
+    @property
+    def identity(self) -> dict[str, Any]:
+        """What all rows share, as plain data: a later run of the same goes on with this one."""
         shared = NeutralRequest(self.plan, self.plan.models[0]).data("")
         url = self.plan.models[0].target.provider.origin().url  # another server is behind another one
-        identity = {**shared, "prompt": self._prompt.source, "inputs": self.inputs.kind, "at": url}
-        store = Store.open(identity, say=self.say, again=bool(options.again), writes=not options.dry_run)
-        return Resumption(store)
+        return {**shared, "prompt": self._prompt.source, "inputs": self.inputs.kind, "at": url}
 
     def say(self, line: str) -> None:
         """Add a note."""
@@ -188,6 +207,8 @@ class RowsRun:
 
     def how_far(self) -> str:
         """Return in a line how far an interrupted run came, and what is done next."""
+        if self._engine is not None and (said := self._engine.how_far()):
+            return said
         if self._requests.is_looking_up:
             return "stopped while answers of an earlier run were looked up; they are kept: run it again to go on."
         done, total = self._statistics.answered + self._requests.known, self.total
@@ -335,8 +356,10 @@ class RowsRun:
         finally:
             known.cancel()
 
-    def _pipeline_of(self, requests: Iterator[RowRequest]) -> Pipeline | ClusterPipeline:
+    def _pipeline_of(self, requests: Iterator[RowRequest]) -> Pipeline | ClusterPipeline | EnginePipeline:
         options, reads = self.plan.options, self.inputs.is_iterator
+        if self._engine is not None:
+            return self._engine.pipeline(self, self._asker, self._spending, requests)
         patience = PATIENCE if options.patience is None else options.patience
         if self._client is None:
             waits = self.inputs.may_wait or self._prompt.may_wait or bool(options.image)

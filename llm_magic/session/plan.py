@@ -101,6 +101,8 @@ class Plan:
     tools: Mapping[str, FunctionTool] = field(default_factory=dict)
     turns: tuple[Turn, ...] = ()
     tool_timeout: float = 60.0
+    returns_calls: bool = False
+    """Whether calls of tools are the answer: nobody is there to carry them out."""
 
     @property
     def before(self) -> tuple[Message, ...]:
@@ -393,6 +395,10 @@ class BoundModel:
         stream = self.provider.exchange(
             request, self.capabilities, timeout=options.timeout, max_retries=options.retries
         )
+        return self.as_text(stream, request)
+
+    def as_text(self, stream: AsyncGenerator[list[Event], None], request: Request) -> AsyncGenerator[list[Event], None]:
+        """Return what came of a request with the value as its text, where the call of a tool holds it."""
         forced = self.structure.tools if self.structure is not None else ()
         alone = len(request.tools) == len(forced)
         return _as_text(stream, "" if alone else forced[0].name) if forced else stream

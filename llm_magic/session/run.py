@@ -202,7 +202,7 @@ class Run:
             empty = await self._exchange(asked)
             self._check_ended()
             calls = self.draft.tool_calls
-            if calls and self.plan.tools:
+            if calls and self.plan.tools and not self.plan.returns_calls:
                 if rounds == 0:
                     raise ToolLimitError(
                         "The model still asks for tools after the last round.", "Raise --max-tool-rounds."
@@ -236,7 +236,7 @@ class Run:
                 await self._emit([Note(f"Not valid: {error.message} Asking again."), Restarted("invalid")])
                 continue
             await self._exchanges.record()
-            if calls:
+            if calls and not self.plan.returns_calls:
                 note = f"Not run, for --tools does not offer it: {_listed(calls)}. _llm.tool_calls has it."
                 await self._emit([Note(note)])
             response = self.draft.response()

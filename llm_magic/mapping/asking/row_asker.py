@@ -57,6 +57,8 @@ class RowAsker:
         Says whether a call may be carried out, as of `LLM.ask`.
     resumption
         What an earlier run of the same rows has left, and what keeps the answers of this one; None: nothing does.
+    with_keys
+        Whether rows have keys, whoever looks for them.
 
     """
 
@@ -69,6 +71,7 @@ class RowAsker:
         on_confirm: Callable[[ToolCall], bool | Awaitable[bool]] | None = None,
         *,
         resumption: Resumption | None = None,
+        with_keys: bool = False,
     ) -> None:
         self.notes: list[str] = []
         """What the user should know of the model, once it is ready."""
@@ -79,6 +82,7 @@ class RowAsker:
         self._spending = spending
         self._recorder = recorder
         self._resumption = resumption
+        self._with_keys = with_keys
         self._of_runs = recorder
         """What runs are answered from, and recorded in."""
         if resumption is not None:
@@ -115,7 +119,7 @@ class RowAsker:
     @property
     def looks_for_equal(self) -> bool:
         """Whether rows have keys: an earlier run may have left their answers, or equal ones are asked once."""
-        return bool(self._once) or self._resumption is not None
+        return bool(self._once) or self._with_keys or self._resumption is not None
 
     @property
     def looks_up_rows(self) -> bool:
@@ -295,11 +299,37 @@ class RowAsker:
         self._asked_elsewhere[row.number] = asked
         return None
 
+    async def answered_before(self, row: RowRequest) -> Outcome | None:
+        """Return the outcome of a row whose answer is known, of those that each look for it; nothing is sent.
+
+        None where it is to be asked. Where nothing may be sent, the outcome is that it is not recorded.
+        """
+        recorder = self._of_runs
+        if recorder is None or row.by_run or (self._recorder is None and self._by_documents):
+            return None  # what is known was put aside already
+        if not self._planned.target.model and recorder.mode != "only":
+            await self._bound()
+        if recorder.mode != "only" and not recorder.has(self._neutral(row.parts)):
+            return None
+        try:
+            return await self._ask_by_run(row, None)
+        except LLMError as error:
+            return failed(row.number, error)
+
+    async def judged(self, row: RowRequest, begun: Begun) -> Outcome:
+        """Return the outcome of a row that was asked elsewhere, of what came: checked and kept as any other."""
+        try:
+            return await self._ask_by_run(row, None, begun)
+        except LLMError as error:
+            return failed(row.number, error)
+
     def keep(self, row: RowRequest, outcome: Outcome) -> None:
         """Keep the answer of a row that was asked elsewhere, where it is a plain one; of others rounds are missing."""
         response, asked = outcome.response, self._asked_elsewhere.pop(row.number, None)
         if response is None or not is_plain_response(response):
             return
+        if asked is None and self._recorder is not None:
+            asked = self._neutral(row.parts)
         told = {"dialect": response.structured, "nulls": True} if response.structured else None
         if self._secrets is None:
             self._secrets = self._planned.target.provider.secrets()
@@ -326,6 +356,11 @@ class RowAsker:
     def _neutral(self, parts: tuple[Part, ...]) -> dict[str, Any]:
         """Return what is asked for a row, as plain data."""
         return NeutralRequest(replace(self._plan, parts=parts), self._planned).data(self._model)
+
+    async def bound(self) -> BoundModel:
+        """Return the model, ready to be asked."""
+        with self._session.registry.explaining():
+            return await self._bound()
 
     async def _bound(self) -> BoundModel:
         return await self._models.get(self._plan, self._planned, self._note)

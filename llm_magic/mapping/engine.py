@@ -1,0 +1,48 @@
+"""The engine of a run over rows: what asks for them where that is not done by requests from here, one a row."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncGenerator, Iterator
+from typing import TYPE_CHECKING, Protocol
+
+if TYPE_CHECKING:
+    from llm_magic.errors import LLMError
+    from llm_magic.mapping.asking.row_asker import RowAsker
+    from llm_magic.mapping.rows import Outcome, RowRequest
+    from llm_magic.mapping.run import RowsRun
+    from llm_magic.session.plan import Plan
+    from llm_magic.session.run_spending import RunSpending
+
+
+class EnginePipeline(Protocol):
+    """Asks for rows, as `Pipeline` does."""
+
+    waiting: str
+    """What all rows wait for, as a line; empty where they do not."""
+    stopped: LLMError | None
+    """Why no further row is asked; None where all are."""
+
+    @property
+    def in_flight(self) -> int:
+        """Rows that are asked for now."""
+
+    def put(self, outcomes: list[Outcome]) -> None:
+        """Hand on outcomes of rows that need not be asked, with the others."""
+
+    def outcomes(self) -> AsyncGenerator[list[Outcome], None]:
+        """Yield the outcomes as they come, some at a time, in any order."""
+
+
+class Engine(Protocol):
+    """Asks for the rows of one run."""
+
+    def planned(self, plan: Plan) -> Plan:
+        """Return the plan as this engine asks it; raises InputError where it cannot."""
+
+    def pipeline(
+        self, run: RowsRun, asker: RowAsker, spending: RunSpending, requests: Iterator[RowRequest]
+    ) -> EnginePipeline:
+        """Return what asks for the rows."""
+
+    def how_far(self) -> str:
+        """Return in a line how far an interrupted run came; empty where it has not begun."""
