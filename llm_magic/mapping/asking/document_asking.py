@@ -198,18 +198,9 @@ class DocumentAsking:
         if self._spec is None:
             return text
         try:
-            return await self.value(text, nulls=self.structured[1])
+            return await parsed(self._spec, text, nulls=self.structured[1])
         except InvalidValueError:
             return _NO_VALUE
-
-    async def value(self, text: str, *, nulls: bool) -> Any:
-        """Return the value of an answer; raises InvalidValueError."""
-        spec = self._spec
-        if spec is None:
-            return text
-        if spec.kind in _SLOW or len(text) > _LARGE:
-            return await asyncio.to_thread(spec.parse, text, nulls=nulls)
-        return spec.parse(text, nulls=nulls)
 
     def _request_for(self, text: str) -> tuple[Request, Demand]:
         """Return the request of a row, and what it asks for."""
@@ -227,6 +218,13 @@ class DocumentAsking:
             headers=shared.headers,
         )
         return request, self._shared_demand.with_message(last)
+
+
+async def parsed(spec: OutputSpec, text: str, *, nulls: bool) -> Any:
+    """Return the value of an answer, read on another thread where that may take long; raises InvalidValueError."""
+    if spec.kind in _SLOW or len(text) > _LARGE:
+        return await asyncio.to_thread(spec.parse, text, nulls=nulls)
+    return spec.parse(text, nulls=nulls)
 
 
 def _is_plain(draft: Draft) -> bool:
