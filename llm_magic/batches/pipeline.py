@@ -1,0 +1,436 @@
+"""The rows of one run, asked by offline batches: written, submitted, waited for and read, as outcomes like any others.
+
+A row that a batch of an earlier run of the same cell has asked is not asked again: a batch that is under way is waited
+for, and what a finished one has answered is used.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections import defaultdict, deque
+from collections.abc import AsyncGenerator, Iterator
+from contextlib import AsyncExitStack
+from dataclasses import dataclass, field, replace
+from itertools import islice
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from llm_magic.batches.bodies import RequestBodies
+from llm_magic.batches.input_file import InputFile, InputFileWriter, custom_id, read_ids
+from llm_magic.batches.polling import Polling
+from llm_magic.batches.reading import ResultReader
+from llm_magic.batches.record import BatchRecord
+from llm_magic.batches.results import RowResult, read_results
+from llm_magic.batches.spending import BatchSpending
+from llm_magic.batches.submission import Submission
+from llm_magic.display.footer import counted
+from llm_magic.errors import LLMError, NotAskedError, PromptError, ProtocolError, RequestRefusedError
+from llm_magic.mapping.asking.row_asker import failed
+from llm_magic.mapping.rows import Outcome, RowRequest
+from llm_magic.recordings.recording import key_of
+
+if TYPE_CHECKING:
+    from llm_magic.batches.engine import BatchEngine
+    from llm_magic.mapping.asking.row_asker import RowAsker
+    from llm_magic.mapping.run import RowsRun
+    from llm_magic.session.plan import BoundModel
+    from llm_magic.session.run_spending import RunSpending
+    from llm_magic.wire.batches import RemoteBatch
+
+_AT_ONCE = 500  # rows that are rendered before others get a turn
+_REFUSED_TIMES = 3  # batches in a row that a server refuses for some of their rows, which are left out of the next one
+_LONGEST_EXCERPT = 80
+UNDER_WAY = ("written", "uploading", "uploaded", "submitting", "submitted", "fetched")
+"""Steps of a batch whose results no run has read."""
+
+
+@dataclass(slots=True)
+class _Waiting:
+    """The rows of this run that a batch answers, by their custom ids there."""
+
+    record: BatchRecord
+    rows: dict[str, RowRequest] = field(default_factory=dict)
+
+
+class BatchPipeline:
+    """Asks for the rows of a run by batches.
+
+    Parameters
+    ----------
+    engine
+        Sees how far they are; says how they are asked.
+    run, asker, spending
+        Of the run.
+    requests
+        The rows that are to be asked; read on a thread of its own.
+
+    """
+
+    def __init__(
+        self,
+        engine: BatchEngine,
+        run: RowsRun,
+        asker: RowAsker,
+        spending: RunSpending,
+        requests: Iterator[RowRequest],
+    ) -> None:
+        self._engine, self._run, self._asker, self._requests = engine, run, asker, requests
+        self._spending = BatchSpending(spending, engine.session)
+        self._identity = key_of(run.identity)
+        self._folder = engine.folder
+        self._there: list[Outcome] = []
+        self._news = asyncio.Event()
+        self._waiting: dict[str, _Waiting] = {}  # by our name of the batch
+        self._read: list[str] = []  # batches whose results have been handed on
+        self._equal: dict[str, RowRequest] = {}  # the first of equal rows, where they are asked once
+        self._copies: defaultdict[int, list[int]] = defaultdict(list)  # by its number: those of the others
+        self.stopped: LLMError | None = None
+
+    @property
+    def waiting(self) -> str:
+        """What all rows wait for."""
+        return self._engine.line
+
+    @property
+    def in_flight(self) -> int:
+        """Rows that a batch has, and whose results have not come."""
+        return sum(len(each.rows) for each in self._waiting.values())
+
+    def put(self, outcomes: list[Outcome]) -> None:
+        """Hand on outcomes, with the others."""
+        self._there += outcomes
+        self._news.set()
+
+    async def outcomes(self) -> AsyncGenerator[list[Outcome], None]:
+        """Yield the outcomes as they come; leaving it stops the waiting, and the batches go on at their server.
+
+        Raises
+        ------
+        LLMError
+            What ended it as a whole: what is submitted is remembered, and the next run goes on with it.
+
+        """
+        work = asyncio.ensure_future(self._work())
+        work.add_done_callback(lambda _: self._news.set())
+        try:
+            while not work.done() or self._there:
+                await self._news.wait()
+                self._news.clear()
+                if there := self._taken():
+                    yield there
+            work.result()
+            while there := self._taken():
+                yield there
+            for name in self._read:  # whoever took them has them
+                self._folder.update(name, step="read")
+        finally:
+            work.cancel()
+            await asyncio.gather(work, return_exceptions=True)
+            self._engine.settle()
+
+    def _taken(self) -> list[Outcome]:
+        there, self._there = self._there, []
+        if not there:
+            self._news.clear()
+        return there
+
+    async def _work(self) -> None:
+        bound = await self._asker.bound()
+        async with AsyncExitStack() as stack:
+            bodies = await RequestBodies.of(self._run.plan, bound)
+            stack.push_async_callback(bodies.aclose)
+            reader = ResultReader(self._engine.session, self._run.plan, bound, bodies, self._asker)
+            async with self._folder.turn(self._identity, say=self._run.say):
+                rows = await self._asked_for(bound, bodies, reader)
+                await self._submit(bound, await self._written(bound, bodies, rows))
+                for waiting in list(self._waiting.values()):
+                    if waiting.record.step in ("written", "uploading", "uploaded", "submitting"):
+                        waiting.record = await self._engine.submission(bound).submit(waiting.record)
+                        self._engine.seen(waiting.record)
+            self._engine.has_submitted()
+            await self._all_ended(bound, bodies, reader)
+
+    async def _asked_for(self, bound: BoundModel, bodies: RequestBodies, reader: ResultReader) -> list[RowRequest]:
+        """Return the rows that no batch has: others are put aside, or wait for theirs."""
+        records = [] if self._engine.again else self._folder.of_run(self._identity)
+        known = await asyncio.to_thread(self._ids_of, records)
+        answered: dict[str, dict[str, RowRequest]] = defaultdict(dict)
+        asked: list[RowRequest] = []
+        while rows := await asyncio.to_thread(list, islice(self._requests, _AT_ONCE)):
+            for row in rows:
+                if (outcome := await self._asker.answered_before(row)) is not None:
+                    self.put([outcome])
+                elif self._is_copy(row):
+                    continue
+                elif (found := known.get(row.key[:32])) and (place := found.popleft()):
+                    record, name = place
+                    if record.step in UNDER_WAY:
+                        self._waiting.setdefault(record.id, _Waiting(record)).rows[name] = row
+                    else:
+                        answered[record.id][name] = row
+                else:
+                    asked.append(row)
+        asked += await self._answered(records, answered, reader)
+        if self._waiting:
+            self._say_what_is_found()
+        return asked
+
+    def _is_copy(self, row: RowRequest) -> bool:
+        """Whether an equal row is asked for this one, too."""
+        if not self._asker.asks_equal_once or not row.key:
+            return False
+        first = self._equal.setdefault(row.key, row)
+        if first is row:
+            return False
+        self._copies[first.number].append(row.number)
+        return True
+
+    def _ids_of(self, records: list[BatchRecord]) -> dict[str, deque[tuple[BatchRecord, str]]]:
+        """Return the rows that batches have asked, by the beginnings of their keys; those under way come first."""
+        known: defaultdict[str, deque[tuple[BatchRecord, str]]] = defaultdict(deque)
+        for record in sorted(records, key=lambda each: each.step not in UNDER_WAY):
+            if record.step in (*UNDER_WAY, "read"):
+                for name in read_ids(self._folder.ids_path(record.id)):
+                    known[name.partition("-")[2]].append((record, name))
+        return known
+
+    async def _answered(
+        self, records: list[BatchRecord], answered: dict[str, dict[str, RowRequest]], reader: ResultReader
+    ) -> list[RowRequest]:
+        """Hand on what finished batches have answered; return the rows of which they have no answer that can be used."""
+        count = 0
+        for record in records:
+            rows = answered.get(record.id, {})
+            async for name, row, result in self._results(record, rows):
+                if result.body is None:
+                    continue
+                outcome = await reader.outcome(row, result, record.api, counts=False)
+                if outcome.error is None:
+                    outcome.known = True
+                    self._hand_on(outcome)
+                    count += 1
+                    del rows[name]
+        if count:
+            self._run.say(
+                f"{count:,} rows are answered by a batch of an earlier run, and cost nothing more (--again asks anew)."
+            )
+        return [row for rows in answered.values() for row in rows.values()]
+
+    async def _results(
+        self, record: BatchRecord, rows: dict[str, RowRequest]
+    ) -> AsyncGenerator[tuple[str, RowRequest, RowResult], None]:
+        """Yield the results of some rows, those that answer first: a row may stand in both files."""
+        for path in (self._folder.output_path(record.id), self._folder.errors_path(record.id)):
+            if not rows or not path.exists():
+                continue
+            results = (each for each in read_results(path) if isinstance(each, RowResult) and each.custom_id in rows)
+            while some := await asyncio.to_thread(list, islice(results, _AT_ONCE)):
+                for result in some:
+                    if result.custom_id in rows:
+                        yield result.custom_id, rows[result.custom_id], result
+
+    def _say_what_is_found(self) -> None:
+        found = [each.record for each in self._waiting.values()]
+        since = time.strftime("%d %b %H:%M", time.localtime(found[-1].created))
+        what = "A batch" if len(found) == 1 else f"{len(found)} batches"
+        rows = counted(self.in_flight, "row")
+        self._run.say(f"{what} of {since} {'has' if len(found) == 1 else 'have'} {rows} of this cell: it goes on.")
+
+    async def _written(self, bound: BoundModel, bodies: RequestBodies, rows: list[RowRequest]) -> list[_Waiting]:
+        """Write rows into input files, and remember these; a row that cannot be written has failed."""
+        if not rows:
+            return []
+        names: list[str] = []
+
+        def paths(_part: int) -> tuple[Path, Path]:
+            names.append(self._folder.new_id())
+            return self._folder.input_path(names[-1]), self._folder.ids_path(names[-1])
+
+        endpoint = f"{bound.capabilities.batch_prefix}{bodies.path}"
+        writer = InputFileWriter(paths, endpoint)
+        by_id: dict[str, RowRequest] = {}
+        try:
+            for row in rows:
+                try:
+                    writer.write(row.number, row.key, await bodies.body(row))
+                except LLMError as error:
+                    self._hand_on(failed(row.number, error))
+                    continue
+                by_id[custom_id(row.number, row.key)] = row
+                self._spending.expect(bodies.demand(row))
+            files = await asyncio.to_thread(writer.close)
+        except BaseException:
+            writer.discard()
+            raise
+        return [self._remembered(bound, name, file, by_id, endpoint) for name, file in zip(names, files, strict=True)]
+
+    def _remembered(
+        self, bound: BoundModel, name: str, file: InputFile, rows: dict[str, RowRequest], endpoint: str
+    ) -> _Waiting:
+        target, options = bound.planned.target, self._run.plan.options
+        cell = self._run.plan.cell
+        record = BatchRecord(
+            id=name,
+            run=self._identity,
+            provider=target.provider.name,
+            url=target.provider.origin().url,
+            base_url=str(options.base_url or ""),
+            model=bound.model,
+            asked=target.asked,
+            api=bound.capabilities.api,
+            endpoint=endpoint,
+            rows=file.rows,
+            size=file.size,
+            digest=file.digest,
+            created=time.time(),
+            step="written",
+            prompt=" ".join(cell.body.split())[:_LONGEST_EXCERPT],
+            out=cell.options.out or "",
+        )
+        self._folder.add(record)
+        return _Waiting(record, {each: rows[each] for each in read_ids(file.ids_path)})
+
+    async def _submit(self, bound: BoundModel, batches: list[_Waiting]) -> None:
+        """Submit batches that are written, where the budgets allow them."""
+        try:
+            self._spending.reserve(bound, [each.record for each in batches])
+        except LLMError:
+            for each in batches:
+                self._folder.remove(each.record.id)
+            raise
+        for each in batches:
+            self._waiting[each.record.id] = each
+        for each in batches:
+            self._engine.seen(each.record)
+            each.record = await self._engine.submission(bound).submit(each.record)
+            self._engine.seen(each.record)
+
+    async def _all_ended(self, bound: BoundModel, bodies: RequestBodies, reader: ResultReader) -> None:
+        """Wait for all batches, and hand on what they answered; rows that one was refused for are left out of another."""
+        again: list[RowRequest] = []
+        for number in range(_REFUSED_TIMES + 1):
+            async with asyncio.TaskGroup() as group:
+                tasks = [group.create_task(self._ended(bound, each, reader)) for each in self._waiting.values()]
+            self._waiting.clear()
+            again = [row for task in tasks for row in task.result()]
+            if not again or number == _REFUSED_TIMES:
+                break
+            self._run.say(f"{counted(len(again), 'row')} of a refused batch are submitted without those it named.")
+            async with self._folder.turn(self._identity, say=self._run.say):
+                await self._submit(bound, await self._written(bound, bodies, again))
+        for row in again:
+            self._hand_on(
+                Outcome(row.number, error=NotAskedError("Not asked: the server refused its batch for other rows."))
+            )
+
+    async def _ended(self, bound: BoundModel, waiting: _Waiting, reader: ResultReader) -> list[RowRequest]:
+        """Wait for one batch, and hand on the outcomes of its rows; return those that are to be asked in another one."""
+        record, routes = waiting.record, self._engine.routes(bound)
+        if record.step == "submitted":
+
+            async def look() -> RemoteBatch:
+                return await routes.retrieve(record.batch_id)
+
+            polling = Polling(
+                look,
+                bound.provider.origin(bound.model),
+                every=self._engine.every,
+                created=record.created,
+                seen=lambda state: self._engine.saw(record.id, state),
+                **self._engine.clocks,
+            )
+            batch = await polling.ended()
+            if batch.status == "failed" and not batch.output_file_id:
+                return self._refused(waiting, batch)
+            record = await self._fetched(bound, record, batch)
+        await self._read_results(waiting, record, reader)
+        return []
+
+    async def _fetched(self, bound: BoundModel, record: BatchRecord, batch: RemoteBatch) -> BatchRecord:
+        """Fetch both files of a batch, whatever its end was."""
+        routes = self._engine.routes(bound)
+        for file_id, path in (
+            (batch.output_file_id, self._folder.output_path(record.id)),
+            (batch.error_file_id, self._folder.errors_path(record.id)),
+        ):
+            if file_id:
+                await routes.download(file_id, path)
+        return self._folder.update(
+            record.id,
+            step="fetched",
+            status=batch.status,
+            completed=batch.completed,
+            failed=batch.failed,
+            output_file_id=batch.output_file_id,
+            error_file_id=batch.error_file_id,
+        )
+
+    async def _read_results(self, waiting: _Waiting, record: BatchRecord, reader: ResultReader) -> None:
+        """Hand on the outcomes of the rows of a batch that is fetched."""
+        rows = dict(waiting.rows)
+        errors: dict[str, Outcome] = {}
+        self._spending.begin(record)
+        async for name, row, result in self._results(record, rows):
+            outcome = await reader.outcome(row, result, record.api)
+            self._spending.took(record, outcome)
+            if result.body is None:  # the other file may have an answer
+                errors[name] = outcome
+                continue
+            self._hand_on(outcome)
+            errors.pop(name, None)
+            del rows[name], waiting.rows[name]
+        self._spending.settle(record)
+        for name, row in rows.items():
+            self._hand_on(errors.get(name) or Outcome(row.number, error=_missing(record)))
+            del waiting.rows[name]
+        self._read.append(record.id)
+
+    def _refused(self, waiting: _Waiting, batch: RemoteBatch) -> list[RowRequest]:
+        """Hand on the errors of the rows that a batch was refused for, and return its others; or of all its rows."""
+        record = waiting.record
+        origin = self._run.plan.models[0].target.provider.origin(record.model)
+        ids = read_ids(self._folder.ids_path(record.id))
+        named = {ids[each.line - 1]: each for each in batch.refusals if each.line and 0 < each.line <= len(ids)}
+        whole = [each for each in batch.refusals if each.line is None]
+        self._spending.forget(record)
+        self._folder.update(record.id, step="refused", status=batch.status, refusals=_plain(batch))
+        self._folder.forget_input(record.id)
+        rest = []
+        for name, row in waiting.rows.items():
+            if (refusal := named.get(name)) is not None:
+                error: LLMError = RequestRefusedError(
+                    f"{origin} refused the batch for this row (line {refusal.line}): {refusal.message}", origin=origin
+                )
+                self._hand_on(failed(row.number, error))
+            elif named and not whole:
+                rest.append(row)
+            else:
+                said = "; ".join(each.message for each in batch.refusals[:3]) or "it says not why"
+                hint = "%llm_batch show has all that it says."
+                self._hand_on(
+                    failed(row.number, RequestRefusedError(f"{origin} refused the batch: {said}", hint, origin=origin))
+                )
+        waiting.rows.clear()
+        return rest
+
+    def _hand_on(self, outcome: Outcome) -> None:
+        copies = self._copies.pop(outcome.number, ())
+        self.put([outcome, *(replace(outcome, number=number, duplicate=True) for number in copies)])
+
+
+def _missing(record: BatchRecord) -> LLMError:
+    """Return the error of a row for which a batch has no result."""
+    if record.status == "completed":
+        return ProtocolError(
+            f"The batch {record.batch_id} is completed, and has no result for this row.",
+            "Run the cell again: only what is missing is asked.",
+        )
+    ended = {"expired": "expired", "cancelled": "was cancelled"}.get(record.status, f"ended as {record.status}")
+    return NotAskedError(
+        f"Not asked: the batch {ended} before this row's turn.", "Run the cell again: only what is missing is asked."
+    )
+
+
+def _plain(batch: RemoteBatch) -> tuple[dict[str, object], ...]:
+    return tuple({"line": each.line, "message": each.message, "code": each.code} for each in batch.refusals[:100])
