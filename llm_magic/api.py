@@ -15,6 +15,8 @@ from llm_magic.errors import Interrupted
 
 if TYPE_CHECKING:
     from llm_magic.background_loop import Emit
+    from llm_magic.batches.batch import Batch
+    from llm_magic.batches.engine import BatchEngine
     from llm_magic.embeddings import Vectors
     from llm_magic.embeddings.run import Embedding
     from llm_magic.errors import OptionError
@@ -23,7 +25,7 @@ if TYPE_CHECKING:
     from llm_magic.mapping.answers.answers import Answers
     from llm_magic.mapping.call import AnswersToCome, MapCall
     from llm_magic.messages import Message
-    from llm_magic.options import AskOptions, DefaultOptions, MapOptions, Options, Record
+    from llm_magic.options import AskOptions, BatchOptions, DefaultOptions, MapOptions, Options, Record
     from llm_magic.providers.registry import ProviderRegistry
     from llm_magic.response import Response
     from llm_magic.session import Session
@@ -413,6 +415,58 @@ class LLM:
         with naming_keywords():
             return AnswersToCome(self._call(prompt, inputs, options, "amap"))
 
+    def batch(self, prompt: str | Callable[[Any], Any], inputs: Any, **options: Unpack[BatchOptions]) -> Batch:
+        """Ask one prompt for each of many inputs by an offline batch (the Batch API), and return once it is submitted.
+
+        It is answered within a day, at the provider's lower price. The same call finds the batch again, in another
+        process and another day, as long as prompt, inputs and options are the same: nothing is submitted twice.
+
+        Parameters
+        ----------
+        prompt, inputs
+            As for `map`.
+        options
+            Those of `map`, but for what is about requests from here (`concurrency`, `patience`, `order`, `sample`,
+            `on`, `retries_invalid`, …), and:
+
+            - `poll`: seconds between two looks at the batch, 30; more while nothing changes.
+            - `again=True` submits all rows anew, also those that a batch has.
+            - `batch_file`: a file to be written in the place of a submission, for a program that reads it, such as
+              vLLM's `run_batch`.
+
+        Returns
+        -------
+        Batch
+            `batch.result()` waits for the `Answers`, and so does `await batch`; `batch.status`, `batch.counts`,
+            `batch.ids` tell how far it is; `batch.cancel()` cancels it at its server.
+
+        Raises
+        ------
+        UnsupportedError
+            The endpoint has no batches.
+        LLMError
+            The rows cannot be submitted; run again, it goes on where it was.
+
+        Examples
+        --------
+        >>> llm = LLM("openai:gpt-x")  # doctest: +SKIP
+        >>> batch = llm.batch("Price or quality? {{ item }}", reviews, choices=["price", "quality"])  # doctest: +SKIP
+        >>> batch.result().values  # doctest: +SKIP
+        ['price', 'quality']
+
+        """
+        from llm_magic.batches.batch import Batch
+        from llm_magic.batches.engine import BatchEngine
+        from llm_magic.options.keywords_in_errors import naming_keywords
+
+        with naming_keywords():
+            engine = BatchEngine(self._session())
+            call = self._call(prompt, inputs, options, "batch", engine)
+            try:
+                return Batch.submitted(call, engine)
+            finally:
+                call.session.tell()
+
     def embed(self, texts: Iterable[str], **options: Unpack[EmbedOptions]) -> Vectors:
         """Return the vectors of texts, in their order; works inside a running event loop, too.
 
@@ -521,7 +575,14 @@ class LLM:
             "", given, template=False, defaults=defaults, cannot_confirm=_cannot_confirm(on_confirm)
         ), on_confirm
 
-    def _call(self, prompt: str | Callable[[Any], Any], inputs: Any, options: MapOptions, source: str) -> MapCall:
+    def _call(
+        self,
+        prompt: str | Callable[[Any], Any],
+        inputs: Any,
+        options: MapOptions | BatchOptions,
+        source: str,
+        engine: BatchEngine | None = None,
+    ) -> MapCall:
         from llm_magic.errors import PromptError
         from llm_magic.mapping.call import MapCall
         from llm_magic.mapping.inputs.inputs import is_dask, read_inputs
@@ -541,7 +602,9 @@ class LLM:
 
             inputs, cell = gathered(inputs, cell)
         try:
-            return MapCall(session, cell, read_inputs(inputs), on_confirm, on_progress, prompt=function)
+            return MapCall(
+                session, cell, read_inputs(inputs), on_confirm, on_progress, prompt=function, engine=engine
+            )
         finally:
             session.tell()
 

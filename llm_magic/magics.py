@@ -175,7 +175,16 @@ class LLMMagics(Magics, Settings):
             from llm_magic.mapping.dask.inputs import gathered
 
             value, cell = gathered(value, cell)
-        run = RowsRun(self.session, cell, read_inputs(value, each))
+        engine = None
+        if options.batch:
+            from llm_magic.batches.engine import BatchEngine
+
+            engine = BatchEngine(self.session)
+            if not (later or options.wait or options.dry_run):
+                if not self._allows_input():
+                    raise _needs_wait()
+                later = True
+        run = RowsRun(self.session, cell, read_inputs(value, each), engine=engine)
         if options.dry_run:
             preview = self.session.loop.run(run.preview())
             display.show_preview(preview, _not_bound(options, "Nothing was sent"))
@@ -185,7 +194,14 @@ class LLMMagics(Magics, Settings):
         if later:
             from llm_magic.session.job import Job
 
-            job = Job.begin(screen, partial(_fail_rows, run), partial(self._rows_failed, view), self.session.jobs)
+            begun = screen, partial(_fail_rows, run), partial(self._rows_failed, view), self.session.jobs
+            if engine is not None:
+                from llm_magic.batches.batch import Batch
+
+                batch = Batch.begin(*begun).of(engine)
+                self.shown(batch)
+                return batch
+            job = Job.begin(*begun)
             self.shown(job)
             return job
         answers = screen.follow()
@@ -278,6 +294,14 @@ _CUT = frozenset({"length", "content_filter", "refusal", "truncated", "interrupt
 _EARLIER_CODE = "The cell below has code of an earlier run: delete it, or run this cell again."
 _NO_NEXT_CELL = "--code: nobody reads a next cell here, so this is the code:"
 _IN_FOREGROUND = "-b: ran in the foreground, for this notebook is executed by a program, which reads no late outputs."
+
+
+def _needs_wait() -> OptionError:
+    """Return the error of a batch whose cell would end before it, where nobody reads late outputs."""
+    return OptionError(
+        "--batch needs --wait here: this notebook is executed by a program, which reads no late outputs.",
+        "Say --batch --wait; a batch that an earlier run has submitted is gone on with.",
+    )
 
 
 def _not_bound(options: Options, why: str) -> str:

@@ -117,26 +117,27 @@ class Polling:
                     raise
                 self._seen(error)
                 state = last
+                if self._is_overdue(None) and self._clock() - began > LAST_LOOKS:
+                    raise
             else:
                 self._seen(batch)
                 if batch.ended:
                     return batch
                 state = (batch.status, batch.completed, batch.failed)
-                late = self._seconds_late(batch)
-                if late > 0 and self._clock() - began > LAST_LOOKS:
+                if self._is_overdue(batch) and self._clock() - began > LAST_LOOKS:
                     raise self._timed_out(batch)
             self.next_look = self._pace.after(changed=state != last)
             last = state
             await self._sleep(self.next_look)
 
-    def _seconds_late(self, batch: RemoteBatch) -> float:
-        """Return by how many seconds a batch is late, by its server's own clock where that is known."""
-        end = batch.expires_at
-        begun = batch.created_at or self._created
+    def _is_overdue(self, batch: RemoteBatch | None) -> bool:
+        """Whether a batch should have ended, by its server's own clock where that is known."""
+        begun = (batch.created_at if batch is not None else None) or self._created
+        end = batch.expires_at if batch is not None else None
         if end is None or end < begun:
             end = begun + WINDOW
-        now = batch.server_time or self._wall_clock()
-        return now - (end + BEYOND)
+        now = (batch.server_time if batch is not None else None) or self._wall_clock()
+        return now > end + BEYOND
 
     def _timed_out(self, batch: RemoteBatch) -> TimedOutError:
         now = batch.server_time or self._wall_clock()

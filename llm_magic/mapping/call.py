@@ -18,6 +18,7 @@ from llm_magic.options.keywords_in_errors import in_python, name_keywords
 if TYPE_CHECKING:
     from llm_magic.display.rows import RowsProgress
     from llm_magic.errors import LLMError
+    from llm_magic.mapping.engine import Engine
     from llm_magic.mapping.inputs.inputs import Inputs
     from llm_magic.mapping.rows import Outcome
     from llm_magic.messages import ToolCall
@@ -36,8 +37,8 @@ class MapCall:
 
     Parameters
     ----------
-    session, cell, inputs, on_confirm, prompt, numbers
-        As of `RowsRun`.
+    session, cell, inputs, on_confirm, prompt, numbers, engine
+        As of `RowsRun`; rows that are asked for again are asked from here.
     on_progress
         Called with how far it is, from time to time and at the end; None: nobody asks.
 
@@ -58,9 +59,10 @@ class MapCall:
         *,
         prompt: Callable[[Any], Any] | None = None,
         numbers: Sequence[int] | None = None,
+        engine: Engine | None = None,
     ) -> None:
         self.session = session
-        self.run = RowsRun(session, cell, inputs, on_confirm, prompt=prompt, numbers=numbers)
+        self.run = RowsRun(session, cell, inputs, on_confirm, prompt=prompt, numbers=numbers, engine=engine)
         self._again = partial(MapCall, session, cell, inputs, on_confirm, on_progress, prompt=prompt)
         self._on_progress = on_progress
         self._fails = self.run.plan.options.on_error != "keep"

@@ -10,6 +10,7 @@ if TYPE_CHECKING:
     from llm_magic.mapping.asking.row_asker import RowAsker
     from llm_magic.mapping.rows import Outcome, RowRequest
     from llm_magic.mapping.run import RowsRun
+    from llm_magic.providers.model_info import Price
     from llm_magic.session.plan import Plan
     from llm_magic.session.run_spending import RunSpending
 
@@ -43,6 +44,12 @@ class Engine(Protocol):
         self, run: RowsRun, asker: RowAsker, spending: RunSpending, requests: Iterator[RowRequest]
     ) -> EnginePipeline:
         """Return what asks for the rows."""
+
+    def price(self, price: Price | None) -> Price | None:
+        """Return what tokens cost here of a model that has this price; None where that is not known."""
+
+    def previewed(self, rows: int | None) -> tuple[str, ...]:
+        """Return in lines how so many rows would be asked."""
 
     def how_far(self) -> str:
         """Return in a line how far an interrupted run came; empty where it has not begun."""

@@ -263,6 +263,8 @@ class RowsRun:
                 answered = recorder is not None and is_recorded(replace(self.plan, parts=row.parts), recorder)
             (known if answered else requests).append(row)
         said = ["This is the request of the first row.", *self._estimated(requests, len(known), shown)]
+        if self._engine is not None:
+            said += self._engine.previewed(self.total)
         if wrong:
             said.append(
                 f"{counted(len(wrong), 'prompt')} cannot be made, the first of row {wrong[0].number}: "
@@ -277,6 +279,8 @@ class RowsRun:
         planned = self.plan.models[0]
         provider, model = planned.target.provider, self._model_expected
         price, total = provider.price(model), self.total
+        if self._engine is not None:
+            price = self._engine.price(price)
         looked_at = known + len(requests)
         answered = known if total is None or looked_at >= total else round(known / looked_at * total)
         found = estimate_run(

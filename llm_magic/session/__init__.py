@@ -29,6 +29,7 @@ from llm_magic.errors import HistoryError, LLMError, LLMWarning, OptionError
 
 if TYPE_CHECKING:
     from llm_magic.background_loop import Emit
+    from llm_magic.budget import Reservation
     from llm_magic.config.settings import Settings
     from llm_magic.conversation import Begun, Conversation, Conversations, Turn
     from llm_magic.display import View
@@ -90,6 +91,8 @@ class Session:
         """Cells that go on in the background."""
         self.unfinished: dict[Hashable, Embedded] = {}
         """Batches of embeddings that came before a request for more of them failed."""
+        self.batches_in_flight: dict[str, Reservation] = {}
+        """What is reserved for offline batches that go on, by our names of them."""
 
     @property
     def conversations(self) -> Conversations:

@@ -1,0 +1,125 @@
+"""`Batch`: rows that are answered by offline batches, as a variable: `await` it, ask for its `result()`, `cancel()` it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import TYPE_CHECKING, NamedTuple
+
+from llm_magic.background_loop import LOOK
+from llm_magic.mapping.answers.answers import Answers
+from llm_magic.mapping.screen import RowsInterrupted
+from llm_magic.session.job import Job
+
+if TYPE_CHECKING:
+    from concurrent.futures import Future
+
+    from llm_magic.batches.engine import BatchEngine
+    from llm_magic.mapping.call import MapCall
+
+
+class Counts(NamedTuple):
+    """How many rows a server has answered, failed at, and has in all, as it tells; some tell it only at the end."""
+
+    completed: int
+    failed: int
+    total: int
+
+
+class Batch(Job[Answers]):
+    """Rows that offline batches answer: `await batch`, `batch.result()`, `batch.status`, `batch.counts`, `batch.cancel()`.
+
+    It goes on at its server whatever becomes of this process: the same cell, or the same call of `LLM.batch`, finds it
+    again, another day and in another kernel.
+
+    Parameters
+    ----------
+    model
+        The model as asked for.
+    future
+        The answers.
+    stop
+        Stops the waiting; the batch goes on at its server.
+
+    """
+
+    def __init__(self, model: str, future: Future[Answers], stop: Callable[[], str]) -> None:
+        super().__init__(model, future, stop)
+        self._engine: BatchEngine | None = None
+
+    @classmethod
+    def submitted(cls, call: MapCall, engine: BatchEngine) -> Batch:
+        """Submit the rows of a call, and return once that is done; its answers are waited for on the loop.
+
+        Raises
+        ------
+        LLMError
+            They cannot be submitted.
+        RowsInterrupted
+            The user interrupted.
+
+        """
+        future = call.session.loop.submit(call.answers())
+
+        def stop() -> str:
+            future.cancel()
+            return engine.how_far()
+
+        batch = cls(call.run.model, future, stop).of(engine)
+        try:
+            while not engine.submitted.wait(LOOK):
+                if future.done():
+                    break
+        except KeyboardInterrupt:
+            raise RowsInterrupted(stop()) from None
+        if future.done():
+            future.result()  # what went wrong is raised here; an answer is there already
+        return batch
+
+    def of(self, engine: BatchEngine) -> Batch:
+        """Have what it tells from an engine, and return it."""
+        self._engine = engine
+        return self
+
+    @property
+    def ids(self) -> tuple[str, ...]:
+        """The server's names of its batches: rows beyond 50,000, or 200 MB, are several; empty before they are created."""
+        records = self._engine.records if self._engine is not None else ()
+        return tuple(each.batch_id for each in records if each.batch_id)
+
+    @property
+    def id(self) -> str:
+        """The server's name of its first batch; empty where there is none."""
+        return next(iter(self.ids), "")
+
+    @property
+    def status(self) -> str:
+        """How far it is, as servers call it: of several batches that of the one that is least far.
+
+        `submitting`, `validating`, `in_progress`, `finalizing`, `completed`, `failed`, `expired`, `cancelling`,
+        `cancelled`; `completed` also where no batch was needed, because all rows were answered before.
+        """
+        return self._engine.status if self._engine is not None else "completed"
+
+    @property
+    def counts(self) -> Counts:
+        """How many rows its server has answered and failed at, and has in all."""
+        return Counts(*self._engine.counts) if self._engine is not None else Counts(0, 0, 0)
+
+    def cancel(self) -> bool:
+        """Cancel it at its server; False where it has ended.
+
+        What it has answered by then is paid, and comes as its result, in which other rows are failures.
+        """
+        if self.done() or self._engine is None:
+            return False
+        if not self._engine.submitted.is_set():
+            return super().cancel()
+        self._engine.session.loop.run(self._engine.cancel())
+        return True
+
+    def __repr__(self) -> str:
+        completed, failed, total = self.counts
+        said = self.status.replace("_", " ")
+        many = f", {completed + failed:,} of {total:,}" if total and not self.done() else ""
+        named = f" {self.id}" if self.id else ""
+        return f"<Batch{named} of {self._model}: {said}{many}>"

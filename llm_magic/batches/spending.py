@@ -1,0 +1,107 @@
+"""What batches use: all rows of one are reserved before it is submitted, and settle with what its results tell."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import TYPE_CHECKING
+
+from llm_magic.budget import NOTHING, Amount, Reservation, units
+from llm_magic.mapping.answers.statistics import response_of
+from llm_magic.mapping.rows import Outcome
+from llm_magic.metadata import Usage
+from llm_magic.model_names import shown_model
+from llm_magic.session.spending import Demand
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from llm_magic.batches.record import BatchRecord
+    from llm_magic.session import Session
+    from llm_magic.session.plan import BoundModel
+    from llm_magic.session.run_spending import RunSpending
+
+
+class BatchSpending:
+    """Reserves and settles what the batches of one run take; those that go on stay reserved in this session.
+
+    Parameters
+    ----------
+    spending
+        That of the run.
+    session
+        Knows what is reserved for batches that go on.
+
+    """
+
+    def __init__(self, spending: RunSpending, session: Session) -> None:
+        self._spending = spending
+        self._open: dict[str, Reservation] = session.batches_in_flight
+        self._assumed = session.settings.budget_tokens_per_request
+        self._asked = Demand(0, 0, 0)
+        self._took: dict[str, Amount] = {}
+
+    def expect(self, asked: Demand) -> None:
+        """Take note of what one more row asks for."""
+        answer = self._assumed if asked.answer is None else asked.answer
+        so_far = self._asked
+        self._asked = Demand(
+            so_far.estimated + asked.estimated, so_far.prompt + asked.prompt, (so_far.answer or 0) + answer
+        )
+
+    def reserve(self, bound: BoundModel, batches: Sequence[BatchRecord]) -> None:
+        """Reserve what the rows of these batches may take, which were all that was expected.
+
+        Where no price of batches is known, they are counted at that of single requests, which is hardly less.
+
+        Raises
+        ------
+        BudgetError
+            A budget does not cover them, or has no price.
+
+        """
+        asked, self._asked = self._asked, Demand(0, 0, 0)
+        total = sum(each.rows for each in batches)
+        if not total:
+            return
+        provider, model = bound.provider, bound.model
+        budgets = self._spending.budgets(provider)
+        price = provider.price(model)
+        price = price.of_batches if price is not None and price.of_batches is not None else price
+        most = self._spending.may_take(provider, model, asked, price, budgets)
+        least = self._spending.may_take(provider, model, replace(asked, answer=0), price, ())
+        what = f"this batch to {provider.name}:{shown_model(model)}"
+        made: list[str] = []
+        for each in batches:
+            part = each.rows / total
+            share = Amount(round(most.cost * part), round(most.tokens * part), each.rows)
+            try:
+                self._open[each.id] = self._spending.reserve(provider, share, budgets, what, least)
+            except BaseException:
+                for name in made:
+                    self._open.pop(name).settle(NOTHING)
+                raise
+            made.append(each.id)
+
+    def begin(self, record: BatchRecord) -> None:
+        """Begin to read the results of a batch."""
+        self._took[record.id] = NOTHING
+
+    def took(self, record: BatchRecord, outcome: Outcome) -> None:
+        """Take note of what one of its rows took."""
+        response = response_of(outcome)
+        usage = (response.usage if response is not None else None) or Usage(0, 0)
+        cost = response.cost if response is not None else None
+        tokens = usage.input_tokens + usage.output_tokens
+        self._took[record.id] += Amount(units(cost) if cost else 0, tokens, 1)
+
+    def settle(self, record: BatchRecord) -> None:
+        """Enter what a batch took that has been read."""
+        self._settle(record.id, self._took.pop(record.id, NOTHING))
+
+    def forget(self, record: BatchRecord) -> None:
+        """Enter that a batch took nothing: it was refused."""
+        self._settle(record.id, NOTHING)
+
+    def _settle(self, name: str, took: Amount) -> None:
+        if (reservation := self._open.pop(name, None)) is not None:
+            reservation.settle(took)
