@@ -6,6 +6,7 @@ a caller wait.
 
 from __future__ import annotations
 
+import errno
 import os
 import stat
 from contextlib import suppress
@@ -114,6 +115,27 @@ def replace(path: Path, data: bytes, *, mode: int | None = None) -> None:
         with suppress(OSError):
             temporary.unlink()
         raise
+
+
+def sync_folder(folder: Path) -> None:
+    """Wait until the names of a folder's files are on the disk, where the system can tell.
+
+    Raises
+    ------
+    OSError
+        They could not be written there.
+
+    """
+    if os.name == "nt":
+        return
+    opened = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(opened)
+    except OSError as error:
+        if error.errno not in {errno.EINVAL, errno.ENOTSUP, errno.EOPNOTSUPP, errno.ENOSYS, errno.EBADF, errno.EROFS}:
+            raise
+    finally:
+        os.close(opened)
 
 
 def _written(path: Path, data: bytes, mode: int = MODE) -> Path:

@@ -58,8 +58,7 @@ def locked(path: Path) -> Iterator[int]:
                 continue
             yield file
         finally:
-            with suppress(OSError):
-                _unlock(file)
+            unlock(file)
             os.close(file)
         return
 
@@ -158,6 +157,12 @@ def lock_at_once(file: int) -> bool:
     except OSError as error:
         return error.errno in _NO_LOCKS
     return True
+
+
+def unlock(file: int) -> None:
+    """Free a file that was locked, before it is closed: another process that was forked may hold it open, too."""
+    with suppress(OSError):
+        _unlock(file)
 
 
 _NO_LOCKS = frozenset({errno.ENOLCK, errno.ENOTSUP, errno.EOPNOTSUPP, errno.ENOSYS, errno.EINVAL})

@@ -54,8 +54,10 @@ class Kept(NamedTuple):
     """Runs that go on, in this process or another."""
 
 
-def folder() -> Path:
+def folder(name: str = "rows") -> Path:
     """Return the folder: `llm_magic/rows` in `XDG_STATE_HOME`, or in what the system has for it.
+
+    `name` is that of another folder beside `rows`.
 
     Raises
     ------
@@ -72,7 +74,7 @@ def folder() -> Path:
             default = Path.home() / ("Library/Application Support" if sys.platform == "darwin" else ".local/state")
     except RuntimeError:
         raise OSError("there is no home folder") from None
-    return (Path(place) if os.path.isabs(place) else default) / "llm_magic" / "rows"  # noqa: PTH117 - relative ones are void
+    return (Path(place) if os.path.isabs(place) else default) / "llm_magic" / name  # noqa: PTH117 - relative ones are void
 
 
 def require_own(place: Path, *, make: bool = False) -> bool:
