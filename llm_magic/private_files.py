@@ -9,8 +9,10 @@ from __future__ import annotations
 import errno
 import os
 import stat
-from contextlib import suppress
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
+from typing import BinaryIO
 
 MODE = 0o600
 FOLDER_MODE = 0o700
@@ -138,13 +140,49 @@ def sync_folder(folder: Path) -> None:
         os.close(opened)
 
 
+@contextmanager
+def replacing(path: Path) -> Iterator[BinaryIO]:
+    """Give a new file to write to, and to read from; where nothing is raised meanwhile, it takes the place of `path`.
+
+    That is then a file for the user alone, whole and on the disk; else what was there stays, and nothing is left.
+
+    Raises
+    ------
+    NotPlainError
+        What has the name is no plain file.
+    OSError
+        It cannot be written.
+
+    """
+    with suppress(FileNotFoundError):
+        require_plain(path, path.lstat())
+    temporary = _beside(path)
+    flags = os.O_RDWR | os.O_CREAT | os.O_EXCL | getattr(os, "O_BINARY", 0)
+    descriptor = os.open(temporary, flags, MODE)
+    try:
+        with os.fdopen(descriptor, "w+b") as opened:
+            yield opened
+            opened.flush()
+            os.fsync(opened.fileno())
+        temporary.replace(path)
+    except BaseException:
+        with suppress(OSError):
+            temporary.unlink()
+        raise
+
+
 def _written(path: Path, data: bytes, mode: int = MODE) -> Path:
     """Return a new file beside `path` that holds `data`."""
-    import secrets
-
-    temporary = path.with_name(f".{path.name[:100]}.{secrets.token_hex(8)}")
+    temporary = _beside(path)
     _write(temporary, data, mode)
     return temporary
+
+
+def _beside(path: Path) -> Path:
+    """Return a name that nothing has."""
+    import secrets
+
+    return path.with_name(f".{path.name[:100]}.{secrets.token_hex(8)}")
 
 
 def _write(path: Path, data: bytes, mode: int) -> None:

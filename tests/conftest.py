@@ -57,6 +57,11 @@ def litellm_key() -> str:
 
 
 @pytest.fixture(scope="session")
+def batches_url() -> str:
+    return _from_environment("LLM_MAGIC_TEST_BATCHES", "needs the base URL of a server with Files and Batches routes")
+
+
+@pytest.fixture(scope="session")
 def recordings() -> Path:
     return Path(_from_environment("LLM_MAGIC_TEST_RECORDINGS", "needs the folder of recorded answers"))
 

@@ -38,6 +38,7 @@ from llm_magic.wire.errors import (
     links,
     translate,
 )
+from llm_magic.wire.file_upload import FileUpload
 from llm_magic.wire.headers import asked_wait, check_headers, exhausted, request_id, sent_with
 
 MAX_RETRY_AFTER = 120.0
@@ -154,6 +155,13 @@ class HttpRequest:
         JSON; None makes it a GET.
     content
         The JSON as it is sent, where that is not what the SDK makes of `body`.
+    method
+        GET, POST or DELETE; empty: POST with a body, GET without.
+    file
+        Is sent as a form, of which `body` has the other fields.
+    once
+        Whether it is not sent again over another connection where a kept one turns out to be closed: nobody can know
+        whether the server had read it.
     headers, params
         Further headers, and fields of the query, of this request.
     secrets
@@ -178,6 +186,14 @@ class HttpRequest:
     whole: bool = False
     renew: Renew | None = None
     content: bytes | None = None
+    method: str = ""
+    file: FileUpload | None = None
+    once: bool = False
+
+    @property
+    def verb(self) -> str:
+        """The method of HTTP."""
+        return self.method or ("GET" if self.body is None else "POST")
 
     @property
     def retries(self) -> int:
@@ -234,6 +250,12 @@ class HttpRequest:
         """What must not be shown."""
         return (*self.secrets, *secrets_in(self.headers, self.params, self.body), *logs.learned())
 
+    @property
+    def longest(self) -> float | None:
+        """Seconds in which it is connected and sent; None for ever."""
+        seconds = self.seconds
+        return None if seconds is None else 2 * seconds + SLACK + (0.0 if self.file is None else self.file.longest)
+
     def send(self, client: Any) -> Any:
         """Send it once over `client`; return what the SDK does, an answer that is still open."""
         from openai import AsyncStream, OpenAI, Stream
@@ -250,11 +272,22 @@ class HttpRequest:
         if self.timeout is not None:
             options["timeout"] = self.timeout
         arguments: dict[str, Any] = {"cast_to": object, "options": options, "stream": True, "stream_cls": stream}
+        if self.file is not None:
+            return self.file.post(client, self.path, reveal(self.body or {}), arguments)
+        if self.method == "DELETE":
+            return client.request(object, delete_options(self.path, options), stream=True, stream_cls=stream)
         if self.body is None:
-            return client.get(self.path, **arguments)
+            return (client.post if self.method == "POST" else client.get)(self.path, **arguments)
         # not as bytes: the classic client of Azure finds the deployment's name in the document
         body = reveal(self.body) if self.content is None else json.loads(self.content)
         return client.post(self.path, body=body, **arguments)
+
+
+def delete_options(path: str, options: dict[str, Any]) -> Any:
+    """Return what makes a DELETE of the SDK whose answer stays open: its own `delete` reads all of it."""
+    from openai._models import FinalRequestOptions
+
+    return FinalRequestOptions.construct(method="delete", url=path, **options)
 
 
 async def attempts(
@@ -368,7 +401,8 @@ async def _open_fresh(request: HttpRequest) -> Connection:
         if isinstance(came, Connection):
             return came
         stale += 1
-        if stale > MAX_STALE or watch is None or not watch.reused or not is_disconnected(came):
+        fresh = watch is None or not watch.reused or not is_disconnected(came)
+        if stale > MAX_STALE or fresh or request.once:
             raise came
 
 
@@ -381,7 +415,7 @@ async def _tried(request: HttpRequest) -> tuple[Watch | None, Connection | Excep
     try:
         for _ in range(MAX_REDIRECTS + 1):
             try:
-                async with asyncio.timeout(None if seconds is None else 2 * seconds + SLACK) as limit:
+                async with asyncio.timeout(request.longest) as limit:
                     watch = Watch(seconds, limit)
                     with watched(request.client, watch, blocking=blocking):
                         answer = await (_send_on_thread(request) if blocking else request.send(request.client))
@@ -441,7 +475,7 @@ def redirected(request: HttpRequest, error: Any) -> HttpRequest:
     here, there = error.request.url, None
     with suppress(Exception):  # a URL that cannot be read is another place
         there = here.join(location)  # by the parser of the HTTP client that would send it
-    kept = request.body is None or error.status_code in (307, 308)
+    kept = request.verb == "GET" or error.status_code in (307, 308)
     same = there is not None and all(getattr(here, of) == getattr(there, of) for of in ("scheme", "host", "port"))
     if kept and there is not None and same and there.userinfo in (b"", here.userinfo):  # else another account
         plain = there.copy_with(query=None, fragment=None, userinfo=here.userinfo)

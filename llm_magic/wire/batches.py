@@ -1,0 +1,491 @@
+"""The routes of the Files API and the Batch API: files sent and fetched, batches created and asked for.
+
+Source: https://platform.openai.com/docs/api-reference/batch and https://platform.openai.com/docs/api-reference/files
+"""
+
+from __future__ import annotations
+
+import asyncio
+import re
+from collections.abc import Callable, Mapping
+from contextlib import aclosing, suppress
+from dataclasses import dataclass, field
+from http import HTTPStatus
+from pathlib import Path
+from typing import Any, BinaryIO
+from urllib.parse import quote
+
+from llm_magic import private_files
+from llm_magic.errors import (
+    ConfigurationError,
+    ConnectionFailedError,
+    EndpointNotFoundError,
+    InputError,
+    LLMError,
+    Origin,
+    ProtocolError,
+    ProviderError,
+    RequestRefusedError,
+    ServerFailedError,
+    TimedOutError,
+    UnsupportedError,
+)
+from llm_magic.secrets import Secret, hide, holds, reveal
+from llm_magic.wire.attempts import Fetched, HttpRequest, Renew, attempts, fetch
+from llm_magic.wire.connection import ERROR_BODY, STRIDE, Connection, Patience
+from llm_magic.wire.documents import ErrorDocument, count, error_in, is_cut, parse_or_text
+from llm_magic.wire.error_body import one_line, read_error_body
+from llm_magic.wire.errors import cause_of, class_names, translate
+from llm_magic.wire.file_upload import FileUpload
+from llm_magic.wire.headers import check_headers
+from llm_magic.wire.remote_batch import Refusal, RemoteBatch, read_batch
+
+__all__ = ["BatchRoutes", "Refusal", "RemoteBatch", "is_ambiguous"]
+
+LARGEST_FILE = 1 << 34
+"""Bytes of a file that is fetched, at most (16 GiB): what is larger is a fault."""
+
+LONGEST_ID = 1024
+"""Characters of an id; those of proxies that write the server's own into theirs have a few hundred."""
+
+MOST_LISTED = 10_000
+"""Batches of a server's list that are looked through, the newest first."""
+
+_PAGE = 100
+
+_NO_ROUTES = (
+    "--batch-file F writes the file that a program such as vLLM's run_batch reads; or leave --batch out: --each asks "
+    "now."
+)
+_UNSENT = frozenset({"ConnectError", "ConnectTimeout", "PoolTimeout", "UnsupportedProtocol", "ProxyError"})
+"""Classes of the HTTP library's exceptions before which nothing was sent."""
+
+_UNKNOWN_FILE = re.compile(
+    r"\bfiles?\b.*(?:not (?:be )?found|not exist|unknown|expired|deleted)|(?:no such|cannot find|unknown) file\b",
+    re.IGNORECASE,
+)
+
+
+def is_ambiguous(error: BaseException) -> bool:
+    """Return whether, after `BatchRoutes.create` failed like this, the server may have created the batch.
+
+    Then its list says whether it did (`BatchRoutes.find`). So it is after a timeout, a connection lost once it stood,
+    an error of the server or of a proxy before it (5xx), a redirect to elsewhere, and an answer that is no batch.
+    """
+    if isinstance(error, InputError) or not isinstance(error, ProviderError):
+        return not isinstance(error, InputError)
+    if class_names(error) & _UNSENT:
+        return False
+    if isinstance(error, ConnectionFailedError | ServerFailedError | TimedOutError | ProtocolError):
+        return True
+    status = error.status or HTTPStatus.INTERNAL_SERVER_ERROR
+    refused = HTTPStatus.BAD_REQUEST <= status < HTTPStatus.INTERNAL_SERVER_ERROR
+    return not refused or status in (HTTPStatus.REQUEST_TIMEOUT, HTTPStatus.CONFLICT)
+
+
+@dataclass(frozen=True, slots=True)
+class BatchRoutes:
+    """Files and batches at one server.
+
+    All raise `LLMError`s only. A server that has no such routes is an `UnsupportedError` of `upload` and `create`; an
+    id that it does not know (any more) a `RequestRefusedError` whose `status` is 404.
+
+    Parameters
+    ----------
+    client
+        A client of the SDK, which signs.
+    origin
+        What errors name.
+    headers
+        Further headers of each request.
+    timeout
+        Seconds of each attempt; of a file that is sent or fetched, seconds of silence.
+    max_retries
+        Further attempts; None: as the client.
+    secrets, renew
+        As of `wire.attempts.HttpRequest`.
+
+    """
+
+    client: Any
+    origin: Origin
+    headers: Mapping[str, str] | None = None
+    timeout: float | None = field(default=None, kw_only=True)
+    max_retries: int | None = field(default=None, kw_only=True)
+    secrets: tuple[Secret, ...] = field(default=(), kw_only=True)
+    renew: Renew | None = field(default=None, kw_only=True)
+
+    async def upload(self, path: Path, name: str) -> str:
+        """Send a file of requests under a name, a little of it in memory at a time; return the id that it has there.
+
+        Sent again from its start where that may help: then the server may keep one that nobody asks for.
+
+        Raises
+        ------
+        ConfigurationError
+            The file cannot be read.
+        UnsupportedError
+            The server has no such route.
+
+        """
+        try:
+            with path.open("rb"):
+                pass
+        except OSError as error:
+            raise ConfigurationError(
+                f"{path}, the file of the batch's requests, cannot be read: {error.strerror or error}.",
+                "Run the cell again: the file is written anew.",
+            ) from None
+        request = self._request("/files", {"purpose": "batch"}, file=FileUpload(path, name))
+        try:
+            fetched = await self._fetch(request)
+        except EndpointNotFoundError as error:
+            raise self._no_routes(error) from error.__cause__
+        except ServerFailedError as error:
+            if "files_settings is not set" not in error.message:  # the proxy LiteLLM
+                raise
+            raise self._no_routes(error) from error.__cause__
+        document = fetched.document
+        if isinstance(document, str) and read_error_body(document).page:
+            raise self._no_routes(ProviderError("", status=HTTPStatus.OK, body=document))
+        identity = document.get("id") if isinstance(document, dict) and not document.get("error") else None
+        if not isinstance(identity, str) or not identity:
+            raise self._no_answer(document, request)
+        return self._checked(identity, request)
+
+    async def create(
+        self, file_id: str, endpoint: str, metadata: Mapping[str, str], *, window: str = "24h", key: str
+    ) -> RemoteBatch:
+        """Create a batch of the requests in a file that was sent. It is paid for, so this is asked once.
+
+        Nothing repeats it, except that credentials that were refused (401) are renewed. Where it fails, `is_ambiguous`
+        tells whether the batch may have been created nevertheless.
+
+        Parameters
+        ----------
+        file_id
+            As of `upload`.
+        endpoint
+            What its requests ask, such as `/v1/chat/completions`.
+        metadata
+            Kept with the batch: at most 16 texts of at most 512 characters.
+        window
+            In what time it is to be answered.
+        key
+            Sent as `Idempotency-Key`, by which some servers know a second request of the same.
+
+        Raises
+        ------
+        UnsupportedError
+            The server has no such route.
+
+        """
+        body = {
+            "input_file_id": file_id,
+            "endpoint": endpoint,
+            "completion_window": window,
+            **({"metadata": dict(metadata)} if metadata else {}),
+        }
+        request = self._request("/batches", body, headers={"Idempotency-Key": key}, max_retries=0, once=True)
+        try:
+            fetched = await self._fetch(request)
+        except EndpointNotFoundError as error:
+            said = read_error_body(error.body).message
+            if error.status == HTTPStatus.NOT_FOUND and (file_id in said or _is_about_a_file(said)):
+                raise self._gone("file", file_id, error) from error.__cause__
+            raise self._no_routes(error) from error.__cause__
+        return self._batch(fetched, request)
+
+    async def retrieve(self, batch_id: str) -> RemoteBatch:
+        """Return what the server tells of a batch now."""
+        return await self._of_batch(self._request(f"/batches/{self._quoted(batch_id)}"), batch_id)
+
+    async def cancel(self, batch_id: str) -> RemoteBatch:
+        """Ask for a batch to be cancelled; one that has ended is told of as it is. What is answered already stays."""
+        path = f"/batches/{self._quoted(batch_id)}/cancel"
+        try:
+            return await self._of_batch(self._request(path, method="POST"), batch_id)
+        except RequestRefusedError as error:
+            if error.status not in (HTTPStatus.BAD_REQUEST, HTTPStatus.CONFLICT):
+                raise
+            batch = await self.retrieve(batch_id)
+            if not batch.ended:
+                raise
+            return batch
+
+    async def find(self, wanted: Callable[[RemoteBatch], bool], *, most: int = MOST_LISTED) -> RemoteBatch | None:
+        """Return the first batch of the server's list that is wanted, all pages, as a rule the newest first.
+
+        None where there is none among the first `most`. Servers that do not say whether there is more are asked on,
+        until a page holds nothing new.
+        """
+        seen: set[str] = set()
+        after = ""
+        while len(seen) < most:
+            params = {"limit": str(_PAGE), **({"after": after} if after else {})}
+            request = self._request("/batches", params=params)
+            try:
+                fetched = await self._fetch(request)
+            except EndpointNotFoundError as error:
+                raise self._unlisted(error) from error.__cause__
+            page = fetched.document
+            rows = page.get("data") if isinstance(page, dict) else page
+            if rows is None and isinstance(page, dict) and "data" in page and not page.get("error"):
+                rows = []  # an empty list, as some write it
+            if not isinstance(rows, list):
+                raise self._no_answer(page, request)
+            read = (read_batch(row, headers=fetched.headers, secrets=request.known_secrets) for row in rows)
+            new = [batch for batch in read if batch is not None and batch.id not in seen]
+            for batch in new:
+                if wanted(batch):
+                    self._checked(batch.id, request)
+                    return batch
+            seen.update(batch.id for batch in new)
+            told = page if isinstance(page, dict) else {}
+            last = told.get("last_id")
+            after = last if isinstance(last, str) and last else new[-1].id if new else ""
+            if not new or told.get("has_more") is False or len(after) > LONGEST_ID:
+                return None
+        return None
+
+    async def download(self, file_id: str, path: Path) -> int:
+        """Fetch a file's content into a new file for the user alone, a little in memory at a time; return its bytes.
+
+        `path` gets it once it is whole, in the place of what was there. One that broke off is fetched anew.
+
+        Raises
+        ------
+        ConfigurationError
+            It cannot be written.
+
+        """
+        route = f"/files/{self._quoted(file_id)}"
+        # not compressed: a transport does not tell where a compressed body was cut
+        headers = {"Accept": "application/binary", "Accept-Encoding": "identity"}
+        request = self._request(f"{route}/content", headers=headers)
+        try:
+            with private_files.replacing(path) as opened:
+                size = await self._fetched_into(opened, request, route, file_id)
+                await asyncio.to_thread(_to_disk, opened)
+                return size
+        except (OSError, _NotWrittenError) as error:
+            raise ConfigurationError(
+                f"{path} cannot be written: {getattr(error, 'strerror', None) or error}.",
+                "Make room or set another folder, then run the cell again: the server still has the file.",
+            ) from None
+
+    async def delete_file(self, file_id: str) -> None:
+        """Delete a file at the server; one that is not there is deleted."""
+        try:
+            await self._fetch(self._request(f"/files/{self._quoted(file_id)}", method="DELETE"))
+        except EndpointNotFoundError as error:
+            if error.status != HTTPStatus.NOT_FOUND:
+                raise
+
+    async def _fetched_into(self, opened: BinaryIO, request: HttpRequest, route: str, file_id: str) -> int:
+        size, connection = 0, None
+        try:
+            async with aclosing(attempts(request)) as made:
+                async for _, came in made:
+                    if came is not None:
+                        connection = came
+                        size = await self._copied(came, opened, request, route)
+        except _NotWrittenError:
+            raise
+        except Exception as error:
+            ours = translate(error, self.origin, request.known_secrets, proxy=request.proxy)
+            if isinstance(ours, EndpointNotFoundError) and ours.status == HTTPStatus.NOT_FOUND:
+                raise self._gone("file", file_id, ours) from error
+            raise _without_hint(ours) from cause_of(ours, error)
+        finally:
+            if connection is not None:
+                await connection.close()
+        return size
+
+    async def _copied(self, connection: Connection, opened: BinaryIO, request: HttpRequest, route: str) -> int:
+        """Write an answer's body to a file, from its start; one that broke off is marked on its connection."""
+        opened.seek(0)
+        opened.truncate()
+        size, progress, patience, began = 0, 0, Patience(request.seconds), b""
+        try:
+            while True:
+                async with asyncio.timeout_at(patience.ends):
+                    data = await connection.take()
+                if data is None:
+                    break
+                began = began or data.lstrip()[:1]
+                _write(opened, data, size)
+                size += len(data)
+                patience.hear(progress=size // STRIDE > progress)
+                progress = size // STRIDE
+        except (ErrorDocument, _NotWrittenError):
+            raise
+        except Exception as error:  # noqa: BLE001 - the transport's; told as a download that broke off
+            self._break(connection, size, patience.words(), error)
+            return size
+        if began == b"<":
+            raise ErrorDocument(_head(opened).decode("utf-8", "replace"), malformed=True)
+        if size <= ERROR_BODY and began == b"{":
+            document = parse_or_text(_head(opened))
+            if isinstance(document, dict) and "custom_id" not in document and error_in(document):
+                raise ErrorDocument(document)
+        coded = connection.headers.get("content-encoding", "identity") != "identity"
+        framed = connection.headers.keys() & {"content-length", "transfer-encoding"} and not coded
+        if not framed and not await self._is_whole(opened, size, route):
+            self._break(connection, size, "", None)
+        return size
+
+    async def _is_whole(self, opened: BinaryIO, size: int, route: str) -> bool:
+        """Return whether a body is whole whose end no transport tells: by the size of the file, or by its last line."""
+        known = None
+        with suppress(LLMError):  # a server without this route
+            known = count((await self._fetch(self._request(route, max_retries=0))).document, "bytes")
+        return size >= known if known else not is_cut(_last_line(opened, size))
+
+    def _break(self, connection: Connection, size: int, silence: str, error: Exception | None) -> None:
+        names = set() if error is None else class_names(error)
+        kind: type[ProviderError] = ConnectionFailedError
+        why = "it ended too early" if error is None else "the connection was lost"
+        if names & {"TimeoutError", "TimeoutException"}:
+            kind, why = TimedOutError, silence
+        elif "DecodingError" in names:
+            why = "what came cannot be decompressed"
+        broken = kind(
+            f"{self.origin} broke off while a file was fetched, after {size:,} bytes: {why}.",
+            "Fetch it again: the server still has the file.",
+            origin=self.origin,
+        )
+        broken.__cause__ = error
+        connection.broken, connection.repeatable = broken, True
+
+    def _request(self, path: str, body: Mapping[str, Any] | None = None, **known: Any) -> HttpRequest:
+        headers = {**(self.headers or {}), **known.pop("headers", {})}
+        check_headers(reveal(headers))
+        known = {"timeout": self.timeout, "max_retries": self.max_retries, "secrets": self.secrets, **known}
+        return HttpRequest(self.client, self.origin, path, body, headers, renew=self.renew, **known)
+
+    async def _fetch(self, request: HttpRequest) -> Fetched:
+        try:
+            return await fetch(request)
+        except LLMError as error:
+            raise _without_hint(error) from error.__cause__
+
+    async def _of_batch(self, request: HttpRequest, batch_id: str) -> RemoteBatch:
+        try:
+            fetched = await self._fetch(request)
+        except EndpointNotFoundError as error:
+            if error.status != HTTPStatus.NOT_FOUND:
+                raise
+            raise self._gone("batch", batch_id, error) from error.__cause__
+        return self._batch(fetched, request, batch_id)
+
+    def _batch(self, fetched: Fetched, request: HttpRequest, asked: str = "") -> RemoteBatch:
+        batch = read_batch(fetched.document, asked=asked, headers=fetched.headers, secrets=request.known_secrets)
+        if batch is None:
+            raise self._no_answer(fetched.document, request)
+        self._checked(batch.id, request)
+        return batch
+
+    def _no_answer(self, document: object, request: HttpRequest) -> LLMError:
+        is_error = isinstance(document, dict) and error_in(document)
+        return _without_hint(
+            translate(ErrorDocument(document, malformed=not is_error), self.origin, request.known_secrets)
+        )
+
+    def _checked(self, identity: str, request: HttpRequest) -> str:
+        """Return an id that a server gave, where it can be kept and asked for."""
+        self._quoted(identity)
+        if holds(identity, request.known_secrets):
+            raise ProtocolError(f"{self.origin} gave an id that holds a secret.", origin=self.origin)
+        return identity
+
+    def _quoted(self, identity: str) -> str:
+        """Return an id as one step of a URL's path."""
+        steps = {step.strip() for step in re.split(r"[/\\]", identity)}  # also quoted, some servers take them for steps
+        if steps & {"", ".", ".."} or len(identity) > LONGEST_ID or not identity.isprintable():
+            shown = f"{one_line(identity, 40)!r}, of {len(identity):,} characters" if identity else "an empty one"
+            raise ProtocolError(
+                f"{self.origin}: no file or batch can have this id: {hide(shown, self.secrets)}.",
+                "The fault is the server's, or of a proxy before it.",
+                origin=self.origin,
+            )
+        return quote(identity, safe="", errors="replace")
+
+    def _no_routes(self, error: ProviderError) -> LLMError:
+        """Return the error for a server without these routes; `error` itself where it says something else."""
+        body = read_error_body(error.body)
+        if error.status is None or HTTPStatus.MULTIPLE_CHOICES <= error.status < HTTPStatus.BAD_REQUEST:
+            return error
+        if body.message.lower().startswith("resource not found"):  # Azure: the endpoint or its version, said already
+            return error
+        said = f"{error.status}{f', {body.message}' if body.message else ''}"
+        return UnsupportedError(
+            one_line(f"{self.origin} has no Files and Batches routes: it answered {said}", 600).rstrip(".") + ".",
+            _NO_ROUTES,
+        )
+
+    def _unlisted(self, error: ProviderError) -> LLMError:
+        message = error.message.rstrip(".")
+        return UnsupportedError(f"{message}: it does not list its batches.", "Look for the batch where the account is.")
+
+    def _gone(self, what: str, identity: str, error: ProviderError) -> RequestRefusedError:
+        said = read_error_body(error.body).message
+        return RequestRefusedError(
+            one_line(f"{self.origin} has no {what} {identity}: it answered {error.status}, {said or 'not found'}", 600),
+            "It was deleted or has expired, or is of another account, project or key; or base_url is another server's.",
+            origin=self.origin,
+            status=error.status,
+            request_id=error.request_id,
+            body=error.body,
+        )
+
+
+def _is_about_a_file(said: str) -> bool:
+    """Return whether a server's words are about a file that it does not know, and not about the URL.
+
+    >>> _is_about_a_file("No such file: f"), _is_about_a_file("File Not Found")
+    (True, False)
+    """
+    return said.lower().strip(" .") != "file not found" and bool(_UNKNOWN_FILE.search(said))
+
+
+def _without_hint(error: LLMError) -> LLMError:
+    """Take back a hint that is about cells that ask at once."""
+    if isinstance(error, RequestRefusedError) and "--dry-run" in error.hint:
+        error.hint = ""
+    return error
+
+
+class _NotWrittenError(Exception):
+    """The disk did not take what came, and why."""
+
+
+def _write(opened: BinaryIO, data: bytes, size: int) -> None:
+    """Write what came after `size` bytes."""
+    if size + len(data) > LARGEST_FILE:
+        raise ErrorDocument(f"a file of more than {LARGEST_FILE >> 30} GiB", malformed=True)
+    try:
+        opened.write(data)
+    except OSError as error:
+        raise _NotWrittenError(error.strerror or str(error)) from error
+
+
+def _head(opened: BinaryIO) -> bytes:
+    opened.seek(0)
+    return opened.read(ERROR_BODY)
+
+
+def _last_line(opened: BinaryIO, size: int) -> bytes:
+    """Return what follows the last line break of a file, of a line of ordinary length."""
+    opened.seek(max(0, size - _LONGEST_LINE))
+    return opened.read(_LONGEST_LINE).rpartition(b"\n")[2]
+
+
+_LONGEST_LINE = 1 << 24
+
+
+def _to_disk(opened: BinaryIO) -> None:
+    import os
+
+    opened.flush()
+    os.fsync(opened.fileno())
