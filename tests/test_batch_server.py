@@ -224,3 +224,16 @@ def test_in_a_process_of_its_own(tmp_path: Path) -> None:
             assert [each["id"] for each in json.loads(state.read_text())["created"]] == [name]
         finally:
             process.terminate()
+
+
+def test_a_torn_line_and_an_edited_end() -> None:
+    knobs = {"validating": 0, "in_progress": 0, "finalizing": 0, "torn": ["a"], "edit": lambda content: content[:-5]}
+    with BatchServer(**knobs) as server, client(server) as asking:
+        name = created(asking, lines("one", "two"))
+        file = asking.batches.retrieve(name).output_file_id
+        assert file is not None
+        read = asking.files.content(file).content.split(b"\n")
+    assert len(read) == 2
+    for line in read:
+        with pytest.raises(ValueError, match="delimiter|Unterminated|Expecting"):
+            json.loads(line)
