@@ -127,15 +127,18 @@ class ScriptedServer:
 
     def _run(self) -> None:
         asyncio.set_event_loop(self._loop)
-        server = self._loop.run_until_complete(asyncio.start_server(self._connection, "127.0.0.1", 0, ssl=self._tls))
-        self.port = server.sockets[0].getsockname()[1]
+        self._loop.run_until_complete(self._listen())
         self._ready.set()
         try:
             self._loop.run_forever()
         finally:
-            server.close()
+            self._listening.close()
             self._loop.run_until_complete(_end_all())
             self._loop.close()
+
+    async def _listen(self) -> None:
+        self._listening = await asyncio.start_server(self._connection, "127.0.0.1", self.port, ssl=self._tls)
+        self.port = self._listening.sockets[0].getsockname()[1]
 
     async def _connection(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         self.connections += 1
@@ -175,7 +178,10 @@ class ScriptedServer:
         for line in lines:
             name, _, value = line.partition(":")
             headers[name.strip().lower()] = value.strip()
-        body = await reader.readexactly(int(headers.get("content-length", "0")))
+        if headers.get("transfer-encoding") == "chunked":
+            body = await _chunks(reader)
+        else:
+            body = await reader.readexactly(int(headers.get("content-length", "0")))
         return Received(method, path, headers, body, tuple(lines), time.perf_counter())
 
     async def _answer(
@@ -229,6 +235,16 @@ class ScriptedServer:
             writer.write(b"0\r\n\r\n")
             await writer.drain()
         return True
+
+
+async def _chunks(reader: asyncio.StreamReader) -> bytes:
+    """Return a body that comes in chunks of announced lengths."""
+    chunks = []
+    while length := int((await reader.readline()).partition(b";")[0], 16):
+        chunks.append(await reader.readexactly(length))
+        await reader.readline()
+    await reader.readline()
+    return b"".join(chunks)
 
 
 async def _end_all() -> None:
