@@ -11,16 +11,23 @@ from typing import Any, Literal, NoReturn
 
 from llm_magic.close_matches import did_you_mean
 from llm_magic.errors import OptionError
-from llm_magic.options import BY_NAME, OF_ROWS, OPTIONS, Option, Options
+from llm_magic.options import BY_NAME, OF_BATCHES, OF_ROWS, OPTIONS, Option, Options
+from llm_magic.options.combinations import NOT_IN_BATCHES
 from llm_magic.options.option import HEADER_NAME, HEADER_VALUE, limits, names_only, no_json, refuse_keys
 from llm_magic.secrets import Secret, reveal
 
-_OF_ONE_CELL = frozenset({"model", "base_url", "out", "each", "again", "sample", "dry_run", "help"})
+_OF_ONE_CELL = frozenset(
+    {"model", "base_url", "out", "each", "again", "sample", "batch", "wait", "batch_file", "dry_run", "help"}
+)
 """Options of which a default would change what a cell says."""
 
 _OF_ONE_RUN = ("again", "sample")
 """Of the options of many rows, those that are said of each run anew."""
 
+Rows = Literal["none", "defaults", "all", "batch"]
+"""Which options of many rows are taken: none, those that all runs may share, those of a run, those of a batch."""
+
+_SENDS = "LLM.batch(prompt, inputs) sends an offline batch"
 _INPUTS = "LLM.map asks one prompt over many inputs, which are its second argument: llm.map(prompt, inputs)."
 
 OF_CELLS_ONLY = {
@@ -80,14 +87,19 @@ _ELSEWHERE = {
     "record": ("cache", "caching", "use_cache", "replay", "recording", "record_mode"),
     "chat": ("conversation", "history", "thread", "session_id"),
     "dimensions": ("dimension", "dim", "output_dimensionality"),
-    "batch": ("batch_size", "chunk_size", "embed_batch_size"),
     "each": ("inputs", "rows", "data", "dataset", "items", "prompts"),
     "concurrency": (
         "max_workers", "num_workers", "workers", "n_workers", "max_concurrency", "max_concurrent", "n_jobs", "jobs",
         "max_parallel_requests", "max_concurrent_requests", "num_threads", "threads", "num_proc", "parallel",
         "parallelism", "semaphore", "batch_size", "chunk_size", "max_batch_size",
     ),
-    "patience": ("max_wait", "wait", "max_wait_time"),
+    "batch": ("batch_size", "chunk_size", "embed_batch_size"),  # of embeddings: the number of texts in one request
+    "poll": (
+        "poll_interval", "polling_interval", "poll_seconds", "poll_every", "polling", "check_interval",
+        "offline_batch_generation_polling_wait",
+    ),
+    "batch_file": ("batch_input_file", "input_jsonl", "jsonl_file", "jsonl"),
+    "patience": ("max_wait", "max_wait_time"),
     "on_error": ("return_exceptions", "raise_on_error", "raise_errors", "errors", "ignore_errors", "raise_exception"),
     "again": ("force", "overwrite", "rerun", "restart"),
     "sample": ("limit", "num_samples", "n_samples", "nrows", "head", "max_rows", "num_rows"),
@@ -102,7 +114,19 @@ _ELSEWHERE = {
 }  # fmt: skip
 """Our options, and what other libraries call the same."""
 
-_NO_FIELDS = frozenset({"base_url", "header", "param", "timeout", "retries", "on_progress", "each", *OF_ROWS})
+OFFLINE_BATCH = (
+    "batch_api", "use_batch", "use_batch_api", "batch_mode", "offline_batch", "offline", "batched",
+    "use_offline_batch_generation", "use_offline_batch",
+)  # fmt: skip
+"""What other libraries call the switch of an offline batch, which is a call of its own here."""
+_BLOCKING = ("block", "blocking", "wait_for_completion", "wait_for_batch", "wait_until_done")
+_WINDOW = {
+    "completion_window": "Whoever asks for a batch asks for 24 hours: the Batch API has no other window.",
+}
+
+_NO_FIELDS = frozenset(
+    {"base_url", "header", "param", "timeout", "retries", "on_progress", "each", *OF_ROWS, *OF_BATCHES}
+)
 """Options that are no field of the body by any name."""
 
 _CALLED: dict[str, tuple[str, ...]] = {}
@@ -137,11 +161,13 @@ def from_mapping(values: Mapping[str, Any], source: str, also: Iterable[str] = (
 
     """
     names = [option.name for option in OPTIONS if option.name not in _OF_ONE_CELL]
+    said_there = dict.fromkeys(OFFLINE_BATCH, "Say --batch in the cell.")
+    said_there |= dict.fromkeys(_BLOCKING, "Say --wait in the cell.") | _WINDOW
 
     def find(key: str) -> Option:
         option = BY_NAME.get(key.replace("-", "_"))
         if option is None:
-            refuse_unknown(key, source, [*names, *also])
+            refuse_unknown(key, source, [*names, *also], said_there)
         if option.name in _OF_ONE_CELL:
             raise OptionError(f"{source} cannot set {key!r}.", f"Say {option.flags[-1]} in the cell.")
         return option
@@ -149,25 +175,21 @@ def from_mapping(values: Mapping[str, Any], source: str, also: Iterable[str] = (
     return _options(values, source, find, keywords=False)
 
 
-def from_keywords(values: Mapping[str, Any], source: str, rows: Literal["none", "defaults", "all"] = "none") -> Options:
+def from_keywords(values: Mapping[str, Any], source: str, rows: Rows = "none") -> Options:
     """Return the options that keyword arguments of `LLM` stand for; as `from_mapping`.
 
     Texts with commas are no lists here, and a function or an image may stand alone. `rows` says which options of many
-    rows are taken: all those of `LLM.map`, those that may be said once for many calls, or none.
+    rows are taken: all those of `LLM.map`, those that may be said once for many calls, those of `LLM.batch`, or none.
+    Those of `LLM.batch` come with `batch`, unless there is a `batch_file`.
 
     >>> from_keywords({"temperature": 0, "images": "a.png", "seed": None}, "ask").image
     ('a.png',)
 
     """
     options = {PYTHON_NAMES.get(option.name, option.name): option for option in OPTIONS}
-    refused = {
-        name: _of_map(name) for name in OF_ROWS if rows == "none" or (rows == "defaults" and name in _OF_ONE_RUN)
-    }
-    names = [*(name for name in options if name not in OF_CELLS_ONLY and name not in refused), "on_confirm"]
-    if rows == "all":
-        names.append("on_progress")
-    else:
-        refused["on_progress"] = _of_map("on_progress")
+    refused = _refused(rows)
+    names = [name for name in options if name not in OF_CELLS_ONLY and name not in refused]
+    names += [name for name in ("on_confirm", "on_progress") if name not in refused]
 
     def find(key: str) -> Option:
         if key in OF_CELLS_ONLY:
@@ -179,11 +201,30 @@ def from_keywords(values: Mapping[str, Any], source: str, rows: Literal["none", 
             refuse_unknown(key, source, names, {"each": _INPUTS, **refused})
         return option
 
-    return _options(values, source, find, keywords=True)
+    found = _options(values, source, find, keywords=True)
+    if rows == "batch" and found.batch_file is None:
+        found.batch = True
+    return found
 
 
-def _of_map(name: str) -> str:
-    return f"LLM.map takes it: llm.map(prompt, inputs, {name}=…)."
+def _refused(rows: Rows) -> dict[str, str]:
+    """Return the keyword arguments that a call does not take, since another one does, and what to say of each."""
+    if rows == "batch":
+        found = {name: f"{why[0].upper()}{why[1:]}." for name, why in NOT_IN_BATCHES.items()}
+        found["on_confirm"] = found["confirm"]
+        found["sample"] = "A batch is of all rows: llm.map(prompt, inputs, sample=…) asks for a few of them first."
+        found |= dict.fromkeys(("batch", *OFFLINE_BATCH), "LLM.batch sends an offline batch in any case.")
+        return found | dict.fromkeys(("wait", *_BLOCKING), "batch.result() waits for it.") | _WINDOW
+    taken = {"all": OF_ROWS, "defaults": tuple(name for name in OF_ROWS if name not in _OF_ONE_RUN)}.get(rows, ())
+    found = {name: f"LLM.map takes it: llm.map(prompt, inputs, {name}=…)." for name in OF_ROWS if name not in taken}
+    if rows != "all":
+        found["on_progress"] = "LLM.map takes it: llm.map(prompt, inputs, on_progress=…)."
+    found |= dict.fromkeys(("batch", *OFFLINE_BATCH), f"{_SENDS}.")
+    if rows == "all":
+        found["batch"] = f"{_SENDS}; concurrency is how many rows are asked for at once."
+    found |= dict.fromkeys(("wait", *_BLOCKING), f"{_SENDS}; its result() waits for it.")
+    of_batch = [name for name in ("poll", "batch_file") if rows != "defaults" or name != "poll"]
+    return found | {name: f"LLM.batch takes it: llm.batch(prompt, inputs, {name}=…)." for name in of_batch} | _WINDOW
 
 
 def from_alias(defaults: Mapping[str, Any], alias: str) -> Options:
@@ -368,6 +409,9 @@ class _Reader:
         if not isinstance(value, list | tuple | set | frozenset) or not all(isinstance(name, str) for name in value):
             self._refuse("a list of names of environment variables", value, shown=type(value).__name__)
         return names_only(sorted(value) if isinstance(value, set | frozenset) else value)
+
+    def _batch_file(self, value: Any) -> Any:
+        return self._path("the path of a file", value)
 
     def _path(self, expected: str, value: Any) -> Any:
         if isinstance(value, os.PathLike):
