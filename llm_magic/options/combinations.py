@@ -9,6 +9,7 @@ from typing import Any, NamedTuple
 
 from llm_magic.errors import OptionError
 from llm_magic.options import BY_NAME, OF_BATCHES, OF_ROWS, PARAMETERS, Options
+from llm_magic.options.batches import NOT_IN_BATCH_FILES, NOT_IN_BATCHES, is_batch
 
 TYPED = ("output_type", "schema", "choices", "regex", "grammar")
 """Options that ask for a value."""
@@ -21,28 +22,6 @@ class Exclusion(NamedTuple):
     other: str
     why: str = ""
 
-
-_FROM_HERE = "the server asks for the rows of a batch, and no worker does"
-_NOBODY = "nobody is there to carry out what a batch's answers call; the calls come back"
-
-NOT_IN_BATCHES: Mapping[str, str] = {
-    "background": "--batch returns at once by itself",
-    "concurrency": "the server decides how many rows of a batch it asks for at once",
-    "patience": "a batch waits at the server, for as long as that takes",
-    "sample": "a batch is of all rows; ask for the sample first, without --batch",
-    "order": "the server decides in which order it asks for the rows of a batch",
-    "on": _FROM_HERE,
-    "forward_env": _FROM_HERE,
-    "retries_invalid": "nothing is asked again within a batch; the next run asks again for invalid rows",
-    "max_tool_rounds": _NOBODY,
-    "confirm": _NOBODY,
-    "record_tools": _NOBODY,
-    "stream": "the answers of a batch are shown when they are complete",
-    "code": "each row has an answer of its own",
-}
-"""Options that have no meaning where rows are sent as an offline batch, and why."""
-_OF_FILES = {"background": "the file is written at once, and nothing is sent"}
-_NOTHING_SENT = "nothing is sent, so there is nothing to wait for"
 
 _NO_CODE = "the answer is a value, which holds no code"
 
@@ -57,9 +36,7 @@ EXCLUSIONS = (
     Exclusion("each", "code", "each row has an answer of its own"),
     Exclusion("each", "stream", "rows are shown when they are complete"),
     *(Exclusion("batch", other, why) for other, why in NOT_IN_BATCHES.items()),
-    *(Exclusion("batch_file", other, _OF_FILES.get(other, why)) for other, why in NOT_IN_BATCHES.items()),
-    Exclusion("batch_file", "wait", _NOTHING_SENT),
-    Exclusion("batch_file", "poll", _NOTHING_SENT),
+    *(Exclusion("batch_file", other, why) for other, why in NOT_IN_BATCH_FILES.items()),
 )
 """All pairs that are an error in one cell; any other pair is sensible, or a matter of the endpoint or the value."""
 
@@ -144,24 +121,15 @@ def need_tools(given: Options, in_force: Options) -> None:
 def need_each(given: Options) -> None:
     """Refuse what is given for many rows, or for a batch, where one cell is asked; defaults are not meant then."""
     asked = [name for name in (*OF_ROWS, *OF_BATCHES) if name in _given(given)]
-    if asked and asked[0] in {"wait", "poll"} and not is_batch(given):
-        raise OptionError(f"{flag(asked[0])} needs --batch.", "--batch sends the rows of --each as an offline batch.")
+    of_batch = [name for name in asked if name in {"wait", "poll"}]
+    if of_batch and not is_batch(given):
+        raise OptionError(f"{flag(of_batch[0])} needs --batch.", "--batch sends the rows of --each as an offline batch.")
     if asked and given.each is None:
         raise OptionError(
             f"{flag(asked[0])} needs --each.", "--each EXPR gives the inputs: a DataFrame, a list, any iterable."
         )
     if given.again and given.record == "only":
         raise OptionError("--again and --record only exclude each other: nothing is sent.", "Keep one of them.")
-
-
-def is_batch(options: Options) -> bool:
-    """Return whether rows become an offline batch: one that is sent, or one that is written to a file.
-
-    >>> is_batch(Options(batch=True)), is_batch(Options(batch_file="rows.jsonl")), is_batch(Options(each="rows"))
-    (True, True, False)
-
-    """
-    return bool(options.batch) or options.batch_file is not None
 
 
 def need_cluster(given: Options, *, on_cluster: bool) -> None:

@@ -12,7 +12,7 @@ from typing import Any, Literal, NoReturn
 from llm_magic.close_matches import did_you_mean
 from llm_magic.errors import OptionError
 from llm_magic.options import BY_NAME, OF_BATCHES, OF_ROWS, OPTIONS, Option, Options
-from llm_magic.options.combinations import NOT_IN_BATCHES
+from llm_magic.options.batches import refused_by_batch, refused_elsewhere, said_in_the_cell
 from llm_magic.options.option import HEADER_NAME, HEADER_VALUE, limits, names_only, no_json, refuse_keys
 from llm_magic.secrets import Secret, reveal
 
@@ -27,7 +27,6 @@ _OF_ONE_RUN = ("again", "sample")
 Rows = Literal["none", "defaults", "all", "batch"]
 """Which options of many rows are taken: none, those that all runs may share, those of a run, those of a batch."""
 
-_SENDS = "LLM.batch(prompt, inputs) sends an offline batch"
 _INPUTS = "LLM.map asks one prompt over many inputs, which are its second argument: llm.map(prompt, inputs)."
 
 OF_CELLS_ONLY = {
@@ -114,16 +113,6 @@ _ELSEWHERE = {
 }  # fmt: skip
 """Our options, and what other libraries call the same."""
 
-OFFLINE_BATCH = (
-    "batch_api", "use_batch", "use_batch_api", "batch_mode", "offline_batch", "offline", "batched",
-    "use_offline_batch_generation", "use_offline_batch",
-)  # fmt: skip
-"""What other libraries call the switch of an offline batch, which is a call of its own here."""
-_BLOCKING = ("block", "blocking", "wait_for_completion", "wait_for_batch", "wait_until_done")
-_WINDOW = {
-    "completion_window": "Whoever asks for a batch asks for 24 hours: the Batch API has no other window.",
-}
-
 _NO_FIELDS = frozenset(
     {"base_url", "header", "param", "timeout", "retries", "on_progress", "each", *OF_ROWS, *OF_BATCHES}
 )
@@ -161,13 +150,11 @@ def from_mapping(values: Mapping[str, Any], source: str, also: Iterable[str] = (
 
     """
     names = [option.name for option in OPTIONS if option.name not in _OF_ONE_CELL]
-    said_there = dict.fromkeys(OFFLINE_BATCH, "Say --batch in the cell.")
-    said_there |= dict.fromkeys(_BLOCKING, "Say --wait in the cell.") | _WINDOW
 
     def find(key: str) -> Option:
         option = BY_NAME.get(key.replace("-", "_"))
         if option is None:
-            refuse_unknown(key, source, [*names, *also], said_there)
+            refuse_unknown(key, source, [*names, *also], said_in_the_cell())
         if option.name in _OF_ONE_CELL:
             raise OptionError(f"{source} cannot set {key!r}.", f"Say {option.flags[-1]} in the cell.")
         return option
@@ -192,11 +179,10 @@ def from_keywords(values: Mapping[str, Any], source: str, rows: Rows = "none") -
     names += [name for name in ("on_confirm", "on_progress") if name not in refused]
 
     def find(key: str) -> Option:
-        if key in OF_CELLS_ONLY:
-            raise OptionError(f"{source} has no option {key}.", OF_CELLS_ONLY[key])
-        if (hint := refused.get(key)) is not None:
+        name = key.replace("-", "_")
+        if (hint := OF_CELLS_ONLY.get(name) or refused.get(name)) is not None:
             raise OptionError(f"{source} has no option {key}.", hint)
-        option = options.get(key.replace("-", "_"))
+        option = options.get(name)
         if option is None:
             refuse_unknown(key, source, names, {"each": _INPUTS, **refused})
         return option
@@ -210,21 +196,11 @@ def from_keywords(values: Mapping[str, Any], source: str, rows: Rows = "none") -
 def _refused(rows: Rows) -> dict[str, str]:
     """Return the keyword arguments that a call does not take, since another one does, and what to say of each."""
     if rows == "batch":
-        found = {name: f"{why[0].upper()}{why[1:]}." for name, why in NOT_IN_BATCHES.items()}
-        found["on_confirm"] = found["confirm"]
-        found["sample"] = "A batch is of all rows: llm.map(prompt, inputs, sample=…) asks for a few of them first."
-        found |= dict.fromkeys(("batch", *OFFLINE_BATCH), "LLM.batch sends an offline batch in any case.")
-        return found | dict.fromkeys(("wait", *_BLOCKING), "batch.result() waits for it.") | _WINDOW
+        return refused_by_batch()
     taken = {"all": OF_ROWS, "defaults": tuple(name for name in OF_ROWS if name not in _OF_ONE_RUN)}.get(rows, ())
-    found = {name: f"LLM.map takes it: llm.map(prompt, inputs, {name}=…)." for name in OF_ROWS if name not in taken}
-    if rows != "all":
-        found["on_progress"] = "LLM.map takes it: llm.map(prompt, inputs, on_progress=…)."
-    found |= dict.fromkeys(("batch", *OFFLINE_BATCH), f"{_SENDS}.")
-    if rows == "all":
-        found["batch"] = f"{_SENDS}; concurrency is how many rows are asked for at once."
-    found |= dict.fromkeys(("wait", *_BLOCKING), f"{_SENDS}; its result() waits for it.")
-    of_batch = [name for name in ("poll", "batch_file") if rows != "defaults" or name != "poll"]
-    return found | {name: f"LLM.batch takes it: llm.batch(prompt, inputs, {name}=…)." for name in of_batch} | _WINDOW
+    names = [*(name for name in OF_ROWS if name not in taken), *([] if rows == "all" else ["on_progress"])]
+    found = {name: f"LLM.map takes it: llm.map(prompt, inputs, {name}=…)." for name in names}
+    return found | refused_elsewhere(rows=rows == "all", poll=rows == "defaults")
 
 
 def from_alias(defaults: Mapping[str, Any], alias: str) -> Options:
