@@ -121,9 +121,9 @@ def need_tools(given: Options, in_force: Options) -> None:
 def need_each(given: Options) -> None:
     """Refuse what is given for many rows, or for a batch, where one cell is asked; defaults are not meant then."""
     asked = [name for name in (*OF_ROWS, *OF_BATCHES) if name in _given(given)]
-    of_batch = [name for name in asked if name in {"wait", "poll"}]
-    if of_batch and not is_batch(given):
-        raise OptionError(f"{flag(of_batch[0])} needs --batch.", "--batch sends the rows of --each as an offline batch.")
+    alone = [] if is_batch(given) else [name for name in asked if name in {"wait", "poll"}]
+    if alone:
+        raise OptionError(f"{flag(alone[0])} needs --batch.", "--batch sends the rows of --each as an offline batch.")
     if asked and given.each is None:
         raise OptionError(
             f"{flag(asked[0])} needs --each.", "--each EXPR gives the inputs: a DataFrame, a list, any iterable."
