@@ -463,7 +463,7 @@ class LLM:
             engine = BatchEngine(self._session())
             call = self._call(prompt, inputs, options, "batch", engine)
             try:
-                return Batch.submitted(call, engine)
+                return Batch.submitted(call, engine.state)
             finally:
                 call.session.tell()
 
@@ -602,9 +602,7 @@ class LLM:
 
             inputs, cell = gathered(inputs, cell)
         try:
-            return MapCall(
-                session, cell, read_inputs(inputs), on_confirm, on_progress, prompt=function, engine=engine
-            )
+            return MapCall(session, cell, read_inputs(inputs), on_confirm, on_progress, prompt=function, engine=engine)
         finally:
             session.tell()
 

@@ -198,7 +198,8 @@ class LLMMagics(Magics, Settings):
             if engine is not None:
                 from llm_magic.batches.batch import Batch
 
-                batch = Batch.begin(*begun).of(engine)
+                batch = Batch.begin(*begun)
+                batch.tell_of(engine.state)
                 self.shown(batch)
                 return batch
             job = Job.begin(*begun)

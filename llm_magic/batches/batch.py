@@ -13,7 +13,7 @@ from llm_magic.session.job import Job
 if TYPE_CHECKING:
     from concurrent.futures import Future
 
-    from llm_magic.batches.engine import BatchEngine
+    from llm_magic.batches.state import BatchState
     from llm_magic.mapping.call import MapCall
 
 
@@ -44,10 +44,10 @@ class Batch(Job[Answers]):
 
     def __init__(self, model: str, future: Future[Answers], stop: Callable[[], str]) -> None:
         super().__init__(model, future, stop)
-        self._engine: BatchEngine | None = None
+        self._state: BatchState | None = None
 
     @classmethod
-    def submitted(cls, call: MapCall, engine: BatchEngine) -> Batch:
+    def submitted(cls, call: MapCall, state: BatchState) -> Batch:
         """Submit the rows of a call, and return once that is done; its answers are waited for on the loop.
 
         Raises
@@ -62,11 +62,12 @@ class Batch(Job[Answers]):
 
         def stop() -> str:
             future.cancel()
-            return engine.how_far()
+            return state.how_far()
 
-        batch = cls(call.run.model, future, stop).of(engine)
+        batch = cls(call.run.model, future, stop)
+        batch.tell_of(state)
         try:
-            while not engine.submitted.wait(LOOK):
+            while not state.submitted.wait(LOOK):
                 if future.done():
                     break
         except KeyboardInterrupt:
@@ -75,15 +76,14 @@ class Batch(Job[Answers]):
             future.result()  # what went wrong is raised here; an answer is there already
         return batch
 
-    def of(self, engine: BatchEngine) -> Batch:
-        """Have what it tells from an engine, and return it."""
-        self._engine = engine
-        return self
+    def tell_of(self, state: BatchState) -> None:
+        """Have what it tells from the state of its batches."""
+        self._state = state
 
     @property
     def ids(self) -> tuple[str, ...]:
         """The server's names of its batches: rows beyond 50,000, or 200 MB, are several; empty before they are created."""
-        records = self._engine.records if self._engine is not None else ()
+        records = self._state.records if self._state is not None else ()
         return tuple(each.batch_id for each in records if each.batch_id)
 
     @property
@@ -98,23 +98,23 @@ class Batch(Job[Answers]):
         `submitting`, `validating`, `in_progress`, `finalizing`, `completed`, `failed`, `expired`, `cancelling`,
         `cancelled`; `completed` also where no batch was needed, because all rows were answered before.
         """
-        return self._engine.status if self._engine is not None else "completed"
+        return self._state.status if self._state is not None else "completed"
 
     @property
     def counts(self) -> Counts:
         """How many rows its server has answered and failed at, and has in all."""
-        return Counts(*self._engine.counts) if self._engine is not None else Counts(0, 0, 0)
+        return Counts(*self._state.counts) if self._state is not None else Counts(0, 0, 0)
 
     def cancel(self) -> bool:
         """Cancel it at its server; False where it has ended.
 
         What it has answered by then is paid, and comes as its result, in which other rows are failures.
         """
-        if self.done() or self._engine is None:
+        if self.done() or self._state is None:
             return False
-        if not self._engine.submitted.is_set():
+        if not self._state.submitted.is_set():
             return super().cancel()
-        self._engine.session.loop.run(self._engine.cancel())
+        self._state.session.loop.run(self._state.cancel())
         return True
 
     def __repr__(self) -> str:

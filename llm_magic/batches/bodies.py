@@ -35,9 +35,7 @@ class RequestBodies:
 
     """
 
-    def __init__(
-        self, plan: Plan, bound: BoundModel, prepared: PreparedRequest, template: BodyTemplate | None
-    ) -> None:
+    def __init__(self, plan: Plan, bound: BoundModel, prepared: PreparedRequest, template: BodyTemplate | None) -> None:
         self._plan, self._bound, self._prepared, self._template = plan, bound, prepared, template
         self._shared = demand(replace(prepared.call.request, messages=()))
 

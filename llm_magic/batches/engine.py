@@ -1,36 +1,25 @@
-"""The engine of offline batches: how the rows of one run are asked by them, how far they are, and their cancelling."""
+"""The engine of offline batches: how the rows of one run are asked by them."""
 
 from __future__ import annotations
 
-import threading
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from dataclasses import replace
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from llm_magic.batches.input_file import MOST_ROWS
-from llm_magic.batches.kept_batches import BatchFolder
 from llm_magic.batches.pipeline import BatchPipeline
 from llm_magic.batches.polling import EVERY
-from llm_magic.batches.submission import Submission
-from llm_magic.config.references import mark_secrets, read
-from llm_magic.errors import LLMError
-from llm_magic.wire.batches import BatchRoutes, RemoteBatch
+from llm_magic.batches.state import BatchState
+from llm_magic.providers.batches import refuse_batches
 
 if TYPE_CHECKING:
-    from llm_magic.batches.record import BatchRecord
     from llm_magic.mapping.asking.row_asker import RowAsker
     from llm_magic.mapping.rows import RowRequest
     from llm_magic.mapping.run import RowsRun
     from llm_magic.providers.model_info import Price
     from llm_magic.session import Session
-    from llm_magic.session.plan import BoundModel, Plan
+    from llm_magic.session.plan import Plan
     from llm_magic.session.run_spending import RunSpending
-
-
-_ORDER = (
-    "submitting", "validating", "in_progress", "finalizing", "cancelling", "failed", "expired", "cancelled", "completed",
-)  # fmt: skip
-"""States of a batch, the least far first."""
 
 
 class BatchEngine:
@@ -40,27 +29,13 @@ class BatchEngine:
     ----------
     session
         Whose settings and accounts these are.
-    folder
-        Remembers batches; None: that of the user.
-    clocks
-        Clocks and sleep of the polling, where they are not the system's.
+    state
+        Has what is known of the batches; None: one of its own.
 
     """
 
-    def __init__(
-        self, session: Session, folder: BatchFolder | None = None, clocks: Mapping[str, Any] | None = None
-    ) -> None:
-        self.session = session
-        self.folder = folder or BatchFolder()
-        self.clocks: Mapping[str, Any] = clocks or {}
-        self.every, self.again = EVERY, False
-        self.submitted = threading.Event()
-        """Set once nothing is left to be submitted, or the run has ended."""
-        self._records: dict[str, BatchRecord] = {}
-        self._states: dict[str, RemoteBatch] = {}
-        self._problem = ""
-        self._bound: BoundModel | None = None
-        self._lock = threading.Lock()
+    def __init__(self, session: Session, state: BatchState | None = None) -> None:
+        self.state = state or BatchState(session)
 
     def planned(self, plan: Plan) -> Plan:
         """Return the plan as batches ask it: of one model, asked once, whose calls of tools are the answer.
@@ -71,28 +46,24 @@ class BatchEngine:
             The endpoint is known to have no batches.
 
         """
-        from llm_magic.providers.batches import refuse_batches
-
         first = plan.models[0]
         provider, model = first.target.provider, first.target.model
         refuse_batches(provider, provider.capabilities(model), model)
         options = replace(first.options, retries_invalid=0, stream=None, no_stream=True)
-        self.every = options.poll or EVERY
-        self.again = bool(options.again)
+        self.state.every = options.poll or EVERY
+        self.state.again = bool(options.again)
         notes = list(plan.notes)
         if len(plan.models) > 1:
             notes.append("Fallbacks are not asked by a batch: all its rows are those of one model.")
         if plan.tools:
             notes.append("Calls of tools are not carried out in a batch: .responses[N].tool_calls has them.")
-        return replace(
-            plan, models=(replace(first, options=options),), notes=tuple(notes), returns_calls=True
-        )
+        return replace(plan, models=(replace(first, options=options),), notes=tuple(notes), returns_calls=True)
 
     def pipeline(
         self, run: RowsRun, asker: RowAsker, spending: RunSpending, requests: Iterator[RowRequest]
     ) -> BatchPipeline:
         """Return what asks for the rows."""
-        return BatchPipeline(self, run, asker, spending, requests)
+        return BatchPipeline(self.state, run, asker, spending, requests)
 
     def price(self, price: Price | None) -> Price | None:
         """Return the price of batches; None where the user gave none: it is never guessed."""
@@ -106,104 +77,6 @@ class BatchEngine:
             "within 24 hours (POST /batches).",
         )
 
-    def routes(self, bound: BoundModel) -> BatchRoutes:
-        """Return the routes of the endpoint of a model."""
-        self._bound = bound
-        options, provider = bound.planned.options, bound.provider
-        return BatchRoutes(
-            provider.client(),
-            provider.origin(bound.model),
-            headers={name: read(value, f"--header {name}") for name, value in mark_secrets(options.header).items()},
-            timeout=options.timeout,
-            max_retries=options.retries,
-            secrets=provider.secrets(),
-            renew=provider.renewed,
-        )
-
-    def submission(self, bound: BoundModel) -> Submission:
-        """Return what submits batches of a model."""
-        return Submission(self.routes(bound), self.folder)
-
-    def seen(self, record: BatchRecord) -> None:
-        """Take note of a batch of this run, or of a step of it."""
-        with self._lock:
-            self._records[record.id] = record
-
-    def saw(self, name: str, state: RemoteBatch | LLMError) -> None:
-        """Take note of a state of a batch at its server, or of a look that failed."""
-        with self._lock:
-            if isinstance(state, LLMError):
-                self._problem = state.message
-                return
-            self._problem = ""
-            before = self._states.get(name)
-            self._states[name] = state
-        if before is None or (before.status, before.completed, before.failed) != (
-            state.status,
-            state.completed,
-            state.failed,
-        ):
-            record = self.folder.update(
-                name,
-                status=state.status,
-                completed=state.completed,
-                failed=state.failed,
-                expires_at=state.expires_at,
-            )
-            self.seen(record)
-
-    def has_submitted(self) -> None:
-        """Take note that nothing is left to be submitted."""
-        self.submitted.set()
-
-    def settle(self) -> None:
-        """Take note that the run has ended."""
-        self.submitted.set()
-
-    @property
-    def records(self) -> tuple[BatchRecord, ...]:
-        """The batches of this run."""
-        with self._lock:
-            return tuple(self._records.values())
-
-    @property
-    def status(self) -> str:
-        """The status of the batch that is least far; `completed` where there is none."""
-        said = [each.status or "submitting" for each in self.records]
-        return min(said, key=lambda each: _ORDER.index(each) if each in _ORDER else len(_ORDER), default="completed")
-
-    @property
-    def counts(self) -> tuple[int, int, int]:
-        """Rows that are completed, that failed, and all of them."""
-        records = self.records
-        return (
-            sum(each.completed or 0 for each in records),
-            sum(each.failed or 0 for each in records),
-            sum(each.rows for each in records),
-        )
-
-    @property
-    def line(self) -> str:
-        """How far the batches are."""
-        return ", ".join(each.status or each.step for each in self.records) + (f"; {self._problem}" if self._problem else "")
-
     def how_far(self) -> str:
         """Return in a line how far an interrupted run came; empty where nothing was submitted."""
-        records = [each for each in self.records if each.step in ("submitting", "submitted", "fetched")]
-        if not records:
-            return ""
-        names = ", ".join(each.batch_id or each.id for each in records)
-        goes = "goes" if len(records) == 1 else "go"
-        return (
-            f"the waiting has stopped, and the batch {names} {goes} on at {records[0].provider}: run the cell again, "
-            "here or in another kernel, any day, and it goes on; %llm_batch cancel ends it."
-        )
-
-    async def cancel(self) -> None:
-        """Cancel the batches at their server: what is answered is paid, and is fetched."""
-        bound = self._bound
-        if bound is None:
-            return
-        for record in self.records:
-            if record.step == "submitted" and record.batch_id:
-                self.saw(record.id, await self.routes(bound).cancel(record.batch_id))
+        return self.state.how_far()

@@ -20,18 +20,18 @@ from llm_magic.batches.bodies import RequestBodies
 from llm_magic.batches.input_file import InputFile, InputFileWriter, custom_id, read_ids
 from llm_magic.batches.polling import Polling
 from llm_magic.batches.reading import ResultReader
-from llm_magic.batches.record import BatchRecord
+from llm_magic.batches.record import MAX_REFUSALS, BatchRecord, BatchRefusal, excerpt
 from llm_magic.batches.results import RowResult, read_results
 from llm_magic.batches.spending import BatchSpending
-from llm_magic.batches.submission import Submission
 from llm_magic.display.footer import counted
-from llm_magic.errors import LLMError, NotAskedError, PromptError, ProtocolError, RequestRefusedError
+from llm_magic.errors import LLMError, NotAskedError, ProtocolError, RequestRefusedError
 from llm_magic.mapping.asking.row_asker import failed
 from llm_magic.mapping.rows import Outcome, RowRequest
+from llm_magic.providers.batches import endpoint, line_url
 from llm_magic.recordings.recording import key_of
 
 if TYPE_CHECKING:
-    from llm_magic.batches.engine import BatchEngine
+    from llm_magic.batches.state import BatchState
     from llm_magic.mapping.asking.row_asker import RowAsker
     from llm_magic.mapping.run import RowsRun
     from llm_magic.session.plan import BoundModel
@@ -40,9 +40,6 @@ if TYPE_CHECKING:
 
 _AT_ONCE = 500  # rows that are rendered before others get a turn
 _REFUSED_TIMES = 3  # batches in a row that a server refuses for some of their rows, which are left out of the next one
-_LONGEST_EXCERPT = 80
-UNDER_WAY = ("written", "uploading", "uploaded", "submitting", "submitted", "fetched")
-"""Steps of a batch whose results no run has read."""
 
 
 @dataclass(slots=True)
@@ -58,8 +55,8 @@ class BatchPipeline:
 
     Parameters
     ----------
-    engine
-        Sees how far they are; says how they are asked.
+    state
+        Sees how far they are.
     run, asker, spending
         Of the run.
     requests
@@ -69,16 +66,16 @@ class BatchPipeline:
 
     def __init__(
         self,
-        engine: BatchEngine,
+        state: BatchState,
         run: RowsRun,
         asker: RowAsker,
         spending: RunSpending,
         requests: Iterator[RowRequest],
     ) -> None:
-        self._engine, self._run, self._asker, self._requests = engine, run, asker, requests
-        self._spending = BatchSpending(spending, engine.session)
+        self._state, self._run, self._asker, self._requests = state, run, asker, requests
+        self._spending = BatchSpending(spending, state.session)
         self._identity = key_of(run.identity)
-        self._folder = engine.folder
+        self._folder = state.folder
         self._there: list[Outcome] = []
         self._news = asyncio.Event()
         self._waiting: dict[str, _Waiting] = {}  # by our name of the batch
@@ -90,7 +87,7 @@ class BatchPipeline:
     @property
     def waiting(self) -> str:
         """What all rows wait for."""
-        return self._engine.line
+        return self._state.line
 
     @property
     def in_flight(self) -> int:
@@ -127,7 +124,7 @@ class BatchPipeline:
         finally:
             work.cancel()
             await asyncio.gather(work, return_exceptions=True)
-            self._engine.settle()
+            self._state.settle()
 
     def _taken(self) -> list[Outcome]:
         there, self._there = self._there, []
@@ -140,20 +137,20 @@ class BatchPipeline:
         async with AsyncExitStack() as stack:
             bodies = await RequestBodies.of(self._run.plan, bound)
             stack.push_async_callback(bodies.aclose)
-            reader = ResultReader(self._engine.session, self._run.plan, bound, bodies, self._asker)
+            reader = ResultReader(self._state.session, self._run.plan, bound, bodies, self._asker)
             async with self._folder.turn(self._identity, say=self._run.say):
                 rows = await self._asked_for(bound, bodies, reader)
                 await self._submit(bound, await self._written(bound, bodies, rows))
                 for waiting in list(self._waiting.values()):
-                    if waiting.record.step in ("written", "uploading", "uploaded", "submitting"):
-                        waiting.record = await self._engine.submission(bound).submit(waiting.record)
-                        self._engine.seen(waiting.record)
-            self._engine.has_submitted()
+                    if not waiting.record.has_reached("submitted"):
+                        waiting.record = await self._state.submission(bound).submit(waiting.record)
+                        self._state.seen(waiting.record)
+            self._state.has_submitted()
             await self._all_ended(bound, bodies, reader)
 
     async def _asked_for(self, bound: BoundModel, bodies: RequestBodies, reader: ResultReader) -> list[RowRequest]:
         """Return the rows that no batch has: others are put aside, or wait for theirs."""
-        records = [] if self._engine.again else self._folder.of_run(self._identity)
+        records = [] if self._state.again else self._folder.of_run(self._identity)
         known = await asyncio.to_thread(self._ids_of, records)
         answered: dict[str, dict[str, RowRequest]] = defaultdict(dict)
         asked: list[RowRequest] = []
@@ -165,7 +162,7 @@ class BatchPipeline:
                     continue
                 elif (found := known.get(row.key[:32])) and (place := found.popleft()):
                     record, name = place
-                    if record.step in UNDER_WAY:
+                    if not record.is_over:
                         self._waiting.setdefault(record.id, _Waiting(record)).rows[name] = row
                     else:
                         answered[record.id][name] = row
@@ -189,8 +186,8 @@ class BatchPipeline:
     def _ids_of(self, records: list[BatchRecord]) -> dict[str, deque[tuple[BatchRecord, str]]]:
         """Return the rows that batches have asked, by the beginnings of their keys; those under way come first."""
         known: defaultdict[str, deque[tuple[BatchRecord, str]]] = defaultdict(deque)
-        for record in sorted(records, key=lambda each: each.step not in UNDER_WAY):
-            if record.step in (*UNDER_WAY, "read"):
+        for record in sorted(records, key=lambda each: each.is_over):
+            if record.step != "refused":
                 for name in read_ids(self._folder.ids_path(record.id)):
                     known[name.partition("-")[2]].append((record, name))
         return known
@@ -247,8 +244,7 @@ class BatchPipeline:
             names.append(self._folder.new_id())
             return self._folder.input_path(names[-1]), self._folder.ids_path(names[-1])
 
-        endpoint = f"{bound.capabilities.batch_prefix}{bodies.path}"
-        writer = InputFileWriter(paths, endpoint)
+        writer = InputFileWriter(paths, line_url(bound.capabilities))
         by_id: dict[str, RowRequest] = {}
         try:
             for row in rows:
@@ -263,11 +259,9 @@ class BatchPipeline:
         except BaseException:
             writer.discard()
             raise
-        return [self._remembered(bound, name, file, by_id, endpoint) for name, file in zip(names, files, strict=True)]
+        return [self._remembered(bound, name, file, by_id) for name, file in zip(names, files, strict=True)]
 
-    def _remembered(
-        self, bound: BoundModel, name: str, file: InputFile, rows: dict[str, RowRequest], endpoint: str
-    ) -> _Waiting:
+    def _remembered(self, bound: BoundModel, name: str, file: InputFile, rows: dict[str, RowRequest]) -> _Waiting:
         target, options = bound.planned.target, self._run.plan.options
         cell = self._run.plan.cell
         record = BatchRecord(
@@ -279,13 +273,13 @@ class BatchPipeline:
             model=bound.model,
             asked=target.asked,
             api=bound.capabilities.api,
-            endpoint=endpoint,
+            endpoint=endpoint(bound.capabilities),
             rows=file.rows,
             size=file.size,
             digest=file.digest,
             created=time.time(),
             step="written",
-            prompt=" ".join(cell.body.split())[:_LONGEST_EXCERPT],
+            prompt=excerpt(cell.body),
             out=cell.options.out or "",
         )
         self._folder.add(record)
@@ -302,9 +296,9 @@ class BatchPipeline:
         for each in batches:
             self._waiting[each.record.id] = each
         for each in batches:
-            self._engine.seen(each.record)
-            each.record = await self._engine.submission(bound).submit(each.record)
-            self._engine.seen(each.record)
+            self._state.seen(each.record)
+            each.record = await self._state.submission(bound).submit(each.record)
+            self._state.seen(each.record)
 
     async def _all_ended(self, bound: BoundModel, bodies: RequestBodies, reader: ResultReader) -> None:
         """Wait for all batches, and hand on what they answered; rows that one was refused for are left out of another."""
@@ -326,8 +320,8 @@ class BatchPipeline:
 
     async def _ended(self, bound: BoundModel, waiting: _Waiting, reader: ResultReader) -> list[RowRequest]:
         """Wait for one batch, and hand on the outcomes of its rows; return those that are to be asked in another one."""
-        record, routes = waiting.record, self._engine.routes(bound)
-        if record.step == "submitted":
+        record, routes = waiting.record, self._state.routes(bound)
+        if not record.has_reached("ended"):
 
             async def look() -> RemoteBatch:
                 return await routes.retrieve(record.batch_id)
@@ -335,36 +329,38 @@ class BatchPipeline:
             polling = Polling(
                 look,
                 bound.provider.origin(bound.model),
-                every=self._engine.every,
+                every=self._state.every,
                 created=record.created,
-                seen=lambda state: self._engine.saw(record.id, state),
-                **self._engine.clocks,
+                seen=lambda said: self._state.saw(record.id, said),
+                **self._state.clocks,
             )
             batch = await polling.ended()
             if batch.status == "failed" and not batch.output_file_id:
                 return self._refused(waiting, batch)
-            record = await self._fetched(bound, record, batch)
+            record = self._folder.update(
+                record.id,
+                step="ended",
+                status=batch.status,
+                completed=batch.completed,
+                failed=batch.failed,
+                output_file_id=batch.output_file_id,
+                error_file_id=batch.error_file_id,
+            )
+        if not record.has_reached("fetched"):
+            record = await self._fetched(bound, record)
         await self._read_results(waiting, record, reader)
         return []
 
-    async def _fetched(self, bound: BoundModel, record: BatchRecord, batch: RemoteBatch) -> BatchRecord:
+    async def _fetched(self, bound: BoundModel, record: BatchRecord) -> BatchRecord:
         """Fetch both files of a batch, whatever its end was."""
-        routes = self._engine.routes(bound)
+        routes = self._state.routes(bound)
         for file_id, path in (
-            (batch.output_file_id, self._folder.output_path(record.id)),
-            (batch.error_file_id, self._folder.errors_path(record.id)),
+            (record.output_file_id, self._folder.output_path(record.id)),
+            (record.error_file_id, self._folder.errors_path(record.id)),
         ):
             if file_id:
                 await routes.download(file_id, path)
-        return self._folder.update(
-            record.id,
-            step="fetched",
-            status=batch.status,
-            completed=batch.completed,
-            failed=batch.failed,
-            output_file_id=batch.output_file_id,
-            error_file_id=batch.error_file_id,
-        )
+        return self._folder.update(record.id, step="fetched")
 
     async def _read_results(self, waiting: _Waiting, record: BatchRecord, reader: ResultReader) -> None:
         """Hand on the outcomes of the rows of a batch that is fetched."""
@@ -394,7 +390,7 @@ class BatchPipeline:
         named = {ids[each.line - 1]: each for each in batch.refusals if each.line and 0 < each.line <= len(ids)}
         whole = [each for each in batch.refusals if each.line is None]
         self._spending.forget(record)
-        self._folder.update(record.id, step="refused", status=batch.status, refusals=_plain(batch))
+        self._folder.update(record.id, step="refused", status=batch.status, refusals=_kept_refusals(batch))
         self._folder.forget_input(record.id)
         rest = []
         for name, row in waiting.rows.items():
@@ -432,5 +428,5 @@ def _missing(record: BatchRecord) -> LLMError:
     )
 
 
-def _plain(batch: RemoteBatch) -> tuple[dict[str, object], ...]:
-    return tuple({"line": each.line, "message": each.message, "code": each.code} for each in batch.refusals[:100])
+def _kept_refusals(batch: RemoteBatch) -> tuple[BatchRefusal, ...]:
+    return tuple(BatchRefusal(each.line, each.message, each.code) for each in batch.refusals[:MAX_REFUSALS])

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 from llm_magic.batches.results import RowResult, error_of
 from llm_magic.errors import InvalidValueError, LLMError, ProtocolError
 from llm_magic.events import Attempt, Event, Opened, UsageReport
+from llm_magic.mapping.answers.statistics import response_of
 from llm_magic.mapping.asking.document_asking import parsed
 from llm_magic.mapping.asking.plain_answer import plain_answer
 from llm_magic.mapping.asking.row_asker import failed
@@ -44,9 +45,7 @@ class ResultReader:
 
     """
 
-    def __init__(
-        self, session: Session, plan: Plan, bound: BoundModel, bodies: RequestBodies, asker: RowAsker
-    ) -> None:
+    def __init__(self, session: Session, plan: Plan, bound: BoundModel, bodies: RequestBodies, asker: RowAsker) -> None:
         self._session, self._plan, self._bound, self._bodies, self._asker = session, plan, bound, bodies, asker
         self._price: Price | None = bound.provider.price(bound.model)
         self._structured = None if bound.structure is None else bound.structure.dialect
@@ -81,9 +80,8 @@ class ResultReader:
         if error is not None and not any(type(event) is not Attempt for event in events):
             return failed(row.number, error)
         outcome = await self._asker.judged(row, Begun(request, events, error))
-        for each in (outcome.response, outcome.error and outcome.error.response):
-            if each is not None:
-                each.seconds, each.first_token_seconds = 0.0, None  # nobody knows how long one row took
+        if (response := response_of(outcome)) is not None:
+            response.seconds, response.first_token_seconds = 0.0, None  # nobody knows how long one row took
         return outcome
 
     async def _events(self, result: RowResult, request: Request, api: Api) -> tuple[list[Event], LLMError | None]:

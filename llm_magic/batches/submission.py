@@ -81,7 +81,7 @@ class Submission:
             if batch is None:
                 batch = await self._created(record)
             record = self._folder.update(
-                record.id,
+                record,
                 step="submitted",
                 batch_id=batch.id,
                 status=batch.status,

@@ -77,9 +77,15 @@ class Price:
         True
 
         """
+        of_batches = self.of_batches
+        return None if of_batches is None else of_batches.of(usage)
+
+    @property
+    def of_batches(self) -> Price | None:
+        """The price of offline batches, as one of requests; None where it is not given."""
         if self.batch_input is None or self.batch_output is None:
             return None
-        return _dollars(usage, self.batch_input, self.batch_output, self.batch_cached)
+        return Price(self.batch_input, self.batch_output, self.batch_cached)
 
 
 def _dollars(usage: Usage, of_input: float, of_output: float, of_cached: float | None) -> float:

@@ -9,7 +9,7 @@ import traceback
 from collections.abc import Callable, Generator
 from concurrent.futures import CancelledError, Future
 from functools import partial
-from typing import Any, Generic, Protocol, TypeVar
+from typing import Any, Generic, Protocol, Self, TypeVar
 
 from llm_magic.background_loop import awaited
 from llm_magic.model_names import shown_model
@@ -73,7 +73,7 @@ class Job(Generic[R]):
         bind: Callable[[R], None],
         tell: Callable[[Exception], None],
         running: set[Job[Any]],
-    ) -> Job[R]:
+    ) -> Self:
         """Return the job of an answer that arrives on a thread of its own.
 
         Parameters
