@@ -235,5 +235,5 @@ def test_a_torn_line_and_an_edited_end() -> None:
         read = asking.files.content(file).content.split(b"\n")
     assert len(read) == 2
     for line in read:
-        with pytest.raises(ValueError, match="delimiter|Unterminated|Expecting"):
+        with pytest.raises(ValueError, match=r"delimiter|Unterminated|Expecting"):
             json.loads(line)
