@@ -7,8 +7,8 @@ from __future__ import annotations
 
 import asyncio
 import re
-from collections.abc import Callable, Mapping
-from contextlib import aclosing, suppress
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import aclosing, contextmanager, suppress
 from dataclasses import dataclass, field
 from http import HTTPStatus
 from pathlib import Path
@@ -304,8 +304,9 @@ class BatchRoutes:
 
     async def _copied(self, connection: Connection, opened: BinaryIO, request: HttpRequest, route: str) -> int:
         """Write an answer's body to a file, from its start; one that broke off is marked on its connection."""
-        opened.seek(0)
-        opened.truncate()
+        with _on_disk():
+            opened.seek(0)
+            opened.truncate()
         size, progress, patience, began = 0, 0, Patience(request.seconds), b""
         try:
             while True:
@@ -451,8 +452,10 @@ def _is_about_a_file(said: str) -> bool:
 
 def _without_hint(error: LLMError) -> LLMError:
     """Take back a hint that is about cells that ask at once."""
-    if isinstance(error, RequestRefusedError) and "--dry-run" in error.hint:
+    if "--dry-run" in error.hint:
         error.hint = ""
+    elif "--api" in error.hint:
+        error.hint = "Check base_url: it usually ends in /v1."
     return error
 
 
@@ -460,25 +463,34 @@ class _NotWrittenError(Exception):
     """The disk did not take what came, and why."""
 
 
-def _write(opened: BinaryIO, data: bytes, size: int) -> None:
-    """Write what came after `size` bytes."""
-    if size + len(data) > LARGEST_FILE:
-        raise ErrorDocument(f"a file of more than {LARGEST_FILE >> 30} GiB", malformed=True)
+@contextmanager
+def _on_disk() -> Iterator[None]:
+    """Tell the disk's errors from those of the network."""
     try:
-        opened.write(data)
+        yield
     except OSError as error:
         raise _NotWrittenError(error.strerror or str(error)) from error
 
 
+def _write(opened: BinaryIO, data: bytes, size: int) -> None:
+    """Write what came after `size` bytes."""
+    if size + len(data) > LARGEST_FILE:
+        raise ErrorDocument(f"a file of more than {LARGEST_FILE >> 30} GiB", malformed=True)
+    with _on_disk():
+        opened.write(data)
+
+
 def _head(opened: BinaryIO) -> bytes:
-    opened.seek(0)
-    return opened.read(ERROR_BODY)
+    with _on_disk():
+        opened.seek(0)
+        return opened.read(ERROR_BODY)
 
 
 def _last_line(opened: BinaryIO, size: int) -> bytes:
     """Return what follows the last line break of a file, of a line of ordinary length."""
-    opened.seek(max(0, size - _LONGEST_LINE))
-    return opened.read(_LONGEST_LINE).rpartition(b"\n")[2]
+    with _on_disk():
+        opened.seek(max(0, size - _LONGEST_LINE))
+        return opened.read(_LONGEST_LINE).rpartition(b"\n")[2]
 
 
 _LONGEST_LINE = 1 << 24

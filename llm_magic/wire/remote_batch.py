@@ -11,7 +11,6 @@ from collections.abc import Iterable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
-from typing import Any
 
 from llm_magic.secrets import hidden
 from llm_magic.wire.documents import count, error_in
@@ -45,7 +44,10 @@ _OTHER_WORDS = {
 """What other servers write, among them Mistral, Fireworks and those that pass on the words of Google's jobs."""
 
 _MOST_REFUSALS = 1000
-_LONGEST_MESSAGE = 1000
+_MOST_METADATA = 64
+_MOST_SHOWN = 4000
+"""Characters of a text that are looked at for secrets; a message is shown up to a quarter of them."""
+
 _LEAST_MILLISECONDS = 1e11
 """A time that is no smaller is in milliseconds: as seconds it would lie beyond the year 5000."""
 
@@ -145,8 +147,14 @@ def read_batch(
     told, status, kind = (_text(document.get(name)) for name in ("id", "status", "object"))
     if not told or (kind and "batch" not in kind.lower()) or (not status and error_in(document)):
         return None
-    shown = hidden({name: value for name, value in document.items() if name not in _IDS}, secrets)
-    counts = shown.get("request_counts")
+    counts = document.get("request_counts")
+    texts = {
+        "refusals": _listed(document.get("errors") or document.get("error")),
+        "metadata": _metadata(document.get("metadata")),
+        "endpoint": _text(document.get("endpoint"))[:_MOST_SHOWN],
+        "model": _text(document.get("model"))[:_MOST_SHOWN],
+    }
+    shown = hidden(texts, tuple(secrets))
     return RemoteBatch(
         id=asked or told,
         status=status.strip().lower(),
@@ -156,17 +164,14 @@ def read_batch(
         input_file_id=_text(document.get("input_file_id")),
         output_file_id=_text(document.get("output_file_id")),
         error_file_id=_text(document.get("error_file_id")),
-        refusals=_refusals(shown.get("errors") or shown.get("error")),
-        endpoint=_text(shown.get("endpoint")),
-        model=_text(shown.get("model")),
-        created_at=_moment(shown.get("created_at")),
-        expires_at=_moment(shown.get("expires_at")),
-        metadata=_metadata(shown.get("metadata")),
+        refusals=tuple(_refusal(*texts) for texts in shown["refusals"]),
+        endpoint=shown["endpoint"],
+        model=shown["model"],
+        created_at=_moment(document.get("created_at")),
+        expires_at=_moment(document.get("expires_at")),
+        metadata=shown["metadata"],
         server_time=_date(headers or {}),
     )
-
-
-_IDS = ("id", "input_file_id", "output_file_id", "error_file_id")
 
 
 def _text(value: object) -> str:
@@ -174,23 +179,26 @@ def _text(value: object) -> str:
     return str(value) if isinstance(value, str) or type(value) is int else ""
 
 
-def _refusals(errors: object) -> tuple[Refusal, ...]:
+def _listed(errors: object) -> list[tuple[str, int | None, str, str]]:
+    """Return message, line, code and parameter of each error that a batch lists; texts not longer than is shown."""
     listed = errors.get("data", errors) if isinstance(errors, dict) else errors
     rows = listed if isinstance(listed, list) else [listed]
-    return tuple(_refusal(row) for row in rows[:_MOST_REFUSALS] if row)
+    found = []
+    for row in rows[:_MOST_REFUSALS]:
+        if not row:
+            continue
+        fields = row if isinstance(row, dict) else {"message": str(row)}
+        line = fields.get("line")
+        code = _text(fields.get("code")) or _text(fields.get("type"))
+        parameter = _text(fields.get("param")) or _text(fields.get("parameter"))
+        message = _text(fields.get("message")) or code or str(row)
+        line = line if type(line) is int and line >= 0 else None
+        found.append((message[:_MOST_SHOWN], line, code[:_MOST_SHOWN], parameter[:_MOST_SHOWN]))
+    return found
 
 
-def _refusal(row: Any) -> Refusal:
-    if not isinstance(row, dict):
-        return Refusal(one_line(str(row), _LONGEST_MESSAGE))
-    line = row.get("line")
-    message, code = _text(row.get("message")), _text(row.get("code")) or _text(row.get("type"))
-    return Refusal(
-        one_line(message or code or str(row), _LONGEST_MESSAGE),
-        line if type(line) is int and line >= 0 else None,
-        one_line(code, 100),
-        one_line(_text(row.get("param")) or _text(row.get("parameter")), 100),
-    )
+def _refusal(message: str, line: int | None, code: str, parameter: str) -> Refusal:
+    return Refusal(one_line(message, _MOST_SHOWN // 4), line, one_line(code, 100), one_line(parameter, 100))
 
 
 def _moment(value: object) -> float | None:
@@ -219,6 +227,7 @@ def _date(headers: Mapping[str, str]) -> float | None:
     return None
 
 
-def _metadata(value: object) -> Mapping[str, str]:
+def _metadata(value: object) -> dict[str, str]:
     fields = value if isinstance(value, dict) else {}
-    return {name: _text(item) for name, item in fields.items() if _text(item)}
+    few = list(fields.items())[:_MOST_METADATA]
+    return {name[:_MOST_SHOWN]: _text(item)[:_MOST_SHOWN] for name, item in few if _text(item)}
