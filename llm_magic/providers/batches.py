@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+
 from llm_magic.capabilities import Api, Capabilities
 from llm_magic.errors import UnsupportedError
 from llm_magic.providers.base import Provider
@@ -90,5 +92,5 @@ def refuse_batch_file(provider: Provider, capabilities: Capabilities, model: str
 def unknown_price(provider: Provider, model: str) -> str:
     """Return the line that says how to give the prices of batches, of which none are known."""
     entry = '{"input": …, "output": …, "batch_input": …, "batch_output": …}'
-    line = provider.line_that_sets("prices", f'{{"{model}": {entry}}}')
+    line = provider.line_that_sets("prices", f"{{{json.dumps(model, ensure_ascii=False)}: {entry}}}")
     return f"No price of batches is known for {model} (US dollars per million tokens): {line}"
