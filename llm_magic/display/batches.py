@@ -11,8 +11,10 @@ from llm_magic.display import markup
 from llm_magic.display.footer import counted, duration, file_size
 from llm_magic.display.markup import Bundle, one_line
 
-ENDED = ("completed", "failed", "expired", "cancelled")
-"""Statuses in which a batch stays (OpenAI's and Azure's API reference, `Batch.status`)."""
+REFUSED = "refused"
+"""What is said of a batch that a server would not make."""
+ENDED = ("completed", "failed", "expired", "cancelled", REFUSED)
+"""Statuses in which a batch stays: those of OpenAI's and Azure's API reference (`Batch.status`), and `refused`."""
 NOT_SUBMITTED = ("written", "uploading", "uploaded", "submitting")
 """Steps before a server knows the batch, in their order."""
 AGAIN = "run this cell again to go on, here or in another kernel, any day"
@@ -22,7 +24,7 @@ UNCHANGED_SECONDS = 600.0
 
 _LIFE = (*ENDED, "cancelling", "finalizing", "in_progress", "validating", *reversed(NOT_SUBMITTED))
 _UPLOADS = frozenset({"written", "uploading", "uploaded"})
-_WITHOUT_COUNTS = frozenset({"submitting", "validating", "finalizing"})
+_WITHOUT_COUNTS = frozenset({"submitting", "validating", "finalizing", REFUSED})
 _LONGEST_STATUS = 40
 _LONGEST_PROBLEM = 300
 _MOST_PROBLEMS = 3
