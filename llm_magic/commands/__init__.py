@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 @magics_class
 class LLMCommands(Magics):
-    """Models, settings, providers, conversations, recordings, usage and embeddings."""
+    """Models, settings, providers, conversations, recordings, batches, usage and embeddings."""
 
     def __init__(self, shell: InteractiveShell, session: Session) -> None:
         super().__init__(shell)
@@ -182,6 +182,35 @@ class LLMCommands(Magics):
         from llm_magic.commands import recordings
 
         self._do("llm_recordings", line, recordings.run)
+
+    @no_var_expand
+    @line_magic
+    def llm_batch(self, line: str) -> Any:
+        """List, show, fetch, cancel and forget offline batches: rows that a server answers within a day or so.
+
+        %llm_batch [list]              all that are kept here, the newest first, as their servers said last
+        %llm_batch show ID             all that is known of one: ids at the server, files, lines it refused
+        %llm_batch fetch ID            ask its server now; where it has ended, its answers are the result
+        %llm_batch fetch FILE          the answers in the file that vLLM's run_batch wrote
+        %llm_batch cancel ID           stop it at its server; what is answered by then is paid, and stays
+        %llm_batch remove ID           forget its record and files here, and nothing at the server; --force:
+                                       also one that is under way there
+
+        ID is the beginning of its id here, or of that at the server.
+
+        %%llm --each INPUTS --batch submits one. Its cell, run again in this kernel or another, on any day,
+        finds it, waits for it and binds its variable; nothing is submitted twice.
+
+        Examples
+        --------
+        %llm_batch
+        %llm_batch show 3fa1
+        answers = %llm_batch fetch 3fa1
+        %llm_batch cancel batch_abc123
+        """
+        from llm_magic.commands import batches
+
+        return self._do("llm_batch", line, batches.run)
 
     @no_var_expand
     @line_magic

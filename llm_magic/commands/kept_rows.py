@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from llm_magic.config.trust import printable
-from llm_magic.display.footer import counted
+from llm_magic.display.footer import counted, file_size
 from llm_magic.errors import RecordingError
 from llm_magic.mapping.kept import kept_runs
 from llm_magic.recordings.locked_file import reason
@@ -21,7 +21,7 @@ def kept_rows(*, keeps: bool) -> str:
         kept = kept_runs.kept(place)
     except OSError as error:
         return f"{_cannot(place, error)} LLMMagics.resume = False does without."
-    there = f"{_runs(kept.runs)}, {_size(kept.size)}, in {printable(str(place))}"
+    there = f"{_runs(kept.runs)}, {file_size(kept.size)}, in {printable(str(place))}"
     if not keeps:
         more = f" There are {there}: {_CLEAR} removes them." if kept.runs else ""
         return f"Answers of runs over many rows are not kept: LLMMagics.resume = False.{more}"
@@ -52,7 +52,7 @@ def clear_rows() -> str:
     held = f" {_runs(gone.held)} that cannot be removed, or go on now, stay." if gone.held else ""
     if not gone.runs:
         return f"Nothing of runs over many rows was removed from {printable(str(place))}.{held}"
-    return f"{_runs(gone.runs)}, {_size(gone.size)}, removed from {printable(str(place))}.{held}"
+    return f"{_runs(gone.runs)}, {file_size(gone.size)}, removed from {printable(str(place))}.{held}"
 
 
 def _cannot(place: Path | None, error: OSError) -> str:
@@ -62,13 +62,3 @@ def _cannot(place: Path | None, error: OSError) -> str:
 
 def _runs(number: int) -> str:
     return f"{counted(number, 'run')} over many rows"
-
-
-def _size(size: int) -> str:
-    """Return a size as it is read.
-
-    >>> _size(900), _size(1_234_567)
-    ('1 kB', '1.2 MB')
-
-    """
-    return f"{max(1, round(size / 1e3)):,} kB" if size < 1e6 else f"{size / 1e6:,.1f} MB"  # noqa: PLR2004 - a million

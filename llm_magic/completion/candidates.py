@@ -12,6 +12,7 @@ from itertools import chain
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from llm_magic.commands import batches
 from llm_magic.completion.context import CompletionContext, flags_of
 from llm_magic.config.trust import COMMAND, GuardedSetting
 from llm_magic.options import OPTIONS
@@ -30,6 +31,7 @@ COMMANDS: Mapping[str, tuple[str, ...]] = {
     "llm_chat": ("list", "show", "drop", "reset", "fork", "switch", "export", "import", "--help"),
     "llm_models": ("--refresh", "--help"),
     "llm_recordings": ("list", "clear", "export", "--help"),
+    "llm_batch": ("list", "show", "fetch", "cancel", "remove", "--help"),
     "llm_usage": ("--reset", "--help"),
     "llm_picker": ("--list", "--help"),
     "llm_config": ("trust", "--help"),
@@ -147,7 +149,7 @@ class Candidates:
         action = context.given[0] if context.given else ""
         if not action:
             yield from (Candidate(word, "keyword") for word in COMMANDS.get(context.magic, ()))
-        if context.magic == "llm_models" or action in {"remove", "test"}:
+        if context.magic == "llm_models" or (context.magic == "llm_provider" and action in {"remove", "test"}):
             yield from (Candidate(name, "provider") for name in self._session.registry.names())
         elif context.magic == "llm_chat" and action in {"show", "reset", "switch"}:
             yield from self._of_option("chat")
@@ -155,6 +157,8 @@ class Candidates:
             yield from self._turns(context.given[1:])
         elif context.magic == "llm_recordings" and action == "clear":
             yield from (Candidate(word, "keyword") for word in ("--unused", "--rows"))
+        elif context.magic == "llm_batch" and action in {"show", "fetch", "cancel", "remove"}:
+            yield from self._batches(action, context)
         elif context.magic == "llm_picker":
             yield from self._models(context.text)
         elif context.magic == "llm_config" and not action:
@@ -169,6 +173,15 @@ class Candidates:
         yield from (Candidate(number, "turn") for number in map(str, range(1, count + 1)) if number not in given)
         if given:
             yield from self._of_option("chat")
+
+    def _batches(self, action: str, context: CompletionContext) -> Iterator[Candidate]:
+        """Return the ids of batches, for `fetch` also the files that may hold answers."""
+        if len(context.given) == 1:
+            yield from (Candidate(name, "batch") for name in batches.ids(self._session))
+            if action == "fetch":
+                yield from _files(context.text, {".jsonl"})
+        if action == "remove":
+            yield Candidate("--force", "keyword")
 
     # Names of the notebook
 

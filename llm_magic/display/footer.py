@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import sys
 from typing import TYPE_CHECKING
 
@@ -12,6 +13,7 @@ if TYPE_CHECKING:
     from llm_magic.response import Response
 
 _CENT = 0.01
+_MINUTE, _HOUR, _DAY = 60, 3_600, 86_400  # seconds
 
 
 def footer(response: Response) -> str:
@@ -80,11 +82,37 @@ def money(dollars: float | None) -> str:
     return f"${dollars:.{1 - int(exponent)}f}".rstrip("0") if exponent else f"${figures}"
 
 
-def counted(number: int, noun: str) -> str:
-    """Return a number of things.
+def counted(number: int, noun: str, plural: str = "") -> str:
+    """Return a number of things; `plural` where that is not the noun with an s.
 
-    >>> counted(1, "word"), counted(2_000, "word")
-    ('1 word', '2,000 words')
+    >>> counted(1, "word"), counted(2_000, "word"), counted(2, "batch", "batches")
+    ('1 word', '2,000 words', '2 batches')
 
     """
-    return f"{number:,} {noun}{'s' * (number != 1)}"
+    return f"{number:,} {noun if number == 1 else plural or f'{noun}s'}"
+
+
+def file_size(size: int) -> str:
+    """Return the size of a file as it is read.
+
+    >>> file_size(900), file_size(1_234_567)
+    ('1 kB', '1.2 MB')
+
+    """
+    return f"{max(1, round(size / 1e3)):,} kB" if size < 1e6 else f"{size / 1e6:,.1f} MB"  # noqa: PLR2004 - a million
+
+
+def duration(seconds: float) -> str:
+    """Return a time in the two largest of its units; empty for none and for what is no time.
+
+    >>> duration(16.4), duration(200), duration(4_800), duration(180_000), duration(0.2), duration(float("inf"))
+    ('16 s', '3 min 20 s', '1 h 20 min', '2 d 2 h', '', '')
+
+    """
+    if not math.isfinite(seconds) or seconds < 1:
+        return ""
+    for unit, name, below, part in ((_DAY, "d", _HOUR, "h"), (_HOUR, "h", _MINUTE, "min"), (_MINUTE, "min", 1, "s")):
+        if seconds >= unit:
+            more = int(seconds % unit // below)
+            return f"{int(seconds // unit):,} {name}" + (f" {more} {part}" if more else "")
+    return f"{int(seconds)} s"

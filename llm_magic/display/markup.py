@@ -10,6 +10,7 @@ from llm_magic.control_characters import visible
 from llm_magic.display.footer import counted
 from llm_magic.markdown.unsafe import neutral_maths
 from llm_magic.response import Response, ToolRun
+from llm_magic.text_buffer import whole
 
 Bundle = dict[str, str]
 """An output by media type."""
@@ -23,6 +24,7 @@ CODE_FONT = "font-family: var(--jp-code-font-family, monospace)"
 NO_MATHS = 'class="mathjax_ignore tex2jax_ignore"'
 """Marks an element in whose text MathJax (3, 2) finds no formulas: two amounts of dollars would be one."""
 
+_BAR = "width: 100%; max-width: 40em; height: 0.9em; margin: 0.3em 0; accent-color: var(--jp-brand-color1, #1976d2)"
 _QUIET = "color: var(--jp-ui-font-color2, gray); font-size: var(--jp-ui-font-size1, 0.85em)"
 _MARK = "border-left: 3px solid var(--jp-warn-color1, orange); padding-left: 0.6em"
 _INDENTED = (
@@ -129,6 +131,20 @@ def prewrapped(text: str) -> str:
     return f'<div style="{WRAP}">{escaped(text)}</div>'
 
 
+def progress_bar(done: int, total: int | None, label: str, said: str) -> str:
+    """Return a bar as HTML, for screen readers with a label and in words.
+
+    It moves from end to end where nobody knows the total (None); a total of 0 is reached.
+    """
+    told = f'aria-label="{escaped(label)}" aria-valuetext="{escaped(said)}"'
+    if total is None:
+        return f'<div><progress role="progressbar" {told} style="{_BAR}"></progress></div>'
+    most = max(total, 1)
+    now = min(done, most) if total > 0 else most
+    bounds = f'value="{now}" max="{most}" aria-valuenow="{now}" aria-valuemin="0" aria-valuemax="{most}"'
+    return f'<div><progress role="progressbar" {bounds} {told} style="{_BAR}">{now / most:.0%}</progress></div>'
+
+
 def side_by_side(answers: Sequence[str], titles: Sequence[str]) -> str:
     """Return several answers, given as HTML, next to each other as HTML."""
     cell = (
@@ -154,3 +170,13 @@ def shortened(text: str, length: int) -> str:
     """Return text on one line of `length` characters at most."""
     line = " ".join(text.split())
     return line if len(line) <= length else line[: length - 1] + "…"
+
+
+def one_line(text: str, length: int) -> str:
+    r"""Return text on one line of `length` characters at most, in which nothing acts on a screen.
+
+    >>> one_line("\x1b[31mred\n\nand more", 9), one_line("\ud800", 9)
+    ('␛[31mred…', '\ufffd')
+
+    """
+    return shortened(visible(whole(text.lstrip()[: 4 * length])), length)

@@ -8,12 +8,11 @@ from dataclasses import dataclass, field, replace
 from itertools import islice
 from typing import Any
 
-from llm_magic.control_characters import visible
-from llm_magic.display import table
-from llm_magic.display.footer import counted, money, tokens
-from llm_magic.display.markup import shortened
+from llm_magic.display import batches, table
+from llm_magic.display.batches import BatchProgress
+from llm_magic.display.footer import counted, duration, money, tokens
+from llm_magic.display.markup import one_line
 from llm_magic.metadata import Usage
-from llm_magic.text_buffer import whole
 
 MOST_ROWS = 10
 """Rows of the table in the end, at most."""
@@ -27,6 +26,8 @@ LONGEST_PRINTED = 1_000
 """Characters of a line that is printed by itself, at most."""
 REPAINT_SECONDS = 0.25
 """Seconds between two repaints, at least."""
+TICK_SECONDS = 5.0
+"""Seconds between two repaints of batches of which there is no news but that time goes on, at least."""
 
 _LONGEST_VALUE = 300
 _LONGEST_LABEL = 60
@@ -34,7 +35,7 @@ _LONGEST_LINE = 400
 _MOST_CLASSES = 3  # of errors, by name
 _IN_FULL = 10  # a pace from here on has no decimals
 _SLOWEST = 0.1  # rows an hour that are a pace
-_MINUTE, _HOUR, _DAY = 60, 3_600, 86_400
+_MINUTE, _HOUR = 60, 3_600
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,6 +79,9 @@ class RowsProgress:
         What all rows wait for, as a line: `waits for vllm: connection refused`; else empty.
     recorded
         Rows among those `known` that are from the user's recordings.
+    batches
+        The batches at a server that the rows are in; empty where the rows are asked one by one. Nothing is
+        promised of these: no pace, no time left.
 
     """
 
@@ -96,6 +100,7 @@ class RowsProgress:
     last: tuple[RowLine, ...] = ()
     waiting: str = ""
     recorded: int = 0
+    batches: tuple[BatchProgress, ...] = ()
 
     @property
     def left(self) -> int | None:
@@ -147,6 +152,29 @@ class Throttle:
         self._last = now
 
 
+class RowsThrottle(Throttle):
+    """Tells when a run is to be shown again: news soon, of batches that time goes on every now and then.
+
+    `tick` is how many seconds apart the latter is.
+    """
+
+    def __init__(self, interval: float, tick: float = TICK_SECONDS) -> None:
+        super().__init__(interval)
+        self._tick = max(tick, interval)
+        self._shown: RowsProgress | None = None
+
+    def is_due(self, progress: RowsProgress, now: float) -> bool:
+        """Tell whether this is to be shown now."""
+        if self.wait(now) > 0:
+            return False
+        return not progress.batches or now - self._last >= self._tick or _at_rest(progress) != self._shown
+
+    def showed(self, progress: RowsProgress, now: float) -> None:
+        """Take note that this was shown."""
+        self.passed(now)
+        self._shown = _at_rest(progress) if progress.batches else None
+
+
 def row_line(label: Hashable, value: Any = None, error: Exception | None = None) -> RowLine:
     r"""Return a row that has ended as a line, cut to what is ever shown.
 
@@ -174,16 +202,6 @@ def error_line(error: Exception) -> str:
     return f"{type(error).__name__}: {message}" if message else type(error).__name__
 
 
-def one_line(text: str, length: int) -> str:
-    r"""Return text on one line of `length` characters at most, in which nothing acts on a screen.
-
-    >>> one_line("\x1b[31mred\n\nand more", 9), one_line("\ud800", 9)
-    ('␛[31mred…', '\ufffd')
-
-    """
-    return shortened(visible(whole(text.lstrip()[: 4 * length])), length)
-
-
 def chosen(total: int, failed: Iterable[int]) -> list[int]:
     """Return the places of the rows for the table in the end: the first ones.
 
@@ -207,8 +225,12 @@ def line(progress: RowsProgress) -> str:
     '1,234 of 2,000, 3 failed, 48/s, 16 s left, $0.12'
     >>> line(RowsProgress(None, 1)), line(RowsProgress(2_000, 1_300, known=1_234, waiting="waits for vllm"))
     ('1 row', '1,300 of 2,000, 1,234 answered before, waits for vllm')
+    >>> line(RowsProgress(2_000, batches=(BatchProgress(rows=2_000, status="validating", seconds=90),)))
+    'batch validating, submitted 1 min 30 s ago'
 
     """
+    if progress.batches:
+        return ", ".join(filter(None, _of_batches(progress)))
     return ", ".join(
         filter(
             None,
@@ -236,6 +258,9 @@ def figures(progress: RowsProgress) -> tuple[str, str]:
     1.5/s · 12 → 34 tokens · $0.10 so far, about $0.20 in all · 3 s · 2 s left
 
     """
+    if progress.batches:
+        spent_so_far = [_tokens(progress), money(progress.cost), batches.times(progress.batches)]
+        return " · ".join(filter(None, _of_batches(progress, times=False))), " · ".join(filter(None, spent_so_far))
     left = progress.left
     rows = [
         f"{_done(progress)} rows" if progress.total is not None else _done(progress),
@@ -250,7 +275,7 @@ def figures(progress: RowsProgress) -> tuple[str, str]:
         spent = f"{spent} so far, about {in_all} in all" if in_all else f"{spent} so far"
     pace = [
         rate(progress.rate),
-        tokens(progress.usage.input_tokens, progress.usage.output_tokens) if progress.usage is not None else "",
+        _tokens(progress),
         spent,
         duration(progress.seconds),
         _left(progress),
@@ -260,7 +285,8 @@ def figures(progress: RowsProgress) -> tuple[str, str]:
 
 def stopped(progress: RowsProgress) -> RowsProgress:
     """Return how far a run came that was stopped: nothing of it is to be expected any more."""
-    return replace(progress, in_flight=0, seconds_left=None, cost_at_end=None, waiting="")
+    left = tuple(replace(batch, problem="", next_look=None) for batch in progress.batches)
+    return replace(progress, in_flight=0, seconds_left=None, cost_at_end=None, waiting="", batches=left)
 
 
 def ended(title: str, progress: RowsProgress, statistics: str) -> str:
@@ -271,6 +297,8 @@ def ended(title: str, progress: RowsProgress, statistics: str) -> str:
 
     """
     said = [statistics] if statistics else figures(progress)
+    if statistics and progress.batches:
+        said = [batches.titled(tuple(map(batches.whole, progress.batches))), statistics]
     return one_line(" · ".join(filter(None, [one_line(title, _LONGEST_LABEL), *said])), _LONGEST_LINE)
 
 
@@ -290,11 +318,15 @@ def failures(progress: RowsProgress) -> str:
     return f"{progress.failed:,} failed" + (f": {', '.join(named)}" if named else "")
 
 
-def share(progress: RowsProgress) -> float | None:
-    """Return the part of the rows that has ended, from 0 to 1; None where nobody knows."""
-    if progress.total is None:
-        return None
-    return min(1.0, progress.done / progress.total) if progress.total > 0 else 1.0
+def ended_rows(progress: RowsProgress) -> int:
+    """Return the rows that have ended, here or at a server that has not sent them yet.
+
+    >>> ended_rows(RowsProgress(10, 2, known=2, batches=(BatchProgress(rows=8, completed=3),)))
+    5
+
+    """
+    there = sum(batch.done for batch in progress.batches)
+    return max(progress.done, progress.known + there) if there else progress.done
 
 
 def rate(rows_a_second: float) -> str:
@@ -312,20 +344,34 @@ def rate(rows_a_second: float) -> str:
     return f"{rows_a_second * _HOUR:.2g}/h" if rows_a_second * _HOUR >= _SLOWEST else ""
 
 
-def duration(seconds: float) -> str:
-    """Return a time in the two largest of its units; empty for none and for what is no time.
+def _of_batches(progress: RowsProgress, *, times: bool = True) -> list[str]:
+    """Return what is said of rows that are in batches, the batches first; some of it may be empty."""
+    fetched = progress.done > progress.known
+    said = [
+        batches.titled(tuple(map(batches.whole, progress.batches)) if fetched else progress.batches),
+        f"{_done(progress)} fetched" if fetched else "",
+        failures(progress),
+        _before(progress),
+    ]
+    if times:
+        said += [
+            batches.since(progress.batches),
+            *batches.problems(progress.batches),
+            one_line(progress.waiting, _LONGEST_VALUE),
+        ]
+    return said
 
-    >>> duration(16.4), duration(200), duration(4_800), duration(180_000), duration(0.2), duration(float("inf"))
-    ('16 s', '3 min 20 s', '1 h 20 min', '2 d 2 h', '', '')
 
-    """
-    if not math.isfinite(seconds) or seconds < 1:
-        return ""
-    for unit, name, below, part in ((_DAY, "d", _HOUR, "h"), (_HOUR, "h", _MINUTE, "min"), (_MINUTE, "min", 1, "s")):
-        if seconds >= unit:
-            more = int(seconds % unit // below)
-            return f"{int(seconds // unit):,} {name}" + (f" {more} {part}" if more else "")
-    return f"{int(seconds)} s"
+def _tokens(progress: RowsProgress) -> str:
+    usage = progress.usage
+    return tokens(usage.input_tokens, usage.output_tokens) if usage is not None else ""
+
+
+def _at_rest(progress: RowsProgress) -> RowsProgress:
+    """Return a run without what goes on by itself."""
+    return replace(
+        progress, seconds=0.0, rate=0.0, seconds_left=None, batches=tuple(map(batches.at_rest, progress.batches))
+    )
 
 
 def _before(progress: RowsProgress) -> str:

@@ -8,9 +8,9 @@ from dataclasses import replace
 from typing import Any, NamedTuple
 from unicodedata import east_asian_width
 
-from llm_magic.display import markup
+from llm_magic.display import batches, markup
 from llm_magic.display.footer import counted
-from llm_magic.display.markup import Bundle, escaped
+from llm_magic.display.markup import Bundle, escaped, one_line
 from llm_magic.display.rows import (
     LAST_ROWS,
     LONGEST_PRINTED,
@@ -19,10 +19,9 @@ from llm_magic.display.rows import (
     RowsProgress,
     RowsTable,
     TableRow,
+    ended_rows,
     figures,
     line,
-    one_line,
-    share,
     stopped,
     text_of,
 )
@@ -45,7 +44,6 @@ _LONGEST_HEAD = 40
 _NARROW = 60  # characters of a cell where there are several columns of values
 _EXACT = 2**53  # a number that every reader of JSON reads as it is; a larger one, or none (NaN), is text
 _AROUND = 3  # columns that a table of single values has: label, value, error
-_BAR = "width: 100%; max-width: 40em; height: 0.9em; margin: 0.3em 0; accent-color: var(--jp-brand-color1, #1976d2)"
 _ERROR = "color: var(--jp-error-color1, #b71c1c)"
 _LEFT, _RIGHT = "text-align: left", "text-align: right"
 
@@ -131,29 +129,22 @@ def _live(title: str, progress: RowsProgress, notes: Sequence[str], mark: str | 
     parts += [_bar(progress, title), markup.quiet(rows)]
     parts += [markup.quiet(pace)] if pace else []
     parts += map(markup.mark, _bounded(notes, width))
+    parts += map(markup.mark, batches.problems(progress.batches))
     if progress.waiting:
         parts.append(markup.mark(one_line(progress.waiting, _LONGEST_NOTE)))
     if progress.last:
         parts.append(_last(progress.last[-LAST_ROWS:], width))
     if mark is None:
-        parts.append(markup.quiet(UNFINISHED))
-    elif mark:
-        parts.append(markup.mark(one_line(mark, _LONGEST_NOTE)))
+        parts.append(markup.quiet(batches.unfinished(progress.batches) if progress.batches else UNFINISHED))
+    elif said := " ".join(filter(None, [one_line(mark, _LONGEST_NOTE), batches.left_behind(progress.batches)])):
+        parts.append(markup.mark(said))
     return _joined(parts)
 
 
 def _bar(progress: RowsProgress, title: str) -> Bundle:
     """Return the bar: one that moves from end to end where nobody knows how many rows there are."""
-    part = share(progress)
-    said = f'aria-label="Rows of {escaped(title)}" aria-valuetext="{escaped(line(progress)[:_LONGEST_NOTE])}"'
-    if part is None:
-        html = f'<progress role="progressbar" {said} style="{_BAR}"></progress>'
-    else:
-        total = max(progress.total or 0, 1)
-        now = min(progress.done, total) if progress.total else total
-        bounds = f'value="{now}" max="{total}" aria-valuenow="{now}" aria-valuemin="0" aria-valuemax="{total}"'
-        html = f'<progress role="progressbar" {bounds} {said} style="{_BAR}">{part:.0%}</progress>'
-    return {"text/html": f"<div>{html}</div>"}
+    said = line(progress)[:_LONGEST_NOTE]
+    return {"text/html": markup.progress_bar(ended_rows(progress), progress.total, f"Rows of {title}", said)}
 
 
 def _last(rows: Iterable[RowLine], width: int) -> Bundle:

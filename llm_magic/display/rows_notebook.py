@@ -12,7 +12,7 @@ from collections.abc import Callable
 from llm_magic.display import rows_markup
 from llm_magic.display.markup import Bundle
 from llm_magic.display.outputs import CellOutputs
-from llm_magic.display.rows import INTERRUPTED, REPAINT_SECONDS, RowsProgress, RowsTable, Throttle, ended
+from llm_magic.display.rows import INTERRUPTED, REPAINT_SECONDS, RowsProgress, RowsTable, RowsThrottle, ended
 
 
 class NotebookRowsView:
@@ -38,7 +38,7 @@ class NotebookRowsView:
         self._show = show
         self._clock = clock
         self._streams = show != "none" and outputs.replaceable and outputs.watched
-        self._throttle = Throttle(max(REPAINT_SECONDS, 1 / repaints))
+        self._throttle = RowsThrottle(max(REPAINT_SECONDS, 1 / repaints))
         self._lock = threading.RLock()
         self._title = ""
         self._notes: list[str] = []
@@ -65,8 +65,8 @@ class NotebookRowsView:
                     self._outputs.add(rows_markup.of_show(rows_markup.noted(text), self._show))
                 return
             self._notes.append(text)
-            if self._progress is not None:
-                self.update(self._progress)
+            if self._progress is not None and self.wait <= 0:
+                self._paint(self._progress)
 
     def update(self, progress: RowsProgress) -> None:
         """Show how far it is, unless it is too early for that."""
@@ -74,7 +74,7 @@ class NotebookRowsView:
             if self._progress is None:
                 return
             self._progress = progress
-            if self.wait <= 0:
+            if self._throttle.is_due(progress, self._clock()):
                 self._paint(progress)
 
     def finish(self, progress: RowsProgress, table: RowsTable, statistics: str) -> None:
@@ -98,7 +98,7 @@ class NotebookRowsView:
         if bundle != self._painted:
             self._outputs.paint(bundle)
             self._painted = bundle
-        self._throttle.passed(self._clock())
+        self._throttle.showed(progress, self._clock())
 
     def _end(self, bundle: Bundle) -> None:
         self._progress, self._over = None, True

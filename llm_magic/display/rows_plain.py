@@ -7,21 +7,23 @@ import threading
 import time
 from collections.abc import Callable
 
-from llm_magic.display import rows_markup
+from llm_magic.display import batches, rows_markup
+from llm_magic.display.markup import one_line
 from llm_magic.display.rows import (
     INTERRUPTED,
     LONGEST_PRINTED,
     RowsProgress,
     RowsTable,
-    Throttle,
+    RowsThrottle,
     ended,
     line,
-    one_line,
     stopped,
 )
 
 SECONDS = 5.0
 """Between two lines, at least."""
+TICK_SECONDS = 600.0
+"""Between two lines of batches of which there is no news but that time goes on, at least."""
 
 
 class PlainRowsView:
@@ -31,7 +33,7 @@ class PlainRowsView:
         self._show = show
         self._streams = streams and show != "none"
         self._clock = clock
-        self._throttle = Throttle(SECONDS)
+        self._throttle = RowsThrottle(SECONDS, TICK_SECONDS)
         self._lock = threading.RLock()
         self._title = ""
         self._progress: RowsProgress | None = None  # None before the beginning and after the end
@@ -45,7 +47,7 @@ class PlainRowsView:
         """Begin: the first line is due a while later."""
         with self._lock:
             self._title, self._progress = title, RowsProgress(total)
-            self._throttle.passed(self._clock())
+            self._throttle.showed(self._progress, self._clock())
 
     def note(self, text: str) -> None:
         """Write a line to stderr."""
@@ -55,9 +57,9 @@ class PlainRowsView:
     def update(self, progress: RowsProgress) -> None:
         """Write how far it is, where the last line was written a while ago."""
         with self._lock:
-            if self._progress is not None and self._streams and self.wait <= 0:
+            if self._progress is not None and self._streams and self._throttle.is_due(progress, self._clock()):
                 self._say(line(progress))
-                self._throttle.passed(self._clock())
+                self._throttle.showed(progress, self._clock())
 
     def finish(self, progress: RowsProgress, table: RowsTable, statistics: str) -> None:
         """Write the table of the first rows to stdout, the line of statistics to stderr."""
@@ -73,6 +75,7 @@ class PlainRowsView:
         with self._lock:
             self._progress = None
             self._say(f"{mark} {line(stopped(progress))}".strip())
+            self._say(batches.left_behind(progress.batches))
 
     def _say(self, text: str) -> None:
         if text and self._show != "none":

@@ -12,17 +12,18 @@ from rich.progress_bar import ProgressBar
 from rich.table import Table
 from rich.text import Text
 
-from llm_magic.display import rows_markup
+from llm_magic.display import batches, rows_markup
+from llm_magic.display.markup import one_line
 from llm_magic.display.rows import (
     INTERRUPTED,
     LONGEST_PRINTED,
     REPAINT_SECONDS,
     RowsProgress,
     RowsTable,
-    Throttle,
+    RowsThrottle,
     ended,
+    ended_rows,
     line,
-    one_line,
     stopped,
 )
 
@@ -61,7 +62,7 @@ class TerminalRowsView:
         self._show = show
         self._streams = streams and show != "none"
         self._clock = clock
-        self._throttle = Throttle(max(REPAINT_SECONDS, 1 / repaints))
+        self._throttle = RowsThrottle(max(REPAINT_SECONDS, 1 / repaints))
         self._lock = threading.RLock()
         self._title = ""
         self._live: Live | None = None
@@ -87,7 +88,7 @@ class TerminalRowsView:
     def update(self, progress: RowsProgress) -> None:
         """Show how far it is, unless it is too early for that."""
         with self._lock:
-            if self._running and self.wait <= 0:
+            if self._running and self._throttle.is_due(progress, self._clock()):
                 self._paint(progress)
 
     def finish(self, progress: RowsProgress, table: RowsTable, statistics: str) -> None:
@@ -107,6 +108,8 @@ class TerminalRowsView:
                 self._console.print(
                     Text(f"{one_line(mark, LONGEST_PRINTED)} {line(stopped(progress))}".strip(), "yellow")
                 )
+                if said := batches.left_behind(progress.batches):
+                    self._console.print(Text(said, "yellow"))
 
     def _paint(self, progress: RowsProgress) -> None:
         if not self._streams:
@@ -115,7 +118,7 @@ class TerminalRowsView:
             self._live = Live(console=self._console, auto_refresh=False, transient=True, vertical_overflow="crop")
             self._live.start()
         self._live.update(self._rendered(progress), refresh=True)
-        self._throttle.passed(self._clock())
+        self._throttle.showed(progress, self._clock())
 
     def _rendered(self, progress: RowsProgress) -> RenderableType:
         """Return lines that are no longer than the terminal is wide, so that they can be replaced."""
@@ -123,7 +126,7 @@ class TerminalRowsView:
         lines = [Text(one_line(self._title, wide), "dim")] if self._title else []
         bar = ProgressBar(
             total=None if progress.total is None else max(progress.total, 1),
-            completed=progress.done if progress.total else 0,
+            completed=ended_rows(progress) if progress.total else 0,
             width=min(_BAR, wide // 3),
             pulse=progress.total is None,
             animation_time=progress.seconds,
@@ -141,6 +144,8 @@ class TerminalRowsView:
             )
             for row in progress.last[-_LINES:]
         ]
+        if progress.batches:
+            last.append(Text(one_line(batches.unfinished(progress.batches), wide), "dim"))
         room = max(0, self._console.height - 3)
         return Group(*lines, grid, *last[:room])
 

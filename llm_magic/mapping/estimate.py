@@ -7,8 +7,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from llm_magic.conversation import estimate
-from llm_magic.display.footer import counted, money, tokens
-from llm_magic.display.rows import duration
+from llm_magic.display.footer import counted, duration, money, tokens
 from llm_magic.mapping.answers.statistics import response_of, was_sent
 from llm_magic.mapping.rows import Outcome
 from llm_magic.messages import Part, user

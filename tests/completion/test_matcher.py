@@ -313,3 +313,22 @@ def test_unloading_takes_it_out_of_a_kernel(kernel: Kernel) -> None:
     kernel.run("%load_ext llm_magic").check()
     kernel.run("%reload_ext llm_magic").check()
     assert kernel.value("len(get_ipython().Completer.custom_matchers)") == 1
+
+
+def test_ids_of_batches(typing: Typing, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    from kept_batches import KeptBatches, Record
+
+    from llm_magic.commands import batches
+
+    kept = KeptBatches([Record(), Record("20261201T080000Z-3fb99999", created=2e9, batch_id="batch_new1")])
+    monkeypatch.setattr(batches, "batch_commands", lambda _: kept)
+    monkeypatch.chdir(tmp_path)
+    Path("3_out.jsonl").write_text("{}")
+    assert typing.words("%llm_batch c") == ["cancel"]
+    assert typing.words("%llm_batch show ") == ["3fb99999", "3fa1b2c4", "batch_new1", "batch_abc1"]
+    assert typing.words("x = %llm_batch fetch 3") == ["3fb99999", "3fa1b2c4", "3_out.jsonl"]
+    assert typing.words("%llm_batch remove 3fa") == ["3fa1b2c4"]
+    assert typing.words("%llm_batch remove 3fa1b2c4 -") == ["--force"]
+    assert typing.words("%llm_batch cancel 3fa1b2c4 ") == []
+    kept.broken = PermissionError(13, "Permission denied")
+    assert typing.words("%llm_batch show ") == []

@@ -6,51 +6,17 @@ import json
 import re
 from collections.abc import Callable
 from dataclasses import dataclass
-from html.parser import HTMLParser
 from typing import Any
 
 import pytest
 from markdown_readers import commonmark, nbconvert, off_the_list
+from rows_on_stage import HOSTILE, Tags
 
 from llm_magic.display import rows_markup
-from llm_magic.display.rows import RowLine, RowsProgress, RowsTable, TableRow, one_line, row_line
+from llm_magic.display.markup import one_line
+from llm_magic.display.rows import RowLine, RowsProgress, RowsTable, TableRow, row_line
 from llm_magic.markdown import unsafe
 from llm_magic.metadata import Usage
-
-HOSTILE = [
-    "<script>alert(1)</script>",
-    '"><img src=x onerror=alert(1)>',
-    "\x1b[2J\x1b]0;title\x07\x9b31m",
-    "\u202egnp.exe",
-    "]]><!-- --><svg onload=alert(1)>",
-    r"$\href{javascript:alert(1)}{x}$ \(a\) $$b$$",
-    "| a | b |\n|---|---|\n| c",
-    "[a](javascript:alert(1)) ![b](https://example.org/b.png)",
-    "```html\n<b>",
-    "\ud800 \udfff",
-    "{{ item }} {% raw %}",
-    "[bold red]rich[/]",
-]
-
-
-class Tags(HTMLParser):
-    """The elements of a page with their attributes, and its text."""
-
-    def __init__(self, html: str) -> None:
-        super().__init__()
-        self.found: list[tuple[str, dict[str, str | None]]] = []
-        self.text = ""
-        self.feed(html)
-
-    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
-        self.found.append((tag, dict(attrs)))
-
-    def handle_data(self, data: str) -> None:
-        self.text += data
-
-    def bar(self) -> dict[str, str | None]:
-        (bar,) = [attributes for tag, attributes in self.found if tag == "progress"]
-        return bar
 
 
 def under_way(value: str = "price", **more: Any) -> RowsProgress:

@@ -5,59 +5,17 @@ from __future__ import annotations
 import io
 import re
 import threading
-from typing import Any
 
 import pytest
 from rich.console import Console
+from rows_on_stage import EVIL, Clock, notebook
 from terminal_screen import Screen
 
-from llm_magic.display.markup import Bundle
 from llm_magic.display.rows import RowLine, RowsProgress, RowsTable, TableRow, row_line
-from llm_magic.display.rows_notebook import NotebookRowsView
 from llm_magic.display.rows_plain import PlainRowsView
 from llm_magic.display.rows_terminal import TerminalRowsView
 
 TABLE = RowsTable([TableRow(0, "price"), TableRow(1, error="RefusedError: no")], 2_000, "", "label")
-EVIL = "\x1b[2J<script>alert(1)</script>[red]\u202e\ud800"
-
-
-class Clock:
-    def __init__(self) -> None:
-        self.now = 100.0
-
-    def __call__(self) -> float:
-        return self.now
-
-
-class Outputs:
-    """In the place of a cell's outputs: notes what is done with them."""
-
-    captured = in_widget = False
-
-    def __init__(self, *, alone: bool = True, watched: bool = True, replaceable: bool = True) -> None:
-        self.alone, self.watched, self.replaceable = alone, watched, replaceable
-        self.done: list[tuple[str, Bundle]] = []
-
-    def paint(self, bundle: Bundle) -> None:
-        self.done.append(("paint", bundle))
-
-    def settle(self, bundle: Bundle) -> None:
-        self.done.append(("settle", bundle))
-
-    def add(self, bundle: Bundle) -> None:
-        self.done.append(("add", bundle))
-
-    def clear(self) -> None:
-        self.done.append(("clear", {}))
-
-    @property
-    def kinds(self) -> list[str]:
-        return [kind for kind, _ in self.done]
-
-
-def notebook(show: str = "markdown", repaints: float = 20.0, **how: bool) -> tuple[Any, Outputs, Clock]:
-    outputs, clock = Outputs(**how), Clock()
-    return NotebookRowsView(outputs, show, repaints, clock), outputs, clock  # type: ignore[arg-type]
 
 
 @pytest.mark.parametrize(("repaints", "most"), [(20.0, 4), (60.0, 4), (1.0, 1), (0.5, 0.5)])
