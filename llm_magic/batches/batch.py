@@ -1,4 +1,4 @@
-"""`Batch`: rows that are answered by offline batches, as a variable: `await` it, ask for its `result()`, `cancel()` it."""
+"""`Batch`: rows that offline batches answer, as a variable: `await` it, ask for its `result()`, `cancel()` it."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ class Counts(NamedTuple):
 
 
 class Batch(Job[Answers]):
-    """Rows that offline batches answer: `await batch`, `batch.result()`, `batch.status`, `batch.counts`, `batch.cancel()`.
+    """Rows that offline batches answer: `await batch`, `.result()`, `.status`, `.counts`, `.cancel()`.
 
     It goes on at its server whatever becomes of this process: the same cell, or the same call of `LLM.batch`, finds it
     again, another day and in another kernel.
@@ -82,7 +82,7 @@ class Batch(Job[Answers]):
 
     @property
     def ids(self) -> tuple[str, ...]:
-        """The server's names of its batches: rows beyond 50,000, or 200 MB, are several; empty before they are created."""
+        """The server's names of its batches, of which rows beyond 50,000, or 200 MB, are several."""
         records = self._state.records if self._state is not None else ()
         return tuple(each.batch_id for each in records if each.batch_id)
 

@@ -72,10 +72,8 @@ class BatchEngine:
     def previewed(self, rows: int | None) -> tuple[str, ...]:
         """Return how so many rows would be submitted."""
         files = "" if rows is None or rows <= MOST_ROWS else f" (at most {MOST_ROWS:,} in one file)"
-        return (
-            f"With --batch, its body is one line of a file{files} that is uploaded (POST /files) and worked through "
-            "within 24 hours (POST /batches).",
-        )
+        line = f"With --batch, its body is one line of a file{files} that is uploaded (POST /files)"
+        return (f"{line} and worked through within 24 hours (POST /batches).",)
 
     def how_far(self) -> str:
         """Return in a line how far an interrupted run came; empty where nothing was submitted."""

@@ -139,7 +139,7 @@ class BatchPipeline:
             stack.push_async_callback(bodies.aclose)
             reader = ResultReader(self._state.session, self._run.plan, bound, bodies, self._asker)
             async with self._folder.turn(self._identity, say=self._run.say):
-                rows = await self._asked_for(bound, bodies, reader)
+                rows = await self._asked_for(reader)
                 await self._submit(bound, await self._written(bound, bodies, rows))
                 for waiting in list(self._waiting.values()):
                     if not waiting.record.has_reached("submitted"):
@@ -148,7 +148,7 @@ class BatchPipeline:
             self._state.has_submitted()
             await self._all_ended(bound, bodies, reader)
 
-    async def _asked_for(self, bound: BoundModel, bodies: RequestBodies, reader: ResultReader) -> list[RowRequest]:
+    async def _asked_for(self, reader: ResultReader) -> list[RowRequest]:
         """Return the rows that no batch has: others are put aside, or wait for theirs."""
         records = [] if self._state.again else self._folder.of_run(self._identity)
         known = await asyncio.to_thread(self._ids_of, records)
@@ -195,14 +195,14 @@ class BatchPipeline:
     async def _answered(
         self, records: list[BatchRecord], answered: dict[str, dict[str, RowRequest]], reader: ResultReader
     ) -> list[RowRequest]:
-        """Hand on what finished batches have answered; return the rows of which they have no answer that can be used."""
+        """Hand on what finished batches have answered; return the rows that they have no good answer of."""
         count = 0
         for record in records:
             rows = answered.get(record.id, {})
             async for name, row, result in self._results(record, rows):
                 if result.body is None:
                     continue
-                outcome = await reader.outcome(row, result, record.api, counts=False)
+                outcome = await reader.outcome(row, result, record, counts=False)
                 if outcome.error is None:
                     outcome.known = True
                     self._hand_on(outcome)
@@ -301,7 +301,7 @@ class BatchPipeline:
             self._state.seen(each.record)
 
     async def _all_ended(self, bound: BoundModel, bodies: RequestBodies, reader: ResultReader) -> None:
-        """Wait for all batches, and hand on what they answered; rows that one was refused for are left out of another."""
+        """Wait for all batches, and hand on their answers; where one was refused for some rows, ask the others anew."""
         again: list[RowRequest] = []
         for number in range(_REFUSED_TIMES + 1):
             async with asyncio.TaskGroup() as group:
@@ -319,7 +319,7 @@ class BatchPipeline:
             )
 
     async def _ended(self, bound: BoundModel, waiting: _Waiting, reader: ResultReader) -> list[RowRequest]:
-        """Wait for one batch, and hand on the outcomes of its rows; return those that are to be asked in another one."""
+        """Wait for one batch, and hand on the outcomes of its rows; return those that another one is to ask."""
         record, routes = waiting.record, self._state.routes(bound)
         if not record.has_reached("ended"):
 
@@ -368,7 +368,7 @@ class BatchPipeline:
         errors: dict[str, Outcome] = {}
         self._spending.begin(record)
         async for name, row, result in self._results(record, rows):
-            outcome = await reader.outcome(row, result, record.api)
+            outcome = await reader.outcome(row, result, record)
             self._spending.took(record, outcome)
             if result.body is None:  # the other file may have an answer
                 errors[name] = outcome

@@ -1,4 +1,4 @@
-"""The polling of a batch until it ends: less often while nothing changes, on through lost networks, up to a deadline."""
+"""The polling of a batch until it ends: rarer while nothing changes, on through lost networks, up to a deadline."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from llm_magic.display.rows import duration
+from llm_magic.display.footer import duration
 from llm_magic.errors import (
     ConnectionFailedError,
     LLMError,

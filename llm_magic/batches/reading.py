@@ -19,6 +19,7 @@ from llm_magic.wire.whole_document import document_events
 
 if TYPE_CHECKING:
     from llm_magic.batches.bodies import RequestBodies
+    from llm_magic.batches.record import BatchRecord
     from llm_magic.capabilities import Api
     from llm_magic.mapping.asking.row_asker import RowAsker
     from llm_magic.providers.model_info import Price
@@ -52,7 +53,7 @@ class ResultReader:
         self._nulls = bound.structure is not None and bound.structure.nulls
         self._origin = bound.provider.origin(bound.model)
 
-    async def outcome(self, row: RowRequest, result: RowResult, api: Api, *, counts: bool = True) -> Outcome:
+    async def outcome(self, row: RowRequest, result: RowResult, record: BatchRecord, *, counts: bool = True) -> Outcome:
         """Return the outcome of a row.
 
         Parameters
@@ -61,13 +62,14 @@ class ResultReader:
             The row.
         result
             What its batch has for it.
-        api
-            By which it was asked.
+        record
+            The batch.
         counts
             Whether it is counted as used: not where an earlier run has read it.
 
         """
         request = self._bodies.request(row)
+        api = self._bound.capabilities.api if record.api == "embeddings" else record.api
         events, error = await self._events(result, request, api)
         if counts:
             self._count(events, error)

@@ -20,7 +20,8 @@ if TYPE_CHECKING:
     from llm_magic.session.plan import BoundModel
 
 _ORDER = (
-    "submitting", "validating", "in_progress", "finalizing", "cancelling", "failed", "expired", "cancelled", "completed",
+    "submitting", "validating", "in_progress", "finalizing", "cancelling",
+    "failed", "expired", "cancelled", "completed",
 )  # fmt: skip
 """States of a batch, the least far first."""
 

@@ -18,10 +18,12 @@ if TYPE_CHECKING:
 class EnginePipeline(Protocol):
     """Asks for rows, as `Pipeline` does."""
 
-    waiting: str
-    """What all rows wait for, as a line; empty where they do not."""
     stopped: LLMError | None
     """Why no further row is asked; None where all are."""
+
+    @property
+    def waiting(self) -> str:
+        """What all rows wait for, as a line; empty where they do not."""
 
     @property
     def in_flight(self) -> int:

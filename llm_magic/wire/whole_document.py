@@ -53,8 +53,6 @@ def document_events(data: bytes, api: Api, request: Request, origin: Origin) -> 
         if answer.fault is None:
             events += answer.close()
         wire.judge(origin, answer, document)
-        if document.broken is not None:
-            raise document.broken
     except Exception as error:  # noqa: BLE001 - translated
         return events, translate(error, origin)
-    return events, None
+    return events, None if document.broken is None else translate(document.broken, origin)
