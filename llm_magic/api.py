@@ -7,7 +7,7 @@ from collections.abc import AsyncGenerator, Callable, Iterable, Mapping, Sequenc
 from contextlib import aclosing, suppress
 from copy import deepcopy
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Any, Literal, Self, TypeAlias, TypedDict, Unpack
+from typing import TYPE_CHECKING, Any, Self, TypeAlias, TypedDict, Unpack
 from uuid import uuid4
 
 from llm_magic.background_loop import AHEAD, arriving, awaited
@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from llm_magic.mapping.call import AnswersToCome, MapCall
     from llm_magic.messages import Message
     from llm_magic.options import AskOptions, BatchOptions, DefaultOptions, MapOptions, Options, Record
+    from llm_magic.options.mapping import Rows
     from llm_magic.providers.registry import ProviderRegistry
     from llm_magic.response import Response
     from llm_magic.session import Session
@@ -559,7 +560,7 @@ class LLM:
         from llm_magic.session.plan import Cell
 
         on_confirm: Any = values.pop("on_confirm", None)
-        given, defaults = _read_options(values, source, "all" if source in _MANY else "none"), self._options
+        given, defaults = _read_options(values, source, _ROWS_TAKEN.get(source, "none")), self._options
         confirm = defaults.confirm if given.confirm is None else given.confirm
         if on_confirm is not None and confirm is False:
             exclude_each_other({"confirm=False": False, "on_confirm=": on_confirm})
@@ -607,7 +608,8 @@ class LLM:
             session.tell()
 
 
-_MANY = ("map", "amap")
+_ROWS_TAKEN: Mapping[str, Rows] = {"map": "all", "amap": "all", "batch": "batch"}
+"""Which options of many rows a method takes."""
 
 
 def _read_on_progress(given: Any) -> Any:
@@ -623,9 +625,7 @@ def _read_on_progress(given: Any) -> Any:
     return given
 
 
-def _read_options(
-    keywords: Mapping[str, Any], source: str, rows: Literal["none", "defaults", "all"] = "none"
-) -> Options:
+def _read_options(keywords: Mapping[str, Any], source: str, rows: Rows = "none") -> Options:
     """Return the options that keyword arguments stand for, with what is secret in them as a `Secret`.
 
     `rows` says which options of many rows are taken: as for `from_keywords`.
