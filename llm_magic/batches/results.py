@@ -31,6 +31,7 @@ _BUFFER = 2**18
 _BOM = b"\xef\xbb\xbf"
 _LAST_STATUS = 599
 _AGAIN = "Run the cell again: only what is missing is asked."
+_NEITHER = "neither an answer nor an error"
 _NOT_ASKED = {
     "batch_expired": "Not asked: the batch expired before this row's turn.",
     "batch_cancelled": "Not asked: the batch was cancelled before this row's turn.",
@@ -157,8 +158,7 @@ def _status(value: object) -> int | None:
         value = int(value)
     if isinstance(value, float) and value.is_integer():
         value = int(value)
-    is_number = isinstance(value, int) and not isinstance(value, bool)
-    return value if is_number and HTTPStatus.CONTINUE <= value <= _LAST_STATUS else None  # type: ignore[operator,return-value]  # a number
+    return value if type(value) is int and HTTPStatus.CONTINUE <= value <= _LAST_STATUS else None
 
 
 def _is_good(status: int | None) -> bool:
@@ -177,7 +177,7 @@ def _says_nothing(error: Any) -> bool:
 def _unusable(body: Any) -> str:
     """Return what is wrong with a body that came with a good status."""
     if not body:
-        return "neither an answer nor an error"
+        return _NEITHER
     return read_error_body(body).message if isinstance(body, str) else "no JSON object"
 
 
@@ -227,21 +227,15 @@ def error_of(result_error: ResultError, origin: Origin, *, known: Iterable[str] 
     code = result_error.code.lower()
     if code in _NOT_ASKED:
         return NotAskedError(_NOT_ASKED[code], _AGAIN)
-    if code == _TIMED_OUT or _is_good(status) or not (status or result_error.message):
-        kind, what, hint = TimedOutError, "did not answer this row in time", _AGAIN
-        if code != _TIMED_OUT:
-            kind, what = ProtocolError, "wrote a result of this row that is no answer"  # type: ignore[assignment]
-            hint = f"The fault is the server's. {_AGAIN}"
-        said = one_line(result_error.message) or "neither an answer nor an error"
-        error = kind(
-            f"{origin} {what}: {said}",
-            hint,
-            origin=origin,
-            status=status,
-            request_id=request_id,
-            body=result_error.details,
-        )
-        return translate(error, origin, known)
+    about: dict[str, Any] = {"origin": origin, "request_id": request_id, "body": result_error.details}
+    said = one_line(result_error.message) or _NEITHER
+    if code == _TIMED_OUT:
+        late = TimedOutError(f"{origin} did not answer this row in time: {said}", _AGAIN, **about)
+        return translate(late, origin, known)
+    if _is_good(status) or not (status or result_error.message):
+        what = f"{origin} wrote a result of this row that is no answer: {said}"
+        unusable = ProtocolError(what, f"The fault is the server's. {_AGAIN}", status=status, **about)
+        return translate(unusable, origin, known)
     headers = {"x-request-id": request_id} if request_id else {}
     try:
         return refused(_told(result_error.details)[1], status, origin, headers=headers, known=known, body=body)
