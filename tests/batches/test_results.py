@@ -230,6 +230,20 @@ def test_secrets_that_a_server_repeats_are_masked(row: Any) -> None:
         assert "***" in ours.message
 
 
+def test_half_of_a_secret_is_masked_as_well(row: Any) -> None:
+    text = "x " * 190 + "s3cret-value-1234-that-is-long-enough-to-be-cut"
+    for fields in (
+        {"response": response({"error": {"message": text}}, 400)},
+        {"response": response(text, 200)},
+        {"error": {"message": text, "code": "request_timeout"}},
+        {"error": {"message": f"Error code: 400 - {{'message': '{text}'}}"}},
+        {"response": text},
+    ):
+        ours = error_of(row(**fields).error, ORIGIN, known=[text.rsplit(maxsplit=1)[-1]])
+        assert "s3cret" not in f"{ours} {vars(ours)}"
+        assert "***" in ours.message
+
+
 # What may be written as well
 
 
@@ -481,12 +495,13 @@ def test_details_that_are_nested_too_deeply_to_be_masked(status: int | None, kin
     details: Any = "s3cret-value-1234"
     for _ in range(5_000):
         details = {"error": details}
-    ours = error_of(
-        ResultError("No s3cret-value-1234.", status=status, details=details), ORIGIN, known=["s3cret-value-1234"]
-    )
+    error = ResultError("No s3cret-value-1234.", "c", "k", status, None, details)
+    ours = error_of(error, ORIGIN, known=["s3cret-value-1234"])
     assert type(ours) is kind
-    assert "No ***." in ours.message
-    assert ours.body in (None, {"message": "No ***.", "code": "", "type": ""})  # type: ignore[attr-defined]
+    assert "s3cret" not in f"{ours} {vars(ours)}"
+    if status != 200:
+        assert ours.message.endswith(": an error that is nested too deeply to be read")
+        assert ours.body == {"message": "an error that is nested too deeply to be read", "code": "c", "type": "k"}  # type: ignore[attr-defined]
 
 
 VALUES = st.recursive(
