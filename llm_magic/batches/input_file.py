@@ -24,7 +24,7 @@ from llm_magic.errors import PromptError
 from llm_magic.wire.errors import half_of_a_pair
 
 MOST_ROWS = 50_000
-"""Requests that a file may hold. Source: https://platform.openai.com/docs/api-reference/batch/create."""
+"""Requests that a file may hold, and of embeddings the inputs of all its requests. Source: https://platform.openai.com/docs/api-reference/batch/create."""
 MOST_BYTES = 200_000_000
 """Bytes that it may have. Source: the same."""
 
