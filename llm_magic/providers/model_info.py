@@ -3,17 +3,19 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from fnmatch import fnmatchcase
-from typing import TYPE_CHECKING, Any, Literal, TypeGuard
+from typing import TYPE_CHECKING, Any, Literal, TypeGuard, TypeVar
 
 from llm_magic.capabilities import Dialect, Kind
 from llm_magic.errors import ConfigurationError
 
 if TYPE_CHECKING:
     from llm_magic.events import Usage
+
+T = TypeVar("T")
 
 _CONTEXT = ("max_model_len", "context_length", "max_input_tokens", "context_window", "n_ctx")
 """Names of the context's length: vLLM, OpenRouter, LiteLLM, Groq, llama.cpp (there in `meta`)."""
@@ -38,11 +40,18 @@ class ModelCard:
 
 @dataclass(frozen=True, slots=True)
 class Price:
-    """US dollars per million tokens; cached input tokens cost as others where `cached` is None."""
+    """US dollars per million tokens; cached input tokens cost as others where `cached` is None.
+
+    The prices of offline batches are None where nobody gave them; `batch_cached` alone may be: then cached input tokens
+    of a batch cost as its others.
+    """
 
     input: float
     output: float
     cached: float | None = None
+    batch_input: float | None = None
+    batch_output: float | None = None
+    batch_cached: float | None = None
 
     def of(self, usage: Usage) -> float:
         """Return the US dollars that `usage` costs.
@@ -52,17 +61,48 @@ class Price:
         3.0
 
         """
-        cached = self.input if self.cached is None else self.cached
-        fresh = usage.input_tokens - usage.cached_tokens
-        return (fresh * self.input + usage.cached_tokens * cached + usage.output_tokens * self.output) / 1e6
+        return _dollars(usage, self.input, self.output, self.cached)
+
+    def of_batch(self, usage: Usage) -> float | None:
+        """Return the US dollars that `usage` costs in an offline batch; None where the prices of batches are not given.
+
+        They are never made from the others: what a vendor takes off differs, and a server of one's own takes nothing
+        off.
+
+        >>> from llm_magic.events import Usage
+        >>> usage = Usage(1_000_000, 100_000, cached_tokens=400_000)
+        >>> round(Price(2.5, 10, batch_input=1, batch_output=5, batch_cached=0.5).of_batch(usage), 6)
+        1.3
+        >>> Price(2.5, 10, 1.25).of_batch(usage) is None
+        True
+
+        """
+        if self.batch_input is None or self.batch_output is None:
+            return None
+        return _dollars(usage, self.batch_input, self.batch_output, self.batch_cached)
+
+
+def _dollars(usage: Usage, of_input: float, of_output: float, of_cached: float | None) -> float:
+    """Return US dollars, of prices per million tokens."""
+    cached = of_input if of_cached is None else of_cached
+    fresh = usage.input_tokens - usage.cached_tokens
+    return (fresh * of_input + usage.cached_tokens * cached + usage.output_tokens * of_output) / 1e6
 
 
 PRICES_OF_LITELLM: Mapping[str, str] = {
     "input": "input_cost_per_token",
     "output": "output_cost_per_token",
     "cached": "cache_read_input_token_cost",
+    "batch_input": "input_cost_per_token_batches",
+    "batch_output": "output_cost_per_token_batches",
+    "batch_cached": "cache_read_input_token_cost_batches",
 }
 """Our names of prices, and LiteLLM's of the same in dollars per token."""
+
+EXAMPLE_OF_PRICE = '{"input": 2.5, "output": 10, "cached": 1.25, "batch_input": 1.25, "batch_output": 5}'
+"""What a price looks like where one is asked for."""
+_DIRECT = frozenset({"input", "output"})
+_OF_BATCHES = frozenset({"batch_input", "batch_output"})
 
 
 def price_in(prices: Mapping[str, object], model: str, where: str) -> Price | None:
@@ -71,7 +111,8 @@ def price_in(prices: Mapping[str, object], model: str, where: str) -> Price | No
     Raises
     ------
     ConfigurationError
-        The entry lacks `input` or `output`, has other keys, or values that are no numbers.
+        The entry lacks `input` or `output`, has one of `batch_input` and `batch_output` without the other, other keys,
+        or values that are no numbers.
 
     """
     globs = sorted((glob for glob in prices if fnmatchcase(model, glob)), key=len)
@@ -82,22 +123,50 @@ def price_in(prices: Mapping[str, object], model: str, where: str) -> Price | No
         return read_price(entry)
     raise ConfigurationError(
         f"{where}[{name!r}] is no price.",
-        'Write US dollars per million tokens: {"input": 2.5, "output": 10, "cached": 1.25}.',
+        f"Write US dollars per million tokens: {EXAMPLE_OF_PRICE}.",
     )
 
 
 def is_price(entry: object) -> TypeGuard[Mapping[str, float]]:
-    """Whether an entry is `input`, `output` and perhaps `cached`, each a number from 0.
+    """Whether an entry is `input` and `output`, perhaps `cached`, and perhaps the same of batches; numbers from 0.
 
     >>> is_price({"input": 2.5, "output": 10}), is_price({"input": 2.5}), is_price({"input": True, "output": 10})
     (True, False, False)
+    >>> is_price({"input": 2, "output": 8, "batch_input": 1, "batch_output": 4})
+    True
+    >>> is_price({"input": 2, "output": 8, "batch_input": 1})
+    False
 
     """
     return (
         isinstance(entry, Mapping)
-        and {"input", "output"} <= set(entry) <= {"input", "output", "cached"}
+        and _DIRECT <= set(entry) <= set(PRICES_OF_LITELLM)
+        and batch_prices_are_complete(entry)
         and all(type(value) in (int, float) and 0 <= value < _MOST_DOLLARS for value in entry.values())
     )
+
+
+def batch_prices_are_complete(entry: Iterable[str]) -> bool:
+    """Whether these names of prices have both of those that a batch is paid by, or nothing of batches.
+
+    >>> batch_prices_are_complete(["input", "output"]), batch_prices_are_complete(["input", "output", "batch_cached"])
+    (True, False)
+
+    """
+    named = {name for name in entry if isinstance(name, str) and name.startswith("batch_")}
+    return not named or named >= _OF_BATCHES
+
+
+def without_partial_batch_prices(costs: Mapping[str, T]) -> dict[str, T]:
+    """Return costs without those of batches where these name one side only, as some entries of LiteLLM's do.
+
+    >>> without_partial_batch_prices({"input": 2, "output": 8, "batch_input": 1})
+    {'input': 2, 'output': 8}
+
+    """
+    if batch_prices_are_complete(costs):
+        return dict(costs)
+    return {name: cost for name, cost in costs.items() if not name.startswith("batch_")}
 
 
 def read_price(entry: Mapping[str, float]) -> Price:
@@ -149,6 +218,9 @@ COMPATIBLE: Mapping[Structured, Dialects] = {
     "none": {"json": "prompt", "choices": "prompt"},
 }
 """By the trait `structured` of a compatible provider."""
+
+AZURE_BATCH_ENDPOINT = "/chat/completions"
+"""What every offline batch of Azure's is created for, whatever its lines ask (`llm_magic.providers.azure`)."""
 
 _REASONING = re.compile(r"(?:.*/)?(?:ft:)?(?:o[1-9](?:-|:|$)|gpt-(?:[5-9]|\d\d)(?!.*-chat)|codex-)")
 

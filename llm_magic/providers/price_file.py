@@ -1,8 +1,9 @@
 """A table of prices in a file: for models of named providers, or as LiteLLM has it, for the vendors' own hosts.
 
 Our form names providers: `{"openai:gpt-5*": {"input": 2.5, "output": 10, "cached": 1.25}}`, US dollars per million
-tokens. LiteLLM's `model_prices_and_context_window.json` names vendors' models: a price of it holds only where the
-vendor itself is asked, for a server of anybody else may call its models as it likes.
+tokens; `batch_input`, `batch_output` and `batch_cached` beside these are those of offline batches. LiteLLM's
+`model_prices_and_context_window.json` names vendors' models: a price of it holds only where the vendor itself is asked,
+for a server of anybody else may call its models as it likes.
 """
 
 from __future__ import annotations
@@ -16,13 +17,22 @@ from typing import Any
 
 from llm_magic import private_files
 from llm_magic.errors import ConfigurationError
-from llm_magic.providers.model_info import PRICES_OF_LITELLM, Price, is_price, read_price
+from llm_magic.providers.model_info import (
+    EXAMPLE_OF_PRICE,
+    PRICES_OF_LITELLM,
+    Price,
+    is_price,
+    read_price,
+    without_partial_batch_prices,
+)
 
 LIMIT = 16 * 2**20
 """Bytes that a file may have; LiteLLM's has 2 MB."""
 VENDORS: Mapping[str, str] = {"openai": "openai", "text-completion-openai": "openai", "azure": "azure"}
 """The vendors, by what LiteLLM calls them (`litellm_provider`); entries of others are passed over."""
 _SETTING = "ProviderRegistry.price_file"
+_NO_MODELS = frozenset({"fallback_generalizations"})
+"""Entries of LiteLLM's table that are rules, and no models."""
 _YAML = {".yaml", ".yml"}
 _GLOB = frozenset("*?[")
 
@@ -62,6 +72,8 @@ def read_prices(path: Path) -> PriceTable:
     models: dict[str, Price] = {}
     vendors: dict[tuple[str, str], Price] = {}
     for name, entry in document.items():
+        if name in _NO_MODELS:
+            continue
         if _is_of_litellm(entry):
             vendor = VENDORS.get(str(entry.get("litellm_provider")))
             if vendor is not None and (price := _price_of_litellm(entry, path, name)) is not None:
@@ -78,7 +90,7 @@ def read_prices(path: Path) -> PriceTable:
     return PriceTable(models, tuple((glob, models[glob]) for glob in globs), vendors)
 
 
-_EXAMPLE = 'Write US dollars per million tokens: {"openai:gpt-5*": {"input": 2.5, "output": 10, "cached": 1.25}}.'
+_EXAMPLE = f'Write US dollars per million tokens: {{"openai:gpt-5*": {EXAMPLE_OF_PRICE}}}.'
 
 
 def _is_of_litellm(entry: object) -> bool:
@@ -91,6 +103,9 @@ def _price_of_litellm(entry: Mapping[str, Any], path: Path, name: object) -> Pri
     if "input" not in costs:
         return None
     costs.setdefault("output", 0.0)  # of embeddings
+    if "batch_input" in costs and costs["output"] == 0:
+        costs.setdefault("batch_output", 0.0)  # of what costs nothing, a batch costs nothing
+    costs = without_partial_batch_prices(costs)
     if not is_price(costs):
         raise ConfigurationError(
             f"{_SETTING}: {path}: the entry {name!r:.80} has a cost of tokens that is none.",

@@ -193,7 +193,7 @@ def _entry(entry: Mapping[str, Any], where: str) -> tuple[dict[str, Any], str, d
     if kind == "text-completion-openai":
         spec["api"] = "completions"
     costs = {**info, **params}
-    from llm_magic.providers.model_info import PRICES_OF_LITELLM
+    from llm_magic.providers.model_info import PRICES_OF_LITELLM, without_partial_batch_prices
 
     price = {
         ours: _dollars(costs[theirs], f"{where}: {theirs}")
@@ -201,7 +201,7 @@ def _entry(entry: Mapping[str, Any], where: str) -> tuple[dict[str, Any], str, d
         if costs.get(theirs) is not None
     }
     if {"input", "output"} <= set(price):
-        spec["prices"] = {rest: price}
+        spec["prices"] = {rest: without_partial_batch_prices(price)}
     return spec, rest, defaults
 
 
