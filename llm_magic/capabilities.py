@@ -52,5 +52,11 @@ class Capabilities:
     """Whether reasoning is asked for in encrypted form on the Responses API, to go back with the next request."""
     send_reasoning: bool = True
     """Whether reasoning goes back to the server that sent it."""
+    batches: bool | None = None
+    """Whether offline batches are taken, by the routes /files and /batches; None where nobody told: it is tried."""
+    batch_prefix: str = "/v1"
+    """What stands before the path of the API in each line of a batch: `/v1/chat/completions`."""
+    batch_endpoint: str | None = None
+    """The `endpoint` that a batch is created with; None for the one that its lines name."""
     context: int | None = None
     system_role: Literal["system", "developer"] = "system"

@@ -1,6 +1,10 @@
 """Azure OpenAI: the v1 API is OpenAI's at another address; the classic one wants an `api_version` and deployments.
 
 https://learn.microsoft.com/azure/ai-foundry/openai/api-version-lifecycle
+Offline batches: https://learn.microsoft.com/azure/ai-foundry/openai/how-to/batch. The `model` of each line is the
+deployment, of type Global-Batch or Data Zone Batch, and the same in all; embeddings and fine-tuned models are not
+taken. A line's `url` is /v1/chat/completions or /v1/responses with the v1 API, and /chat/completions with the classic
+one; a batch is created for /chat/completions in either: which API is asked, Azure reads in the lines.
 """
 
 from __future__ import annotations
@@ -44,6 +48,7 @@ class AzureProvider(Provider):
 
     kind = "azure"
     standard_key = "AZURE_OPENAI_API_KEY"
+    has_batches = True
     of_its_host = Provider.of_its_host | {"azure_ad_token_env", "azure_ad_token_provider"}
 
     azure_endpoint = Unicode("", help="Address of the resource: https://NAME.openai.azure.com.").tag(
@@ -209,6 +214,8 @@ class AzureProvider(Provider):
             dialects=dict(model_info.OPENAI),
             stream_usage=newer,
             encrypted_reasoning=self.send_reasoning and reasoning,
+            batch_prefix="" if self.version else "/v1",
+            batch_endpoint=model_info.AZURE_BATCH_ENDPOINT,
         )
 
     def vendor_model(self, model: str) -> tuple[str, str] | None:

@@ -93,11 +93,15 @@ class Provider(Configurable):
     """Whether its requests cost nothing, so that a budget of cost needs no price."""
     standard_url: ClassVar[str] = ""
     """Base URL where `base_url` is empty."""
+    has_batches: ClassVar[bool | None] = None
+    """Whether such servers take offline batches, where `batches` does not say; None where nobody knows."""
+    instead_of_batches: ClassVar[str] = "Leave --batch out: --each asks now."
+    """What to do where it takes none."""
     sends_openai_values: ClassVar[bool] = False
     """Whether `OPENAI_*` variables may be read: only OpenAI itself gets them."""
     of_its_host: ClassVar[set[str]] = {
         "api_key_env", "organization", "project", "default_headers", "default_query", "headers_env", "http_client",
-        "models", "prices",
+        "models", "prices", "batches",
     }  # fmt: skip
     """Settings that stay behind when another host is asked."""
 
@@ -169,13 +173,20 @@ class Provider(Configurable):
         help="Whether a model gets the reasoning back that it gave in earlier rounds and turns, where the API takes "
         "it. Turn it off for a server that refuses it.",
     ).tag(config=True, trusted_only=False)
+    batches = Bool(
+        None,
+        allow_none=True,
+        help="Whether the server takes offline batches (--batch): whether it has the routes /files and /batches. None: "
+        "OpenAI and Azure have them, vLLM has none, and any other server is tried.",
+    ).tag(config=True, trusted_only=False)
     models = List(Unicode(), help="Models to list without asking the server; the first is that of `provider:`.").tag(
         config=True, trusted_only=False
     )
     prices = Dict(
         key_trait=Unicode(),
         help='US dollars per million tokens: {"gpt-*": {"input": 2.5, "output": 10, "cached": 1.25}}. '
-        "Exact names before globs, longer globs first.",
+        "Exact names before globs, longer globs first. Those of offline batches stand beside them: batch_input, "
+        "batch_output and perhaps batch_cached; without them the cost of a batch is not known, and never guessed.",
     ).tag(config=True, trusted_only=True, could="spend")
 
     budget = BudgetDict(
@@ -437,6 +448,7 @@ class Provider(Configurable):
             context=self.context(model),
             send_reasoning=self.send_reasoning,
             encrypted_reasoning=self.send_reasoning and model_info.is_reasoning(model),
+            batches=self.has_batches if self.batches is None else self.batches,
         )
 
     def context(self, model: str) -> int | None:

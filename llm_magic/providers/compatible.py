@@ -50,7 +50,7 @@ class ExistingClientProvider(CompatibleProvider):
     name
         The instance's name.
     traits
-        `api`, `models`, `prices`, `send_reasoning` and `structured`; the rest is the client's own.
+        `api`, `batches`, `models`, `prices`, `send_reasoning` and `structured`; the rest is the client's own.
 
     Raises
     ------
@@ -105,9 +105,16 @@ class ExistingClientProvider(CompatibleProvider):
 
     def capabilities(self, model: str) -> Capabilities:
         """Return what the endpoint can do: newer models of OpenAI by their names, others as `structured` says."""
-        newer = self._ready.base_url.host.endswith(("openai.com", "azure.com")) or model_info.is_reasoning(model)
+        url = self._ready.base_url
+        newer = url.host.endswith(("openai.com", "azure.com")) or model_info.is_reasoning(model)
         field: Any = "max_completion_tokens" if newer else "max_tokens"
-        return replace(super().capabilities(model), max_tokens_field=field)
+        known = replace(super().capabilities(model), max_tokens_field=field)
+        if known.batches is None and url.host.endswith(("openai.com", "azure.com")):
+            known = replace(known, batches=True)
+        if not url.host.endswith("azure.com"):
+            return known
+        prefix = "/v1" if url.path.rstrip("/").endswith("/v1") else ""
+        return replace(known, batch_prefix=prefix, batch_endpoint=model_info.AZURE_BATCH_ENDPOINT)
 
     def copy_at(self, base_url: str, values: dict[str, Any]) -> Provider:
         """Return a provider for another URL; the client, with its key, stays behind on every host."""

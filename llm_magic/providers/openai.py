@@ -28,6 +28,7 @@ class OpenAIProvider(Provider):
 
     kind = "openai"
     standard_url = "https://api.openai.com/v1"
+    has_batches = True
     sends_openai_values = True
 
     @property
@@ -90,7 +91,9 @@ class OpenAIProvider(Provider):
         """Return what a model of OpenAI's can do; what a proxy in its place takes is taken to be older."""
         newer = self.at_home or model_info.is_reasoning(model)
         field: Any = "max_completion_tokens" if newer else "max_tokens"
-        return replace(super().capabilities(model), max_tokens_field=field, dialects=dict(model_info.OPENAI))
+        known = super().capabilities(model)
+        batches = known.batches if self.at_home else self.batches
+        return replace(known, max_tokens_field=field, dialects=dict(model_info.OPENAI), batches=batches)
 
 
 def _ambient_url() -> str:

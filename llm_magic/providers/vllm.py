@@ -36,6 +36,11 @@ class VLLMProvider(Provider):
 
     kind = "vllm"
     standard_url = "http://localhost:8000/v1"
+    has_batches = False
+    instead_of_batches = (
+        "--batch-file FILE writes the file that `vllm run-batch` reads, and %llm_batch fetch FILE reads what it wrote; "
+        "or leave --batch out: --each asks now."
+    )
 
     tokenizer = Unicode(
         "",

@@ -29,7 +29,7 @@ T = TypeVar("T")
 
 _NOT_STARTED = "http://127.0.0.1:0/v1"  # what a dry run shows: the port is the system's choice
 _SECONDS = 2.0  # for open connections to be closed before the server is stopped
-_NOT_OURS = ("base_url", "api_key_env", "organization", "project", "headers_env", "http_client", "models")
+_NOT_OURS = ("base_url", "api_key_env", "organization", "project", "headers_env", "http_client", "models", "batches")
 """Common settings that say where a server is and who asks it, which is settled here."""
 
 
@@ -42,6 +42,7 @@ class LocalProvider(Provider):
 
     kind = "local"
     is_free = True
+    has_batches = False
 
     model_path = Unicode("", help="A GGUF file to serve; empty serves smollm2, which is fetched once.").tag(
         config=True, trusted_only=True, could="run"
