@@ -9,8 +9,9 @@ from typing import Any
 
 from llm_magic.errors import ConfigurationError, OptionError, PromptError
 from llm_magic.events import Usage
-from llm_magic.options import BY_NAME, OF_ROWS, Option, Options, refuse_keys
+from llm_magic.options import BY_NAME, OF_BATCHES, OF_ROWS, Option, Options, refuse_keys
 from llm_magic.options import OPTIONS as ANSWER_OPTIONS
+from llm_magic.options.batches import SWITCH_ELSEWHERE
 from llm_magic.options.mapping import from_alias, from_keywords, refuse_unknown
 from llm_magic.response import rate_limits
 
@@ -27,6 +28,10 @@ _MEANINGLESS: Mapping[str, str] = {
         if option.name not in _KEYWORDS
     },
     **dict.fromkeys((*OF_ROWS, "on_progress"), "batch is the number of texts in one request; several run at once."),
+    **dict.fromkeys(
+        (*(name for name in OF_BATCHES if name != "batch"), *SWITCH_ELSEWHERE, "completion_window"),
+        "LLM.embed_batch(texts) sends them as an offline batch; batch is the number of texts in one request.",
+    ),
     "each": "The texts are the first argument.",
     "images": "Texts are embedded, and no images.",
     "model": 'LLM("provider:model").embed(…) names the model.',

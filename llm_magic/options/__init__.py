@@ -5,6 +5,7 @@ from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
 from dataclasses import MISSING, dataclass, field, fields
+from os import PathLike
 from typing import Any, Literal, get_args
 
 from llm_magic.messages import ToolCall
@@ -15,10 +16,12 @@ from llm_magic.options.parameters import PARAMETERS, Api, RequestParameters
 __all__ = [
     "BY_FLAG",
     "BY_NAME",
+    "OF_BATCHES",
     "OF_ROWS",
     "OPTIONS",
     "PARAMETERS",
     "AskOptions",
+    "BatchOptions",
     "DefaultOptions",
     "MapOptions",
     "OnError",
@@ -61,7 +64,7 @@ Order = Literal["given", "prefix"]
 
 _GROUPS = {
     "model": "Which model", "out": "The value", "parameters": "Request parameters", "system": "The prompt",
-    "tools": "Tools", "each": "Many rows", "code": "How it runs and is shown",
+    "tools": "Tools", "each": "Many rows", "batch": "Offline batches", "code": "How it runs and is shown",
 }  # fmt: skip
 """Titles of the help page, by the field that each begins with."""
 
@@ -233,6 +236,29 @@ class Options:
         trusted_only=True,
         could="send",
     )
+    batch: bool | None = _option(
+        "--batch",
+        "send the rows as an offline batch (the Batch API), cheaper and within 24 hours",
+        trusted_only=True,
+        could="send",
+    )
+    wait: bool | None = _option(
+        "--wait", "wait here for the batch; interrupting leaves it at the server", trusted_only=False
+    )
+    poll: float | None = _option(
+        "--poll",
+        "seconds between two looks at the batch (30); they grow while nothing changes",
+        "SECONDS",
+        take.seconds,
+        trusted_only=False,
+    )
+    batch_file: str | None = _option(
+        "--batch-file",
+        "write the batch's file for a program such as vLLM's run_batch, and send nothing",
+        "FILE",
+        trusted_only=True,
+        could="write",
+    )
     code: bool | None = _option("--code", "put the answer's code into the next cell", trusted_only=False)
     background: bool | None = _option(
         "-b --background", "return at once with a job; the answer goes on here", trusted_only=False
@@ -278,8 +304,8 @@ class Options:
         return Options(**merged)
 
 
-class AskOptions(RequestParameters, total=False):
-    """The options of `%%llm` as keyword arguments of `LLM.ask`, which describes them."""
+class _AnyOptions(RequestParameters, total=False):
+    """The options that have a meaning however a prompt is sent: at once, for many rows, in an offline batch."""
 
     system: str
     images: Any
@@ -288,7 +314,6 @@ class AskOptions(RequestParameters, total=False):
     choices: Sequence[str]
     regex: str
     grammar: str
-    retries_invalid: int
     param: dict[str, Any]
     header: dict[str, str]
     base_url: str
@@ -300,15 +325,21 @@ class AskOptions(RequestParameters, total=False):
     once: bool
     tools: Sequence[Callable[..., Any]] | Callable[..., Any]
     tool_choice: str
+    record: Record
+
+
+class AskOptions(_AnyOptions, total=False):
+    """The options of `%%llm` as keyword arguments of `LLM.ask`, which describes them."""
+
+    retries_invalid: int
     max_tool_rounds: int
     confirm: bool
-    record: Record
     record_tools: bool
     on_confirm: Callable[[ToolCall], bool | Awaitable[bool]]
 
 
-class DefaultOptions(AskOptions, total=False):
-    """The options that `LLM` takes for all its calls: those of `LLM.ask`, and of many rows what each run may share."""
+class _RunOptions(AskOptions, total=False):
+    """What runs of many rows may share."""
 
     concurrency: int | Literal["auto"]
     patience: float
@@ -320,11 +351,29 @@ class DefaultOptions(AskOptions, total=False):
     forward_env: str | Sequence[str]
 
 
-class MapOptions(DefaultOptions, total=False):
+class DefaultOptions(_RunOptions, total=False):
+    """The options that `LLM` takes for all its calls: those of `LLM.ask`, and of many rows what each run may share."""
+
+    poll: float
+
+
+class MapOptions(_RunOptions, total=False):
     """The options of `%%llm --each` as keyword arguments of `LLM.map`, which describes them."""
 
     again: bool
     sample: int
+    on_progress: Callable[[Any], object]
+
+
+class BatchOptions(_AnyOptions, total=False):
+    """The options of `%%llm --each --batch` as keyword arguments of `LLM.batch`, which describes them."""
+
+    on_error: OnError
+    dedup: bool
+    budget: float | Mapping[str, float]
+    again: bool
+    poll: float
+    batch_file: str | PathLike[str]
     on_progress: Callable[[Any], object]
 
 
@@ -343,3 +392,5 @@ BY_FLAG: Mapping[str, Option] = {flag: option for option in OPTIONS for flag in 
 BY_NAME: Mapping[str, Option] = {option.name: option for option in OPTIONS} | {"as": BY_FLAG["--as"]}
 OF_ROWS = tuple(option.name for option in OPTIONS if option.group == _GROUPS["each"] and option.name != "each")
 """Options that say how many rows are asked for."""
+OF_BATCHES = tuple(option.name for option in OPTIONS if option.group == _GROUPS["batch"])
+"""Options that say how rows are sent as an offline batch."""

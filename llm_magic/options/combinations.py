@@ -8,7 +8,8 @@ from itertools import combinations
 from typing import Any, NamedTuple
 
 from llm_magic.errors import OptionError
-from llm_magic.options import BY_NAME, OF_ROWS, PARAMETERS, Options
+from llm_magic.options import BY_NAME, OF_BATCHES, OF_ROWS, PARAMETERS, Options
+from llm_magic.options.batches import NOT_IN_BATCH_FILES, NOT_IN_BATCHES, is_batch
 
 TYPED = ("output_type", "schema", "choices", "regex", "grammar")
 """Options that ask for a value."""
@@ -34,6 +35,8 @@ EXCLUSIONS = (
     Exclusion("background", "dry_run", "nothing is sent, so nothing goes on"),
     Exclusion("each", "code", "each row has an answer of its own"),
     Exclusion("each", "stream", "rows are shown when they are complete"),
+    *(Exclusion("batch", other, why) for other, why in NOT_IN_BATCHES.items()),
+    *(Exclusion("batch_file", other, why) for other, why in NOT_IN_BATCH_FILES.items()),
 )
 """All pairs that are an error in one cell; any other pair is sensible, or a matter of the endpoint or the value."""
 
@@ -116,8 +119,11 @@ def need_tools(given: Options, in_force: Options) -> None:
 
 
 def need_each(given: Options) -> None:
-    """Refuse what is given for many rows where one cell is asked; defaults are not meant then."""
-    asked = [name for name in OF_ROWS if name in _given(given)]
+    """Refuse what is given for many rows, or for a batch, where one cell is asked; defaults are not meant then."""
+    asked = [name for name in (*OF_ROWS, *OF_BATCHES) if name in _given(given)]
+    alone = [] if is_batch(given) else [name for name in asked if name in {"wait", "poll"}]
+    if alone:
+        raise OptionError(f"{flag(alone[0])} needs --batch.", "--batch sends the rows of --each as an offline batch.")
     if asked and given.each is None:
         raise OptionError(
             f"{flag(asked[0])} needs --each.", "--each EXPR gives the inputs: a DataFrame, a list, any iterable."

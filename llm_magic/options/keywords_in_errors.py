@@ -20,6 +20,9 @@ _PHRASES: Mapping[str, str] = {
     "--tools F,G names the Python functions.": "tools=[f, g] gives the Python functions.",
     "Name functions: --tools weather,add.": "Give functions: tools=[weather, add].",
     "--tools takes the names of functions.": "tools= takes functions.",
+    "or leave --batch out: --each asks now.": "or LLM.map asks now.",
+    "Leave --batch out: --each asks now.": "LLM.map asks now.",
+    "Leave --batch-file out: --each asks now.": "LLM.map asks now.",
     "--each EXPR": "inputs",
     "--forward-env A,B": 'forward_env=["A", "B"]',
     "such as OPENAI_API_KEY,HF_TOKEN": 'such as ["OPENAI_API_KEY", "HF_TOKEN"]',
@@ -83,6 +86,10 @@ def _keyword(found: re.Match[str]) -> str:
         return f"{found['flag'][2:]}=" if found[0] in _OF_EMBEDDINGS else found[0]
     if option.name == "each":
         return f"inputs{found['value'] or ''}"
+    if option.name == "batch":  # with a number it is that of embeddings
+        return "batch" if found.string[found.end() :].startswith("=") else "LLM.batch"
+    if option.name == "wait":
+        return "batch.result()"
     if option.name in OF_CELLS_ONLY and option.name not in _IN_CELLS:
         return f"%%llm {found[0]}" if option.name == "dry_run" else found[0]
     name = PYTHON_NAMES.get(option.name, option.name)

@@ -12,14 +12,20 @@ from typing import Any, Literal, NoReturn
 from llm_magic.close_matches import did_you_mean
 from llm_magic.errors import OptionError
 from llm_magic.options import BY_NAME, OF_ROWS, OPTIONS, Option, Options
+from llm_magic.options.batches import refused_by_batch, refused_elsewhere, said_in_the_cell
 from llm_magic.options.option import HEADER_NAME, HEADER_VALUE, limits, names_only, no_json, refuse_keys
 from llm_magic.secrets import Secret, reveal
 
-_OF_ONE_CELL = frozenset({"model", "base_url", "out", "each", "again", "sample", "dry_run", "help"})
+_OF_ONE_CELL = frozenset(
+    {"model", "base_url", "out", "each", "again", "sample", "batch", "wait", "batch_file", "dry_run", "help"}
+)
 """Options of which a default would change what a cell says."""
 
 _OF_ONE_RUN = ("again", "sample")
 """Of the options of many rows, those that are said of each run anew."""
+
+Rows = Literal["none", "defaults", "all", "batch"]
+"""Which options of many rows are taken: none, those that all runs may share, those of a run, those of a batch."""
 
 _INPUTS = "LLM.map asks one prompt over many inputs, which are its second argument: llm.map(prompt, inputs)."
 
@@ -80,14 +86,19 @@ _ELSEWHERE = {
     "record": ("cache", "caching", "use_cache", "replay", "recording", "record_mode"),
     "chat": ("conversation", "history", "thread", "session_id"),
     "dimensions": ("dimension", "dim", "output_dimensionality"),
-    "batch": ("batch_size", "chunk_size", "embed_batch_size"),
     "each": ("inputs", "rows", "data", "dataset", "items", "prompts"),
     "concurrency": (
         "max_workers", "num_workers", "workers", "n_workers", "max_concurrency", "max_concurrent", "n_jobs", "jobs",
         "max_parallel_requests", "max_concurrent_requests", "num_threads", "threads", "num_proc", "parallel",
         "parallelism", "semaphore", "batch_size", "chunk_size", "max_batch_size",
     ),
-    "patience": ("max_wait", "wait", "max_wait_time"),
+    "batch": ("batch_size", "chunk_size", "embed_batch_size"),  # of embeddings: the number of texts in one request
+    "poll": (
+        "poll_interval", "polling_interval", "poll_seconds", "poll_every", "polling", "check_interval",
+        "offline_batch_generation_polling_wait",
+    ),
+    "batch_file": ("batch_input_file", "input_jsonl", "jsonl_file", "jsonl"),
+    "patience": ("max_wait", "max_wait_time"),
     "on_error": ("return_exceptions", "raise_on_error", "raise_errors", "errors", "ignore_errors", "raise_exception"),
     "again": ("force", "overwrite", "rerun", "restart"),
     "sample": ("limit", "num_samples", "n_samples", "nrows", "head", "max_rows", "num_rows"),
@@ -102,7 +113,9 @@ _ELSEWHERE = {
 }  # fmt: skip
 """Our options, and what other libraries call the same."""
 
-_NO_FIELDS = frozenset({"base_url", "header", "param", "timeout", "retries", "on_progress", "each", *OF_ROWS})
+_NO_FIELDS = frozenset(
+    {"base_url", "header", "param", "timeout", "retries", "on_progress", "each", *OF_ROWS, "wait", "poll", "batch_file"}
+)
 """Options that are no field of the body by any name."""
 
 _CALLED: dict[str, tuple[str, ...]] = {}
@@ -141,7 +154,7 @@ def from_mapping(values: Mapping[str, Any], source: str, also: Iterable[str] = (
     def find(key: str) -> Option:
         option = BY_NAME.get(key.replace("-", "_"))
         if option is None:
-            refuse_unknown(key, source, [*names, *also])
+            refuse_unknown(key, source, [*names, *also], said_in_the_cell())
         if option.name in _OF_ONE_CELL:
             raise OptionError(f"{source} cannot set {key!r}.", f"Say {option.flags[-1]} in the cell.")
         return option
@@ -149,41 +162,45 @@ def from_mapping(values: Mapping[str, Any], source: str, also: Iterable[str] = (
     return _options(values, source, find, keywords=False)
 
 
-def from_keywords(values: Mapping[str, Any], source: str, rows: Literal["none", "defaults", "all"] = "none") -> Options:
+def from_keywords(values: Mapping[str, Any], source: str, rows: Rows = "none") -> Options:
     """Return the options that keyword arguments of `LLM` stand for; as `from_mapping`.
 
     Texts with commas are no lists here, and a function or an image may stand alone. `rows` says which options of many
-    rows are taken: all those of `LLM.map`, those that may be said once for many calls, or none.
+    rows are taken: all those of `LLM.map`, those that may be said once for many calls, those of `LLM.batch`, or none.
+    Those of `LLM.batch` come with `batch`, unless there is a `batch_file`.
 
     >>> from_keywords({"temperature": 0, "images": "a.png", "seed": None}, "ask").image
     ('a.png',)
 
     """
     options = {PYTHON_NAMES.get(option.name, option.name): option for option in OPTIONS}
-    refused = {
-        name: _of_map(name) for name in OF_ROWS if rows == "none" or (rows == "defaults" and name in _OF_ONE_RUN)
-    }
-    names = [*(name for name in options if name not in OF_CELLS_ONLY and name not in refused), "on_confirm"]
-    if rows == "all":
-        names.append("on_progress")
-    else:
-        refused["on_progress"] = _of_map("on_progress")
+    refused = _refused(rows)
+    names = [name for name in options if name not in OF_CELLS_ONLY and name not in refused]
+    names += [name for name in ("on_confirm", "on_progress") if name not in refused]
 
     def find(key: str) -> Option:
-        if key in OF_CELLS_ONLY:
-            raise OptionError(f"{source} has no option {key}.", OF_CELLS_ONLY[key])
-        if (hint := refused.get(key)) is not None:
+        name = key.replace("-", "_")
+        if (hint := OF_CELLS_ONLY.get(name) or refused.get(name)) is not None:
             raise OptionError(f"{source} has no option {key}.", hint)
-        option = options.get(key.replace("-", "_"))
+        option = options.get(name)
         if option is None:
             refuse_unknown(key, source, names, {"each": _INPUTS, **refused})
         return option
 
-    return _options(values, source, find, keywords=True)
+    found = _options(values, source, find, keywords=True)
+    if rows == "batch" and found.batch_file is None:
+        found.batch = True
+    return found
 
 
-def _of_map(name: str) -> str:
-    return f"LLM.map takes it: llm.map(prompt, inputs, {name}=…)."
+def _refused(rows: Rows) -> dict[str, str]:
+    """Return the keyword arguments that a call does not take, since another one does, and what to say of each."""
+    if rows == "batch":
+        return refused_by_batch()
+    taken = {"all": OF_ROWS, "defaults": tuple(name for name in OF_ROWS if name not in _OF_ONE_RUN)}.get(rows, ())
+    names = [*(name for name in OF_ROWS if name not in taken), *([] if rows == "all" else ["on_progress"])]
+    found = {name: f"LLM.map takes it: llm.map(prompt, inputs, {name}=…)." for name in names}
+    return found | refused_elsewhere(rows=rows == "all", poll=rows == "defaults")
 
 
 def from_alias(defaults: Mapping[str, Any], alias: str) -> Options:
@@ -368,6 +385,9 @@ class _Reader:
         if not isinstance(value, list | tuple | set | frozenset) or not all(isinstance(name, str) for name in value):
             self._refuse("a list of names of environment variables", value, shown=type(value).__name__)
         return names_only(sorted(value) if isinstance(value, set | frozenset) else value)
+
+    def _batch_file(self, value: Any) -> Any:
+        return self._path("the path of a file", value)
 
     def _path(self, expected: str, value: Any) -> Any:
         if isinstance(value, os.PathLike):

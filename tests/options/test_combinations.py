@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from base64 import b64decode
 from collections.abc import Iterator
-from itertools import combinations, permutations
+from itertools import combinations, permutations, product
 from typing import Any, get_args
 
 import pytest
@@ -29,6 +29,12 @@ EXCLUDED = {
     ("output_type", "code"), ("schema", "code"), ("choices", "code"),
     ("chat", "once"), ("stream", "no_stream"), ("background", "dry_run"),
     ("each", "code"), ("each", "stream"),
+    *product(
+        ("batch", "batch_file"),
+        ("background", "concurrency", "patience", "sample", "order", "on", "forward_env", "retries_invalid",
+         "max_tool_rounds", "confirm", "record_tools", "stream", "code"),
+    ),
+    ("batch_file", "wait"), ("batch_file", "poll"),
 }  # fmt: skip
 """The other pairs are sensible: a pattern or a grammar can be one of code, an answer may be shown in one way and its
 code put into the next cell; a dry run is a look at the cell as it stands, which says what it does not do, and whether
@@ -45,7 +51,8 @@ VALUES: dict[str, Any] = {
     "param": {"min_p": 0.1}, "system": "", "image": ("a",), "raw": True, "chat": "x", "once": True, "tools": ("f",),
     "tool_choice": "auto", "max_tool_rounds": 3, "confirm": True, "each": "rows", "concurrency": 4,
     "patience": 1.0, "on_error": "keep", "again": True, "sample": 3, "dedup": True, "order": "prefix",
-    "budget": {"cost": 1.0}, "on": "dask", "forward_env": ("A",), "code": True, "background": True, "stream": True,
+    "budget": {"cost": 1.0}, "on": "dask", "forward_env": ("A",), "batch": True, "wait": True, "poll": 5.0,
+    "batch_file": "rows.jsonl", "code": True, "background": True, "stream": True,
     "no_stream": True, "show": "text", "record": "once", "record_tools": True, "dry_run": True, "help": True,
 }  # fmt: skip
 

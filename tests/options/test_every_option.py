@@ -118,6 +118,15 @@ def parameter(wrong: Error, right: str, fields: dict[str, Any], value: Any, *, l
 
 
 LETTERS = "letters = ['a', 'b', 'c']"
+OF_NO_BATCHES = f"{LETTERS}\nregistry.add('bare', 'vllm', base_url='http://127.0.0.1:9/v1')"
+NOWHERE = "-m bare:m"
+
+
+def refused(effect: Effect) -> bool:
+    """Whether a batch was refused before anything was sent: the server takes none."""
+    return effect.requests == [] and "bare:m (http://127.0.0.1:9/v1) takes no offline batches." in effect.error
+
+
 FAILS_ONCE = "SAY {{ 'FAIL' if item == 'c' else item }}"
 
 
@@ -441,6 +450,43 @@ ROWS: dict[str, Row] = {
         "--forward-env NO_SUCH_NAME",
         lambda effect: effect.requests == [] and "NO_SUCH_NAME" in effect.error,
         "NO_SUCH_NAME", "A=b", "--on tcp://127.0.0.1:9",
+    ),
+    "batch": Row(
+        ("--each letters --batch=yes", "--batch takes no value"),
+        ("--each letters --batch --concurrency 4", "--batch and --concurrency exclude each other"),
+        f"--each letters {NOWHERE} --batch",
+        refused,
+        body="SAY {{ item }}",
+        before=OF_NO_BATCHES,
+        configured=ONE_CELL,
+    ),
+    "wait": Row(
+        ("--each letters --batch --wait=yes", "--wait takes no value"),
+        ("--each letters --wait", "--wait needs --batch."),
+        f"--each letters {NOWHERE} --batch --wait",
+        refused,
+        body="SAY {{ item }}",
+        before=OF_NO_BATCHES,
+        configured=ONE_CELL,
+    ),
+    "poll": Row(
+        ("--each letters --batch --poll 0", "--poll takes more than 0 seconds, not '0'"),
+        ("--each letters --poll 5", "--poll needs --batch."),
+        f"--each letters {NOWHERE} --batch --poll 5",
+        refused,
+        body="SAY {{ item }}",
+        before=OF_NO_BATCHES,
+        configured=(5, f"--each letters {NOWHERE} --batch"),
+        wrongly="soon",
+    ),
+    "batch_file": Row(
+        ("--each letters --batch-file ''", "--batch-file takes a value that is not empty"),
+        ("--each letters --batch-file rows.jsonl --wait", "--batch-file and --wait exclude each other"),
+        "--each letters --batch-file rows.jsonl",
+        lambda effect: effect.requests == [] and effect.value("len(open('rows.jsonl').readlines())") == 3,
+        body="SAY {{ item }}",
+        before=f"{LETTERS}\n{IN_A_FOLDER}",
+        configured=ONE_CELL,
     ),
     "code": Row(
         ("--code=yes", "--code takes no value"),

@@ -29,7 +29,7 @@ def said(name: str, value: Any) -> Any:
 
 def test_the_group_on_the_page() -> None:
     page = help_text()
-    group = page[page.index("\nMany rows\n") : page.index("\nHow it runs and is shown\n")]
+    group = page[page.index("\nMany rows\n") : page.index("\nOffline batches\n") - 1]
     assert [line.split()[0] for line in group.splitlines()[2:]] == [
         "--each", *(f"--{name.replace('_', '-')}" for name in OF_ROWS)
     ]  # fmt: skip
