@@ -91,6 +91,8 @@ class BatchProgress:
     @property
     def done(self) -> int:
         """Rows that have ended at the server, as far as it tells."""
+        if self.status in NOT_SUBMITTED or self.status == REFUSED:
+            return 0
         return min(_count(self.completed) + _count(self.failed), self.of)
 
     @property

@@ -58,6 +58,7 @@ def of(*several: BatchProgress, **more: Any) -> RowsProgress:
         (batch("uploading", rows=1), "uploading 1 row"),
         (batch("uploaded", size=900), "uploaded 2,000 rows (1 kB)"),
         (batch("submitting"), "submitting"),
+        (batch("refused"), "refused"),
         (batch("validating", 0, 0, total=0), "validating"),
         (batch(), "in progress 120/2,000, 3 failed"),
         (batch(failed=0), "in progress 117/2,000"),
@@ -185,6 +186,8 @@ def test_the_bar_is_what_the_server_counts() -> None:
     bar = Tags(rows_markup.live("m", of(batch()))["text/html"]).bar()
     assert (bar["value"], bar["max"]) == ("120", "2000")
     assert bar["aria-valuetext"] == "batch 3fa1b2c4 in progress 120/2,000, 3 failed, submitted 1 h 20 min ago"
+    before = of(batch("uploading"), batch("refused"))
+    assert Tags(rows_markup.live("m", before)["text/html"]).bar()["value"] == "0"
     fetched = of(batch("completed", 2_000, 0), done=1_500)
     assert Tags(rows_markup.live("m", fetched)["text/html"]).bar()["value"] == "2000"
     known = RowsProgress(2_012, 12, known=12, batches=(batch(),))
