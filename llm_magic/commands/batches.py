@@ -322,7 +322,9 @@ class _Batches:
             raise LLMError(f"{called} {why[0]}: there is nothing to cancel.", why[1])
         if not (progress := _now(record)).goes_on:
             return f"{called} has ended: {batches.state(progress)}. There is nothing to cancel."
-        record = _wait(command, lambda _: self._kept.cancel(record), f"asking {one_line(record.provider, _TEXT)}")
+        stopped = "The batch may be cancelled all the same; the same line asks again."
+        asking = f"asking {one_line(record.provider, _TEXT)}"
+        record = _wait(command, lambda _: self._kept.cancel(record), asking, stopped)
         return (
             f"{called}: {batches.state(_now(record))}. Rows that are answered by then are paid, and stay: "
             f"%llm_batch fetch {line.words[0]} gets them."
@@ -348,10 +350,13 @@ class _Batches:
 
 _FORCE = Option("force", ("--force",), "", "also one that is under way at its server")
 _WAITS = "Its cell, run again, waits for it;"
+_NOTHING_LOST = "Nothing is lost; the same line asks again."
 
 
-def _wait(command: Command, work: Callable[[Emit[str]], Coroutine[Any, Any, T]], what: str) -> T:
-    """Wait for a server.
+def _wait(
+    command: Command, work: Callable[[Emit[str]], Coroutine[Any, Any, T]], what: str, stopped: str = _NOTHING_LOST
+) -> T:
+    """Wait for a server; `stopped` is what is said where the user does not.
 
     Raises
     ------
@@ -362,7 +367,7 @@ def _wait(command: Command, work: Callable[[Emit[str]], Coroutine[Any, Any, T]],
     try:
         return command.wait(work, what)
     except (KeyboardInterrupt, CancelledError):
-        raise RowsInterrupted("The batch is as it was; the same line asks again.") from None
+        raise RowsInterrupted(stopped) from None
 
 
 @contextmanager

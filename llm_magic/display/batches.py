@@ -268,6 +268,8 @@ def bundle(name: str, model: str, batches: Sequence[BatchProgress]) -> Bundle:
         lines.append({"text/plain": "", "text/html": bar})
     lines += [markup.quiet(text) for text in [times(batches)] if text]
     lines += map(markup.mark, problems(batches))
+    if any(batch.goes_on for batch in batches):
+        lines.append(markup.quiet("It goes on at the server, with or without this kernel; result() waits for it."))
     return {"text/plain": said, "text/html": "".join(each["text/html"] for each in lines)}
 
 

@@ -300,6 +300,16 @@ def test_a_server_that_is_away(kernel: Kernel, kept: Kept) -> None:
         )
 
 
+def test_an_interrupt_says_what_is_left(kernel: Kernel, kept: Kept) -> None:
+    kept.set(Record(), DONE, interrupts=True)
+    for line, said in (
+        ("fetch 77", "Nothing is lost; the same line asks again."),
+        ("cancel 3fa1", "The batch may be cancelled all the same; the same line asks again."),
+    ):
+        kind, text = failed(kernel, f"%llm_batch {line}")
+        assert (kind, text) == ("RowsInterrupted", f"KeyboardInterrupt: {said}")
+
+
 def test_one_is_cancelled_at_its_server(kernel: Kernel, kept: Kept) -> None:
     kept.set(Record(), DONE, then={"status": "cancelling"})
     assert plain(kernel.run("%llm_batch cancel 3fa1")) == (

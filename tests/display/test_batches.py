@@ -331,7 +331,9 @@ def test_a_batch_in_a_line(several: list[BatchProgress], said: str) -> None:
 def test_a_batch_as_html_has_a_bar() -> None:
     shown = Tags(batches.bundle("3fa1b2c4", "m", [batch(problem="cannot be reached")])["text/html"])
     assert (shown.bar()["value"], shown.bar()["max"]) == ("120", "2000")
-    assert shown.text.endswith("submitted 1 h 20 min agocannot be reached")
+    goes_on = "It goes on at the server, with or without this kernel; result() waits for it."
+    assert shown.text.endswith(f"submitted 1 h 20 min agocannot be reached{goes_on}")
+    assert goes_on not in batches.bundle("3fa1b2c4", "m", [batch("expired")])["text/html"]
 
 
 @pytest.mark.parametrize("text", [*HOSTILE, EVIL, "x" * 10**6, "_" * 10**5])
