@@ -14,8 +14,9 @@ from kernels import Kernel
 from rows_on_stage import EVIL, HOSTILE
 from shown import failed, html, plain
 
-from llm_magic.commands.batches import found, progress_of, short_names
+from llm_magic.commands.batches import found, short_names
 from llm_magic.display import batches
+from llm_magic.display.batches import progress_of
 from llm_magic.errors import OptionError
 
 DONE = Record("20261129T090000Z-77aa0011", status="completed", completed=1_997, step="ended", batch_id="batch_old")

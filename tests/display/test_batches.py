@@ -33,7 +33,7 @@ HARMLESS = {
     "aria-valuemin",
     "aria-valuemax",
 }
-LEFT_BEHIND = "The batch goes on at the server: run this cell again to go on, here or in another kernel, any day."
+LEFT_BEHIND = "The batch goes on at the server."
 GOES_ON = (
     "unfinished: the batch goes on at the server; run this cell again to go on, here or in another kernel, any day"
 )
@@ -136,8 +136,8 @@ def test_what_goes_on_without_the_kernel() -> None:
     assert "being fetched" in batches.unfinished([batch("completed"), batch("expired")])
     assert batches.left_behind([batch("completed")]) == ""
     assert batches.left_behind([batch("submitting")]) == ""
-    assert batches.left_behind([batch(), batch("completed")]).startswith("1 batch goes on at the server:")
-    assert batches.left_behind([batch(), batch()]).startswith("2 batches go on at the server:")
+    assert batches.left_behind([batch(), batch("completed")]) == "1 batch goes on at the server."
+    assert batches.left_behind([batch(), batch()]) == "2 batches go on at the server."
 
 
 def test_problems_once_each_and_a_few() -> None:

@@ -115,7 +115,7 @@ def test_a_batch_is_one_output_and_says_that_it_goes_on(kernel: Kernel) -> None:
     (table,) = ran.of_type("text/plain")
     assert table.endswith("\n10 of 2,000 rows\nopenai:gpt-x · batch 3fa1b2c4 completed · p50 3 h 2 min")
     (left,) = kernel.run("drive_batch(stop=True, problem='cannot be reached: <b>')").check().of_type("text/plain")
-    assert left.splitlines()[-1].startswith("Interrupted. The batch goes on at the server: run this cell again")
+    assert left.splitlines()[-1] == "Interrupted. The batch goes on at the server."
 
 
 def test_ways_to_show_it_and_notes(kernel: Kernel) -> None:
