@@ -141,6 +141,10 @@ class BatchRoutes:
             fetched = await self._fetch(request)
         except EndpointNotFoundError as error:
             raise self._no_routes(error) from error.__cause__
+        except RequestRefusedError as error:
+            if error.status == HTTPStatus.REQUEST_ENTITY_TOO_LARGE:
+                error.hint = "This server takes smaller files: ask for fewer rows at once."
+            raise
         except ServerFailedError as error:
             if "files_settings is not set" not in error.message:  # the proxy LiteLLM
                 raise
