@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from llm_magic.background_loop import LOOK
+from llm_magic.display.batches import BatchProgress, bundle, described
+from llm_magic.display.markup import Bundle
 from llm_magic.mapping.answers.answers import Answers
 from llm_magic.mapping.screen import RowsInterrupted
 from llm_magic.session.job import Job
@@ -117,9 +119,18 @@ class Batch(Job[Answers]):
         self._state.session.loop.run(self._state.cancel())
         return True
 
+    @property
+    def _progress(self) -> tuple[BatchProgress, ...]:
+        return self._state.progress() if self._state is not None else ()
+
+    @property
+    def _name(self) -> str:
+        """The beginning of its name here, of one batch alone."""
+        names = [each.name for each in self._progress]
+        return names[0] if len(names) == 1 else ""
+
     def __repr__(self) -> str:
-        completed, failed, total = self.counts
-        said = self.status.replace("_", " ")
-        many = f", {completed + failed:,} of {total:,}" if total and not self.done() else ""
-        named = f" {self.id}" if self.id else ""
-        return f"<Batch{named} of {self._model}: {said}{many}>"
+        return described(self._name, self._model, self._progress)
+
+    def _repr_mimebundle_(self, include: Any = None, exclude: Any = None) -> Bundle:  # noqa: ARG002 - IPython's call
+        return bundle(self._name, self._model, self._progress)

@@ -13,6 +13,7 @@ from llm_magic.batches.state import BatchState
 from llm_magic.providers.batches import refuse_batches
 
 if TYPE_CHECKING:
+    from llm_magic.display.batches import BatchProgress
     from llm_magic.mapping.asking.row_asker import RowAsker
     from llm_magic.mapping.rows import RowRequest
     from llm_magic.mapping.run import RowsRun
@@ -74,6 +75,10 @@ class BatchEngine:
         files = "" if rows is None or rows <= MOST_ROWS else f" (at most {MOST_ROWS:,} in one file)"
         line = f"With --batch, its body is one line of a file{files} that is uploaded (POST /files)"
         return (f"{line} and worked through within 24 hours (POST /batches).",)
+
+    def progress(self) -> tuple[BatchProgress, ...]:
+        """Return how far each batch is."""
+        return self.state.progress()
 
     def how_far(self) -> str:
         """Return in a line how far an interrupted run came; empty where nothing was submitted."""

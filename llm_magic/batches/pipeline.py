@@ -86,8 +86,8 @@ class BatchPipeline:
 
     @property
     def waiting(self) -> str:
-        """What all rows wait for."""
-        return self._state.line
+        """What all rows wait for, besides what is told of the batches."""
+        return ""
 
     @property
     def in_flight(self) -> int:
@@ -142,6 +142,7 @@ class BatchPipeline:
                 rows = await self._asked_for(reader)
                 await self._submit(bound, await self._written(bound, bodies, rows))
                 for waiting in list(self._waiting.values()):
+                    self._state.seen(waiting.record)
                     if not waiting.record.has_reached("submitted"):
                         waiting.record = await self._state.submission(bound).submit(waiting.record)
                         self._state.seen(waiting.record)
@@ -334,7 +335,8 @@ class BatchPipeline:
                 seen=lambda said: self._state.saw(record.id, said),
                 **self._state.clocks,
             )
-            batch = await polling.ended()
+            with self._state.polled(record.id, polling):
+                batch = await polling.ended()
             if batch.status == "failed" and not batch.output_file_id:
                 return self._refused(waiting, batch)
             record = self._folder.update(
@@ -346,8 +348,10 @@ class BatchPipeline:
                 output_file_id=batch.output_file_id,
                 error_file_id=batch.error_file_id,
             )
+            self._state.seen(record)
         if not record.has_reached("fetched"):
             record = await self._fetched(bound, record)
+            self._state.seen(record)
         await self._read_results(waiting, record, reader)
         return []
 
@@ -390,7 +394,9 @@ class BatchPipeline:
         named = {ids[each.line - 1]: each for each in batch.refusals if each.line and 0 < each.line <= len(ids)}
         whole = [each for each in batch.refusals if each.line is None]
         self._spending.forget(record)
-        self._folder.update(record.id, step="refused", status=batch.status, refusals=_kept_refusals(batch))
+        self._state.seen(
+            self._folder.update(record.id, step="refused", status=batch.status, refusals=_kept_refusals(batch))
+        )
         self._folder.forget_input(record.id)
         rest = []
         for name, row in waiting.rows.items():

@@ -94,8 +94,12 @@ class Polling:
         self._look, self._origin, self._created, self._seen = look, origin, created, seen
         self._pace = Pace(every)
         self._clock, self._wall_clock, self._sleep = clock, wall_clock, sleep
-        self.next_look = 0.0
-        """Seconds until the next look."""
+        self._due: float | None = None  # by the clock; None while it looks, and before and after
+
+    @property
+    def next_look(self) -> float | None:
+        """Seconds until the next look; None where none is waited for."""
+        return None if self._due is None else max(0.0, self._due - self._clock())
 
     async def ended(self) -> RemoteBatch:
         """Return the batch in a state that is its last.
@@ -126,9 +130,11 @@ class Polling:
                 state = (batch.status, batch.completed, batch.failed)
                 if self._is_overdue(batch) and self._clock() - began > LAST_LOOKS:
                     raise self._timed_out(batch)
-            self.next_look = self._pace.after(changed=state != last)
+            wait = self._pace.after(changed=state != last)
             last = state
-            await self._sleep(self.next_look)
+            self._due = self._clock() + wait
+            await self._sleep(wait)
+            self._due = None
 
     def _is_overdue(self, batch: RemoteBatch | None) -> bool:
         """Whether a batch should have ended, by its server's own clock where that is known."""

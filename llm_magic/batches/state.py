@@ -3,18 +3,23 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Mapping
+import time
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from llm_magic.batches.kept_batches import BatchFolder
 from llm_magic.batches.polling import EVERY
 from llm_magic.batches.submission import Submission
 from llm_magic.config.references import mark_secrets, read
+from llm_magic.display.batches import BatchProgress, progress_of
 from llm_magic.errors import LLMError
 from llm_magic.wire.batches import BatchRoutes
 from llm_magic.wire.remote_batch import RemoteBatch
 
 if TYPE_CHECKING:
+    from llm_magic.batches.polling import Polling
     from llm_magic.batches.record import BatchRecord
     from llm_magic.session import Session
     from llm_magic.session.plan import BoundModel
@@ -53,8 +58,8 @@ class BatchState:
         self.submitted = threading.Event()
         """Set once nothing is left to be submitted, or the run has ended."""
         self._records: dict[str, BatchRecord] = {}
-        self._states: dict[str, RemoteBatch] = {}
-        self._problem = ""
+        self._problems: dict[str, str] = {}  # of looks that failed, by our names of the batches
+        self._pollings: dict[str, Polling] = {}
         self._bound: BoundModel | None = None
         self._lock = threading.Lock()
 
@@ -85,24 +90,26 @@ class BatchState:
         """Take note of a state of a batch at its server, or of a look that failed."""
         with self._lock:
             if isinstance(state, LLMError):
-                self._problem = state.message
+                self._problems[name] = f"{state.message.rstrip('.')}; trying again"
                 return
-            self._problem = ""
-            before = self._states.get(name)
-            self._states[name] = state
-        if before is None or (before.status, before.completed, before.failed) != (
-            state.status,
-            state.completed,
-            state.failed,
-        ):
-            record = self.folder.update(
-                name,
-                status=state.status,
-                completed=state.completed,
-                failed=state.failed,
-                expires_at=state.expires_at,
+            self._problems.pop(name, None)
+            known = self._records.get(name)
+        said = (state.status, state.completed, state.failed, state.expires_at)
+        if known is None or (known.status, known.completed, known.failed, known.expires_at) != said:
+            status, completed, failed, expires_at = said
+            self.seen(
+                self.folder.update(name, status=status, completed=completed, failed=failed, expires_at=expires_at)
             )
-            self.seen(record)
+
+    @contextmanager
+    def polled(self, name: str, polling: Polling) -> Iterator[None]:
+        """Have what polls a batch tell when it looks again."""
+        self._pollings[name] = polling
+        try:
+            yield
+        finally:
+            del self._pollings[name]
+            self._problems.pop(name, None)
 
     def has_submitted(self) -> None:
         """Take note that nothing is left to be submitted."""
@@ -134,11 +141,19 @@ class BatchState:
             sum(each.rows for each in records),
         )
 
-    @property
-    def line(self) -> str:
-        """How far the batches are."""
-        return ", ".join(each.status or each.step for each in self.records) + (
-            f"; {self._problem}" if self._problem else ""
+    def progress(self) -> tuple[BatchProgress, ...]:
+        """Return how far each batch is, in the order in which they were written."""
+        now, records = float(self.clocks.get("wall_clock", time.time)()), self.records
+        return tuple(
+            replace(
+                progress_of(record, now),
+                part=part,
+                parts=len(records),
+                problem=self._problems.get(record.id, ""),
+                next_look=polling.next_look if (polling := self._pollings.get(record.id)) is not None else None,
+                unchanged=max(0.0, now - record.changed) if record.changed else 0.0,
+            )
+            for part, record in enumerate(records, 1)
         )
 
     def how_far(self) -> str:

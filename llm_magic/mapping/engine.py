@@ -6,6 +6,7 @@ from collections.abc import AsyncGenerator, Iterator
 from typing import TYPE_CHECKING, Protocol
 
 if TYPE_CHECKING:
+    from llm_magic.display.batches import BatchProgress
     from llm_magic.errors import LLMError
     from llm_magic.mapping.asking.row_asker import RowAsker
     from llm_magic.mapping.rows import Outcome, RowRequest
@@ -52,6 +53,9 @@ class Engine(Protocol):
 
     def previewed(self, rows: int | None) -> tuple[str, ...]:
         """Return in lines how so many rows would be asked."""
+
+    def progress(self) -> tuple[BatchProgress, ...]:
+        """Return how far each batch at a server is that has rows of this run; any thread may ask."""
 
     def how_far(self) -> str:
         """Return in a line how far an interrupted run came; empty where it has not begun."""

@@ -485,6 +485,7 @@ class RowsRun:
     def progress(self) -> RowsProgress:
         """Return how far it is; any thread may ask."""
         so_far, pipeline, seconds = self.statistics(), self._pipeline, self.seconds
+        batches = self._engine.progress() if self._engine is not None else ()
         asked = so_far.rows - so_far.known
         rate = asked / seconds if seconds > 0 else 0.0
         left = None if self.total is None else max(0, self.total - so_far.rows)
@@ -506,7 +507,8 @@ class RowsRun:
             cost_at_end=cost_at_end,
             failures=so_far.failures,
             last=tuple(map(self._line, tuple(self._last))),
-            waiting=self._waiting(),
+            waiting="" if batches else self._waiting(),
+            batches=batches,
         )
 
     def _waiting(self) -> str:
