@@ -335,12 +335,12 @@ class BatchPipeline:
                 **self._state.clocks,
             )
             batch = await polling.ended()
-            if batch.status == "failed" and not batch.output_file_id:
+            if batch.state == "failed" and not batch.output_file_id:
                 return self._refused(waiting, batch)
             record = self._folder.update(
                 record.id,
                 step="ended",
-                status=batch.status,
+                status=batch.state,
                 completed=batch.completed,
                 failed=batch.failed,
                 output_file_id=batch.output_file_id,
@@ -390,7 +390,7 @@ class BatchPipeline:
         named = {ids[each.line - 1]: each for each in batch.refusals if each.line and 0 < each.line <= len(ids)}
         whole = [each for each in batch.refusals if each.line is None]
         self._spending.forget(record)
-        self._folder.update(record.id, step="refused", status=batch.status, refusals=_kept_refusals(batch))
+        self._folder.update(record.id, step="refused", status=batch.state, refusals=_kept_refusals(batch))
         self._folder.forget_input(record.id)
         rest = []
         for name, row in waiting.rows.items():
