@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 from llm_magic.batches.input_file import parse_custom_id, read_ids
 from llm_magic.batches.kept_batches import BatchFolder
 from llm_magic.batches.results import RowResult, error_of, read_results
+from llm_magic.batches.retrieval import fetched
 from llm_magic.config.references import read
 from llm_magic.draft import Draft
 from llm_magic.errors import ConfigurationError, LLMError, NotAskedError, Origin, ProtocolError
@@ -80,7 +81,7 @@ class RememberedBatches:
         if isinstance(record, Path):
             raise ConfigurationError(f"{record}: files cannot be fetched.")
         if not record.has_reached("fetched"):
-            record = await self._fetched(record)
+            record = await fetched(self._kept, record, await self._routes(record))
         provider = self._session.registry.get(record.provider)
         return self._answers(record, provider.origin(record.model), provider.secrets())
 
@@ -126,12 +127,14 @@ class RememberedBatches:
                         outcome = _outcome(result, record, origin, secrets)
                         if outcome.error is None or result.custom_id not in found:
                             found[result.custom_id] = outcome
-        missing = Outcome(0, error=NotAskedError(f"The batch has no result for this row: it {record.status or 'ended'}."))
-        outcomes = [
-            replace(found.get(name, missing), number=number, known=True) for number, name in enumerate(names)
-        ]
+        missing = Outcome(
+            0, error=NotAskedError(f"The batch has no result for this row: it {record.status or 'ended'}.")
+        )
+        outcomes = [replace(found.get(name, missing), number=number, known=True) for number, name in enumerate(names)]
         labels = [parsed[0] if (parsed := parse_custom_id(name)) is not None else name for name in names]
-        return Answers(outcomes, labels, notes=("These are texts, as they came. Its cell, run again, binds the values.",))
+        return Answers(
+            outcomes, labels, notes=("These are texts, as they came. Its cell, run again, binds the values.",)
+        )
 
 
 def _outcome(result: RowResult, record: BatchRecord, origin: Origin, secrets: tuple[Secret, ...]) -> Outcome:
