@@ -15,7 +15,7 @@ from llm_magic.batches.results import RowResult, error_of, read_results
 from llm_magic.batches.retrieval import fetched
 from llm_magic.config.references import read
 from llm_magic.draft import Draft
-from llm_magic.errors import ConfigurationError, LLMError, NotAskedError, Origin, ProtocolError
+from llm_magic.errors import ConfigurationError, LLMError, Origin, ProtocolError
 from llm_magic.mapping.answers.answers import Answers
 from llm_magic.mapping.rows import Outcome
 from llm_magic.request import Request
@@ -80,6 +80,9 @@ class RememberedBatches:
         """
         if isinstance(record, Path):
             raise ConfigurationError(f"{record}: files cannot be fetched.")
+        return await self._fetch(record)
+
+    async def _fetch(self, record: BatchRecord) -> Answers:
         if not record.has_reached("fetched"):
             record = await fetched(self._kept, record, await self._routes(record))
         provider = self._session.registry.get(record.provider)
