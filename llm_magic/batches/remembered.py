@@ -130,9 +130,7 @@ class RememberedBatches:
                         outcome = _outcome(result, record, origin, secrets)
                         if outcome.error is None or result.custom_id not in found:
                             found[result.custom_id] = outcome
-        missing = Outcome(
-            0, error=NotAskedError(f"The batch has no result for this row: it {record.status or 'ended'}.")
-        )
+        missing = Outcome(0, error=no_result(record))
         outcomes = [replace(found.get(name, missing), number=number, known=True) for number, name in enumerate(names)]
         labels = [parsed[0] if (parsed := parse_custom_id(name)) is not None else name for name in names]
         return Answers(
