@@ -837,7 +837,7 @@ def test_one_row_that_failed_is_content(tmp_path: Path) -> None:
 
 
 def test_a_disk_that_takes_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    from llm_magic.wire import batches
+    from llm_magic.wire import file_download
 
     with ScriptedServer(Answer([LINES], headers=JSONL)) as server:
         with pytest.raises(errors.ConfigurationError, match=r"no/out cannot be written: No such file"):
@@ -850,7 +850,7 @@ def test_a_disk_that_takes_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPat
         with pytest.raises(errors.ConfigurationError, match="is no plain file"):
             fetched(server, tmp_path / "link")
         (tmp_path / "link").unlink()
-        monkeypatch.setattr(batches, "LARGEST_FILE", 10)
+        monkeypatch.setattr(file_download, "LARGEST_FILE", 10)
         with pytest.raises(errors.ProtocolError, match="a file of more than"):
             fetched(server, tmp_path / "out")
     assert list(tmp_path.iterdir()) == []
