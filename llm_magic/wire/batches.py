@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import quote
 
+from llm_magic import private_files
 from llm_magic.errors import (
     ConfigurationError,
     ConnectionFailedError,
@@ -52,7 +53,7 @@ _NO_ROUTES = (
     "--batch-file F writes the file that a program such as vLLM's run_batch reads; or leave --batch out: --each asks "
     "now."
 )
-_NO_ROUTE = (HTTPStatus.NOT_FOUND, HTTPStatus.METHOD_NOT_ALLOWED, HTTPStatus.NOT_IMPLEMENTED)
+_MISSING = (HTTPStatus.NOT_FOUND, HTTPStatus.METHOD_NOT_ALLOWED, HTTPStatus.NOT_IMPLEMENTED)
 _UNSENT = frozenset({"ConnectError", "ConnectTimeout", "PoolTimeout", "UnsupportedProtocol", "ProxyError"})
 """Classes of the HTTP library's exceptions before which nothing was sent."""
 
@@ -126,6 +127,7 @@ class BatchRoutes:
 
         """
         try:
+            private_files.require_plain(path, path.stat())  # opening a pipe would wait
             with path.open("rb"):
                 pass
         except OSError as error:
@@ -228,11 +230,7 @@ class BatchRoutes:
             try:
                 fetched = await self._fetch(request)
             except EndpointNotFoundError as error:
-                if error.status not in (
-                    HTTPStatus.NOT_FOUND,
-                    HTTPStatus.METHOD_NOT_ALLOWED,
-                    HTTPStatus.NOT_IMPLEMENTED,
-                ):
+                if error.status not in _MISSING:
                     raise
                 raise self._unlisted(error) from error.__cause__
             page = fetched.document
