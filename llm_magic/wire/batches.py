@@ -14,7 +14,6 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import quote
 
-from llm_magic import private_files
 from llm_magic.errors import (
     ConfigurationError,
     ConnectionFailedError,
@@ -126,16 +125,15 @@ class BatchRoutes:
             The server has no such route.
 
         """
+        file = FileUpload(path, name)
         try:
-            private_files.require_plain(path, path.stat())  # opening a pipe would wait
-            with path.open("rb"):
-                pass
+            file.check()
         except OSError as error:
             raise ConfigurationError(
                 f"{path}, the file of the batch's requests, cannot be read: {error.strerror or error}.",
                 "Run the cell again: the file is written anew.",
             ) from None
-        request = self._request("/files", {"purpose": "batch"}, file=FileUpload(path, name))
+        request = self._request("/files", {"purpose": "batch"}, file=file)
         try:
             fetched = await self._fetch(request)
         except EndpointNotFoundError as error:
