@@ -21,8 +21,9 @@ from llm_magic.wire.remote_batch import RemoteBatch
 if TYPE_CHECKING:
     from llm_magic.batches.polling import Polling
     from llm_magic.batches.record import BatchRecord
+    from llm_magic.options import Options
+    from llm_magic.providers.base import Provider
     from llm_magic.session import Session
-    from llm_magic.session.plan import BoundModel
 
 _ORDER = (
     "submitting", "validating", "in_progress", "finalizing", "cancelling",
@@ -60,16 +61,21 @@ class BatchState:
         self._records: dict[str, BatchRecord] = {}
         self._problems: dict[str, str] = {}  # of looks that failed, by our names of the batches
         self._pollings: dict[str, Polling] = {}
-        self._bound: BoundModel | None = None
+        self._endpoint: tuple[Provider, str, Options] | None = None
         self._lock = threading.Lock()
 
-    def routes(self, bound: BoundModel) -> BatchRoutes:
-        """Return the routes of the endpoint of a model."""
-        self._bound = bound
-        options, provider = bound.planned.options, bound.provider
+    def connect(self, provider: Provider, model: str, options: Options) -> None:
+        """Take note of the endpoint that the batches are at."""
+        self._endpoint = provider, model, options
+
+    def routes(self) -> BatchRoutes:
+        """Return the routes of the endpoint."""
+        if self._endpoint is None:
+            raise ValueError("no endpoint is known yet")
+        provider, model, options = self._endpoint
         return BatchRoutes(
             provider.client(),
-            provider.origin(bound.model),
+            provider.origin(model),
             headers={name: read(value, f"--header {name}") for name, value in mark_secrets(options.header).items()},
             timeout=options.timeout,
             max_retries=options.retries,
@@ -77,9 +83,9 @@ class BatchState:
             renew=provider.renewed,
         )
 
-    def submission(self, bound: BoundModel) -> Submission:
-        """Return what submits batches of a model."""
-        return Submission(self.routes(bound), self.folder)
+    def submission(self) -> Submission:
+        """Return what submits batches."""
+        return Submission(self.routes(), self.folder)
 
     def seen(self, record: BatchRecord) -> None:
         """Take note of a batch of this run, or of a step of it."""
@@ -94,7 +100,7 @@ class BatchState:
                 return
             self._problems.pop(name, None)
             known = self._records.get(name)
-        said = (state.status, state.completed, state.failed, state.expires_at)
+        said = (state.state, state.completed, state.failed, state.expires_at)
         if known is None or (known.status, known.completed, known.failed, known.expires_at) != said:
             status, completed, failed, expires_at = said
             self.seen(
@@ -170,9 +176,8 @@ class BatchState:
 
     async def cancel(self) -> None:
         """Cancel the batches at their server: what is answered is paid, and is fetched."""
-        bound = self._bound
-        if bound is None:
+        if self._endpoint is None:
             return
         for record in self.records:
             if record.step == "submitted" and record.batch_id:
-                self.saw(record.id, await self.routes(bound).cancel(record.batch_id))
+                self.saw(record.id, await self.routes().cancel(record.batch_id))

@@ -1,5 +1,4 @@
 """`%llm_batch`: offline batches as a table; one in full, fetched, cancelled at its server, or forgotten here."""
-# ruff: noqa: D102 - what a record has is told by its docstring
 
 from __future__ import annotations
 
@@ -11,15 +10,15 @@ from concurrent.futures import CancelledError
 from contextlib import contextmanager
 from datetime import datetime
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Protocol, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from llm_magic.close_matches import did_you_mean
 from llm_magic.commands.line import Command, Subcommand
 from llm_magic.display import batches, markup, table
-from llm_magic.display.batches import BatchProgress, RecordedBatch, progress_of, short_name, status_of
+from llm_magic.display.batches import BatchProgress, progress_of, short_name, status_of
 from llm_magic.display.footer import counted, file_size
 from llm_magic.display.markup import Bundle, one_line
-from llm_magic.errors import ConfigurationError, LLMError, OptionError, UnsupportedError
+from llm_magic.errors import ConfigurationError, LLMError, OptionError
 from llm_magic.mapping.screen import RowsInterrupted
 from llm_magic.model_names import shown_model
 from llm_magic.options import Option
@@ -27,6 +26,8 @@ from llm_magic.options.reader import Line
 
 if TYPE_CHECKING:
     from llm_magic.background_loop import Emit
+    from llm_magic.batches.record import BatchRecord, BatchRefusal
+    from llm_magic.batches.remembered import RememberedBatches
     from llm_magic.embeddings import Vectors
     from llm_magic.mapping.answers.answers import Answers
     from llm_magic.session import Session
@@ -41,103 +42,11 @@ _MOST_REFUSALS = 20
 _ENDINGS = (".jsonl", ".json")
 
 
-class Refusal(Protocol):
-    """What a server says against a batch, or against one line of its input."""
+def batch_commands(session: Session) -> RememberedBatches:
+    """Return what keeps the batches of this user; raises OSError where there is no home to keep them in."""
+    from llm_magic.batches.remembered import RememberedBatches
 
-    @property
-    def line(self) -> int | None: ...
-    @property
-    def message(self) -> str: ...
-    @property
-    def code(self) -> str: ...
-
-
-class BatchRecord(RecordedBatch, Protocol):
-    """What is kept of one batch at a server, besides how far it is.
-
-    Attributes
-    ----------
-    run
-        The id of the run over rows that it is of.
-    provider, url, base_url
-        Where it is: the provider's name, its URL without secrets, the `--base-url` of the cell.
-    model
-        As its server knows it.
-    api, endpoint
-        What is asked (`chat`, `responses`, `embeddings`), and the route in the input file.
-    batch_id, file_id, output_file_id, error_file_id
-        Ids at the server; empty where there is none.
-    expires_at
-        When the server gives up, in seconds since 1970; None where it does not say.
-    refusals
-        What the server found wrong with it, or with a line of its input, counted from 1.
-    prompt, out
-        The prompt's beginning, and the variable that its cell binds.
-    file
-        The path of `--batch-file`; else empty. A batch that has one is at no server.
-
-    """
-
-    @property
-    def run(self) -> str: ...
-    @property
-    def provider(self) -> str: ...
-    @property
-    def url(self) -> str: ...
-    @property
-    def base_url(self) -> str: ...
-    @property
-    def model(self) -> str: ...
-    @property
-    def api(self) -> str: ...
-    @property
-    def endpoint(self) -> str: ...
-    @property
-    def batch_id(self) -> str: ...
-    @property
-    def file_id(self) -> str: ...
-    @property
-    def output_file_id(self) -> str: ...
-    @property
-    def error_file_id(self) -> str: ...
-    @property
-    def expires_at(self) -> float | None: ...
-    @property
-    def refusals(self) -> Sequence[Refusal]: ...
-    @property
-    def prompt(self) -> str: ...
-    @property
-    def out(self) -> str: ...
-    @property
-    def file(self) -> str: ...
-
-
-class BatchCommands(Protocol):
-    """What the command does with batches; a record that is returned is the newer one."""
-
-    @property
-    def folder(self) -> Path:
-        """Where records are kept."""
-
-    def list(self) -> Sequence[BatchRecord]:
-        """Return all records that are kept, in any order."""
-
-    async def refresh(self, record: BatchRecord) -> BatchRecord:
-        """Ask the server how far a batch is."""
-
-    async def fetch(self, record: BatchRecord | Path) -> Answers | Vectors:
-        """Return what a batch that has ended gives, or the file that vLLM's `run_batch` wrote."""
-
-    async def cancel(self, record: BatchRecord) -> BatchRecord:
-        """Cancel a batch at its server."""
-
-    def remove(self, record: BatchRecord) -> None:
-        """Forget a batch here: its record and its files."""
-
-
-def batch_commands(session: Session) -> BatchCommands:  # noqa: ARG001 - where they are kept
-    """Return what keeps the batches of this user."""
-    raise UnsupportedError("Offline batches are not available here.")
+    return RememberedBatches(session)
 
 
 def run(command: Command) -> Answers | Vectors | None:
@@ -193,7 +102,7 @@ def found(records: Sequence[BatchRecord], name: str) -> BatchRecord:
 class _Batches:
     """The sub-commands, over what keeps batches; `fetched` is what the last of them gives."""
 
-    def __init__(self, kept: BatchCommands) -> None:
+    def __init__(self, kept: RememberedBatches) -> None:
         self._kept = kept
         self.fetched: Answers | Vectors | None = None
 
@@ -423,7 +332,7 @@ def _facts(record: BatchRecord) -> dict[str, str]:
     return {name: one_line(value, _LONG) for name, value in facts.items()}
 
 
-def _refusal(refusal: Refusal) -> dict[str, Any]:
+def _refusal(refusal: BatchRefusal) -> dict[str, Any]:
     """Return what a server said of a line of the input, as a row."""
     return {
         "line": "" if refusal.line is None else f"{refusal.line:,}",

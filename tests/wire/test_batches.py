@@ -156,6 +156,9 @@ def test_a_file_that_is_not_there(tmp_path: Path) -> None:
     with ScriptedServer(document({})) as server:
         with pytest.raises(errors.ConfigurationError, match=r"rows, the file .*: No such file or directory"):
             run(server.url, lambda routes: routes.upload(tmp_path / "rows", "r"))
+        os.mkfifo(tmp_path / "pipe")
+        with pytest.raises(errors.ConfigurationError, match="is no plain file"):
+            run(server.url, lambda routes: routes.upload(tmp_path / "pipe", "r"))
         assert server.connections == 0
 
 
@@ -680,6 +683,8 @@ def test_a_list_that_never_ends_is_left() -> None:
     ("answer", "kind"),
     [
         (document({"detail": "Method Not Allowed"}, 405), errors.UnsupportedError),
+        (document({"detail": "Not Found"}, 404), errors.UnsupportedError),
+        (Answer([], 302, {"location": "https://elsewhere.example/f"}), errors.EndpointNotFoundError),
         (document({"hello": 1}), errors.ProtocolError),
         (page("<html>"), errors.ProtocolError),
         (document({"error": {"message": "no"}, "data": None}), errors.ServerFailedError),
@@ -831,13 +836,28 @@ def test_what_is_no_content(tmp_path: Path, answer: Answer, kind: type[Exception
     assert list(tmp_path.iterdir()) == []
 
 
+def test_nothing_stays_of_a_file_whose_fetching_is_cancelled(tmp_path: Path) -> None:
+    async def work(routes: BatchRoutes) -> None:
+        fetching = asyncio.ensure_future(routes.download("f", tmp_path / "out"))
+        while not any(found.stat().st_size for found in tmp_path.iterdir()):  # noqa: ASYNC110, ASYNC240 - of the disk
+            await asyncio.sleep(0.001)
+        fetching.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await fetching
+
+    with ScriptedServer(Answer([LINES * 3000, HANG], headers=JSONL)) as server:
+        run(server.url, work)
+        assert server.requests[0].left.wait(5)
+    assert list(tmp_path.iterdir()) == []
+
+
 def test_one_row_that_failed_is_content(tmp_path: Path) -> None:
     with ScriptedServer(document({"custom_id": "a", "error": {"message": "no"}})) as server:
         assert fetched(server, tmp_path / "out") > 0
 
 
 def test_a_disk_that_takes_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    from llm_magic.wire import batches
+    from llm_magic.wire import file_download
 
     with ScriptedServer(Answer([LINES], headers=JSONL)) as server:
         with pytest.raises(errors.ConfigurationError, match=r"no/out cannot be written: No such file"):
@@ -850,7 +870,7 @@ def test_a_disk_that_takes_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPat
         with pytest.raises(errors.ConfigurationError, match="is no plain file"):
             fetched(server, tmp_path / "link")
         (tmp_path / "link").unlink()
-        monkeypatch.setattr(batches, "LARGEST_FILE", 10)
+        monkeypatch.setattr(file_download, "LARGEST_FILE", 10)
         with pytest.raises(errors.ProtocolError, match="a file of more than"):
             fetched(server, tmp_path / "out")
     assert list(tmp_path.iterdir()) == []
