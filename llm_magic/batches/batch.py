@@ -68,15 +68,32 @@ class Batch(Job[R]):
 
         batch = cls(model, answer, stop)
         batch.tell_of(state)
-        try:
-            while not state.submitted.wait(LOOK):
-                if answer.done():
-                    break
-        except KeyboardInterrupt:
-            raise RowsInterrupted(stop()) from None
-        if answer.done():
-            answer.result()  # what went wrong is raised here; an answer is there already
+        batch.until_submitted()
         return batch
+
+    def until_submitted(self) -> None:
+        """Return once all of it is submitted; what goes wrong until then is raised.
+
+        Raises
+        ------
+        LLMError
+            It cannot be submitted.
+        RowsInterrupted
+            The user interrupted: nothing more is submitted.
+
+        """
+        if self._state is None:
+            return
+        submitted = self._state.submitted
+        self._future.add_done_callback(lambda _: submitted.set())
+        try:
+            while not submitted.wait(LOOK):
+                pass
+        except KeyboardInterrupt:
+            self.leave()
+            raise RowsInterrupted(self._left or "nothing was submitted.") from None
+        if self._future.done():
+            self._future.result()  # what went wrong is raised here; an answer is there already
 
     def tell_of(self, state: BatchState) -> None:
         """Have what it tells from the state of its batches."""
@@ -118,6 +135,10 @@ class Batch(Job[R]):
             return super().cancel()
         self._state.session.loop.run(self._state.cancel())
         return True
+
+    def leave(self) -> None:
+        """Stop the waiting, for this process ends; the batch goes on at its server."""
+        super().cancel()
 
     @property
     def _progress(self) -> tuple[BatchProgress, ...]:

@@ -13,7 +13,7 @@ from llm_magic.batches.kept_batches import BatchFolder
 from llm_magic.batches.polling import EVERY
 from llm_magic.batches.submission import Submission
 from llm_magic.config.references import mark_secrets, read
-from llm_magic.display.batches import BatchProgress, progress_of
+from llm_magic.display.batches import PREPARING, BatchProgress, progress_of
 from llm_magic.errors import LLMError
 from llm_magic.wire.batches import BatchRoutes
 from llm_magic.wire.remote_batch import RemoteBatch
@@ -57,7 +57,8 @@ class BatchState:
         self.again = False
         """Whether all rows are submitted anew, whatever batches have them."""
         self.submitted = threading.Event()
-        """Set once nothing is left to be submitted, or the run has ended."""
+        """Set once nothing is left to be submitted."""
+        self._is_over = False
         self._records: dict[str, BatchRecord] = {}
         self._problems: dict[str, str] = {}  # of looks that failed, by our names of the batches
         self._pollings: dict[str, Polling] = {}
@@ -123,7 +124,7 @@ class BatchState:
 
     def settle(self) -> None:
         """Take note that the run has ended."""
-        self.submitted.set()
+        self._is_over = True
 
     @property
     def records(self) -> tuple[BatchRecord, ...]:
@@ -148,8 +149,10 @@ class BatchState:
         )
 
     def progress(self) -> tuple[BatchProgress, ...]:
-        """Return how far each batch is, in the order in which they were written."""
+        """Return how far each batch is, in the order in which they were written; none is where nothing is asked."""
         now, records = float(self.clocks.get("wall_clock", time.time)()), self.records
+        if not records and not self.submitted.is_set() and not self._is_over:
+            return (BatchProgress(status=PREPARING),)
         return tuple(
             replace(
                 progress_of(record, now),
@@ -162,16 +165,21 @@ class BatchState:
             for part, record in enumerate(records, 1)
         )
 
-    def how_far(self) -> str:
-        """Return in a line how far an interrupted run came; empty where nothing was submitted."""
-        records = [each for each in self.records if each.step not in ("written", "refused", "read")]
+    def where(self) -> str:
+        """Return where the batches are that go on at their server; empty where none does."""
+        records = [each for each in self.records if each.step in {"uploading", "uploaded", "submitting", "submitted"}]
         if not records:
             return ""
         names = ", ".join(each.batch_id or each.id for each in records)
-        goes = "goes" if len(records) == 1 else "go"
-        return (
-            f"the waiting has stopped, and the batch {names} {goes} on at {records[0].provider}: run the cell again, "
-            "here or in another kernel, any day, and it goes on; %llm_batch cancel ends it."
+        many = len(records) > 1
+        return f"{'batches' if many else 'the batch'} {names} {'go' if many else 'goes'} on at {records[0].provider}"
+
+    def how_far(self) -> str:
+        """Return in a line how far an interrupted run came; empty where nothing was submitted."""
+        where = self.where()
+        return where and (
+            f"the waiting has stopped, and {where}: run the cell again, here or in another kernel, any day, and it "
+            "goes on; %llm_batch cancel ends it."
         )
 
     async def cancel(self) -> None:
