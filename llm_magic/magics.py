@@ -229,7 +229,8 @@ class LLMMagics(Magics, Settings):
         if waits:
             batch.until_submitted()
             if not batch.done():
-                screen.view.note(f"Not waited for: {state.where()}. Run this again to fetch the answers, or say --wait.")
+                again = "Run this again to fetch the answers, or say --wait."
+                screen.view.note(f"Not waited for: {state.where()}. {again}")
         if getattr(self.shell, "kernel", None) is not None:  # a terminal shows no more than this of what runs on
             self.shown(batch)
         return batch

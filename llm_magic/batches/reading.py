@@ -15,6 +15,7 @@ from llm_magic.mapping.asking.plain_answer import plain_answer
 from llm_magic.mapping.asking.row_asker import failed
 from llm_magic.mapping.rows import Outcome, RowRequest
 from llm_magic.session.model_exchanges import Begun
+from llm_magic.session.run import RAISE_RETRIES
 from llm_magic.wire.whole_document import document_events
 
 if TYPE_CHECKING:
@@ -82,6 +83,8 @@ class ResultReader:
         if error is not None and not any(type(event) is not Attempt for event in events):
             return failed(row.number, error)
         outcome = await self._asker.judged(row, Begun(request, events, error))
+        if outcome.error is not None and outcome.error.hint:  # nothing is asked again within a batch
+            outcome.error.hint = outcome.error.hint.replace(f"{RAISE_RETRIES}, or reword", "Reword")
         if (response := response_of(outcome)) is not None:
             response.seconds, response.first_token_seconds = 0.0, None  # nobody knows how long one row took
         return outcome

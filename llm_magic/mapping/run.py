@@ -292,8 +292,12 @@ class RowsRun:
             price=price,
             once=self._asker.asks_equal_once,
         )
+        if provider.is_free:
+            return found.lines()
+        if self._engine is not None:
+            return found.lines(self._engine.unknown_price(provider, model))
         example = json.dumps({model or "MODEL": {"input": 2.5, "output": 10}})
-        return found.lines("" if provider.is_free else provider.price_hint(example))
+        return found.lines(f"No price is known. {provider.price_hint(example)}")
 
     @property
     def _model_expected(self) -> str:
