@@ -247,11 +247,7 @@ class Options:
     )
     poll: float | None = _option(
         "--poll",
-<<<<<<< HEAD
-        "seconds between two looks at the batch (30), more and more of them while nothing changes",
-=======
         "seconds between two looks at the batch (30); they grow while nothing changes",
->>>>>>> h-options
         "SECONDS",
         take.seconds,
         trusted_only=False,

@@ -11,11 +11,7 @@ from typing import Any, Literal, NoReturn
 
 from llm_magic.close_matches import did_you_mean
 from llm_magic.errors import OptionError
-<<<<<<< HEAD
 from llm_magic.options import BY_NAME, OF_BATCHES, OF_ROWS, OPTIONS, Option, Options
-=======
-from llm_magic.options import BY_NAME, OF_ROWS, OPTIONS, Option, Options
->>>>>>> h-options
 from llm_magic.options.batches import refused_by_batch, refused_elsewhere, said_in_the_cell
 from llm_magic.options.option import HEADER_NAME, HEADER_VALUE, limits, names_only, no_json, refuse_keys
 from llm_magic.secrets import Secret, reveal
@@ -118,11 +114,7 @@ _ELSEWHERE = {
 """Our options, and what other libraries call the same."""
 
 _NO_FIELDS = frozenset(
-<<<<<<< HEAD
     {"base_url", "header", "param", "timeout", "retries", "on_progress", "each", *OF_ROWS, *OF_BATCHES}
-=======
-    {"base_url", "header", "param", "timeout", "retries", "on_progress", "each", *OF_ROWS, "wait", "poll", "batch_file"}
->>>>>>> h-options
 )
 """Options that are no field of the body by any name."""
 

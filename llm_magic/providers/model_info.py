@@ -77,7 +77,6 @@ class Price:
         True
 
         """
-<<<<<<< HEAD
         of_batches = self.of_batches
         return None if of_batches is None else of_batches.of(usage)
 
@@ -87,11 +86,6 @@ class Price:
         if self.batch_input is None or self.batch_output is None:
             return None
         return Price(self.batch_input, self.batch_output, self.batch_cached)
-=======
-        if self.batch_input is None or self.batch_output is None:
-            return None
-        return _dollars(usage, self.batch_input, self.batch_output, self.batch_cached)
->>>>>>> h-options
 
 
 def _dollars(usage: Usage, of_input: float, of_output: float, of_cached: float | None) -> float:
