@@ -20,7 +20,7 @@ from llm_magic.batches.bodies import RequestBodies
 from llm_magic.batches.input_file import InputFile, InputFileWriter, custom_id, read_ids
 from llm_magic.batches.polling import Polling
 from llm_magic.batches.reading import ResultReader
-from llm_magic.batches.record import MAX_REFUSALS, BatchRecord, BatchRefusal, excerpt
+from llm_magic.batches.record import MAX_REFUSALS, BatchRecord, BatchRefusal, Structured, excerpt
 from llm_magic.batches.results import RowResult, read_results
 from llm_magic.batches.spending import BatchSpending
 from llm_magic.display.footer import counted
@@ -263,7 +263,7 @@ class BatchPipeline:
 
     def _remembered(self, bound: BoundModel, name: str, file: InputFile, rows: dict[str, RowRequest]) -> _Waiting:
         target, options = bound.planned.target, self._run.plan.options
-        cell = self._run.plan.cell
+        cell, structure = self._run.plan.cell, bound.structure
         record = BatchRecord(
             id=name,
             run=self._identity,
@@ -281,6 +281,10 @@ class BatchPipeline:
             step="written",
             prompt=excerpt(cell.body),
             out=cell.options.out or "",
+            structured=Structured(
+                dialect=None if structure is None else structure.dialect,
+                nulls=structure is not None and structure.nulls,
+            ),
         )
         self._folder.add(record)
         return _Waiting(record, {each: rows[each] for each in read_ids(file.ids_path)})
