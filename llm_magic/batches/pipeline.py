@@ -308,8 +308,11 @@ class BatchPipeline:
         """Wait for all batches, and hand on their answers; where one was refused for some rows, ask the others anew."""
         again: list[RowRequest] = []
         for number in range(_REFUSED_TIMES + 1):
-            async with asyncio.TaskGroup() as group:
-                tasks = [group.create_task(self._ended(bound, each, reader)) for each in self._waiting.values()]
+            try:
+                async with asyncio.TaskGroup() as group:
+                    tasks = [group.create_task(self._ended(bound, each, reader)) for each in self._waiting.values()]
+            except BaseExceptionGroup as errors:  # one ends the waiting for the others, which go on at their server
+                raise errors.exceptions[0] from None
             self._waiting.clear()
             again = [row for task in tasks for row in task.result()]
             if not again or number == _REFUSED_TIMES:

@@ -75,7 +75,7 @@ class ResultReader:
         events, error = await self._events(result, request, api, bound)
         if counts:
             self._count(events, error)
-        if error is None and (plain := plain_answer(events)) is not None:
+        if error is None and not self._plan.turns and (plain := plain_answer(events)) is not None:
             outcome = await self._plain(row, plain.text, events, request, bound)
             if outcome is not None:
                 if counts and outcome.response is not None:
