@@ -327,11 +327,11 @@ class BatchPipeline:
 
     async def _ended(self, bound: BoundModel, waiting: _Waiting, reader: ResultReader) -> list[RowRequest]:
         """Wait for one batch, and hand on the outcomes of its rows; return those that another one is to ask."""
-        record, routes = waiting.record, self._state.routes(bound)
+        record = waiting.record
         if not record.has_reached("ended"):
 
             async def look() -> RemoteBatch:
-                return await routes.retrieve(record.batch_id)
+                return await self._state.routes(bound).retrieve(record.batch_id)  # a client renewed since is used
 
             polling = Polling(
                 look,
