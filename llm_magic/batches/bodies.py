@@ -54,8 +54,8 @@ class RequestBodies:
         request = replace(bound.compose(replace(plan, parts=(Text(MARKER),))), stream=False)
         if secrets_in(request.parameters.extra):
             raise UnsupportedError(
-                "A field of --param is a secret (env:…), and a batch writes all fields into a file.",
-                "Send it as a header: --header NAME=env:VARIABLE goes with the requests about the batch.",
+                "A batch writes its fields into a file, and one of them is a secret (env:…).",
+                "Leave it out, or send it as a header: --header NAME=env:VARIABLE goes with the requests about the batch.",
             )
         options = bound.planned.options
         prepared = await bound.provider.prepare_request(
