@@ -13,6 +13,7 @@ from llm_magic.batches.input_file import parse_custom_id, read_ids
 from llm_magic.batches.kept_batches import BatchFolder
 from llm_magic.batches.results import RowResult, error_of, read_results
 from llm_magic.batches.retrieval import fetched
+from llm_magic.batches.retrieval import missing as no_result
 from llm_magic.config.references import read
 from llm_magic.draft import Draft
 from llm_magic.errors import ConfigurationError, LLMError, Origin, ProtocolError
