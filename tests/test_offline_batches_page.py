@@ -26,7 +26,7 @@ KEY = "sk-of-this-page-1234567890"
 def answered(line: dict[str, Any]) -> Any:
     """Answer a row of the page as a model would."""
     prompt = line["body"]["messages"][-1]["content"]
-    if prompt.endswith("?") and line["custom_id"] != "direct":
+    if prompt.endswith("service? ?") and line["custom_id"] != "direct":
         return Failure(status=500, type="server_error")
     text = next((label for word, label in LABELS.items() if word in prompt), "service")
     if "Is this review" not in prompt and not line["body"].get("tools"):
@@ -97,7 +97,10 @@ def created(page: Page, words: str) -> int:
 
 
 def test_a_frame_comes_back(page: Page) -> None:
-    assert page.kernel.value("topic.topic.to_dict()") == {"ann": "price", "bob": "quality", "cem": "service"}
+    assert page.kernel.value("(topic.columns.tolist(), topic.index.tolist()[:3])") == (
+        ["text", "topic"],
+        ["ann", "bob", "cem"],
+    )
 
 
 def test_the_same_cell_finds_its_batch(page: Page) -> None:
@@ -105,3 +108,58 @@ def test_the_same_cell_finds_its_batch(page: Page) -> None:
     assert created(page, "--batch --wait -o topic") == 0
     (told,) = (block.strip() for language, block in BLOCKS if language == "text" and "3 rows are" in block)
     assert told in page.shown("--batch --wait -o topic")
+
+
+def test_only_new_rows_are_submitted_and_a_failed_one_is_asked_for_at_once(page: Page) -> None:
+    first, second = page.server.created[:2]
+    assert [len(page.server.rows(each.id)) for each in (first, second)] == [3, 2]
+    assert created(page, "--on-error keep -o topic") == 1
+    assert "ServerFailedError" in page.shown("--on-error keep -o topic")
+    begins = "%%llm --each reviews --choices price,quality,service -o"
+    (block,) = (block for block, _ in page.ran if block.startswith(begins))
+    assert created(page, block) == 0
+    assert page.server.asked.count("direct") == 1
+    assert page.kernel.value("topic.topic.tolist()") == ["price", "quality", "service", "quality", "service"]
+
+
+def test_batches_are_listed_shown_fetched_and_forgotten(page: Page) -> None:
+    first, second = (each.body["metadata"]["llm_magic_id"] for each in page.server.created[:2])
+    (listed,) = (ran for block, ran in page.ran if block.strip() == "%llm_batch")
+    text = "\n".join(listed.of_type("text/plain"))
+    assert [name.rpartition("-")[2] in text for name in (first, second)] == [True, True]
+    assert page.server.created[0].id in page.shown("%llm_batch show")
+    assert "is forgotten here" in page.shown("%llm_batch remove")
+    kept = {path.name.partition(".")[0] for path in (page.state / "llm_magic" / "batches").glob("*.json")}
+    assert first not in kept
+    assert second in kept
+
+
+def test_a_batch_from_python(page: Page) -> None:
+    assert page.kernel.value("(batch.status, tuple(batch.counts), len(batch.ids))") == ("completed", (5, 0, 5), 1)
+
+
+def test_tools_come_back_as_calls(page: Page) -> None:
+    assert page.kernel.value("[each.tool_calls[0].name for each in calls.responses]") == ["complain"] * 5
+    assert "not carried out in a batch" in page.shown("--tools complain")
+
+
+def test_the_cost_is_that_of_batches(page: Page) -> None:
+    assert page.kernel.value("round(_llm.cost * 1e6, 6)") == 5 * (3 * 0.125 + 2 * 1)
+
+
+def test_what_is_kept(page: Page) -> None:
+    folder = page.state / "llm_magic" / "batches"
+    assert folder.stat().st_mode & 0o077 == 0
+    files = [path for path in folder.iterdir() if path.is_file()]
+    assert [path.name for path in files if path.name.endswith(".input.jsonl")] == []
+    assert [path.name for path in files if KEY in path.read_text(encoding="utf-8")] == []
+
+
+def test_the_figures_are_those_of_the_code() -> None:
+    text = " ".join(PAGE.split())
+    assert f"Beyond {input_file.MOST_ROWS:,} rows, or {input_file.MOST_BYTES // 10**6} MB" in text
+    assert f"the beginning of the template is left, {record.MAX_EXCERPT} characters" in text
+    assert f"stay for {kept_batches.MAX_AGE // 86_400} days after they were read" in text
+    assert f"remembered for {kept_batches.UNREAD_AGE // 86_400} days at least" in text
+    assert f"between two looks at the batch: {polling.EVERY:g}" in text
+    assert (polling.LONGEST, polling.WINDOW, polling.BEYOND) == (600, 86_400, 3_600)
