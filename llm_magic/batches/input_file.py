@@ -145,7 +145,8 @@ class InputFileWriter:
         line = self._line(name, body)
         try:
             part = self._part
-            if part is not None and (part.inputs + inputs > self._most_rows or part.size + len(line) > self._most_bytes):
+            too_many = part is not None and part.inputs + inputs > self._most_rows
+            if part is not None and (too_many or part.size + len(line) > self._most_bytes):
                 self._finish(part)
                 part = None
             if part is None:
