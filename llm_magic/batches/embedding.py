@@ -19,11 +19,12 @@ from llm_magic.batches.bodies import refuse_secrets
 from llm_magic.batches.input_file import MOST_EMBEDDED, InputFile, InputFileWriter, custom_id, read_ids
 from llm_magic.batches.polling import EVERY
 from llm_magic.batches.record import BatchRecord
-from llm_magic.batches.results import RowResult, error_of
+from llm_magic.batches.results import RowResult
 from llm_magic.batches.retrieval import Refused, asked_before, missing, results_of, retrieved
 from llm_magic.batches.spending import BatchSpending
 from llm_magic.batches.state import BatchState
-from llm_magic.display.batches import BatchProgress, line, since
+from llm_magic.batches.vectors import embedded_in
+from llm_magic.display.batches import line, progress_of, since
 from llm_magic.display.footer import counted
 from llm_magic.embeddings.run import Embedding
 from llm_magic.errors import (
@@ -32,7 +33,6 @@ from llm_magic.errors import (
     NotAskedError,
     OptionError,
     PromptError,
-    ProtocolError,
     UnsupportedError,
 )
 from llm_magic.events import Attempt
@@ -40,7 +40,6 @@ from llm_magic.providers.batches import endpoint, line_url, refuse_batches
 from llm_magic.recordings.recording import key_of
 from llm_magic.secrets import reveal
 from llm_magic.session.run_spending import RunSpending
-from llm_magic.wire.embeddings import read_embeddings
 
 if TYPE_CHECKING:
     from llm_magic.background_loop import Emit
@@ -364,18 +363,8 @@ class BatchEmbedding(Embedding):
         return found
 
     def _read_result(self, number: int, result: RowResult) -> Embedded:
-        """Return the vectors that a result has; raises LLMError where it has none."""
         provider = self._target.provider
-        origin, known = provider.origin(self._model), tuple(map(str, provider.secrets()))
-        if result.body is None:
-            if result.error is None:
-                raise ProtocolError(f"{origin} gave no answer to this line.", origin=origin)
-            raise error_of(result.error, origin, known=known)
-        found = read_embeddings(result.body, len(self._batches[number]), self._options.param, origin, known)
-        price, cost = provider.price(self._model), found.cost
-        if cost is None and price is not None and found.usage is not None:
-            cost = price.of_batch(found.usage)
-        return replace(found, cost=cost, request_id=result.request_id)
+        return embedded_in(result, provider, self._model, len(self._batches[number]), self._options.param)
 
     # What is said
 
@@ -433,19 +422,7 @@ class BatchEmbedding(Embedding):
 def said_of(records: Sequence[BatchRecord], now: float) -> str:
     """Return how far batches are, in a line; `now` is in seconds since 1970."""
     batches = [
-        BatchProgress(
-            model=record.asked,
-            rows=record.rows,
-            status=(record.status or record.step) if record.has_reached("submitted") else record.step,
-            completed=record.completed,
-            failed=record.failed,
-            total=record.rows,
-            part=part,
-            parts=len(records),
-            seconds=max(0.0, now - record.created) if record.has_reached("submitted") else 0.0,
-            size=record.size,
-        )
-        for part, record in enumerate(records, 1)
+        replace(progress_of(record, now), part=part, parts=len(records)) for part, record in enumerate(records, 1)
     ]
     return " · ".join(filter(None, [line(batches), since(batches)]))
 

@@ -145,8 +145,9 @@ class InputFileWriter:
         line = self._line(name, body)
         try:
             part = self._part
-            too_many = part is not None and part.inputs + inputs > self._most_rows
-            if part is not None and (too_many or part.size + len(line) > self._most_bytes):
+            if part is not None and (
+                part.inputs + inputs > self._most_rows or part.size + len(line) > self._most_bytes
+            ):
                 self._finish(part)
                 part = None
             if part is None:

@@ -77,18 +77,19 @@ async def retrieved(state: BatchState, record: BatchRecord) -> BatchRecord | Ref
         record = folder.update(
             record.id,
             step="ended",
-            status=batch.status,
+            status=batch.state,
             completed=batch.completed,
             failed=batch.failed,
             output_file_id=batch.output_file_id,
             error_file_id=batch.error_file_id,
         )
     if not record.has_reached("fetched"):
-        record = await _fetched(folder, record, routes)
+        record = await fetched(folder, record, routes)
     return record
 
 
-async def _fetched(folder: BatchFolder, record: BatchRecord, routes: BatchRoutes) -> BatchRecord:
+async def fetched(folder: BatchFolder, record: BatchRecord, routes: BatchRoutes) -> BatchRecord:
+    """Fetch both files of a batch that has ended; raises LLMError."""
     for file_id, path in (
         (record.output_file_id, folder.output_path(record.id)),
         (record.error_file_id, folder.errors_path(record.id)),
@@ -101,7 +102,7 @@ async def _fetched(folder: BatchFolder, record: BatchRecord, routes: BatchRoutes
 def _refused(folder: BatchFolder, record: BatchRecord, batch: RemoteBatch, origin: Origin) -> Refused:
     ids = read_ids(folder.ids_path(record.id))
     kept = tuple(BatchRefusal(each.line, each.message, each.code) for each in batch.refusals[:MAX_REFUSALS])
-    folder.update(record.id, step="refused", status=batch.status, refusals=kept)
+    folder.update(record.id, step="refused", status=batch.state, refusals=kept)
     folder.forget_input(record.id)
     named = {ids[each.line - 1]: each for each in batch.refusals if each.line and 0 < each.line <= len(ids)}
     return Refused(named, tuple(each for each in batch.refusals if each.line is None), origin)

@@ -103,7 +103,7 @@ class BatchState:
         ):
             record = self.folder.update(
                 name,
-                status=state.status,
+                status=state.state,
                 completed=state.completed,
                 failed=state.failed,
                 expires_at=state.expires_at,

@@ -353,7 +353,7 @@ class Embedding:
         """Enter that something came, whatever the end was."""
         new = [item for number, item in self._found.items() if number not in self._kept]
         recorded = not new and bool(self._recorded)
-        response = Response(usage=_sum(new), attempts=tuple(self._attempts), recorded=recorded)
+        response = Response(usage=sum_of(new), attempts=tuple(self._attempts), recorded=recorded)
         self._session.ledger.answered(response, self._target.provider.name, self._model or self._target.asked)
 
     def _vectors(self, seconds: float) -> Vectors:
@@ -361,9 +361,9 @@ class Embedding:
         vectors = Vectors(vector for item in ordered for vector in item.vectors)
         vectors.model, vectors.provider = self._target.asked, self._target.provider.name
         vectors.model_reported = ordered[0].model_reported if ordered else ""
-        vectors.usage, vectors.seconds = _sum(ordered), max(self._recorded.values(), default=seconds)
+        vectors.usage, vectors.seconds = sum_of(ordered), max(self._recorded.values(), default=seconds)
         vectors.recorded = bool(ordered) and self._recorder is not None and len(self._kept) == len(ordered)
-        vectors.cost, vectors.notes = _cost(ordered), self._notes
+        vectors.cost, vectors.notes = cost_of(ordered), self._notes
         if ordered:
             vectors.headers, vectors.request_id = ordered[-1].headers, ordered[-1].request_id
         return vectors
@@ -385,13 +385,13 @@ async def _deployed(provider: Provider, model: str) -> str:
     return (await provider.adapt(Request(model, ()), capabilities)).model
 
 
-def _sum(items: Sequence[Embedded]) -> Usage | None:
+def sum_of(items: Sequence[Embedded]) -> Usage | None:
     """Return the tokens of several requests; None where one of them was not counted."""
     counted = [item.usage for item in items if item.usage is not None]
     return sum(counted[1:], counted[0]) if counted and len(counted) == len(items) else None
 
 
-def _cost(items: Sequence[Embedded]) -> float | None:
+def cost_of(items: Sequence[Embedded]) -> float | None:
     """Return the US dollars that requests cost; None where that of one of them is not known."""
     known = [item.cost for item in items if item.cost is not None]
     return sum(known) if items and len(known) == len(items) else None
