@@ -358,6 +358,7 @@ class BatchEmbedding(Embedding):
             self._check(found, origin)
         except LLMError as error:
             enter(result.status or getattr(error, "status", None), error.message, None)
+            self._hint(error, number)
             raise
         enter(_OK, "", found)
         return found
@@ -376,9 +377,10 @@ class BatchEmbedding(Embedding):
     def _failed(self) -> LLMError:
         """Return the error of all lines that failed: that of the first of them, with the texts named."""
         error = self._errors[min(self._errors)]
-        alike = [number for number, other in self._errors.items() if other.message == error.message]
+        alike = [number for number, other in self._errors.items() if type(other) is type(error)]
         more = len(self._errors) - len(alike)
-        message = f"{self._named(self._errors)} have no vectors: {error.message}"
+        which = self._named(self._errors)
+        message = f"{which} {'has no vector' if which.startswith('Text ') else 'have no vectors'}: {error.message}"
         if more:
             message += f" (and others for other reasons, of {counted(more, 'line')})"
         error.message = message
@@ -397,6 +399,8 @@ class BatchEmbedding(Embedding):
                 stretches.append([begin, end])
         said = [f"{begin:,}-{end - 1:,}" if end - begin > 1 else f"{begin:,}" for begin, end in stretches]
         more = f" and {len(said) - _MOST_NAMED:,} more stretches" if len(said) > _MOST_NAMED else ""
+        if stretches[0][1] - stretches[0][0] == len(stretches) == 1:
+            return f"Text {said[0]}"
         return f"Texts {', '.join(said[:_MOST_NAMED])}{more}"
 
     @asynccontextmanager

@@ -308,23 +308,25 @@ class Embedding:
                 secrets=provider.secrets(),
                 renew=provider.renewed,
             )
-        except AuthenticationError as error:
-            error.hint = provider.key_hint() or error.hint
+        except LLMError as error:
+            self._hint(error, number)
             raise
-        except ContextOverflowError as error:
+        return found
+
+    def _hint(self, error: LLMError, number: int) -> None:
+        """Give an error of one batch the hint that helps here."""
+        provider = self._target.provider
+        if isinstance(error, AuthenticationError):
+            error.hint = provider.key_hint() or error.hint
+        elif isinstance(error, ContextOverflowError):
             longest = max(map(len, self._batches[number]))
             error.hint = f"Split the long texts: the longest one here has {longest:,} characters."
             if provider.kind == "local":
                 error.hint += f" Or let it read more in one go: {provider.line_that_sets('n_batch', '4096')}"
-            raise
-        except ModelNotFoundError as error:
-            error.hint = f"{provider.close_models(model)} {error.hint}".lstrip()
-            raise
-        except EndpointNotFoundError as error:
-            if "model" not in error.hint:
-                error.hint = f"Ask a model that embeds (%llm_models {origin.provider}), and check base_url."
-            raise
-        return found
+        elif isinstance(error, ModelNotFoundError):
+            error.hint = f"{provider.close_models(self._deployed)} {error.hint}".lstrip()
+        elif isinstance(error, EndpointNotFoundError) and "model" not in error.hint:
+            error.hint = f"Ask a model that embeds (%llm_models {provider.name}), and check base_url."
 
     def _check(self, found: Embedded, origin: Origin) -> None:
         """Refuse vectors of another length than the others, or than the one asked for."""
