@@ -14,8 +14,8 @@ from llm_magic.providers.batches import refuse_batches
 
 if TYPE_CHECKING:
     from llm_magic.mapping.asking.row_asker import RowAsker
+    from llm_magic.mapping.engine import RunOfEngine
     from llm_magic.mapping.rows import RowRequest
-    from llm_magic.mapping.run import RowsRun
     from llm_magic.providers.model_info import Price
     from llm_magic.session import Session
     from llm_magic.session.plan import Plan
@@ -60,7 +60,7 @@ class BatchEngine:
         return replace(plan, models=(replace(first, options=options),), notes=tuple(notes), returns_calls=True)
 
     def pipeline(
-        self, run: RowsRun, asker: RowAsker, spending: RunSpending, requests: Iterator[RowRequest]
+        self, run: RunOfEngine, asker: RowAsker, spending: RunSpending, requests: Iterator[RowRequest]
     ) -> BatchPipeline:
         """Return what asks for the rows."""
         return BatchPipeline(self.state, run, asker, spending, requests)

@@ -33,7 +33,7 @@ from llm_magic.recordings.recording import key_of
 if TYPE_CHECKING:
     from llm_magic.batches.state import BatchState
     from llm_magic.mapping.asking.row_asker import RowAsker
-    from llm_magic.mapping.run import RowsRun
+    from llm_magic.mapping.engine import RunOfEngine
     from llm_magic.session.plan import BoundModel
     from llm_magic.session.run_spending import RunSpending
 
@@ -66,7 +66,7 @@ class BatchPipeline:
     def __init__(
         self,
         state: BatchState,
-        run: RowsRun,
+        run: RunOfEngine,
         asker: RowAsker,
         spending: RunSpending,
         requests: Iterator[RowRequest],
