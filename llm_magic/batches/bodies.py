@@ -24,7 +24,7 @@ def refuse_secrets(fields: Mapping[str, Any]) -> None:
     """Raise UnsupportedError where a field of a body is a secret."""
     if secrets_in(fields):
         raise UnsupportedError(
-            "A field of --param is a secret (env:…), and a batch writes all fields into a file.",
+            "--param: a field is a secret (env:…), and a batch writes all fields into a file.",
             "Send it as a header: --header NAME=env:VARIABLE goes with the requests about the batch.",
         )
 

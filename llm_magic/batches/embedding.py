@@ -78,9 +78,8 @@ class BatchEmbedding(Embedding):
     ) -> None:
         super().__init__(session, texts, options)
         if options.batch > MOST_EMBEDDED:
-            raise OptionError(
-                f"--batch {options.batch}: a whole batch embeds at most {MOST_EMBEDDED:,} texts.", "Lower --batch N."
-            )
+            many = f"A line of {options.batch:,} texts: a whole batch embeds at most {MOST_EMBEDDED:,}."
+            raise OptionError(many, "Lower --batch N.")
         provider = self._target.provider
         try:
             refuse_batches(provider, provider.capabilities(self._model), self._model)
@@ -109,8 +108,6 @@ class BatchEmbedding(Embedding):
             raise ConfigurationError(
                 f"The batches that are kept cannot be reached: {where}{error.strerror or type(error).__name__}."
             ) from error
-        finally:
-            self.state.settle()
         if self._errors:
             raise self._failed()
 
@@ -244,7 +241,7 @@ class BatchEmbedding(Embedding):
                 'Clean it with text.encode("utf-16", "surrogatepass").decode("utf-16", "replace").',
             ) from None
         except (TypeError, ValueError) as error:
-            raise OptionError(f"A field of --param is no JSON: {error}.") from None
+            raise OptionError(f"--param: a field is no JSON: {error}.") from None
 
     def _remembered(self, name: str, file: InputFile, lines: dict[str, int]) -> tuple[BatchRecord, dict[str, int]]:
         provider = self._target.provider
