@@ -412,6 +412,13 @@ def test_a_poll_that_is_a_default_of_all_calls(server: BatchServer) -> None:
     assert llm.embed_batch(TEXTS).result(10) == VECTORS
 
 
+def test_an_alias_may_say_how_often_it_is_looked_at(server: BatchServer, session: Session) -> None:
+    session.registry.add("s", base_url=server.url)
+    session.registry.aliases = {"vectors": {"model": "s:m", "poll": 0.01, "dimensions": 2}}
+    assert LLM("vectors").embed_batch(TEXTS).result(10) == VECTORS
+    assert server.rows(server.created[0].id)[0]["body"]["dimensions"] == 2
+
+
 def test_a_folder_that_cannot_be_written(server: BatchServer, tmp_path: Path) -> None:
     (tmp_path / "state").write_text("a file")
     with pytest.raises(ConfigurationError, match=r"^The batches that are kept cannot be reached: "):
