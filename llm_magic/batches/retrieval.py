@@ -102,7 +102,7 @@ async def fetched(folder: BatchFolder, record: BatchRecord, routes: BatchRoutes)
 def _refused(folder: BatchFolder, record: BatchRecord, batch: RemoteBatch, origin: Origin) -> Refused:
     ids = read_ids(folder.ids_path(record.id))
     kept = tuple(BatchRefusal(each.line, each.message, each.code) for each in batch.refusals[:MAX_REFUSALS])
-    folder.update(record.id, step="refused", status=batch.state, refusals=kept)
+    folder.update(record.id, step="read", status=batch.state, refusals=kept)  # it has no results, and is over
     folder.forget_input(record.id)
     named = {ids[each.line - 1]: each for each in batch.refusals if each.line and 0 < each.line <= len(ids)}
     return Refused(named, tuple(each for each in batch.refusals if each.line is None), origin)

@@ -23,6 +23,7 @@ _PHRASES: Mapping[str, str] = {
     "or leave --batch out: --each asks now.": "or LLM.map asks now.",
     "Leave --batch out: --each asks now.": "LLM.map asks now.",
     "Leave --batch-file out: --each asks now.": "LLM.map asks now.",
+    "Leave --batch-api out: the texts are embedded now.": "LLM.embed embeds now.",
     "--each EXPR": "inputs",
     "--forward-env A,B": 'forward_env=["A", "B"]',
     "such as OPENAI_API_KEY,HF_TOKEN": 'such as ["OPENAI_API_KEY", "HF_TOKEN"]',
