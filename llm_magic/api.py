@@ -416,7 +416,7 @@ class LLM:
         with naming_keywords():
             return AnswersToCome(self._call(prompt, inputs, options, "amap"))
 
-    def batch(self, prompt: str | Callable[[Any], Any], inputs: Any, **options: Unpack[BatchOptions]) -> Batch:
+    def batch(self, prompt: str | Callable[[Any], Any], inputs: Any, **options: Unpack[BatchOptions]) -> Batch[Answers]:
         """Ask one prompt for each of many inputs by an offline batch (the Batch API), and return once it is submitted.
 
         It is answered within a day, at the provider's lower price. The same call finds the batch again, in another
@@ -464,7 +464,7 @@ class LLM:
             engine = BatchEngine(self._session())
             call = self._call(prompt, inputs, options, "batch", engine)
             try:
-                return Batch.submitted(call, engine.state)
+                return Batch.submitted(call.run.model, call.session.loop.submit(call.answers()), engine.state)
             finally:
                 call.session.tell()
 

@@ -198,7 +198,7 @@ class LLMMagics(Magics, Settings):
             if engine is not None:
                 from llm_magic.batches.batch import Batch
 
-                batch = Batch.begin(*begun)
+                batch: Batch[Answers] = Batch.begin(*begun)
                 batch.tell_of(engine.state)
                 self.shown(batch)
                 return batch

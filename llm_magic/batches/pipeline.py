@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections import defaultdict, deque
+from collections import defaultdict
 from collections.abc import AsyncGenerator, Iterator
 from contextlib import AsyncExitStack
 from dataclasses import dataclass, field, replace
@@ -18,13 +18,13 @@ from typing import TYPE_CHECKING
 
 from llm_magic.batches.bodies import RequestBodies
 from llm_magic.batches.input_file import InputFile, InputFileWriter, custom_id, read_ids
-from llm_magic.batches.polling import Polling
 from llm_magic.batches.reading import ResultReader
-from llm_magic.batches.record import MAX_REFUSALS, BatchRecord, BatchRefusal, excerpt
-from llm_magic.batches.results import RowResult, read_results
+from llm_magic.batches.record import BatchRecord, excerpt
+from llm_magic.batches.retrieval import Refused, asked_before, missing, results_of, retrieved
 from llm_magic.batches.spending import BatchSpending
 from llm_magic.display.footer import counted
-from llm_magic.errors import LLMError, NotAskedError, ProtocolError, RequestRefusedError
+from llm_magic.errors import LLMError, NotAskedError
+from llm_magic.mapping.answers.statistics import response_of
 from llm_magic.mapping.asking.row_asker import failed
 from llm_magic.mapping.rows import Outcome, RowRequest
 from llm_magic.providers.batches import endpoint, line_url
@@ -36,7 +36,6 @@ if TYPE_CHECKING:
     from llm_magic.mapping.run import RowsRun
     from llm_magic.session.plan import BoundModel
     from llm_magic.session.run_spending import RunSpending
-    from llm_magic.wire.batches import RemoteBatch
 
 _AT_ONCE = 500  # rows that are rendered before others get a turn
 _REFUSED_TIMES = 3  # batches in a row that a server refuses for some of their rows, which are left out of the next one
@@ -134,6 +133,7 @@ class BatchPipeline:
 
     async def _work(self) -> None:
         bound = await self._asker.bound()
+        self._state.connect(bound.provider, bound.model, bound.planned.options)
         async with AsyncExitStack() as stack:
             bodies = await RequestBodies.of(self._run.plan, bound)
             stack.push_async_callback(bodies.aclose)
@@ -143,7 +143,7 @@ class BatchPipeline:
                 await self._submit(bound, await self._written(bound, bodies, rows))
                 for waiting in list(self._waiting.values()):
                     if not waiting.record.has_reached("submitted"):
-                        waiting.record = await self._state.submission(bound).submit(waiting.record)
+                        waiting.record = await self._state.submission().submit(waiting.record)
                         self._state.seen(waiting.record)
             self._state.has_submitted()
             await self._all_ended(bound, bodies, reader)
@@ -151,7 +151,7 @@ class BatchPipeline:
     async def _asked_for(self, reader: ResultReader) -> list[RowRequest]:
         """Return the rows that no batch has: others are put aside, or wait for theirs."""
         records = [] if self._state.again else self._folder.of_run(self._identity)
-        known = await asyncio.to_thread(self._ids_of, records)
+        known = await asyncio.to_thread(asked_before, self._folder, records)
         answered: dict[str, dict[str, RowRequest]] = defaultdict(dict)
         asked: list[RowRequest] = []
         while rows := await asyncio.to_thread(list, islice(self._requests, _AT_ONCE)):
@@ -183,15 +183,6 @@ class BatchPipeline:
         self._copies[first.number].append(row.number)
         return True
 
-    def _ids_of(self, records: list[BatchRecord]) -> dict[str, deque[tuple[BatchRecord, str]]]:
-        """Return the rows that batches have asked, by the beginnings of their keys; those under way come first."""
-        known: defaultdict[str, deque[tuple[BatchRecord, str]]] = defaultdict(deque)
-        for record in sorted(records, key=lambda each: each.is_over):
-            if record.step != "refused":
-                for name in read_ids(self._folder.ids_path(record.id)):
-                    known[name.partition("-")[2]].append((record, name))
-        return known
-
     async def _answered(
         self, records: list[BatchRecord], answered: dict[str, dict[str, RowRequest]], reader: ResultReader
     ) -> list[RowRequest]:
@@ -199,10 +190,10 @@ class BatchPipeline:
         count = 0
         for record in records:
             rows = answered.get(record.id, {})
-            async for name, row, result in self._results(record, rows):
+            async for name, result in results_of(self._folder, record, rows):
                 if result.body is None:
                     continue
-                outcome = await reader.outcome(row, result, record, counts=False)
+                outcome = await reader.outcome(rows[name], result, record, counts=False)
                 if outcome.error is None:
                     outcome.known = True
                     self._hand_on(outcome)
@@ -213,19 +204,6 @@ class BatchPipeline:
                 f"{count:,} rows are answered by a batch of an earlier run, and cost nothing more (--again asks anew)."
             )
         return [row for rows in answered.values() for row in rows.values()]
-
-    async def _results(
-        self, record: BatchRecord, rows: dict[str, RowRequest]
-    ) -> AsyncGenerator[tuple[str, RowRequest, RowResult], None]:
-        """Yield the results of some rows, those that answer first: a row may stand in both files."""
-        for path in (self._folder.output_path(record.id), self._folder.errors_path(record.id)):
-            if not rows or not path.exists():
-                continue
-            results = (each for each in read_results(path) if isinstance(each, RowResult) and each.custom_id in rows)
-            while some := await asyncio.to_thread(list, islice(results, _AT_ONCE)):
-                for result in some:
-                    if result.custom_id in rows:
-                        yield result.custom_id, rows[result.custom_id], result
 
     def _say_what_is_found(self) -> None:
         found = [each.record for each in self._waiting.values()]
@@ -288,7 +266,7 @@ class BatchPipeline:
     async def _submit(self, bound: BoundModel, batches: list[_Waiting]) -> None:
         """Submit batches that are written, where the budgets allow them."""
         try:
-            self._spending.reserve(bound, [each.record for each in batches])
+            self._spending.reserve(bound.provider, bound.model, [each.record for each in batches])
         except LLMError:
             for each in batches:
                 self._folder.remove(each.record.id)
@@ -297,7 +275,7 @@ class BatchPipeline:
             self._waiting[each.record.id] = each
         for each in batches:
             self._state.seen(each.record)
-            each.record = await self._state.submission(bound).submit(each.record)
+            each.record = await self._state.submission().submit(each.record)
             self._state.seen(each.record)
 
     async def _all_ended(self, bound: BoundModel, bodies: RequestBodies, reader: ResultReader) -> None:
@@ -305,7 +283,7 @@ class BatchPipeline:
         again: list[RowRequest] = []
         for number in range(_REFUSED_TIMES + 1):
             async with asyncio.TaskGroup() as group:
-                tasks = [group.create_task(self._ended(bound, each, reader)) for each in self._waiting.values()]
+                tasks = [group.create_task(self._ended(each, reader)) for each in self._waiting.values()]
             self._waiting.clear()
             again = [row for task in tasks for row in task.result()]
             if not again or number == _REFUSED_TIMES:
@@ -318,58 +296,23 @@ class BatchPipeline:
                 Outcome(row.number, error=NotAskedError("Not asked: the server refused its batch for other rows."))
             )
 
-    async def _ended(self, bound: BoundModel, waiting: _Waiting, reader: ResultReader) -> list[RowRequest]:
+    async def _ended(self, waiting: _Waiting, reader: ResultReader) -> list[RowRequest]:
         """Wait for one batch, and hand on the outcomes of its rows; return those that another one is to ask."""
-        record, routes = waiting.record, self._state.routes(bound)
-        if not record.has_reached("ended"):
-
-            async def look() -> RemoteBatch:
-                return await routes.retrieve(record.batch_id)
-
-            polling = Polling(
-                look,
-                bound.provider.origin(bound.model),
-                every=self._state.every,
-                created=record.created,
-                seen=lambda said: self._state.saw(record.id, said),
-                **self._state.clocks,
-            )
-            batch = await polling.ended()
-            if batch.status == "failed" and not batch.output_file_id:
-                return self._refused(waiting, batch)
-            record = self._folder.update(
-                record.id,
-                step="ended",
-                status=batch.status,
-                completed=batch.completed,
-                failed=batch.failed,
-                output_file_id=batch.output_file_id,
-                error_file_id=batch.error_file_id,
-            )
-        if not record.has_reached("fetched"):
-            record = await self._fetched(bound, record)
-        await self._read_results(waiting, record, reader)
+        found = await retrieved(self._state, waiting.record)
+        if isinstance(found, Refused):
+            return self._refused(waiting, found)
+        await self._read_results(waiting, found, reader)
         return []
-
-    async def _fetched(self, bound: BoundModel, record: BatchRecord) -> BatchRecord:
-        """Fetch both files of a batch, whatever its end was."""
-        routes = self._state.routes(bound)
-        for file_id, path in (
-            (record.output_file_id, self._folder.output_path(record.id)),
-            (record.error_file_id, self._folder.errors_path(record.id)),
-        ):
-            if file_id:
-                await routes.download(file_id, path)
-        return self._folder.update(record.id, step="fetched")
 
     async def _read_results(self, waiting: _Waiting, record: BatchRecord, reader: ResultReader) -> None:
         """Hand on the outcomes of the rows of a batch that is fetched."""
         rows = dict(waiting.rows)
         errors: dict[str, Outcome] = {}
         self._spending.begin(record)
-        async for name, row, result in self._results(record, rows):
-            outcome = await reader.outcome(row, result, record)
-            self._spending.took(record, outcome)
+        async for name, result in results_of(self._folder, record, rows):
+            outcome = await reader.outcome(rows[name], result, record)
+            response = response_of(outcome)
+            self._spending.took(record, *((None, None) if response is None else (response.usage, response.cost)))
             if result.body is None:  # the other file may have an answer
                 errors[name] = outcome
                 continue
@@ -378,55 +321,22 @@ class BatchPipeline:
             del rows[name], waiting.rows[name]
         self._spending.settle(record)
         for name, row in rows.items():
-            self._hand_on(errors.get(name) or Outcome(row.number, error=_missing(record)))
+            self._hand_on(errors.get(name) or Outcome(row.number, error=missing(record)))
             del waiting.rows[name]
         self._read.append(record.id)
 
-    def _refused(self, waiting: _Waiting, batch: RemoteBatch) -> list[RowRequest]:
+    def _refused(self, waiting: _Waiting, refused: Refused) -> list[RowRequest]:
         """Hand on the errors of the rows that a batch was refused for, and return its others; or of all its rows."""
-        record = waiting.record
-        origin = self._run.plan.models[0].target.provider.origin(record.model)
-        ids = read_ids(self._folder.ids_path(record.id))
-        named = {ids[each.line - 1]: each for each in batch.refusals if each.line and 0 < each.line <= len(ids)}
-        whole = [each for each in batch.refusals if each.line is None]
-        self._spending.forget(record)
-        self._folder.update(record.id, step="refused", status=batch.status, refusals=_kept_refusals(batch))
-        self._folder.forget_input(record.id)
+        self._spending.forget(waiting.record)
         rest = []
         for name, row in waiting.rows.items():
-            if (refusal := named.get(name)) is not None:
-                error: LLMError = RequestRefusedError(
-                    f"{origin} refused the batch for this row (line {refusal.line}): {refusal.message}", origin=origin
-                )
+            if (error := refused.error(name)) is not None:
                 self._hand_on(failed(row.number, error))
-            elif named and not whole:
-                rest.append(row)
             else:
-                said = "; ".join(each.message for each in batch.refusals[:3]) or "it says not why"
-                hint = "%llm_batch show has all that it says."
-                self._hand_on(
-                    failed(row.number, RequestRefusedError(f"{origin} refused the batch: {said}", hint, origin=origin))
-                )
+                rest.append(row)
         waiting.rows.clear()
         return rest
 
     def _hand_on(self, outcome: Outcome) -> None:
         copies = self._copies.pop(outcome.number, ())
         self.put([outcome, *(replace(outcome, number=number, duplicate=True) for number in copies)])
-
-
-def _missing(record: BatchRecord) -> LLMError:
-    """Return the error of a row for which a batch has no result."""
-    if record.status == "completed":
-        return ProtocolError(
-            f"The batch {record.batch_id} is completed, and has no result for this row.",
-            "Run the cell again: only what is missing is asked.",
-        )
-    ended = {"expired": "expired", "cancelled": "was cancelled"}.get(record.status, f"ended as {record.status}")
-    return NotAskedError(
-        f"Not asked: the batch {ended} before this row's turn.", "Run the cell again: only what is missing is asked."
-    )
-
-
-def _kept_refusals(batch: RemoteBatch) -> tuple[BatchRefusal, ...]:
-    return tuple(BatchRefusal(each.line, each.message, each.code) for each in batch.refusals[:MAX_REFUSALS])

@@ -90,7 +90,8 @@ class ResultReader:
         """Return what a result says, and the error where it is no answer."""
         names = self._origin.provider, self._origin.model
         if result.body is None:
-            error = error_of(result.error, self._origin) if result.error is not None else None
+            known = self._bound.secrets(request)
+            error = error_of(result.error, self._origin, known=known) if result.error is not None else None
             error = error or ProtocolError(f"{self._origin} gave no answer to this row.", origin=self._origin)
             status = result.status or getattr(error, "status", None)
             attempt = Attempt(*names, status, error.message, 0.0, result.request_id, None, final=True)

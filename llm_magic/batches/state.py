@@ -16,8 +16,9 @@ from llm_magic.wire.remote_batch import RemoteBatch
 
 if TYPE_CHECKING:
     from llm_magic.batches.record import BatchRecord
+    from llm_magic.options import Options
+    from llm_magic.providers.base import Provider
     from llm_magic.session import Session
-    from llm_magic.session.plan import BoundModel
 
 _ORDER = (
     "submitting", "validating", "in_progress", "finalizing", "cancelling",
@@ -55,16 +56,21 @@ class BatchState:
         self._records: dict[str, BatchRecord] = {}
         self._states: dict[str, RemoteBatch] = {}
         self._problem = ""
-        self._bound: BoundModel | None = None
+        self._endpoint: tuple[Provider, str, Options] | None = None
         self._lock = threading.Lock()
 
-    def routes(self, bound: BoundModel) -> BatchRoutes:
-        """Return the routes of the endpoint of a model."""
-        self._bound = bound
-        options, provider = bound.planned.options, bound.provider
+    def connect(self, provider: Provider, model: str, options: Options) -> None:
+        """Take note of the endpoint that the batches are at."""
+        self._endpoint = provider, model, options
+
+    def routes(self) -> BatchRoutes:
+        """Return the routes of the endpoint."""
+        if self._endpoint is None:
+            raise ValueError("no endpoint is known yet")
+        provider, model, options = self._endpoint
         return BatchRoutes(
             provider.client(),
-            provider.origin(bound.model),
+            provider.origin(model),
             headers={name: read(value, f"--header {name}") for name, value in mark_secrets(options.header).items()},
             timeout=options.timeout,
             max_retries=options.retries,
@@ -72,9 +78,9 @@ class BatchState:
             renew=provider.renewed,
         )
 
-    def submission(self, bound: BoundModel) -> Submission:
-        """Return what submits batches of a model."""
-        return Submission(self.routes(bound), self.folder)
+    def submission(self) -> Submission:
+        """Return what submits batches."""
+        return Submission(self.routes(), self.folder)
 
     def seen(self, record: BatchRecord) -> None:
         """Take note of a batch of this run, or of a step of it."""
@@ -97,7 +103,7 @@ class BatchState:
         ):
             record = self.folder.update(
                 name,
-                status=state.status,
+                status=state.state,
                 completed=state.completed,
                 failed=state.failed,
                 expires_at=state.expires_at,
@@ -155,9 +161,8 @@ class BatchState:
 
     async def cancel(self) -> None:
         """Cancel the batches at their server: what is answered is paid, and is fetched."""
-        bound = self._bound
-        if bound is None:
+        if self._endpoint is None:
             return
         for record in self.records:
             if record.step == "submitted" and record.batch_id:
-                self.saw(record.id, await self.routes(bound).cancel(record.batch_id))
+                self.saw(record.id, await self.routes().cancel(record.batch_id))

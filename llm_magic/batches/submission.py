@@ -84,7 +84,7 @@ class Submission:
                 record,
                 step="submitted",
                 batch_id=batch.id,
-                status=batch.status,
+                status=batch.state,
                 expires_at=batch.expires_at,
             )
         self._folder.forget_input(record.id)

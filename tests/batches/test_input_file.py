@@ -127,6 +127,20 @@ def test_a_request_larger_than_a_file_fails_alone(folder: Path) -> None:
     assert [json.loads(line)["custom_id"] for line in file.path.read_text().splitlines()] == [name(0), name(2)]
 
 
+def test_a_request_as_large_as_a_file_passes(folder: Path) -> None:
+    writing = writer(folder)
+    writing.write(0, key(0), BODY)
+    size = writing.close()[0].size
+    writing.discard()
+    exactly = writer(folder, most_bytes=size)
+    exactly.write(0, key(0), BODY)
+    exactly.write(1, key(1), BODY)
+    assert [(file.rows, file.size) for file in exactly.close()] == [(1, size), (1, size)]
+    exactly.discard()
+    with pytest.raises(PromptError):
+        writer(folder, most_bytes=size - 1).write(0, key(0), BODY)
+
+
 def test_a_request_that_begins_no_file_leaves_none(folder: Path) -> None:
     writing = writer(folder, most_bytes=100)
     with pytest.raises(PromptError):
