@@ -81,7 +81,9 @@ class ResultReader:
                 return outcome
         if error is not None and not any(type(event) is not Attempt for event in events):
             return failed(row.number, error)
-        outcome = await self._asker.judged(row, Begun(request, events, error))
+        outcome = await self._asker.judged(row, Begun(request, events, error), counts=counts)
+        if isinstance(outcome.error, InvalidValueError):  # within a batch nothing is asked again
+            outcome.error.hint = "Run the cell again to ask for it anew, or reword the prompt. _llm.text has what came."
         if (response := response_of(outcome)) is not None:
             response.seconds, response.first_token_seconds = 0.0, None  # nobody knows how long one row took
         return outcome

@@ -109,7 +109,7 @@ def test_of_a_batch_that_did_not_end_well_what_is_there_is_kept(
         for number in range(done, 4):
             error = error_of(answers, number)
             assert "before this row's turn" in error.message
-            assert error.hint.startswith("Run")
+            assert error.hint.startswith("Call it again")
     server.ends, server.rows_done = "completed", None
     assert answered(llm, ROWS, output_type=int).values == [1, 2, 3, 4]
     assert len(server.created) == 1 + (done < 4)
@@ -227,7 +227,7 @@ def test_a_row_that_validation_refuses_has_the_servers_words_and_the_others_are_
     assert batch.ids == ("batch_4",)
     assert batch.status == "completed"
     assert tuple(batch.counts) == (1_999, 0, 1_999)
-    assert "1,999 rows of a refused batch are submitted without the one that it names." in answers.notes
+    assert "1,999 rows of a refused batch are submitted again, without what it names." in answers.notes
     assert usage(session)[:3] == (1_999, 0, 1_999)
 
 
@@ -237,8 +237,8 @@ def test_a_server_that_refuses_ever_other_rows_is_left_after_a_few_batches(llm: 
     assert len(server.created) == 4
     assert names(answers) == ["RequestRefusedError"] * 4 + ["NotAskedError"] * 5
     error = error_of(answers, 8)
-    assert error.message == "Not asked: s:m refused 4 batches in a row for other rows, and then this was not submitted."
-    assert error.hint.startswith("Run")
+    assert error.message == f"Not asked: s:m ({server.url}) refused 4 batches in a row for other rows, and this was not submitted once more."
+    assert error.hint.startswith("Call it again")
 
 
 @pytest.mark.parametrize(
@@ -353,7 +353,7 @@ def test_a_key_that_expires_leaves_the_batch_and_another_one_goes_on(
     lines = str(raised.value).splitlines()
     assert len(lines) == 2
     assert "401" in lines[0]
-    assert "The batch batch_2 goes on at s: with a key that is taken, run it again" in lines[1]
+    assert "The batch batch_2 goes on at s: with a key that is taken, call it again" in lines[1]
     assert "sk-one" not in str(raised.value)
     monkeypatch.setenv("KEY_OF_S", "sk-two-1234567890")
     server.in_progress = 0
@@ -409,7 +409,7 @@ def test_a_download_that_always_breaks_off_loses_nothing(
     lines = str(error).splitlines()
     assert len(lines) == 2
     assert "broke off while a file was fetched" in lines[0]
-    assert "The results of batch_2 are at s: run it again" in lines[1]
+    assert "The results of batch_2 are at s: call it again" in lines[1]
     server.faults.clear()
     assert answered(llm, ROWS).values == ROWS
     assert len(server.created) == 1
@@ -517,7 +517,7 @@ def test_an_input_file_that_cannot_be_written_sends_nothing(
         patch.setattr(InputFileWriter, "write", no_space)
         error = refused(llm, ROWS)
     assert type(error) is ConfigurationError
-    assert "llm_magic/batches cannot be written: No space left on device" in error.message
+    assert "llm_magic/batches cannot be used: No space left on device" in error.message
     assert error.hint
     assert server.asked == []
     assert list(BatchFolder().place.glob("*.input*")) == []
