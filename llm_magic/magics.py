@@ -221,7 +221,7 @@ class LLMMagics(Magics, Settings):
 
         def tell(error: Exception) -> None:
             ends = not threading.main_thread().is_alive()  # Python, and with it all connections
-            if not ends and (state.submitted.is_set() or not waits):  # else the cell itself fails
+            if not ends and (state.is_submitted or not waits):  # else the cell itself fails
                 self._rows_failed(screen.view, error)
 
         batch: Batch[Answers] = Batch.begin(screen, partial(_fail_rows, run), tell, self.session.jobs)
@@ -303,8 +303,9 @@ class LLMMagics(Magics, Settings):
 
         Such a program (nbclient, nbconvert, papermill) does not read what a cell shows after its end either.
         """
-        kernel = getattr(self.shell, "kernel", None)
-        return kernel is None or bool((kernel.get_parent() or {}).get("content", {}).get("allow_stdin", True))
+        from llm_magic.display.outputs import is_watched
+
+        return is_watched(self.shell)
 
     def _cell_id(self) -> str | None:
         """Return the front end's id of the running cell (JupyterLab and Notebook send it with each execution)."""

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from concurrent.futures import wait
 from typing import TYPE_CHECKING, Any, NamedTuple, Self, TypeVar
 
 from llm_magic.background_loop import LOOK
 from llm_magic.display.batches import BatchProgress, bundle, described
 from llm_magic.display.markup import Bundle
+from llm_magic.errors import RowsFailedError
 from llm_magic.mapping.screen import RowsInterrupted
 from llm_magic.session.job import Job
 
@@ -79,21 +81,22 @@ class Batch(Job[R]):
         LLMError
             It cannot be submitted.
         RowsInterrupted
-            The user interrupted: nothing more is submitted.
+            The user interrupted.
 
         """
         if self._state is None:
             return
-        submitted = self._state.submitted
-        self._future.add_done_callback(lambda _: submitted.set())
         try:
-            while not submitted.wait(LOOK):
-                pass
+            while not self._state.submitted.wait(LOOK):
+                if self._future.done():
+                    break
         except KeyboardInterrupt:
             self.leave()
             raise RowsInterrupted(self._left or "nothing was submitted.") from None
-        if self._future.done():
-            self._future.result()  # what went wrong is raised here; an answer is there already
+        if not self._state.is_submitted:  # it has ended before
+            wait([self._future])
+            if self._future.cancelled() or not isinstance(self._future.exception(), RowsFailedError):
+                self._future.result()
 
     def tell_of(self, state: BatchState) -> None:
         """Have what it tells from the state of its batches."""

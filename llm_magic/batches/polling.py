@@ -134,15 +134,15 @@ class Polling:
         self._hurried = asyncio.Event()
         self._due: float | None = None  # by our clock; None while it looks, and before and after
 
-    def hurry(self) -> None:
-        """Look again at once: something was done about the batch. To be called on its loop."""
-        self._pace.wait = 0.0
-        self._hurried.set()
-
     @property
     def next_look(self) -> float | None:
         """Seconds until the next look; None where none is waited for."""
         return None if self._due is None else max(0.0, self._due - self._clock())
+
+    def hurry(self) -> None:
+        """Look again at once: something was done about the batch. To be called on its loop."""
+        self._pace.wait = 0.0
+        self._hurried.set()
 
     async def ended(self) -> RemoteBatch:
         """Return the batch in a state that is its last.

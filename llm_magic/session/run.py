@@ -45,8 +45,6 @@ if TYPE_CHECKING:
 FALLBACK_ON = (ConnectionFailedError, RateLimitedError, ServerFailedError, TimedOutError)
 """Failures after which the next model of an alias is asked, as long as nothing had arrived."""
 
-RAISE_RETRIES = "Raise --retries-invalid"
-"""What can be done about an invalid value, where the model is not asked again."""
 CUT = {
     "length": ("was cut at the token limit", "Allow more with --max-tokens N, or ask for less."),
     "content_filter": ("was cut by the content filter", "Reword the prompt."),
@@ -230,7 +228,7 @@ class Run:
                 elif calls and not self._texts[0].strip():
                     error.message = f"The answer is no {wanted}, it calls {_listed(calls)}."
                 if re_asks == 0 or len(self._texts) > 1:
-                    error.hint = error.hint or f"{RAISE_RETRIES}, or reword the prompt. _llm.text has what came."
+                    error.hint = error.hint or "Raise --retries-invalid, or reword the prompt. _llm.text has what came."
                     raise
                 re_asks -= 1
                 await self._exchanges.record()

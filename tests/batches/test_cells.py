@@ -125,8 +125,8 @@ def test_rows_that_fail_are_asked_again_by_the_same_cell(kernel: Kernel, server:
     said = until(kernel, ran, "RowsFailedError")
     assert said == (
         "RowsFailedError: 1 of 3 failed: 1 InvalidValueError; run the cell again to ask for those. The first of them, "
-        "row 1: InvalidValueError: The answer is not JSON: Expecting value at line 1, column 1. Reword the prompt. "
-        "_llm.responses[1].text has what came."
+        "row 1: InvalidValueError: The answer is not JSON: Expecting value at line 1, column 1. Reword the prompt, "
+        "or run the cell again: only what is missing is asked. _llm.responses[1].text has what came."
     )
     failed = kernel.run("_.result()")
     assert (failed.error_name, failed.error.replace("\n", " ")) == ("RowsFailedError", said.partition(": ")[2])
