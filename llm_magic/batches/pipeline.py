@@ -10,7 +10,7 @@ import asyncio
 import time
 from collections import defaultdict, deque
 from collections.abc import AsyncGenerator, Iterator
-from contextlib import AsyncExitStack
+from contextlib import AsyncExitStack, suppress
 from dataclasses import dataclass, field, replace
 from itertools import islice
 from pathlib import Path
@@ -24,10 +24,18 @@ from llm_magic.batches.record import MAX_REFUSALS, BatchRecord, BatchRefusal, ex
 from llm_magic.batches.results import RowResult, read_results
 from llm_magic.batches.spending import BatchSpending
 from llm_magic.display.footer import counted
-from llm_magic.errors import LLMError, NotAskedError, ProtocolError, RequestRefusedError
+from llm_magic.errors import (
+    ConfigurationError,
+    LLMError,
+    NotAskedError,
+    ProtocolError,
+    RequestRefusedError,
+    UnsupportedError,
+)
 from llm_magic.mapping.asking.row_asker import failed
 from llm_magic.mapping.rows import Outcome, RowRequest
 from llm_magic.providers.batches import endpoint, line_url
+from llm_magic.recordings.locked_file import reason
 from llm_magic.recordings.recording import key_of
 
 if TYPE_CHECKING:
@@ -76,12 +84,14 @@ class BatchPipeline:
         self._spending = BatchSpending(spending, state.session)
         self._identity = key_of(run.identity)
         self._folder = state.folder
+        state.say = run.say
         self._there: list[Outcome] = []
         self._news = asyncio.Event()
         self._waiting: dict[str, _Waiting] = {}  # by our name of the batch
-        self._read: list[str] = []  # batches whose results have been handed on
+        self._read: list[BatchRecord] = []  # batches whose results have been handed on
         self._equal: dict[str, RowRequest] = {}  # the first of equal rows, where they are asked once
         self._copies: defaultdict[int, list[int]] = defaultdict(list)  # by its number: those of the others
+        self._passed_over: set[str] | None = None  # batches that are left alone, for all rows are submitted anew
         self.stopped: LLMError | None = None
 
     @property
@@ -119,8 +129,15 @@ class BatchPipeline:
             work.result()
             while there := self._taken():
                 yield there
-            for name in self._read:  # whoever took them has them
-                self._folder.update(name, step="read")
+            for record in self._read:  # whoever took them has them
+                self._state.remember(record, step="read")
+                if self._folder.get(record.id) is None:  # it was removed meanwhile: so are its files
+                    self._remove_files(record)
+        except OSError as error:
+            raise ConfigurationError(
+                f"Batches cannot be kept in {self._folder.place}: {reason(error)}.",
+                "Make room there, or set another folder (XDG_STATE_HOME), and run the cell again: it goes on.",
+            ) from None
         finally:
             work.cancel()
             await asyncio.gather(work, return_exceptions=True)
@@ -138,23 +155,34 @@ class BatchPipeline:
             bodies = await RequestBodies.of(self._run.plan, bound)
             stack.push_async_callback(bodies.aclose)
             reader = ResultReader(self._state.session, self._run.plan, bound, bodies, self._asker)
-            async with self._folder.turn(self._identity, say=self._run.say):
-                rows = await self._asked_for(reader)
-                await self._submit(bound, await self._written(bound, bodies, rows))
-                for waiting in list(self._waiting.values()):
-                    if not waiting.record.has_reached("submitted"):
-                        waiting.record = await self._state.submission(bound).submit(waiting.record)
-                        self._state.seen(waiting.record)
+            with suppress(OSError):
+                await asyncio.to_thread(self._folder.sweep)
+            await self._submitted(bound, bodies, reader, self._requests)
             self._state.has_submitted()
             await self._all_ended(bound, bodies, reader)
 
-    async def _asked_for(self, reader: ResultReader) -> list[RowRequest]:
+    async def _submitted(
+        self, bound: BoundModel, bodies: RequestBodies, reader: ResultReader, requests: Iterator[RowRequest]
+    ) -> None:
+        """Submit what no batch has, and go on with submissions that broke off."""
+        async with self._folder.turn(self._identity, say=self._run.say):
+            rows = await self._asked_for(bound, reader, requests)
+            await self._submit(bound, await self._written(bound, bodies, rows))
+            for waiting in list(self._waiting.values()):
+                if not waiting.record.has_reached("submitted"):
+                    waiting.record = await self._state.submission(bound).submit(waiting.record)
+                self._state.seen(waiting.record)
+                self._folder.forget_input(waiting.record.id)
+
+    async def _asked_for(
+        self, bound: BoundModel, reader: ResultReader, requests: Iterator[RowRequest]
+    ) -> list[RowRequest]:
         """Return the rows that no batch has: others are put aside, or wait for theirs."""
-        records = [] if self._state.again else self._folder.of_run(self._identity)
+        records = await self._earlier(bound)
         known = await asyncio.to_thread(self._ids_of, records)
         answered: dict[str, dict[str, RowRequest]] = defaultdict(dict)
         asked: list[RowRequest] = []
-        while rows := await asyncio.to_thread(list, islice(self._requests, _AT_ONCE)):
+        while rows := await asyncio.to_thread(list, islice(requests, _AT_ONCE)):
             for row in rows:
                 if (outcome := await self._asker.answered_before(row)) is not None:
                     self.put([outcome])
@@ -168,10 +196,70 @@ class BatchPipeline:
                         answered[record.id][name] = row
                 else:
                     asked.append(row)
+        asked += await self._settled(bound, records)
         asked += await self._answered(records, answered, reader)
         if self._waiting:
             self._say_what_is_found()
         return asked
+
+    async def _earlier(self, bound: BoundModel) -> list[BatchRecord]:
+        """Return the batches of earlier runs of the same; where all is submitted anew, these are left alone."""
+        records = await asyncio.to_thread(self._folder.of_run, self._identity)
+        if self._state.again and self._passed_over is None:
+            self._passed_over = {each.id for each in records}
+            await self._pass_over(bound, records)
+        return [each for each in records if each.id not in (self._passed_over or ())]
+
+    async def _pass_over(self, bound: BoundModel, records: list[BatchRecord]) -> None:
+        """Tell of the batches that go on beside those that are submitted anew; what was never submitted goes."""
+        for record in records:
+            if record.is_over:
+                continue
+            known: BatchRecord | None = record
+            if not record.has_reached("submitted"):
+                try:
+                    known = await self._created_of(bound, record)
+                except LLMError as error:
+                    self._run.say(f"A batch of {_moment(record)} may go on beside this one. {error.message}")
+                    continue
+            if known is not None and not known.has_reached("ended"):
+                self._run.say(
+                    f"The batch {known.batch_id} of {_moment(known)} is of this cell, too, and goes on beside the new "
+                    f"one: %llm_batch cancel {known.batch_id} ends it."
+                )
+
+    async def _created_of(self, bound: BoundModel, record: BatchRecord) -> BatchRecord | None:
+        """Return what is known of a batch whose submission broke off; None where none was created: it is forgotten."""
+        if record.step == "submitting" and (found := await self._state.submission(bound).adopted(record)) is not None:
+            return found
+        self._folder.remove(record.id)
+        self._spending.forget(record)
+        return None
+
+    async def _settled(self, bound: BoundModel, records: list[BatchRecord]) -> list[RowRequest]:
+        """Give up submissions that broke off and cannot go on as they are; return their rows where none was created."""
+        left: list[RowRequest] = []
+        for record in records:
+            if record.is_over or record.has_reached("submitted"):
+                continue
+            waiting = self._waiting.get(record.id)
+            if waiting is not None and len(waiting.rows) == record.rows and self._can_go_on(record):
+                continue
+            created = await self._created_of(bound, record)
+            if waiting is not None and created is not None:
+                waiting.record = created
+            elif waiting is not None:
+                left += self._waiting.pop(record.id).rows.values()
+        return left
+
+    def _can_go_on(self, record: BatchRecord) -> bool:
+        """Whether what is left of a submission can be done: its input file is there as long as it is to be sent."""
+        if record.has_reached("uploaded"):
+            return True
+        try:
+            return self._folder.input_path(record.id).lstat().st_size == record.size
+        except OSError:
+            return False
 
     def _is_copy(self, row: RowRequest) -> bool:
         """Whether an equal row is asked for this one, too."""
@@ -188,9 +276,22 @@ class BatchPipeline:
         known: defaultdict[str, deque[tuple[BatchRecord, str]]] = defaultdict(deque)
         for record in sorted(records, key=lambda each: each.is_over):
             if record.step != "refused":
-                for name in read_ids(self._folder.ids_path(record.id)):
+                for name in self._ids(record):
                     known[name.partition("-")[2]].append((record, name))
         return known
+
+    def _ids(self, record: BatchRecord) -> list[str]:
+        """Return the custom ids of a batch; ConfigurationError where these are gone, and its rows may be paid."""
+        try:
+            return read_ids(self._folder.ids_path(record.id))
+        except OSError as error:
+            if record.is_over or not record.has_reached("submitting"):
+                return []
+            raise ConfigurationError(
+                f"It is not known which rows the batch {record.batch_id or record.id} has: "
+                f"{self._folder.ids_path(record.id)}: {reason(error)}.",
+                f"%llm_batch remove {record.id} forgets it; then the cell submits all rows anew.",
+            ) from None
 
     async def _answered(
         self, records: list[BatchRecord], answered: dict[str, dict[str, RowRequest]], reader: ResultReader
@@ -228,11 +329,16 @@ class BatchPipeline:
                         yield result.custom_id, rows[result.custom_id], result
 
     def _say_what_is_found(self) -> None:
-        found = [each.record for each in self._waiting.values()]
-        since = time.strftime("%d %b %H:%M", time.localtime(found[-1].created))
-        what = "A batch" if len(found) == 1 else f"{len(found)} batches"
-        rows = counted(self.in_flight, "row")
-        self._run.say(f"{what} of {since} {'has' if len(found) == 1 else 'have'} {rows} of this cell: it goes on.")
+        begun = [each for each in self._waiting.values() if not each.record.has_reached("submitted")]
+        if begun:
+            rows = counted(sum(len(each.rows) for each in begun), "row")
+            self._run.say(f"The submission of {rows} broke off on {_moment(begun[-1].record)}: it goes on.")
+        found = [each for each in self._waiting.values() if each.record.has_reached("submitted")]
+        if found:
+            what = "A batch" if len(found) == 1 else f"{len(found)} batches"
+            rows = counted(sum(len(each.rows) for each in found), "row")
+            has = "has" if len(found) == 1 else "have"
+            self._run.say(f"{what} of {_moment(found[-1].record)} {has} {rows} of this cell: it goes on.")
 
     async def _written(self, bound: BoundModel, bodies: RequestBodies, rows: list[RowRequest]) -> list[_Waiting]:
         """Write rows into input files, and remember these; a row that cannot be written has failed."""
@@ -297,22 +403,34 @@ class BatchPipeline:
             self._waiting[each.record.id] = each
         for each in batches:
             self._state.seen(each.record)
-            each.record = await self._state.submission(bound).submit(each.record)
+        for each in batches:
+            try:
+                each.record = await self._state.submission(bound).submit(each.record)
+            except UnsupportedError:  # there are no batches here: the prompts need not be kept
+                for other in batches:
+                    if not other.record.has_reached("submitted"):
+                        await self._created_of(bound, other.record)
+                raise
             self._state.seen(each.record)
 
     async def _all_ended(self, bound: BoundModel, bodies: RequestBodies, reader: ResultReader) -> None:
         """Wait for all batches, and hand on their answers; where one was refused for some rows, ask the others anew."""
         again: list[RowRequest] = []
         for number in range(_REFUSED_TIMES + 1):
-            async with asyncio.TaskGroup() as group:
-                tasks = [group.create_task(self._ended(bound, each, reader)) for each in self._waiting.values()]
+            failure: Exception | None = None
+            try:
+                async with asyncio.TaskGroup() as group:
+                    tasks = [group.create_task(self._ended(bound, each, reader)) for each in self._waiting.values()]
+            except* (LLMError, OSError) as errors:
+                failure = errors.exceptions[0]
+            if failure is not None:
+                raise failure
             self._waiting.clear()
             again = [row for task in tasks for row in task.result()]
             if not again or number == _REFUSED_TIMES:
                 break
             self._run.say(f"{counted(len(again), 'row')} of a refused batch are submitted without those it named.")
-            async with self._folder.turn(self._identity, say=self._run.say):
-                await self._submit(bound, await self._written(bound, bodies, again))
+            await self._submitted(bound, bodies, reader, iter(again))
         for row in again:
             self._hand_on(
                 Outcome(row.number, error=NotAskedError("Not asked: the server refused its batch for other rows."))
@@ -335,10 +453,10 @@ class BatchPipeline:
                 **self._state.clocks,
             )
             batch = await polling.ended()
-            if batch.status == "failed" and not batch.output_file_id:
+            if batch.state == "failed" and not batch.output_file_id:
                 return self._refused(waiting, batch)
-            record = self._folder.update(
-                record.id,
+            record = self._state.remember(
+                record,
                 step="ended",
                 status=batch.status,
                 completed=batch.completed,
@@ -346,7 +464,7 @@ class BatchPipeline:
                 output_file_id=batch.output_file_id,
                 error_file_id=batch.error_file_id,
             )
-        if not record.has_reached("fetched"):
+        if not record.has_reached("fetched") or not self._has_files(record):
             record = await self._fetched(bound, record)
         await self._read_results(waiting, record, reader)
         return []
@@ -360,7 +478,23 @@ class BatchPipeline:
         ):
             if file_id:
                 await routes.download(file_id, path)
-        return self._folder.update(record.id, step="fetched")
+        return self._state.remember(record, step="fetched")
+
+    def _has_files(self, record: BatchRecord) -> bool:
+        """Whether the files of results are here."""
+        return all(
+            path.exists()
+            for file_id, path in (
+                (record.output_file_id, self._folder.output_path(record.id)),
+                (record.error_file_id, self._folder.errors_path(record.id)),
+            )
+            if file_id
+        )
+
+    def _remove_files(self, record: BatchRecord) -> None:
+        for path in (self._folder.ids_path, self._folder.output_path, self._folder.errors_path):
+            with suppress(OSError):
+                path(record.id).unlink()
 
     async def _read_results(self, waiting: _Waiting, record: BatchRecord, reader: ResultReader) -> None:
         """Hand on the outcomes of the rows of a batch that is fetched."""
@@ -380,17 +514,20 @@ class BatchPipeline:
         for name, row in rows.items():
             self._hand_on(errors.get(name) or Outcome(row.number, error=_missing(record)))
             del waiting.rows[name]
-        self._read.append(record.id)
+        self._read.append(record)
 
     def _refused(self, waiting: _Waiting, batch: RemoteBatch) -> list[RowRequest]:
         """Hand on the errors of the rows that a batch was refused for, and return its others; or of all its rows."""
         record = waiting.record
         origin = self._run.plan.models[0].target.provider.origin(record.model)
-        ids = read_ids(self._folder.ids_path(record.id))
+        try:
+            ids = read_ids(self._folder.ids_path(record.id))
+        except OSError:  # removed meanwhile
+            ids = list(waiting.rows) if len(waiting.rows) == record.rows else []
         named = {ids[each.line - 1]: each for each in batch.refusals if each.line and 0 < each.line <= len(ids)}
         whole = [each for each in batch.refusals if each.line is None]
         self._spending.forget(record)
-        self._folder.update(record.id, step="refused", status=batch.status, refusals=_kept_refusals(batch))
+        self._state.remember(record, step="refused", status=batch.status, refusals=_kept_refusals(batch))
         self._folder.forget_input(record.id)
         rest = []
         for name, row in waiting.rows.items():
@@ -413,6 +550,10 @@ class BatchPipeline:
     def _hand_on(self, outcome: Outcome) -> None:
         copies = self._copies.pop(outcome.number, ())
         self.put([outcome, *(replace(outcome, number=number, duplicate=True) for number in copies)])
+
+
+def _moment(record: BatchRecord) -> str:
+    return time.strftime("%d %b %H:%M", time.localtime(record.created))
 
 
 def _missing(record: BatchRecord) -> LLMError:

@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any
 
 from llm_magic.batches.kept_batches import BatchFolder
 from llm_magic.batches.polling import EVERY
+from llm_magic.batches.record import merged
 from llm_magic.batches.submission import Submission
 from llm_magic.config.references import mark_secrets, read
 from llm_magic.errors import LLMError
+from llm_magic.recordings.locked_file import reason
 from llm_magic.wire.batches import BatchRoutes
 from llm_magic.wire.remote_batch import RemoteBatch
 
@@ -44,7 +46,9 @@ class BatchState:
         self, session: Session, folder: BatchFolder | None = None, clocks: Mapping[str, Any] | None = None
     ) -> None:
         self.session = session
-        self.folder = folder or BatchFolder()
+        self.say: Callable[[str], object] = str
+        """Takes a line for the user."""
+        self.folder = folder or BatchFolder(say=self._tell)
         self.clocks: Mapping[str, Any] = clocks or {}
         self.every = EVERY
         """Seconds between two looks at a batch."""
@@ -57,6 +61,9 @@ class BatchState:
         self._problem = ""
         self._bound: BoundModel | None = None
         self._lock = threading.Lock()
+
+    def _tell(self, line: str) -> None:
+        self.say(line)
 
     def routes(self, bound: BoundModel) -> BatchRoutes:
         """Return the routes of the endpoint of a model."""
@@ -74,7 +81,23 @@ class BatchState:
 
     def submission(self, bound: BoundModel) -> Submission:
         """Return what submits batches of a model."""
-        return Submission(self.routes(bound), self.folder)
+        return Submission(self.routes(bound), self.folder, say=self.say)
+
+    def remember(self, of: BatchRecord, **changes: Any) -> BatchRecord:
+        """Change what is remembered of a batch that is submitted; where that cannot be, it is known here alone.
+
+        It may have been removed meanwhile, or the disk be full: the batch is waited for all the same.
+        """
+        with self._lock:
+            of = self._records.get(of.id, of)
+        try:
+            record = self.folder.update(of.id, **changes)
+        except (OSError, ValueError) as error:
+            record = merged(of, changes, of.changed)
+            if not isinstance(error, FileNotFoundError):
+                self.say(f"The batch {of.batch_id} goes on, but how far it is cannot be written: {reason(error)}.")
+        self.seen(record)
+        return record
 
     def seen(self, record: BatchRecord) -> None:
         """Take note of a batch of this run, or of a step of it."""
@@ -95,14 +118,13 @@ class BatchState:
             state.completed,
             state.failed,
         ):
-            record = self.folder.update(
-                name,
+            self.remember(
+                self._records[name],
                 status=state.status,
                 completed=state.completed,
                 failed=state.failed,
                 expires_at=state.expires_at,
             )
-            self.seen(record)
 
     def has_submitted(self) -> None:
         """Take note that nothing is left to be submitted."""

@@ -35,12 +35,12 @@ from llm_magic.wire.attempts import Fetched, HttpRequest, Renew, attempts, fetch
 from llm_magic.wire.connection import ERROR_BODY, STRIDE, Connection, Patience
 from llm_magic.wire.documents import ErrorDocument, count, error_in, is_cut, parse_or_text
 from llm_magic.wire.error_body import one_line, read_error_body
-from llm_magic.wire.errors import cause_of, class_names, translate
+from llm_magic.wire.errors import cause_of, class_names, links, translate
 from llm_magic.wire.file_upload import FileUpload
-from llm_magic.wire.headers import check_headers
+from llm_magic.wire.headers import asked_wait, check_headers
 from llm_magic.wire.remote_batch import Refusal, RemoteBatch, read_batch
 
-__all__ = ["BatchRoutes", "Refusal", "RemoteBatch", "is_ambiguous"]
+__all__ = ["BatchRoutes", "Refusal", "RemoteBatch", "is_ambiguous", "wait_asked"]
 
 LARGEST_FILE = 1 << 34
 """Bytes of a file that is fetched, at most (16 GiB): what is larger is a fault."""
@@ -81,6 +81,15 @@ def is_ambiguous(error: BaseException) -> bool:
     status = error.status or HTTPStatus.INTERNAL_SERVER_ERROR
     refused = HTTPStatus.BAD_REQUEST <= status < HTTPStatus.INTERNAL_SERVER_ERROR
     return not refused or status in (HTTPStatus.REQUEST_TIMEOUT, HTTPStatus.CONFLICT)
+
+
+def wait_asked(error: BaseException) -> float | None:
+    """Return the seconds that a server asks to wait which turned a request away; None where it names none."""
+    for link in links(error):
+        headers = getattr(getattr(link, "response", None), "headers", None)
+        if headers is not None and (seconds := asked_wait(headers)) is not None:
+            return seconds
+    return None
 
 
 @dataclass(frozen=True, slots=True)
