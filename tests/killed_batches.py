@@ -6,6 +6,7 @@ step by its number; or it is killed from outside.
 
 from __future__ import annotations
 
+import importlib
 import inspect
 import json
 import os
@@ -39,11 +40,12 @@ class Forks:
         self._process.wait(10)
 
     def start(self, job: Job) -> int:
-        """Start a process: `state` is the folder of its state, `told` the file for its result, `url` the server's.
+        """Start a process, and return its id.
 
-        `prompt`, `rows`, `options` are what it asks; `via` is "batch" or "map"; `kill_at` the number or the name of
-        the step at which it is killed; `settling` the seconds in which a creation that was under way is carried out; `stop_at` the
-        name of a step at which it waits until `told` with the suffix `.go` is there.
+        A job is what it asks (`prompt`, `rows`, `options`, `via`: "batch" or "map") and of which server (`url`); the
+        folder of its state (`state`), and the file that its result is written to (`told`); the number or the name of
+        the step at which it is killed (`kill_at`); the name of one at which it waits until there is a file that is
+        called as `told`, but for its suffix `.go` (`stop_at`): one with `.here` tells that it has come to it.
         """
         return int(self._ask(json.dumps({"run": job})))
 
@@ -68,14 +70,16 @@ class Forks:
 
 def main() -> None:
     """Fork a process for each job that is asked for."""
-    import openai.resources.chat  # all that is imported late, before the forks
-    import openai.resources.files
-
-    import llm_magic.api
-    import llm_magic.batches.batch
-    import llm_magic.batches.engine
-    import llm_magic.mapping.call  # noqa: F401
-
+    for name in (
+        "openai.resources.chat",
+        "openai.resources.files",
+        "llm_magic.api",
+        "llm_magic.batches.batch",
+        "llm_magic.batches.engine",
+        "llm_magic.batches.under_way",
+        "llm_magic.mapping.call",
+    ):
+        importlib.import_module(name)  # all that is imported late, before the forks
     for line in sys.stdin:
         asked = json.loads(line)
         if "wait" in asked:

@@ -196,7 +196,8 @@ class BatchPipeline:
                         answered[record.id][name] = row
                 else:
                     asked.append(row)
-        asked += await self._settled(bound, records)
+        if left := await self._settled(bound, records):
+            asked = sorted((*asked, *left), key=lambda row: row.number)
         asked += await self._answered(records, answered, reader)
         if self._waiting:
             self._say_what_is_found()

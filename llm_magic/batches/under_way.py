@@ -31,8 +31,8 @@ def under_way(run: RowsRun) -> list[str]:
             )
         elif record.has_reached("submitted"):
             lines.append(
-                f"The batch {record.batch_id} of {moment} is under way with rows of the same prompt: what it has is asked "
-                "once more here, and paid twice. --batch waits for it instead; "
+                f"The batch {record.batch_id} of {moment} is under way with rows of the same prompt: what it has is "
+                "asked once more here, and paid twice. --batch waits for it instead; "
                 f"%llm_batch cancel {record.batch_id} ends it."
             )
         else:
