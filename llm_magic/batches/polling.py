@@ -19,7 +19,6 @@ from llm_magic.errors import (
     ServerFailedError,
     TimedOutError,
 )
-
 from llm_magic.wire.error_body import one_line
 
 if TYPE_CHECKING:

@@ -265,9 +265,7 @@ def test_failures_are_values_and_are_asked_again_alone(llm: LLM, server: BatchSe
     with pytest.raises(RowsFailedError) as raised:
         llm.batch(SAY, ["1", "2", "3"]).result(10)
     lines = str(raised.value).splitlines()
-    assert lines[0] == (
-        "2 of 3 failed: 1 ServerFailedError, 1 RequestRefusedError; answers.retry() asks for those."
-    )
+    assert lines[0] == ("2 of 3 failed: 1 ServerFailedError, 1 RequestRefusedError; answers.retry() asks for those.")
     assert lines[1].startswith("The first of them, row 1: ServerFailedError: s:m (")
     assert "Overloaded." in lines[1]
     assert len(lines) == 2

@@ -156,9 +156,7 @@ def test_a_batch_without_any_file(llm: LLM, server: BatchServer, output_file: st
     assert answered(llm, ROWS).values == ROWS
 
 
-def test_results_that_are_strange_are_read_as_far_as_they_go(
-    llm: LLM, server: BatchServer, session: Session
-) -> None:
+def test_results_that_are_strange_are_read_as_far_as_they_go(llm: LLM, server: BatchServer, session: Session) -> None:
     server.order, server.twice, server.missing, server.torn = "shuffled", (1, 3), (2,), (4,)
     server.unknown = ("7-" + "ab" * 16, "request-1", "", "\u2028")
     answers = answered(llm, ROWS, output_type=int)
@@ -237,7 +235,10 @@ def test_a_server_that_refuses_ever_other_rows_is_left_after_a_few_batches(llm: 
     assert len(server.created) == 4
     assert names(answers) == ["RequestRefusedError"] * 4 + ["NotAskedError"] * 5
     error = error_of(answers, 8)
-    assert error.message == f"Not asked: s:m ({server.url}) refused 4 batches in a row for other rows, and this was not submitted once more."
+    assert error.message == (
+        f"Not asked: s:m ({server.url}) refused 4 batches in a row for other rows, and this was not submitted once "
+        "more."
+    )
     assert error.hint.startswith("Call it again")
 
 
@@ -264,7 +265,7 @@ def test_a_batch_that_is_refused_as_a_whole_is_one_error(
     assert error.hint
     assert len(server.created) == 1, "it is not submitted once more by itself"
     assert [each.step for each in records()] == ["refused"]
-    server._move = type(server)._move.__get__(server)  # type: ignore[method-assign]
+    del server._move
     assert answered(llm, ROWS).values == ROWS
     assert len(server.created) == 2
 
@@ -344,7 +345,7 @@ def test_a_key_that_expires_leaves_the_batch_and_another_one_goes_on(
     session: Session, server: BatchServer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("KEY_OF_S", "sk-one-1234567890")
-    llm = asking(session, server, api_key="env:KEY_OF_S")
+    llm = asking(session, server, api_key_env="KEY_OF_S")
     server.keys, server.in_progress = ["sk-one-1234567890"], 10**9
     batch = llm.batch(SAY, ROWS)
     server.keys = ["sk-two-1234567890"]
@@ -443,7 +444,8 @@ def with_clocks(session: Session, llm: LLM, times: Times, rows: list[str]) -> Ba
     """Submit rows by a call whose waiting goes by other clocks."""
     engine = BatchEngine(session, BatchState(session, clocks=times.clocks()))
     options: Any = {"on_error": "keep"}
-    return Batch.submitted(llm._call(SAY, rows, options, "batch", engine), engine.state)
+    call = llm._call(SAY, rows, options, "batch", engine)
+    return Batch.submitted(call.run.model, session.loop.submit(call.answers()), engine.state)
 
 
 @pytest.mark.parametrize("jump", [0.0, 20 * 365 * 86_400.0, -20 * 365 * 86_400.0])
@@ -517,7 +519,8 @@ def test_an_input_file_that_cannot_be_written_sends_nothing(
         patch.setattr(InputFileWriter, "write", no_space)
         error = refused(llm, ROWS)
     assert type(error) is ConfigurationError
-    assert "llm_magic/batches cannot be used: No space left on device" in error.message
+    assert error.message.startswith("Batches cannot be kept in ")
+    assert error.message.endswith("llm_magic/batches: No space left on device.")
     assert error.hint
     assert server.asked == []
     assert list(BatchFolder().place.glob("*.input*")) == []
@@ -528,7 +531,7 @@ def test_results_that_cannot_be_written_are_still_at_the_server(
     llm: LLM, server: BatchServer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     with monkeypatch.context() as patch:
-        patch.setattr("llm_magic.wire.batches._write", no_space)
+        patch.setattr("llm_magic.wire.file_download._write", no_space)
         error = refused(llm, ROWS)
     assert type(error) is ConfigurationError
     assert "cannot be written: No space left on device" in error.message
@@ -589,7 +592,15 @@ def test_a_file_in_the_place_of_the_state_folder(llm: LLM, server: BatchServer) 
 
 
 def test_hostile_texts_are_values_like_any_other(llm: LLM, server: BatchServer) -> None:
-    texts = ["x" * 5_000_000, "\ud800 half", "<script>alert(1)</script>", "\x1b[2J\x07", "NaN", "\u2028\x85\r\n", "[" * 9_999]
+    texts = [
+        "x" * 5_000_000,
+        "\ud800 half",
+        "<script>alert(1)</script>",
+        "\x1b[2J\x07",
+        "NaN",
+        "\u2028\x85\r\n",
+        "[" * 9_999,
+    ]
 
     def answer(line: Any) -> Any:
         whole = said(line)
@@ -636,7 +647,7 @@ def test_a_body_that_is_no_answer_is_the_error_of_its_row(llm: LLM, server: Batc
     answers = answered(llm, ["1", "2"])
     assert answers.values[1] == "2"
     if answers.errors[0] is None:
-        assert answers.values[0] == "1"
+        assert answers.values[0] in ("1", '{"x": [1]}')
         assert answers.statistics.usage is None or answers.statistics.usage.input_tokens >= 0
     else:
         error = error_of(answers, 0)
@@ -748,7 +759,7 @@ def test_a_refused_batch_took_nothing(llm: LLM, server: BatchServer, session: Se
     _refusing(server, {"code": "x", "message": "No.", "line": None})
     refused(llm, ROWS)
     assert session.batches_in_flight == {}
-    server._move = type(server)._move.__get__(server)  # type: ignore[method-assign]
+    del server._move
     assert answered(llm, ROWS).values == ROWS
 
 
