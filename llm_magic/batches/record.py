@@ -26,7 +26,8 @@ step           on disk, beside the record                             at the ser
 `uploaded`     the same, the file's id in the record                  the file
 `submitting`   the same                                               the file, and perhaps a batch: the server's list
                                                                       is asked before one is created
-`refused`      the server's refusals in the record                    perhaps the file, no batch; this is an end
+`refused`      the server's refusals in the record                    perhaps the file, and a batch that never began;
+                                                                      this is an end
 `submitted`    the ids; the input may be gone; the batch's id         the batch: `status` says what it last said of it
 `ended`        the same, and the ids of the files of results          the batch has ended (`completed`, `failed`,
                                                                       `expired`, `cancelled`), its files are there
@@ -233,7 +234,8 @@ _NOTHING: tuple[Any, ...] = (None, "", ())
 def merged(record: BatchRecord, changes: Mapping[str, Any], now: float) -> BatchRecord:
     """Return a record with changes, which may come from a kernel that knows less than the record.
 
-    - The step is the further one of the two.
+    - The step is the further one of the two; a batch that is submitted may be refused still, by what its server finds
+      in its file.
     - Nothing that is known becomes unknown: empty values change nothing.
     - An update that names an earlier step than the record's only adds what the record does not know.
     - Once the batch has ended, what the server tells of its progress (status, counts, expiry) is taken only from an
@@ -251,7 +253,7 @@ def merged(record: BatchRecord, changes: Mapping[str, Any], now: float) -> Batch
     if unknown := changes.keys() - CHANGEABLE:
         raise TypeError(f"A record's {min(unknown)!r} does not change.")
     step = cast("Step", changes.get("step", record.step))
-    is_behind = _RANK[step] < _RANK[record.step]
+    is_behind = _RANK[step] < _RANK[record.step] and (record.step, step) != ("submitted", "refused")
     is_late = is_behind or ("step" not in changes and record.has_reached("ended"))
     taken: dict[str, Any] = {"step": record.step if is_behind else step}
     for name, given in changes.items():
