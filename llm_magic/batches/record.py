@@ -15,7 +15,7 @@ from typing import Any, Literal, NamedTuple, TypedDict, cast, get_args
 
 from llm_magic.secrets import hide, masked_url
 
-Step = Literal["written", "uploading", "uploaded", "submitting", "refused", "submitted", "ended", "fetched", "read"]
+Step = Literal["written", "uploading", "uploaded", "submitting", "submitted", "refused", "ended", "fetched", "read"]
 """How far a batch is. A record never goes back in this order.
 
 =============  =====================================================  ================================================
@@ -26,9 +26,8 @@ step           on disk, beside the record                             at the ser
 `uploaded`     the same, the file's id in the record                  the file
 `submitting`   the same                                               the file, and perhaps a batch: the server's list
                                                                       is asked before one is created
-`refused`      the server's refusals in the record                    perhaps the file, and a batch that never began;
-                                                                      this is an end
 `submitted`    the ids; the input may be gone; the batch's id         the batch: `status` says what it last said of it
+`refused`      the ids, the server's refusals in the record           the file, a batch that never began; this is an end
 `ended`        the same, and the ids of the files of results          the batch has ended (`completed`, `failed`,
                                                                       `expired`, `cancelled`), its files are there
 `fetched`      the files of results                                   the same
@@ -234,8 +233,7 @@ _NOTHING: tuple[Any, ...] = (None, "", ())
 def merged(record: BatchRecord, changes: Mapping[str, Any], now: float) -> BatchRecord:
     """Return a record with changes, which may come from a kernel that knows less than the record.
 
-    - The step is the further one of the two; a batch that is submitted may be refused still, by what its server finds
-      in its file.
+    - The step is the further one of the two.
     - Nothing that is known becomes unknown: empty values change nothing.
     - An update that names an earlier step than the record's only adds what the record does not know.
     - Once the batch has ended, what the server tells of its progress (status, counts, expiry) is taken only from an
@@ -253,7 +251,7 @@ def merged(record: BatchRecord, changes: Mapping[str, Any], now: float) -> Batch
     if unknown := changes.keys() - CHANGEABLE:
         raise TypeError(f"A record's {min(unknown)!r} does not change.")
     step = cast("Step", changes.get("step", record.step))
-    is_behind = _RANK[step] < _RANK[record.step] and (record.step, step) != ("submitted", "refused")
+    is_behind = _RANK[step] < _RANK[record.step]
     is_late = is_behind or ("step" not in changes and record.has_reached("ended"))
     taken: dict[str, Any] = {"step": record.step if is_behind else step}
     for name, given in changes.items():
