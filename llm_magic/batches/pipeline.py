@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING
 from llm_magic.batches.bodies import RequestBodies
 from llm_magic.batches.input_file import InputFile, InputFileWriter, custom_id, read_ids
 from llm_magic.batches.reading import ResultReader
-from llm_magic.batches.record import BatchRecord, excerpt
+from llm_magic.batches.record import BatchRecord, Structured, excerpt
 from llm_magic.batches.retrieval import Refused, asked_before, missing, results_of, retrieved
 from llm_magic.batches.spending import BatchSpending
 from llm_magic.config.trust import printable
@@ -36,7 +36,7 @@ if TYPE_CHECKING:
     from llm_magic.batches.results import RowResult
     from llm_magic.batches.state import BatchState
     from llm_magic.mapping.asking.row_asker import RowAsker
-    from llm_magic.mapping.run import RowsRun
+    from llm_magic.mapping.engine import RunOfEngine
     from llm_magic.session.plan import BoundModel
     from llm_magic.session.run_spending import RunSpending
 
@@ -69,7 +69,7 @@ class BatchPipeline:
     def __init__(
         self,
         state: BatchState,
-        run: RowsRun,
+        run: RunOfEngine,
         asker: RowAsker,
         spending: RunSpending,
         requests: Iterator[RowRequest],
@@ -333,7 +333,7 @@ class BatchPipeline:
 
     def _remembered(self, bound: BoundModel, name: str, file: InputFile, rows: dict[str, RowRequest]) -> _Waiting:
         target, options = bound.planned.target, self._run.plan.options
-        cell = self._run.plan.cell
+        cell, structure = self._run.plan.cell, bound.structure
         record = BatchRecord(
             id=name,
             run=self._identity,
@@ -351,6 +351,10 @@ class BatchPipeline:
             step="written",
             prompt=excerpt(cell.body),
             out=cell.options.out or "",
+            structured=Structured(
+                dialect=None if structure is None else structure.dialect,
+                nulls=structure is not None and structure.nulls,
+            ),
         )
         self._folder.add(record)
         return _Waiting(record, {each: rows[each] for each in read_ids(file.ids_path)})

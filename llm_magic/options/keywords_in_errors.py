@@ -28,6 +28,7 @@ _PHRASES: Mapping[str, str] = {
     "--batch waits for it instead": "LLM.batch waits for it instead",
     "--batch reads them": "LLM.batch reads them",
     "--batch looks for it": "LLM.batch looks for it",
+    "Leave --batch-api out: the texts are embedded now.": "LLM.embed embeds now.",
     "--each EXPR": "inputs",
     "--forward-env A,B": 'forward_env=["A", "B"]',
     "such as OPENAI_API_KEY,HF_TOKEN": 'such as ["OPENAI_API_KEY", "HF_TOKEN"]',
