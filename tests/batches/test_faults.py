@@ -49,6 +49,7 @@ from llm_magic.errors import (
     UnsupportedError,
 )
 from llm_magic.session import Session
+from llm_magic.wire import file_download
 
 
 @pytest.fixture
@@ -100,10 +101,10 @@ def test_of_a_batch_that_did_not_end_well_what_is_there_is_kept(
     llm: LLM, server: BatchServer, ends: str, lists_undone: bool, done: int
 ) -> None:
     server.ends, server.rows_done, server.lists_undone = ends, done, lists_undone  # type: ignore[assignment]
-    answers = answered(llm, ROWS, output_type=int)
     if (ends, done, lists_undone) == ("failed", 0, False):  # it has no file: it was refused
-        assert names(answers) == ["RequestRefusedError"] * 4
+        assert isinstance(refused(llm, ROWS, output_type=int), RequestRefusedError)
     else:
+        answers = answered(llm, ROWS, output_type=int)
         assert answers.values == [int(row) for row in ROWS[:done]] + [None] * (4 - done)
         assert names(answers) == [""] * done + ["NotAskedError"] * (4 - done)
         for number in range(done, 4):
@@ -528,8 +529,12 @@ def test_an_input_file_that_cannot_be_written_sends_nothing(
 def test_results_that_cannot_be_written_are_still_at_the_server(
     llm: LLM, server: BatchServer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    def write(*_: Any) -> None:
+        with file_download._on_disk():
+            no_space()
+
     with monkeypatch.context() as patch:
-        patch.setattr("llm_magic.wire.file_download._write", no_space)
+        patch.setattr(file_download, "_write", write)
         error = refused(llm, ROWS)
     assert type(error) is ConfigurationError
     assert "cannot be written: No space left on device" in error.message
@@ -707,10 +712,15 @@ def test_what_a_batch_fetched_is_recorded_and_read_without_a_network(
 
 
 @pytest.mark.usefixtures("recording")
-def test_what_rows_have_recorded_is_not_submitted(llm: LLM, server: BatchServer) -> None:
-    direct = llm.map(SAY, ["1"], record="once")
-    answers = answered(llm, ["1", "2"], record="once")
-    assert answers.values == [direct.values[0], "2"]
+def test_what_rows_have_recorded_is_not_submitted(
+    llm: LLM, server: BatchServer, session: Session, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    llm.map(SAY, ["1"], record="once")
+    with own_session(tmp_path / "other", monkeypatch) as later:  # as in another kernel
+        later.settings.record_file = session.settings.record_file
+        answers = answered(asking(later, server), ["1", "2"], record="once")
+    assert answers.values == ["1", "2"]
+    assert [outcome.recorded for outcome in answers.outcomes] == [True, False]
     assert prompts(server) == ["SAY 2"]
 
 
