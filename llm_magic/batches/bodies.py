@@ -54,8 +54,8 @@ class RequestBodies:
         request = replace(bound.compose(replace(plan, parts=(Text(MARKER),))), stream=False)
         if secrets_in(request.parameters.extra):
             raise UnsupportedError(
-                "A field of --param is a secret (env:…), and a batch writes all fields into a file.",
-                "Send it as a header: --header NAME=env:VARIABLE goes with the requests about the batch.",
+                "A batch writes its fields into a file, and one of them is a secret (env:…).",
+                "Leave it out, or send it as a header: --header NAME=env:VARIABLE goes with the requests about the batch.",
             )
         options = bound.planned.options
         prepared = await bound.provider.prepare_request(
@@ -94,9 +94,9 @@ class RequestBodies:
         await provider.check(request, capabilities)
         return await self._prepared.body(await provider.adapt(request, capabilities))
 
-    def request(self, row: RowRequest) -> Request:
-        """Return what a row asks, as data."""
-        return replace(self._bound.compose(replace(self._plan, parts=row.parts)), stream=False)
+    def request(self, row: RowRequest, bound: BoundModel | None = None) -> Request:
+        """Return what a row asks, as data: of the model as it is bound now, or as it was when the row was asked."""
+        return replace((bound or self._bound).compose(replace(self._plan, parts=row.parts)), stream=False)
 
     def demand(self, row: RowRequest) -> Demand:
         """Return the tokens that a row asks for."""

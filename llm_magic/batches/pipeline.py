@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING
 from llm_magic.batches.bodies import RequestBodies
 from llm_magic.batches.input_file import InputFile, InputFileWriter, custom_id, read_ids
 from llm_magic.batches.reading import ResultReader
-from llm_magic.batches.record import BatchRecord, excerpt
+from llm_magic.batches.record import BatchRecord, Structured, excerpt
 from llm_magic.batches.retrieval import Refused, asked_before, missing, results_of, retrieved
 from llm_magic.batches.spending import BatchSpending
 from llm_magic.display.footer import counted
@@ -241,7 +241,7 @@ class BatchPipeline:
 
     def _remembered(self, bound: BoundModel, name: str, file: InputFile, rows: dict[str, RowRequest]) -> _Waiting:
         target, options = bound.planned.target, self._run.plan.options
-        cell = self._run.plan.cell
+        cell, structure = self._run.plan.cell, bound.structure
         record = BatchRecord(
             id=name,
             run=self._identity,
@@ -259,6 +259,10 @@ class BatchPipeline:
             step="written",
             prompt=excerpt(cell.body),
             out=cell.options.out or "",
+            structured=Structured(
+                dialect=None if structure is None else structure.dialect,
+                nulls=structure is not None and structure.nulls,
+            ),
         )
         self._folder.add(record)
         return _Waiting(record, {each: rows[each] for each in read_ids(file.ids_path)})
@@ -282,8 +286,11 @@ class BatchPipeline:
         """Wait for all batches, and hand on their answers; where one was refused for some rows, ask the others anew."""
         again: list[RowRequest] = []
         for number in range(_REFUSED_TIMES + 1):
-            async with asyncio.TaskGroup() as group:
-                tasks = [group.create_task(self._ended(each, reader)) for each in self._waiting.values()]
+            try:
+                async with asyncio.TaskGroup() as group:
+                    tasks = [group.create_task(self._ended(each, reader)) for each in self._waiting.values()]
+            except BaseExceptionGroup as errors:  # one ends the waiting for the others, which go on at their server
+                raise errors.exceptions[0] from None
             self._waiting.clear()
             again = [row for task in tasks for row in task.result()]
             if not again or number == _REFUSED_TIMES:

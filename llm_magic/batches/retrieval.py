@@ -61,7 +61,7 @@ async def retrieved(state: BatchState, record: BatchRecord) -> BatchRecord | Ref
     if not record.has_reached("ended"):
 
         async def look() -> RemoteBatch:
-            return await routes.retrieve(record.batch_id)
+            return await state.routes().retrieve(record.batch_id)  # over a client that was renewed since
 
         polling = Polling(
             look,
