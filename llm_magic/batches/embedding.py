@@ -51,6 +51,7 @@ _OK = 200
 _NOW = "Leave --batch-api out: the texts are embedded now."
 _REFUSED_TIMES = 3  # batches in a row that a server refuses for some of their lines, which are left out of the next one
 _LOOK = 0.5  # seconds between two looks at whether the line of progress says something else
+_TEXTS_AT_ONCE = 500  # whose vectors are read before others get a turn
 _MOST_NAMED = 5  # stretches of texts that an error names
 
 
@@ -92,6 +93,7 @@ class BatchEmbedding(Embedding):
         self.out = ""
         """The variable that takes the vectors, for lists."""
         self._spending = BatchSpending(RunSpending(session.spending), session)
+        self._at_once = max(1, _TEXTS_AT_ONCE // options.batch)
         self._waiting: dict[str, tuple[BatchRecord, dict[str, int]]] = {}
         self._read: list[str] = []  # batches whose results are known
         self._errors: dict[int, LLMError] = {}
@@ -106,7 +108,8 @@ class BatchEmbedding(Embedding):
         except OSError as error:
             where = f"{error.filename}: " if error.filename else ""
             raise ConfigurationError(
-                f"The batches that are kept cannot be reached: {where}{error.strerror or type(error).__name__}."
+                f"The batches that are kept cannot be reached: {where}{error.strerror or type(error).__name__}.",
+                "%llm_batch remove forgets a batch whose files are damaged; --again submits its texts once more.",
             ) from error
         if self._errors:
             raise self._failed()
@@ -163,7 +166,7 @@ class BatchEmbedding(Embedding):
             state.seen(record)
         for record in records:
             lines = answered[record.id]
-            async for name, result in results_of(folder, record, lines):
+            async for name, result in results_of(folder, record, lines, self._at_once):
                 if (found := self._embedded(lines[name], result)) is not None:
                     number = lines.pop(name)
                     self._found[number] = found
@@ -321,7 +324,7 @@ class BatchEmbedding(Embedding):
         record, left = retrieval, dict(lines)
         errors = {}
         self._spending.begin(record)
-        async for name, result in results_of(self.state.folder, record, left):
+        async for name, result in results_of(self.state.folder, record, left, self._at_once):
             number = left[name]
             try:
                 self._found[number] = found = self._taken(number, result, record)

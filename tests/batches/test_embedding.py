@@ -426,6 +426,24 @@ def test_a_folder_that_cannot_be_written(server: BatchServer, tmp_path: Path) ->
     assert not server.asked
 
 
+def test_files_that_are_damaged(server: BatchServer, tmp_path: Path) -> None:
+    assert embedded(server) == VECTORS
+    folder = BatchFolder()
+    (record,) = folder.all()
+    folder.output_path(record).write_bytes(b'{"custom_id": "0-\\ud800", "response": \n[]\n\x00\n' + b"[" * 100_000)
+    assert embedded(server) == VECTORS, "what is not there is asked anew"
+    (record,) = [each for each in folder.all() if each.id != record.id]
+    folder.ids_path(record).write_text("7\n-\n\x00\n\ud7ff")
+    assert embedded(server, again=True) == VECTORS
+    folder.ids_path(record).unlink()
+    folder.ids_path(record).symlink_to(tmp_path)
+    with pytest.raises(
+        ConfigurationError, match=r"^The batches that are kept cannot be reached: .*\n%llm_batch remove"
+    ):
+        batch(server)
+    assert embedded(server, again=True) == VECTORS
+
+
 def test_a_file_that_cannot_be_fetched_is_fetched_by_the_next_call(server: BatchServer) -> None:
     server.faults = {"content": [Fault(403, lasts=True)]}
     with pytest.raises(LLMError) as told:
