@@ -100,9 +100,9 @@ class RequestBodies:
         await provider.check(request, capabilities)
         return await self._prepared.body(await provider.adapt(request, capabilities))
 
-    def request(self, row: RowRequest) -> Request:
-        """Return what a row asks, as data."""
-        return replace(self._bound.compose(replace(self._plan, parts=row.parts)), stream=False)
+    def request(self, row: RowRequest, bound: BoundModel | None = None) -> Request:
+        """Return what a row asks, as data: of the model as it is bound now, or as it was when the row was asked."""
+        return replace((bound or self._bound).compose(replace(self._plan, parts=row.parts)), stream=False)
 
     def demand(self, row: RowRequest) -> Demand:
         """Return the tokens that a row asks for."""

@@ -55,7 +55,8 @@ class BatchEngine:
         notes = list(plan.notes)
         if len(plan.models) > 1:
             notes.append("Fallbacks are not asked by a batch: all its rows are those of one model.")
-        if plan.tools:
+        offered = plan.tools or options.param.get("tools") or options.param.get("functions")
+        if offered and options.tool_choice != "none":
             notes.append("Calls of tools are not carried out in a batch: .responses[N].tool_calls has them.")
         return replace(plan, models=(replace(first, options=options),), notes=tuple(notes), returns_calls=True)
 

@@ -383,7 +383,7 @@ def _is_about_a_file(said: str) -> bool:
 
 def _without_hint(error: LLMError) -> LLMError:
     """Take back a hint that is about cells that ask at once."""
-    if "--dry-run" in error.hint:
+    if "--dry-run" in error.hint or "--param" in error.hint:
         error.hint = ""
     elif "--api" in error.hint:
         error.hint = "Check base_url: it usually ends in /v1."
