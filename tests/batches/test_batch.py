@@ -296,7 +296,10 @@ def test_a_value_that_is_invalid_is_asked_for_by_the_next_call(llm: LLM, server:
     answers = answered(llm, ["1", "x"], output_type=int)
     error = answers.errors[1]
     assert type(error) is InvalidValueError
-    assert error.hint == "Call it again to ask for it anew, or reword the prompt. error.response.text has what came."
+    assert (
+        error.hint
+        == "Reword the prompt, or call it again: only what is missing is asked. error.response.text has what came."
+    )
     assert error.response.text == "x"
     assert answers.responses[1] is not None
     assert "direct" not in server.asked
