@@ -263,7 +263,7 @@ def test_a_batch_that_is_refused_as_a_whole_is_one_error(
     assert error.hint
     assert len(server.created) == 1, "it is not submitted once more by itself"
     assert [each.step for each in records()] == ["refused"]
-    server._move = type(server)._move.__get__(server)  # type: ignore[method-assign]
+    del server._move
     assert answered(llm, ROWS).values == ROWS
     assert len(server.created) == 2
 
@@ -343,7 +343,7 @@ def test_a_key_that_expires_leaves_the_batch_and_another_one_goes_on(
     session: Session, server: BatchServer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("KEY_OF_S", "sk-one-1234567890")
-    llm = asking(session, server, api_key="env:KEY_OF_S")
+    llm = asking(session, server, api_key_env="KEY_OF_S")
     server.keys, server.in_progress = ["sk-one-1234567890"], 10**9
     batch = llm.batch(SAY, ROWS)
     server.keys = ["sk-two-1234567890"]
@@ -442,7 +442,8 @@ def with_clocks(session: Session, llm: LLM, times: Times, rows: list[str]) -> Ba
     """Submit rows by a call whose waiting goes by other clocks."""
     engine = BatchEngine(session, BatchState(session, clocks=times.clocks()))
     options: Any = {"on_error": "keep"}
-    return Batch.submitted(llm._call(SAY, rows, options, "batch", engine), engine.state)
+    call = llm._call(SAY, rows, options, "batch", engine)
+    return Batch.submitted(call.run.model, session.loop.submit(call.answers()), engine.state)
 
 
 @pytest.mark.parametrize("jump", [0.0, 20 * 365 * 86_400.0, -20 * 365 * 86_400.0])
@@ -516,7 +517,8 @@ def test_an_input_file_that_cannot_be_written_sends_nothing(
         patch.setattr(InputFileWriter, "write", no_space)
         error = refused(llm, ROWS)
     assert type(error) is ConfigurationError
-    assert "llm_magic/batches cannot be used: No space left on device" in error.message
+    assert error.message.startswith("Batches cannot be kept in ")
+    assert error.message.endswith("llm_magic/batches: No space left on device.")
     assert error.hint
     assert server.asked == []
     assert list(BatchFolder().place.glob("*.input*")) == []
@@ -527,7 +529,7 @@ def test_results_that_cannot_be_written_are_still_at_the_server(
     llm: LLM, server: BatchServer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     with monkeypatch.context() as patch:
-        patch.setattr("llm_magic.wire.batches._write", no_space)
+        patch.setattr("llm_magic.wire.file_download._write", no_space)
         error = refused(llm, ROWS)
     assert type(error) is ConfigurationError
     assert "cannot be written: No space left on device" in error.message
@@ -643,7 +645,7 @@ def test_a_body_that_is_no_answer_is_the_error_of_its_row(llm: LLM, server: Batc
     answers = answered(llm, ["1", "2"])
     assert answers.values[1] == "2"
     if answers.errors[0] is None:
-        assert answers.values[0] == "1"
+        assert answers.values[0] in ("1", '{"x": [1]}')
         assert answers.statistics.usage is None or answers.statistics.usage.input_tokens >= 0
     else:
         error = error_of(answers, 0)
@@ -755,7 +757,7 @@ def test_a_refused_batch_took_nothing(llm: LLM, server: BatchServer, session: Se
     _refusing(server, {"code": "x", "message": "No.", "line": None})
     refused(llm, ROWS)
     assert session.batches_in_flight == {}
-    server._move = type(server)._move.__get__(server)  # type: ignore[method-assign]
+    del server._move
     assert answered(llm, ROWS).values == ROWS
 
 
