@@ -186,6 +186,10 @@ class Knobs:
     edit: Callable[[bytes], bytes] = bytes
     """What is done to each output file at the end."""
 
+    endpoints: Collection[str] = ENDPOINTS
+    """What a batch may be created for."""
+    one_endpoint: bool = True
+    """Whether its lines have to name the same; Azure's name their own API."""
     metadata: Literal["kept", "dropped", "null"] = "kept"
     page_size: int = 20
     keys: Collection[str] | None = None
@@ -356,7 +360,7 @@ class BatchServer(Knobs, ScriptedServer):
         file_id = str(asked.get("input_file_id"))
         if not self._has(file_id):
             return _no_file(file_id, 400)
-        if asked.get("endpoint") not in ENDPOINTS or asked.get("completion_window") != "24h":
+        if asked.get("endpoint") not in self.endpoints or asked.get("completion_window") != "24h":
             return _refused(400, "Invalid endpoint or completion_window.", "invalid_value")
         told = asked.get("metadata") or {}
         texts = all(isinstance(text, str) and len(text) <= 512 for text in told.values())
@@ -440,7 +444,7 @@ class BatchServer(Knobs, ScriptedServer):
         errors: list[dict[str, Any]] = []
         seen: dict[str, int] = {}
         for number, line in enumerate(content.splitlines(), 1):
-            row, wrong = _read_line(line, endpoint)
+            row, wrong = _read_line(line, endpoint if self.one_endpoint else None)
             name = row.get("custom_id", "")
             if not wrong and name in seen:
                 wrong = (
@@ -567,7 +571,7 @@ def _of(failures: dict[int | str, Failure], number: int, row: Row) -> Failure | 
     return failures.get(number) or failures.get(row["custom_id"])
 
 
-def _read_line(line: bytes, endpoint: str) -> tuple[Row, tuple[Any, ...]]:
+def _read_line(line: bytes, endpoint: str | None) -> tuple[Row, tuple[Any, ...]]:
     """Return a line of an input file, and what is wrong with it: code, message, parameter, or nothing."""
     try:
         row = json.loads(line)
@@ -577,7 +581,7 @@ def _read_line(line: bytes, endpoint: str) -> tuple[Row, tuple[Any, ...]]:
         return {}, ("missing_required_parameter", "Missing required parameter: 'body'.", "body")
     if not isinstance(row.get("custom_id"), str):
         return row, ("missing_required_parameter", "Missing required parameter: 'custom_id'.", "custom_id")
-    if row.get("method") != "POST" or row.get("url") != endpoint:
+    if row.get("method") != "POST" or (endpoint and row.get("url") != endpoint):
         return row, ("invalid_url", "The URL must be the batch's endpoint, the method POST.", "url")
     if row["body"].get("stream"):
         return row, ("invalid_request", "A batch cannot stream.", "body.stream")

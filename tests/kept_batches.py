@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import os
+import signal
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -57,6 +59,7 @@ class KeptBatches:
     records: list[Any] = field(default_factory=list)
     then: dict[str, Any] = field(default_factory=dict)
     away: bool = False
+    interrupts: bool = False
     broken: OSError | None = None
     notes: tuple[str, ...] = ()
     done: list[tuple[str, Any]] = field(default_factory=list)
@@ -75,13 +78,20 @@ class KeptBatches:
         return self._asked("refresh", record)
 
     async def cancel(self, record: Any) -> Any:
+        await self._interrupted()
         return self._asked("cancel", record)
 
     async def fetch(self, record: Any) -> Answers:
         self.done.append(("fetch", getattr(record, "id", record)))
-        await asyncio.sleep(0)
+        await self._interrupted()
         outcomes = [Outcome(0, Response(text="price", value="price")), Outcome(1, None, RefusedError("no"))]
         return Answers(outcomes, notes=self.notes)
+
+    async def _interrupted(self) -> None:
+        """Let the user interrupt while the server does not answer."""
+        if self.interrupts:
+            os.kill(os.getpid(), signal.SIGINT)
+            await asyncio.sleep(60)
 
     def _asked(self, what: str, record: Any) -> Any:
         self.done.append((what, record.id))

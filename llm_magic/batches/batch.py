@@ -1,12 +1,13 @@
-"""`Batch`: rows that offline batches answer, as a variable: `await` it, ask for its `result()`, `cancel()` it."""
+"""`Batch`: what offline batches answer, as a variable: `await` it, ask for its `result()`, `cancel()` it."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import TYPE_CHECKING, NamedTuple
+from concurrent.futures import wait
+from typing import TYPE_CHECKING, NamedTuple, Self, TypeVar
 
 from llm_magic.background_loop import LOOK
-from llm_magic.mapping.answers.answers import Answers
+from llm_magic.errors import RowsFailedError
 from llm_magic.mapping.screen import RowsInterrupted
 from llm_magic.session.job import Job
 
@@ -14,7 +15,8 @@ if TYPE_CHECKING:
     from concurrent.futures import Future
 
     from llm_magic.batches.state import BatchState
-    from llm_magic.mapping.call import MapCall
+
+R = TypeVar("R")
 
 
 class Counts(NamedTuple):
@@ -25,55 +27,57 @@ class Counts(NamedTuple):
     total: int
 
 
-class Batch(Job[Answers]):
-    """Rows that offline batches answer: `await batch`, `.result()`, `.status`, `.counts`, `.cancel()`.
+class Batch(Job[R]):
+    """Rows, or texts, that offline batches answer: `await batch`, `.result()`, `.status`, `.counts`, `.cancel()`.
 
-    It goes on at its server whatever becomes of this process: the same cell, or the same call of `LLM.batch`, finds it
-    again, another day and in another kernel.
+    It goes on at its server whatever becomes of this process: the same cell, or the same call of `LLM.batch` or
+    `LLM.embed_batch`, finds it again, another day and in another kernel. The result of the former are `Answers`, that
+    of the latter `Vectors`.
 
     Parameters
     ----------
     model
         The model as asked for.
     future
-        The answers.
+        The result.
     stop
         Stops the waiting; the batch goes on at its server.
 
     """
 
-    def __init__(self, model: str, future: Future[Answers], stop: Callable[[], str]) -> None:
+    def __init__(self, model: str, future: Future[R], stop: Callable[[], str]) -> None:
         super().__init__(model, future, stop)
         self._state: BatchState | None = None
 
     @classmethod
-    def submitted(cls, call: MapCall, state: BatchState) -> Batch:
-        """Submit the rows of a call, and return once that is done; its answers are waited for on the loop.
+    def submitted(cls, model: str, answer: Future[R], state: BatchState) -> Self:
+        """Return the batch of an answer that is worked on, once all of it is submitted.
 
         Raises
         ------
         LLMError
-            They cannot be submitted.
+            It cannot be submitted.
         RowsInterrupted
             The user interrupted.
 
         """
-        future = call.session.loop.submit(call.answers())
 
         def stop() -> str:
-            future.cancel()
+            answer.cancel()
             return state.how_far()
 
-        batch = cls(call.run.model, future, stop)
+        batch = cls(model, answer, stop)
         batch.tell_of(state)
         try:
             while not state.submitted.wait(LOOK):
-                if future.done():
+                if answer.done():
                     break
         except KeyboardInterrupt:
             raise RowsInterrupted(stop()) from None
-        if future.done():
-            future.result()  # what went wrong is raised here; an answer is there already
+        if not state.is_submitted:  # it has ended before
+            wait([answer])
+            if answer.cancelled() or not isinstance(answer.exception(), RowsFailedError):  # that is how it ended
+                answer.result()
         return batch
 
     def tell_of(self, state: BatchState) -> None:

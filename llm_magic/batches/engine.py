@@ -14,8 +14,8 @@ from llm_magic.providers.batches import refuse_batches
 
 if TYPE_CHECKING:
     from llm_magic.mapping.asking.row_asker import RowAsker
+    from llm_magic.mapping.engine import RunOfEngine
     from llm_magic.mapping.rows import RowRequest
-    from llm_magic.mapping.run import RowsRun
     from llm_magic.providers.model_info import Price
     from llm_magic.session import Session
     from llm_magic.session.plan import Plan
@@ -55,12 +55,13 @@ class BatchEngine:
         notes = list(plan.notes)
         if len(plan.models) > 1:
             notes.append("Fallbacks are not asked by a batch: all its rows are those of one model.")
-        if plan.tools:
+        offered = plan.tools or options.param.get("tools") or options.param.get("functions")
+        if offered and options.tool_choice != "none":
             notes.append("Calls of tools are not carried out in a batch: .responses[N].tool_calls has them.")
         return replace(plan, models=(replace(first, options=options),), notes=tuple(notes), returns_calls=True)
 
     def pipeline(
-        self, run: RowsRun, asker: RowAsker, spending: RunSpending, requests: Iterator[RowRequest]
+        self, run: RunOfEngine, asker: RowAsker, spending: RunSpending, requests: Iterator[RowRequest]
     ) -> BatchPipeline:
         """Return what asks for the rows."""
         return BatchPipeline(self.state, run, asker, spending, requests)

@@ -25,6 +25,8 @@ from llm_magic.wire.errors import half_of_a_pair
 
 MOST_ROWS = 50_000
 """Requests that a file may hold. Source: https://platform.openai.com/docs/api-reference/batch/create."""
+MOST_EMBEDDED = 50_000
+"""Texts that all requests of a file for embeddings may have together. Source: the same."""
 MOST_BYTES = 200_000_000
 """Bytes that it may have. Source: the same."""
 
@@ -85,6 +87,7 @@ class _Part:
     file: BinaryIO
     ids: BinaryIO
     rows: int = 0
+    inputs: int = 0
     size: int = 0
     digest: Any = field(default_factory=hashlib.sha256)
 
@@ -101,7 +104,7 @@ class InputFileWriter:
     url
         The path that each request is for, such as `/v1/chat/completions`.
     most_rows, most_bytes
-        What a file may hold.
+        What a file may hold: requests, or what these ask for where one asks for several things; and bytes.
 
     """
 
@@ -121,8 +124,10 @@ class InputFileWriter:
         self._made: list[Path] = []
         self._ended = False
 
-    def write(self, number: int, key: str, body: bytes) -> None:
+    def write(self, number: int, key: str, body: bytes, *, inputs: int = 1) -> None:
         """Add a row: its number in the input, its key (SHA-256, in hexadecimal), and the JSON object of its request.
+
+        `inputs` is for how many it counts by the limit of rows: a request for embeddings for as many as it has texts.
 
         Raises
         ------
@@ -140,7 +145,9 @@ class InputFileWriter:
         line = self._line(name, body)
         try:
             part = self._part
-            if part is not None and (part.rows >= self._most_rows or part.size + len(line) > self._most_bytes):
+            if part is not None and (
+                part.inputs + inputs > self._most_rows or part.size + len(line) > self._most_bytes
+            ):
                 self._finish(part)
                 part = None
             if part is None:
@@ -153,6 +160,7 @@ class InputFileWriter:
         part.digest.update(line)
         part.size += len(line)
         part.rows += 1
+        part.inputs += inputs
 
     def _line(self, name: str, body: bytes) -> bytes:
         """Return the line of a row."""

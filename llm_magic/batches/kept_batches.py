@@ -230,8 +230,6 @@ class BatchFolder:
     def _read(self, name: str) -> tuple[BatchRecord, float]:
         with kept_runs.opened(self._path(name, _RECORD)) as file:
             found = os.fstat(file)
-            if found.st_size > MAX_RECORD:
-                raise ValueError(f"it is larger than {MAX_RECORD / 1e6:g} MB")
             data = read_at(file, 0, MAX_RECORD + 1)
         record = BatchRecord.read(data)
         if record.id != name:

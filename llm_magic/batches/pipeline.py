@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections import defaultdict, deque
+from collections import defaultdict
 from collections.abc import AsyncGenerator, Iterator
 from contextlib import AsyncExitStack, suppress
 from dataclasses import dataclass, field, replace
@@ -18,20 +18,14 @@ from typing import TYPE_CHECKING
 
 from llm_magic.batches.bodies import RequestBodies
 from llm_magic.batches.input_file import InputFile, InputFileWriter, custom_id, read_ids
-from llm_magic.batches.polling import Polling
 from llm_magic.batches.reading import ResultReader
-from llm_magic.batches.record import MAX_REFUSALS, BatchRecord, BatchRefusal, excerpt
-from llm_magic.batches.results import RowResult, read_results
+from llm_magic.batches.record import BatchRecord, Structured, excerpt
+from llm_magic.batches.retrieval import Refused, asked_before, missing, results_of, retrieved
 from llm_magic.batches.spending import BatchSpending
+from llm_magic.config.trust import printable
 from llm_magic.display.footer import counted
-from llm_magic.errors import (
-    ConfigurationError,
-    LLMError,
-    NotAskedError,
-    ProtocolError,
-    RequestRefusedError,
-    UnsupportedError,
-)
+from llm_magic.errors import ConfigurationError, LLMError, NotAskedError, Origin, UnsupportedError
+from llm_magic.mapping.answers.statistics import response_of
 from llm_magic.mapping.asking.row_asker import failed
 from llm_magic.mapping.rows import Outcome, RowRequest
 from llm_magic.providers.batches import endpoint, line_url
@@ -39,12 +33,12 @@ from llm_magic.recordings.locked_file import reason
 from llm_magic.recordings.recording import key_of
 
 if TYPE_CHECKING:
+    from llm_magic.batches.results import RowResult
     from llm_magic.batches.state import BatchState
     from llm_magic.mapping.asking.row_asker import RowAsker
-    from llm_magic.mapping.run import RowsRun
+    from llm_magic.mapping.engine import RunOfEngine
     from llm_magic.session.plan import BoundModel
     from llm_magic.session.run_spending import RunSpending
-    from llm_magic.wire.batches import RemoteBatch
 
 _AT_ONCE = 500  # rows that are rendered before others get a turn
 _REFUSED_TIMES = 3  # batches in a row that a server refuses for some of their rows, which are left out of the next one
@@ -75,7 +69,7 @@ class BatchPipeline:
     def __init__(
         self,
         state: BatchState,
-        run: RowsRun,
+        run: RunOfEngine,
         asker: RowAsker,
         spending: RunSpending,
         requests: Iterator[RowRequest],
@@ -88,7 +82,9 @@ class BatchPipeline:
         self._there: list[Outcome] = []
         self._news = asyncio.Event()
         self._waiting: dict[str, _Waiting] = {}  # by our name of the batch
-        self._read: list[BatchRecord] = []  # batches whose results have been handed on
+        self._read: list[BatchRecord] = []  # whose results have been handed on
+        self._refused_whole: list[tuple[LLMError, list[RowRequest]]] = []
+        self._has_outcomes = False
         self._equal: dict[str, RowRequest] = {}  # the first of equal rows, where they are asked once
         self._copies: defaultdict[int, list[int]] = defaultdict(list)  # by its number: those of the others
         self._passed_over: set[str] | None = None  # batches that are left alone, for all rows are submitted anew
@@ -106,6 +102,7 @@ class BatchPipeline:
 
     def put(self, outcomes: list[Outcome]) -> None:
         """Hand on outcomes, with the others."""
+        self._has_outcomes = self._has_outcomes or bool(outcomes)
         self._there += outcomes
         self._news.set()
 
@@ -135,7 +132,7 @@ class BatchPipeline:
                     self._remove_files(record)
         except OSError as error:
             raise ConfigurationError(
-                f"Batches cannot be kept in {self._folder.place}: {reason(error)}.",
+                f"Batches cannot be kept in {printable(str(self._folder.place))}: {reason(error)}.",
                 "Make room there, or set another folder (XDG_STATE_HOME), and run the cell again: it goes on.",
             ) from None
         finally:
@@ -151,6 +148,7 @@ class BatchPipeline:
 
     async def _work(self) -> None:
         bound = await self._asker.bound()
+        self._state.connect(bound.provider, bound.model, bound.planned.options)
         async with AsyncExitStack() as stack:
             bodies = await RequestBodies.of(self._run.plan, bound)
             stack.push_async_callback(bodies.aclose)
@@ -166,20 +164,18 @@ class BatchPipeline:
     ) -> None:
         """Submit what no batch has, and go on with submissions that broke off."""
         async with self._folder.turn(self._identity, say=self._run.say):
-            rows = await self._asked_for(bound, reader, requests)
+            rows = await self._asked_for(reader, requests)
             await self._submit(bound, await self._written(bound, bodies, rows))
             for waiting in list(self._waiting.values()):
                 if not waiting.record.has_reached("submitted"):
-                    waiting.record = await self._state.submission(bound).submit(waiting.record)
+                    waiting.record = await self._state.submission().submit(waiting.record)
                 self._state.seen(waiting.record)
                 self._folder.forget_input(waiting.record.id)
 
-    async def _asked_for(
-        self, bound: BoundModel, reader: ResultReader, requests: Iterator[RowRequest]
-    ) -> list[RowRequest]:
+    async def _asked_for(self, reader: ResultReader, requests: Iterator[RowRequest]) -> list[RowRequest]:
         """Return the rows that no batch has: others are put aside, or wait for theirs."""
-        records = await self._earlier(bound)
-        known = await asyncio.to_thread(self._ids_of, records)
+        records = await self._earlier()
+        known = await asyncio.to_thread(asked_before, self._folder, records)
         answered: dict[str, dict[str, RowRequest]] = defaultdict(dict)
         asked: list[RowRequest] = []
         while rows := await asyncio.to_thread(list, islice(requests, _AT_ONCE)):
@@ -196,22 +192,22 @@ class BatchPipeline:
                         answered[record.id][name] = row
                 else:
                     asked.append(row)
-        if left := await self._settled(bound, records):
+        if left := await self._settled(records):
             asked = sorted((*asked, *left), key=lambda row: row.number)
         asked += await self._answered(records, answered, reader)
         if self._waiting:
             self._say_what_is_found()
         return asked
 
-    async def _earlier(self, bound: BoundModel) -> list[BatchRecord]:
+    async def _earlier(self) -> list[BatchRecord]:
         """Return the batches of earlier runs of the same; where all is submitted anew, these are left alone."""
         records = await asyncio.to_thread(self._folder.of_run, self._identity)
         if self._state.again and self._passed_over is None:
             self._passed_over = {each.id for each in records}
-            await self._pass_over(bound, records)
+            await self._pass_over(records)
         return [each for each in records if each.id not in (self._passed_over or ())]
 
-    async def _pass_over(self, bound: BoundModel, records: list[BatchRecord]) -> None:
+    async def _pass_over(self, records: list[BatchRecord]) -> None:
         """Tell of the batches that go on beside those that are submitted anew; what was never submitted goes."""
         for record in records:
             if record.is_over:
@@ -219,7 +215,7 @@ class BatchPipeline:
             known: BatchRecord | None = record
             if not record.has_reached("submitted"):
                 try:
-                    known = await self._created_of(bound, record)
+                    known = await self._created_of(record)
                 except LLMError as error:
                     self._run.say(f"A batch of {_moment(record)} may go on beside this one. {error.message}")
                     continue
@@ -229,15 +225,15 @@ class BatchPipeline:
                     f"one: %llm_batch cancel {known.batch_id} ends it."
                 )
 
-    async def _created_of(self, bound: BoundModel, record: BatchRecord) -> BatchRecord | None:
+    async def _created_of(self, record: BatchRecord) -> BatchRecord | None:
         """Return what is known of a batch whose submission broke off; None where none was created: it is forgotten."""
-        if record.step == "submitting" and (found := await self._state.submission(bound).adopted(record)) is not None:
+        if record.step == "submitting" and (found := await self._state.submission().adopted(record)) is not None:
             return found
         self._folder.remove(record.id)
         self._spending.forget(record)
         return None
 
-    async def _settled(self, bound: BoundModel, records: list[BatchRecord]) -> list[RowRequest]:
+    async def _settled(self, records: list[BatchRecord]) -> list[RowRequest]:
         """Give up submissions that broke off and cannot go on as they are; return their rows where none was created."""
         left: list[RowRequest] = []
         for record in records:
@@ -246,7 +242,7 @@ class BatchPipeline:
             waiting = self._waiting.get(record.id)
             if waiting is not None and len(waiting.rows) == record.rows and self._can_go_on(record):
                 continue
-            created = await self._created_of(bound, record)
+            created = await self._created_of(record)
             if waiting is not None and created is not None:
                 waiting.record = created
             elif waiting is not None:
@@ -272,28 +268,6 @@ class BatchPipeline:
         self._copies[first.number].append(row.number)
         return True
 
-    def _ids_of(self, records: list[BatchRecord]) -> dict[str, deque[tuple[BatchRecord, str]]]:
-        """Return the rows that batches have asked, by the beginnings of their keys; those under way come first."""
-        known: defaultdict[str, deque[tuple[BatchRecord, str]]] = defaultdict(deque)
-        for record in sorted(records, key=lambda each: each.is_over):
-            if record.step != "refused":
-                for name in self._ids(record):
-                    known[name.partition("-")[2]].append((record, name))
-        return known
-
-    def _ids(self, record: BatchRecord) -> list[str]:
-        """Return the custom ids of a batch; ConfigurationError where these are gone, and its rows may be paid."""
-        try:
-            return read_ids(self._folder.ids_path(record.id))
-        except OSError as error:
-            if record.is_over or not record.has_reached("submitting"):
-                return []
-            raise ConfigurationError(
-                f"It is not known which rows the batch {record.batch_id or record.id} has: "
-                f"{self._folder.ids_path(record.id)}: {reason(error)}.",
-                f"%llm_batch remove {record.id} forgets it; then the cell submits all rows anew.",
-            ) from None
-
     async def _answered(
         self, records: list[BatchRecord], answered: dict[str, dict[str, RowRequest]], reader: ResultReader
     ) -> list[RowRequest]:
@@ -301,10 +275,10 @@ class BatchPipeline:
         count = 0
         for record in records:
             rows = answered.get(record.id, {})
-            async for name, row, result in self._results(record, rows):
+            async for name, result in results_of(self._folder, record, rows):
                 if result.body is None:
                     continue
-                outcome = await reader.outcome(row, result, record, counts=False)
+                outcome = await reader.outcome(rows[name], result, record, counts=False)
                 if outcome.error is None:
                     outcome.known = True
                     self._hand_on(outcome)
@@ -315,19 +289,6 @@ class BatchPipeline:
                 f"{count:,} rows are answered by a batch of an earlier run, and cost nothing more (--again asks anew)."
             )
         return [row for rows in answered.values() for row in rows.values()]
-
-    async def _results(
-        self, record: BatchRecord, rows: dict[str, RowRequest]
-    ) -> AsyncGenerator[tuple[str, RowRequest, RowResult], None]:
-        """Yield the results of some rows, those that answer first: a row may stand in both files."""
-        for path in (self._folder.output_path(record.id), self._folder.errors_path(record.id)):
-            if not rows or not path.exists():
-                continue
-            results = (each for each in read_results(path) if isinstance(each, RowResult) and each.custom_id in rows)
-            while some := await asyncio.to_thread(list, islice(results, _AT_ONCE)):
-                for result in some:
-                    if result.custom_id in rows:
-                        yield result.custom_id, rows[result.custom_id], result
 
     def _say_what_is_found(self) -> None:
         begun = [each for each in self._waiting.values() if not each.record.has_reached("submitted")]
@@ -354,7 +315,9 @@ class BatchPipeline:
         writer = InputFileWriter(paths, line_url(bound.capabilities))
         by_id: dict[str, RowRequest] = {}
         try:
-            for row in rows:
+            for number, row in enumerate(rows):
+                if number % _AT_ONCE == 0:
+                    await asyncio.sleep(0)
                 try:
                     writer.write(row.number, row.key, await bodies.body(row))
                 except LLMError as error:
@@ -370,7 +333,7 @@ class BatchPipeline:
 
     def _remembered(self, bound: BoundModel, name: str, file: InputFile, rows: dict[str, RowRequest]) -> _Waiting:
         target, options = bound.planned.target, self._run.plan.options
-        cell = self._run.plan.cell
+        cell, structure = self._run.plan.cell, bound.structure
         record = BatchRecord(
             id=name,
             run=self._identity,
@@ -388,6 +351,10 @@ class BatchPipeline:
             step="written",
             prompt=excerpt(cell.body),
             out=cell.options.out or "",
+            structured=Structured(
+                dialect=None if structure is None else structure.dialect,
+                nulls=structure is not None and structure.nulls,
+            ),
         )
         self._folder.add(record)
         return _Waiting(record, {each: rows[each] for each in read_ids(file.ids_path)})
@@ -395,7 +362,7 @@ class BatchPipeline:
     async def _submit(self, bound: BoundModel, batches: list[_Waiting]) -> None:
         """Submit batches that are written, where the budgets allow them."""
         try:
-            self._spending.reserve(bound, [each.record for each in batches])
+            self._spending.reserve(bound.provider, bound.model, [each.record for each in batches])
         except LLMError:
             for each in batches:
                 self._folder.remove(each.record.id)
@@ -406,11 +373,11 @@ class BatchPipeline:
             self._state.seen(each.record)
         for each in batches:
             try:
-                each.record = await self._state.submission(bound).submit(each.record)
+                each.record = await self._state.submission().submit(each.record)
             except UnsupportedError:  # there are no batches here: the prompts need not be kept
                 for other in batches:
                     if not other.record.has_reached("submitted"):
-                        await self._created_of(bound, other.record)
+                        await self._created_of(other.record)
                 raise
             self._state.seen(each.record)
 
@@ -418,79 +385,37 @@ class BatchPipeline:
         """Wait for all batches, and hand on their answers; where one was refused for some rows, ask the others anew."""
         again: list[RowRequest] = []
         for number in range(_REFUSED_TIMES + 1):
-            failure: Exception | None = None
-            try:
-                async with asyncio.TaskGroup() as group:
-                    tasks = [group.create_task(self._ended(bound, each, reader)) for each in self._waiting.values()]
-            except* (LLMError, OSError) as errors:
-                failure = errors.exceptions[0]
-            if failure is not None:
-                raise failure
+            # one that fails does not end the waiting for the others, whose answers are kept
+            ended = await asyncio.gather(
+                *(self._ended(each, reader) for each in self._waiting.values()), return_exceptions=True
+            )
             self._waiting.clear()
-            again = [row for task in tasks for row in task.result()]
+            for each in ended:
+                if isinstance(each, BaseException):
+                    raise each
+            again = [row for rows in ended if not isinstance(rows, BaseException) for row in rows]
             if not again or number == _REFUSED_TIMES:
                 break
-            self._run.say(f"{counted(len(again), 'row')} of a refused batch are submitted without those it named.")
+            self._run.say(
+                f"{counted(len(again), 'row')} of a refused batch "
+                f"{'is' if len(again) == 1 else 'are'} submitted again, without what it names."
+            )
             await self._submitted(bound, bodies, reader, iter(again))
         for row in again:
-            self._hand_on(
-                Outcome(row.number, error=NotAskedError("Not asked: the server refused its batch for other rows."))
-            )
+            self._hand_on(Outcome(row.number, error=_refused_for_others(bound.provider.origin(bound.model))))
+        for error, rows in self._refused_whole:
+            if not self._has_outcomes:  # of no row there is anything to tell but this
+                raise error
+            for row in rows:
+                self._hand_on(failed(row.number, error))
 
-    async def _ended(self, bound: BoundModel, waiting: _Waiting, reader: ResultReader) -> list[RowRequest]:
+    async def _ended(self, waiting: _Waiting, reader: ResultReader) -> list[RowRequest]:
         """Wait for one batch, and hand on the outcomes of its rows; return those that another one is to ask."""
-        record, routes = waiting.record, self._state.routes(bound)
-        if not record.has_reached("ended"):
-
-            async def look() -> RemoteBatch:
-                return await routes.retrieve(record.batch_id)
-
-            polling = Polling(
-                look,
-                bound.provider.origin(bound.model),
-                every=self._state.every,
-                created=record.created,
-                seen=lambda said: self._state.saw(record.id, said),
-                **self._state.clocks,
-            )
-            batch = await polling.ended()
-            if batch.state == "failed" and not batch.output_file_id:
-                return self._refused(waiting, batch)
-            record = self._state.remember(
-                record,
-                step="ended",
-                status=batch.status,
-                completed=batch.completed,
-                failed=batch.failed,
-                output_file_id=batch.output_file_id,
-                error_file_id=batch.error_file_id,
-            )
-        if not record.has_reached("fetched") or not self._has_files(record):
-            record = await self._fetched(bound, record)
-        await self._read_results(waiting, record, reader)
+        found = await retrieved(self._state, waiting.record)
+        if isinstance(found, Refused):
+            return self._refused(waiting, found)
+        await self._read_results(waiting, found, reader)
         return []
-
-    async def _fetched(self, bound: BoundModel, record: BatchRecord) -> BatchRecord:
-        """Fetch both files of a batch, whatever its end was."""
-        routes = self._state.routes(bound)
-        for file_id, path in (
-            (record.output_file_id, self._folder.output_path(record.id)),
-            (record.error_file_id, self._folder.errors_path(record.id)),
-        ):
-            if file_id:
-                await routes.download(file_id, path)
-        return self._state.remember(record, step="fetched")
-
-    def _has_files(self, record: BatchRecord) -> bool:
-        """Whether the files of results are here."""
-        return all(
-            path.exists()
-            for file_id, path in (
-                (record.output_file_id, self._folder.output_path(record.id)),
-                (record.error_file_id, self._folder.errors_path(record.id)),
-            )
-            if file_id
-        )
 
     def _remove_files(self, record: BatchRecord) -> None:
         for path in (self._folder.ids_path, self._folder.output_path, self._folder.errors_path):
@@ -500,52 +425,45 @@ class BatchPipeline:
     async def _read_results(self, waiting: _Waiting, record: BatchRecord, reader: ResultReader) -> None:
         """Hand on the outcomes of the rows of a batch that is fetched."""
         rows = dict(waiting.rows)
-        errors: dict[str, Outcome] = {}
+        failures: dict[str, RowResult] = {}
         self._spending.begin(record)
-        async for name, row, result in self._results(record, rows):
-            outcome = await reader.outcome(row, result, record)
-            self._spending.took(record, outcome)
-            if result.body is None:  # the other file may have an answer
-                errors[name] = outcome
-                continue
+
+        async def read(name: str, result: RowResult) -> None:
+            outcome = await reader.outcome(rows[name], result, record)
+            response = response_of(outcome)
+            self._spending.took(record, *((None, None) if response is None else (response.usage, response.cost)))
             self._hand_on(outcome)
-            errors.pop(name, None)
             del rows[name], waiting.rows[name]
+
+        async for name, result in results_of(self._folder, record, rows):
+            if result.body is None:
+                failures.setdefault(name, result)  # the other file may have an answer
+            else:
+                await read(name, result)
+        for name, result in failures.items():
+            if name in rows:
+                await read(name, result)
         self._spending.settle(record)
         for name, row in rows.items():
-            self._hand_on(errors.get(name) or Outcome(row.number, error=_missing(record)))
+            self._hand_on(Outcome(row.number, error=missing(record)))
             del waiting.rows[name]
         self._read.append(record)
 
-    def _refused(self, waiting: _Waiting, batch: RemoteBatch) -> list[RowRequest]:
+    def _refused(self, waiting: _Waiting, refused: Refused) -> list[RowRequest]:
         """Hand on the errors of the rows that a batch was refused for, and return its others; or of all its rows."""
-        record = waiting.record
-        origin = self._run.plan.models[0].target.provider.origin(record.model)
-        try:
-            ids = read_ids(self._folder.ids_path(record.id))
-        except OSError:  # removed meanwhile
-            ids = list(waiting.rows) if len(waiting.rows) == record.rows else []
-        named = {ids[each.line - 1]: each for each in batch.refusals if each.line and 0 < each.line <= len(ids)}
-        whole = [each for each in batch.refusals if each.line is None]
-        self._spending.forget(record)
-        self._state.remember(record, step="refused", status=batch.status, refusals=_kept_refusals(batch))
-        self._folder.forget_input(record.id)
-        rest = []
-        for name, row in waiting.rows.items():
-            if (refusal := named.get(name)) is not None:
-                error: LLMError = RequestRefusedError(
-                    f"{origin} refused the batch for this row (line {refusal.line}): {refusal.message}", origin=origin
-                )
-                self._hand_on(failed(row.number, error))
-            elif named and not whole:
-                rest.append(row)
-            else:
-                said = "; ".join(each.message for each in batch.refusals[:3]) or "it says not why"
-                hint = "%llm_batch show has all that it says."
-                self._hand_on(
-                    failed(row.number, RequestRefusedError(f"{origin} refused the batch: {said}", hint, origin=origin))
-                )
+        self._spending.forget(waiting.record)
+        rest, rows = [], dict(waiting.rows)
         waiting.rows.clear()
+        if refused.whole or not refused.named:
+            self._refused_whole.append((refused.of_all, list(rows.values())))
+            return []
+        for name, row in rows.items():
+            if (error := refused.error(name)) is not None:
+                self._hand_on(failed(row.number, error))
+            else:
+                rest.append(row)
+        if rest:
+            self._state.drop(waiting.record)
         return rest
 
     def _hand_on(self, outcome: Outcome) -> None:
@@ -557,18 +475,9 @@ def _moment(record: BatchRecord) -> str:
     return time.strftime("%d %b %H:%M", time.localtime(record.created))
 
 
-def _missing(record: BatchRecord) -> LLMError:
-    """Return the error of a row for which a batch has no result."""
-    if record.status == "completed":
-        return ProtocolError(
-            f"The batch {record.batch_id} is completed, and has no result for this row.",
-            "Run the cell again: only what is missing is asked.",
-        )
-    ended = {"expired": "expired", "cancelled": "was cancelled"}.get(record.status, f"ended as {record.status}")
+def _refused_for_others(origin: Origin) -> LLMError:
     return NotAskedError(
-        f"Not asked: the batch {ended} before this row's turn.", "Run the cell again: only what is missing is asked."
+        f"Not asked: {origin} refused {_REFUSED_TIMES + 1} batches in a row for other rows, and this was not submitted "
+        "once more.",
+        "Run the cell again: only what is missing is asked.",
     )
-
-
-def _kept_refusals(batch: RemoteBatch) -> tuple[BatchRefusal, ...]:
-    return tuple(BatchRefusal(each.line, each.message, each.code) for each in batch.refusals[:MAX_REFUSALS])

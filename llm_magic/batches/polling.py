@@ -6,7 +6,7 @@ import asyncio
 import time
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeVar
 
 from llm_magic.display.footer import duration
 from llm_magic.errors import (
@@ -19,9 +19,12 @@ from llm_magic.errors import (
     ServerFailedError,
     TimedOutError,
 )
+from llm_magic.wire.error_body import one_line
 
 if TYPE_CHECKING:
     from llm_magic.wire.batches import RemoteBatch
+
+T = TypeVar("T")
 
 EVERY = 30.0
 """Seconds between two looks, where `--poll` says nothing."""
@@ -29,6 +32,8 @@ LONGEST = 600.0
 """Seconds between two looks at most, while nothing changes; more only where `--poll` says more."""
 WINDOW = 86_400.0
 """Seconds in which a batch is done, by what is asked for (`completion_window`), where its server names no end."""
+LONGEST_WINDOW = 30 * 86_400.0
+"""Seconds of a window that a server names, at most: a later end is none."""
 BEYOND = 3_600.0
 """Seconds after that end in which it is still waited for."""
 LAST_LOOKS = 600.0
@@ -59,8 +64,38 @@ class Pace:
         return self.wait
 
 
+async def patiently(
+    act: Callable[[], Awaitable[T]],
+    *,
+    seen: Callable[[LLMError], None],
+    every: float = EVERY,
+    clock: Callable[[], float] = time.monotonic,
+    sleep: Callable[[float], Awaitable[object]] = asyncio.sleep,
+) -> T:
+    """Return what `act` does, which is tried again for 10 minutes where it fails as a look may; `seen` hears of that.
+
+    Raises
+    ------
+    LLMError
+        Its last failure, or one that no waiting helps.
+
+    """
+    began, pace = clock(), Pace(min(every, EVERY))
+    while True:
+        try:
+            return await act()
+        except PASSING as error:
+            if isinstance(error, QuotaExceededError) or clock() - began > LAST_LOOKS:
+                raise
+            seen(error)
+        await sleep(pace.after(changed=False))
+
+
 class Polling:
     """Looks at one batch until it has ended.
+
+    No clock is believed that jumps: ours is read when the waiting begins, and goes on by one that only goes on; a
+    server's times are compared with its own clock.
 
     Parameters
     ----------
@@ -91,11 +126,19 @@ class Polling:
         wall_clock: Callable[[], float] = time.time,
         sleep: Callable[[float], Awaitable[object]] = asyncio.sleep,
     ) -> None:
-        self._look, self._origin, self._created, self._seen = look, origin, created, seen
+        self._look, self._origin, self._seen = look, origin, seen
         self._pace = Pace(every)
-        self._clock, self._wall_clock, self._sleep = clock, wall_clock, sleep
+        self._clock, self._sleep = clock, sleep
+        self._began = clock()
+        self._age = max(0.0, wall_clock() - created)  # of the batch, by our clock, when the waiting begins
+        self._hurried = asyncio.Event()
         self.next_look = 0.0
-        """Seconds until the next look."""
+        """Seconds until the next look, when the last one was over."""
+
+    def hurry(self) -> None:
+        """Look again at once: something was done about the batch. To be called on its loop."""
+        self._pace.wait = 0.0
+        self._hurried.set()
 
     async def ended(self) -> RemoteBatch:
         """Return the batch in a state that is its last.
@@ -108,43 +151,65 @@ class Polling:
             It can no longer be looked at: the key is refused, or there is no such batch.
 
         """
-        began, last = self._clock(), None
+        last: RemoteBatch | None = None
+        seen_at = self._clock()
         while True:
+            changed = False
             try:
                 batch = await self._look()
             except PASSING as error:
-                if isinstance(error, QuotaExceededError):
+                if isinstance(error, QuotaExceededError) or self._is_overdue(last, seen_at):
                     raise
                 self._seen(error)
-                state = last
-                if self._is_overdue(None) and self._clock() - began > LAST_LOOKS:
-                    raise
             else:
                 self._seen(batch)
                 if batch.ended:
                     return batch
-                state = (batch.status, batch.completed, batch.failed)
-                if self._is_overdue(batch) and self._clock() - began > LAST_LOOKS:
+                changed = last is None or _progress(batch) != _progress(last)
+                last, seen_at = batch, self._clock()
+                if self._is_overdue(batch, seen_at):
                     raise self._timed_out(batch)
-            self.next_look = self._pace.after(changed=state != last)
-            last = state
-            await self._sleep(self.next_look)
+            self.next_look = self._pace.after(changed=changed)
+            await self._wait(self.next_look)
 
-    def _is_overdue(self, batch: RemoteBatch | None) -> bool:
-        """Whether a batch should have ended, by its server's own clock where that is known."""
-        begun = (batch.created_at if batch is not None else None) or self._created
-        end = batch.expires_at if batch is not None else None
-        if end is None or end < begun:
-            end = begun + WINDOW
-        now = (batch.server_time if batch is not None else None) or self._wall_clock()
-        return now > end + BEYOND
+    async def _wait(self, seconds: float) -> None:
+        """Wait until the next look is due, or is asked for."""
+        waits = {asyncio.ensure_future(self._sleep(seconds)), asyncio.ensure_future(self._hurried.wait())}
+        try:
+            done, _ = await asyncio.wait(waits, return_when=asyncio.FIRST_COMPLETED)
+        finally:
+            for each in waits:
+                each.cancel()
+        for each in done:
+            each.result()
+        self._hurried.clear()
+
+    def _is_overdue(self, batch: RemoteBatch | None, seen_at: float) -> bool:
+        """Whether a batch, last seen at a time of our clock, should have ended; not before some looks at it."""
+        waited = self._clock() - self._began
+        if waited <= LAST_LOOKS:
+            return False
+        window = WINDOW
+        if batch is not None and batch.created_at and batch.expires_at and batch.expires_at > batch.created_at:
+            window = min(batch.expires_at - batch.created_at, LONGEST_WINDOW)
+        return max(self._age_of(batch, seen_at), waited) > window + BEYOND
+
+    def _age_of(self, batch: RemoteBatch | None, seen_at: float) -> float:
+        """Return the seconds since a batch was created, by its server's clock where that is known."""
+        if batch is not None and batch.created_at and batch.server_time:
+            return batch.server_time - batch.created_at + self._clock() - seen_at
+        return self._age + self._clock() - self._began
 
     def _timed_out(self, batch: RemoteBatch) -> TimedOutError:
-        now = batch.server_time or self._wall_clock()
-        since = duration(now - (batch.created_at or self._created))
+        since = duration(max(self._age_of(batch, self._clock()), self._clock() - self._began))
+        status = one_line(batch.status.replace("_", " "), 40) or "not done"
         return TimedOutError(
-            f"{self._origin}: the batch {batch.id} is {batch.status.replace('_', ' ')} after {since}, and overdue.",
+            f"{self._origin}: the batch {batch.id} is {status} after {since}, and overdue.",
             f"Its server may have lost it. Run the cell again to look again; %llm_batch cancel {batch.id} gives it up, "
             "--again submits the rows once more.",
             origin=self._origin,
         )
+
+
+def _progress(batch: RemoteBatch) -> tuple[object, ...]:
+    return batch.status, batch.completed, batch.failed

@@ -200,7 +200,7 @@ class BatchRecord:
         known = tuple(secrets)
         found: dict[str, Any] = {"record_of": "batch", "version": _VERSION, **asdict(self)}
         found["url"], found["base_url"] = masked_url(self.url, known), masked_url(self.base_url, known)
-        found["status"] = hide(self.status, known)
+        found["status"] = hide(self.status, known)[:_MAX_MESSAGE]
         found["prompt"] = excerpt(hide(self.prompt[:_MAX_MESSAGE], known))
         found["refusals"] = [
             {"line": each.line, "message": hide(each.message, known)[:_MAX_MESSAGE], "code": hide(each.code, known)}

@@ -19,8 +19,9 @@ from typing import Any
 
 from llm_magic.errors import LLMError, NotAskedError, Origin, ProtocolError, TimedOutError
 from llm_magic.recordings.locked_file import opened
+from llm_magic.secrets import hidden
 from llm_magic.wire.documents import error_in, parse
-from llm_magic.wire.error_body import one_line, read_error_body
+from llm_magic.wire.error_body import read_error_body
 from llm_magic.wire.errors import translate
 from llm_magic.wire.refusals import refused
 
@@ -31,6 +32,8 @@ _BUFFER = 2**18
 _BOM = b"\xef\xbb\xbf"
 _LAST_STATUS = 599
 _AGAIN = "Run the cell again: only what is missing is asked."
+_NEITHER = "neither an answer nor an error"
+_TOO_DEEP = "an error that is nested too deeply to be read"
 _NOT_ASKED = {
     "batch_expired": "Not asked: the batch expired before this row's turn.",
     "batch_cancelled": "Not asked: the batch was cancelled before this row's turn.",
@@ -45,7 +48,7 @@ class ResultError:
     """Why a row has no answer, in the server's words: its `message`, `code` and `kind` (`type`), empty if it said none.
 
     `status` is the HTTP status of the failure: None where there was none, 2xx where what the server calls an answer is
-    none. `details` is what it wrote of it, as JSON.
+    none. `details` is what it wrote of it, as JSON. Nothing of it is masked: `error_of` does that.
     """
 
     message: str = ""
@@ -72,7 +75,10 @@ class RowResult:
 
 @dataclass(frozen=True, slots=True)
 class UnreadableLine:
-    """A line that is no result of any row: its `number` in the file, from 1, and the `reason` as a sentence's end."""
+    """A line that is no result of any row: its `number` in the file, from 1, and the `reason` as a sentence's end.
+
+    A reason may repeat what the server says: what shows it masks secrets.
+    """
 
     number: int
     reason: str
@@ -157,8 +163,7 @@ def _status(value: object) -> int | None:
         value = int(value)
     if isinstance(value, float) and value.is_integer():
         value = int(value)
-    is_number = isinstance(value, int) and not isinstance(value, bool)
-    return value if is_number and HTTPStatus.CONTINUE <= value <= _LAST_STATUS else None  # type: ignore[operator,return-value]  # a number
+    return value if type(value) is int and HTTPStatus.CONTINUE <= value <= _LAST_STATUS else None
 
 
 def _is_good(status: int | None) -> bool:
@@ -177,7 +182,7 @@ def _says_nothing(error: Any) -> bool:
 def _unusable(body: Any) -> str:
     """Return what is wrong with a body that came with a good status."""
     if not body:
-        return "neither an answer nor an error"
+        return _NEITHER
     return read_error_body(body).message if isinstance(body, str) else "no JSON object"
 
 
@@ -227,24 +232,20 @@ def error_of(result_error: ResultError, origin: Origin, *, known: Iterable[str] 
     code = result_error.code.lower()
     if code in _NOT_ASKED:
         return NotAskedError(_NOT_ASKED[code], _AGAIN)
-    if code == _TIMED_OUT or _is_good(status) or not (status or result_error.message):
-        kind, what, hint = TimedOutError, "did not answer this row in time", _AGAIN
-        if code != _TIMED_OUT:
-            kind, what = ProtocolError, "wrote a result of this row that is no answer"  # type: ignore[assignment]
-            hint = f"The fault is the server's. {_AGAIN}"
-        said = one_line(result_error.message) or "neither an answer nor an error"
-        error = kind(
-            f"{origin} {what}: {said}",
-            hint,
-            origin=origin,
-            status=status,
-            request_id=request_id,
-            body=result_error.details,
-        )
-        return translate(error, origin, known)
-    headers = {"x-request-id": request_id} if request_id else {}
     try:
-        return refused(_told(result_error.details)[1], status, origin, headers=headers, known=known, body=body)
-    except RecursionError:  # of a document that is nested too deeply to be masked
-        words = {"message": result_error.message, "code": result_error.code, "type": result_error.kind}
-        return refused(words, status, origin, headers=headers, known=known, body=body)
+        details = hidden(result_error.details, known)  # before anything is cut: half a key is one, too
+    except RecursionError:
+        details = {"message": _TOO_DEEP, "code": result_error.code, "type": result_error.kind}
+    document = _told(details)[1]
+    said = read_error_body(document).message
+    if code == _TIMED_OUT:
+        what = f"{origin} did not answer this row in time: {said}"
+        late = TimedOutError(what, _AGAIN, origin=origin, status=status, request_id=request_id, body=details)
+        return translate(late, origin, known)
+    if _is_good(status) or not (status or said):
+        what = f"{origin} wrote a result of this row that is no answer: {_unusable(details)}"
+        hint = f"The fault is the server's. {_AGAIN}"
+        unusable = ProtocolError(what, hint, origin=origin, status=status, request_id=request_id, body=details)
+        return translate(unusable, origin, known)
+    headers = {"x-request-id": request_id} if request_id else {}
+    return refused(document, status, origin, headers=headers, known=known, body=body)

@@ -6,8 +6,6 @@ from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from llm_magic.budget import NOTHING, Amount, Reservation, units
-from llm_magic.mapping.answers.statistics import response_of
-from llm_magic.mapping.rows import Outcome
 from llm_magic.metadata import Usage
 from llm_magic.model_names import shown_model
 from llm_magic.session.spending import Demand
@@ -16,8 +14,8 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from llm_magic.batches.record import BatchRecord
+    from llm_magic.providers.base import Provider
     from llm_magic.session import Session
-    from llm_magic.session.plan import BoundModel
     from llm_magic.session.run_spending import RunSpending
 
 
@@ -48,7 +46,7 @@ class BatchSpending:
             so_far.estimated + asked.estimated, so_far.prompt + asked.prompt, (so_far.answer or 0) + answer
         )
 
-    def reserve(self, bound: BoundModel, batches: Sequence[BatchRecord]) -> None:
+    def reserve(self, provider: Provider, model: str, batches: Sequence[BatchRecord]) -> None:
         """Reserve what the rows of these batches may take, which were all that was expected.
 
         Where no price of batches is known, they are counted at that of single requests, which is hardly less.
@@ -63,7 +61,6 @@ class BatchSpending:
         total = sum(each.rows for each in batches)
         if not total:
             return
-        provider, model = bound.provider, bound.model
         budgets = self._spending.budgets(provider)
         price = provider.price(model)
         price = price.of_batches if price is not None and price.of_batches is not None else price
@@ -86,11 +83,9 @@ class BatchSpending:
         """Begin to read the results of a batch."""
         self._took[record.id] = NOTHING
 
-    def took(self, record: BatchRecord, outcome: Outcome) -> None:
-        """Take note of what one of its rows took."""
-        response = response_of(outcome)
-        usage = (response.usage if response is not None else None) or Usage(0, 0)
-        cost = response.cost if response is not None else None
+    def took(self, record: BatchRecord, usage: Usage | None, cost: float | None) -> None:
+        """Take note of what one of its rows took, as far as anybody knows."""
+        usage = usage or Usage(0, 0)
         tokens = usage.input_tokens + usage.output_tokens
         self._took[record.id] += Amount(units(cost) if cost else 0, tokens, 1)
 

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
 from llm_magic.batches.kept_batches import BatchFolder
-from llm_magic.batches.polling import EVERY
+from llm_magic.batches.polling import EVERY, Polling
 from llm_magic.batches.record import merged
 from llm_magic.batches.submission import Submission
 from llm_magic.config.references import mark_secrets, read
@@ -18,8 +19,9 @@ from llm_magic.wire.remote_batch import RemoteBatch
 
 if TYPE_CHECKING:
     from llm_magic.batches.record import BatchRecord
+    from llm_magic.options import Options
+    from llm_magic.providers.base import Provider
     from llm_magic.session import Session
-    from llm_magic.session.plan import BoundModel
 
 _ORDER = (
     "submitting", "validating", "in_progress", "finalizing", "cancelling",
@@ -46,7 +48,7 @@ class BatchState:
         self, session: Session, folder: BatchFolder | None = None, clocks: Mapping[str, Any] | None = None
     ) -> None:
         self.session = session
-        self.say: Callable[[str], object] = str
+        self.say: Callable[[str], object] = session.notify
         """Takes a line for the user."""
         self.folder = folder or BatchFolder(say=self._tell)
         self.clocks: Mapping[str, Any] = clocks or {}
@@ -56,22 +58,30 @@ class BatchState:
         """Whether all rows are submitted anew, whatever batches have them."""
         self.submitted = threading.Event()
         """Set once nothing is left to be submitted, or the run has ended."""
+        self.is_submitted = False
+        """Whether nothing was left to be submitted before the run ended."""
+        self._pollings: dict[str, Polling] = {}
         self._records: dict[str, BatchRecord] = {}
         self._states: dict[str, RemoteBatch] = {}
         self._problem = ""
-        self._bound: BoundModel | None = None
+        self._endpoint: tuple[Provider, str, Options] | None = None
         self._lock = threading.Lock()
 
     def _tell(self, line: str) -> None:
         self.say(line)
 
-    def routes(self, bound: BoundModel) -> BatchRoutes:
-        """Return the routes of the endpoint of a model."""
-        self._bound = bound
-        options, provider = bound.planned.options, bound.provider
+    def connect(self, provider: Provider, model: str, options: Options) -> None:
+        """Take note of the endpoint that the batches are at."""
+        self._endpoint = provider, model, options
+
+    def routes(self) -> BatchRoutes:
+        """Return the routes of the endpoint."""
+        if self._endpoint is None:
+            raise ValueError("no endpoint is known yet")
+        provider, model, options = self._endpoint
         return BatchRoutes(
             provider.client(),
-            provider.origin(bound.model),
+            provider.origin(model),
             headers={name: read(value, f"--header {name}") for name, value in mark_secrets(options.header).items()},
             timeout=options.timeout,
             max_retries=options.retries,
@@ -79,9 +89,9 @@ class BatchState:
             renew=provider.renewed,
         )
 
-    def submission(self, bound: BoundModel) -> Submission:
-        """Return what submits batches of a model."""
-        return Submission(self.routes(bound), self.folder, say=self.say)
+    def submission(self) -> Submission:
+        """Return what submits batches."""
+        return Submission(self.routes(), self.folder, say=self.say)
 
     def remember(self, of: BatchRecord, **changes: Any) -> BatchRecord:
         """Change what is remembered of a batch that is submitted; where that cannot be, it is known here alone.
@@ -98,6 +108,20 @@ class BatchState:
                 self.say(f"The batch {of.batch_id} goes on, but how far it is cannot be written: {reason(error)}.")
         self.seen(record)
         return record
+
+    @contextmanager
+    def polled(self, name: str, polling: Polling) -> Iterator[None]:
+        """Know a polling meanwhile, which what is done about its batch hurries."""
+        self._pollings[name] = polling
+        try:
+            yield
+        finally:
+            del self._pollings[name]
+
+    def drop(self, record: BatchRecord) -> None:
+        """Tell no more of a batch, in the place of which there is another one."""
+        with self._lock:
+            self._records.pop(record.id, None)
 
     def seen(self, record: BatchRecord) -> None:
         """Take note of a batch of this run, or of a step of it."""
@@ -118,16 +142,19 @@ class BatchState:
             state.completed,
             state.failed,
         ):
-            self.remember(
-                self._records[name],
-                status=state.status,
-                completed=state.completed,
-                failed=state.failed,
-                expires_at=state.expires_at,
-            )
+            known = self._records.get(name)
+            if known is not None:
+                self.remember(
+                    known,
+                    status=state.state,
+                    completed=state.completed,
+                    failed=state.failed,
+                    expires_at=state.expires_at,
+                )
 
     def has_submitted(self) -> None:
         """Take note that nothing is left to be submitted."""
+        self.is_submitted = True
         self.submitted.set()
 
     def settle(self) -> None:
@@ -143,23 +170,23 @@ class BatchState:
     @property
     def status(self) -> str:
         """The status of the batch that is least far; `completed` where there is none."""
-        said = [each.status or "submitting" for each in self.records]
-        return min(said, key=lambda each: _ORDER.index(each) if each in _ORDER else len(_ORDER), default="completed")
+        said = [_status(each) or "submitting" for each in self.records]
+        return min(said, key=_ORDER.index, default="completed")
 
     @property
     def counts(self) -> tuple[int, int, int]:
         """Rows that are completed, that failed, and all of them."""
         records = self.records
         return (
-            sum(each.completed or 0 for each in records),
-            sum(each.failed or 0 for each in records),
+            sum(min(each.completed or 0, each.rows) for each in records),
+            sum(min(each.failed or 0, each.rows) for each in records),
             sum(each.rows for each in records),
         )
 
     @property
     def line(self) -> str:
         """How far the batches are."""
-        return ", ".join(each.status or each.step for each in self.records) + (
+        return ", ".join(_status(each) or each.step for each in self.records) + (
             f"; {self._problem}" if self._problem else ""
         )
 
@@ -176,10 +203,30 @@ class BatchState:
         )
 
     async def cancel(self) -> None:
-        """Cancel the batches at their server: what is answered is paid, and is fetched."""
-        bound = self._bound
-        if bound is None:
+        """Cancel the batches at their server: what is answered is paid, and is fetched.
+
+        Raises
+        ------
+        LLMError
+            One cannot be cancelled; all were tried.
+
+        """
+        if self._endpoint is None:
             return
+        routes, failed = self.routes(), None
         for record in self.records:
-            if record.step == "submitted" and record.batch_id:
-                self.saw(record.id, await self.routes(bound).cancel(record.batch_id))
+            if record.step != "submitted" or not record.batch_id:
+                continue
+            try:
+                self.saw(record.id, await routes.cancel(record.batch_id))
+            except LLMError as error:
+                failed = failed or error
+            if (polling := self._pollings.get(record.id)) is not None:
+                polling.hurry()
+        if failed is not None:
+            raise failed
+
+
+def _status(record: BatchRecord) -> str:
+    """Return the status of a batch as one of those that are known; empty where it has none."""
+    return RemoteBatch(record.batch_id, record.status).state if record.status else ""

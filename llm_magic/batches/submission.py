@@ -38,6 +38,7 @@ OURS = "llm_magic"
 SETTLING = 10.0
 """Seconds in which a creation that nobody heard the end of has been carried out, or never will be."""
 _LOOKS = (0.1, 0.3, 0.6)  # the parts of these after which the server's list is looked at
+_LONG_AGO = 1.0  # in Unix seconds
 _ATTEMPTS = 5
 _WAITS = (1.0, 2.0, 5.0, 10.0)  # seconds after an attempt that was turned away
 _LONGEST_WAIT = 300.0  # that a server may ask for
@@ -137,6 +138,8 @@ class Submission:
                 passes = isinstance(error, RateLimitedError | ConnectionFailedError)
                 wait = max(wait_asked(error) or 0.0, _WAITS[min(number, len(_WAITS) - 1)])
                 if is_last or not passes or isinstance(error, QuotaExceededError) or wait > _LONGEST_WAIT:
+                    with suppress(OSError):  # the server has answered: nothing is under way that is to be waited for
+                        self._folder.update(record.id, submitting_at=_LONG_AGO)
                     raise
                 await self._sleep(wait)
         raise AssertionError  # the last attempt returns or raises
@@ -232,7 +235,7 @@ class Submission:
                 record,
                 step="submitted",
                 batch_id=batch.id,
-                status=batch.status,
+                status=batch.state,
                 expires_at=batch.expires_at,
             )
         except AnotherBatchError:  # of a process that no lock kept from it

@@ -1,5 +1,4 @@
 """`%llm_batch`: offline batches as a table; one in full, fetched, cancelled at its server, or forgotten here."""
-# ruff: noqa: D102 - what a record has is told by its docstring
 
 from __future__ import annotations
 
@@ -11,15 +10,15 @@ from concurrent.futures import CancelledError
 from contextlib import contextmanager
 from datetime import datetime
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Protocol, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from llm_magic.close_matches import did_you_mean
 from llm_magic.commands.line import Command, Subcommand
 from llm_magic.display import batches, markup, table
-from llm_magic.display.batches import BatchProgress
+from llm_magic.display.batches import BatchProgress, progress_of, short_name, status_of
 from llm_magic.display.footer import counted, file_size
 from llm_magic.display.markup import Bundle, one_line
-from llm_magic.errors import ConfigurationError, LLMError, OptionError, UnsupportedError
+from llm_magic.errors import ConfigurationError, LLMError, OptionError
 from llm_magic.mapping.screen import RowsInterrupted
 from llm_magic.model_names import shown_model
 from llm_magic.options import Option
@@ -27,6 +26,8 @@ from llm_magic.options.reader import Line
 
 if TYPE_CHECKING:
     from llm_magic.background_loop import Emit
+    from llm_magic.batches.record import BatchRecord, BatchRefusal
+    from llm_magic.batches.remembered import RememberedBatches
     from llm_magic.embeddings import Vectors
     from llm_magic.mapping.answers.answers import Answers
     from llm_magic.session import Session
@@ -41,130 +42,11 @@ _MOST_REFUSALS = 20
 _ENDINGS = (".jsonl", ".json")
 
 
-class Refusal(Protocol):
-    """What a server says against a batch, or against one line of its input."""
+def batch_commands(session: Session) -> RememberedBatches:
+    """Return what keeps the batches of this user; raises OSError where there is no home to keep them in."""
+    from llm_magic.batches.remembered import RememberedBatches
 
-    @property
-    def line(self) -> int | None: ...
-    @property
-    def message(self) -> str: ...
-    @property
-    def code(self) -> str: ...
-
-
-class BatchRecord(Protocol):
-    """What is kept of one batch at a server.
-
-    Attributes
-    ----------
-    id, run
-        Its id here, such as `20261130T140212Z-3fa1b2c4`, and that of the run over rows that it is of.
-    provider, url, base_url
-        Where it is: the provider's name, its URL without secrets, the `--base-url` of the cell.
-    model, asked
-        The model as its server knows it, and as it was asked for.
-    api, endpoint
-        What is asked (`chat`, `responses`, `embeddings`), and the route in the input file.
-    rows, size
-        Rows in it, bytes of the input file.
-    created
-        When it was written, in seconds since 1970.
-    step
-        How far its submission is: one of `llm_magic.display.batches.NOT_SUBMITTED`, `refused` where the server
-        would not make it, else any other word: `submitted`, or what came of it here.
-    batch_id, file_id, output_file_id, error_file_id
-        Ids at the server; empty where there is none.
-    status, completed, failed
-        What the server said last; counts are None where it told none.
-    expires_at
-        When the server gives up, in seconds since 1970; None where it does not say.
-    refusals
-        What the server found wrong with it, or with a line of its input, counted from 1.
-    prompt, out
-        The prompt's beginning, and the variable that its cell binds.
-    file
-        The path of `--batch-file`; else empty. A batch that has one is at no server.
-
-    """
-
-    @property
-    def id(self) -> str: ...
-    @property
-    def run(self) -> str: ...
-    @property
-    def provider(self) -> str: ...
-    @property
-    def url(self) -> str: ...
-    @property
-    def base_url(self) -> str: ...
-    @property
-    def model(self) -> str: ...
-    @property
-    def asked(self) -> str: ...
-    @property
-    def api(self) -> str: ...
-    @property
-    def endpoint(self) -> str: ...
-    @property
-    def rows(self) -> int: ...
-    @property
-    def size(self) -> int: ...
-    @property
-    def created(self) -> float: ...
-    @property
-    def step(self) -> str: ...
-    @property
-    def batch_id(self) -> str: ...
-    @property
-    def file_id(self) -> str: ...
-    @property
-    def status(self) -> str: ...
-    @property
-    def completed(self) -> int | None: ...
-    @property
-    def failed(self) -> int | None: ...
-    @property
-    def output_file_id(self) -> str: ...
-    @property
-    def error_file_id(self) -> str: ...
-    @property
-    def expires_at(self) -> float | None: ...
-    @property
-    def refusals(self) -> Sequence[Refusal]: ...
-    @property
-    def prompt(self) -> str: ...
-    @property
-    def out(self) -> str: ...
-    @property
-    def file(self) -> str: ...
-
-
-class BatchCommands(Protocol):
-    """What the command does with batches; a record that is returned is the newer one."""
-
-    @property
-    def folder(self) -> Path:
-        """Where records are kept."""
-
-    def list(self) -> Sequence[BatchRecord]:
-        """Return all records that are kept, in any order."""
-
-    async def refresh(self, record: BatchRecord) -> BatchRecord:
-        """Ask the server how far a batch is."""
-
-    async def fetch(self, record: BatchRecord | Path) -> Answers | Vectors:
-        """Return what a batch that has ended gives, or the file that vLLM's `run_batch` wrote."""
-
-    async def cancel(self, record: BatchRecord) -> BatchRecord:
-        """Cancel a batch at its server."""
-
-    def remove(self, record: BatchRecord) -> None:
-        """Forget a batch here: its record and its files."""
-
-
-def batch_commands(session: Session) -> BatchCommands:  # noqa: ARG001 - where they are kept
-    """Return what keeps the batches of this user."""
-    raise UnsupportedError("Offline batches are not available here.")
+    return RememberedBatches(session)
 
 
 def run(command: Command) -> Answers | Vectors | None:
@@ -184,7 +66,7 @@ def ids(session: Session) -> Iterator[str]:
 
 def short_names(records: Iterable[BatchRecord]) -> Mapping[str, str]:
     """Return what each batch is called in a table, by its id: what follows the time, where no other is called so."""
-    tails = {record.id: record.id.rpartition("-")[2] for record in records}
+    tails = {record.id: short_name(record.id) for record in records}
     times = Counter(tails.values())
     return {each: tail if times[tail] == 1 else each for each, tail in tails.items()}
 
@@ -217,25 +99,10 @@ def found(records: Sequence[BatchRecord], name: str) -> BatchRecord:
     raise OptionError(f"{said!r} may be any of {len(begins):,} batches: {named}{more}.", hint)
 
 
-def progress_of(record: BatchRecord, now: float) -> BatchProgress:
-    """Return how far a batch is, as a record says it; `now` is in seconds since 1970."""
-    status = _status(record)
-    return BatchProgress(
-        model=record.asked,
-        rows=record.rows,
-        status=status,
-        completed=record.completed,
-        failed=record.failed,
-        seconds=0.0 if status in {*batches.NOT_SUBMITTED, batches.REFUSED} else max(0.0, now - record.created),
-        size=record.size,
-        name=record.id.rpartition("-")[2],
-    )
-
-
 class _Batches:
     """The sub-commands, over what keeps batches; `fetched` is what the last of them gives."""
 
-    def __init__(self, kept: BatchCommands) -> None:
+    def __init__(self, kept: RememberedBatches) -> None:
         self._kept = kept
         self.fetched: Answers | Vectors | None = None
 
@@ -322,7 +189,9 @@ class _Batches:
             raise LLMError(f"{called} {why[0]}: there is nothing to cancel.", why[1])
         if not (progress := _now(record)).goes_on:
             return f"{called} has ended: {batches.state(progress)}. There is nothing to cancel."
-        record = _wait(command, lambda _: self._kept.cancel(record), f"asking {one_line(record.provider, _TEXT)}")
+        stopped = "The batch may be cancelled all the same; the same line asks again."
+        asking = f"asking {one_line(record.provider, _TEXT)}"
+        record = _wait(command, lambda _: self._kept.cancel(record), asking, stopped)
         return (
             f"{called}: {batches.state(_now(record))}. Rows that are answered by then are paid, and stay: "
             f"%llm_batch fetch {line.words[0]} gets them."
@@ -348,10 +217,13 @@ class _Batches:
 
 _FORCE = Option("force", ("--force",), "", "also one that is under way at its server")
 _WAITS = "Its cell, run again, waits for it;"
+_NOTHING_LOST = "Nothing is lost; the same line asks again."
 
 
-def _wait(command: Command, work: Callable[[Emit[str]], Coroutine[Any, Any, T]], what: str) -> T:
-    """Wait for a server.
+def _wait(
+    command: Command, work: Callable[[Emit[str]], Coroutine[Any, Any, T]], what: str, stopped: str = _NOTHING_LOST
+) -> T:
+    """Wait for a server; `stopped` is what is said where the user does not.
 
     Raises
     ------
@@ -362,7 +234,7 @@ def _wait(command: Command, work: Callable[[Emit[str]], Coroutine[Any, Any, T]],
     try:
         return command.wait(work, what)
     except (KeyboardInterrupt, CancelledError):
-        raise RowsInterrupted("The batch is as it was; the same line asks again.") from None
+        raise RowsInterrupted(stopped) from None
 
 
 @contextmanager
@@ -382,20 +254,13 @@ def _newest(records: Sequence[BatchRecord]) -> list[BatchRecord]:
     return sorted(records, key=lambda record: record.created if record.created > 0 else 0.0, reverse=True)
 
 
-def _status(record: BatchRecord) -> str:
-    """Return what the server says, or how far the submission is."""
-    if record.step in batches.NOT_SUBMITTED or record.step == batches.REFUSED:
-        return record.step
-    return record.status or record.step
-
-
 def _names(record: BatchRecord) -> list[str]:
     """Return what a batch can be called."""
-    return [each for each in (record.id, record.id.rpartition("-")[2], record.batch_id) if each]
+    return [each for each in (record.id, short_name(record.id), record.batch_id) if each]
 
 
 def _with_server(record: BatchRecord) -> str:
-    at = one_line(record.batch_id, _TEXT) or batches.status_word(_status(record))
+    at = one_line(record.batch_id, _TEXT) or batches.status_word(status_of(record))
     return f"{one_line(record.id, _TEXT)} ({at})"
 
 
@@ -433,7 +298,7 @@ def _row(record: BatchRecord, name: str) -> dict[str, Any]:
         "made": _when(record.created),
         "model": _model(record),
         "rows": f"{record.rows:,}",
-        "status": batches.status_word(_status(record)),
+        "status": batches.status_word(status_of(record)),
         "answered": "" if record.completed is None else f"{record.completed:,}",
         "failed": f"{record.failed:,}" if record.failed else "",
         "expires": _when(expires),
@@ -467,7 +332,7 @@ def _facts(record: BatchRecord) -> dict[str, str]:
     return {name: one_line(value, _LONG) for name, value in facts.items()}
 
 
-def _refusal(refusal: Refusal) -> dict[str, Any]:
+def _refusal(refusal: BatchRefusal) -> dict[str, Any]:
     """Return what a server said of a line of the input, as a row."""
     return {
         "line": "" if refusal.line is None else f"{refusal.line:,}",

@@ -116,6 +116,8 @@ class Candidates:
         if name == "tools":
             typed = text.rpartition(",")[2].lstrip()
             return typed, _starting(typed, self._variables(_is_function))
+        if name == "batch_file":
+            return text, _files(text, {".jsonl"})
         if name in _VARIABLES_OR_FILES:
             fits, endings = _VARIABLES_OR_FILES[name]
             return text, [*_starting(text, self._variables(fits)), *_files(text, endings)]

@@ -6,6 +6,7 @@ import math
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from itertools import groupby
+from typing import Protocol
 
 from llm_magic.display import markup
 from llm_magic.display.footer import counted, duration, file_size
@@ -91,12 +92,93 @@ class BatchProgress:
     @property
     def done(self) -> int:
         """Rows that have ended at the server, as far as it tells."""
+        if self.status in NOT_SUBMITTED or self.status == REFUSED:
+            return 0
         return min(_count(self.completed) + _count(self.failed), self.of)
 
     @property
     def of(self) -> int:
         """Rows in all: as the server counts them, else as they were written."""
         return _count(self.total) or _count(self.rows)
+
+
+class RecordedBatch(Protocol):
+    """What a record of a batch tells of how far it is.
+
+    `created` is in seconds since 1970; `step` is one of `NOT_SUBMITTED`, `REFUSED`, or any other word: it is at its
+    server, and `status` is what that said last, in its words.
+    """
+
+    @property
+    def id(self) -> str:
+        """Its id here, such as `20261130T140212Z-3fa1b2c4`."""
+
+    @property
+    def asked(self) -> str:
+        """The model as it was asked for."""
+
+    @property
+    def rows(self) -> int:
+        """Rows in it."""
+
+    @property
+    def size(self) -> int:
+        """Bytes of its input file."""
+
+    @property
+    def created(self) -> float:
+        """When it was written."""
+
+    @property
+    def step(self) -> str:
+        """How far its submission is."""
+
+    @property
+    def status(self) -> str:
+        """What its server said last; empty where that said nothing."""
+
+    @property
+    def completed(self) -> int | None:
+        """Rows that succeeded, as its server said last."""
+
+    @property
+    def failed(self) -> int | None:
+        """Rows that failed, as its server said last."""
+
+
+def progress_of(record: RecordedBatch, now: float) -> BatchProgress:
+    """Return how far a batch is, as its record says; `now` is in seconds since 1970.
+
+    What the record does not tell (`problem`, `next_look`, `unchanged`, `part`) is for the caller to replace.
+    """
+    status = status_of(record)
+    return BatchProgress(
+        model=record.asked,
+        rows=record.rows,
+        status=status,
+        completed=record.completed,
+        failed=record.failed,
+        seconds=0.0 if status in {*NOT_SUBMITTED, REFUSED} else max(0.0, now - record.created),
+        size=record.size,
+        name=short_name(record.id),
+    )
+
+
+def status_of(record: RecordedBatch) -> str:
+    """Return what the server of a batch said last, or how far its submission is."""
+    if record.step in NOT_SUBMITTED or record.step == REFUSED:
+        return record.step
+    return record.status or record.step
+
+
+def short_name(name: str) -> str:
+    """Return what follows the time in the id of a batch.
+
+    >>> short_name("20261130T140212Z-3fa1b2c4")
+    '3fa1b2c4'
+
+    """
+    return name.rpartition("-")[2]
 
 
 def status_word(status: str) -> str:
@@ -219,14 +301,14 @@ def left_behind(batches: Sequence[BatchProgress]) -> str:
     """Return what is to be known where a run stops: what goes on at the server. Empty where nothing does.
 
     >>> left_behind([BatchProgress(status="in_progress")])
-    'The batch goes on at the server: run this cell again to go on, here or in another kernel, any day.'
+    'The batch goes on at the server.'
 
     """
     going = sum(batch.goes_on for batch in batches)
     if not going:
         return ""
     what = "The batch" if len(batches) == 1 else counted(going, "batch", "batches")
-    return f"{what} {'goes' if going == 1 else 'go'} on at the server: {AGAIN}."
+    return f"{what} {'goes' if going == 1 else 'go'} on at the server."
 
 
 def at_rest(batch: BatchProgress) -> BatchProgress:
@@ -266,6 +348,8 @@ def bundle(name: str, model: str, batches: Sequence[BatchProgress]) -> Bundle:
         lines.append({"text/plain": "", "text/html": bar})
     lines += [markup.quiet(text) for text in [times(batches)] if text]
     lines += map(markup.mark, problems(batches))
+    if any(batch.goes_on for batch in batches):
+        lines.append(markup.quiet("It goes on at the server, with or without this kernel; result() waits for it."))
     return {"text/plain": said, "text/html": "".join(each["text/html"] for each in lines)}
 
 

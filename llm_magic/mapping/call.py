@@ -13,7 +13,7 @@ from llm_magic.errors import InputError
 from llm_magic.mapping.answers.answers import RETRY, Answers, rows_failed
 from llm_magic.mapping.inputs.row_names import said_of
 from llm_magic.mapping.run import RowsRun
-from llm_magic.options.keywords_in_errors import in_python, name_keywords
+from llm_magic.options.keywords_in_errors import in_python, name_keywords, naming_keywords
 
 if TYPE_CHECKING:
     from llm_magic.display.rows import RowsProgress
@@ -108,7 +108,8 @@ class MapCall:
             Rows failed, and they are not to be kept as values.
 
         """
-        return self.judged(self.run.answers(await self.all()))
+        with naming_keywords():  # for who waits elsewhere
+            return self.judged(self.run.answers(await self.all()))
 
     async def all(self) -> list[Outcome]:
         """Ask, and return all outcomes, in any order."""

@@ -3,16 +3,29 @@
 from __future__ import annotations
 
 from collections.abc import AsyncGenerator, Iterator
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 if TYPE_CHECKING:
     from llm_magic.errors import LLMError
     from llm_magic.mapping.asking.row_asker import RowAsker
     from llm_magic.mapping.rows import Outcome, RowRequest
-    from llm_magic.mapping.run import RowsRun
     from llm_magic.providers.model_info import Price
     from llm_magic.session.plan import Plan
     from llm_magic.session.run_spending import RunSpending
+
+
+class RunOfEngine(Protocol):
+    """The run whose rows an engine asks for, as far as it has to know it: `RowsRun`."""
+
+    plan: Plan
+    """What all rows share."""
+
+    @property
+    def identity(self) -> dict[str, Any]:
+        """What all rows share, as plain data: a later run of the same goes on with this one."""
+
+    def say(self, text: str) -> None:
+        """Add a note."""
 
 
 class EnginePipeline(Protocol):
@@ -43,7 +56,7 @@ class Engine(Protocol):
         """Return the plan as this engine asks it; raises InputError where it cannot."""
 
     def pipeline(
-        self, run: RowsRun, asker: RowAsker, spending: RunSpending, requests: Iterator[RowRequest]
+        self, run: RunOfEngine, asker: RowAsker, spending: RunSpending, requests: Iterator[RowRequest]
     ) -> EnginePipeline:
         """Return what asks for the rows."""
 

@@ -247,7 +247,7 @@ class Options:
     )
     poll: float | None = _option(
         "--poll",
-        "seconds between two looks at the batch (30), more and more of them while nothing changes",
+        "seconds between two looks at the batch (30); they grow while nothing changes",
         "SECONDS",
         take.seconds,
         trusted_only=False,

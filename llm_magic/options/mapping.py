@@ -11,7 +11,7 @@ from typing import Any, Literal, NoReturn
 
 from llm_magic.close_matches import did_you_mean
 from llm_magic.errors import OptionError
-from llm_magic.options import BY_NAME, OF_BATCHES, OF_ROWS, OPTIONS, Option, Options
+from llm_magic.options import BY_NAME, OF_ROWS, OPTIONS, Option, Options
 from llm_magic.options.batches import refused_by_batch, refused_elsewhere, said_in_the_cell
 from llm_magic.options.option import HEADER_NAME, HEADER_VALUE, limits, names_only, no_json, refuse_keys
 from llm_magic.secrets import Secret, reveal
@@ -114,7 +114,7 @@ _ELSEWHERE = {
 """Our options, and what other libraries call the same."""
 
 _NO_FIELDS = frozenset(
-    {"base_url", "header", "param", "timeout", "retries", "on_progress", "each", *OF_ROWS, *OF_BATCHES}
+    {"base_url", "header", "param", "timeout", "retries", "on_progress", "each", *OF_ROWS, "wait", "poll", "batch_file"}
 )
 """Options that are no field of the body by any name."""
 

@@ -105,13 +105,16 @@ class ExistingClientProvider(CompatibleProvider):
 
     def capabilities(self, model: str) -> Capabilities:
         """Return what the endpoint can do: newer models of OpenAI by their names, others as `structured` says."""
+        from openai import AsyncAzureOpenAI, AzureOpenAI
+
         url = self._ready.base_url
+        is_azure = url.host.endswith("azure.com") or isinstance(self._ready, AsyncAzureOpenAI | AzureOpenAI)
         newer = url.host.endswith(("openai.com", "azure.com")) or model_info.is_reasoning(model)
         field: Any = "max_completion_tokens" if newer else "max_tokens"
         known = replace(super().capabilities(model), max_tokens_field=field)
-        if known.batches is None and url.host.endswith(("openai.com", "azure.com")):
+        if known.batches is None and (is_azure or url.host.endswith("openai.com")):
             known = replace(known, batches=True)
-        if not url.host.endswith("azure.com"):
+        if not is_azure:
             return known
         prefix = "/v1" if url.path.rstrip("/").endswith("/v1") else ""
         return replace(known, batch_prefix=prefix, batch_endpoint=model_info.AZURE_BATCH_ENDPOINT)

@@ -64,6 +64,8 @@ class Begun:
     error: LLMError | None = None
     at: float | None = None
     """When it was sent first, by `time.perf_counter`; None where it was not."""
+    structured: tuple[str | None, bool] | None = None
+    """Where it was asked otherwise than it would be now: as of `ModelExchanges.structured`."""
 
 
 class ModelExchanges:
@@ -113,6 +115,7 @@ class ModelExchanges:
         self._models = models or BoundModels()
         self._begun = begun
         self._bound: BoundModel | None = None
+        self._told: tuple[str | None, bool] | None = None  # of what was begun: how its output type was asked for
         self._replayed: Mapping[str, Any] | None = None  # the answer that came last, where it came from a recording
         self._to_record: Exchanged | None = None  # the one that was sent last, until it is judged
         self.sent: tuple[Message, ...] = ()
@@ -157,6 +160,7 @@ class ModelExchanges:
         bound = await self._bind()
         begun, self._begun = self._begun, None
         request = asked.request(bound) if begun is None else begun.request
+        self._told = None if begun is None else begun.structured
         self.sent = request.messages
         self._draft.begin_request(None if begun is None else begun.at)
         exceeded: list[str] = []
@@ -282,6 +286,8 @@ class ModelExchanges:
         if self._replayed is not None:
             told = self._replayed.get("structured") or {}
             return told.get("dialect"), bool(told.get("nulls"))
+        if self._told is not None:
+            return self._told
         structure = self._bound.structure if self._bound is not None else None
         return (None, False) if structure is None else (structure.dialect, structure.nulls)
 

@@ -5,17 +5,15 @@ Source: https://platform.openai.com/docs/api-reference/batch and https://platfor
 
 from __future__ import annotations
 
-import asyncio
 import re
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import aclosing, contextmanager, suppress
-from dataclasses import dataclass, field
+from collections.abc import Callable, Mapping
+from contextlib import suppress
+from dataclasses import KW_ONLY, dataclass
 from http import HTTPStatus
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import Any
 from urllib.parse import quote
 
-from llm_magic import private_files
 from llm_magic.errors import (
     ConfigurationError,
     ConnectionFailedError,
@@ -31,19 +29,16 @@ from llm_magic.errors import (
     UnsupportedError,
 )
 from llm_magic.secrets import Secret, hide, holds, reveal
-from llm_magic.wire.attempts import Fetched, HttpRequest, Renew, attempts, fetch
-from llm_magic.wire.connection import ERROR_BODY, STRIDE, Connection, Patience
-from llm_magic.wire.documents import ErrorDocument, count, error_in, is_cut, parse_or_text
+from llm_magic.wire.attempts import Fetched, HttpRequest, Renew, fetch
+from llm_magic.wire.documents import ErrorDocument, count, error_in
 from llm_magic.wire.error_body import one_line, read_error_body
-from llm_magic.wire.errors import cause_of, class_names, links, translate
+from llm_magic.wire.errors import class_names, links, translate
+from llm_magic.wire.file_download import download
 from llm_magic.wire.file_upload import FileUpload
 from llm_magic.wire.headers import asked_wait, check_headers
 from llm_magic.wire.remote_batch import Refusal, RemoteBatch, read_batch
 
 __all__ = ["BatchRoutes", "Refusal", "RemoteBatch", "is_ambiguous", "wait_asked"]
-
-LARGEST_FILE = 1 << 34
-"""Bytes of a file that is fetched, at most (16 GiB): what is larger is a fault."""
 
 LONGEST_ID = 1024
 """Characters of an id; those of proxies that write the server's own into theirs have a few hundred."""
@@ -57,6 +52,7 @@ _NO_ROUTES = (
     "--batch-file F writes the file that a program such as vLLM's run_batch reads; or leave --batch out: --each asks "
     "now."
 )
+_MISSING = (HTTPStatus.NOT_FOUND, HTTPStatus.METHOD_NOT_ALLOWED, HTTPStatus.NOT_IMPLEMENTED)
 _UNSENT = frozenset({"ConnectError", "ConnectTimeout", "PoolTimeout", "UnsupportedProtocol", "ProxyError"})
 """Classes of the HTTP library's exceptions before which nothing was sent."""
 
@@ -118,11 +114,12 @@ class BatchRoutes:
 
     client: Any
     origin: Origin
+    _: KW_ONLY
     headers: Mapping[str, str] | None = None
-    timeout: float | None = field(default=None, kw_only=True)
-    max_retries: int | None = field(default=None, kw_only=True)
-    secrets: tuple[Secret, ...] = field(default=(), kw_only=True)
-    renew: Renew | None = field(default=None, kw_only=True)
+    timeout: float | None = None
+    max_retries: int | None = None
+    secrets: tuple[Secret, ...] = ()
+    renew: Renew | None = None
 
     async def upload(self, path: Path, name: str) -> str:
         """Send a file of requests under a name, a little of it in memory at a time; return the id that it has there.
@@ -137,19 +134,23 @@ class BatchRoutes:
             The server has no such route.
 
         """
+        file = FileUpload(path, name)
         try:
-            with path.open("rb"):
-                pass
+            file.check()
         except OSError as error:
             raise ConfigurationError(
                 f"{path}, the file of the batch's requests, cannot be read: {error.strerror or error}.",
                 "Run the cell again: the file is written anew.",
             ) from None
-        request = self._request("/files", {"purpose": "batch"}, file=FileUpload(path, name))
+        request = self._request("/files", {"purpose": "batch"}, file=file)
         try:
             fetched = await self._fetch(request)
         except EndpointNotFoundError as error:
             raise self._no_routes(error) from error.__cause__
+        except RequestRefusedError as error:
+            if error.status == HTTPStatus.REQUEST_ENTITY_TOO_LARGE:
+                error.hint = "This server takes smaller files: ask for fewer rows at once."
+            raise
         except ServerFailedError as error:
             if "files_settings is not set" not in error.message:  # the proxy LiteLLM
                 raise
@@ -236,6 +237,8 @@ class BatchRoutes:
             try:
                 fetched = await self._fetch(request)
             except EndpointNotFoundError as error:
+                if error.status not in _MISSING:
+                    raise
                 raise self._unlisted(error) from error.__cause__
             page = fetched.document
             rows = page.get("data") if isinstance(page, dict) else page
@@ -269,19 +272,20 @@ class BatchRoutes:
 
         """
         route = f"/files/{self._quoted(file_id)}"
-        # not compressed: a transport does not tell where a compressed body was cut
-        headers = {"Accept": "application/binary", "Accept-Encoding": "identity"}
-        request = self._request(f"{route}/content", headers=headers)
+
+        async def known_size() -> int | None:
+            with suppress(LLMError):  # a server without this route
+                return count((await self._fetch(self._request(route, max_retries=0))).document, "bytes")
+            return None
+
         try:
-            with private_files.replacing(path) as opened:
-                size = await self._fetched_into(opened, request, route, file_id)
-                await asyncio.to_thread(_to_disk, opened)
-                return size
-        except (OSError, _NotWrittenError) as error:
-            raise ConfigurationError(
-                f"{path} cannot be written: {getattr(error, 'strerror', None) or error}.",
-                "Make room or set another folder, then run the cell again: the server still has the file.",
-            ) from None
+            return await download(self._request(f"{route}/content"), path, known_size)
+        except EndpointNotFoundError as error:
+            if error.status != HTTPStatus.NOT_FOUND:
+                raise _without_hint(error) from error.__cause__
+            raise self._gone("file", file_id, error) from error.__cause__
+        except LLMError as error:
+            raise _without_hint(error) from error.__cause__
 
     async def delete_file(self, file_id: str) -> None:
         """Delete a file at the server; one that is not there is deleted."""
@@ -290,83 +294,6 @@ class BatchRoutes:
         except EndpointNotFoundError as error:
             if error.status != HTTPStatus.NOT_FOUND:
                 raise
-
-    async def _fetched_into(self, opened: BinaryIO, request: HttpRequest, route: str, file_id: str) -> int:
-        size, connection = 0, None
-        try:
-            async with aclosing(attempts(request)) as made:
-                async for _, came in made:
-                    if came is not None:
-                        connection = came
-                        size = await self._copied(came, opened, request, route)
-        except _NotWrittenError:
-            raise
-        except Exception as error:
-            ours = translate(error, self.origin, request.known_secrets, proxy=request.proxy)
-            if isinstance(ours, EndpointNotFoundError) and ours.status == HTTPStatus.NOT_FOUND:
-                raise self._gone("file", file_id, ours) from error
-            raise _without_hint(ours) from cause_of(ours, error)
-        finally:
-            if connection is not None:
-                await connection.close()
-        return size
-
-    async def _copied(self, connection: Connection, opened: BinaryIO, request: HttpRequest, route: str) -> int:
-        """Write an answer's body to a file, from its start; one that broke off is marked on its connection."""
-        with _on_disk():
-            opened.seek(0)
-            opened.truncate()
-        size, progress, patience, began = 0, 0, Patience(request.seconds), b""
-        try:
-            while True:
-                async with asyncio.timeout_at(patience.ends):
-                    data = await connection.take()
-                if data is None:
-                    break
-                began = began or data.lstrip()[:1]
-                _write(opened, data, size)
-                size += len(data)
-                patience.hear(progress=size // STRIDE > progress)
-                progress = size // STRIDE
-        except (ErrorDocument, _NotWrittenError):
-            raise
-        except Exception as error:  # noqa: BLE001 - the transport's; told as a download that broke off
-            self._break(connection, size, patience.words(), error)
-            return size
-        if began == b"<":
-            raise ErrorDocument(_head(opened).decode("utf-8", "replace"), malformed=True)
-        if size <= ERROR_BODY and began == b"{":
-            document = parse_or_text(_head(opened))
-            if isinstance(document, dict) and "custom_id" not in document and error_in(document):
-                raise ErrorDocument(document)
-        coded = connection.headers.get("content-encoding", "identity") != "identity"
-        framed = connection.headers.keys() & {"content-length", "transfer-encoding"} and not coded
-        if not framed and not await self._is_whole(opened, size, route):
-            self._break(connection, size, "", None)
-        return size
-
-    async def _is_whole(self, opened: BinaryIO, size: int, route: str) -> bool:
-        """Return whether a body is whole whose end no transport tells: by the size of the file, or by its last line."""
-        known = None
-        with suppress(LLMError):  # a server without this route
-            known = count((await self._fetch(self._request(route, max_retries=0))).document, "bytes")
-        return size >= known if known else not is_cut(_last_line(opened, size))
-
-    def _break(self, connection: Connection, size: int, silence: str, error: Exception | None) -> None:
-        names = set() if error is None else class_names(error)
-        kind: type[ProviderError] = ConnectionFailedError
-        why = "it ended too early" if error is None else "the connection was lost"
-        if names & {"TimeoutError", "TimeoutException"}:
-            kind, why = TimedOutError, silence
-        elif "DecodingError" in names:
-            why = "what came cannot be decompressed"
-        broken = kind(
-            f"{self.origin} broke off while a file was fetched, after {size:,} bytes: {why}.",
-            "Fetch it again: the server still has the file.",
-            origin=self.origin,
-        )
-        broken.__cause__ = error
-        connection.broken, connection.repeatable = broken, True
 
     def _request(self, path: str, body: Mapping[str, Any] | None = None, **known: Any) -> HttpRequest:
         headers = {**(self.headers or {}), **known.pop("headers", {})}
@@ -425,7 +352,7 @@ class BatchRoutes:
         """Return the error for a server without these routes; `error` itself where it says something else."""
         body = read_error_body(error.body)
         if error.status is None or HTTPStatus.MULTIPLE_CHOICES <= error.status < HTTPStatus.BAD_REQUEST:
-            return error
+            return error  # a redirect to elsewhere
         if body.message.lower().startswith("resource not found"):  # Azure: the endpoint or its version, said already
             return error
         said = f"{error.status}{f', {body.message}' if body.message else ''}"
@@ -435,8 +362,12 @@ class BatchRoutes:
         )
 
     def _unlisted(self, error: ProviderError) -> LLMError:
-        message = error.message.rstrip(".")
-        return UnsupportedError(f"{message}: it does not list its batches.", "Look for the batch where the account is.")
+        said = read_error_body(error.body).message or "nothing"
+        return UnsupportedError(
+            one_line(f"{self.origin} does not list its batches: it answered {error.status}, {said}", 600).rstrip(".")
+            + ".",
+            "Only the account at its provider shows whether a batch was created there.",
+        )
 
     def _gone(self, what: str, identity: str, error: ProviderError) -> RequestRefusedError:
         said = read_error_body(error.body).message
@@ -461,52 +392,8 @@ def _is_about_a_file(said: str) -> bool:
 
 def _without_hint(error: LLMError) -> LLMError:
     """Take back a hint that is about cells that ask at once."""
-    if "--dry-run" in error.hint:
+    if "--dry-run" in error.hint or "--param" in error.hint:
         error.hint = ""
     elif "--api" in error.hint:
         error.hint = "Check base_url: it usually ends in /v1."
     return error
-
-
-class _NotWrittenError(Exception):
-    """The disk did not take what came, and why."""
-
-
-@contextmanager
-def _on_disk() -> Iterator[None]:
-    """Tell the disk's errors from those of the network."""
-    try:
-        yield
-    except OSError as error:
-        raise _NotWrittenError(error.strerror or str(error)) from error
-
-
-def _write(opened: BinaryIO, data: bytes, size: int) -> None:
-    """Write what came after `size` bytes."""
-    if size + len(data) > LARGEST_FILE:
-        raise ErrorDocument(f"a file of more than {LARGEST_FILE >> 30} GiB", malformed=True)
-    with _on_disk():
-        opened.write(data)
-
-
-def _head(opened: BinaryIO) -> bytes:
-    with _on_disk():
-        opened.seek(0)
-        return opened.read(ERROR_BODY)
-
-
-def _last_line(opened: BinaryIO, size: int) -> bytes:
-    """Return what follows the last line break of a file, of a line of ordinary length."""
-    with _on_disk():
-        opened.seek(max(0, size - _LONGEST_LINE))
-        return opened.read(_LONGEST_LINE).rpartition(b"\n")[2]
-
-
-_LONGEST_LINE = 1 << 24
-
-
-def _to_disk(opened: BinaryIO) -> None:
-    import os
-
-    opened.flush()
-    os.fsync(opened.fileno())

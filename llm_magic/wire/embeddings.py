@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import struct
 from base64 import b64decode
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
@@ -78,12 +78,39 @@ async def embed(
     fetched = await fetch(request, announce)
     if isinstance(fetched.document, str) and not fetched.document.strip():
         raise ProtocolError(f"{origin} answered with nothing.", "Check base_url.", origin=origin)
-    try:
-        read = _read(fetched.document, len(inputs), request.body or {})
-    except ErrorDocument as fault:
-        raise translate(fault, origin, request.known_secrets, request.body) from None
+    read = read_embeddings(fetched.document, len(inputs), request.body or {}, origin, request.known_secrets)
     cost = response_cost(fetched.headers) if read.cost is None else read.cost
     return replace(read, cost=cost, headers=fetched.headers, request_id=fetched.request_id)
+
+
+def read_embeddings(
+    document: Any, expected: int, asked: Mapping[str, Any], origin: Origin, known: Iterable[str] = ()
+) -> Embedded:
+    """Return the embeddings in a document that answered a request.
+
+    Parameters
+    ----------
+    document
+        Parsed JSON, or a text that is none.
+    expected
+        Number of inputs.
+    asked
+        The body of the request.
+    origin
+        What errors name.
+    known
+        Secrets to be masked.
+
+    Raises
+    ------
+    LLMError
+        It is no answer, or has not one vector of numbers for each input.
+
+    """
+    try:
+        return _read(document, expected, asked)
+    except ErrorDocument as fault:
+        raise translate(fault, origin, tuple(known), dict(asked)) from None
 
 
 def _read(document: Any, expected: int, asked: Mapping[str, Any]) -> Embedded:

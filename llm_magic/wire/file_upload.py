@@ -10,6 +10,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from llm_magic.private_files import require_plain
+
 SLOWEST = 1 << 15
 """Bytes a second of the slowest line over which a file is still sent: what takes longer is given up."""
 
@@ -25,6 +27,12 @@ class FileUpload:
     def longest(self) -> float:
         """Seconds that sending it may take."""
         return self.path.stat().st_size / SLOWEST
+
+    def check(self) -> None:
+        """Raise OSError where it cannot be read, or is no plain file."""
+        require_plain(self.path, self.path.stat())  # opening a pipe would wait
+        with self.path.open("rb"):
+            pass
 
     def post(self, client: Any, path: str, fields: Mapping[str, Any], arguments: dict[str, Any]) -> Any:
         """Send it over a client of the SDK, beside other fields of the form; return what the SDK does."""

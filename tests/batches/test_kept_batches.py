@@ -25,6 +25,7 @@ from llm_magic.batches import kept_batches
 from llm_magic.batches.kept_batches import CERTAIN_AFTER, LEFT_AFTER, MAX_AGE, UNREAD_AGE, BatchFolder
 from llm_magic.batches.record import MAX_RECORD, AnotherBatchError, BatchRecord
 from llm_magic.mapping.kept import kept_runs
+from llm_magic.recordings.locked_file import lock_at_once
 
 DAY = 86_400
 
@@ -572,6 +573,26 @@ def test_a_turn_ends_with_an_error_or_an_interrupt(folder: BatchFolder) -> None:
             pass
 
     virtual_time.run(work())
+
+
+def test_a_turn_ends_though_a_child_process_holds_its_file_open(
+    folder: BatchFolder, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    held: list[int] = []
+
+    def shared(file: int) -> bool:
+        held.append(os.dup(file))  # as a fork does
+        return lock_at_once(file)
+
+    async def work() -> None:
+        for _ in range(2):
+            async with folder.turn(RUN, say=pytest.fail):
+                pass
+
+    monkeypatch.setattr(kept_batches, "lock_at_once", shared)
+    asyncio.run(work())
+    for file in held:
+        os.close(file)
 
 
 HOLDER = """

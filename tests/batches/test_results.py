@@ -7,10 +7,13 @@ import os
 import pickle
 import subprocess
 import sys
+import tempfile
 from pathlib import Path
 from typing import Any
 
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from llm_magic.batches import results
 from llm_magic.batches.results import ResultError, RowResult, UnreadableLine, error_of, read_results
@@ -227,6 +230,20 @@ def test_secrets_that_a_server_repeats_are_masked(row: Any) -> None:
         assert "***" in ours.message
 
 
+def test_half_of_a_secret_is_masked_as_well(row: Any) -> None:
+    text = "x " * 190 + "s3cret-value-1234-that-is-long-enough-to-be-cut"
+    for fields in (
+        {"response": response({"error": {"message": text}}, 400)},
+        {"response": response(text, 200)},
+        {"error": {"message": text, "code": "request_timeout"}},
+        {"error": {"message": f"Error code: 400 - {{'message': '{text}'}}"}},
+        {"response": text},
+    ):
+        ours = error_of(row(**fields).error, ORIGIN, known=[text.rsplit(maxsplit=1)[-1]])
+        assert "s3cret" not in f"{ours} {vars(ours)}"
+        assert "***" in ours.message
+
+
 # What may be written as well
 
 
@@ -337,6 +354,11 @@ def test_errors_of_any_shape_have_an_exception(row: Any, error: Any, status: Any
 @pytest.mark.parametrize("request_id", [None, "", 7, ["req"], {}])
 def test_a_request_without_a_name(row: Any, request_id: Any) -> None:
     assert row(response=response(request_id=request_id)).request_id is None
+
+
+def test_what_is_said_beside_a_told_exception_counts(row: Any) -> None:
+    result = row(error={"type": "request_failed", "code": "content_filter", "message": "Error code: 400 - No."})
+    assert (result.error.code, result.error.kind, result.error.message) == ("content_filter", "request_failed", "No.")
 
 
 def test_texts_that_look_like_a_told_exception_end(row: Any) -> None:
@@ -464,6 +486,50 @@ def test_errors_that_are_nested_deeply(tmp_path: Path, depth: int, half: str) ->
                 if isinstance(found, RowResult):
                     assert found.error is not None
                     assert isinstance(error_of(found.error, ORIGIN), LLMError)
+
+
+@pytest.mark.parametrize(
+    ("status", "kind"), [(200, ProtocolError), (400, RequestRefusedError), (None, ServerFailedError)]
+)
+def test_details_that_are_nested_too_deeply_to_be_masked(status: int | None, kind: type[LLMError]) -> None:
+    details: Any = "s3cret-value-1234"
+    for _ in range(5_000):
+        details = {"error": details}
+    error = ResultError("No s3cret-value-1234.", "c", "k", status, None, details)
+    ours = error_of(error, ORIGIN, known=["s3cret-value-1234"])
+    assert type(ours) is kind
+    assert "s3cret" not in f"{ours} {vars(ours)}"
+    if status != 200:
+        assert ours.message.endswith(": an error that is nested too deeply to be read")
+        assert ours.body == {"message": "an error that is nested too deeply to be read", "code": "c", "type": "k"}  # type: ignore[attr-defined]
+
+
+VALUES = st.recursive(
+    st.none()
+    | st.booleans()
+    | st.integers()
+    | st.floats()
+    | st.text()
+    | st.sampled_from([200, 400, "200", "{}", "error"]),
+    lambda inner: (
+        st.lists(inner, max_size=3)
+        | st.dictionaries(
+            st.sampled_from(["error", "message", "code", "type", "body", "status_code", "choices"]), inner
+        )
+    ),
+    max_leaves=6,
+)
+
+
+@settings(max_examples=60, deadline=None, derandomize=True, database=None)
+@given(st.fixed_dictionaries({"custom_id": st.just(ID)}, optional={"response": VALUES, "error": VALUES}))
+def test_whatever_a_line_says_it_is_an_answer_or_an_error(fields: dict[str, Any]) -> None:
+    with tempfile.TemporaryDirectory() as folder:
+        (result,) = read(Path(folder), json.dumps(fields).encode())
+    assert isinstance(result, RowResult)
+    assert (result.body is None) != (result.error is None)
+    if result.error is not None:
+        assert isinstance(error_of(result.error, ORIGIN), LLMError)
 
 
 def test_a_line_that_is_too_long_is_passed_over(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

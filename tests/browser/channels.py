@@ -9,6 +9,7 @@ import json
 import random
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import replace
 from typing import Any
 
 from IPython import get_ipython
@@ -17,7 +18,8 @@ from payloads import Payload, payloads
 
 from llm_magic.commands.chats import _message
 from llm_magic.commands.models import _page
-from llm_magic.display import answer, citations, items, markup, rows_markup, table
+from llm_magic.display import answer, batches, citations, items, markup, rows_markup, table
+from llm_magic.display.batches import BatchProgress
 from llm_magic.display.footer import footer
 from llm_magic.display.notebook import NotebookView
 from llm_magic.display.outputs import CellOutputs, publish
@@ -281,6 +283,9 @@ def _many_rows(text: str) -> Iterator[markup.Bundle]:
     """Yield how far many rows are, and their table."""
     last = (row_line(text, text), row_line(text, error=LLMError(text)))
     yield rows_markup.live(text, RowsProgress(9, 4, 1, failures={text: 1}, last=last, waiting=text), [text])
+    batch = BatchProgress(text, 9, text, 4, 1, problem=text, name=text, next_look=9.0)
+    yield rows_markup.live(text, RowsProgress(9, batches=(batch, replace(batch, part=2))), [text])
+    yield batches.bundle(text, text, [batch])
     rows = [TableRow(text, {text: text, "list": [text]}), TableRow(text, error=text)]
     yield rows_markup.final(RowsTable(rows, 9, text, text), text, [text])
     yield rows_markup.final(RowsTable([TableRow(text, text)], 9, text, text), text)

@@ -14,8 +14,9 @@ from kernels import Kernel
 from rows_on_stage import EVIL, HOSTILE
 from shown import failed, html, plain
 
-from llm_magic.commands.batches import found, progress_of, short_names
+from llm_magic.commands.batches import found, short_names
 from llm_magic.display import batches
+from llm_magic.display.batches import progress_of
 from llm_magic.errors import OptionError
 
 DONE = Record("20261129T090000Z-77aa0011", status="completed", completed=1_997, step="ended", batch_id="batch_old")
@@ -298,6 +299,16 @@ def test_a_server_that_is_away(kernel: Kernel, kept: Kept) -> None:
         assert failed(kernel, f"%llm_batch {action} 3fa1")[1] == (
             "ConnectionFailedError: openai cannot be reached: connection refused.\nIs it running?"
         )
+
+
+def test_an_interrupt_says_what_is_left(kernel: Kernel, kept: Kept) -> None:
+    kept.set(Record(), DONE, interrupts=True)
+    for line, said in (
+        ("fetch 77", "Nothing is lost; the same line asks again."),
+        ("cancel 3fa1", "The batch may be cancelled all the same; the same line asks again."),
+    ):
+        kind, text = failed(kernel, f"%llm_batch {line}")
+        assert (kind, text) == ("RowsInterrupted", f"KeyboardInterrupt: {said}")
 
 
 def test_one_is_cancelled_at_its_server(kernel: Kernel, kept: Kept) -> None:

@@ -156,6 +156,10 @@ def test_many_rows(typing: Typing, monkeypatch: pytest.MonkeyPatch) -> None:
     assert typing.words("%%llm --each comments --on-error ") == ["fail", "keep"]
     assert typing.words("%%llm --each comments --order ") == ["given", "prefix"]
     assert typing.words("%%llm --each comments --on ") == ["dask"]
+    assert typing.words("%%llm --each comments --ba") == ["--background", "--base-url", "--batch", "--batch-file"]
+    assert typing.words("%%llm --each comments --batch --wa") == ["--wait"]
+    assert typing.words("%%llm --each comments --batch --po") == ["--poll"]
+    assert typing.words("%%llm_embed --ba") == ["--base-url", "--batch"]
     monkeypatch.setenv("KEY_OF_A_TEST", "sk-0123456789")
     assert typing.words("%%llm --forward-env A,KEY_OF_A_T") == ["A,KEY_OF_A_TEST"]
     assert typing.words("%%llm --each comments\n{{ te") == ["text"]
@@ -176,6 +180,9 @@ def test_files(typing: Typing, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) 
     assert typing.words("%%llm --image photos/") == ["photos/a.jpg"]
     assert typing.words("%%llm --schema pe") == ["person.json"]
     assert typing.words("%%llm --image nowhere/") == []
+    (tmp_path / "photos" / "rows.jsonl").write_bytes(b"")
+    assert typing.words("%%llm --each rows --batch-file ") == ["photos/"]
+    assert typing.words("%%llm --each rows --batch-file photos/") == ["photos/rows.jsonl"]
 
 
 def test_names_of_a_template(typing: Typing) -> None:

@@ -5,12 +5,14 @@ from __future__ import annotations
 import threading
 import time
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any
 
 from IPython import get_ipython
 
 from llm_magic import display
 from llm_magic.config.settings import Settings
+from llm_magic.display.batches import BatchProgress
 from llm_magic.display.rows import (
     RowLine,
     RowsProgress,
@@ -82,6 +84,26 @@ def drive(
         for at in chosen(total, failed)
     ]
     view.finish(progress, RowsTable(rows, total, "", "label"), f"{total:,} rows, p50 0.20 s, p95 0.41 s")
+
+
+def drive_batch(pause: float = 0.0, *, stop: bool = False, problem: str = "", later: bool = False) -> None:
+    """Show rows that are in a batch at a server, `pause` seconds for each thing that it says."""
+    view = display.choose_rows_view(get_ipython(), Settings(), background=later)
+    view.begin("openai:gpt-x", 2_000)
+    batch = BatchProgress("openai:gpt-x", 2_000, "uploading", size=3_100_000, name="3fa1b2c4")
+    progress = RowsProgress(2_000, batches=(batch,))
+    for status, count in (("uploading", None), ("validating", 0), ("in_progress", 120), ("in_progress", 1_200)):
+        batch = replace(batch, status=status, completed=count, failed=3 if count else 0, total=2_000, problem=problem)
+        batch = replace(batch, seconds=0.0 if count is None else 4_800.0 + count, unchanged=1_200.0, next_look=30.0)
+        progress = RowsProgress(2_000, batches=(batch,))
+        time.sleep(pause)
+        view.update(progress)
+    if stop:
+        view.fail(progress)
+        return
+    rows = [TableRow(at, label(at)) for at in chosen(2_000, ())]
+    batch = replace(batch, status="completed", completed=1_997, problem="")
+    view.finish(RowsProgress(2_000, 2_000, batches=(batch,)), RowsTable(rows, 2_000, "", "label"), "p50 3 h 2 min")
 
 
 def drive_later(**how: Any) -> threading.Thread:

@@ -33,7 +33,7 @@ HARMLESS = {
     "aria-valuemin",
     "aria-valuemax",
 }
-LEFT_BEHIND = "The batch goes on at the server: run this cell again to go on, here or in another kernel, any day."
+LEFT_BEHIND = "The batch goes on at the server."
 GOES_ON = (
     "unfinished: the batch goes on at the server; run this cell again to go on, here or in another kernel, any day"
 )
@@ -58,6 +58,7 @@ def of(*several: BatchProgress, **more: Any) -> RowsProgress:
         (batch("uploading", rows=1), "uploading 1 row"),
         (batch("uploaded", size=900), "uploaded 2,000 rows (1 kB)"),
         (batch("submitting"), "submitting"),
+        (batch("refused"), "refused"),
         (batch("validating", 0, 0, total=0), "validating"),
         (batch(), "in progress 120/2,000, 3 failed"),
         (batch(failed=0), "in progress 117/2,000"),
@@ -135,8 +136,8 @@ def test_what_goes_on_without_the_kernel() -> None:
     assert "being fetched" in batches.unfinished([batch("completed"), batch("expired")])
     assert batches.left_behind([batch("completed")]) == ""
     assert batches.left_behind([batch("submitting")]) == ""
-    assert batches.left_behind([batch(), batch("completed")]).startswith("1 batch goes on at the server:")
-    assert batches.left_behind([batch(), batch()]).startswith("2 batches go on at the server:")
+    assert batches.left_behind([batch(), batch("completed")]) == "1 batch goes on at the server."
+    assert batches.left_behind([batch(), batch()]) == "2 batches go on at the server."
 
 
 def test_problems_once_each_and_a_few() -> None:
@@ -185,6 +186,8 @@ def test_the_bar_is_what_the_server_counts() -> None:
     bar = Tags(rows_markup.live("m", of(batch()))["text/html"]).bar()
     assert (bar["value"], bar["max"]) == ("120", "2000")
     assert bar["aria-valuetext"] == "batch 3fa1b2c4 in progress 120/2,000, 3 failed, submitted 1 h 20 min ago"
+    before = of(batch("uploading"), batch("refused"))
+    assert Tags(rows_markup.live("m", before)["text/html"]).bar()["value"] == "0"
     fetched = of(batch("completed", 2_000, 0), done=1_500)
     assert Tags(rows_markup.live("m", fetched)["text/html"]).bar()["value"] == "2000"
     known = RowsProgress(2_012, 12, known=12, batches=(batch(),))
@@ -328,7 +331,9 @@ def test_a_batch_in_a_line(several: list[BatchProgress], said: str) -> None:
 def test_a_batch_as_html_has_a_bar() -> None:
     shown = Tags(batches.bundle("3fa1b2c4", "m", [batch(problem="cannot be reached")])["text/html"])
     assert (shown.bar()["value"], shown.bar()["max"]) == ("120", "2000")
-    assert shown.text.endswith("submitted 1 h 20 min agocannot be reached")
+    goes_on = "It goes on at the server, with or without this kernel; result() waits for it."
+    assert shown.text.endswith(f"submitted 1 h 20 min agocannot be reached{goes_on}")
+    assert goes_on not in batches.bundle("3fa1b2c4", "m", [batch("expired")])["text/html"]
 
 
 @pytest.mark.parametrize("text", [*HOSTILE, EVIL, "x" * 10**6, "_" * 10**5])

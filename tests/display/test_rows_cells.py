@@ -32,7 +32,7 @@ vllm:m · 20 rows, p50 0.20 s, p95 0.41 s"""
 @pytest.fixture(scope="module")
 def kernel() -> Iterator[Kernel]:
     with Kernel(PYTHONPATH=str(HERE)) as kernel:
-        kernel.run("%load_ext many_rows\nfrom many_rows import drive, drive_later").check()
+        kernel.run("%load_ext many_rows\nfrom many_rows import drive, drive_batch, drive_later").check()
         yield kernel
 
 
@@ -103,6 +103,21 @@ def test_from_another_thread_it_goes_to_the_cell_that_began_it(kernel: Kernel) -
     assert shown[-1].endswith("10 of 12 rows\nvllm:m · 12 of 12 rows")
 
 
+def test_a_batch_is_one_output_and_says_that_it_goes_on(kernel: Kernel) -> None:
+    ran = kernel.run("drive_batch(0.3)").check()
+    live = [message["content"]["data"]["text/plain"] for message in ran.messages if "data" in message["content"]]
+    assert [text.splitlines()[1] for text in live[1:-1]] == [
+        "batch 3fa1b2c4 uploading 2,000 rows (3.1 MB)",
+        "batch 3fa1b2c4 validating",
+        "batch 3fa1b2c4 in progress 123/2,000, 3 failed",
+        "batch 3fa1b2c4 in progress 1,203/2,000, 3 failed",
+    ]
+    (table,) = ran.of_type("text/plain")
+    assert table.endswith("\n10 of 2,000 rows\nopenai:gpt-x · batch 3fa1b2c4 completed · p50 3 h 2 min")
+    (left,) = kernel.run("drive_batch(stop=True, problem='cannot be reached: <b>')").check().of_type("text/plain")
+    assert left.splitlines()[-1] == "Interrupted. The batch goes on at the server."
+
+
 def test_ways_to_show_it_and_notes(kernel: Kernel) -> None:
     assert kernel.run('drive(show="none", notes=("A note.",))').check().outputs == []
     (text,) = kernel.run('drive(show="text", notes=("A note.",))').check().outputs
@@ -124,10 +139,11 @@ def executed(tmp_path_factory: pytest.TempPathFactory) -> Path:
     pytest.importorskip("nbconvert", reason="needs nbconvert: the extra `demo`")
     path = tmp_path_factory.mktemp("executed") / "rows.ipynb"
     cells = [
-        f"import sys\nsys.path.insert(0, {str(HERE)!r})\n%load_ext many_rows\nfrom many_rows import drive",
+        f"import sys\nsys.path.insert(0, {str(HERE)!r})\n%load_ext many_rows\nfrom many_rows import drive, drive_batch",
         "%%llm pause=0.03, notes=('The column text wins over the variable text.',)\nx",
         'drive(2_000, failed=(1_733,), value=lambda each: {"city": f"<b>{each}</b>", "people": each, "|": "$x$"})',
         "drive(0)",
+        "drive_batch(0.01)",
     ]
     book = nbformat.v4.new_notebook(cells=[nbformat.v4.new_code_cell(each) for each in cells])
     nbformat.write(book, path)
@@ -142,7 +158,7 @@ def convert(path: Path, to: str, *options: str) -> None:
 
 def test_an_executed_notebook_holds_one_output_a_run(executed: Path) -> None:
     cells: list[Any] = nbformat.read(executed, as_version=4).cells
-    assert [len(cell.outputs) for cell in cells] == [0, 1, 1, 1]
+    assert [len(cell.outputs) for cell in cells] == [0, 1, 1, 1, 1]
     shown = [cell.outputs[0]["data"] for cell in cells[1:]]
     head, _, last = TABLE.rpartition("\n")
     assert shown[0]["text/plain"] == f"{head}\nThe column text wins over the variable text.\n{last}"

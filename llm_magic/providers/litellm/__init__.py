@@ -65,6 +65,7 @@ _TRAITS |= dict.fromkeys(("extra_headers", "headers"), "default_headers")
 _OF_THE_PROXY = {
     "rpm", "tpm", "weight", "order", "max_parallel_requests", "stream_timeout", "drop_params", "tags", "mock_response",
     "input_cost_per_token", "output_cost_per_token", "cache_read_input_token_cost", "use_in_pass_through",
+    "input_cost_per_token_batches", "output_cost_per_token_batches", "cache_read_input_token_cost_batches",
     "additional_drop_params", "merge_reasoning_content_in_choices", "cooldown_time", "max_budget", "budget_duration",
 }  # fmt: skip
 """Settings of LiteLLM's own router and accounts, without meaning for a client."""
