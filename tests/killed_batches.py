@@ -100,9 +100,9 @@ def child(job: Job) -> None:
     """Run one job."""
     os.environ["XDG_STATE_HOME"] = job["state"]
     steps = Steps(job)
-    steps.watch()
     found: dict[str, Any] = {}
     try:
+        steps.watch()
         found = run(job)
         steps.at("bound")
     except BaseException as error:  # noqa: BLE001 - told to the parent
@@ -159,7 +159,7 @@ class Steps:
         """Count whatever is written, sent, or handed on."""
         from llm_magic.batches import input_file, kept_batches, pipeline
         from llm_magic.mapping.kept.store import Store
-        from llm_magic.wire import batches
+        from llm_magic.wire import batches, file_download
 
         for of, names in (
             (kept_batches.BatchFolder, ("add", "update", "forget_input", "remove")),
@@ -167,7 +167,7 @@ class Steps:
             (batches.BatchRoutes, ("upload", "create", "retrieve", "download", "find")),
             (pipeline.BatchPipeline, ("put",)),
             (Store, ("keep", "ended")),
-            (batches, ("_write",)),
+            (file_download, ("_write",)),
         ):
             for name in names:
                 setattr(of, name, self._around(getattr(of, name), name))
