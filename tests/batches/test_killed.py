@@ -13,6 +13,7 @@ import sys
 import threading
 import time
 from collections.abc import Iterator
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -205,7 +206,9 @@ def test_killed_at_each_step(forks: Forks, tmp_path: Path) -> None:
     with BatchServer(validating=0, in_progress=0, finalizing=0) as server:
         steps = Case(forks, server, tmp_path / "whole").run()["steps"]
         assert len(steps) > 40
-        for at, name in enumerate(steps, 1):
+        for at, (last, name) in enumerate(pairwise(["", *steps]), 1):
+            if last.startswith("after") and name.startswith("before"):
+                continue  # nothing is done between them
             case = Case(forks, server, tmp_path / str(at))
             case.place.mkdir()
             case.killed(at)
@@ -446,7 +449,7 @@ def test_one_is_removed_before_it_is_submitted(case: Case) -> None:
     slow = case.start("before upload")
     case.folder.remove(case.record())
     slow.go()
-    assert slow.ended()["error"].endswith("Run the cell again: the file is written anew.")
+    assert slow.ended()["error"].endswith("Call it again: the file is written anew.")
     assert case.created == []
     assert case.run()["values"] == [1, 2]
 
