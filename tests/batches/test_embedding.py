@@ -384,7 +384,7 @@ def test_what_cannot_be_sent_is_said_before_anything_is(server: BatchServer, mon
     monkeypatch.setenv("TENANT", "top-secret-tenant")
     for texts, options, error, message in (
         (["a", "b", "c\ud800"], {}, PromptError, "Text 2 holds half of a surrogate pair"),
-        (["a"], {"param": {"user": "env:TENANT"}}, UnsupportedError, "^param: a field is a secret"),
+        (["a"], {"param": {"user": "env:TENANT"}}, UnsupportedError, "^A batch writes its fields"),
         (["a"], {"param": {"user": float("nan")}}, OptionError, r"param\['user'\] must be JSON, not nan"),
         (["a"], {"param": {"input": 1}}, OptionError, "is what the option and the texts are for"),
         ("a", {}, PromptError, "texts is one text"),
