@@ -675,7 +675,13 @@ class LLM:
 
             inputs, cell = gathered(inputs, cell)
         try:
-            return MapCall(session, cell, read_inputs(inputs), on_confirm, on_progress, prompt=function, engine=engine)
+            call = MapCall(session, cell, read_inputs(inputs), on_confirm, on_progress, prompt=function, engine=engine)
+            if engine is None:
+                from llm_magic.batches.under_way import under_way
+
+                for line in under_way(call.run):
+                    call.run.say(line)
+            return call
         finally:
             session.tell()
 

@@ -24,8 +24,8 @@ def refuse_secrets(fields: Mapping[str, Any]) -> None:
     """Raise UnsupportedError where a field of a body is a secret."""
     if secrets_in(fields):
         raise UnsupportedError(
-            "--param: a field is a secret (env:…), and a batch writes all fields into a file.",
-            "Send it as a header: --header NAME=env:VARIABLE goes with the requests about the batch.",
+            "A batch writes its fields into a file, and one of them is a secret (env:…).",
+            "Leave it out, or send it as a header: --header NAME=env:VARIABLE goes with the requests about the batch.",
         )
 
 

@@ -155,7 +155,7 @@ def test_what_a_batch_tells_on_its_way_and_at_its_end(llm: LLM, server: BatchSer
     assert answers.values == ["1", "2", None]
     assert batch.result() is answers
     assert (batch.status, tuple(batch.counts)) == ("completed", (2, 1, 3))
-    assert repr(batch) == f"<Batch {batch._name} of s:m: completed>"
+    assert repr(batch) == f"<Batch {batch._name} of s:m: completed, 1 of 3 failed>"
     assert batch.done()
     assert batch.cancel() is False
 
@@ -296,7 +296,10 @@ def test_a_value_that_is_invalid_is_asked_for_by_the_next_call(llm: LLM, server:
     answers = answered(llm, ["1", "x"], output_type=int)
     error = answers.errors[1]
     assert type(error) is InvalidValueError
-    assert error.hint == "Call it again to ask for it anew, or reword the prompt. error.response.text has what came."
+    assert (
+        error.hint
+        == "Reword the prompt, or call it again: only what is missing is asked. error.response.text has what came."
+    )
     assert error.response.text == "x"
     assert answers.responses[1] is not None
     assert "direct" not in server.asked
