@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, Self, TypeAlias, TypedDict, Unpack
 from uuid import uuid4
 
 from llm_magic.background_loop import AHEAD, arriving, awaited
-from llm_magic.errors import Interrupted
+from llm_magic.errors import Interrupted, LLMError
 
 if TYPE_CHECKING:
     from llm_magic.background_loop import Emit
@@ -138,6 +138,13 @@ class EmbedOptions(TypedDict, total=False):
     timeout: float
     retries: int
     record: Record
+
+
+class EmbedBatchOptions(EmbedOptions, total=False):
+    """The options of `%%llm_embed --batch-api` as keyword arguments of `LLM.embed_batch`, which describes them."""
+
+    poll: float
+    again: bool
 
 
 class LLM:
@@ -518,19 +525,84 @@ class LLM:
             finally:
                 session.tell()
 
+    def embed_batch(self, texts: Iterable[str], **options: Unpack[EmbedBatchOptions]) -> Batch[Vectors]:
+        """Embed texts by an offline batch (the Batch API), and return once it is submitted.
+
+        It is answered within a day, at the provider's lower price. The same call finds the batch again, in another
+        process and another day, as long as texts and options are the same: nothing is submitted twice.
+
+        Parameters
+        ----------
+        texts
+            As for `embed`.
+        options
+            Those of `embed`, of which `batch` is the number of texts in one line of the file (256), and:
+
+            - `poll`: seconds between two looks at the batch, 30; more while nothing changes.
+            - `again=True` submits all texts anew, also those that a batch has.
+
+            More than 50,000 texts become several batches with one result.
+
+        Returns
+        -------
+        Batch
+            `batch.result()` waits for the `Vectors`, in the order of the texts, and so does `await batch`. Where lines
+            failed, it raises the error of the first, which names the texts; the others' vectors are kept, and the
+            next call asks for what is missing alone.
+
+        Raises
+        ------
+        UnsupportedError
+            The endpoint has no batches.
+        LLMError
+            The texts cannot be submitted; called again, it goes on where it was.
+
+        Examples
+        --------
+        >>> batch = LLM("openai:text-embedding-3-small").embed_batch(texts)  # doctest: +SKIP
+        >>> batch.result().to_numpy().shape  # doctest: +SKIP
+        (60000, 1536)
+
+        """
+        from llm_magic.batches.batch import Batch
+        from llm_magic.batches.embedding import BatchEmbedding
+        from llm_magic.embeddings import EmbeddingOptions, texts_of
+        from llm_magic.options.keywords_in_errors import in_python, name_keywords, naming_keywords
+
+        async def answer() -> Vectors:
+            try:
+                vectors = await embedding.answer(_nowhere)
+            except LLMError as error:
+                name_keywords(error)
+                raise
+            vectors.notes = tuple(map(in_python, vectors.notes))
+            return vectors
+
+        with naming_keywords():
+            session = self._session()
+            given = EmbeddingOptions.of(self._embedding_values(options, "poll"), self.model, offline=True)
+            try:
+                embedding = BatchEmbedding(session, texts_of(texts, "texts"), given)
+                return Batch.submitted(embedding.name, session.loop.submit(answer()), embedding.state)
+            finally:
+                session.tell()
+
     def _embedding(self, texts: Iterable[str], options: EmbedOptions) -> tuple[Embedding, Session]:
         from llm_magic.embeddings import EmbeddingOptions, texts_of
         from llm_magic.embeddings.run import Embedding
 
         session = self._session()
-        ours = ("base_url", "timeout", "retries", "header", "record")
-        values: dict[str, Any] = {name: value for name, value in self.defaults.items() if name in ours}
-        values |= {name: value for name, value in options.items() if value is not None or name not in values}
-        given = EmbeddingOptions.of(values, self.model)
+        given = EmbeddingOptions.of(self._embedding_values(options), self.model)
         try:
             return Embedding(session, texts_of(texts, "texts"), given), session
         finally:
             session.tell()
+
+    def _embedding_values(self, options: Mapping[str, Any], *also: str) -> dict[str, Any]:
+        """Return the options of a call for embeddings, over those of all calls that it takes."""
+        ours = ("base_url", "timeout", "retries", "header", "record", *also)
+        values: dict[str, Any] = {name: value for name, value in self.defaults.items() if name in ours}
+        return values | {name: value for name, value in options.items() if value is not None or name not in values}
 
     def _run(self, prompt: Prompt, options: AskOptions, source: str) -> tuple[Session, Run]:
         from llm_magic.errors import OptionError

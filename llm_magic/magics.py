@@ -278,8 +278,9 @@ class LLMMagics(Magics, Settings):
 
         Such a program (nbclient, nbconvert, papermill) does not read what a cell shows after its end either.
         """
-        kernel = getattr(self.shell, "kernel", None)
-        return kernel is None or bool((kernel.get_parent() or {}).get("content", {}).get("allow_stdin", True))
+        from llm_magic.display.outputs import is_watched
+
+        return is_watched(self.shell)
 
     def _cell_id(self) -> str | None:
         """Return the front end's id of the running cell (JupyterLab and Notebook send it with each execution)."""

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from concurrent.futures import wait
 from typing import TYPE_CHECKING, NamedTuple, Self, TypeVar
 
 from llm_magic.background_loop import LOOK
+from llm_magic.errors import RowsFailedError
 from llm_magic.mapping.screen import RowsInterrupted
 from llm_magic.session.job import Job
 
@@ -72,8 +74,10 @@ class Batch(Job[R]):
                     break
         except KeyboardInterrupt:
             raise RowsInterrupted(stop()) from None
-        if answer.done():
-            answer.result()  # what went wrong is raised here; an answer is there already
+        if not state.is_submitted:  # it has ended before
+            wait([answer])
+            if answer.cancelled() or not isinstance(answer.exception(), RowsFailedError):  # that is how it ended
+                answer.result()
         return batch
 
     def tell_of(self, state: BatchState) -> None:

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import replace
-from typing import TYPE_CHECKING, Self
+from typing import TYPE_CHECKING, Any, Self
 
 from llm_magic.errors import UnsupportedError
 from llm_magic.mapping.asking.document_asking import MARKER
@@ -17,6 +18,15 @@ if TYPE_CHECKING:
     from llm_magic.session.plan import BoundModel, Plan
     from llm_magic.wire.body_template import BodyTemplate
     from llm_magic.wire.prepared import PreparedRequest
+
+
+def refuse_secrets(fields: Mapping[str, Any]) -> None:
+    """Raise UnsupportedError where a field of a body is a secret."""
+    if secrets_in(fields):
+        raise UnsupportedError(
+            "A batch writes its fields into a file, and one of them is a secret (env:…).",
+            "Leave it out, or send it as a header: --header NAME=env:VARIABLE goes with the requests about the batch.",
+        )
 
 
 class RequestBodies:
@@ -52,11 +62,7 @@ class RequestBodies:
 
         """
         request = replace(bound.compose(replace(plan, parts=(Text(MARKER),))), stream=False)
-        if secrets_in(request.parameters.extra):
-            raise UnsupportedError(
-                "A batch writes its fields into a file, and one of them is a secret (env:…).",
-                "Leave it out, or send it as a header: --header NAME=env:VARIABLE goes with the requests about the batch.",
-            )
+        refuse_secrets(request.parameters.extra)
         options = bound.planned.options
         prepared = await bound.provider.prepare_request(
             request, bound.capabilities, timeout=options.timeout, max_retries=options.retries

@@ -22,15 +22,18 @@ from llm_magic.batches.reading import ResultReader
 from llm_magic.batches.record import BatchRecord, Structured, excerpt
 from llm_magic.batches.retrieval import Refused, asked_before, missing, results_of, retrieved
 from llm_magic.batches.spending import BatchSpending
+from llm_magic.config.trust import printable
 from llm_magic.display.footer import counted
-from llm_magic.errors import LLMError, NotAskedError
+from llm_magic.errors import ConfigurationError, LLMError, NotAskedError, Origin
 from llm_magic.mapping.answers.statistics import response_of
 from llm_magic.mapping.asking.row_asker import failed
 from llm_magic.mapping.rows import Outcome, RowRequest
 from llm_magic.providers.batches import endpoint, line_url
+from llm_magic.recordings.locked_file import reason
 from llm_magic.recordings.recording import key_of
 
 if TYPE_CHECKING:
+    from llm_magic.batches.results import RowResult
     from llm_magic.batches.state import BatchState
     from llm_magic.mapping.asking.row_asker import RowAsker
     from llm_magic.mapping.engine import RunOfEngine
@@ -75,10 +78,13 @@ class BatchPipeline:
         self._spending = BatchSpending(spending, state.session)
         self._identity = key_of(run.identity)
         self._folder = state.folder
+        state.say = run.say
         self._there: list[Outcome] = []
         self._news = asyncio.Event()
         self._waiting: dict[str, _Waiting] = {}  # by our name of the batch
-        self._read: list[str] = []  # batches whose results have been handed on
+        self._read: list[BatchRecord] = []  # whose results have been handed on
+        self._refused_whole: list[tuple[LLMError, list[RowRequest]]] = []
+        self._has_outcomes = False
         self._equal: dict[str, RowRequest] = {}  # the first of equal rows, where they are asked once
         self._copies: defaultdict[int, list[int]] = defaultdict(list)  # by its number: those of the others
         self.stopped: LLMError | None = None
@@ -95,6 +101,7 @@ class BatchPipeline:
 
     def put(self, outcomes: list[Outcome]) -> None:
         """Hand on outcomes, with the others."""
+        self._has_outcomes = self._has_outcomes or bool(outcomes)
         self._there += outcomes
         self._news.set()
 
@@ -118,8 +125,13 @@ class BatchPipeline:
             work.result()
             while there := self._taken():
                 yield there
-            for name in self._read:  # whoever took them has them
-                self._folder.update(name, step="read")
+            for record in self._read:  # whoever took them has them
+                self._state.remembers(record, step="read")
+        except OSError as error:
+            raise ConfigurationError(
+                f"{printable(str(self._folder.place))} cannot be used: {reason(error)}.",
+                "Make room there, or set XDG_STATE_HOME; then run the cell again: what is submitted is not lost.",
+            ) from error
         finally:
             work.cancel()
             await asyncio.gather(work, return_exceptions=True)
@@ -144,6 +156,8 @@ class BatchPipeline:
                 for waiting in list(self._waiting.values()):
                     if not waiting.record.has_reached("submitted"):
                         waiting.record = await self._state.submission().submit(waiting.record)
+                        self._state.seen(waiting.record)
+                    else:
                         self._state.seen(waiting.record)
             self._state.has_submitted()
             await self._all_ended(bound, bodies, reader)
@@ -225,7 +239,9 @@ class BatchPipeline:
         writer = InputFileWriter(paths, line_url(bound.capabilities))
         by_id: dict[str, RowRequest] = {}
         try:
-            for row in rows:
+            for number, row in enumerate(rows):
+                if number % _AT_ONCE == 0:
+                    await asyncio.sleep(0)
                 try:
                     writer.write(row.number, row.key, await bodies.body(row))
                 except LLMError as error:
@@ -286,22 +302,30 @@ class BatchPipeline:
         """Wait for all batches, and hand on their answers; where one was refused for some rows, ask the others anew."""
         again: list[RowRequest] = []
         for number in range(_REFUSED_TIMES + 1):
-            try:
-                async with asyncio.TaskGroup() as group:
-                    tasks = [group.create_task(self._ended(each, reader)) for each in self._waiting.values()]
-            except BaseExceptionGroup as errors:  # one ends the waiting for the others, which go on at their server
-                raise errors.exceptions[0] from None
+            # one that fails does not end the waiting for the others, whose answers are kept
+            ended = await asyncio.gather(
+                *(self._ended(each, reader) for each in self._waiting.values()), return_exceptions=True
+            )
             self._waiting.clear()
-            again = [row for task in tasks for row in task.result()]
+            for each in ended:
+                if isinstance(each, BaseException):
+                    raise each
+            again = [row for rows in ended if not isinstance(rows, BaseException) for row in rows]
             if not again or number == _REFUSED_TIMES:
                 break
-            self._run.say(f"{counted(len(again), 'row')} of a refused batch are submitted without those it named.")
+            self._run.say(
+                f"{counted(len(again), 'row')} of a refused batch "
+                f"{'is' if len(again) == 1 else 'are'} submitted again, without what it names."
+            )
             async with self._folder.turn(self._identity, say=self._run.say):
                 await self._submit(bound, await self._written(bound, bodies, again))
         for row in again:
-            self._hand_on(
-                Outcome(row.number, error=NotAskedError("Not asked: the server refused its batch for other rows."))
-            )
+            self._hand_on(Outcome(row.number, error=_refused_for_others(bound.provider.origin(bound.model))))
+        for error, rows in self._refused_whole:
+            if not self._has_outcomes:  # of no row there is anything to tell but this
+                raise error
+            for row in rows:
+                self._hand_on(failed(row.number, error))
 
     async def _ended(self, waiting: _Waiting, reader: ResultReader) -> list[RowRequest]:
         """Wait for one batch, and hand on the outcomes of its rows; return those that another one is to ask."""
@@ -314,36 +338,55 @@ class BatchPipeline:
     async def _read_results(self, waiting: _Waiting, record: BatchRecord, reader: ResultReader) -> None:
         """Hand on the outcomes of the rows of a batch that is fetched."""
         rows = dict(waiting.rows)
-        errors: dict[str, Outcome] = {}
+        failures: dict[str, RowResult] = {}
         self._spending.begin(record)
-        async for name, result in results_of(self._folder, record, rows):
+
+        async def read(name: str, result: RowResult) -> None:
             outcome = await reader.outcome(rows[name], result, record)
             response = response_of(outcome)
             self._spending.took(record, *((None, None) if response is None else (response.usage, response.cost)))
-            if result.body is None:  # the other file may have an answer
-                errors[name] = outcome
-                continue
             self._hand_on(outcome)
-            errors.pop(name, None)
             del rows[name], waiting.rows[name]
+
+        async for name, result in results_of(self._folder, record, rows):
+            if result.body is None:
+                failures.setdefault(name, result)  # the other file may have an answer
+            else:
+                await read(name, result)
+        for name, result in failures.items():
+            if name in rows:
+                await read(name, result)
         self._spending.settle(record)
         for name, row in rows.items():
-            self._hand_on(errors.get(name) or Outcome(row.number, error=missing(record)))
+            self._hand_on(Outcome(row.number, error=missing(record)))
             del waiting.rows[name]
-        self._read.append(record.id)
+        self._read.append(record)
 
     def _refused(self, waiting: _Waiting, refused: Refused) -> list[RowRequest]:
         """Hand on the errors of the rows that a batch was refused for, and return its others; or of all its rows."""
         self._spending.forget(waiting.record)
-        rest = []
-        for name, row in waiting.rows.items():
+        rest, rows = [], dict(waiting.rows)
+        waiting.rows.clear()
+        if refused.whole or not refused.named:
+            self._refused_whole.append((refused.of_all, list(rows.values())))
+            return []
+        for name, row in rows.items():
             if (error := refused.error(name)) is not None:
                 self._hand_on(failed(row.number, error))
             else:
                 rest.append(row)
-        waiting.rows.clear()
+        if rest:
+            self._state.drop(waiting.record)
         return rest
 
     def _hand_on(self, outcome: Outcome) -> None:
         copies = self._copies.pop(outcome.number, ())
         self.put([outcome, *(replace(outcome, number=number, duplicate=True) for number in copies)])
+
+
+def _refused_for_others(origin: Origin) -> LLMError:
+    return NotAskedError(
+        f"Not asked: {origin} refused {_REFUSED_TIMES + 1} batches in a row for other rows, and this was not submitted "
+        "once more.",
+        "Run the cell again: only what is missing is asked.",
+    )

@@ -132,6 +132,8 @@ class Polling:
         self._began = clock()
         self._age = max(0.0, wall_clock() - created)  # of the batch, by our clock, when the waiting begins
         self._hurried = asyncio.Event()
+        self.next_look = 0.0
+        """Seconds until the next look, when the last one was over."""
 
     def hurry(self) -> None:
         """Look again at once: something was done about the batch. To be called on its loop."""
@@ -167,7 +169,8 @@ class Polling:
                 last, seen_at = batch, self._clock()
                 if self._is_overdue(batch, seen_at):
                     raise self._timed_out(batch)
-            await self._wait(self._pace.after(changed=changed))
+            self.next_look = self._pace.after(changed=changed)
+            await self._wait(self.next_look)
 
     async def _wait(self, seconds: float) -> None:
         """Wait until the next look is due, or is asked for."""

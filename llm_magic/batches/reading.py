@@ -83,8 +83,9 @@ class ResultReader:
                 return outcome
         if error is not None and not any(type(event) is not Attempt for event in events):
             return failed(row.number, error)
-        outcome = await self._asker.judged(row, Begun(request, events, error, structured=_structured(bound)))
-        if isinstance(outcome.error, InvalidValueError) and "--retries-invalid" in outcome.error.hint:
+        begun = Begun(request, events, error, structured=_structured(bound))
+        outcome = await self._asker.judged(row, begun, counts=counts)
+        if isinstance(outcome.error, InvalidValueError):  # within a batch nothing is asked again
             outcome.error.hint = _INVALID
         if (response := response_of(outcome)) is not None:
             response.seconds, response.first_token_seconds = 0.0, None  # nobody knows how long one row took

@@ -14,6 +14,7 @@ from llm_magic.batches.kept_batches import BatchFolder
 from llm_magic.batches.results import RowResult, error_of, read_results
 from llm_magic.batches.retrieval import fetched
 from llm_magic.batches.retrieval import missing as no_result
+from llm_magic.batches.vectors import vectors_of
 from llm_magic.config.references import read
 from llm_magic.draft import Draft
 from llm_magic.errors import ConfigurationError, LLMError, Origin, ProtocolError
@@ -25,6 +26,7 @@ from llm_magic.wire.whole_document import document_events
 
 if TYPE_CHECKING:
     from llm_magic.batches.record import BatchRecord
+    from llm_magic.embeddings import Vectors
     from llm_magic.secrets import Secret
     from llm_magic.session import Session
     from llm_magic.wire.remote_batch import RemoteBatch
@@ -70,8 +72,8 @@ class RememberedBatches:
         """Cancel a batch at its server; raises as `refresh`."""
         return self._told(record, await (await self._routes(record)).cancel(record.batch_id))
 
-    async def fetch(self, record: BatchRecord | Path) -> Answers:
-        """Return what a batch that has ended gives: texts, for its output type is known to its cell alone.
+    async def fetch(self, record: BatchRecord | Path) -> Answers | Vectors:
+        """Return what a batch that has ended gives: vectors, or texts, for the output type is known to its cell alone.
 
         Raises
         ------
@@ -83,10 +85,12 @@ class RememberedBatches:
             raise ConfigurationError(f"{record}: files cannot be fetched.")
         return await self._fetch(record)
 
-    async def _fetch(self, record: BatchRecord) -> Answers:
+    async def _fetch(self, record: BatchRecord) -> Answers | Vectors:
         if not record.has_reached("fetched"):
             record = await fetched(self._kept, record, await self._routes(record))
         provider = self._session.registry.get(record.provider)
+        if record.api == "embeddings":
+            return await vectors_of(self._kept, record, provider)
         return self._answers(record, provider.origin(record.model), provider.secrets())
 
     def remove(self, record: BatchRecord) -> None:

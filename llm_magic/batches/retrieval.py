@@ -4,23 +4,40 @@ from __future__ import annotations
 
 import asyncio
 from collections import defaultdict, deque
-from collections.abc import AsyncGenerator, Collection, Iterable, Mapping
+from collections.abc import AsyncGenerator, Collection, Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from itertools import islice
 from typing import TYPE_CHECKING
 
 from llm_magic.batches.input_file import read_ids
-from llm_magic.batches.polling import Polling
+from llm_magic.batches.polling import PASSING, Polling, patiently
 from llm_magic.batches.record import MAX_REFUSALS, BatchRecord, BatchRefusal
 from llm_magic.batches.results import RowResult, read_results
-from llm_magic.errors import LLMError, NotAskedError, Origin, ProtocolError, RequestRefusedError
+from llm_magic.errors import (
+    AuthenticationError,
+    InputError,
+    LLMError,
+    NotAskedError,
+    Origin,
+    ProtocolError,
+    ProviderError,
+    QuotaExceededError,
+    RequestRefusedError,
+    TimedOutError,
+)
+from llm_magic.wire.error_body import one_line
+from llm_magic.wire.refusals import refused
+from llm_magic.wire.remote_batch import RemoteBatch
 
 if TYPE_CHECKING:
     from llm_magic.batches.kept_batches import BatchFolder
     from llm_magic.batches.state import BatchState
-    from llm_magic.wire.batches import BatchRoutes, Refusal, RemoteBatch
+    from llm_magic.wire.batches import BatchRoutes, Refusal
 
 _AT_ONCE = 500  # results that are read before others get a turn
+_AGAIN = "Run the cell again: only what is missing is asked."
+_NOT_FOUND = 404
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,9 +60,19 @@ class Refused:
             )
         if self.named and not self.whole:
             return None
-        said = "; ".join(each.message for each in self.whole[:3]) or "it says not why"
-        hint = "%llm_batch show has all that it says."
-        return RequestRefusedError(f"{origin} refused the batch: {said}", hint, origin=origin)
+        return self.of_all
+
+    @property
+    def of_all(self) -> ProviderError:
+        """The error of all lines, where the server names none of them; of the class that its code means."""
+        origin, told = self.origin, (*self.whole, *self.named.values())
+        said = "; ".join(dict.fromkeys(each.message for each in told[:3]))
+        what = one_line(f"{origin} refused the batch{f': {said}' if said else ', and says not why'}", 600).rstrip(".")
+        words = {"message": said, "code": told[0].code if told else None}
+        found = refused({"error": words}, 400, origin)
+        hint = found.hint if type(found) is not RequestRefusedError else ""
+        hint = hint or "Nothing was asked. Change what it names, or wait, and run the cell again: it submits anew."
+        return type(found)(f"{what}.", hint, origin=origin, body=words)
 
 
 async def retrieved(state: BatchState, record: BatchRecord) -> BatchRecord | Refused:
@@ -71,39 +98,107 @@ async def retrieved(state: BatchState, record: BatchRecord) -> BatchRecord | Ref
             seen=lambda said: state.saw(record.id, said),
             **state.clocks,
         )
-        batch = await polling.ended()
-        if batch.state == "failed" and not batch.output_file_id:
-            return _refused(folder, record, batch, routes.origin)
-        record = folder.update(
-            record.id,
+        with state.polled(record.id, polling), _going_on(record):
+            batch = await polling.ended()
+        if batch.state == "failed" and not (batch.output_file_id or batch.error_file_id):
+            return _refused(state, record, batch, routes.origin)
+        record = state.remembers(
+            record,
             step="ended",
             status=batch.state,
             completed=batch.completed,
             failed=batch.failed,
             output_file_id=batch.output_file_id,
             error_file_id=batch.error_file_id,
+            refusals=_refusals(batch),
         )
     if not record.has_reached("fetched"):
-        record = await fetched(folder, record, routes)
+
+        async def fetch() -> None:
+            await _downloaded(folder, record, routes)
+
+        clocks = {name: clock for name, clock in state.clocks.items() if name != "wall_clock"}
+        with _still_there(record):
+            await patiently(fetch, seen=lambda error: state.saw(record.id, error), every=state.every, **clocks)
+        record = state.remembers(record, step="fetched")
     return record
 
 
 async def fetched(folder: BatchFolder, record: BatchRecord, routes: BatchRoutes) -> BatchRecord:
     """Fetch both files of a batch that has ended; raises LLMError."""
+    await _downloaded(folder, record, routes)
+    return folder.update(record.id, step="fetched")
+
+
+async def _downloaded(folder: BatchFolder, record: BatchRecord, routes: BatchRoutes) -> None:
     for file_id, path in (
         (record.output_file_id, folder.output_path(record.id)),
         (record.error_file_id, folder.errors_path(record.id)),
     ):
         if file_id:
             await routes.download(file_id, path)
-    return folder.update(record.id, step="fetched")
 
 
-def _refused(folder: BatchFolder, record: BatchRecord, batch: RemoteBatch, origin: Origin) -> Refused:
-    ids = read_ids(folder.ids_path(record.id))
-    kept = tuple(BatchRefusal(each.line, each.message, each.code) for each in batch.refusals[:MAX_REFUSALS])
-    folder.update(record.id, step="refused", status=batch.state, refusals=kept)
-    folder.forget_input(record.id)
+@contextmanager
+def _going_on(record: BatchRecord) -> Iterator[None]:
+    """Let an error of the waiting say that the batch goes on, and what to do."""
+    at = f"{record.batch_id} goes on at {record.provider}"
+    try:
+        yield
+    except AuthenticationError as error:
+        _say(error, f"The batch {at}: with a key that is taken, run the cell again, and it is waited for.")
+        raise
+    except PASSING as error:
+        if isinstance(error, QuotaExceededError):
+            _say(error, f"The batch {at}: run the cell again, and it is waited for.")
+        elif not isinstance(error, TimedOutError) or "%llm_batch" not in error.hint:
+            error.hint = ""
+            _say(error, f"The batch {at}, and is overdue: run the cell again to look again; --again submits anew.")
+        raise
+    except LLMError as error:
+        _say(error, _lost(error) or f"The batch {at}: run the cell again, and it is waited for.")
+        raise
+
+
+@contextmanager
+def _still_there(record: BatchRecord) -> Iterator[None]:
+    """Let an error of the fetching say where the results are, and what to do."""
+    step = f"The results of {record.batch_id} are at {record.provider}: "
+    try:
+        yield
+    except AuthenticationError as error:
+        _say(error, f"{step}with a key that is taken, run the cell again, and they are fetched.")
+        raise
+    except InputError:  # of the disk: it says what to do
+        raise
+    except LLMError as error:
+        if isinstance(error, PASSING) and not isinstance(error, QuotaExceededError):
+            error.hint = ""
+        _say(error, _lost(error) or f"{step}run the cell again, and they are fetched.")
+        raise
+
+
+def _lost(error: LLMError) -> str:
+    """Return what to do about a batch, or a file of one, that its server does not have; empty for other errors."""
+    is_gone = isinstance(error, ProviderError) and error.status == _NOT_FOUND
+    return "Run the cell again where it is to be found; --again submits its rows anew." if is_gone else ""
+
+
+def _say(error: LLMError, step: str) -> None:
+    """Add the next step to the hint of an error."""
+    if step not in error.hint:
+        error.hint = f"{error.hint} {step}".strip()
+        error.args = (error.message, error.hint)
+
+
+def _refusals(batch: RemoteBatch) -> tuple[BatchRefusal, ...]:
+    return tuple(BatchRefusal(each.line, each.message, each.code) for each in batch.refusals[:MAX_REFUSALS])
+
+
+def _refused(state: BatchState, record: BatchRecord, batch: RemoteBatch, origin: Origin) -> Refused:
+    ids = read_ids(state.folder.ids_path(record.id))
+    state.remembers(record, step="refused", status=batch.state, refusals=_refusals(batch))
+    state.folder.forget_input(record.id)
     named = {ids[each.line - 1]: each for each in batch.refusals if each.line and 0 < each.line <= len(ids)}
     return Refused(named, tuple(each for each in batch.refusals if each.line is None), origin)
 
@@ -140,12 +235,14 @@ async def results_of(
 
 def missing(record: BatchRecord) -> LLMError:
     """Return the error of a row for which a batch has no result."""
-    if record.status == "completed":
+    state = RemoteBatch(record.batch_id, record.status).state
+    if state == "completed":
+        origin = Origin(record.provider, record.model, record.url)
         return ProtocolError(
-            f"The batch {record.batch_id} is completed, and has no result for this row.",
-            "Run the cell again: only what is missing is asked.",
+            f"{origin}: the batch {record.batch_id} is completed, and has no result for this row.",
+            _AGAIN,
+            origin=origin,
         )
-    ended = {"expired": "expired", "cancelled": "was cancelled"}.get(record.status, f"ended as {record.status}")
-    return NotAskedError(
-        f"Not asked: the batch {ended} before this row's turn.", "Run the cell again: only what is missing is asked."
-    )
+    ended = {"expired": "expired", "cancelled": "was cancelled"}.get(state, "failed")
+    said = f" ({record.refusals[0].message.rstrip('.')})" if record.refusals else ""
+    return NotAskedError(f"Not asked: the batch {ended} before this row's turn{said}.", _AGAIN)

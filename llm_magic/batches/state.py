@@ -3,14 +3,19 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Mapping
+import time
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
 from llm_magic.batches.kept_batches import BatchFolder
-from llm_magic.batches.polling import EVERY
+from llm_magic.batches.polling import EVERY, Polling
+from llm_magic.batches.record import merged
 from llm_magic.batches.submission import Submission
 from llm_magic.config.references import mark_secrets, read
+from llm_magic.config.trust import printable
 from llm_magic.errors import LLMError
+from llm_magic.recordings.locked_file import reason
 from llm_magic.wire.batches import BatchRoutes
 from llm_magic.wire.remote_batch import RemoteBatch
 
@@ -53,6 +58,11 @@ class BatchState:
         """Whether all rows are submitted anew, whatever batches have them."""
         self.submitted = threading.Event()
         """Set once nothing is left to be submitted, or the run has ended."""
+        self.is_submitted = False
+        """Whether nothing was left to be submitted before the run ended."""
+        self.say = session.notify
+        """Takes a line for the user."""
+        self._pollings: dict[str, Polling] = {}
         self._records: dict[str, BatchRecord] = {}
         self._states: dict[str, RemoteBatch] = {}
         self._problem = ""
@@ -101,17 +111,51 @@ class BatchState:
             state.completed,
             state.failed,
         ):
-            record = self.folder.update(
-                name,
-                status=state.state,
-                completed=state.completed,
-                failed=state.failed,
-                expires_at=state.expires_at,
+            changes = {
+                "status": state.state,
+                "completed": state.completed,
+                "failed": state.failed,
+                "expires_at": state.expires_at,
+            }
+            try:
+                self.seen(self.folder.update(name, **changes))
+            except OSError:  # what it is worth is said where a step is lost
+                if (known := self._records.get(name)) is not None:
+                    self.seen(merged(known, changes, time.time()))
+
+    def remembers(self, record: BatchRecord, **changes: Any) -> BatchRecord:
+        """Remember a step of a batch that is at its server, and return its record.
+
+        Where the disk does not take it, that is said: nothing is lost by it but time.
+        """
+        try:
+            record = self.folder.update(record.id, **changes)
+        except OSError as error:
+            self.say(
+                f"What becomes of the batch {record.batch_id} cannot be written to {printable(str(self.folder.place))} "
+                f"({reason(error)}); it goes on without."
             )
-            self.seen(record)
+            record = merged(record, changes, time.time())
+        self.seen(record)
+        return record
+
+    @contextmanager
+    def polled(self, name: str, polling: Polling) -> Iterator[None]:
+        """Know a polling meanwhile, which what is done about its batch hurries."""
+        self._pollings[name] = polling
+        try:
+            yield
+        finally:
+            del self._pollings[name]
+
+    def drop(self, record: BatchRecord) -> None:
+        """Tell no more of a batch, in the place of which there is another one."""
+        with self._lock:
+            self._records.pop(record.id, None)
 
     def has_submitted(self) -> None:
         """Take note that nothing is left to be submitted."""
+        self.is_submitted = True
         self.submitted.set()
 
     def settle(self) -> None:
@@ -127,23 +171,23 @@ class BatchState:
     @property
     def status(self) -> str:
         """The status of the batch that is least far; `completed` where there is none."""
-        said = [each.status or "submitting" for each in self.records]
-        return min(said, key=lambda each: _ORDER.index(each) if each in _ORDER else len(_ORDER), default="completed")
+        said = [_status(each) or "submitting" for each in self.records]
+        return min(said, key=_ORDER.index, default="completed")
 
     @property
     def counts(self) -> tuple[int, int, int]:
         """Rows that are completed, that failed, and all of them."""
         records = self.records
         return (
-            sum(each.completed or 0 for each in records),
-            sum(each.failed or 0 for each in records),
+            sum(min(each.completed or 0, each.rows) for each in records),
+            sum(min(each.failed or 0, each.rows) for each in records),
             sum(each.rows for each in records),
         )
 
     @property
     def line(self) -> str:
         """How far the batches are."""
-        return ", ".join(each.status or each.step for each in self.records) + (
+        return ", ".join(_status(each) or each.step for each in self.records) + (
             f"; {self._problem}" if self._problem else ""
         )
 
@@ -160,9 +204,30 @@ class BatchState:
         )
 
     async def cancel(self) -> None:
-        """Cancel the batches at their server: what is answered is paid, and is fetched."""
+        """Cancel the batches at their server: what is answered is paid, and is fetched.
+
+        Raises
+        ------
+        LLMError
+            One cannot be cancelled; all were tried.
+
+        """
         if self._endpoint is None:
             return
+        routes, failed = self.routes(), None
         for record in self.records:
-            if record.step == "submitted" and record.batch_id:
-                self.saw(record.id, await self.routes().cancel(record.batch_id))
+            if record.step != "submitted" or not record.batch_id:
+                continue
+            try:
+                self.saw(record.id, await routes.cancel(record.batch_id))
+            except LLMError as error:
+                failed = failed or error
+            if (polling := self._pollings.get(record.id)) is not None:
+                polling.hurry()
+        if failed is not None:
+            raise failed
+
+
+def _status(record: BatchRecord) -> str:
+    """Return the status of a batch as one of those that are known; empty where it has none."""
+    return RemoteBatch(record.batch_id, record.status).state if record.status else ""

@@ -252,6 +252,10 @@ class LLMCommands(Magics):
         -p, --param K=V      any other field of the request; repeatable
         --batch N            texts in one request (256); several requests run at once
         --header K=V, --base-url URL, --timeout S, --retries N, --record MODE    as for %%llm
+        --batch-api          embed by an offline batch (the Batch API), cheaper and within 24 hours: the cell
+                             ends at once, and the vectors are bound when they are there; --batch N is then
+                             the number of texts in a line of its file, --wait waits here, --poll SECONDS is
+                             the time between two looks (30), --again submits anew what a batch has
 
         When a request fails or you interrupt, the vectors that came are kept: run the cell again, and
         it goes on there. An alias's fallbacks are not asked: vectors of two models do not compare.
@@ -259,6 +263,7 @@ class LLMCommands(Magics):
         Examples
         --------
         %llm_embed --each df["text"] -m openai:text-embedding-3-small -o vectors --as ndarray
+        %llm_embed --each df["text"] -m openai:text-embedding-3-small -o vectors --batch-api
         """
         from llm_magic.commands import embeddings
 

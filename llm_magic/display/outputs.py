@@ -198,11 +198,15 @@ def _in_widget(request: str | None) -> bool:
 
 
 class ProgressLine:
-    """A line below a cell, or the last line of a terminal; nothing where nobody looks."""
+    """A line below a cell, or the last line of a terminal; nothing where nobody looks.
 
-    def __init__(self, shell: Any) -> None:
+    In the `background` of a terminal nothing is shown but the end: its last line is another cell's.
+    """
+
+    def __init__(self, shell: Any, *, background: bool = False) -> None:
         self._outputs = CellOutputs(shell) if getattr(shell, "kernel", None) is not None else None
-        self._terminal = self._outputs is None and sys.stdout.isatty() and os.environ.get("TERM") != "dumb"
+        looks = sys.stdout.isatty() and os.environ.get("TERM") != "dumb" and not background
+        self._terminal = self._outputs is None and looks
         self._width = 0
 
     def say(self, text: str) -> None:
@@ -226,6 +230,15 @@ class ProgressLine:
             self._outputs.drop_line()
         else:
             self._outputs.add(bundle)
+
+
+def is_watched(shell: Any) -> bool:
+    """Tell whether somebody may look at the running cell later: a program that executes a notebook reads nothing then.
+
+    Such a program (nbclient, nbconvert, papermill) allows no questions either.
+    """
+    kernel = getattr(shell, "kernel", None)
+    return kernel is None or bool((kernel.get_parent() or {}).get("content", {}).get("allow_stdin", True))
 
 
 def publish(bundle: Bundle) -> None:

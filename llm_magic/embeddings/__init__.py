@@ -11,7 +11,7 @@ from llm_magic.errors import ConfigurationError, OptionError, PromptError
 from llm_magic.events import Usage
 from llm_magic.options import BY_NAME, OF_BATCHES, OF_ROWS, Option, Options, refuse_keys
 from llm_magic.options import OPTIONS as ANSWER_OPTIONS
-from llm_magic.options.batches import SWITCH_ELSEWHERE
+from llm_magic.options.batches import SWITCH_ELSEWHERE, refused_by_batch
 from llm_magic.options.mapping import from_alias, from_keywords, refuse_unknown
 from llm_magic.response import rate_limits
 
@@ -40,6 +40,17 @@ _MEANINGLESS: Mapping[str, str] = {
     "encoding_format": "Vectors come as floats; to_numpy() gives an array.",
 }
 """What is no keyword argument of `LLM.embed`, and could be none."""
+_OF_THE_WAIT = ("block", "blocking", "completion_window")
+_OF_BATCHES = ("poll", "again")
+"""The keyword arguments that `LLM.embed_batch` takes besides."""
+_MEANINGLESS_IN_BATCHES: Mapping[str, str] = {
+    **_MEANINGLESS,
+    **{name: hint for name, hint in refused_by_batch().items() if "wait" in name or name in _OF_THE_WAIT},
+    **dict.fromkeys(SWITCH_ELSEWHERE, "LLM.embed_batch sends an offline batch in any case."),
+    "batch_file": "The file of a batch is written for rows: LLM.batch(prompt, inputs, batch_file=…).",
+    "model": 'LLM("provider:model").embed_batch(…) names the model.',
+}
+"""The same of `LLM.embed_batch`."""
 _EXCERPT = 40
 
 
@@ -60,7 +71,8 @@ OPTIONS = (
     Option("embed_as", ("--as",), "", "list or ndarray", "KIND", _list_or_array),
     Option("dimensions", ("--dimensions",), "", "shorter vectors", "N", _at_least_one),
     Option("batch", ("--batch",), "", "texts in one request", "N", _at_least_one),
-    *(BY_NAME[name] for name in ("model", "out", *_REQUEST)),
+    Option("offline", ("--batch-api",), "", "embed by an offline batch"),
+    *(BY_NAME[name] for name in ("model", "out", "wait", *_OF_BATCHES, *_REQUEST)),
 )
 """The options of `%%llm_embed`."""
 
@@ -73,8 +85,8 @@ class EmbeddingOptions:
     batch: int = BATCH
 
     @classmethod
-    def of(cls, values: Mapping[str, Any], model: str = "") -> EmbeddingOptions:
-        """Return the options that a line, or keyword arguments, stand for.
+    def of(cls, values: Mapping[str, Any], model: str = "", *, offline: bool = False) -> EmbeddingOptions:
+        """Return the options that a line, or keyword arguments, stand for; `offline`: of an offline batch.
 
         Raises
         ------
@@ -82,17 +94,21 @@ class EmbeddingOptions:
             An unknown one, or a value that it does not take.
 
         """
-        refuse_keys((name for name in values if isinstance(name, str)), "embed")
+        source, meaningless = "embed", _MEANINGLESS
+        known: tuple[str, ...] = _KEYWORDS
+        if offline:
+            source, known, meaningless = "embed_batch", (*_KEYWORDS, *_OF_BATCHES), _MEANINGLESS_IN_BATCHES
+        refuse_keys((name for name in values if isinstance(name, str)), source)
         for name in values:
-            if name not in _KEYWORDS:
-                refuse_unknown(name, "embed", _KEYWORDS, _MEANINGLESS)
+            if name not in known:
+                refuse_unknown(name, source, known, meaningless)
         given = {name: value for name, value in values.items() if value is not None}
         own: dict[str, Any] = {name: given.pop(name) for name in ("dimensions", "batch") if name in given}
         for name, value in own.items():
             if type(value) is not int or value < 1:
-                raise OptionError(f"embed: {name} must be a whole number of at least 1, not {value!r:.60}.")
+                raise OptionError(f"{source}: {name} must be a whole number of at least 1, not {value!r:.60}.")
         batch = own.pop("batch", BATCH)
-        request = from_keywords(given, "embed")
+        request = from_keywords(given, source, "batch" if offline else "none")
         request.model = model or None
         if own and "dimensions" in request.param:
             raise OptionError("--dimensions and -p dimensions set the same field.", "Keep one of them.")
@@ -114,7 +130,7 @@ def of_alias(defaults: Mapping[str, Any], alias: str) -> Options:
     options = from_alias(given, alias)
     for key, value in given.items():
         option = BY_NAME.get(key.replace("-", "_"))
-        if value is not None and option is not None and option.name not in _REQUEST:
+        if value is not None and option is not None and option.name not in (*_REQUEST, "poll"):
             raise OptionError(
                 f"The alias {alias} sets {option.name}, which embeddings do not take.",
                 "Name the model itself, or make an alias for embeddings.",

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 import time
-from collections.abc import Awaitable, Callable, Hashable, Mapping, Sequence
+from collections.abc import Callable, Hashable, Mapping, Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
@@ -46,8 +46,12 @@ AT_ONCE = 4
 class EmbeddingInterrupted(KeyboardInterrupt):
     """The user interrupted; shown as one line, and all that a KeyboardInterrupt stops stops."""
 
+    def __init__(self, said: str = "the requests were stopped; run it again, and it goes on where it was.") -> None:
+        super().__init__()
+        self._said = said
+
     def _render_traceback_(self) -> list[str]:
-        return ["KeyboardInterrupt: the requests were stopped; run it again, and it goes on where it was."]
+        return [f"KeyboardInterrupt: {self._said}"]
 
 
 class Embedding:
@@ -82,7 +86,7 @@ class Embedding:
         self._found: dict[int, Embedded] = {}
         self._kept: set[int] = set()
         self._attempts: list[Attempt] = []
-        self._exceeded: tuple[str, ...] = ()
+        self._notes: tuple[str, ...] = ()
         self._recorder = session.recorder(self._options)
         self._deployed = ""  # the name that the endpoint has for the model, once it is needed
         self._preparing = asyncio.Lock()
@@ -122,52 +126,40 @@ class Embedding:
     async def _all(self, emit: Emit[str]) -> None:
         if not self._batches:
             return
-        loop, provider = asyncio.get_running_loop(), self._target.provider
+        loop = asyncio.get_running_loop()
 
         def say(text: str) -> None:  # from any thread
             asyncio.run_coroutine_threadsafe(emit([text]), loop)
 
         self._say = say
-
-        async def prepare() -> None:
-            async with self._preparing:
-                if not self._deployed:
-                    await provider.prepare(say)
-                    name = self._target.model
-                    self._model = provider.listed_model(name) if name else await provider.first_model()
-                    self._deployed = await _deployed(provider, self._model)
-
-        def announce(attempt: Attempt) -> None:
-            self._attempts.append(attempt)
-            if not attempt.final:
-                wait = f" in {attempt.retry_after:.0f} s" if attempt.retry_after else ""
-                say(f"{attempt.status or attempt.reason}, trying again{wait}")
-
         if self._recorder is None:
-            await prepare()
+            await self._prepare()
         elif not self._model:
-            self._model = self._recorder.model(provider.name, self._options.base_url)
+            self._model = self._recorder.model(self._target.provider.name, self._options.base_url)
             if not self._model and self._recorder.mode != "only":
-                await prepare()
+                await self._prepare()
         unfinished = self._session.unfinished
         keys = [self._key(number) for number in range(len(self._batches))]
         self._found = {number: unfinished[key] for number, key in enumerate(keys) if key in unfinished}
         self._kept = set(self._found)
-        numbers = iter(sorted(set(range(len(keys))) - self._kept))
+        await self._ask_for([number for number in range(len(keys)) if number not in self._kept], emit)
 
+    async def _ask_for(self, missing: Sequence[int], emit: Emit[str]) -> None:
+        """Ask for what is not there yet: all are found when this returns."""
+        numbers = iter(missing)
         refused: list[BudgetError] = []
 
         async def work() -> None:
             for number in numbers:  # shared by the workers: each takes the next one
                 try:
-                    self._found[number] = await self._answer_to(number, prepare, announce)
+                    self._found[number] = await self._answer_to(number)
                 except BudgetError as error:
                     refused.append(error)  # what the others have asked for is paid for, so it is waited for
                     return
                 if len(self._batches) > 1:
                     await emit([f"{self._done()} texts"])
 
-        workers = [loop.create_task(work()) for _ in range(min(AT_ONCE, len(self._batches)))]
+        workers = [asyncio.create_task(work()) for _ in range(min(AT_ONCE, len(self._batches)))]
         try:
             await asyncio.gather(*workers)
         finally:
@@ -177,22 +169,41 @@ class Embedding:
         if refused:
             raise refused[0]
 
+    async def _prepare(self) -> None:
+        """Find out what the endpoint calls the model, once something is to be asked."""
+        provider = self._target.provider
+        async with self._preparing:
+            if not self._deployed:
+                await provider.prepare(self._say)
+                name = self._target.model
+                self._model = provider.listed_model(name) if name else await provider.first_model()
+                self._deployed = await _deployed(provider, self._model)
+
+    def _announce(self, attempt: Attempt) -> None:
+        self._attempts.append(attempt)
+        if not attempt.final:
+            wait = f" in {attempt.retry_after:.0f} s" if attempt.retry_after else ""
+            self._say(f"{attempt.status or attempt.reason}, trying again{wait}")
+
     def _done(self) -> str:
         """Return how many of the texts have their vectors."""
         return f"{sum(len(self._batches[number]) for number in self._found):,} of {len(self._texts):,}"
 
-    async def _exchange(self, number: int, announce: Callable[[Attempt], None]) -> Embedded:
+    def _demand(self, number: int) -> Demand:
+        """Return the tokens that one batch asks for."""
+        messages = [user(text) for text in self._batches[number]]
+        return Demand(estimate(messages), most_tokens(messages), 0)
+
+    async def _exchange(self, number: int) -> Embedded:
         """Ask for one batch, where the budgets allow it, and enter what it took, whatever its end."""
-        provider, texts = self._target.provider, self._batches[number]
-        messages = [user(text) for text in texts]
-        demand = Demand(estimate(messages), most_tokens(messages), 0)
+        provider, demand = self._target.provider, self._demand(number)
         account = self._session.spending.begin(provider, self._model, demand)
         limits = self._session.spending.rate_limits.of(provider)
         turns: list[Turn] = []
 
         def attempted(attempt: Attempt) -> None:
             account.attempted(attempt)
-            announce(attempt)
+            self._announce(attempt)
             turns[-1].sent(attempt.seconds)
             turns[-1].heard(attempt.status, {}, attempt.retry_after)
             account.allow()
@@ -215,28 +226,39 @@ class Embedding:
             account.end(error)
             raise
         else:
-            self._exceeded += account.end()
+            self._notes += account.end()
         finally:
             account.end()
         return found
 
-    async def _answer_to(
-        self, number: int, prepare: Callable[[], Awaitable[None]], announce: Callable[[Attempt], None]
-    ) -> Embedded:
+    async def _answer_to(self, number: int) -> Embedded:
         """Return the vectors of one batch: those that are recorded, else those that the server gives."""
-        recorder, secrets = self._recorder, self._target.provider.secrets
-        if recorder is None:
-            return await self._exchange(number, announce)
-        asked = self._asked(number)
-        known = recorder.known(asked, secrets)
-        if known is not None:
-            found = _replayed(known)
-            self._kept.add(number)
-            self._recorded[number] = float(known.get("seconds") or 0.0)
-            self._check(found, self._target.provider.origin(self._model))
+        if (found := self._recorded_answer(number)) is not None:
             return found
-        await prepare()
-        found = await self._exchange(number, announce)
+        if self._recorder is not None:
+            await self._prepare()
+        found = await self._exchange(number)
+        await self._record(number, found)
+        return found
+
+    def _recorded_answer(self, number: int) -> Embedded | None:
+        """Return the vectors of one batch that are recorded; RecordingError where nothing may be sent and none are."""
+        if self._recorder is None:
+            return None
+        known = self._recorder.known(self._asked(number), self._target.provider.secrets)
+        if known is None:
+            return None
+        found = _replayed(known)
+        self._kept.add(number)
+        self._recorded[number] = float(known.get("seconds") or 0.0)
+        self._check(found, self._target.provider.origin(self._model))
+        return found
+
+    async def _record(self, number: int, found: Embedded) -> None:
+        """Record the vectors of one batch, where they are to be."""
+        recorder = self._recorder
+        if recorder is None:
+            return
         self._recorded[number] = time.perf_counter() - self._started
         from llm_magic.recordings.answers import answer_of_vectors
 
@@ -250,10 +272,9 @@ class Embedding:
         )
         if not self._target.model:
             recorder.keep_model(self._target.provider.name, self._options.base_url, self._model)
-        hidden = (*secrets(), *secrets_in(self._headers, self._further))
-        if reason := await asyncio.to_thread(recorder.keep, asked, answer, hidden):
+        hidden = (*self._target.provider.secrets(), *secrets_in(self._headers, self._further))
+        if reason := await asyncio.to_thread(recorder.keep, self._asked(number), answer, hidden):
             self._session.notify(reason)
-        return found
 
     def _asked(self, number: int) -> dict[str, Any]:
         """Return what is asked for one batch, as plain data."""
@@ -287,28 +308,30 @@ class Embedding:
                 secrets=provider.secrets(),
                 renew=provider.renewed,
             )
-        except AuthenticationError as error:
-            error.hint = provider.key_hint() or error.hint
+        except LLMError as error:
+            self._hint(error, number)
             raise
-        except ContextOverflowError as error:
+        return found
+
+    def _hint(self, error: LLMError, number: int) -> None:
+        """Give an error of one batch the hint that helps here."""
+        provider = self._target.provider
+        if isinstance(error, AuthenticationError):
+            error.hint = provider.key_hint() or error.hint
+        elif isinstance(error, ContextOverflowError):
             longest = max(map(len, self._batches[number]))
             error.hint = f"Split the long texts: the longest one here has {longest:,} characters."
             if provider.kind == "local":
                 error.hint += f" Or let it read more in one go: {provider.line_that_sets('n_batch', '4096')}"
-            raise
-        except ModelNotFoundError as error:
-            error.hint = f"{provider.close_models(model)} {error.hint}".lstrip()
-            raise
-        except EndpointNotFoundError as error:
-            if "model" not in error.hint:
-                error.hint = f"Ask a model that embeds (%llm_models {origin.provider}), and check base_url."
-            raise
-        return found
+        elif isinstance(error, ModelNotFoundError):
+            error.hint = f"{provider.close_models(self._deployed)} {error.hint}".lstrip()
+        elif isinstance(error, EndpointNotFoundError) and "model" not in error.hint:
+            error.hint = f"Ask a model that embeds (%llm_models {provider.name}), and check base_url."
 
     def _check(self, found: Embedded, origin: Origin) -> None:
         """Refuse vectors of another length than the others, or than the one asked for."""
-        lengths = {len(vector) for item in (found, *self._found.values()) for vector in item.vectors[:1]}
-        lengths |= {len(vector) for vector in found.vectors}
+        one = next(iter(self._found.values()), found)  # all that were found are alike
+        lengths = {len(vector) for vector in (*found.vectors, *one.vectors[:1])}
         if len(lengths) != 1 or not found.vectors[0]:
             raise ProtocolError(
                 f"{origin} gave vectors of different lengths: {', '.join(map(str, sorted(lengths)))}.",
@@ -332,7 +355,7 @@ class Embedding:
         """Enter that something came, whatever the end was."""
         new = [item for number, item in self._found.items() if number not in self._kept]
         recorded = not new and bool(self._recorded)
-        response = Response(usage=_sum(new), attempts=tuple(self._attempts), recorded=recorded)
+        response = Response(usage=sum_of(new), attempts=tuple(self._attempts), recorded=recorded)
         self._session.ledger.answered(response, self._target.provider.name, self._model or self._target.asked)
 
     def _vectors(self, seconds: float) -> Vectors:
@@ -340,9 +363,9 @@ class Embedding:
         vectors = Vectors(vector for item in ordered for vector in item.vectors)
         vectors.model, vectors.provider = self._target.asked, self._target.provider.name
         vectors.model_reported = ordered[0].model_reported if ordered else ""
-        vectors.usage, vectors.seconds = _sum(ordered), max(self._recorded.values(), default=seconds)
+        vectors.usage, vectors.seconds = sum_of(ordered), max(self._recorded.values(), default=seconds)
         vectors.recorded = bool(ordered) and self._recorder is not None and len(self._kept) == len(ordered)
-        vectors.cost, vectors.notes = _cost(ordered), self._exceeded
+        vectors.cost, vectors.notes = cost_of(ordered), self._notes
         if ordered:
             vectors.headers, vectors.request_id = ordered[-1].headers, ordered[-1].request_id
         return vectors
@@ -364,13 +387,13 @@ async def _deployed(provider: Provider, model: str) -> str:
     return (await provider.adapt(Request(model, ()), capabilities)).model
 
 
-def _sum(items: Sequence[Embedded]) -> Usage | None:
+def sum_of(items: Sequence[Embedded]) -> Usage | None:
     """Return the tokens of several requests; None where one of them was not counted."""
     counted = [item.usage for item in items if item.usage is not None]
     return sum(counted[1:], counted[0]) if counted and len(counted) == len(items) else None
 
 
-def _cost(items: Sequence[Embedded]) -> float | None:
+def cost_of(items: Sequence[Embedded]) -> float | None:
     """Return the US dollars that requests cost; None where that of one of them is not known."""
     known = [item.cost for item in items if item.cost is not None]
     return sum(known) if items and len(known) == len(items) else None

@@ -24,7 +24,7 @@ class RunOfEngine(Protocol):
     def identity(self) -> dict[str, Any]:
         """What all rows share, as plain data: a later run of the same goes on with this one."""
 
-    def say(self, line: str) -> None:
+    def say(self, text: str) -> None:
         """Add a note."""
 
 

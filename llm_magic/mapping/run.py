@@ -182,9 +182,9 @@ class RowsRun:
         url = self.plan.models[0].target.provider.origin().url  # another server is behind another one
         return {**shared, "prompt": self._prompt.source, "inputs": self.inputs.kind, "at": url}
 
-    def say(self, line: str) -> None:
+    def say(self, text: str) -> None:
         """Add a note."""
-        self._notes[line] = None
+        self._notes[text] = None
 
     @property
     def _several(self) -> bool:

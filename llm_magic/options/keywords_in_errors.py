@@ -20,9 +20,12 @@ _PHRASES: Mapping[str, str] = {
     "--tools F,G names the Python functions.": "tools=[f, g] gives the Python functions.",
     "Name functions: --tools weather,add.": "Give functions: tools=[weather, add].",
     "--tools takes the names of functions.": "tools= takes functions.",
+    "Run the cell again": "Call it again",
+    "run the cell again": "call it again",
     "or leave --batch out: --each asks now.": "or LLM.map asks now.",
     "Leave --batch out: --each asks now.": "LLM.map asks now.",
     "Leave --batch-file out: --each asks now.": "LLM.map asks now.",
+    "Leave --batch-api out: the texts are embedded now.": "LLM.embed embeds now.",
     "--each EXPR": "inputs",
     "--forward-env A,B": 'forward_env=["A", "B"]',
     "such as OPENAI_API_KEY,HF_TOKEN": 'such as ["OPENAI_API_KEY", "HF_TOKEN"]',
@@ -57,7 +60,7 @@ def in_python(text: str, response: str = "error.response") -> str:
     'base_url= has no key: %llm_provider add NAME --base-url http://host/v1.'
 
     """
-    if "-" not in text and "_llm" not in text:
+    if "-" not in text and "_llm" not in text and "the cell again" not in text:
         return text
     parts = _COMMAND.split(text)  # of which every second one is a command, whose flags stay
     return "".join(part if number % 2 else _in_python(part, response) for number, part in enumerate(parts))

@@ -14,6 +14,7 @@ import pytest
 
 from llm_magic.batches.input_file import (
     MOST_BYTES,
+    MOST_EMBEDDED,
     MOST_ROWS,
     InputFile,
     InputFileWriter,
@@ -49,7 +50,14 @@ def writer(folder: Path, **limits: int) -> InputFileWriter:
 
 
 def test_limits_are_those_of_the_api() -> None:
-    assert (MOST_ROWS, MOST_BYTES) == (50_000, 200_000_000)
+    assert (MOST_ROWS, MOST_EMBEDDED, MOST_BYTES) == (50_000, 50_000, 200_000_000)
+
+
+def test_a_request_for_several_inputs_counts_for_as_many(folder: Path) -> None:
+    writing = writer(folder, most_rows=5)
+    for number, inputs in enumerate((2, 3, 1, 4, 5)):
+        writing.write(number, key(number), BODY, inputs=inputs)
+    assert [file.rows for file in writing.close()] == [2, 2, 1]
 
 
 def test_a_line_is_a_request_by_its_custom_id(folder: Path) -> None:

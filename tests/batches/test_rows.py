@@ -344,7 +344,7 @@ def test_nothing_is_asked_again_within_a_batch_and_the_hint_says_what_is_done(se
     (error,) = by_batch(server, "{{ item }}", ["one"], output_type=City).errors
     assert isinstance(error, InvalidValueError)
     assert error.hint == (
-        "Reword the prompt, or run the cell again: only what is missing is asked. error.response.text has what came."
+        "Reword the prompt, or call it again: only what is missing is asked. error.response.text has what came."
     )
     with pytest.raises(OptionError, match="Nothing is asked again within a batch"):
         by_batch(server, "{{ item }}", ["one"], output_type=City, retries_invalid=2)

@@ -243,7 +243,9 @@ class RowAsker:
             outcome.response.attempts = (*tried, *outcome.response.attempts)
         return outcome
 
-    async def _ask_by_run(self, row: RowRequest, in_flight: InFlight | None, begun: Begun | None = None) -> Outcome:
+    async def _ask_by_run(
+        self, row: RowRequest, in_flight: InFlight | None, begun: Begun | None = None, *, counts: bool = True
+    ) -> Outcome:
         run = Run(
             replace(self._plan, parts=row.parts),
             self._spending,
@@ -262,7 +264,8 @@ class RowAsker:
             what.response = run.response
             raise what from error
         finally:
-            self._session.account(run)
+            if counts:
+                self._session.account(run)
         return Outcome(row.number, response, known=response.recorded, recorded=response.recorded and self._is_recorded)
 
     def known(self, number: int, answer: Mapping[str, Any]) -> Outcome | None:
@@ -316,10 +319,13 @@ class RowAsker:
         except LLMError as error:
             return failed(row.number, error)
 
-    async def judged(self, row: RowRequest, begun: Begun) -> Outcome:
-        """Return the outcome of a row that was asked elsewhere, of what came: checked and kept as any other."""
+    async def judged(self, row: RowRequest, begun: Begun, *, counts: bool = True) -> Outcome:
+        """Return the outcome of a row that was asked elsewhere, of what came: checked and kept as any other.
+
+        `counts` says whether it is entered as an answer of this session.
+        """
         try:
-            return await self._ask_by_run(row, None, begun)
+            return await self._ask_by_run(row, None, begun, counts=counts)
         except LLMError as error:
             return failed(row.number, error)
 
