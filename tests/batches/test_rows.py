@@ -604,3 +604,20 @@ def test_a_mixed_batch_has_values_and_errors_in_place(
     frame = found.to_frame()
     assert list(frame["name"].dropna()) == ["Ulm", "Bonn"]
     assert [bool(each) and not pd.isna(each) for each in frame["error"]] == [False, *[True] * 5, False]
+
+
+@pytest.mark.parametrize("first", ["chat", "responses"])
+def test_so_is_one_that_is_asked_by_another_api_now(session: Session, server: BatchServer, first: str) -> None:
+    server.answer = text("one") if first == "chat" else of_responses("completed", item("one"))
+
+    def batch(by: str) -> Any:
+        session.registry.add("here", "compatible", base_url=server.url, api=by)
+        return LLM("here:m").batch("{{ item }}", ["one"], output_type=Literal["one", "two"], poll=0.001)
+
+    server.faults["poll"] = [dataclasses.replace(NO_ROUTE, status=401)]
+    with pytest.raises(AuthenticationError):
+        batch(first).result(30)
+    server.faults.clear()
+    answers = batch({"chat": "responses", "responses": "chat"}[first]).result(30)
+    assert answers.values == ["one"]
+    assert len(server.created) == 1
