@@ -448,6 +448,11 @@ class LLM:
             `batch.result()` waits for the `Answers`, and so does `await batch`; `batch.status`, `batch.counts`,
             `batch.ids` tell how far it is; `batch.cancel()` cancels it at its server.
 
+        Notes
+        -----
+        Nobody is there to carry out calls of `tools`: they come back as `answers.responses[N].tool_calls`. The value of
+        such a row is the text beside them, `""` where there is none; with an output type, which that is not, an error.
+
         Raises
         ------
         UnsupportedError
@@ -675,7 +680,13 @@ class LLM:
 
             inputs, cell = gathered(inputs, cell)
         try:
-            return MapCall(session, cell, read_inputs(inputs), on_confirm, on_progress, prompt=function, engine=engine)
+            call = MapCall(session, cell, read_inputs(inputs), on_confirm, on_progress, prompt=function, engine=engine)
+            if engine is None:
+                from llm_magic.batches.under_way import under_way
+
+                for line in under_way(call.run):
+                    call.run.say(line)
+            return call
         finally:
             session.tell()
 

@@ -185,6 +185,11 @@ class LLMMagics(Magics, Settings):
                     raise _needs_wait()
                 later = True
         run = RowsRun(self.session, cell, read_inputs(value, each), engine=engine)
+        if engine is None and not options.dry_run:
+            from llm_magic.batches.under_way import under_way
+
+            for line in under_way(run):
+                run.say(line)
         if options.dry_run:
             preview = self.session.loop.run(run.preview())
             display.show_preview(preview, _not_bound(options, "Nothing was sent"))

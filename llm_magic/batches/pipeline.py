@@ -10,7 +10,7 @@ import asyncio
 import time
 from collections import defaultdict
 from collections.abc import AsyncGenerator, Iterator
-from contextlib import AsyncExitStack
+from contextlib import AsyncExitStack, suppress
 from dataclasses import dataclass, field, replace
 from itertools import islice
 from pathlib import Path
@@ -24,7 +24,7 @@ from llm_magic.batches.retrieval import Refused, asked_before, missing, results_
 from llm_magic.batches.spending import BatchSpending
 from llm_magic.config.trust import printable
 from llm_magic.display.footer import counted
-from llm_magic.errors import ConfigurationError, LLMError, NotAskedError, Origin
+from llm_magic.errors import ConfigurationError, LLMError, NotAskedError, Origin, UnsupportedError
 from llm_magic.mapping.answers.statistics import response_of
 from llm_magic.mapping.asking.row_asker import failed
 from llm_magic.mapping.rows import Outcome, RowRequest
@@ -87,6 +87,7 @@ class BatchPipeline:
         self._has_outcomes = False
         self._equal: dict[str, RowRequest] = {}  # the first of equal rows, where they are asked once
         self._copies: defaultdict[int, list[int]] = defaultdict(list)  # by its number: those of the others
+        self._passed_over: set[str] | None = None  # batches that are left alone, for all rows are submitted anew
         self.stopped: LLMError | None = None
 
     @property
@@ -126,12 +127,14 @@ class BatchPipeline:
             while there := self._taken():
                 yield there
             for record in self._read:  # whoever took them has them
-                self._state.remembers(record, step="read")
+                self._state.remember(record, step="read")
+                if self._folder.get(record.id) is None:  # it was removed meanwhile: so are its files
+                    self._remove_files(record)
         except OSError as error:
             raise ConfigurationError(
-                f"{printable(str(self._folder.place))} cannot be used: {reason(error)}.",
-                "Make room there, or set XDG_STATE_HOME; then run the cell again: what is submitted is not lost.",
-            ) from error
+                f"Batches cannot be kept in {printable(str(self._folder.place))}: {reason(error)}.",
+                "Make room there, or set another folder (XDG_STATE_HOME), and run the cell again: it goes on.",
+            ) from None
         finally:
             work.cancel()
             await asyncio.gather(work, return_exceptions=True)
@@ -150,25 +153,32 @@ class BatchPipeline:
             bodies = await RequestBodies.of(self._run.plan, bound)
             stack.push_async_callback(bodies.aclose)
             reader = ResultReader(self._state.session, self._run.plan, bound, bodies, self._asker)
-            async with self._folder.turn(self._identity, say=self._run.say):
-                rows = await self._asked_for(reader)
-                await self._submit(bound, await self._written(bound, bodies, rows))
-                for waiting in list(self._waiting.values()):
-                    if not waiting.record.has_reached("submitted"):
-                        waiting.record = await self._state.submission().submit(waiting.record)
-                        self._state.seen(waiting.record)
-                    else:
-                        self._state.seen(waiting.record)
+            with suppress(OSError):
+                await asyncio.to_thread(self._folder.sweep)
+            await self._submitted(bound, bodies, reader, self._requests)
             self._state.has_submitted()
             await self._all_ended(bound, bodies, reader)
 
-    async def _asked_for(self, reader: ResultReader) -> list[RowRequest]:
+    async def _submitted(
+        self, bound: BoundModel, bodies: RequestBodies, reader: ResultReader, requests: Iterator[RowRequest]
+    ) -> None:
+        """Submit what no batch has, and go on with submissions that broke off."""
+        async with self._folder.turn(self._identity, say=self._run.say):
+            rows = await self._asked_for(reader, requests)
+            await self._submit(bound, await self._written(bound, bodies, rows))
+            for waiting in list(self._waiting.values()):
+                if not waiting.record.has_reached("submitted"):
+                    waiting.record = await self._state.submission().submit(waiting.record)
+                self._state.seen(waiting.record)
+                self._folder.forget_input(waiting.record.id)
+
+    async def _asked_for(self, reader: ResultReader, requests: Iterator[RowRequest]) -> list[RowRequest]:
         """Return the rows that no batch has: others are put aside, or wait for theirs."""
-        records = [] if self._state.again else self._folder.of_run(self._identity)
+        records = await self._earlier()
         known = await asyncio.to_thread(asked_before, self._folder, records)
         answered: dict[str, dict[str, RowRequest]] = defaultdict(dict)
         asked: list[RowRequest] = []
-        while rows := await asyncio.to_thread(list, islice(self._requests, _AT_ONCE)):
+        while rows := await asyncio.to_thread(list, islice(requests, _AT_ONCE)):
             for row in rows:
                 if (outcome := await self._asker.answered_before(row)) is not None:
                     self.put([outcome])
@@ -182,10 +192,71 @@ class BatchPipeline:
                         answered[record.id][name] = row
                 else:
                     asked.append(row)
+        if left := await self._settled(records):
+            asked = sorted((*asked, *left), key=lambda row: row.number)
         asked += await self._answered(records, answered, reader)
         if self._waiting:
             self._say_what_is_found()
         return asked
+
+    async def _earlier(self) -> list[BatchRecord]:
+        """Return the batches of earlier runs of the same; where all is submitted anew, these are left alone."""
+        records = await asyncio.to_thread(self._folder.of_run, self._identity)
+        if self._state.again and self._passed_over is None:
+            self._passed_over = {each.id for each in records}
+            await self._pass_over(records)
+        return [each for each in records if each.id not in (self._passed_over or ())]
+
+    async def _pass_over(self, records: list[BatchRecord]) -> None:
+        """Tell of the batches that go on beside those that are submitted anew; what was never submitted goes."""
+        for record in records:
+            if record.is_over:
+                continue
+            known: BatchRecord | None = record
+            if not record.has_reached("submitted"):
+                try:
+                    known = await self._created_of(record)
+                except LLMError as error:
+                    self._run.say(f"A batch of {_moment(record)} may go on beside this one. {error.message}")
+                    continue
+            if known is not None and not known.has_reached("ended"):
+                self._run.say(
+                    f"The batch {known.batch_id} of {_moment(known)} is of this cell, too, and goes on beside the new "
+                    f"one: %llm_batch cancel {known.batch_id} ends it."
+                )
+
+    async def _created_of(self, record: BatchRecord) -> BatchRecord | None:
+        """Return what is known of a batch whose submission broke off; None where none was created: it is forgotten."""
+        if record.step == "submitting" and (found := await self._state.submission().adopted(record)) is not None:
+            return found
+        self._folder.remove(record.id)
+        self._spending.forget(record)
+        return None
+
+    async def _settled(self, records: list[BatchRecord]) -> list[RowRequest]:
+        """Give up submissions that broke off and cannot go on as they are; return their rows where none was created."""
+        left: list[RowRequest] = []
+        for record in records:
+            if record.is_over or record.has_reached("submitted"):
+                continue
+            waiting = self._waiting.get(record.id)
+            if waiting is not None and len(waiting.rows) == record.rows and self._can_go_on(record):
+                continue
+            created = await self._created_of(record)
+            if waiting is not None and created is not None:
+                waiting.record = created
+            elif waiting is not None:
+                left += self._waiting.pop(record.id).rows.values()
+        return left
+
+    def _can_go_on(self, record: BatchRecord) -> bool:
+        """Whether what is left of a submission can be done: its input file is there as long as it is to be sent."""
+        if record.has_reached("uploaded"):
+            return True
+        try:
+            return self._folder.input_path(record.id).lstat().st_size == record.size
+        except OSError:
+            return False
 
     def _is_copy(self, row: RowRequest) -> bool:
         """Whether an equal row is asked for this one, too."""
@@ -220,11 +291,16 @@ class BatchPipeline:
         return [row for rows in answered.values() for row in rows.values()]
 
     def _say_what_is_found(self) -> None:
-        found = [each.record for each in self._waiting.values()]
-        since = time.strftime("%d %b %H:%M", time.localtime(found[-1].created))
-        what = "A batch" if len(found) == 1 else f"{len(found)} batches"
-        rows = counted(self.in_flight, "row")
-        self._run.say(f"{what} of {since} {'has' if len(found) == 1 else 'have'} {rows} of this cell: it goes on.")
+        begun = [each for each in self._waiting.values() if not each.record.has_reached("submitted")]
+        if begun:
+            rows = counted(sum(len(each.rows) for each in begun), "row")
+            self._run.say(f"The submission of {rows} broke off on {_moment(begun[-1].record)}: it goes on.")
+        found = [each for each in self._waiting.values() if each.record.has_reached("submitted")]
+        if found:
+            what = "A batch" if len(found) == 1 else f"{len(found)} batches"
+            rows = counted(sum(len(each.rows) for each in found), "row")
+            has = "has" if len(found) == 1 else "have"
+            self._run.say(f"{what} of {_moment(found[-1].record)} {has} {rows} of this cell: it goes on.")
 
     async def _written(self, bound: BoundModel, bodies: RequestBodies, rows: list[RowRequest]) -> list[_Waiting]:
         """Write rows into input files, and remember these; a row that cannot be written has failed."""
@@ -295,7 +371,14 @@ class BatchPipeline:
             self._waiting[each.record.id] = each
         for each in batches:
             self._state.seen(each.record)
-            each.record = await self._state.submission().submit(each.record)
+        for each in batches:
+            try:
+                each.record = await self._state.submission().submit(each.record)
+            except UnsupportedError:  # there are no batches here: the prompts need not be kept
+                for other in batches:
+                    if not other.record.has_reached("submitted"):
+                        await self._created_of(other.record)
+                raise
             self._state.seen(each.record)
 
     async def _all_ended(self, bound: BoundModel, bodies: RequestBodies, reader: ResultReader) -> None:
@@ -317,8 +400,7 @@ class BatchPipeline:
                 f"{counted(len(again), 'row')} of a refused batch "
                 f"{'is' if len(again) == 1 else 'are'} submitted again, without what it names."
             )
-            async with self._folder.turn(self._identity, say=self._run.say):
-                await self._submit(bound, await self._written(bound, bodies, again))
+            await self._submitted(bound, bodies, reader, iter(again))
         for row in again:
             self._hand_on(Outcome(row.number, error=_refused_for_others(bound.provider.origin(bound.model))))
         for error, rows in self._refused_whole:
@@ -334,6 +416,11 @@ class BatchPipeline:
             return self._refused(waiting, found)
         await self._read_results(waiting, found, reader)
         return []
+
+    def _remove_files(self, record: BatchRecord) -> None:
+        for path in (self._folder.ids_path, self._folder.output_path, self._folder.errors_path):
+            with suppress(OSError):
+                path(record.id).unlink()
 
     async def _read_results(self, waiting: _Waiting, record: BatchRecord, reader: ResultReader) -> None:
         """Hand on the outcomes of the rows of a batch that is fetched."""
@@ -382,6 +469,10 @@ class BatchPipeline:
     def _hand_on(self, outcome: Outcome) -> None:
         copies = self._copies.pop(outcome.number, ())
         self.put([outcome, *(replace(outcome, number=number, duplicate=True) for number in copies)])
+
+
+def _moment(record: BatchRecord) -> str:
+    return time.strftime("%d %b %H:%M", time.localtime(record.created))
 
 
 def _refused_for_others(origin: Origin) -> LLMError:

@@ -15,7 +15,7 @@ from typing import Any, Literal, NamedTuple, TypedDict, cast, get_args
 
 from llm_magic.secrets import hide, masked_url
 
-Step = Literal["written", "uploading", "uploaded", "submitting", "refused", "submitted", "ended", "fetched", "read"]
+Step = Literal["written", "uploading", "uploaded", "submitting", "submitted", "refused", "ended", "fetched", "read"]
 """How far a batch is. A record never goes back in this order.
 
 =============  =====================================================  ================================================
@@ -26,8 +26,8 @@ step           on disk, beside the record                             at the ser
 `uploaded`     the same, the file's id in the record                  the file
 `submitting`   the same                                               the file, and perhaps a batch: the server's list
                                                                       is asked before one is created
-`refused`      the server's refusals in the record                    perhaps the file, no batch; this is an end
 `submitted`    the ids; the input may be gone; the batch's id         the batch: `status` says what it last said of it
+`refused`      the ids, the server's refusals in the record           the file, a batch that never began; this is an end
 `ended`        the same, and the ids of the files of results          the batch has ended (`completed`, `failed`,
                                                                       `expired`, `cancelled`), its files are there
 `fetched`      the files of results                                   the same

@@ -16,6 +16,7 @@ from llm_magic.batches.record import MAX_REFUSALS, BatchRecord, BatchRefusal
 from llm_magic.batches.results import RowResult, hide_secrets, read_results
 from llm_magic.errors import (
     AuthenticationError,
+    ConfigurationError,
     InputError,
     LLMError,
     NotAskedError,
@@ -26,6 +27,7 @@ from llm_magic.errors import (
     RequestRefusedError,
     TimedOutError,
 )
+from llm_magic.recordings.locked_file import reason
 from llm_magic.secrets import secrets_in
 from llm_magic.wire import logs
 from llm_magic.wire.error_body import one_line
@@ -51,6 +53,7 @@ class Refused:
 
     named: Mapping[str, Refusal]
     whole: tuple[Refusal, ...]
+    told: tuple[Refusal, ...]
     origin: Origin
 
     def error(self, name: str) -> LLMError | None:
@@ -67,7 +70,7 @@ class Refused:
     @property
     def of_all(self) -> ProviderError:
         """The error of all lines, where the server names none of them; of the class that its code means."""
-        origin, told = self.origin, (*self.whole, *self.named.values())
+        origin, told = self.origin, self.whole or self.told
         said = "; ".join(dict.fromkeys(each.message for each in told[:3]))
         what = one_line(f"{origin} refused the batch{f': {said}' if said else ', and says not why'}", 600).rstrip(".")
         words = {"message": said, "code": told[0].code if told else None}
@@ -104,7 +107,7 @@ async def retrieved(state: BatchState, record: BatchRecord) -> BatchRecord | Ref
             batch = await polling.ended()
         if batch.state == "failed" and not (batch.output_file_id or batch.error_file_id):
             return _refused(state, record, batch, routes.origin)
-        record = state.remembers(
+        record = state.remember(
             record,
             step="ended",
             status=batch.state,
@@ -114,7 +117,7 @@ async def retrieved(state: BatchState, record: BatchRecord) -> BatchRecord | Ref
             error_file_id=batch.error_file_id,
             refusals=_refusals(batch),
         )
-    if not record.has_reached("fetched"):
+    if not record.has_reached("fetched") or not _has_files(folder, record):
 
         async def fetch() -> None:
             await _downloaded(folder, record, routes)
@@ -122,7 +125,7 @@ async def retrieved(state: BatchState, record: BatchRecord) -> BatchRecord | Ref
         clocks = {name: clock for name, clock in state.clocks.items() if name != "wall_clock"}
         with _still_there(record):
             await patiently(fetch, seen=lambda error: state.saw(record.id, error), every=state.every, **clocks)
-        record = state.remembers(record, step="fetched")
+        record = state.remember(record, step="fetched")
     return record
 
 
@@ -199,12 +202,25 @@ def _refusals(batch: RemoteBatch) -> tuple[BatchRefusal, ...]:
     return tuple(BatchRefusal(each.line, each.message, each.code) for each in batch.refusals[:MAX_REFUSALS])
 
 
+def _has_files(folder: BatchFolder, record: BatchRecord) -> bool:
+    """Whether the files of results are here."""
+    found = (
+        (record.output_file_id, folder.output_path(record.id)),
+        (record.error_file_id, folder.errors_path(record.id)),
+    )
+    return all(path.exists() for file_id, path in found if file_id)
+
+
 def _refused(state: BatchState, record: BatchRecord, batch: RemoteBatch, origin: Origin) -> Refused:
-    ids = read_ids(state.folder.ids_path(record.id))
-    state.remembers(record, step="refused", status=batch.state, refusals=_refusals(batch))
+    try:
+        ids = read_ids(state.folder.ids_path(record.id))
+    except OSError:  # removed meanwhile
+        ids = []
+    state.remember(record, step="refused", status=batch.state, refusals=_refusals(batch))
     state.folder.forget_input(record.id)
     named = {ids[each.line - 1]: each for each in batch.refusals if each.line and 0 < each.line <= len(ids)}
-    return Refused(named, tuple(each for each in batch.refusals if each.line is None), origin)
+    whole = tuple(each for each in batch.refusals if each.line is None)
+    return Refused(named, whole, batch.refusals, origin)
 
 
 def asked_before(folder: BatchFolder, records: Iterable[BatchRecord]) -> dict[str, deque[tuple[BatchRecord, str]]]:
@@ -215,23 +231,37 @@ def asked_before(folder: BatchFolder, records: Iterable[BatchRecord]) -> dict[st
     known: defaultdict[str, deque[tuple[BatchRecord, str]]] = defaultdict(deque)
     for record in sorted(records, key=lambda each: each.is_over):
         if record.step != "refused":
-            for name in read_ids(folder.ids_path(record.id)):
+            for name in _ids(folder, record):
                 known[name.partition("-")[2]].append((record, name))
     return known
 
 
+def _ids(folder: BatchFolder, record: BatchRecord) -> list[str]:
+    """Return the custom ids of a batch; ConfigurationError where these are gone, and its rows may be paid."""
+    path = folder.ids_path(record.id)
+    try:
+        return read_ids(path)
+    except OSError as error:
+        if record.is_over or not record.has_reached("submitting"):
+            return []
+        raise ConfigurationError(
+            f"It is not known which rows the batch {record.batch_id or record.id} has: {path}: {reason(error)}.",
+            f"%llm_batch remove {record.id} forgets it; then the cell submits all rows anew.",
+        ) from None
+
+
 async def results_of(
-    folder: BatchFolder, record: BatchRecord, wanted: Collection[str]
+    folder: BatchFolder, record: BatchRecord, wanted: Collection[str], at_once: int = _AT_ONCE
 ) -> AsyncGenerator[tuple[str, RowResult], None]:
     """Yield the results of a batch that is fetched, of the custom ids that are `wanted` at that time.
 
-    Answers come first: a row may stand in both files, and in one of them twice.
+    Answers come first: a row may stand in both files, and in one of them twice. So many are in memory `at_once`.
     """
     for path in (folder.output_path(record.id), folder.errors_path(record.id)):
         if not wanted or not path.exists():
             continue
         results = (each for each in read_results(path) if isinstance(each, RowResult) and each.custom_id in wanted)
-        while some := await asyncio.to_thread(list, islice(results, _AT_ONCE)):
+        while some := await asyncio.to_thread(list, islice(results, at_once)):
             for result in some:
                 if result.custom_id in wanted:
                     yield result.custom_id, result

@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import threading
-import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
@@ -13,7 +12,6 @@ from llm_magic.batches.polling import EVERY, Polling
 from llm_magic.batches.record import merged
 from llm_magic.batches.submission import Submission
 from llm_magic.config.references import mark_secrets, read
-from llm_magic.config.trust import printable
 from llm_magic.errors import LLMError
 from llm_magic.recordings.locked_file import reason
 from llm_magic.wire.batches import BatchRoutes
@@ -50,7 +48,9 @@ class BatchState:
         self, session: Session, folder: BatchFolder | None = None, clocks: Mapping[str, Any] | None = None
     ) -> None:
         self.session = session
-        self.folder = folder or BatchFolder()
+        self.say: Callable[[str], object] = session.notify
+        """Takes a line for the user."""
+        self.folder = folder or BatchFolder(say=self._tell)
         self.clocks: Mapping[str, Any] = clocks or {}
         self.every = EVERY
         """Seconds between two looks at a batch."""
@@ -60,14 +60,15 @@ class BatchState:
         """Set once nothing is left to be submitted, or the run has ended."""
         self.is_submitted = False
         """Whether nothing was left to be submitted before the run ended."""
-        self.say = session.notify
-        """Takes a line for the user."""
         self._pollings: dict[str, Polling] = {}
         self._records: dict[str, BatchRecord] = {}
         self._states: dict[str, RemoteBatch] = {}
         self._problem = ""
         self._endpoint: tuple[Provider, str, Options] | None = None
         self._lock = threading.Lock()
+
+    def _tell(self, line: str) -> None:
+        self.say(line)
 
     def connect(self, provider: Provider, model: str, options: Options) -> None:
         """Take note of the endpoint that the batches are at."""
@@ -90,7 +91,37 @@ class BatchState:
 
     def submission(self) -> Submission:
         """Return what submits batches."""
-        return Submission(self.routes(), self.folder)
+        return Submission(self.routes(), self.folder, say=self.say)
+
+    def remember(self, of: BatchRecord, **changes: Any) -> BatchRecord:
+        """Change what is remembered of a batch that is submitted; where that cannot be, it is known here alone.
+
+        It may have been removed meanwhile, or the disk be full: the batch is waited for all the same.
+        """
+        with self._lock:
+            of = self._records.get(of.id, of)
+        try:
+            record = self.folder.update(of.id, **changes)
+        except (OSError, ValueError) as error:
+            record = merged(of, changes, of.changed)
+            if not isinstance(error, FileNotFoundError):
+                self.say(f"The batch {of.batch_id} goes on, but how far it is cannot be written: {reason(error)}.")
+        self.seen(record)
+        return record
+
+    @contextmanager
+    def polled(self, name: str, polling: Polling) -> Iterator[None]:
+        """Know a polling meanwhile, which what is done about its batch hurries."""
+        self._pollings[name] = polling
+        try:
+            yield
+        finally:
+            del self._pollings[name]
+
+    def drop(self, record: BatchRecord) -> None:
+        """Tell no more of a batch, in the place of which there is another one."""
+        with self._lock:
+            self._records.pop(record.id, None)
 
     def seen(self, record: BatchRecord) -> None:
         """Take note of a batch of this run, or of a step of it."""
@@ -111,47 +142,15 @@ class BatchState:
             state.completed,
             state.failed,
         ):
-            changes = {
-                "status": state.state,
-                "completed": state.completed,
-                "failed": state.failed,
-                "expires_at": state.expires_at,
-            }
-            try:
-                self.seen(self.folder.update(name, **changes))
-            except OSError:  # what it is worth is said where a step is lost
-                if (known := self._records.get(name)) is not None:
-                    self.seen(merged(known, changes, time.time()))
-
-    def remembers(self, record: BatchRecord, **changes: Any) -> BatchRecord:
-        """Remember a step of a batch that is at its server, and return its record.
-
-        Where the disk does not take it, that is said: nothing is lost by it but time.
-        """
-        try:
-            record = self.folder.update(record.id, **changes)
-        except OSError as error:
-            self.say(
-                f"What becomes of the batch {record.batch_id} cannot be written to {printable(str(self.folder.place))} "
-                f"({reason(error)}); it goes on without."
-            )
-            record = merged(record, changes, time.time())
-        self.seen(record)
-        return record
-
-    @contextmanager
-    def polled(self, name: str, polling: Polling) -> Iterator[None]:
-        """Know a polling meanwhile, which what is done about its batch hurries."""
-        self._pollings[name] = polling
-        try:
-            yield
-        finally:
-            del self._pollings[name]
-
-    def drop(self, record: BatchRecord) -> None:
-        """Tell no more of a batch, in the place of which there is another one."""
-        with self._lock:
-            self._records.pop(record.id, None)
+            known = self._records.get(name)
+            if known is not None:
+                self.remember(
+                    known,
+                    status=state.state,
+                    completed=state.completed,
+                    failed=state.failed,
+                    expires_at=state.expires_at,
+                )
 
     def has_submitted(self) -> None:
         """Take note that nothing is left to be submitted."""

@@ -32,13 +32,13 @@ from llm_magic.secrets import Secret, hide, holds, reveal
 from llm_magic.wire.attempts import Fetched, HttpRequest, Renew, fetch
 from llm_magic.wire.documents import ErrorDocument, count, error_in
 from llm_magic.wire.error_body import one_line, read_error_body
-from llm_magic.wire.errors import class_names, translate
+from llm_magic.wire.errors import class_names, links, translate
 from llm_magic.wire.file_download import download
 from llm_magic.wire.file_upload import FileUpload
-from llm_magic.wire.headers import check_headers
+from llm_magic.wire.headers import asked_wait, check_headers
 from llm_magic.wire.remote_batch import Refusal, RemoteBatch, read_batch
 
-__all__ = ["BatchRoutes", "Refusal", "RemoteBatch", "is_ambiguous"]
+__all__ = ["BatchRoutes", "Refusal", "RemoteBatch", "is_ambiguous", "wait_asked"]
 
 LONGEST_ID = 1024
 """Characters of an id; those of proxies that write the server's own into theirs have a few hundred."""
@@ -77,6 +77,15 @@ def is_ambiguous(error: BaseException) -> bool:
     status = error.status or HTTPStatus.INTERNAL_SERVER_ERROR
     refused = HTTPStatus.BAD_REQUEST <= status < HTTPStatus.INTERNAL_SERVER_ERROR
     return not refused or status in (HTTPStatus.REQUEST_TIMEOUT, HTTPStatus.CONFLICT)
+
+
+def wait_asked(error: BaseException) -> float | None:
+    """Return the seconds that a server asks to wait which turned a request away; None where it names none."""
+    for link in links(error):
+        headers = getattr(getattr(link, "response", None), "headers", None)
+        if headers is not None and (seconds := asked_wait(headers)) is not None:
+            return seconds
+    return None
 
 
 @dataclass(frozen=True, slots=True)

@@ -171,10 +171,13 @@ def test_steps_never_go_back() -> None:
         assert steps(after, before).step == after
 
 
-def test_a_batch_that_exists_is_stronger_than_a_refusal() -> None:
-    refused = merged(record(), {"step": "refused"}, NOW)
-    assert merged(refused, {"step": "submitting"}, NOW).step == "refused"
-    assert merged(refused, {"step": "submitted", "batch_id": "batch_1"}, NOW).step == "submitted"
+def test_a_batch_that_is_submitted_may_be_refused_still() -> None:
+    submitted = merged(record(), {"step": "submitted", "batch_id": "batch_1"}, NOW)
+    refused = merged(submitted, {"step": "refused", "status": "failed"}, NOW)
+    assert (refused.step, refused.status, refused.batch_id) == ("refused", "failed", "batch_1")
+    assert merged(refused, {"step": "submitted", "batch_id": "batch_1"}, NOW).step == "refused"
+    for further in ("ended", "fetched", "read"):
+        assert steps(further, "refused").step == further
 
 
 def test_a_kernel_that_is_behind_undoes_nothing() -> None:
