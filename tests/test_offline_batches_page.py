@@ -25,6 +25,8 @@ KEY = "sk-of-this-page-1234567890"
 
 def answered(line: dict[str, Any]) -> Any:
     """Answer a row of the page as a model would."""
+    if "messages" not in line["body"]:
+        return said(line)
     prompt = line["body"]["messages"][-1]["content"]
     if prompt.endswith("service? ?") and line["custom_id"] != "direct":
         return Failure(status=500, type="server_error")
@@ -63,7 +65,7 @@ def page(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Page]:
     folder = tmp_path_factory.mktemp("page")
     state = folder / "state"
     with (
-        BatchServer(answer=answered, direct=answered_now) as server,
+        BatchServer(answer=answered, direct=answered_now, validating=0, in_progress=0, finalizing=0) as server,
         Kernel(XDG_STATE_HOME=str(state), OPENAI_BASE_URL=server.url, OPENAI_API_KEY=KEY) as kernel,
     ):
         found = Page(kernel, server, state)
@@ -136,6 +138,12 @@ def test_batches_are_listed_shown_fetched_and_forgotten(page: Page) -> None:
 
 def test_a_batch_from_python(page: Page) -> None:
     assert page.kernel.value("(batch.status, tuple(batch.counts), len(batch.ids))") == ("completed", (5, 0, 5), 1)
+
+
+def test_embeddings(page: Page) -> None:
+    assert created(page, "--batch-api") == 1
+    assert created(page, "embed_batch") == 0
+    assert page.kernel.value("(len(vectors), list(later.result()) == list(vectors))") == (5, True)
 
 
 def test_tools_come_back_as_calls(page: Page) -> None:

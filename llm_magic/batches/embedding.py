@@ -10,12 +10,13 @@ import json
 import time
 from collections import defaultdict
 from collections.abc import AsyncGenerator, Iterable, Sequence
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from llm_magic.batches.bodies import refuse_secrets
+from llm_magic.batches.earlier import EarlierBatches, moment
 from llm_magic.batches.input_file import MOST_EMBEDDED, InputFile, InputFileWriter, custom_id, read_ids
 from llm_magic.batches.polling import EVERY
 from llm_magic.batches.record import BatchRecord
@@ -51,6 +52,7 @@ _OK = 200
 _NOW = "Leave --batch-api out: the texts are embedded now."
 _REFUSED_TIMES = 3  # batches in a row that a server refuses for some of their lines, which are left out of the next one
 _LOOK = 0.5  # seconds between two looks at whether the line of progress says something else
+_TEXTS_AT_ONCE = 500  # whose vectors are read before others get a turn
 _MOST_NAMED = 5  # stretches of texts that an error names
 
 
@@ -92,8 +94,9 @@ class BatchEmbedding(Embedding):
         self.out = ""
         """The variable that takes the vectors, for lists."""
         self._spending = BatchSpending(RunSpending(session.spending), session)
+        self._at_once = max(1, _TEXTS_AT_ONCE // options.batch)
         self._waiting: dict[str, tuple[BatchRecord, dict[str, int]]] = {}
-        self._read: list[str] = []  # batches whose results are known
+        self._read: list[BatchRecord] = []  # batches whose results are known
         self._errors: dict[int, LLMError] = {}
         self._answered_before: list[int] = []  # lines that a batch of an earlier call has answered
 
@@ -106,7 +109,8 @@ class BatchEmbedding(Embedding):
         except OSError as error:
             where = f"{error.filename}: " if error.filename else ""
             raise ConfigurationError(
-                f"The batches that are kept cannot be reached: {where}{error.strerror or type(error).__name__}."
+                f"The batches that are kept cannot be reached: {where}{error.strerror or type(error).__name__}.",
+                "%llm_batch remove forgets a batch whose files are damaged; --again submits its texts once more.",
             ) from error
         if self._errors:
             raise self._failed()
@@ -120,6 +124,9 @@ class BatchEmbedding(Embedding):
     async def _by_batches(self, numbers: Sequence[int], emit: Emit[str]) -> None:
         state, folder = self.state, self.state.folder
         state.connect(self._target.provider, self._model, self._options)
+        state.say = self._tell
+        with suppress(OSError):
+            await asyncio.to_thread(folder.sweep)
         async with self._told(emit), folder.turn(self._identity(), say=self._say):
             try:
                 asked = await self._not_asked_before(numbers)
@@ -127,14 +134,18 @@ class BatchEmbedding(Embedding):
                 for name, (record, lines) in list(self._waiting.items()):
                     if not record.has_reached("submitted"):
                         self._waiting[name] = await self._submitted(record), lines
-            except UnsupportedError as error:
+            except UnsupportedError as error:  # there are no batches here: the texts need not be kept
+                for record, _ in self._waiting.values():
+                    if not record.has_reached("submitted"):
+                        folder.remove(record.id)
+                        self._spending.forget(record)
                 error.hint = _NOW if "--batch" in error.hint else error.hint
                 raise
         state.has_submitted()
         async with self._told(emit):
             await self._all_ended()
-        for name in self._read:
-            folder.update(name, step="read")
+        for record in self._read:
+            state.remember(record, step="read")
 
     def _identity(self) -> str:
         """Return what all lines share."""
@@ -145,7 +156,8 @@ class BatchEmbedding(Embedding):
     async def _not_asked_before(self, numbers: Sequence[int]) -> list[tuple[int, str]]:
         """Return the lines that no batch has, with their keys; others wait for theirs, or are answered by one."""
         state, folder = self.state, self.state.folder
-        records = [] if state.again else folder.of_run(self._identity())
+        earlier = EarlierBatches(state, self._spending, self._identity(), self._tell)
+        records = await earlier.records()
         known = await asyncio.to_thread(asked_before, folder, records)
         keys = await asyncio.to_thread(lambda: [key_of(self._asked(number)) for number in numbers])
         answered: defaultdict[str, dict[str, int]] = defaultdict(dict)
@@ -159,25 +171,35 @@ class BatchEmbedding(Embedding):
                 answered[record.id][name] = number
             else:
                 self._waiting.setdefault(record.id, (record, {}))[1][name] = number
+        of = dict(zip(numbers, keys, strict=True))
+        wanted = {name: len(lines) for name, (_, lines) in self._waiting.items()}
+        created, given_up = await earlier.settled(records, wanted)
+        for record in created:
+            self._waiting[record.id] = record, self._waiting[record.id][1]
+        for record in given_up:
+            asked += [(number, of[number]) for number in self._waiting.pop(record.id)[1].values()]
         for record, _ in self._waiting.values():
             state.seen(record)
+            if record.has_reached("submitted"):
+                folder.forget_input(record.id)
         for record in records:
             lines = answered[record.id]
-            async for name, result in results_of(folder, record, lines):
+            async for name, result in results_of(folder, record, lines, self._at_once):
                 if (found := self._embedded(lines[name], result)) is not None:
                     number = lines.pop(name)
                     self._found[number] = found
                     self._kept.add(number)
                     self._answered_before.append(number)
                     await self._record(number, found)
-        of = dict(zip(numbers, keys, strict=True))
         asked += [(number, of[number]) for lines in answered.values() for number in lines.values()]
         if self._answered_before:
             texts = counted(sum(len(self._batches[number]) for number in self._answered_before), "text")
             self._notes += (f"{texts} embedded by a batch of an earlier run, at no further cost (--again asks anew).",)
-        if self._waiting:
-            since_when = time.strftime("%d %b %H:%M", time.localtime(next(iter(self._waiting.values()))[0].created))
-            self._say(f"A batch of {since_when} has these texts: it goes on.")
+        for record, lines in self._waiting.values():
+            texts = counted(sum(len(self._batches[number]) for number in lines.values()), "text")
+            under_way = f"A batch of {moment(record)} has {texts} of these: it goes on."
+            broke_off = f"The submission of {texts} broke off on {moment(record)}: it goes on."
+            self._tell(under_way if record.has_reached("submitted") else broke_off)
         return sorted(asked)
 
     def _embedded(self, number: int, result: RowResult) -> Embedded | None:
@@ -321,7 +343,7 @@ class BatchEmbedding(Embedding):
         record, left = retrieval, dict(lines)
         errors = {}
         self._spending.begin(record)
-        async for name, result in results_of(self.state.folder, record, left):
+        async for name, result in results_of(self.state.folder, record, left, self._at_once):
             number = left[name]
             try:
                 self._found[number] = found = self._taken(number, result, record)
@@ -333,7 +355,7 @@ class BatchEmbedding(Embedding):
             await self._record(number, found)
         self._spending.settle(record)
         self._errors |= {number: missing(record) for number in left.values()} | errors  # type: ignore[arg-type]
-        self._read.append(record.id)
+        self._read.append(record)
         return []
 
     def _taken(self, number: int, result: RowResult, record: BatchRecord) -> Embedded:
@@ -366,6 +388,12 @@ class BatchEmbedding(Embedding):
         return embedded_in(result, provider, self._model, len(self._batches[number]), self._options.param)
 
     # What is said
+
+    def _tell(self, text: str) -> None:
+        """Tell what the user should know, now and below the result."""
+        if text not in self._notes:
+            self._notes += (text,)
+        self._say(text)
 
     def _vectors(self, seconds: float) -> Vectors:
         vectors = super()._vectors(seconds)

@@ -247,17 +247,17 @@ def _ids(folder: BatchFolder, record: BatchRecord) -> list[str]:
 
 
 async def results_of(
-    folder: BatchFolder, record: BatchRecord, wanted: Collection[str]
+    folder: BatchFolder, record: BatchRecord, wanted: Collection[str], at_once: int = _AT_ONCE
 ) -> AsyncGenerator[tuple[str, RowResult], None]:
     """Yield the results of a batch that is fetched, of the custom ids that are `wanted` at that time.
 
-    Answers come first: a row may stand in both files, and in one of them twice.
+    Answers come first: a row may stand in both files, and in one of them twice. So many are in memory `at_once`.
     """
     for path in (folder.output_path(record.id), folder.errors_path(record.id)):
         if not wanted or not path.exists():
             continue
         results = (each for each in read_results(path) if isinstance(each, RowResult) and each.custom_id in wanted)
-        while some := await asyncio.to_thread(list, islice(results, _AT_ONCE)):
+        while some := await asyncio.to_thread(list, islice(results, at_once)):
             for result in some:
                 if result.custom_id in wanted:
                     yield result.custom_id, result

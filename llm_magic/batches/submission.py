@@ -180,7 +180,7 @@ class Submission:
         found = [first]
         with suppress(LLMError):  # the first will do
             await self._find_others(record, found)
-        chosen = min(found, key=lambda batch: (batch.state in _USELESS, batch.created_at or 0.0))
+        chosen = min(reversed(found), key=lambda batch: (batch.state in _USELESS, batch.created_at or 0.0))
         self._remember_others(record, chosen, [batch for batch in found if batch is not chosen])
         return chosen
 
@@ -188,11 +188,13 @@ class Submission:
         """Find further batches of a record: a proxy may have repeated its creation."""
         oldest = record.created - _CLOCKS_APART
 
-        def ends(batch: RemoteBatch) -> bool:
-            is_new = is_of(batch, record) and all(batch.id != each.id for each in found)
-            return is_new or (batch.created_at is not None and batch.created_at < oldest)
+        def is_new(batch: RemoteBatch) -> bool:
+            return is_of(batch, record) and all(batch.id != each.id for each in found)
 
-        while (other := await self._routes.find(ends)) is not None and is_of(other, record):
+        def ends(batch: RemoteBatch) -> bool:
+            return is_new(batch) or (batch.created_at is not None and batch.created_at < oldest)
+
+        while (other := await self._routes.find(ends)) is not None and is_new(other):
             found.append(other)
 
     def _remember_others(self, record: BatchRecord, chosen: RemoteBatch, others: list[RemoteBatch]) -> None:

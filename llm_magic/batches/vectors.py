@@ -75,7 +75,7 @@ async def vectors_of(folder: BatchFolder, record: BatchRecord, provider: Provide
     lines = dict.fromkeys(await asyncio.to_thread(read_ids, folder.ids_path(record)))
     errors: dict[str, LLMError] = {}
     found: dict[str, Embedded] = {}
-    async for name, result in results_of(folder, record, lines):
+    async for name, result in results_of(folder, record, lines, 1):
         try:
             found[name] = found.get(name) or embedded_in(result, provider, record.model)
         except LLMError as error:

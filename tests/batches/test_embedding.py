@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import re
 import subprocess
 import sys
 import threading
@@ -216,7 +217,8 @@ def child(step):
         return record
 
     BatchFolder.update = killed
-    LLM("compatible:m", base_url=url).embed_batch([step, step + "x", step + "xy"], batch=2, poll=0.01).result(10)
+    texts = [step, step + "x", step + "xy"]
+    LLM("compatible:m", base_url=url).embed_batch(texts, batch=2, poll=0.01, param={"user": step}).result(10)
     os._exit(0)
 
 for step in steps:
@@ -235,10 +237,44 @@ def test_killed_after_each_step_none_is_submitted_twice(server: BatchServer) -> 
     assert created == 5, "all but those that were killed before"
     for step in steps:
         texts = [step, step + "x", step + "xy"]
-        assert embedded(server, texts) == [[float(len(text)), 1.0] for text in texts], step
+        found = embedded(server, texts, param={"user": step})
+        assert found == [[float(len(text)), 1.0] for text in texts], step
     asked = [tuple(lines[0]) for lines in inputs(server)]
     assert sorted(asked) == sorted((step, step + "x") for step in steps), "each once"
     assert {record.step for record in BatchFolder().all()} == {"read"}
+
+
+def test_a_submission_that_broke_off_goes_on_only_where_all_of_it_is_wanted(server: BatchServer) -> None:
+    server.faults = {"upload": [Fault(403, lasts=True)]}
+    for texts in (TEXTS, TEXTS[:5]):
+        with pytest.raises(LLMError):
+            embedded(server, texts)
+    (record,) = BatchFolder().all()
+    assert (record.step, record.rows) == ("uploading", 3), "the other one is given up"
+    server.faults = {}
+    assert embedded(server, TEXTS[:4]) == VECTORS[:4]
+    assert inputs(server) == [[TEXTS[:2], TEXTS[2:4]]]
+    server.faults = {"create": [Fault(403, lasts=True)]}
+    with pytest.raises(LLMError):
+        embedded(server, TEXTS[4:])
+    server.faults = {}
+    assert embedded(server, TEXTS[4:]) == VECTORS[4:]
+    assert len(server.uploads) == 2, "what is uploaded is not uploaded again"
+
+
+def test_submitted_anew_what_goes_on_beside_is_told(server: BatchServer) -> None:
+    server.ends = "never"
+    before = batch(server)
+    server.ends = "completed"
+    with made():
+        found = embedded(server, again=True)
+    (note,) = found.notes
+    assert re.fullmatch(
+        rf"The batch {before.id} of .* is of this cell, too, and goes on beside the new one: "
+        rf"%llm_batch cancel {before.id} ends it.",
+        note,
+    )
+    assert (found, len(server.created)) == (VECTORS, 2)
 
 
 def test_a_creation_whose_answer_is_lost_is_not_repeated(server: BatchServer) -> None:
@@ -336,7 +372,7 @@ def test_failures_in_the_shapes_of_other_servers(server: BatchServer, shape: Any
 
 def test_what_stands_in_the_files_besides(server: BatchServer) -> None:
     server.twice, server.unknown, server.torn = {1}, ["0-strange", "9-" + "0" * 32], {4}
-    with pytest.raises(ProtocolError, match=r"^Text 6 has no vector: .*the batch \S+ is completed, and has no result"):
+    with pytest.raises(ProtocolError, match=r"^Text 6 has no vector: .*he batch \S+ is completed, and has no result"):
         embedded(server)
     server.torn = ()
     assert embedded(server) == VECTORS
@@ -384,7 +420,7 @@ def test_what_cannot_be_sent_is_said_before_anything_is(server: BatchServer, mon
     monkeypatch.setenv("TENANT", "top-secret-tenant")
     for texts, options, error, message in (
         (["a", "b", "c\ud800"], {}, PromptError, "Text 2 holds half of a surrogate pair"),
-        (["a"], {"param": {"user": "env:TENANT"}}, UnsupportedError, "^param: a field is a secret"),
+        (["a"], {"param": {"user": "env:TENANT"}}, UnsupportedError, "^A batch writes its fields"),
         (["a"], {"param": {"user": float("nan")}}, OptionError, r"param\['user'\] must be JSON, not nan"),
         (["a"], {"param": {"input": 1}}, OptionError, "is what the option and the texts are for"),
         ("a", {}, PromptError, "texts is one text"),
@@ -424,6 +460,20 @@ def test_a_folder_that_cannot_be_written(server: BatchServer, tmp_path: Path) ->
     with pytest.raises(ConfigurationError, match=r"^The batches that are kept cannot be reached: "):
         batch(server)
     assert not server.asked
+
+
+def test_files_that_are_damaged(server: BatchServer, tmp_path: Path) -> None:
+    assert embedded(server) == VECTORS
+    folder = BatchFolder()
+    (record,) = folder.all()
+    folder.output_path(record).write_bytes(b'{"custom_id": "0-\\ud800", "response": \n[]\n\x00\n' + b"[" * 100_000)
+    assert embedded(server) == VECTORS, "what is not there is asked anew"
+    (record,) = [each for each in folder.all() if each.id != record.id]
+    folder.ids_path(record).write_text("7\n-\n\x00\n\ud7ff")
+    assert embedded(server, again=True) == VECTORS
+    folder.ids_path(record).unlink()
+    folder.ids_path(record).symlink_to(tmp_path)
+    assert embedded(server) == VECTORS
 
 
 def test_a_file_that_cannot_be_fetched_is_fetched_by_the_next_call(server: BatchServer) -> None:

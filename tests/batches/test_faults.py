@@ -808,6 +808,15 @@ def test_a_budget_of_cost(session: Session, server: BatchServer) -> None:
     assert type(refused(without, ["9"], budget=5.0)) is BudgetError
 
 
+def test_a_budget_of_cost_counts_what_came_as_it_was_reserved(session: Session, server: BatchServer) -> None:
+    llm = asking(session, server, prices={"m": {"input": 10.0, "output": 100.0}})
+    session.settings.budget = {"cost": 0.023}
+    assert answered(llm, ROWS, max_tokens=50).cost is None
+    error = refused(llm, ["5", "6", "7", "8"], max_tokens=50)
+    assert type(error) is BudgetError
+    assert f"${4 * (3 * 10 + 2 * 100) / 1e6} used" in str(error)
+
+
 def test_usage_counts_each_row_once_whatever_reads_it(llm: LLM, server: BatchServer, session: Session) -> None:
     server.failures = {4: Failure("no", 500)}
     answers = answered(llm, ["1", "x", "3", "4"], output_type=int)

@@ -142,7 +142,7 @@ def test_fetched_by_its_name(there: Kernel, server: BatchServer) -> None:
         ("--batch-api --wiat", "Did you mean --wait"),
         ("--batch-api yes", "takes no words besides options"),
         ("--batch-api --batch 50001", "A line of 50,001 texts: a whole batch embeds at most 50,000.\nLower --batch N."),
-        ("--batch-api -p user=env:HOME", "--param: a field is a secret"),
+        ("--batch-api -p user=env:HOME", "one of them is a secret"),
         (
             "--batch-api -m local:smollm2",
             "takes no offline batches.\nLeave --batch-api out: the texts are embedded now.",
