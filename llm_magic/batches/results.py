@@ -275,4 +275,7 @@ def error_of(result_error: ResultError, origin: Origin, *, known: Iterable[str] 
         unusable = ProtocolError(what, hint, origin=origin, status=status, request_id=request_id, body=details)
         return translate(unusable, origin, known)
     headers = {"x-request-id": request_id} if request_id else {}
-    return refused(document, status, origin, headers=headers, known=known, body=body)
+    error = refused(document, status, origin, headers=headers, known=known, body=body)
+    if "--retries" in error.hint:  # which are those of requests from here
+        error.hint = _AGAIN
+    return error
