@@ -149,6 +149,18 @@ def test_what_cannot_be_submitted_says_so_in_its_cell(kernel: Kernel, server: Ba
     assert "unfinished" not in stood
 
 
+def test_a_server_that_is_away_is_told_until_it_is_back(kernel: Kernel, server: BatchServer) -> None:
+    server.in_progress = FOR_EVER
+    rows(kernel, "18", "19")
+    ran = kernel.run(CELL).check()
+    until(kernel, ran, "in progress")
+    with server.away():
+        away = until(kernel, ran, "trying again")
+    assert f"Nothing listens at s:m ({server.url}): the connection was refused; trying again" in away
+    server.in_progress = 1
+    assert "trying again" not in until(kernel, ran, "row  out")
+
+
 def test_waited_for_it_is_interrupted_and_goes_on(kernel: Kernel, server: BatchServer) -> None:
     server.in_progress, made = FOR_EVER, len(server.created)
     rows(kernel, "10", "11")
@@ -184,6 +196,39 @@ def test_on_a_line_and_assigned(kernel: Kernel) -> None:
     assigned = kernel.run("x = %llm --each rows --as int --batch --poll 0.02 SAY {{ item }} now").check()
     until(kernel, assigned, "InvalidValueError")
     assert kernel.value("type(x).__name__") == "Batch"
+
+
+def test_a_dry_run_says_what_would_be_submitted(kernel: Kernel, server: BatchServer) -> None:
+    """The price is that of batches, which the user gives: it is never taken from that of requests."""
+    asked = len(server.asked)
+    rows(kernel, "16", "17")
+    cell = CELL.replace("--batch", "--batch --dry-run --max-tokens 50")
+    prices = '{"m": {"input": …, "output": …, "batch_input": …, "batch_output": …}}'
+    try:
+        for given, price in (
+            (
+                {},
+                f"No price of batches is known for m (US dollars per million tokens): %llm_config s.prices = {prices}.",
+            ),
+            ({"batch_input": 1, "batch_output": 4}, "Price: about $0.00013 for the prompts, at most $0.00053 in all."),
+        ):
+            known = {"m": {"input": 1_000, "output": 4_000, **given}}
+            kernel.run(f"get_ipython()._llm_magic.registry.get('s').prices = {known!r}").check()
+            (shown,) = kernel.run(cell).check().of_type("text/plain")
+            lines = shown.splitlines()
+            at = lines.index("This is the request of the first row.")
+            assert lines[at + 1] == "2 rows, 2 different prompts: 2 requests to send."
+            assert lines[at + 3 : at + 6] == [
+                price,
+                (
+                    "With --batch, its body is one line of a file that is uploaded (POST /files) and worked through within "
+                    "24 hours (POST /batches)."
+                ),
+                "Nothing was sent, out is not bound.",
+            ]
+    finally:
+        kernel.run("get_ipython()._llm_magic.registry.get('s').prices = {}").check()
+    assert [route for route in server.asked[asked:] if route != "direct"] == []
 
 
 def test_nothing_is_shown_where_nothing_is_to_be_shown(kernel: Kernel) -> None:
