@@ -201,7 +201,8 @@ class BatchPipeline:
 
     async def _earlier(self) -> list[BatchRecord]:
         """Return the batches of earlier runs of the same; where all is submitted anew, these are left alone."""
-        records = await asyncio.to_thread(self._folder.of_run, self._identity)
+        found = await asyncio.to_thread(self._folder.of_run, self._identity)
+        records = [each for each in found if not each.is_with_user]
         if self._state.again and self._passed_over is None:
             self._passed_over = {each.id for each in records}
             await self._pass_over(records)
