@@ -450,6 +450,11 @@ class LLM:
             in that file: `batch.rows`, `batch.command`, and `batch.fetch(path)` returns the `Answers` out of the file
             which that program wrote. Called again, what was fetched is its result.
 
+        Notes
+        -----
+        Nobody is there to carry out calls of `tools`: they come back as `answers.responses[N].tool_calls`. The value of
+        such a row is the text beside them, `""` where there is none; with an output type, which that is not, an error.
+
         Raises
         ------
         UnsupportedError

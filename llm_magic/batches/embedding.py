@@ -199,7 +199,7 @@ class BatchEmbedding(Embedding):
             texts = counted(sum(len(self._batches[number]) for number in lines.values()), "text")
             under_way = f"A batch of {moment(record)} has {texts} of these: it goes on."
             broke_off = f"The submission of {texts} broke off on {moment(record)}: it goes on."
-            self._tell(under_way if record.has_reached("submitted") else broke_off)
+            self._say(under_way if record.has_reached("submitted") else broke_off)
         return sorted(asked)
 
     def _embedded(self, number: int, result: RowResult) -> Embedded | None:
@@ -313,13 +313,14 @@ class BatchEmbedding(Embedding):
     async def _all_ended(self) -> None:
         """Wait for all batches; where one was refused for some lines, ask for the others anew."""
         for turn in range(_REFUSED_TIMES + 1):
-            tasks = [asyncio.create_task(self._ended(*each)) for each in self._waiting.values()]
-            try:
-                again = [number for numbers in await asyncio.gather(*tasks) for number in numbers]
-            finally:
-                for task in tasks:
-                    task.cancel()
-                await asyncio.gather(*tasks, return_exceptions=True)
+            # one that fails does not end the waiting for the others, whose vectors are kept
+            ended = await asyncio.gather(
+                *(self._ended(*each) for each in self._waiting.values()), return_exceptions=True
+            )
+            for each in ended:
+                if isinstance(each, BaseException):
+                    raise each
+            again = [number for numbers in ended if not isinstance(numbers, BaseException) for number in numbers]
             self._waiting.clear()
             if not again:
                 return
@@ -369,7 +370,8 @@ class BatchEmbedding(Embedding):
             attempts = [attempt] if status is not None else []
             self._attempts += attempts
             usage, cost = (None, None) if found is None else (found.usage, found.cost)
-            self._spending.took(record, usage, cost)
+            if attempts:  # else it was no request
+                self._spending.took(record, usage, cost)
             end(attempts, usage, cost, answered=found is not None)
 
         try:

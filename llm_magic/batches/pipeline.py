@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from llm_magic.batches.bodies import RequestBodies
+from llm_magic.batches.earlier import EarlierBatches, moment
 from llm_magic.batches.input_file import InputFile, InputFileWriter, custom_id, read_ids
 from llm_magic.batches.reading import ResultReader
 from llm_magic.batches.record import BatchRecord, Structured, excerpt
@@ -87,7 +88,7 @@ class BatchPipeline:
         self._has_outcomes = False
         self._equal: dict[str, RowRequest] = {}  # the first of equal rows, where they are asked once
         self._copies: defaultdict[int, list[int]] = defaultdict(list)  # by its number: those of the others
-        self._passed_over: set[str] | None = None  # batches that are left alone, for all rows are submitted anew
+        self._earlier = EarlierBatches(state, self._spending, self._identity, run.say)
         self.stopped: LLMError | None = None
 
     @property
@@ -174,7 +175,7 @@ class BatchPipeline:
 
     async def _asked_for(self, reader: ResultReader, requests: Iterator[RowRequest]) -> list[RowRequest]:
         """Return the rows that no batch has: others are put aside, or wait for theirs."""
-        records = await self._earlier()
+        records = await self._earlier.records()
         known = await asyncio.to_thread(asked_before, self._folder, records)
         answered: dict[str, dict[str, RowRequest]] = defaultdict(dict)
         asked: list[RowRequest] = []
@@ -192,72 +193,17 @@ class BatchPipeline:
                         answered[record.id][name] = row
                 else:
                     asked.append(row)
-        if left := await self._settled(records):
+        wanted = {name: len(waiting.rows) for name, waiting in self._waiting.items()}
+        created, given_up = await self._earlier.settled(records, wanted)
+        for record in created:
+            self._waiting[record.id].record = record
+        left = [row for record in given_up for row in self._waiting.pop(record.id).rows.values()]
+        if left:
             asked = sorted((*asked, *left), key=lambda row: row.number)
         asked += await self._answered(records, answered, reader)
         if self._waiting:
             self._say_what_is_found()
         return asked
-
-    async def _earlier(self) -> list[BatchRecord]:
-        """Return the batches of earlier runs of the same; where all is submitted anew, these are left alone."""
-        found = await asyncio.to_thread(self._folder.of_run, self._identity)
-        records = [each for each in found if not each.is_with_user]
-        if self._state.again and self._passed_over is None:
-            self._passed_over = {each.id for each in records}
-            await self._pass_over(records)
-        return [each for each in records if each.id not in (self._passed_over or ())]
-
-    async def _pass_over(self, records: list[BatchRecord]) -> None:
-        """Tell of the batches that go on beside those that are submitted anew; what was never submitted goes."""
-        for record in records:
-            if record.is_over:
-                continue
-            known: BatchRecord | None = record
-            if not record.has_reached("submitted"):
-                try:
-                    known = await self._created_of(record)
-                except LLMError as error:
-                    self._run.say(f"A batch of {_moment(record)} may go on beside this one. {error.message}")
-                    continue
-            if known is not None and not known.has_reached("ended"):
-                self._run.say(
-                    f"The batch {known.batch_id} of {_moment(known)} is of this cell, too, and goes on beside the new "
-                    f"one: %llm_batch cancel {known.batch_id} ends it."
-                )
-
-    async def _created_of(self, record: BatchRecord) -> BatchRecord | None:
-        """Return what is known of a batch whose submission broke off; None where none was created: it is forgotten."""
-        if record.step == "submitting" and (found := await self._state.submission().adopted(record)) is not None:
-            return found
-        self._folder.remove(record.id)
-        self._spending.forget(record)
-        return None
-
-    async def _settled(self, records: list[BatchRecord]) -> list[RowRequest]:
-        """Give up submissions that broke off and cannot go on as they are; return their rows where none was created."""
-        left: list[RowRequest] = []
-        for record in records:
-            if record.is_over or record.has_reached("submitted"):
-                continue
-            waiting = self._waiting.get(record.id)
-            if waiting is not None and len(waiting.rows) == record.rows and self._can_go_on(record):
-                continue
-            created = await self._created_of(record)
-            if waiting is not None and created is not None:
-                waiting.record = created
-            elif waiting is not None:
-                left += self._waiting.pop(record.id).rows.values()
-        return left
-
-    def _can_go_on(self, record: BatchRecord) -> bool:
-        """Whether what is left of a submission can be done: its input file is there as long as it is to be sent."""
-        if record.has_reached("uploaded"):
-            return True
-        try:
-            return self._folder.input_path(record.id).lstat().st_size == record.size
-        except OSError:
-            return False
 
     def _is_copy(self, row: RowRequest) -> bool:
         """Whether an equal row is asked for this one, too."""
@@ -295,13 +241,13 @@ class BatchPipeline:
         begun = [each for each in self._waiting.values() if not each.record.has_reached("submitted")]
         if begun:
             rows = counted(sum(len(each.rows) for each in begun), "row")
-            self._run.say(f"The submission of {rows} broke off on {_moment(begun[-1].record)}: it goes on.")
+            self._run.say(f"The submission of {rows} broke off on {moment(begun[-1].record)}: it goes on.")
         found = [each for each in self._waiting.values() if each.record.has_reached("submitted")]
         if found:
             what = "A batch" if len(found) == 1 else f"{len(found)} batches"
             rows = counted(sum(len(each.rows) for each in found), "row")
             has = "has" if len(found) == 1 else "have"
-            self._run.say(f"{what} of {_moment(found[-1].record)} {has} {rows} of this cell: it goes on.")
+            self._run.say(f"{what} of {moment(found[-1].record)} {has} {rows} of this cell: it goes on.")
 
     async def _written(self, bound: BoundModel, bodies: RequestBodies, rows: list[RowRequest]) -> list[_Waiting]:
         """Write rows into input files, and remember these; a row that cannot be written has failed."""
@@ -378,7 +324,7 @@ class BatchPipeline:
             except UnsupportedError:  # there are no batches here: the prompts need not be kept
                 for other in batches:
                     if not other.record.has_reached("submitted"):
-                        await self._created_of(other.record)
+                        await self._earlier.created_of(other.record)
                 raise
             self._state.seen(each.record)
 
@@ -412,7 +358,12 @@ class BatchPipeline:
 
     async def _ended(self, waiting: _Waiting, reader: ResultReader) -> list[RowRequest]:
         """Wait for one batch, and hand on the outcomes of its rows; return those that another one is to ask."""
-        found = await retrieved(self._state, waiting.record)
+        try:
+            found = await retrieved(self._state, waiting.record)
+        except LLMError as error:
+            if len(self._waiting) > 1:  # it is raised when the others have ended, which may take a day
+                self._run.say(f"{error.message} Other batches of this run are waited for all the same.")
+            raise
         if isinstance(found, Refused):
             return self._refused(waiting, found)
         await self._read_results(waiting, found, reader)
@@ -432,7 +383,8 @@ class BatchPipeline:
         async def read(name: str, result: RowResult) -> None:
             outcome = await reader.outcome(rows[name], result, record)
             response = response_of(outcome)
-            self._spending.took(record, *((None, None) if response is None else (response.usage, response.cost)))
+            if not isinstance(outcome.error, NotAskedError):  # those were no requests
+                self._spending.took(record, *((None, None) if response is None else (response.usage, response.cost)))
             self._hand_on(outcome)
             del rows[name], waiting.rows[name]
 
@@ -470,10 +422,6 @@ class BatchPipeline:
     def _hand_on(self, outcome: Outcome) -> None:
         copies = self._copies.pop(outcome.number, ())
         self.put([outcome, *(replace(outcome, number=number, duplicate=True) for number in copies)])
-
-
-def _moment(record: BatchRecord) -> str:
-    return time.strftime("%d %b %H:%M", time.localtime(record.created))
 
 
 def _refused_for_others(origin: Origin) -> LLMError:

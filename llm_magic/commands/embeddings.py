@@ -79,7 +79,7 @@ def _by_batches(
 
     def finish(vectors: Vectors) -> Bundle:
         bound.append(end(vectors))
-        return _below(vectors, notes)
+        return _below(vectors, notes, most=None)
 
     screen = _BatchScreen(command, embedding, finish, background=later)
     if not later:
@@ -166,9 +166,9 @@ class _BatchScreen:
 _NOTHING_SUBMITTED = "the submission was stopped; run it again, and it goes on where it was."
 
 
-def _below(vectors: Vectors, notes: Iterable[str]) -> Bundle:
-    """Return the line below a cell."""
-    return markup.quiet(" ".join([_summary(vectors), *vectors.notes[:1], *notes]))
+def _below(vectors: Vectors, notes: Iterable[str], most: int | None = 1) -> Bundle:
+    """Return the line below a cell, with `most` of the vectors' notes."""
+    return markup.quiet(" ".join([_summary(vectors), *vectors.notes[:most], *notes]))
 
 
 def _texts(command: Command, each: str | None) -> list[str]:

@@ -107,7 +107,7 @@ class RowsRun:
         self._session = session
         self._settings = session.settings
         text = cell.body if prompt is None else prompt
-        self._prompt = RowPrompt(text, cell.namespace, session.settings, raw=not cell.template)
+        self._prompt = RowPrompt(text, cell.namespace, session.settings, raw=not cell.template or bool(options.raw))
         notes = self._prompt.check(inputs, may_be_the_same=bool(options.image))
         notes = (*notes, *_on_system(options.system, inputs.names_in_rows()))
         self._notes: dict[str, None] = dict.fromkeys((*session.take_notices(), *self.plan.notes, *notes))

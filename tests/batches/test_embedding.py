@@ -501,3 +501,10 @@ def test_fetched_by_its_name(server: BatchServer, session: Session) -> None:
     assert (found, found.model, found.usage and found.usage.input_tokens) == (VECTORS[2:4], "s:m", 2)
     with pytest.raises(RequestRefusedError, match=r"^1 of 4 lines have no vectors: "):
         session.loop.run(kept.fetch(first))
+
+
+def test_a_real_server_whose_model_embeds_nothing(batches_url: str) -> None:
+    begun = LLM("compatible:lc/smollm2", base_url=batches_url).embed_batch(["sea", "sky", "hill"], batch=2, poll=0.2)
+    with pytest.raises(LLMError, match=r"^Texts 0-2 have no vectors: .*is of type 'llm'"):
+        begun.result(100)
+    assert begun.counts == (0, 2, 2)

@@ -40,6 +40,7 @@ from llm_magic.errors import (
     LLMError,
     ModelNotFoundError,
     NotAskedError,
+    OptionError,
     ProtocolError,
     QuotaExceededError,
     RecordingError,
@@ -855,3 +856,64 @@ def test_failures_raise_or_are_kept(llm: LLM, server: BatchServer, on_error: str
         batch.result(10)
     assert str(raised.value).splitlines()[0] == "3 of 4 failed: 3 NotAskedError; answers.retry() asks for those."
     assert all(isinstance(each, NotAskedError) for each in raised.value.answers.errors[1:])
+
+
+def test_rows_whose_turn_did_not_come_are_no_requests(llm: LLM, server: BatchServer, session: Session) -> None:
+    session.settings.budget = {"requests": 6}
+    server.ends, server.rows_done = "expired", 2
+    assert names(answered(llm, ROWS)) == ["", "", "NotAskedError", "NotAskedError"]
+    assert usage(session) == (2, 0, 2, 6, 4)
+    server.ends, server.rows_done = "completed", None
+    assert answered(llm, ["5", "6", "7", "8"]).values == ["5", "6", "7", "8"], "4 of 6 requests were left"
+
+
+@pytest.mark.parametrize("poll", [0, -1, float("nan"), "soon"])
+def test_no_seconds_are_no_poll(llm: LLM, server: BatchServer, poll: Any) -> None:
+    assert type(refused(llm, ROWS, poll=poll)) is OptionError
+    assert server.asked == []
+
+
+def test_of_two_batches_one_that_is_gone_loses_no_answer_of_the_other(
+    llm: LLM, server: BatchServer, session: Session, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    at_most(monkeypatch, 2)
+    server.in_progress = 10**9
+    batch = llm.batch(SAY, ROWS, on_error="keep")
+    server.hidden, server.in_progress = [server.created[0].id], 0
+    with pytest.raises(RequestRefusedError):
+        batch.result(10)
+    assert batch.counts.completed == 2, "the other one was waited for"
+    server.hidden = ()
+    answers = answered(llm, ROWS)
+    assert answers.values == ROWS
+    assert len(server.created) == 2
+    assert usage(session) == (4, 0, 4, 12, 8)
+
+
+def test_without_resuming_a_batch_alone_knows_what_it_has(llm: LLM, server: BatchServer, session: Session) -> None:
+    session.settings.resume = False
+    server.failures = {2: Failure()}
+    assert answered(llm, ROWS).failed == [1]
+    server.failures = {}
+    assert answered(llm, ROWS).values == ROWS
+    assert prompts(server) == ["SAY 2"]
+
+
+def test_a_failure_never_asks_anything_beside_the_batch(llm: LLM, server: BatchServer) -> None:
+    told = [
+        Failure("response_format is not supported", 400, "unsupported_parameter", param="response_format"),
+        Failure("This model's maximum context length is 10 tokens.", 400, "context_length_exceeded"),
+        Failure("Invalid schema", 400, None, param="response_format"),
+        Failure("The model `m` does not exist", 404, "model_not_found"),
+        Failure("Rate limit reached", 429, "rate_limit_exceeded"),
+        Failure("key", 401, "invalid_api_key"),
+        Failure("blocked", 400, "content_filter"),
+    ]
+    server.failures = dict(enumerate(told, 1))
+    answers = answered(llm, list(range(len(told))), schema="tone, stars int")
+    assert len(answers.failed) == len(told)
+    assert "direct" not in server.asked
+    for number in answers.failed:
+        error = error_of(answers, number)
+        assert "s:m" in error.message
+        assert "retries" not in str(error)
