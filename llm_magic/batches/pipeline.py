@@ -93,8 +93,8 @@ class BatchPipeline:
 
     @property
     def waiting(self) -> str:
-        """What all rows wait for."""
-        return self._state.line
+        """What all rows wait for, besides what is told of the batches."""
+        return ""
 
     @property
     def in_flight(self) -> int:

@@ -419,7 +419,7 @@ class Session:
     def close(self) -> None:
         """Stop what runs: requests, the loop, servers that providers started."""
         for job in list(self.jobs):
-            job.cancel()
+            job.leave()
         with suppress(Exception):  # a server that does not let go must not keep the kernel
             self.loop.cancel()  # a request that is about to connect would leave its connection open
             self.loop.run(asyncio.wait_for(self.registry.aclose(), 2))
