@@ -448,6 +448,11 @@ class LLM:
             `batch.result()` waits for the `Answers`, and so does `await batch`; `batch.status`, `batch.counts`,
             `batch.ids` tell how far it is; `batch.cancel()` cancels it at its server.
 
+        Notes
+        -----
+        Nobody is there to carry out calls of `tools`: they come back as `answers.responses[N].tool_calls`. The value of
+        such a row is the text beside them, `""` where there is none; with an output type, which that is not, an error.
+
         Raises
         ------
         UnsupportedError

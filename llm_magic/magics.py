@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Callable, Mapping
 from dataclasses import replace
 from functools import partial
@@ -17,9 +18,12 @@ from llm_magic.errors import Interrupted, LLMError, OptionError
 if TYPE_CHECKING:
     from IPython.core.interactiveshell import InteractiveShell
 
+    from llm_magic.batches.batch import Batch
+    from llm_magic.batches.state import BatchState
     from llm_magic.display import RowsView, View
     from llm_magic.mapping.answers.answers import Answers
     from llm_magic.mapping.run import RowsRun
+    from llm_magic.mapping.screen import RowsScreen
     from llm_magic.options import Options
     from llm_magic.response import Response
     from llm_magic.session import Session
@@ -180,10 +184,9 @@ class LLMMagics(Magics, Settings):
             from llm_magic.batches.engine import BatchEngine
 
             engine = BatchEngine(self.session)
-            if not (later or options.wait or options.dry_run):
-                if not self._allows_input():
-                    raise _needs_wait()
-                later = True
+            later = not (options.wait or options.dry_run)
+            if later and not self._allows_input():
+                raise _needs_wait()
         run = RowsRun(self.session, cell, read_inputs(value, each), engine=engine)
         if engine is None and not options.dry_run:
             from llm_magic.batches.under_way import under_way
@@ -196,18 +199,12 @@ class LLMMagics(Magics, Settings):
             return None
         view = display.choose_rows_view(self.shell, self, options.show or "markdown", background=later)
         screen = RowsScreen(run, view, self.session.loop, partial(self._bind_rows, run, options))
+        if later and engine is not None:
+            return self._begin_batch(run, engine.state, screen)
         if later:
             from llm_magic.session.job import Job
 
-            begun = screen, partial(_fail_rows, run), partial(self._rows_failed, view), self.session.jobs
-            if engine is not None:
-                from llm_magic.batches.batch import Batch
-
-                batch: Batch[Answers] = Batch.begin(*begun)
-                batch.tell_of(engine.state)
-                self.shown(batch)
-                return batch
-            job = Job.begin(*begun)
+            job = Job.begin(screen, partial(_fail_rows, run), partial(self._rows_failed, view), self.session.jobs)
             self.shown(job)
             return job
         answers = screen.follow()
@@ -220,6 +217,28 @@ class LLMMagics(Magics, Settings):
             self.shown(ended)
             return ended
         return answers
+
+    def _begin_batch(self, run: RowsRun, state: BatchState, screen: RowsScreen) -> Batch[Answers]:
+        """Submit rows as offline batches, and end; where no prompt follows, once they are submitted."""
+        from llm_magic.batches.batch import Batch
+
+        waits = not self._has_prompt()
+
+        def tell(error: Exception) -> None:
+            ends = not threading.main_thread().is_alive()  # Python, and with it all connections
+            if not ends and (state.is_submitted or not waits):  # else the cell itself fails
+                self._rows_failed(screen.view, error)
+
+        batch: Batch[Answers] = Batch.begin(screen, partial(_fail_rows, run), tell, self.session.jobs)
+        batch.tell_of(state)
+        if waits:
+            batch.until_submitted()
+            if not batch.done():
+                again = "Run this again to fetch the answers, or say --wait."
+                screen.view.note(f"Not waited for: {state.where()}. {again}")
+        if getattr(self.shell, "kernel", None) is not None:  # a terminal shows no more than this of what runs on
+            self.shown(batch)
+        return batch
 
     def _bind_rows(self, run: RowsRun, options: Options, answers: Answers) -> str:
         """Bind what rows give, and return the line below them."""
@@ -266,8 +285,14 @@ class LLMMagics(Magics, Settings):
         """Tell whether a front end, or IPython's prompt, reads what is to be the next input."""
         if getattr(self.shell, "kernel", None) is not None:
             return self._allows_input()
-        prompts = getattr(self.shell, "keep_running", False)  # a script, or `-c`, has no prompt
-        return prompts and not getattr(self.shell, "simple_prompt", True)
+        return self._has_prompt() and not getattr(self.shell, "simple_prompt", True)
+
+    def _has_prompt(self) -> bool:
+        """Tell whether a prompt follows the running cell: not in a script, or `-c`."""
+        if getattr(self.shell, "kernel", None) is not None:
+            return True
+        prompts = getattr(self.shell, "keep_running", False)  # an InteractiveShell of a program has none
+        return bool(prompts and getattr(self.shell.parent, "interact", True))
 
     def _failed(self, view: View, error: Exception) -> None:
         """Tell why a cell in the background has no answer, and keep what had come."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -28,6 +29,7 @@ SAY = "SAY {{ item }}"
 def own_session(place: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Session]:
     """Make a session the active one, whose state lies in a folder."""
     monkeypatch.setenv("XDG_STATE_HOME", str(place / "state"))
+    monkeypatch.setattr(os, "fsync", lambda _: None)  # no machine fails here, and it is most of the time
     settings = Settings()
     session = Session(settings, ProviderRegistry(parent=settings))
     api.activate(session)

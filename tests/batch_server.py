@@ -588,6 +588,17 @@ def _read_line(line: bytes, endpoint: str | None) -> tuple[Row, tuple[Any, ...]]
     return row, ()
 
 
+def at_once(server: BatchServer) -> Callable[[Received], Answer]:
+    """Return what answers a request as the same line of a batch is answered."""
+
+    def answer(received: Received) -> Answer:
+        url = "/v1" + received.path.partition("?")[0].rpartition("/v1")[2]
+        found = server.answer({"custom_id": "0", "url": url, "body": received.json})
+        return document({"error": found.error}, found.status) if isinstance(found, Failure) else document(found)
+
+    return answer
+
+
 def multipart(received: Received) -> tuple[dict[str, str], str, bytes]:
     """Return a form's fields, and the name and the content of its file."""
     boundary = re.search(r'boundary="?([^";]+)', received.headers["content-type"])

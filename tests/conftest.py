@@ -62,6 +62,11 @@ def batches_url() -> str:
 
 
 @pytest.fixture(scope="session")
+def batches_model() -> str:
+    return _from_environment("LLM_MAGIC_TEST_BATCHES_MODEL", "needs the model of the server with Batches routes")
+
+
+@pytest.fixture(scope="session")
 def recordings() -> Path:
     return Path(_from_environment("LLM_MAGIC_TEST_RECORDINGS", "needs the folder of recorded answers"))
 

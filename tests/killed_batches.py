@@ -15,6 +15,7 @@ import subprocess
 import sys
 import threading
 from collections.abc import Callable
+from contextlib import suppress
 from functools import wraps
 from pathlib import Path
 from typing import IO, Any, Self
@@ -58,7 +59,10 @@ class Forks:
         told = Path(job["told"])
         told.unlink(missing_ok=True)
         killed = self.wait(self.start(job))
-        return {"killed": killed == signal.SIGKILL, **(json.loads(told.read_text()) if told.exists() else {})}
+        found = json.loads(told.read_text()) if told.exists() else {}
+        if imported := found.pop("imported", []):  # so that those after it need not
+            self._ask(json.dumps({"import": imported}))
+        return {"killed": killed == signal.SIGKILL, **found}
 
     def _ask(self, line: str) -> str:
         assert self._process.stdin
@@ -70,19 +74,12 @@ class Forks:
 
 def main() -> None:
     """Fork a process for each job that is asked for."""
-    for name in (
-        "openai.resources.chat",
-        "openai.resources.files",
-        "llm_magic.api",
-        "llm_magic.batches.batch",
-        "llm_magic.batches.engine",
-        "llm_magic.batches.under_way",
-        "llm_magic.mapping.call",
-    ):
-        importlib.import_module(name)  # all that is imported late, before the forks
+    _import(["openai.resources.chat", "openai.resources.files", "llm_magic.api", "llm_magic.batches.engine"])
     for line in sys.stdin:
         asked = json.loads(line)
-        if "wait" in asked:
+        if "import" in asked:
+            answer = _import(asked["import"])
+        elif "wait" in asked:
             status = os.waitpid(asked["wait"], 0)[1]
             answer = os.WTERMSIG(status) if os.WIFSIGNALED(status) else 0
         else:
@@ -96,8 +93,17 @@ def main() -> None:
         sys.stdout.flush()
 
 
+def _import(names: list[str]) -> int:
+    """Import modules, and return how many there are now."""
+    for name in names:
+        with suppress(ImportError):
+            importlib.import_module(name)
+    return len(sys.modules)
+
+
 def child(job: Job) -> None:
     """Run one job."""
+    known = set(sys.modules)
     os.environ["XDG_STATE_HOME"] = job["state"]
     steps = Steps(job)
     found: dict[str, Any] = {}
@@ -109,7 +115,7 @@ def child(job: Job) -> None:
         import traceback
 
         found = {"error": f"{type(error).__name__}: {error}", "traceback": traceback.format_exc()}
-    found["steps"] = steps.names
+    found |= {"steps": steps.names, "imported": sorted(set(sys.modules) - known)}
     Path(job["told"]).write_text(json.dumps(found))
 
 

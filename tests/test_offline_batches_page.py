@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass, field
@@ -25,15 +26,22 @@ KEY = "sk-of-this-page-1234567890"
 
 def answered(line: dict[str, Any]) -> Any:
     """Answer a row of the page as a model would."""
+    if "messages" not in line["body"]:
+        return said(line)
     prompt = line["body"]["messages"][-1]["content"]
-    if prompt.endswith("service? ?") and line["custom_id"] != "direct":
-        return Failure(status=500, type="server_error")
     text = next((label for word, label in LABELS.items() if word in prompt), "service")
     if "Is this review" not in prompt and not line["body"].get("tools"):
         text = "yes" if text == "price" else "no"
     value = f'{{"value": "{text}"}}' if "response_format" in line["body"] else text
     line = {**line, "body": {**line["body"], "messages": [{"role": "user", "content": f"SAY {value}"}]}}
     return said(line)
+
+
+def answered_in_a_batch(line: dict[str, Any]) -> Any:
+    """Answer a row of a batch: one that the page says to fail fails."""
+    if "messages" in line["body"] and line["body"]["messages"][-1]["content"].endswith("service? ?"):
+        return Failure(status=500, type="server_error")
+    return answered(line)
 
 
 def answered_now(received: Received) -> Answer:
@@ -47,10 +55,15 @@ class Page:
 
     kernel: Kernel
     server: BatchServer
-    state: Path
+    folder: Path
     ran: list[tuple[str, Ran]] = field(default_factory=list)
     created: dict[str, int] = field(default_factory=dict)
     """The batches that were there when each block had ended."""
+
+    @property
+    def kept(self) -> Path:
+        """The folder of batches."""
+        return self.folder / "state" / "llm_magic" / "batches"
 
     def shown(self, words: str) -> str:
         """Return what the only block shows that has these words."""
@@ -61,20 +74,39 @@ class Page:
 @pytest.fixture(scope="module")
 def page(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Page]:
     folder = tmp_path_factory.mktemp("page")
-    state = folder / "state"
     with (
-        BatchServer(answer=answered, direct=answered_now) as server,
-        Kernel(XDG_STATE_HOME=str(state), OPENAI_BASE_URL=server.url, OPENAI_API_KEY=KEY) as kernel,
+        BatchServer(
+            answer=answered_in_a_batch, direct=answered_now, validating=0, in_progress=0, finalizing=0
+        ) as server,
+        Kernel(XDG_STATE_HOME=str(folder / "state"), OPENAI_BASE_URL=server.url, OPENAI_API_KEY=KEY) as kernel,
     ):
-        found = Page(kernel, server, state)
+        found = Page(kernel, server, folder)
         kernel.run(f"import os; os.chdir({str(folder)!r})").check()
         for language, block in BLOCKS:
             if language == "python":
                 _run(found, block)
+            elif language == "sh":
+                run_batch(found, block)
             elif "%llm_batch" in block:
                 for line in block.splitlines():
                     _run(found, line.replace("ID", server.created[0].id))
         yield found
+
+
+def run_batch(page: Page, command: str) -> None:
+    """Do what a command of the page does, which has vLLM's program read a file and write another one."""
+    source, target = (page.folder / re.findall(rf"-{flag} (\S+)", command)[0] for flag in "io")
+    rows = [json.loads(line) for line in source.read_text(encoding="utf-8").splitlines()]
+    written = [
+        {
+            "id": f"vllm-{row['custom_id']}",
+            "custom_id": row["custom_id"],
+            "response": {"status_code": 200, "request_id": f"vllm-batch-{row['custom_id']}", "body": answered(row)},
+            "error": None,
+        }
+        for row in rows
+    ]
+    target.write_text("".join(json.dumps(each) + "\n" for each in written), encoding="utf-8")
 
 
 def _run(page: Page, block: str) -> None:
@@ -129,13 +161,19 @@ def test_batches_are_listed_shown_fetched_and_forgotten(page: Page) -> None:
     assert [name.rpartition("-")[2] in text for name in (first, second)] == [True, True]
     assert page.server.created[0].id in page.shown("%llm_batch show")
     assert "is forgotten here" in page.shown("%llm_batch remove")
-    kept = {path.name.partition(".")[0] for path in (page.state / "llm_magic" / "batches").glob("*.json")}
+    kept = {path.name.partition(".")[0] for path in page.kept.glob("*.json")}
     assert first not in kept
     assert second in kept
 
 
 def test_a_batch_from_python(page: Page) -> None:
     assert page.kernel.value("(batch.status, tuple(batch.counts), len(batch.ids))") == ("completed", (5, 0, 5), 1)
+
+
+def test_embeddings(page: Page) -> None:
+    assert created(page, "--batch-api") == 1
+    assert created(page, "embed_batch") == 0
+    assert page.kernel.value("(len(vectors), list(later.result()) == list(vectors))") == (5, True)
 
 
 def test_tools_come_back_as_calls(page: Page) -> None:
@@ -148,7 +186,7 @@ def test_the_cost_is_that_of_batches(page: Page) -> None:
 
 
 def test_what_is_kept(page: Page) -> None:
-    folder = page.state / "llm_magic" / "batches"
+    folder = page.kept
     assert folder.stat().st_mode & 0o077 == 0
     files = [path for path in folder.iterdir() if path.is_file()]
     assert [path.name for path in files if path.name.endswith(".input.jsonl")] == []
@@ -159,7 +197,8 @@ def test_the_figures_are_those_of_the_code() -> None:
     text = " ".join(PAGE.split())
     assert f"Beyond {input_file.MOST_ROWS:,} rows, or {input_file.MOST_BYTES // 10**6} MB" in text
     assert f"the beginning of the template is left, {record.MAX_EXCERPT} characters" in text
-    assert f"stay for {kept_batches.MAX_AGE // 86_400} days after they were read" in text
+    days, size = kept_batches.MAX_AGE // 86_400, kept_batches.MAX_BYTES / 1e9
+    assert f"stay for {days} days after they were read, up to {size:g} GB" in text
     assert f"remembered for {kept_batches.UNREAD_AGE // 86_400} days at least" in text
     assert f"between two looks at the batch: {polling.EVERY:g}" in text
     assert (polling.LONGEST, polling.WINDOW, polling.BEYOND) == (600, 86_400, 3_600)

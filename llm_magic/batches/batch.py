@@ -4,9 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from concurrent.futures import wait
-from typing import TYPE_CHECKING, NamedTuple, Self, TypeVar
+from typing import TYPE_CHECKING, Any, NamedTuple, Self, TypeVar
 
 from llm_magic.background_loop import LOOK
+from llm_magic.display.batches import BatchProgress, bundle, described
+from llm_magic.display.markup import Bundle
 from llm_magic.errors import RowsFailedError
 from llm_magic.mapping.screen import RowsInterrupted
 from llm_magic.session.job import Job
@@ -68,17 +70,33 @@ class Batch(Job[R]):
 
         batch = cls(model, answer, stop)
         batch.tell_of(state)
+        batch.until_submitted()
+        return batch
+
+    def until_submitted(self) -> None:
+        """Return once all of it is submitted; what goes wrong until then is raised.
+
+        Raises
+        ------
+        LLMError
+            It cannot be submitted.
+        RowsInterrupted
+            The user interrupted.
+
+        """
+        if self._state is None:
+            return
         try:
-            while not state.submitted.wait(LOOK):
-                if answer.done():
+            while not self._state.submitted.wait(LOOK):
+                if self._future.done():
                     break
         except KeyboardInterrupt:
-            raise RowsInterrupted(stop()) from None
-        if not state.is_submitted:  # it has ended before
-            wait([answer])
-            if answer.cancelled() or not isinstance(answer.exception(), RowsFailedError):  # that is how it ended
-                answer.result()
-        return batch
+            self.leave()
+            raise RowsInterrupted(self._left or "nothing was submitted.") from None
+        if not self._state.is_submitted:  # it has ended before
+            wait([self._future])
+            if self._future.cancelled() or not isinstance(self._future.exception(), RowsFailedError):
+                self._future.result()
 
     def tell_of(self, state: BatchState) -> None:
         """Have what it tells from the state of its batches."""
@@ -121,9 +139,22 @@ class Batch(Job[R]):
         self._state.session.loop.run(self._state.cancel())
         return True
 
+    def leave(self) -> None:
+        """Stop the waiting, for this process ends; the batch goes on at its server."""
+        super().cancel()
+
+    @property
+    def _progress(self) -> tuple[BatchProgress, ...]:
+        return self._state.progress() if self._state is not None else ()
+
+    @property
+    def _name(self) -> str:
+        """The beginning of its name here, of one batch alone."""
+        names = [each.name for each in self._progress]
+        return names[0] if len(names) == 1 else ""
+
     def __repr__(self) -> str:
-        completed, failed, total = self.counts
-        said = self.status.replace("_", " ")
-        many = f", {completed + failed:,} of {total:,}" if total and not self.done() else ""
-        named = f" {self.id}" if self.id else ""
-        return f"<Batch{named} of {self._model}: {said}{many}>"
+        return described(self._name, self._model, self._progress)
+
+    def _repr_mimebundle_(self, include: Any = None, exclude: Any = None) -> Bundle:  # noqa: ARG002 - IPython's call
+        return bundle(self._name, self._model, self._progress)

@@ -371,7 +371,8 @@ class BatchEmbedding(Embedding):
             attempts = [attempt] if status is not None else []
             self._attempts += attempts
             usage, cost = (None, None) if found is None else (found.usage, found.cost)
-            self._spending.took(record, usage, cost)
+            if attempts:  # else it was no request
+                self._spending.took(record, usage, cost)
             end(attempts, usage, cost, answered=found is not None)
 
         try:

@@ -10,12 +10,14 @@ from llm_magic.batches.input_file import MOST_ROWS
 from llm_magic.batches.pipeline import BatchPipeline
 from llm_magic.batches.polling import EVERY
 from llm_magic.batches.state import BatchState
-from llm_magic.providers.batches import refuse_batches
+from llm_magic.providers.batches import refuse_batches, unknown_price
 
 if TYPE_CHECKING:
+    from llm_magic.display.batches import BatchProgress
     from llm_magic.mapping.asking.row_asker import RowAsker
     from llm_magic.mapping.engine import RunOfEngine
     from llm_magic.mapping.rows import RowRequest
+    from llm_magic.providers.base import Provider
     from llm_magic.providers.model_info import Price
     from llm_magic.session import Session
     from llm_magic.session.plan import Plan
@@ -70,11 +72,19 @@ class BatchEngine:
         """Return the price of batches; None where the user gave none: it is never guessed."""
         return None if price is None else price.of_batches
 
+    def unknown_price(self, provider: Provider, model: str) -> str:
+        """Return in a line how the price of batches is given, which is not known."""
+        return f"{unknown_price(provider, model or 'MODEL')}."
+
     def previewed(self, rows: int | None) -> tuple[str, ...]:
         """Return how so many rows would be submitted."""
         files = "" if rows is None or rows <= MOST_ROWS else f" (at most {MOST_ROWS:,} in one file)"
         line = f"With --batch, its body is one line of a file{files} that is uploaded (POST /files)"
         return (f"{line} and worked through within 24 hours (POST /batches).",)
+
+    def progress(self) -> tuple[BatchProgress, ...]:
+        """Return how far each batch is."""
+        return self.state.progress()
 
     def how_far(self) -> str:
         """Return in a line how far an interrupted run came; empty where nothing was submitted."""

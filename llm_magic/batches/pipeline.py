@@ -93,8 +93,8 @@ class BatchPipeline:
 
     @property
     def waiting(self) -> str:
-        """What all rows wait for."""
-        return self._state.line
+        """What all rows wait for, besides what is told of the batches."""
+        return ""
 
     @property
     def in_flight(self) -> int:
@@ -358,7 +358,12 @@ class BatchPipeline:
 
     async def _ended(self, waiting: _Waiting, reader: ResultReader) -> list[RowRequest]:
         """Wait for one batch, and hand on the outcomes of its rows; return those that another one is to ask."""
-        found = await retrieved(self._state, waiting.record)
+        try:
+            found = await retrieved(self._state, waiting.record)
+        except LLMError as error:
+            if len(self._waiting) > 1:  # it is raised when the others have ended, which may take a day
+                self._run.say(f"{error.message} Other batches of this run are waited for all the same.")
+            raise
         if isinstance(found, Refused):
             return self._refused(waiting, found)
         await self._read_results(waiting, found, reader)
@@ -378,7 +383,8 @@ class BatchPipeline:
         async def read(name: str, result: RowResult) -> None:
             outcome = await reader.outcome(rows[name], result, record)
             response = response_of(outcome)
-            self._spending.took(record, *((None, None) if response is None else (response.usage, response.cost)))
+            if not isinstance(outcome.error, NotAskedError):  # those were no requests
+                self._spending.took(record, *((None, None) if response is None else (response.usage, response.cost)))
             self._hand_on(outcome)
             del rows[name], waiting.rows[name]
 

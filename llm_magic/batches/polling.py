@@ -132,8 +132,12 @@ class Polling:
         self._began = clock()
         self._age = max(0.0, wall_clock() - created)  # of the batch, by our clock, when the waiting begins
         self._hurried = asyncio.Event()
-        self.next_look = 0.0
-        """Seconds until the next look, when the last one was over."""
+        self._due: float | None = None  # by our clock; None while it looks, and before and after
+
+    @property
+    def next_look(self) -> float | None:
+        """Seconds until the next look; None where none is waited for."""
+        return None if self._due is None else max(0.0, self._due - self._clock())
 
     def hurry(self) -> None:
         """Look again at once: something was done about the batch. To be called on its loop."""
@@ -169,15 +173,16 @@ class Polling:
                 last, seen_at = batch, self._clock()
                 if self._is_overdue(batch, seen_at):
                     raise self._timed_out(batch)
-            self.next_look = self._pace.after(changed=changed)
-            await self._wait(self.next_look)
+            await self._wait(self._pace.after(changed=changed))
 
     async def _wait(self, seconds: float) -> None:
         """Wait until the next look is due, or is asked for."""
+        self._due = self._clock() + seconds
         waits = {asyncio.ensure_future(self._sleep(seconds)), asyncio.ensure_future(self._hurried.wait())}
         try:
             done, _ = await asyncio.wait(waits, return_when=asyncio.FIRST_COMPLETED)
         finally:
+            self._due = None
             for each in waits:
                 each.cancel()
         for each in done:

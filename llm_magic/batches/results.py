@@ -15,11 +15,12 @@ from dataclasses import dataclass
 from http import HTTPStatus
 from itertools import count
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
+from llm_magic import private_files
 from llm_magic.errors import LLMError, NotAskedError, Origin, ProtocolError, TimedOutError
 from llm_magic.recordings.locked_file import opened
-from llm_magic.secrets import hidden
+from llm_magic.secrets import finder, hidden, hide
 from llm_magic.wire.documents import error_in, parse
 from llm_magic.wire.error_body import read_error_body
 from llm_magic.wire.errors import translate
@@ -110,6 +111,32 @@ def read_results(path: Path) -> Iterator[RowResult | UnreadableLine]:
                 line = line.removeprefix(_BOM)
             if not line.isspace() and line:
                 yield _read(line, number, is_whole)
+
+
+def hide_secrets(path: Path, known: Iterable[str]) -> None:
+    """Mask secrets that a server has repeated in a file of results; one without any stays as it is.
+
+    Raises
+    ------
+    OSError
+        It is not there, or cannot be written anew.
+
+    """
+    known = tuple(known)
+    is_held = finder(known)
+    with path.open("rb", _BUFFER) as file:
+        if not any(map(is_held, _texts(file))):
+            return
+        file.seek(0)
+        with private_files.replacing(path) as masked:
+            for text in _texts(file):
+                masked.write((hide(text, known) if is_held(text) else text).encode("utf-8", "surrogateescape"))
+
+
+def _texts(file: BinaryIO) -> Iterator[str]:
+    """Yield the lines of a file, of longer ones their pieces."""
+    while line := file.readline(MOST_LINE_BYTES):
+        yield line.decode("utf-8", "surrogateescape")
 
 
 def _read(line: bytes, number: int, is_whole: bool) -> RowResult | UnreadableLine:
@@ -248,4 +275,7 @@ def error_of(result_error: ResultError, origin: Origin, *, known: Iterable[str] 
         unusable = ProtocolError(what, hint, origin=origin, status=status, request_id=request_id, body=details)
         return translate(unusable, origin, known)
     headers = {"x-request-id": request_id} if request_id else {}
-    return refused(document, status, origin, headers=headers, known=known, body=body)
+    error = refused(document, status, origin, headers=headers, known=known, body=body)
+    if "--retries" in error.hint:  # which are those of requests from here
+        error.hint = _AGAIN
+    return error

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 from llm_magic.batches.input_file import read_ids
 from llm_magic.batches.polling import PASSING, Polling, patiently
 from llm_magic.batches.record import MAX_REFUSALS, BatchRecord, BatchRefusal
-from llm_magic.batches.results import RowResult, read_results
+from llm_magic.batches.results import RowResult, hide_secrets, read_results
 from llm_magic.errors import (
     AuthenticationError,
     ConfigurationError,
@@ -28,6 +28,8 @@ from llm_magic.errors import (
     TimedOutError,
 )
 from llm_magic.recordings.locked_file import reason
+from llm_magic.secrets import secrets_in
+from llm_magic.wire import logs
 from llm_magic.wire.error_body import one_line
 from llm_magic.wire.refusals import refused
 from llm_magic.wire.remote_batch import RemoteBatch
@@ -140,6 +142,8 @@ async def _downloaded(folder: BatchFolder, record: BatchRecord, routes: BatchRou
     ):
         if file_id:
             await routes.download(file_id, path)
+            known = (*routes.secrets, *secrets_in(routes.headers or {}), *logs.learned())
+            await asyncio.to_thread(hide_secrets, path, known)
 
 
 @contextmanager

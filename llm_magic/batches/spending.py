@@ -15,6 +15,7 @@ if TYPE_CHECKING:
 
     from llm_magic.batches.record import BatchRecord
     from llm_magic.providers.base import Provider
+    from llm_magic.providers.model_info import Price
     from llm_magic.session import Session
     from llm_magic.session.run_spending import RunSpending
 
@@ -33,7 +34,7 @@ class BatchSpending:
 
     def __init__(self, spending: RunSpending, session: Session) -> None:
         self._spending = spending
-        self._open: dict[str, Reservation] = session.batches_in_flight
+        self._open: dict[str, tuple[Reservation, Price | None]] = session.batches_in_flight
         self._assumed = session.settings.budget_tokens_per_request
         self._asked = Demand(0, 0, 0)
         self._took: dict[str, Amount] = {}
@@ -72,10 +73,10 @@ class BatchSpending:
             part = each.rows / total
             share = Amount(round(most.cost * part), round(most.tokens * part), each.rows)
             try:
-                self._open[each.id] = self._spending.reserve(provider, share, budgets, what, least)
+                self._open[each.id] = self._spending.reserve(provider, share, budgets, what, least), price
             except BaseException:
                 for name in made:
-                    self._open.pop(name).settle(NOTHING)
+                    self._open.pop(name)[0].settle(NOTHING)
                 raise
             made.append(each.id)
 
@@ -84,8 +85,10 @@ class BatchSpending:
         self._took[record.id] = NOTHING
 
     def took(self, record: BatchRecord, usage: Usage | None, cost: float | None) -> None:
-        """Take note of what one of its rows took, as far as anybody knows."""
+        """Take note of what one of its rows took, as far as anybody knows; without a price, as it was reserved."""
         usage = usage or Usage(0, 0)
+        if cost is None and (price := self._open.get(record.id, (None, None))[1]) is not None:
+            cost = price.of(usage)
         tokens = usage.input_tokens + usage.output_tokens
         self._took[record.id] += Amount(units(cost) if cost else 0, tokens, 1)
 
@@ -98,5 +101,5 @@ class BatchSpending:
         self._settle(record.id, NOTHING)
 
     def _settle(self, name: str, took: Amount) -> None:
-        if (reservation := self._open.pop(name, None)) is not None:
-            reservation.settle(took)
+        if (held := self._open.pop(name, None)) is not None:
+            held[0].settle(took)

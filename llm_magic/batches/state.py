@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import threading
+import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from llm_magic.batches.kept_batches import BatchFolder
@@ -12,6 +14,7 @@ from llm_magic.batches.polling import EVERY, Polling
 from llm_magic.batches.record import merged
 from llm_magic.batches.submission import Submission
 from llm_magic.config.references import mark_secrets, read
+from llm_magic.display.batches import PREPARING, BatchProgress, progress_of
 from llm_magic.errors import LLMError
 from llm_magic.recordings.locked_file import reason
 from llm_magic.wire.batches import BatchRoutes
@@ -62,8 +65,7 @@ class BatchState:
         """Whether nothing was left to be submitted before the run ended."""
         self._pollings: dict[str, Polling] = {}
         self._records: dict[str, BatchRecord] = {}
-        self._states: dict[str, RemoteBatch] = {}
-        self._problem = ""
+        self._problems: dict[str, str] = {}  # of looks that failed, by our names of the batches
         self._endpoint: tuple[Provider, str, Options] | None = None
         self._lock = threading.Lock()
 
@@ -111,12 +113,13 @@ class BatchState:
 
     @contextmanager
     def polled(self, name: str, polling: Polling) -> Iterator[None]:
-        """Know a polling meanwhile, which what is done about its batch hurries."""
+        """Know a polling meanwhile: it tells when it looks again, and what is done about its batch hurries it."""
         self._pollings[name] = polling
         try:
             yield
         finally:
             del self._pollings[name]
+            self._problems.pop(name, None)
 
     def drop(self, record: BatchRecord) -> None:
         """Tell no more of a batch, in the place of which there is another one."""
@@ -132,25 +135,18 @@ class BatchState:
         """Take note of a state of a batch at its server, or of a look that failed."""
         with self._lock:
             if isinstance(state, LLMError):
-                self._problem = state.message
+                self._problems[name] = f"{state.message.rstrip('.')}; trying again"
                 return
-            self._problem = ""
-            before = self._states.get(name)
-            self._states[name] = state
-        if before is None or (before.status, before.completed, before.failed) != (
-            state.status,
-            state.completed,
-            state.failed,
-        ):
+            self._problems.pop(name, None)
             known = self._records.get(name)
-            if known is not None:
-                self.remember(
-                    known,
-                    status=state.state,
-                    completed=state.completed,
-                    failed=state.failed,
-                    expires_at=state.expires_at,
-                )
+        changes = {
+            "status": state.state,
+            "completed": state.completed,
+            "failed": state.failed,
+            "expires_at": state.expires_at,
+        }
+        if known is not None and any(getattr(known, field) != value for field, value in changes.items()):
+            self.remember(known, **changes)
 
     def has_submitted(self) -> None:
         """Take note that nothing is left to be submitted."""
@@ -183,23 +179,40 @@ class BatchState:
             sum(each.rows for each in records),
         )
 
-    @property
-    def line(self) -> str:
-        """How far the batches are."""
-        return ", ".join(_status(each) or each.step for each in self.records) + (
-            f"; {self._problem}" if self._problem else ""
+    def progress(self) -> tuple[BatchProgress, ...]:
+        """Return how far each batch is, in the order in which they were written; none is where nothing is asked."""
+        now, records = float(self.clocks.get("wall_clock", time.time)()), self.records
+        if not records and not self.submitted.is_set():
+            return (BatchProgress(status=PREPARING),)
+        return tuple(
+            replace(
+                progress_of(record, now),
+                part=part,
+                parts=len(records),
+                problem=self._problems.get(record.id, ""),
+                next_look=polling.next_look if (polling := self._pollings.get(record.id)) is not None else None,
+                unchanged=max(0.0, now - record.changed) if record.changed else 0.0,
+            )
+            for part, record in enumerate(records, 1)
+        )
+
+    def where(self) -> str:
+        """Return where the batches are that go on at their server; empty where none does."""
+        records = [each for each in self.records if each.step in {"uploading", "uploaded", "submitting", "submitted"}]
+        if not records:
+            return ""
+        names = ", ".join(each.batch_id or each.id for each in records)
+        many = len(records) > 1
+        return (
+            f"{'the batches' if many else 'the batch'} {names} {'go' if many else 'goes'} on at {records[0].provider}"
         )
 
     def how_far(self) -> str:
         """Return in a line how far an interrupted run came; empty where nothing was submitted."""
-        records = [each for each in self.records if each.step not in ("written", "refused", "read")]
-        if not records:
-            return ""
-        names = ", ".join(each.batch_id or each.id for each in records)
-        goes = "goes" if len(records) == 1 else "go"
-        return (
-            f"the waiting has stopped, and the batch {names} {goes} on at {records[0].provider}: run the cell again, "
-            "here or in another kernel, any day, and it goes on; %llm_batch cancel ends it."
+        where = self.where()
+        return where and (
+            f"the waiting has stopped, and {where}: run the cell again, here or in another kernel, any day, and it "
+            "goes on; %llm_batch cancel ends it."
         )
 
     async def cancel(self) -> None:

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 if TYPE_CHECKING:
     from llm_magic.config.settings import Settings
     from llm_magic.display.answer import ValueSoFar
+    from llm_magic.display.batches import BatchProgress
     from llm_magic.display.rows import RowsProgress, RowsTable
     from llm_magic.draft import Draft
     from llm_magic.response import Response
@@ -86,8 +87,11 @@ class RowsView(Protocol):
     def wait(self) -> float:
         """Seconds until an `update` may be seen: call it again then, so that time goes on; 0: it may be seen now."""
 
-    def begin(self, title: str, total: int | None) -> None:
-        """Begin; `title` is the model as asked for, `total` the number of rows, None where nobody knows."""
+    def begin(self, title: str, total: int | None, in_batches: tuple[BatchProgress, ...] = ()) -> None:
+        """Begin; `title` is the model as asked for, `total` the number of rows, None where nobody knows.
+
+        `in_batches` says that the rows are in batches, or will be.
+        """
 
     def note(self, text: str) -> None:
         """Show one line that stays."""

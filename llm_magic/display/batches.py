@@ -16,7 +16,9 @@ REFUSED = "refused"
 """What is said of a batch that a server would not make."""
 ENDED = ("completed", "failed", "expired", "cancelled", REFUSED)
 """Statuses in which a batch stays: those of OpenAI's and Azure's API reference (`Batch.status`), and `refused`."""
-NOT_SUBMITTED = ("written", "uploading", "uploaded", "submitting")
+PREPARING = "preparing"
+"""What is said of rows that are rendered, looked up and written: there is no batch yet."""
+NOT_SUBMITTED = (PREPARING, "written", "uploading", "uploaded", "submitting")
 """Steps before a server knows the batch, in their order."""
 AGAIN = "run this cell again to go on, here or in another kernel, any day"
 """What the user can do, whatever becomes of the kernel."""
@@ -25,7 +27,7 @@ UNCHANGED_SECONDS = 600.0
 
 _LIFE = (*ENDED, "cancelling", "finalizing", "in_progress", "validating", *reversed(NOT_SUBMITTED))
 _UPLOADS = frozenset({"written", "uploading", "uploaded"})
-_WITHOUT_COUNTS = frozenset({"submitting", "validating", "finalizing", REFUSED})
+_WITHOUT_COUNTS = frozenset({PREPARING, "submitting", "validating", "finalizing", REFUSED})
 _LONGEST_STATUS = 40
 _LONGEST_PROBLEM = 300
 _MOST_PROBLEMS = 3
@@ -234,8 +236,12 @@ def titled(batches: Sequence[BatchProgress]) -> str:
 
     >>> titled([BatchProgress(status="completed", name="3fa1b2c4")])
     'batch 3fa1b2c4 completed'
+    >>> titled([BatchProgress(status="preparing")])
+    'preparing the batch'
 
     """
+    if [batch.status for batch in batches] == [PREPARING]:
+        return f"{PREPARING} the batch"
     if len(batches) != 1 or batches[0].parts > 1:
         return line(batches)
     return " ".join(filter(None, ["batch", one_line(batches[0].name, _NAME), line(batches)]))

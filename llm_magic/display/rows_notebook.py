@@ -10,6 +10,7 @@ import time
 from collections.abc import Callable
 
 from llm_magic.display import rows_markup
+from llm_magic.display.batches import BatchProgress
 from llm_magic.display.markup import Bundle
 from llm_magic.display.outputs import CellOutputs
 from llm_magic.display.rows import INTERRUPTED, REPAINT_SECONDS, RowsProgress, RowsTable, RowsThrottle, ended
@@ -51,10 +52,10 @@ class NotebookRowsView:
         """Seconds until an `update` may be seen."""
         return self._throttle.wait(self._clock())
 
-    def begin(self, title: str, total: int | None) -> None:
+    def begin(self, title: str, total: int | None, in_batches: tuple[BatchProgress, ...] = ()) -> None:
         """Show that rows are asked: `title` is the model, `total` the number of rows, None where nobody knows."""
         with self._lock:
-            self._title, self._progress = title, RowsProgress(total)
+            self._title, self._progress = title, RowsProgress(total, batches=in_batches)
             self._paint(self._progress)
 
     def note(self, text: str) -> None:

@@ -8,6 +8,7 @@ import time
 from collections.abc import Callable
 
 from llm_magic.display import batches, rows_markup
+from llm_magic.display.batches import BatchProgress
 from llm_magic.display.markup import one_line
 from llm_magic.display.rows import (
     INTERRUPTED,
@@ -43,10 +44,10 @@ class PlainRowsView:
         """Seconds until an `update` may be seen."""
         return self._throttle.wait(self._clock())
 
-    def begin(self, title: str, total: int | None) -> None:
+    def begin(self, title: str, total: int | None, in_batches: tuple[BatchProgress, ...] = ()) -> None:
         """Begin: the first line is due a while later."""
         with self._lock:
-            self._title, self._progress = title, RowsProgress(total)
+            self._title, self._progress = title, RowsProgress(total, batches=in_batches)
             self._throttle.showed(self._progress, self._clock())
 
     def note(self, text: str) -> None:

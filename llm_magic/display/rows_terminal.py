@@ -13,6 +13,7 @@ from rich.table import Table
 from rich.text import Text
 
 from llm_magic.display import batches, rows_markup
+from llm_magic.display.batches import BatchProgress
 from llm_magic.display.markup import one_line
 from llm_magic.display.rows import (
     INTERRUPTED,
@@ -73,11 +74,11 @@ class TerminalRowsView:
         """Seconds until an `update` may be seen."""
         return self._throttle.wait(self._clock())
 
-    def begin(self, title: str, total: int | None) -> None:
+    def begin(self, title: str, total: int | None, in_batches: tuple[BatchProgress, ...] = ()) -> None:
         """Show that rows are asked: `title` is the model, `total` the number of rows, None where nobody knows."""
         with self._lock:
             self._title, self._running = title, True
-            self._paint(RowsProgress(total))
+            self._paint(RowsProgress(total, batches=in_batches))
 
     def note(self, text: str) -> None:
         """Print a line that stays, above the bar."""

@@ -6,9 +6,11 @@ from collections.abc import AsyncGenerator, Iterator
 from typing import TYPE_CHECKING, Any, Protocol
 
 if TYPE_CHECKING:
+    from llm_magic.display.batches import BatchProgress
     from llm_magic.errors import LLMError
     from llm_magic.mapping.asking.row_asker import RowAsker
     from llm_magic.mapping.rows import Outcome, RowRequest
+    from llm_magic.providers.base import Provider
     from llm_magic.providers.model_info import Price
     from llm_magic.session.plan import Plan
     from llm_magic.session.run_spending import RunSpending
@@ -63,8 +65,14 @@ class Engine(Protocol):
     def price(self, price: Price | None) -> Price | None:
         """Return what tokens cost here of a model that has this price; None where that is not known."""
 
+    def unknown_price(self, provider: Provider, model: str) -> str:
+        """Return in a line how the price is given that is not known."""
+
     def previewed(self, rows: int | None) -> tuple[str, ...]:
         """Return in lines how so many rows would be asked."""
+
+    def progress(self) -> tuple[BatchProgress, ...]:
+        """Return how far each batch at a server is that has rows of this run; any thread may ask."""
 
     def how_far(self) -> str:
         """Return in a line how far an interrupted run came; empty where it has not begun."""

@@ -72,7 +72,7 @@ class Estimate:
         return None if self.price is None else self.price.of(Usage(self.tokens, answers))
 
     def lines(self, no_price: str = "") -> tuple[str, ...]:
-        """Return what is shown of it; `no_price` says what is to be done where a price is missing."""
+        """Return what is shown of it; `no_price` is said where a price is missing."""
         if self.answered and not self.asked:
             return (
                 f"{counted(self.rows or self.answered, 'row')}, {self.answered:,} answered before: nothing to send.",
@@ -81,7 +81,7 @@ class Estimate:
         if self.price is not None:
             lines.append(self._of_price())
         elif no_price:
-            lines.append(f"No price is known. {no_price}")
+            lines.append(no_price)
         return tuple(lines)
 
     def _of_rows(self) -> str:

@@ -106,7 +106,7 @@ class RowsRun:
         self._session = session
         self._settings = session.settings
         text = cell.body if prompt is None else prompt
-        self._prompt = RowPrompt(text, cell.namespace, session.settings, raw=not cell.template)
+        self._prompt = RowPrompt(text, cell.namespace, session.settings, raw=not cell.template or bool(options.raw))
         notes = self._prompt.check(inputs, may_be_the_same=bool(options.image))
         notes = (*notes, *_on_system(options.system, inputs.names_in_rows()))
         self._notes: dict[str, None] = dict.fromkeys((*session.take_notices(), *self.plan.notes, *notes))
@@ -292,8 +292,12 @@ class RowsRun:
             price=price,
             once=self._asker.asks_equal_once,
         )
+        if provider.is_free:
+            return found.lines()
+        if self._engine is not None:
+            return found.lines(self._engine.unknown_price(provider, model))
         example = json.dumps({model or "MODEL": {"input": 2.5, "output": 10}})
-        return found.lines("" if provider.is_free else provider.price_hint(example))
+        return found.lines(f"No price is known. {provider.price_hint(example)}")
 
     @property
     def _model_expected(self) -> str:
@@ -485,6 +489,7 @@ class RowsRun:
     def progress(self) -> RowsProgress:
         """Return how far it is; any thread may ask."""
         so_far, pipeline, seconds = self.statistics(), self._pipeline, self.seconds
+        batches = self._engine.progress() if self._engine is not None else ()
         asked = so_far.rows - so_far.known
         rate = asked / seconds if seconds > 0 else 0.0
         left = None if self.total is None else max(0, self.total - so_far.rows)
@@ -506,7 +511,8 @@ class RowsRun:
             cost_at_end=cost_at_end,
             failures=so_far.failures,
             last=tuple(map(self._line, tuple(self._last))),
-            waiting=self._waiting(),
+            waiting="" if batches else self._waiting(),
+            batches=batches,
         )
 
     def _waiting(self) -> str:

@@ -89,7 +89,7 @@ class RowsScreen:
         """
         run, view = self.run, self.view
         try:
-            view.begin(shown_model(run.model), run.total)
+            view.begin(shown_model(run.model), run.total, run.progress().batches)
             answers = self._awaited()
         except KeyboardInterrupt:
             try:

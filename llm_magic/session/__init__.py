@@ -35,6 +35,7 @@ if TYPE_CHECKING:
     from llm_magic.display import View
     from llm_magic.ledger import Ledger
     from llm_magic.options import Options
+    from llm_magic.providers.model_info import Price
     from llm_magic.providers.registry import ProviderRegistry
     from llm_magic.recordings import Recordings
     from llm_magic.response import Response
@@ -91,8 +92,8 @@ class Session:
         """Cells that go on in the background."""
         self.unfinished: dict[Hashable, Embedded] = {}
         """Batches of embeddings that came before a request for more of them failed."""
-        self.batches_in_flight: dict[str, Reservation] = {}
-        """What is reserved for offline batches that go on, by our names of them."""
+        self.batches_in_flight: dict[str, tuple[Reservation, Price | None]] = {}
+        """What is reserved for offline batches that go on, and at what price, by our names of them."""
 
     @property
     def conversations(self) -> Conversations:
@@ -418,7 +419,7 @@ class Session:
     def close(self) -> None:
         """Stop what runs: requests, the loop, servers that providers started."""
         for job in list(self.jobs):
-            job.cancel()
+            job.leave()
         with suppress(Exception):  # a server that does not let go must not keep the kernel
             self.loop.cancel()  # a request that is about to connect would leave its connection open
             self.loop.run(asyncio.wait_for(self.registry.aclose(), 2))

@@ -159,6 +159,10 @@ class Job(Generic[R]):
         self._left = self._stop()
         return True
 
+    def leave(self) -> None:
+        """Stop what this process does for it, which ends."""
+        self.cancel()
+
     def _cancelled(self) -> JobCancelledError:
         return JobCancelledError(f"{self!r} has no answer{': ' * bool(self._left)}{self._left.rstrip('.')}.")
 

@@ -147,7 +147,7 @@ def test_what_a_batch_tells_on_its_way_and_at_its_end(llm: LLM, server: BatchSer
     with pytest.raises(TimeoutError) as raised:
         batch.result(0.05)
     assert str(raised.value) == (
-        "<Batch batch_2 of s:m: in progress, 0 of 3> has no answer yet, after 0.05 s; it goes on."
+        f"<Batch {batch._name} of s:m: in progress, 0 of 3> has no answer yet, after 0.05 s; it goes on."
     )
     assert batch.status == "in_progress"
     server.in_progress = 0
@@ -155,7 +155,7 @@ def test_what_a_batch_tells_on_its_way_and_at_its_end(llm: LLM, server: BatchSer
     assert answers.values == ["1", "2", None]
     assert batch.result() is answers
     assert (batch.status, tuple(batch.counts)) == ("completed", (2, 1, 3))
-    assert repr(batch) == "<Batch batch_2 of s:m: completed>"
+    assert repr(batch) == f"<Batch {batch._name} of s:m: completed>"
     assert batch.done()
     assert batch.cancel() is False
 

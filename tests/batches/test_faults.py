@@ -40,6 +40,7 @@ from llm_magic.errors import (
     LLMError,
     ModelNotFoundError,
     NotAskedError,
+    OptionError,
     ProtocolError,
     QuotaExceededError,
     RecordingError,
@@ -49,6 +50,7 @@ from llm_magic.errors import (
     UnsupportedError,
 )
 from llm_magic.session import Session
+from llm_magic.wire import file_download
 
 
 @pytest.fixture
@@ -100,10 +102,10 @@ def test_of_a_batch_that_did_not_end_well_what_is_there_is_kept(
     llm: LLM, server: BatchServer, ends: str, lists_undone: bool, done: int
 ) -> None:
     server.ends, server.rows_done, server.lists_undone = ends, done, lists_undone  # type: ignore[assignment]
-    answers = answered(llm, ROWS, output_type=int)
     if (ends, done, lists_undone) == ("failed", 0, False):  # it has no file: it was refused
-        assert names(answers) == ["RequestRefusedError"] * 4
+        assert isinstance(refused(llm, ROWS, output_type=int), RequestRefusedError)
     else:
+        answers = answered(llm, ROWS, output_type=int)
         assert answers.values == [int(row) for row in ROWS[:done]] + [None] * (4 - done)
         assert names(answers) == [""] * done + ["NotAskedError"] * (4 - done)
         for number in range(done, 4):
@@ -117,9 +119,19 @@ def test_of_a_batch_that_did_not_end_well_what_is_there_is_kept(
         assert prompts(server) == [f"SAY {row}" for row in ROWS[done:]]
 
 
-@pytest.mark.parametrize("string_bodies", [False, True])
-@pytest.mark.parametrize("shape", ["openai", "llama-stack", "vllm", "vllm-text"])
-@pytest.mark.parametrize("error_file", ["needed", "always", "blank"])
+@pytest.mark.parametrize(
+    ("shape", "error_file", "string_bodies"),
+    [
+        ("openai", "needed", False),
+        ("openai", "needed", True),
+        ("openai", "always", True),
+        ("llama-stack", "always", True),
+        ("llama-stack", "needed", False),
+        ("vllm", "blank", False),
+        ("vllm-text", "always", False),
+        ("vllm-text", "blank", True),
+    ],
+)
 def test_failed_rows_of_each_shape(
     llm: LLM, server: BatchServer, shape: str, error_file: str, string_bodies: bool
 ) -> None:
@@ -528,8 +540,12 @@ def test_an_input_file_that_cannot_be_written_sends_nothing(
 def test_results_that_cannot_be_written_are_still_at_the_server(
     llm: LLM, server: BatchServer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    def write(*_: Any) -> None:
+        with file_download._on_disk():
+            no_space()
+
     with monkeypatch.context() as patch:
-        patch.setattr("llm_magic.wire.file_download._write", no_space)
+        patch.setattr(file_download, "_write", write)
         error = refused(llm, ROWS)
     assert type(error) is ConfigurationError
     assert "cannot be written: No space left on device" in error.message
@@ -707,10 +723,15 @@ def test_what_a_batch_fetched_is_recorded_and_read_without_a_network(
 
 
 @pytest.mark.usefixtures("recording")
-def test_what_rows_have_recorded_is_not_submitted(llm: LLM, server: BatchServer) -> None:
-    direct = llm.map(SAY, ["1"], record="once")
-    answers = answered(llm, ["1", "2"], record="once")
-    assert answers.values == [direct.values[0], "2"]
+def test_what_rows_have_recorded_is_not_submitted(
+    llm: LLM, server: BatchServer, session: Session, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    llm.map(SAY, ["1"], record="once")
+    with own_session(tmp_path / "other", monkeypatch) as later:  # as in another kernel
+        later.settings.record_file = session.settings.record_file
+        answers = answered(asking(later, server), ["1", "2"], record="once")
+    assert answers.values == ["1", "2"]
+    assert [outcome.recorded for outcome in answers.outcomes] == [True, False]
     assert prompts(server) == ["SAY 2"]
 
 
@@ -787,6 +808,15 @@ def test_a_budget_of_cost(session: Session, server: BatchServer) -> None:
     assert type(refused(without, ["9"], budget=5.0)) is BudgetError
 
 
+def test_a_budget_of_cost_counts_what_came_as_it_was_reserved(session: Session, server: BatchServer) -> None:
+    llm = asking(session, server, prices={"m": {"input": 10.0, "output": 100.0}})
+    session.settings.budget = {"cost": 0.023}
+    assert answered(llm, ROWS, max_tokens=50).cost is None
+    error = refused(llm, ["5", "6", "7", "8"], max_tokens=50)
+    assert type(error) is BudgetError
+    assert f"${4 * (3 * 10 + 2 * 100) / 1e6} used" in str(error)
+
+
 def test_usage_counts_each_row_once_whatever_reads_it(llm: LLM, server: BatchServer, session: Session) -> None:
     server.failures = {4: Failure("no", 500)}
     answers = answered(llm, ["1", "x", "3", "4"], output_type=int)
@@ -826,3 +856,64 @@ def test_failures_raise_or_are_kept(llm: LLM, server: BatchServer, on_error: str
         batch.result(10)
     assert str(raised.value).splitlines()[0] == "3 of 4 failed: 3 NotAskedError; answers.retry() asks for those."
     assert all(isinstance(each, NotAskedError) for each in raised.value.answers.errors[1:])
+
+
+def test_rows_whose_turn_did_not_come_are_no_requests(llm: LLM, server: BatchServer, session: Session) -> None:
+    session.settings.budget = {"requests": 6}
+    server.ends, server.rows_done = "expired", 2
+    assert names(answered(llm, ROWS)) == ["", "", "NotAskedError", "NotAskedError"]
+    assert usage(session) == (2, 0, 2, 6, 4)
+    server.ends, server.rows_done = "completed", None
+    assert answered(llm, ["5", "6", "7", "8"]).values == ["5", "6", "7", "8"], "4 of 6 requests were left"
+
+
+@pytest.mark.parametrize("poll", [0, -1, float("nan"), "soon"])
+def test_no_seconds_are_no_poll(llm: LLM, server: BatchServer, poll: Any) -> None:
+    assert type(refused(llm, ROWS, poll=poll)) is OptionError
+    assert server.asked == []
+
+
+def test_of_two_batches_one_that_is_gone_loses_no_answer_of_the_other(
+    llm: LLM, server: BatchServer, session: Session, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    at_most(monkeypatch, 2)
+    server.in_progress = 10**9
+    batch = llm.batch(SAY, ROWS, on_error="keep")
+    server.hidden, server.in_progress = [server.created[0].id], 0
+    with pytest.raises(RequestRefusedError):
+        batch.result(10)
+    assert batch.counts.completed == 2, "the other one was waited for"
+    server.hidden = ()
+    answers = answered(llm, ROWS)
+    assert answers.values == ROWS
+    assert len(server.created) == 2
+    assert usage(session) == (4, 0, 4, 12, 8)
+
+
+def test_without_resuming_a_batch_alone_knows_what_it_has(llm: LLM, server: BatchServer, session: Session) -> None:
+    session.settings.resume = False
+    server.failures = {2: Failure()}
+    assert answered(llm, ROWS).failed == [1]
+    server.failures = {}
+    assert answered(llm, ROWS).values == ROWS
+    assert prompts(server) == ["SAY 2"]
+
+
+def test_a_failure_never_asks_anything_beside_the_batch(llm: LLM, server: BatchServer) -> None:
+    told = [
+        Failure("response_format is not supported", 400, "unsupported_parameter", param="response_format"),
+        Failure("This model's maximum context length is 10 tokens.", 400, "context_length_exceeded"),
+        Failure("Invalid schema", 400, None, param="response_format"),
+        Failure("The model `m` does not exist", 404, "model_not_found"),
+        Failure("Rate limit reached", 429, "rate_limit_exceeded"),
+        Failure("key", 401, "invalid_api_key"),
+        Failure("blocked", 400, "content_filter"),
+    ]
+    server.failures = dict(enumerate(told, 1))
+    answers = answered(llm, list(range(len(told))), schema="tone, stars int")
+    assert len(answers.failed) == len(told)
+    assert "direct" not in server.asked
+    for number in answers.failed:
+        error = error_of(answers, number)
+        assert "s:m" in error.message
+        assert "retries" not in str(error)

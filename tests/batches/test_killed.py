@@ -5,6 +5,7 @@ A record is changed whole or not at all, at whatever call to the system the proc
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 import signal
@@ -13,6 +14,8 @@ import sys
 import threading
 import time
 from collections.abc import Iterator
+from functools import partial
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -22,8 +25,10 @@ from batch_server import SILENT, SILENT_AFTER, BatchServer, Fault
 from killed_batches import Forks
 
 from llm_magic import LLM
+from llm_magic.batches import kept_batches
 from llm_magic.batches.kept_batches import BatchFolder
 from llm_magic.batches.record import BatchRecord
+from llm_magic.errors import ConfigurationError
 
 pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="needs fork")
 
@@ -205,7 +210,9 @@ def test_killed_at_each_step(forks: Forks, tmp_path: Path) -> None:
     with BatchServer(validating=0, in_progress=0, finalizing=0) as server:
         steps = Case(forks, server, tmp_path / "whole").run()["steps"]
         assert len(steps) > 40
-        for at, name in enumerate(steps, 1):
+        for at, (last, name) in enumerate(pairwise(["", *steps]), 1):
+            if last.startswith("after") and name.startswith("before"):
+                continue  # nothing is done between them
             case = Case(forks, server, tmp_path / str(at))
             case.place.mkdir()
             case.killed(at)
@@ -446,7 +453,7 @@ def test_one_is_removed_before_it_is_submitted(case: Case) -> None:
     slow = case.start("before upload")
     case.folder.remove(case.record())
     slow.go()
-    assert slow.ended()["error"].endswith("Run the cell again: the file is written anew.")
+    assert slow.ended()["error"].endswith("Call it again: the file is written anew.")
     assert case.created == []
     assert case.run()["values"] == [1, 2]
 
@@ -517,6 +524,46 @@ def test_two_threads_at_once(case: Case, monkeypatch: pytest.MonkeyPatch) -> Non
     assert case.created == [["1", "2"]]
 
 
+@pytest.mark.parametrize("write", range(1, 9))
+def test_a_full_disk_at_each_write(case: Case, monkeypatch: pytest.MonkeyPatch, write: int) -> None:
+    """Nothing is created that is not remembered; what is created is waited for, though that cannot be written."""
+    monkeypatch.setenv("XDG_STATE_HOME", str(case.place / "state"))
+    count = 0
+
+    def full(write_whole: Any, path: Path, data: bytes) -> None:
+        nonlocal count
+        count += path.suffix == ".json"
+        if count >= write:
+            raise OSError(errno.ENOSPC, "No space left on device")
+        write_whole(path, data)
+
+    job = case.job()
+
+    def ask() -> Any:
+        return LLM("compatible:m", base_url=job["url"]).batch(job["prompt"], [1, 2], poll=0.01).result(20)
+
+    with monkeypatch.context() as patch:
+        for name in ("create", "replace"):
+            patch.setattr(kept_batches, name, partial(full, getattr(kept_batches, name)))
+        if write <= 5:
+            with pytest.raises(ConfigurationError, match="No space left on device") as raised:
+                ask()
+            assert "call it again" in raised.value.hint
+        else:
+            answers = ask()
+            assert list(answers) == ["1", "2"]
+            assert any("No space left on device" in note for note in answers.notes) == (write < 9), answers.notes
+    assert len(case.created) == (write >= 5)
+    assert list(ask()) == ["1", "2"]
+    assert case.created == [["1", "2"]]
+    assert case.left() == WHOLE
+
+
+def texts(ran: Any) -> list[str]:
+    """Return all that a cell has shown, as texts."""
+    return [str(text) for output in ran.outputs for text in (output.get("text", ""), *output.get("data", {}).values())]
+
+
 def test_a_kernel_is_killed_and_the_next_one_goes_on(case: Case) -> None:
     from kernels import Kernel
 
@@ -529,9 +576,15 @@ def test_a_kernel_is_killed_and_the_next_one_goes_on(case: Case) -> None:
         while not case.server.polls:
             time.sleep(0.005)
         os.kill(kernel.manager.provisioner.pid, signal.SIGKILL)
-    case.server.ends = "completed"
     with Kernel(XDG_STATE_HOME=str(case.place / "state")) as kernel:
         kernel.run("%load_ext llm_magic").check()
+        direct = kernel.run(cell.replace("--batch --poll 0.02", "")).check()
+        batch = case.server.created[0].id
+        said = f"The batch {batch} of "
+        assert any(said in text and "is under way with rows of the same prompt" in text for text in texts(direct))
+        again = kernel.run(cell.replace("--batch", "--batch --dry-run")).check()
+        assert not any("under way" in text for text in texts(again))
+        case.server.ends = "completed"
         kernel.run(cell.replace("--batch", "--batch --wait")).check()
         assert kernel.value("list(out.values)") == [1, 2]
     assert case.created == [["1", "2"]]

@@ -16,7 +16,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from llm_magic.batches import results
-from llm_magic.batches.results import ResultError, RowResult, UnreadableLine, error_of, read_results
+from llm_magic.batches.results import ResultError, RowResult, UnreadableLine, error_of, hide_secrets, read_results
 from llm_magic.errors import (
     AuthenticationError,
     ContentFilteredError,
@@ -595,3 +595,16 @@ def test_many_results_stay_out_of_memory(tmp_path: Path) -> None:
     rows, grown = map(int, done.stdout.split())
     assert rows == 11_999
     assert grown < 5_000  # kB
+
+
+def test_secrets_that_a_server_repeats_are_masked_in_the_file(tmp_path: Path) -> None:
+    path = tmp_path / "output.jsonl"
+    plain = b'{"custom_id": "0-a", "response": {"body": {"choices": []}}}\n\xff\n'
+    path.write_bytes(plain)
+    before = path.stat()
+    hide_secrets(path, ["hush-hush-1"])
+    assert (path.read_bytes(), path.stat().st_ino) == (plain, before.st_ino), "nothing is to be masked"
+    path.write_bytes(plain + b'{"error": "key hush-hush-1, hush%2Dhush%2D1"}\nlast')
+    hide_secrets(path, ["hush-hush-1"])
+    assert path.read_bytes() == plain + b'{"error": "key ***, ***"}\nlast'
+    assert path.stat().st_mode & 0o777 == 0o600

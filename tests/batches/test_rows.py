@@ -14,15 +14,15 @@ from typing import Any, Literal, TypedDict
 
 import pandas as pd
 import pytest
-from batch_server import NO_ROUTE, BatchServer, Failure, Row, said
+from batch_server import NO_ROUTE, BatchServer, Failure, Row, at_once, said
 from pydantic import BaseModel
-from servers import Answer, Received, document
 
 from llm_magic import LLM, api
 from llm_magic.capabilities import Capabilities
 from llm_magic.config.settings import Settings
 from llm_magic.errors import (
     AuthenticationError,
+    ContextOverflowError,
     EmptyAnswerError,
     IncompleteAnswerError,
     InvalidValueError,
@@ -81,15 +81,8 @@ def session(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Session
 @pytest.fixture
 def server() -> Iterator[BatchServer]:
     with BatchServer(validating=0, in_progress=0, finalizing=0) as server:
-        server.direct = lambda received: at_once(server, received)
+        server.direct = at_once(server)
         yield server
-
-
-def at_once(server: BatchServer, received: Received) -> Answer:
-    """Answer a request as the same line of a batch is answered."""
-    url = "/v1" + received.path.partition("?")[0].rpartition("/v1")[2]
-    answer = server.answer({"custom_id": "0", "url": url, "body": received.json})
-    return document({"error": answer.error}, answer.status) if isinstance(answer, Failure) else document(answer)
 
 
 def text(content: str | None, finish: str = "stop", **fields: Any) -> Says:
@@ -578,3 +571,53 @@ def test_so_is_one_that_is_a_call_now_or_was_one(session: Session, server: Batch
     assert len(server.created) == 1
     assert answers.values == [City(name="Ulm")]
     assert answers.responses[0].tool_calls == ()
+
+
+# All at once, and in cells
+
+
+@pytest.mark.parametrize("string_bodies", [False, True])
+@pytest.mark.parametrize("failed_rows", ["openai", "llama-stack", "vllm", "vllm-text"])
+def test_a_mixed_batch_has_values_and_errors_in_place(
+    session: Session, server: BatchServer, failed_rows: Any, string_bodies: bool
+) -> None:
+    overflow = "This model's maximum context length is 4096 tokens. However, your messages resulted in 20035 tokens."
+    answers: dict[str, Says] = {
+        "valid": text('{"name": "Ulm", "size": 3}'),
+        "invalid": text('{"name": "Ulm"'),
+        "refused": text(None, refusal="I cannot."),
+        "filtered": text("", "content_filter"),
+        "long": lambda _: Failure(overflow, 400, "context_length_exceeded", param="messages"),
+        "cut": text('{"name": "U', "length"),
+        "valid again": text('{"name": "Bonn"}'),
+    }
+    server.answer = lambda line: answers[line["body"]["messages"][-1]["content"].partition("\n")[0]](line)
+    server.failed_rows, server.string_bodies, server.order = failed_rows, string_bodies, "shuffled"
+    session.registry.add("here", "compatible", base_url=server.url, structured="none")
+    found = by_batch(server, "{{ item }}", list(answers), "here:m", output_type=City)
+    assert found.values == [City(name="Ulm", size=3), *[None] * 5, City(name="Bonn")]
+    kinds = [None, InvalidValueError, RefusedError, IncompleteAnswerError, ContextOverflowError, IncompleteAnswerError]
+    assert [error and type(error) for error in found.errors] == [*kinds, None]
+    cut = found.responses[5]
+    assert cut is not None
+    assert cut.text == '{"name": "U'
+    frame = found.to_frame()
+    assert list(frame["name"].dropna()) == ["Ulm", "Bonn"]
+    assert [bool(each) and not pd.isna(each) for each in frame["error"]] == [False, *[True] * 5, False]
+
+
+@pytest.mark.parametrize("first", ["chat", "responses"])
+def test_so_is_one_that_is_asked_by_another_api_now(session: Session, server: BatchServer, first: str) -> None:
+    server.answer = text("one") if first == "chat" else of_responses("completed", item("one"))
+
+    def batch(by: str) -> Any:
+        session.registry.add("here", "compatible", base_url=server.url, api=by)
+        return LLM("here:m").batch("{{ item }}", ["one"], output_type=Literal["one", "two"], poll=0.001)
+
+    server.faults["poll"] = [dataclasses.replace(NO_ROUTE, status=401)]
+    with pytest.raises(AuthenticationError):
+        batch(first).result(30)
+    server.faults.clear()
+    answers = batch({"chat": "responses", "responses": "chat"}[first]).result(30)
+    assert answers.values == ["one"]
+    assert len(server.created) == 1

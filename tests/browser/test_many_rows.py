@@ -11,6 +11,7 @@ from typing import Any
 import lab
 import pytest
 from accessibility import violations
+from batch_server import BatchServer
 
 DISPLAY = Path(__file__).parents[1] / "display"
 SET_UP = f"""\
@@ -122,3 +123,47 @@ def test_fast_rows_leave_the_page_its_time(browser: Any, jupyterlab: str, folder
         seen = notebook.seen()
         assert len(seen["painted"]) <= 2 * (4 * seconds + 4)  # the prompt of the cell changes, too
         assert seen["outputs"] == 1
+
+
+BATCH = "%%llm --each rows --as int --batch --poll 0.05 -o out\nSAY {{ item }}"
+
+
+@pytest.mark.parametrize("app", ["lab", "notebook"])
+def test_an_offline_batch_is_seen_and_goes_on_after_a_reload(
+    app: str, browser: Any, folder: Path, pictures: Path, request: pytest.FixtureRequest
+) -> None:
+    url = request.getfixturevalue("jupyterlab" if app == "lab" else "notebook7")
+    with BatchServer(in_progress=10**9) as server:
+        first = (
+            "%load_ext llm_magic\n"
+            f"get_ipython()._llm_magic.registry.add('s', 'compatible', base_url={server.url!r}, max_retries=0)\n"
+            f"%config LLMMagics.model = 's:m'\nrows = {[app, '2', '3']!r}"
+        )
+        with lab.Page(browser, url, folder, [first, BATCH, "print('other')"], app=app) as notebook:
+            page, said = notebook.page, notebook.cell(2)
+            faults = list(notebook.faults)
+            notebook.run(1)
+            notebook.run(2)
+            until(lambda: "in progress 0/3" in said.inner_text())
+            notebook.run(3)
+            assert notebook.cell(3).inner_text().strip() == "other"
+            for theme, name in THEMES.items():
+                notebook.command("apputils:change-theme", {"theme": name})
+                light = str(theme == "light").lower()
+                until(lambda light=light: page.evaluate("document.body.dataset.jpThemeLight") == light)
+                page.mouse.move(5, 5)
+                said.screenshot(path=pictures / f"batch-{app}-{theme}-live.png")
+                assert violations(page, ".jp-OutputArea-output:has(progress)") == []
+            notebook.saved()
+            page.reload()
+            notebook.ready()
+            assert "the batch goes on at the server; run this cell again to go on" in said.inner_text()
+            notebook.run(2)
+            until(lambda: "has 3 rows of this cell: it goes on." in said.inner_text())
+            server.in_progress = 1
+            until(lambda: said.locator("table").count() == 1)
+            assert said.locator("progress").count() == 0
+            until(lambda: "RowsFailedError: 1 of 3 failed" in said.inner_text())
+            said.screenshot(path=pictures / f"batch-{app}-end.png")
+            assert set(notebook.faults) <= set(faults)  # a reload starts the front end again
+        assert len(server.created) == 1
