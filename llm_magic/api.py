@@ -16,7 +16,6 @@ from llm_magic.errors import Interrupted, LLMError
 if TYPE_CHECKING:
     from llm_magic.background_loop import Emit
     from llm_magic.batches.batch import Batch
-    from llm_magic.batches.engine import BatchEngine
     from llm_magic.embeddings import Vectors
     from llm_magic.embeddings.run import Embedding
     from llm_magic.errors import OptionError
@@ -24,6 +23,7 @@ if TYPE_CHECKING:
     from llm_magic.ledger import UsageRow
     from llm_magic.mapping.answers.answers import Answers
     from llm_magic.mapping.call import AnswersToCome, MapCall
+    from llm_magic.mapping.engine import Engine
     from llm_magic.messages import Message
     from llm_magic.options import AskOptions, BatchOptions, DefaultOptions, MapOptions, Options, Record
     from llm_magic.options.mapping import Rows
@@ -446,7 +446,9 @@ class LLM:
         -------
         Batch
             `batch.result()` waits for the `Answers`, and so does `await batch`; `batch.status`, `batch.counts`,
-            `batch.ids` tell how far it is; `batch.cancel()` cancels it at its server.
+            `batch.ids` tell how far it is; `batch.cancel()` cancels it at its server. With `batch_file` it is the rows
+            in that file: `batch.rows`, `batch.command`, and `batch.fetch(path)` returns the `Answers` out of the file
+            which that program wrote. Called again, what was fetched is its result.
 
         Notes
         -----
@@ -473,12 +475,28 @@ class LLM:
         from llm_magic.options.keywords_in_errors import naming_keywords
 
         with naming_keywords():
+            if options.get("batch_file") is not None:
+                return self._batch_file(prompt, inputs, options)
             engine = BatchEngine(self._session())
             call = self._call(prompt, inputs, options, "batch", engine)
             try:
                 return Batch.submitted(call.run.model, call.session.loop.submit(call.answers()), engine.state)
             finally:
                 call.session.tell()
+
+    def _batch_file(self, prompt: str | Callable[[Any], Any], inputs: Any, options: BatchOptions) -> Batch[Answers]:
+        """Write rows into a file in the place of a submission."""
+        from llm_magic.batches.batch_file import BatchFileEngine
+        from llm_magic.batches.rows_in_file import RowsInFile
+
+        named = _read_options({"batch_file": options["batch_file"]}, "LLM.batch", "batch").batch_file or ""
+        engine = BatchFileEngine(self._session(), named)
+        call = self._call(prompt, inputs, options, "batch", engine)
+        again: MapOptions | BatchOptions = {**options, "again": False}
+        try:
+            return RowsInFile.of(call, lambda: self._call(prompt, inputs, again, "batch", engine))
+        finally:
+            call.session.tell()
 
     def embed(self, texts: Iterable[str], **options: Unpack[EmbedOptions]) -> Vectors:
         """Return the vectors of texts, in their order; works inside a running event loop, too.
@@ -659,7 +677,7 @@ class LLM:
         inputs: Any,
         options: MapOptions | BatchOptions,
         source: str,
-        engine: BatchEngine | None = None,
+        engine: Engine | None = None,
     ) -> MapCall:
         from llm_magic.errors import PromptError
         from llm_magic.mapping.call import MapCall
@@ -682,8 +700,10 @@ class LLM:
         try:
             call = MapCall(session, cell, read_inputs(inputs), on_confirm, on_progress, prompt=function, engine=engine)
             if engine is None:
+                from llm_magic.batches.batch_file import fetched_rows
                 from llm_magic.batches.under_way import under_way
 
+                call.run.fetched = fetched_rows(session, call.run)
                 for line in under_way(call.run):
                     call.run.say(line)
             return call

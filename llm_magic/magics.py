@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from llm_magic.batches.state import BatchState
     from llm_magic.display import RowsView, View
     from llm_magic.mapping.answers.answers import Answers
+    from llm_magic.mapping.inputs.inputs import Inputs
     from llm_magic.mapping.run import RowsRun
     from llm_magic.mapping.screen import RowsScreen
     from llm_magic.options import Options
@@ -187,10 +188,14 @@ class LLMMagics(Magics, Settings):
             later = not (options.wait or options.dry_run)
             if later and not self._allows_input():
                 raise _needs_wait()
+        if options.batch_file is not None:
+            return self._write_rows(cell, options, read_inputs(value, each), options.batch_file)
         run = RowsRun(self.session, cell, read_inputs(value, each), engine=engine)
         if engine is None and not options.dry_run:
+            from llm_magic.batches.batch_file import fetched_rows
             from llm_magic.batches.under_way import under_way
 
+            run.fetched = fetched_rows(self.session, run)
             for line in under_way(run):
                 run.say(line)
         if options.dry_run:
@@ -216,6 +221,34 @@ class LLMMagics(Magics, Settings):
             ended = Job.ended(run.model, answers)
             self.shown(ended)
             return ended
+        return answers
+
+    def _write_rows(self, cell: Cell, options: Options, inputs: Inputs, named: str) -> Answers | None:
+        """Write the rows of a cell into a file, and say what to do with it; where all are answered, do as ever."""
+        from llm_magic import display
+        from llm_magic.batches.batch_file import BatchFileEngine, RowsWritten
+        from llm_magic.mapping.run import RowsRun
+        from llm_magic.mapping.screen import RowsInterrupted, table_of
+        from llm_magic.model_names import shown_model
+
+        run = RowsRun(self.session, cell, inputs, engine=BatchFileEngine(self.session, named))
+        if options.dry_run:
+            display.show_preview(self.session.loop.run(run.preview()), _not_bound(options, "Nothing was sent"))
+            return None
+        try:
+            answers = self.session.loop.run(run.collect())
+        except KeyboardInterrupt:
+            raise RowsInterrupted(run.how_far()) from None
+        except RowsWritten as ended:
+            display.show_lines(ended.written.lines(options.out or ""), run.take_notes(), options.show or "markdown")
+            return None
+        view = display.choose_rows_view(self.shell, self, options.show or "markdown")
+        view.begin(shown_model(run.model), run.total)
+        for note in run.take_notes():
+            view.note(note)
+        view.finish(run.progress(), table_of(run, answers), self._bind_rows(run, options, answers))
+        _fail_rows(run, answers)
+        self.shown(answers)
         return answers
 
     def _begin_batch(self, run: RowsRun, state: BatchState, screen: RowsScreen) -> Batch[Answers]:

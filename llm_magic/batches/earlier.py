@@ -42,7 +42,8 @@ class EarlierBatches:
             The folder cannot be read.
 
         """
-        records = await asyncio.to_thread(self._state.folder.of_run, self._identity)
+        found = await asyncio.to_thread(self._state.folder.of_run, self._identity)
+        records = [each for each in found if not each.is_with_user]
         if self._state.again and self._passed_over is None:
             self._passed_over = {each.id for each in records}
             await self._pass_over(records)

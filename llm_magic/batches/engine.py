@@ -36,6 +36,8 @@ class BatchEngine:
 
     """
 
+    for_the_rest = "the others are in a batch"
+
     def __init__(self, session: Session, state: BatchState | None = None) -> None:
         self.state = state or BatchState(session)
 

@@ -145,6 +145,11 @@ class BatchRecord:
         """Whether nothing is to be had of it any more: all of it was read, or the server has refused it."""
         return self.step in {"read", "refused"}
 
+    @property
+    def is_with_user(self) -> bool:
+        """Whether its rows are in a file of the user's, and what became of them there was not fetched."""
+        return bool(self.file) and not self.has_reached("fetched")
+
     def has_reached(self, step: Step) -> bool:
         """Whether it is at a step, or beyond it."""
         return _RANK[self.step] >= _RANK[step]

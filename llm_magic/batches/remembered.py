@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 from collections.abc import Sequence
 from contextlib import suppress
@@ -9,6 +10,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from llm_magic.batches.fetched_file import fetch
 from llm_magic.batches.input_file import parse_custom_id, read_ids
 from llm_magic.batches.kept_batches import BatchFolder
 from llm_magic.batches.results import RowResult, error_of, read_results
@@ -73,16 +75,16 @@ class RememberedBatches:
         return self._told(record, await (await self._routes(record)).cancel(record.batch_id))
 
     async def fetch(self, record: BatchRecord | Path) -> Answers | Vectors:
-        """Return what a batch that has ended gives: vectors, or texts, for the output type is known to its cell alone.
+        """Return what a batch that has ended gives, or a file of results: vectors, or texts of a type not known here.
 
         Raises
         ------
         LLMError
-            Its files cannot be fetched.
+            Its files cannot be fetched, or that is none.
 
         """
         if isinstance(record, Path):
-            raise ConfigurationError(f"{record}: files cannot be fetched.")
+            return await asyncio.to_thread(fetch, record, self._kept)
         return await self._fetch(record)
 
     async def _fetch(self, record: BatchRecord) -> Answers | Vectors:

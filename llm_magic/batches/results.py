@@ -30,7 +30,7 @@ MOST_LINE_BYTES = 64 * 2**20
 """Bytes of a line that is read; a longer one is passed over."""
 
 _BUFFER = 2**18
-_BOM = b"\xef\xbb\xbf"
+BOM = b"\xef\xbb\xbf"
 _LAST_STATUS = 599
 _AGAIN = "Run the cell again: only what is missing is asked."
 _NEITHER = "neither an answer nor an error"
@@ -96,21 +96,39 @@ def read_results(path: Path) -> Iterator[RowResult | UnreadableLine]:
         It is not there, or cannot be read; `NotPlainError`: it is no plain file.
 
     """
+    return (result for _, result in placed_results(path))
+
+
+def placed_results(path: Path) -> Iterator[tuple[tuple[int, int], RowResult | UnreadableLine]]:
+    """Yield what `read_results` does, each with its place: where its line begins, in bytes, and how long that is."""
     with opened(path) as descriptor, open(descriptor, "rb", _BUFFER, closefd=False) as file:
+        at = 0
         for number in count(1):
             line = file.readline(MOST_LINE_BYTES + 1)
             if not line:
                 return
+            place = at, len(line)
+            at += len(line)
             is_whole = line.endswith(b"\n")
             if len(line) > MOST_LINE_BYTES and not is_whole:
-                while (rest := file.readline(_BUFFER)) and not rest.endswith(b"\n"):
-                    pass
-                yield UnreadableLine(number, f"it is longer than {MOST_LINE_BYTES:,} bytes")
+                while rest := file.readline(_BUFFER):
+                    at += len(rest)
+                    if rest.endswith(b"\n"):
+                        break
+                yield place, UnreadableLine(number, f"it is longer than {MOST_LINE_BYTES:,} bytes")
                 continue
             if number == 1:
-                line = line.removeprefix(_BOM)
+                line = line.removeprefix(BOM)
             if not line.isspace() and line:
-                yield _read(line, number, is_whole)
+                yield place, _read(line, number, is_whole)
+
+
+def result_at(path: Path, place: tuple[int, int]) -> RowResult | None:
+    """Return the result in a place of a file that `placed_results` gave; None where it is there no more."""
+    with opened(path) as descriptor, open(descriptor, "rb", 0, closefd=False) as file:
+        file.seek(place[0])
+        found = _read(file.read(place[1]).removeprefix(BOM), 1, is_whole=True)
+    return found if isinstance(found, RowResult) else None
 
 
 def hide_secrets(path: Path, known: Iterable[str]) -> None:

@@ -269,6 +269,11 @@ async def results_of(
 
 def missing(record: BatchRecord) -> LLMError:
     """Return the error of a row for which a batch has no result."""
+    if record.file:
+        return NotAskedError(
+            "Not asked: what was fetched has no result for this row.",
+            "Run the cell again: only what is missing is asked.",
+        )
     state = RemoteBatch(record.batch_id, record.status).state
     if state == "completed":
         origin = Origin(record.provider, record.model, record.url)

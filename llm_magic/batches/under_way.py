@@ -22,7 +22,7 @@ def under_way(run: RowsRun) -> list[str]:
     lines = []
     for record in records:
         moment = time.strftime("%d %b %H:%M", time.localtime(record.created))
-        if record.is_over or not record.has_reached("submitting"):
+        if record.is_over or record.file or not record.has_reached("submitting"):
             continue
         if record.has_reached("ended"):
             lines.append(

@@ -266,7 +266,7 @@ def _with_server(record: BatchRecord) -> str:
 
 def _not_there(record: BatchRecord) -> tuple[str, str] | None:
     """Return why no server has a batch, and what to do; None where one has it."""
-    if record.file:
+    if record.file and record.step not in {"fetched", "read"}:
         file = one_line(record.file, _LONG)
         return f"is the file {file}, at no server", "%llm_batch fetch FILE reads what run_batch wrote of it."
     if record.step == batches.REFUSED:

@@ -7,6 +7,8 @@ import sys
 from typing import TYPE_CHECKING, Any, Protocol
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from llm_magic.config.settings import Settings
     from llm_magic.display.answer import ValueSoFar
     from llm_magic.display.batches import BatchProgress
@@ -167,3 +169,12 @@ def _without_data(value: Any) -> Any:
     if isinstance(value, str) and value.startswith("data:") and len(value) > _LONGEST:
         return f"{value[:60]}… ({len(value):,} characters)"
     return value
+
+
+def show_lines(lines: Sequence[str], notes: Sequence[str], show: str = "markdown") -> None:
+    """Show what a cell has done that has no answer: lines, the first of which tells it, and notes above them."""
+    from llm_magic.display import markup
+    from llm_magic.display.outputs import publish
+
+    if show != "none":
+        publish(markup.joined([*map(markup.mark, notes), *map(markup.quiet, lines)]))

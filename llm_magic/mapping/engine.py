@@ -29,6 +29,9 @@ class RunOfEngine(Protocol):
     def say(self, text: str) -> None:
         """Add a note."""
 
+    def take_ready(self) -> list[Outcome]:
+        """Return the outcomes of rows that need not be asked, of those that nobody has yet."""
+
 
 class EnginePipeline(Protocol):
     """Asks for rows, as `Pipeline` does."""
@@ -54,6 +57,9 @@ class EnginePipeline(Protocol):
 class Engine(Protocol):
     """Asks for the rows of one run."""
 
+    for_the_rest: str
+    """What becomes of rows that no earlier run has answered, in words."""
+
     def planned(self, plan: Plan) -> Plan:
         """Return the plan as this engine asks it; raises InputError where it cannot."""
 
@@ -76,3 +82,16 @@ class Engine(Protocol):
 
     def how_far(self) -> str:
         """Return in a line how far an interrupted run came; empty where it has not begun."""
+
+
+class FetchedRows(Protocol):
+    """Answers to rows of a run that asks from here, which came by a file."""
+
+    async def outcome(self, row: RowRequest, asker: RowAsker) -> Outcome | None:
+        """Return the outcome of a row; None where it is to be asked."""
+
+    async def ended(self) -> None:
+        """Take note that the run has ended, and all that was fetched is in its outcomes."""
+
+    async def aclose(self) -> None:
+        """Close what was opened."""

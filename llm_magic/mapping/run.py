@@ -37,8 +37,9 @@ from llm_magic.session.spending import Demand
 if TYPE_CHECKING:
     from distributed import Client
 
+    from llm_magic.mapping.concurrency import InFlight
     from llm_magic.mapping.dask.pipeline import ClusterPipeline
-    from llm_magic.mapping.engine import Engine, EnginePipeline
+    from llm_magic.mapping.engine import Engine, EnginePipeline, FetchedRows
     from llm_magic.mapping.inputs.inputs import Inputs
     from llm_magic.messages import Part, ToolCall
     from llm_magic.session import Session
@@ -151,6 +152,8 @@ class RowsRun:
             images=self._images if options.image else None,
             is_stopped=lambda: self.stopped is not None,
         )
+        self.fetched: FetchedRows | None = None
+        """What was fetched for rows of this run, to be looked for before these are asked."""
         self.keeps_labels = True
         """Whether `answers` is called in the end; else a label goes with its outcome."""
         self._statistics = RunningStatistics()
@@ -334,6 +337,8 @@ class RowsRun:
                 async with aclosing(self._asked(iter(again))) as stream:
                     async for batch in stream:
                         yield self._counted(batch)
+            if self.fetched is not None:
+                await self.fetched.ended()
             whole = self._numbers is None and not self._statistics.failures
             if self._resumption is not None:
                 self._resumption.store.ended(whole=whole)
@@ -342,6 +347,8 @@ class RowsRun:
             self._requests.close()
             if self._resumption is not None:
                 self._resumption.store.ended(whole=False)
+            if self.fetched is not None:
+                await self.fetched.aclose()
             await self._asker.aclose()
 
     async def _asked(self, requests: Iterator[RowRequest]) -> AsyncGenerator[list[Outcome], None]:
@@ -372,7 +379,7 @@ class RowsRun:
         if self._client is None:
             waits = self.inputs.may_wait or self._prompt.may_wait or bool(options.image)
             source = RowSource(requests, waits=waits, ends=not reads)
-            return Pipeline(source, self._asker.ask, self._concurrency(), patience)
+            return Pipeline(source, self._ask, self._concurrency(), patience)
         from llm_magic.mapping.dask.pipeline import ClusterPipeline
 
         provider = self.plan.models[0].target.provider
@@ -390,6 +397,23 @@ class RowsRun:
             say=self.say,
         )
 
+    async def _ask(self, row: RowRequest, in_flight: InFlight | None = None) -> Outcome:
+        """Return the outcome of a row: one that was fetched, else what comes when it is asked."""
+        if self.fetched is not None and (outcome := await self.fetched.outcome(row, self._asker)) is not None:
+            return outcome
+        return await self._asker.ask(row, in_flight)
+
+    def asker_of(self, plan: Plan) -> RowAsker:
+        """Return what asks for rows as this run does, by a plan that differs in how."""
+        return RowAsker(self._session, plan, self._spending, self._recorder, resumption=self._resumption)
+
+    def take_ready(self) -> list[Outcome]:
+        """Return the outcomes of rows that need not be asked, of those that nobody has yet."""
+        found: list[Outcome] = []
+        while self._requests.is_ready:
+            found += self._requests.take_ready()
+        return found
+
     async def _looked_up(self) -> Iterator[RowRequest]:
         """Return what is to be asked; where an earlier run has left answers, once it is known to how many rows."""
         if self._resumption is None or not len(self._resumption.store):
@@ -399,7 +423,8 @@ class RowsRun:
             return self._requests.all()
         found, known = await self._requests.looked_up()
         if known and self.total is not None:
-            rest = "asking for the rest" if known < self.total else "nothing is asked"
+            rest = "asking for the rest" if self._engine is None else self._engine.for_the_rest
+            rest = rest if known < self.total else "nothing is asked"
             self.say(f"{known:,} of {self.total:,} answered before; {rest} (--again asks for all).")
         return found
 

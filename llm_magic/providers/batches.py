@@ -7,6 +7,7 @@ import json
 from llm_magic.capabilities import Api, Capabilities
 from llm_magic.errors import UnsupportedError
 from llm_magic.providers.base import Provider
+from llm_magic.providers.local import LocalProvider
 from llm_magic.providers.vllm import VLLMProvider
 
 PATHS: dict[Api, str] = {"chat": "/chat/completions", "responses": "/responses", "completions": "/completions"}
@@ -78,6 +79,11 @@ def refuse_batch_file(provider: Provider, capabilities: Capabilities, model: str
         raise UnsupportedError(
             f"{origin}: {type(provider).__name__} sends its requests by code of its own, which no file can hold.",
             "Leave --batch-file out: --each asks now.",
+        )
+    if isinstance(provider, LocalProvider):
+        raise UnsupportedError(
+            f"{origin}: the embedded model answers here, and reads no file of a batch.",
+            "Leave --batch-file out: --each asks now. For vLLM name the model as its own: -m vllm:MODEL.",
         )
     if not isinstance(provider, VLLMProvider) or capabilities.api == "chat":
         return

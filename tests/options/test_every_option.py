@@ -482,7 +482,7 @@ ROWS: dict[str, Row] = {
     "batch_file": Row(
         ("--each letters --batch-file ''", "--batch-file takes a value that is not empty"),
         ("--each letters --batch-file rows.jsonl --wait", "--batch-file and --wait exclude each other"),
-        "--each letters --batch-file rows.jsonl",
+        "--each letters --again --batch-file rows.jsonl",
         lambda effect: effect.requests == [] and effect.value("len(open('rows.jsonl').readlines())") == 3,
         body="SAY {{ item }}",
         before=f"{LETTERS}\n{IN_A_FOLDER}",

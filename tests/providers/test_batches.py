@@ -170,7 +170,7 @@ def test_from_python_they_name_calls() -> None:
 
 
 def test_files_that_nothing_could_read() -> None:
-    for provider in (OpenAIProvider(), OpenAIProvider(api="responses"), VLLMProvider(), LocalProvider()):
+    for provider in (OpenAIProvider(), OpenAIProvider(api="responses"), VLLMProvider()):
         refuse_batch_file(provider, provider.capabilities("smollm2"), "smollm2")
     cases = {
         VLLMProvider(api="responses"): "reads chats and embeddings, and these are of the Responses API.\n"
@@ -179,6 +179,8 @@ def test_files_that_nothing_could_read() -> None:
             "and VLLMProvider.tokenizer makes them requests of the Completions API.\n"
             "%config VLLMProvider.tokenizer = '': `vllm run-batch` applies the template itself."
         ),
+        LocalProvider(): "local:m: the embedded model answers here, and reads no file of a batch.\n"
+        "Leave --batch-file out: --each asks now. For vLLM name the model as its own: -m vllm:MODEL.",
         Echo(): "echo:m: Echo sends its requests by code of its own, which no file can hold.\n"
         "Leave --batch-file out: --each asks now.",
     }
