@@ -197,8 +197,8 @@ def test_the_figures_are_those_of_the_code() -> None:
     text = " ".join(PAGE.split())
     assert f"Beyond {input_file.MOST_ROWS:,} rows, or {input_file.MOST_BYTES // 10**6} MB" in text
     assert f"the beginning of the template is left, {record.MAX_EXCERPT} characters" in text
-    days, size = kept_batches.MAX_AGE // 86_400, kept_batches.MAX_BYTES / 1e9
-    assert f"stay for {days} days after they were read, up to {size:g} GB" in text
+    days, gigabytes = kept_batches.MAX_AGE // 86_400, kept_batches.MAX_BYTES / 1e9
+    assert f"stay for {days} days after they were read, up to {gigabytes:g} GB" in text
     assert f"remembered for {kept_batches.UNREAD_AGE // 86_400} days at least" in text
     assert f"between two looks at the batch: {polling.EVERY:g}" in text
     assert (polling.LONGEST, polling.WINDOW, polling.BEYOND) == (600, 86_400, 3_600)

@@ -25,6 +25,7 @@ from llm_magic.batches.retrieval import Refused, asked_before, missing, results_
 from llm_magic.batches.spending import BatchSpending
 from llm_magic.batches.state import BatchState
 from llm_magic.batches.vectors import embedded_in
+from llm_magic.config.trust import printable
 from llm_magic.display.batches import line, progress_of, since
 from llm_magic.display.footer import counted
 from llm_magic.embeddings.run import Embedding
@@ -38,6 +39,7 @@ from llm_magic.errors import (
 )
 from llm_magic.events import Attempt
 from llm_magic.providers.batches import endpoint, line_url, refuse_batches
+from llm_magic.recordings.locked_file import reason
 from llm_magic.recordings.recording import key_of
 from llm_magic.secrets import reveal
 from llm_magic.session.run_spending import RunSpending
@@ -107,11 +109,10 @@ class BatchEmbedding(Embedding):
                 await self._prepare()
                 await self._by_batches(numbers, emit)
         except OSError as error:
-            where = f"{error.filename}: " if error.filename else ""
             raise ConfigurationError(
-                f"The batches that are kept cannot be reached: {where}{error.strerror or type(error).__name__}.",
-                "%llm_batch remove forgets a batch whose files are damaged; --again submits its texts once more.",
-            ) from error
+                f"Batches cannot be kept in {printable(str(self.state.folder.place))}: {reason(error)}.",
+                "Make room there, or set another folder (XDG_STATE_HOME), and run the cell again: it goes on.",
+            ) from None
         if self._errors:
             raise self._failed()
 

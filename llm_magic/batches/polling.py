@@ -156,13 +156,15 @@ class Polling:
 
         """
         last: RemoteBatch | None = None
+        was_overdue = False
         seen_at = self._clock()
         while True:
             changed = False
             try:
                 batch = await self._look()
             except PASSING as error:
-                if isinstance(error, QuotaExceededError) or self._is_overdue(last, seen_at):
+                is_overdue = self._is_overdue(last, seen_at)
+                if isinstance(error, QuotaExceededError) or (is_overdue and was_overdue):
                     raise
                 self._seen(error)
             else:
@@ -171,8 +173,10 @@ class Polling:
                     return batch
                 changed = last is None or _progress(batch) != _progress(last)
                 last, seen_at = batch, self._clock()
-                if self._is_overdue(batch, seen_at):
+                is_overdue = self._is_overdue(batch, seen_at)
+                if is_overdue and was_overdue:
                     raise self._timed_out(batch)
+            was_overdue = is_overdue  # twice: one of a server's machines may have a clock that is wrong
             await self._wait(self._pace.after(changed=changed))
 
     async def _wait(self, seconds: float) -> None:

@@ -139,13 +139,16 @@ class BatchState:
                 return
             self._problems.pop(name, None)
             known = self._records.get(name)
-        changes = {
+        if known is None:
+            return
+        told = {
             "status": state.state,
             "completed": state.completed,
             "failed": state.failed,
             "expires_at": state.expires_at,
         }
-        if known is not None and any(getattr(known, field) != value for field, value in changes.items()):
+        changes = {field: value for field, value in told.items() if value not in (None, "", getattr(known, field))}
+        if changes:
             self.remember(known, **changes)
 
     def has_submitted(self) -> None:

@@ -155,7 +155,7 @@ def test_what_a_batch_tells_on_its_way_and_at_its_end(llm: LLM, server: BatchSer
     assert answers.values == ["1", "2", None]
     assert batch.result() is answers
     assert (batch.status, tuple(batch.counts)) == ("completed", (2, 1, 3))
-    assert repr(batch) == f"<Batch {batch._name} of s:m: completed>"
+    assert repr(batch) == f"<Batch {batch._name} of s:m: completed, 1 of 3 failed>"
     assert batch.done()
     assert batch.cancel() is False
 

@@ -9,6 +9,7 @@ import sys
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
+from errno import ENOSPC
 from pathlib import Path
 from typing import Any
 
@@ -457,9 +458,22 @@ def test_an_alias_may_say_how_often_it_is_looked_at(server: BatchServer, session
 
 def test_a_folder_that_cannot_be_written(server: BatchServer, tmp_path: Path) -> None:
     (tmp_path / "state").write_text("a file")
-    with pytest.raises(ConfigurationError, match=r"^The batches that are kept cannot be reached: "):
+    with pytest.raises(ConfigurationError, match=r"^Batches cannot be kept in .*/state/llm_magic/batches: "):
         batch(server)
     assert not server.asked
+
+
+def test_a_full_disk(server: BatchServer, monkeypatch: pytest.MonkeyPatch) -> None:
+    def full(*_: object) -> None:
+        raise OSError(ENOSPC, "No space left on device")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(BatchFolder, "add", full)
+        with pytest.raises(ConfigurationError, match=r": No space left on device\.\nMake room there"):
+            batch(server)
+    assert not server.asked
+    assert not list(BatchFolder().place.glob("*.jsonl")), "no text is left"
+    assert embedded(server) == VECTORS
 
 
 def test_files_that_are_damaged(server: BatchServer, tmp_path: Path) -> None:

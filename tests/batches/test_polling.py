@@ -169,7 +169,7 @@ def test_a_batch_in_progress_for_ever_is_given_up_an_hour_after_its_end(told: di
     time = Time()
     with pytest.raises(TimedOutError) as raised:
         time.ended(for_ever(**told))
-    assert OVERDUE < time.now - 5 < OVERDUE + LONGEST + 1
+    assert OVERDUE < time.now - 5 < OVERDUE + 2 * LONGEST + 1
     lines = str(raised.value).splitlines()
     assert len(lines) == 2
     assert "the batch batch_1 is in progress after 1 d 1 h" in lines[0]
@@ -181,7 +181,7 @@ def test_a_window_that_a_server_makes_longer_is_waited_for_but_not_one_of_years(
     time = Time()
     with pytest.raises(TimedOutError):
         time.ended(for_ever(created_at=NOON, expires_at=NOON + 7 * WINDOW))
-    assert 7 * WINDOW < time.now < 7 * WINDOW + BEYOND + LONGEST + 6
+    assert 7 * WINDOW < time.now < 7 * WINDOW + BEYOND + 2 * LONGEST + 6
     time = Time()
     with pytest.raises(TimedOutError):
         time.ended(for_ever(created_at=NOON, expires_at=NOON + YEARS))
@@ -197,7 +197,7 @@ def test_the_clock_of_the_server_counts_for_its_own_times() -> None:
 
     with pytest.raises(TimedOutError):
         time.ended(look, created=NOON + YEARS)
-    assert OVERDUE < time.now < OVERDUE + LONGEST + 6
+    assert OVERDUE < time.now < OVERDUE + 2 * LONGEST + 6
 
 
 @pytest.mark.parametrize("jump", [YEARS, -YEARS, 30 * HOUR, -30 * HOUR])
@@ -221,7 +221,7 @@ def test_a_jump_of_the_local_clock_neither_ends_nor_prolongs_it(jump: float, tol
 
     with pytest.raises(TimedOutError):
         time.ended(never)
-    assert OVERDUE < time.now - 5 < OVERDUE + LONGEST + 1
+    assert OVERDUE < time.now - 5 < OVERDUE + 2 * LONGEST + 1
 
 
 @pytest.mark.parametrize("jump", [YEARS, -YEARS])
@@ -229,8 +229,8 @@ def test_a_jump_of_the_servers_clock_is_survived(jump: float) -> None:
     time = Time()
 
     def look(time: Time) -> RemoteBatch:
-        jumped = jump if 2 < len(time.naps) < 4 else 0
-        done = "completed" if time.now > 2 * HOUR else "in_progress"
+        jumped = jump if len(time.naps) in (3, 12) else 0
+        done = "completed" if time.now > 4 * HOUR else "in_progress"
         return batch(done, created_at=NOON, expires_at=NOON + WINDOW, server_time=time.wall + jumped)
 
     assert time.ended(look).status == "completed"
@@ -240,7 +240,7 @@ def test_a_batch_that_is_overdue_already_is_looked_at_some_more_times() -> None:
     time = Time(wall=NOON + 40 * HOUR)
     with pytest.raises(TimedOutError):
         time.ended(for_ever())
-    assert LAST_LOOKS < time.now - 5 < LAST_LOOKS + LONGEST
+    assert LAST_LOOKS < time.now - 5 < LAST_LOOKS + 2 * LONGEST
     assert len(time.naps) > 3
 
 
@@ -248,7 +248,7 @@ def test_a_network_that_never_comes_back_is_given_up_as_late() -> None:
     time = Time()
     with pytest.raises(ConnectionFailedError):
         time.ended(lambda _: ConnectionFailedError("away"))
-    assert OVERDUE < time.now - 5 < OVERDUE + LONGEST + 1
+    assert OVERDUE < time.now - 5 < OVERDUE + 2 * LONGEST + 1
 
 
 def test_the_network_lost_at_the_end_of_a_longer_window_is_waited_for() -> None:

@@ -152,6 +152,7 @@ def test_an_offline_batch_is_seen_and_goes_on_after_a_reload(
                 light = str(theme == "light").lower()
                 until(lambda light=light: page.evaluate("document.body.dataset.jpThemeLight") == light)
                 page.mouse.move(5, 5)
+                until(lambda: page.locator("#jupyterlab-splash").count() == 0)
                 said.screenshot(path=pictures / f"batch-{app}-{theme}-live.png")
                 assert violations(page, ".jp-OutputArea-output:has(progress)") == []
             notebook.saved()

@@ -68,7 +68,7 @@ def test_in_the_background_the_cell_ends_and_a_line_lives_on(there: Kernel, serv
     while "in progress" not in "".join(there.outputs_of(began.request, "text/plain")[-1:]):
         assert time.monotonic() < deadline
         there.run("1")
-    assert there.value("repr(batch)").startswith("<Batch batch_2 of s:m: in progress")
+    assert " of s:m: in progress" in there.value("repr(batch)")
     assert there.value("'vectors' in globals()") is False
     server.ends = "completed"
     assert there.value("batch.result(10).dimensions") == 2
