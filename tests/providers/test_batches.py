@@ -185,8 +185,8 @@ def test_files_that_nothing_could_read() -> None:
         "Leave --batch-file out: --each asks now.",
     }
     for provider, words in cases.items():
+        model = "smollm2" if isinstance(provider, LocalProvider) else "m"
         with pytest.raises(UnsupportedError) as caught:
-            model = "smollm2" if isinstance(provider, LocalProvider) else "m"
             refuse_batch_file(provider, provider.capabilities(model), model)
         assert words in str(caught.value)
 
