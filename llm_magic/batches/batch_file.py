@@ -29,14 +29,16 @@ from llm_magic.display.footer import counted
 from llm_magic.errors import LLMError, OptionError
 from llm_magic.mapping.asking.row_asker import RowAsker, failed
 from llm_magic.mapping.rows import Outcome, RowRequest
-from llm_magic.providers.batches import endpoint, line_url, refuse_batch_file
+from llm_magic.providers.batches import endpoint, line_url, refuse_batch_file, unknown_price
 from llm_magic.providers.vllm import VLLMProvider
 from llm_magic.recordings.locked_file import reason
 from llm_magic.recordings.recording import key_of
 
 if TYPE_CHECKING:
+    from llm_magic.display.batches import BatchProgress
     from llm_magic.mapping.engine import RunOfEngine
     from llm_magic.mapping.run import RowsRun
+    from llm_magic.providers.base import Provider
     from llm_magic.providers.model_info import Price
     from llm_magic.session import Session
     from llm_magic.session.plan import BoundModel, Plan
@@ -167,6 +169,14 @@ class BatchFileEngine:
     def price(self, price: Price | None) -> Price | None:
         """Return the price of batches; None where the user gave none: it is never guessed."""
         return None if price is None else price.of_batches
+
+    def unknown_price(self, provider: Provider, model: str) -> str:
+        """Return in a line how the price of batches is given, which is not known."""
+        return f"{unknown_price(provider, model or 'MODEL')}."
+
+    def progress(self) -> tuple[BatchProgress, ...]:
+        """Return nothing: no server has these rows."""
+        return ()
 
     def previewed(self, rows: int | None) -> tuple[str, ...]:
         """Return how so many rows would be written."""

@@ -221,8 +221,8 @@ def test_a_dry_run_says_what_would_be_submitted(kernel: Kernel, server: BatchSer
             assert lines[at + 3 : at + 6] == [
                 price,
                 (
-                    "With --batch, its body is one line of a file that is uploaded (POST /files) and worked through within "
-                    "24 hours (POST /batches)."
+                    "With --batch, its body is one line of a file that is uploaded (POST /files) and worked through "
+                    "within 24 hours (POST /batches)."
                 ),
                 "Nothing was sent, out is not bound.",
             ]
