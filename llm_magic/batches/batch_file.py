@@ -175,7 +175,7 @@ class BatchFileEngine:
         return f"{unknown_price(provider, model or 'MODEL')}."
 
     def progress(self) -> tuple[BatchProgress, ...]:
-        """Return nothing: no server has these rows."""
+        """Return nothing: no server has the rows."""
         return ()
 
     def previewed(self, rows: int | None) -> tuple[str, ...]:

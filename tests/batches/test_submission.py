@@ -57,6 +57,10 @@ LINE = json.dumps(
 ).encode()
 
 
+class _KilledError(BaseException):
+    """In the place of the end of the process."""
+
+
 class Trial:
     """A batch that is written, its folder and its server, on a clock that only waiting moves."""
 
@@ -109,6 +113,20 @@ class Trial:
         assert type(raised.value) is kind
         return raised.value
 
+    def killed(self, *, created: bool) -> None:
+        """Submit it in a process that ends while the batch is created, before or after the server has done that."""
+        create = BatchRoutes.create
+
+        async def ends(*arguments: Any, **known: Any) -> RemoteBatch:
+            if created:
+                await create(*arguments, **known)
+            raise _KilledError
+
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(BatchRoutes, "create", ends)
+            with pytest.raises(_KilledError):
+                self.submit()
+
     @property
     def step(self) -> str:
         found = self.folder.get(self.record.id)
@@ -155,7 +173,7 @@ def test_it_is_uploaded_and_created(trial: Trial) -> None:
         (BROKEN_AFTER, {}),
         (Fault(502, after=True), {}),
         (CLOSED_AFTER, {}),
-        (SILENT_AFTER, {"timeout": 0.1}),
+        (SILENT_AFTER, {"timeout": 0.7}),
         (Fault(200, after=True, body={"ok": True}), {}),
         (Fault(200, after=True, body="<html>Welcome</html>"), {}),
         (Fault(409, after=True), {}),
@@ -258,8 +276,7 @@ def test_a_list_that_fails(trial: Trial) -> None:
 
 
 def test_what_another_process_created_is_found(trial: Trial) -> None:
-    trial.server.faults["create"] = [Fault(401, after=True)]
-    trial.fails(AuthenticationError)
+    trial.killed(created=True)
     assert trial.step == "submitting"
     assert trial.submit().batch_id == trial.server.created[0].id
     assert trial.waits == []
@@ -271,8 +288,7 @@ def test_what_another_process_created_is_found(trial: Trial) -> None:
 )
 def test_what_another_process_may_still_create_is_waited_for(trial: Trial, later: float, wait: float | None) -> None:
     """The more so where the clock was set back meanwhile."""
-    trial.server.faults["create"] = [Fault(403)]
-    trial.fails(AuthenticationError)
+    trial.killed(created=False)
     trial.now += later
     trial.submit()
     assert trial.waits == ([] if wait is None else [wait])
@@ -280,38 +296,42 @@ def test_what_another_process_may_still_create_is_waited_for(trial: Trial, later
 
 
 def test_the_time_begins_anew_with_each_attempt(trial: Trial) -> None:
-    trial.server.faults["create"] = [Fault(403), Fault(403)]
-    trial.fails(AuthenticationError)
+    trial.killed(created=False)
     trial.now += 3600
-    trial.fails(AuthenticationError)
+    trial.killed(created=False)
     trial.waits.clear()
     trial.submit()
     assert trial.waits == [SETTLING]
 
 
 def test_a_file_that_the_server_has_lost_is_sent_again(trial: Trial) -> None:
-    trial.server.faults["create"] = [Fault(403)]
-    trial.fails(AuthenticationError)
+    trial.killed(created=False)
     trial.server.files.clear()
     done = trial.submit()
     assert done.file_id == trial.server.uploads[1].id == trial.server.created[0].body["input_file_id"]
 
 
 def test_a_file_that_is_nowhere(trial: Trial) -> None:
-    trial.server.faults["create"] = [Fault(403)]
-    trial.fails(AuthenticationError)
+    trial.killed(created=False)
     trial.server.files.clear()
     trial.folder.input_path(trial.record).unlink()
     assert "No such File object" in trial.fails(RequestRefusedError).message
     assert len(trial.server.uploads) == 1
 
 
+def test_after_a_refusal_nothing_is_waited_for(trial: Trial) -> None:
+    trial.server.faults["create"] = [Fault(403)]
+    trial.fails(AuthenticationError)
+    trial.submit()
+    assert trial.waits == []
+    assert len(trial.server.created) == 1
+
+
 # Several batches bear its name
 
 
 def test_a_proxy_has_repeated_the_creation(trial: Trial) -> None:
-    trial.server.faults["create"] = [Fault(401, after=True)]
-    trial.fails(AuthenticationError)
+    trial.killed(created=True)
     trial.create_elsewhere(2)
     first, second, third = (each.id for each in trial.server.created)
     trial.now += 3600
@@ -332,8 +352,7 @@ def test_a_proxy_has_repeated_the_creation(trial: Trial) -> None:
 
 
 def test_one_that_goes_on_is_rather_waited_for_than_one_that_was_cancelled(trial: Trial) -> None:
-    trial.server.faults["create"] = [Fault(401, after=True)]
-    trial.fails(AuthenticationError)
+    trial.killed(created=True)
     trial.create_elsewhere()
     first, second = (each.id for each in trial.server.created)
     trial.server.batches[first].about["status"] = "cancelled"
@@ -344,8 +363,7 @@ def test_one_that_goes_on_is_rather_waited_for_than_one_that_was_cancelled(trial
 
 def test_a_server_whose_clock_is_years_behind(trial: Trial) -> None:
     trial.server.clock = lambda: 1_000_000_000.0
-    trial.server.faults["create"] = [Fault(401, after=True)]
-    trial.fails(AuthenticationError)
+    trial.killed(created=True)
     assert trial.submit().batch_id == trial.server.created[0].id
     assert trial.said == []
 
@@ -501,8 +519,7 @@ def test_another_process_has_submitted_it_meanwhile(trial: Trial) -> None:
 
 
 def test_one_that_nobody_wants_is_looked_for(trial: Trial) -> None:
-    trial.server.faults["create"] = [Fault(401, after=True)]
-    trial.fails(AuthenticationError)
+    trial.killed(created=True)
     known = trial.folder.get(trial.record.id)
     assert known
     found = trial.do(lambda submission: submission.adopted(known))
@@ -511,8 +528,7 @@ def test_one_that_nobody_wants_is_looked_for(trial: Trial) -> None:
 
 
 def test_one_that_nobody_has_created_is_not_found(trial: Trial) -> None:
-    trial.server.faults["create"] = [Fault(401)]
-    trial.fails(AuthenticationError)
+    trial.killed(created=False)
     known = trial.folder.get(trial.record.id)
     assert known
     assert trial.do(lambda submission: submission.adopted(known)) is None

@@ -179,14 +179,15 @@ def test_files_that_nothing_could_read() -> None:
             "and VLLMProvider.tokenizer makes them requests of the Completions API.\n"
             "%config VLLMProvider.tokenizer = '': `vllm run-batch` applies the template itself."
         ),
-        LocalProvider(): "local:m: the embedded model answers here, and reads no file of a batch.\n"
+        LocalProvider(): "the embedded model answers here, and reads no file of a batch.\n"
         "Leave --batch-file out: --each asks now. For vLLM name the model as its own: -m vllm:MODEL.",
         Echo(): "echo:m: Echo sends its requests by code of its own, which no file can hold.\n"
         "Leave --batch-file out: --each asks now.",
     }
     for provider, words in cases.items():
+        model = "smollm2" if isinstance(provider, LocalProvider) else "m"
         with pytest.raises(UnsupportedError) as caught:
-            refuse_batch_file(provider, provider.capabilities("m"), "m")
+            refuse_batch_file(provider, provider.capabilities(model), model)
         assert words in str(caught.value)
 
 
