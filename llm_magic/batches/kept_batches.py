@@ -386,7 +386,7 @@ class BatchFolder:
         if not kept_runs.require_own(place, make=make):
             return False
         if os.name != "nt" and place.stat().st_mode & (stat.S_IWGRP | stat.S_IWOTH):
-            raise OSError(errno.EPERM, "other users may write to it: take that from them with `chmod 700`")
+            raise OSError(errno.EPERM, "other users may write to it: take that from them with `chmod 700`", str(place))
         return True
 
     def _scan(self) -> _Found:

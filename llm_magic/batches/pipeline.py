@@ -234,8 +234,10 @@ class BatchPipeline:
                     count += 1
                     del rows[name]
         if count:
+            are, cost = ("is", "costs") if count == 1 else ("are", "cost")
             self._run.say(
-                f"{count:,} rows are answered by a batch of an earlier run, and cost nothing more (--again asks anew)."
+                f"{counted(count, 'row')} {are} answered by a batch of an earlier run, and {cost} nothing more "
+                "(--again asks anew)."
             )
         return [row for rows in answered.values() for row in rows.values()]
 

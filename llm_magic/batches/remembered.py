@@ -122,7 +122,7 @@ class RememberedBatches:
         if origin.url != record.url:
             raise ConfigurationError(
                 f"The batch {record.batch_id} is at {record.url}, and {record.provider} is {origin.url} now.",
-                "Set the provider's URL as it was, or run the batch's cell again.",
+                "Set the provider's URL as it was; the cell of the batch finds it there, too.",
             )
         await provider.prepare(lambda _: None)
         return BatchRoutes(provider.client(), origin, secrets=provider.secrets(), renew=provider.renewed)

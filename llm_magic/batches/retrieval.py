@@ -103,7 +103,7 @@ async def retrieved(state: BatchState, record: BatchRecord) -> BatchRecord | Ref
             seen=lambda said: state.saw(record.id, said),
             **state.clocks,
         )
-        with state.polled(record.id, polling), _going_on(record):
+        with state.polled(record.id, polling), _going_on(state, record):
             batch = await polling.ended()
         if batch.state == "failed" and not (batch.output_file_id or batch.error_file_id):
             return _refused(state, record, batch, routes.origin)
@@ -123,7 +123,7 @@ async def retrieved(state: BatchState, record: BatchRecord) -> BatchRecord | Ref
             await _downloaded(folder, record, routes)
 
         clocks = {name: clock for name, clock in state.clocks.items() if name != "wall_clock"}
-        with _still_there(record):
+        with state.tried(record.id), _still_there(record):
             await patiently(fetch, seen=lambda error: state.saw(record.id, error), every=state.every, **clocks)
         record = state.remember(record, step="fetched")
     return record
@@ -147,7 +147,7 @@ async def _downloaded(folder: BatchFolder, record: BatchRecord, routes: BatchRou
 
 
 @contextmanager
-def _going_on(record: BatchRecord) -> Iterator[None]:
+def _going_on(state: BatchState, record: BatchRecord) -> Iterator[None]:
     """Let an error of the waiting say that the batch goes on, and what to do."""
     at = f"{record.batch_id} goes on at {record.provider}"
     try:
@@ -163,7 +163,9 @@ def _going_on(record: BatchRecord) -> Iterator[None]:
             _say(error, f"The batch {at}, and is overdue: run the cell again to look again; --again submits anew.")
         raise
     except LLMError as error:
-        _say(error, _lost(error) or f"The batch {at}: run the cell again, and it is waited for.")
+        if lost := _lost(error):
+            state.lost(record)
+        _say(error, lost or f"The batch {at}: run the cell again, and it is waited for.")
         raise
 
 

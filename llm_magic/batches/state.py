@@ -14,7 +14,7 @@ from llm_magic.batches.polling import EVERY, Polling
 from llm_magic.batches.record import merged
 from llm_magic.batches.submission import Submission
 from llm_magic.config.references import mark_secrets, read
-from llm_magic.display.batches import PREPARING, BatchProgress, progress_of
+from llm_magic.display.batches import NOT_FOUND, PREPARING, BatchProgress, progress_of
 from llm_magic.errors import LLMError
 from llm_magic.recordings.locked_file import reason
 from llm_magic.wire.batches import BatchRoutes
@@ -65,7 +65,8 @@ class BatchState:
         """Whether nothing was left to be submitted before the run ended."""
         self._pollings: dict[str, Polling] = {}
         self._records: dict[str, BatchRecord] = {}
-        self._problems: dict[str, str] = {}  # of looks that failed, by our names of the batches
+        self._problems: dict[str, str] = {}  # of what failed and is tried again, by our names of the batches
+        self._lost: set[str] = set()  # our names of batches that their server does not have
         self._endpoint: tuple[Provider, str, Options] | None = None
         self._lock = threading.Lock()
 
@@ -116,10 +117,24 @@ class BatchState:
         """Know a polling meanwhile: it tells when it looks again, and what is done about its batch hurries it."""
         self._pollings[name] = polling
         try:
-            yield
+            with self.tried(name):
+                yield
         finally:
             del self._pollings[name]
-            self._problems.pop(name, None)
+
+    @contextmanager
+    def tried(self, name: str) -> Iterator[None]:
+        """Know meanwhile what fails at a batch and is tried again."""
+        try:
+            yield
+        finally:
+            with self._lock:
+                self._problems.pop(name, None)
+
+    def lost(self, record: BatchRecord) -> None:
+        """Take note that the server does not have a batch."""
+        with self._lock:
+            self._lost.add(record.id)
 
     def drop(self, record: BatchRecord) -> None:
         """Tell no more of a batch, in the place of which there is another one."""
@@ -182,6 +197,10 @@ class BatchState:
             sum(each.rows for each in records),
         )
 
+    def _progress_of(self, record: BatchRecord, now: float) -> BatchProgress:
+        progress = progress_of(record, now)
+        return replace(progress, status=NOT_FOUND) if record.id in self._lost else progress
+
     def progress(self) -> tuple[BatchProgress, ...]:
         """Return how far each batch is, in the order in which they were written; none is where nothing is asked."""
         now, records = float(self.clocks.get("wall_clock", time.time)()), self.records
@@ -189,7 +208,7 @@ class BatchState:
             return (BatchProgress(status=PREPARING),)
         return tuple(
             replace(
-                progress_of(record, now),
+                self._progress_of(record, now),
                 part=part,
                 parts=len(records),
                 problem=self._problems.get(record.id, ""),

@@ -14,6 +14,8 @@ from llm_magic.display.markup import Bundle, one_line
 
 REFUSED = "refused"
 """What is said of a batch that a server would not make."""
+NOT_FOUND = "not found"
+"""What is said of a batch that its server does not have."""
 ENDED = ("completed", "failed", "expired", "cancelled", REFUSED)
 """Statuses in which a batch stays: those of OpenAI's and Azure's API reference (`Batch.status`), and `refused`."""
 PREPARING = "preparing"
@@ -27,7 +29,7 @@ UNCHANGED_SECONDS = 600.0
 
 _LIFE = (*ENDED, "cancelling", "finalizing", "in_progress", "validating", *reversed(NOT_SUBMITTED))
 _UPLOADS = frozenset({"written", "uploading", "uploaded"})
-_WITHOUT_COUNTS = frozenset({PREPARING, "submitting", "validating", "finalizing", REFUSED})
+_WITHOUT_COUNTS = frozenset({PREPARING, "submitting", "validating", "finalizing", REFUSED, NOT_FOUND})
 _LONGEST_STATUS = 40
 _LONGEST_PROBLEM = 300
 _MOST_PROBLEMS = 3
@@ -89,7 +91,7 @@ class BatchProgress:
     @property
     def goes_on(self) -> bool:
         """Whether it goes on at the server, with or without this kernel."""
-        return not self.has_ended and self.status not in NOT_SUBMITTED
+        return not self.has_ended and self.status not in (*NOT_SUBMITTED, NOT_FOUND)
 
     @property
     def done(self) -> int:
@@ -282,7 +284,7 @@ def times(batches: Sequence[BatchProgress]) -> str:
 
 def problems(batches: Iterable[BatchProgress]) -> list[str]:
     """Return why nothing is known of some batches now, each reason once and on a line."""
-    said = [one_line(batch.problem, _LONGEST_PROBLEM) for batch in batches if batch.problem and not batch.has_ended]
+    said = [one_line(batch.problem, _LONGEST_PROBLEM) for batch in batches if batch.problem]
     different = list(dict.fromkeys(said))
     more = len(different) - _MOST_PROBLEMS
     return [*different[:_MOST_PROBLEMS], f"… and {counted(more, 'more problem')}"] if more > 0 else different

@@ -70,7 +70,7 @@ OPTIONS = (
     Option("each", ("--each",), "", "an expression that gives texts", "EXPR", str),
     Option("embed_as", ("--as",), "", "list or ndarray", "KIND", _list_or_array),
     Option("dimensions", ("--dimensions",), "", "shorter vectors", "N", _at_least_one),
-    Option("batch", ("--batch",), "", "texts in one request", "N", _at_least_one),
+    Option("batch", ("--batch",), "", "texts in one request (--batch-api is the offline batch)", "N", _at_least_one),
     Option("offline", ("--batch-api",), "", "embed by an offline batch"),
     *(BY_NAME[name] for name in ("model", "out", "wait", *_OF_BATCHES, *_REQUEST)),
 )

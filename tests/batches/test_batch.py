@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import threading
+import time
 from collections.abc import Iterator
 from concurrent.futures import CancelledError
 from pathlib import Path
@@ -11,11 +12,12 @@ from typing import Any
 
 import pytest
 from batch_calls import AT_ONCE, SAY, answered, asking, names, own_session, records, refused
-from batch_server import BatchServer, Failure, said
+from batch_server import NO_ROUTE, BatchServer, Failure, Fault, said
 
 from llm_magic import LLM
 from llm_magic.batches.batch import Batch
-from llm_magic.errors import InvalidValueError, OptionError, RowsFailedError
+from llm_magic.display.batches import left_behind, problems
+from llm_magic.errors import InvalidValueError, OptionError, RequestRefusedError, RowsFailedError
 from llm_magic.mapping.answers.answers import Answers
 from llm_magic.session import Session
 
@@ -225,6 +227,31 @@ def test_progress_is_told(llm: LLM) -> None:
     assert (told[-1].done, told[-1].total, told[-1].failed, told[-1].in_flight) == (3, 3, 1, 0)
 
 
+def test_results_that_cannot_be_fetched_yet_are_told_of_until_they_are(llm: LLM, server: BatchServer) -> None:
+    server.faults["content"] = [Fault(500, lasts=True)]
+    batch = llm.batch(SAY, ["1"])
+    assert batch._state is not None
+    deadline = time.monotonic() + 10
+    while not (said := problems(batch._state.progress())):
+        assert time.monotonic() < deadline
+        time.sleep(0.01)
+    assert "500" in said[0]
+    assert said[0].endswith("; trying again")
+    server.faults.clear()
+    assert batch.result(10).values == ["1"]
+    assert problems(batch._state.progress()) == []
+
+
+def test_a_batch_that_the_server_does_not_have_does_not_go_on_there(llm: LLM, server: BatchServer) -> None:
+    server.faults["poll"] = [NO_ROUTE]
+    batch = llm.batch(SAY, ["1"])
+    with pytest.raises(RequestRefusedError, match=r"has no batch batch_\d"):
+        batch.result(10)
+    assert repr(batch) == f"<Batch {batch._name} of s:m: not found>"
+    assert batch._state is not None
+    assert left_behind(batch._state.progress()) == ""
+
+
 def test_what_a_batch_cannot_do_is_refused_before_anything(llm: LLM, server: BatchServer) -> None:
     for options in ({"retries_invalid": 2, "output_type": int}, {"concurrency": 3}, {"batch": True}, {"wait": True}):
         with pytest.raises(OptionError):
@@ -244,6 +271,12 @@ def test_the_same_call_uses_what_a_finished_batch_has(llm: LLM, server: BatchSer
         "2 rows are answered by a batch of an earlier run, and cost nothing more (again=True asks anew).",
     )
     assert [outcome.known for outcome in answers.outcomes] == [True, True, False]
+
+
+def test_one_row_that_is_answered_is_one(llm: LLM) -> None:
+    answered(llm, ["1"])
+    said = "1 row is answered by a batch of an earlier run, and costs nothing more (again=True asks anew)."
+    assert answered(llm, ["1"]).notes == (said,)
 
 
 def test_again_submits_all_anew(llm: LLM, server: BatchServer) -> None:

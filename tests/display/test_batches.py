@@ -142,7 +142,8 @@ def test_what_goes_on_without_the_kernel() -> None:
 
 def test_problems_once_each_and_a_few() -> None:
     several = [batch(problem=f"cannot be reached: {number}") for number in (1, 1, 2, 3, 4, 5)]
-    assert batches.problems([*several, batch("completed", problem="old")]) == [
+    assert batches.problems([batch("completed", problem="fetching fails")]) == ["fetching fails"]
+    assert batches.problems(several) == [
         "cannot be reached: 1",
         "cannot be reached: 2",
         "cannot be reached: 3",
