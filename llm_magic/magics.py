@@ -365,7 +365,7 @@ def _needs_wait() -> OptionError:
     """Return the error of a batch whose cell would end before it, where nobody reads late outputs."""
     return OptionError(
         "--batch needs --wait here: this notebook is executed by a program, which reads no late outputs.",
-        "Say --batch --wait; a batch that an earlier run has submitted is gone on with.",
+        "Say --batch --wait; a batch that an earlier run has submitted is waited for, not submitted again.",
     )
 
 

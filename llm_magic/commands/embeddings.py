@@ -34,7 +34,7 @@ def run(command: Command) -> Any:
     elif not waits and not is_watched(command.shell):
         raise OptionError(
             "--batch-api needs --wait here: this notebook is executed by a program, which reads no late outputs.",
-            "Say --batch-api --wait; a batch that an earlier run has submitted is gone on with.",
+            "Say --batch-api --wait; a batch that an earlier run has submitted is waited for, not submitted again.",
         )
     if kind == "ndarray":
         need_numpy()

@@ -16,8 +16,9 @@ from batch_server import NO_ROUTE, BatchServer, Failure, Fault, said
 
 from llm_magic import LLM
 from llm_magic.batches.batch import Batch
+from llm_magic.batches.remembered import RememberedBatches
 from llm_magic.display.batches import left_behind, problems
-from llm_magic.errors import InvalidValueError, OptionError, RequestRefusedError, RowsFailedError
+from llm_magic.errors import ConfigurationError, InvalidValueError, OptionError, RequestRefusedError, RowsFailedError
 from llm_magic.mapping.answers.answers import Answers
 from llm_magic.session import Session
 
@@ -250,6 +251,16 @@ def test_a_batch_that_the_server_does_not_have_does_not_go_on_there(llm: LLM, se
     assert repr(batch) == f"<Batch {batch._name} of s:m: not found>"
     assert batch._state is not None
     assert left_behind(batch._state.progress()) == ""
+
+
+def test_a_batch_is_looked_for_at_its_own_url_alone(session: Session, llm: LLM, server: BatchServer) -> None:
+    answered(llm, ["1"])
+    session.registry.add("s", "compatible", base_url="http://127.0.0.1:9/v1")
+    asked = len(server.asked)
+    with pytest.raises(ConfigurationError) as raised:
+        session.loop.run(RememberedBatches(session).refresh(records()[0]))
+    assert raised.value.hint == "Set the provider's URL as it was; the cell of the batch finds it there, too."
+    assert len(server.asked) == asked
 
 
 def test_what_a_batch_cannot_do_is_refused_before_anything(llm: LLM, server: BatchServer) -> None:

@@ -98,7 +98,7 @@ def test_a_folder_that_others_may_write_to_is_not_used(folder: BatchFolder, mode
     for use in (folder.all, folder.sweep, lambda: folder.add(record(2)), lambda: folder.update(record(), step="read")):
         with pytest.raises(OSError, match="other users may write to it") as raised:
             use()
-        assert raised.value.errno == errno.EPERM
+        assert (raised.value.errno, raised.value.filename) == (errno.EPERM, str(folder.place))
     folder.place.chmod(0o700)
     assert [each.step for each in folder.all()] == ["written"]
 

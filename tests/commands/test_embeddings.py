@@ -135,6 +135,7 @@ def test_fetched_by_its_name(there: Kernel, server: BatchServer) -> None:
 @pytest.mark.parametrize(
     ("options", "said"),
     [
+        ("--batch", "--batch needs a value: --batch N.\nTexts in one request (--batch-api is the offline batch)."),
         ("--wait", "--wait needs --batch-api.\n--batch-api embeds the texts by an offline batch."),
         ("--poll 3", "--poll needs --batch-api."),
         ("--again", "--again needs --batch-api."),
