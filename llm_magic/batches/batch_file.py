@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import asyncio
 import shlex
-import time
 from collections.abc import AsyncGenerator, Callable, Iterable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, replace
@@ -18,10 +17,11 @@ from typing import TYPE_CHECKING
 from llm_magic.batches.bodies import RequestBodies
 from llm_magic.batches.file_place import FilePlace
 from llm_magic.batches.found_results import FoundResult, FoundResults, ids_of
-from llm_magic.batches.input_file import InputFile, InputFileWriter, read_ids
+from llm_magic.batches.input_file import InputFileWriter, read_ids
 from llm_magic.batches.kept_batches import BatchFolder
+from llm_magic.batches.pipeline import record_of_rows
 from llm_magic.batches.reading import ResultReader
-from llm_magic.batches.record import BatchRecord, excerpt
+from llm_magic.batches.record import BatchRecord
 from llm_magic.batches.retrieval import missing
 from llm_magic.config.references import dry_run
 from llm_magic.config.trust import printable
@@ -29,7 +29,7 @@ from llm_magic.display.footer import counted
 from llm_magic.errors import LLMError, OptionError
 from llm_magic.mapping.asking.row_asker import RowAsker, failed
 from llm_magic.mapping.rows import Outcome, RowRequest
-from llm_magic.providers.batches import endpoint, line_url, refuse_batch_file, unknown_price
+from llm_magic.providers.batches import line_url, refuse_batch_file, unknown_price
 from llm_magic.providers.vllm import VLLMProvider
 from llm_magic.recordings.locked_file import reason
 from llm_magic.recordings.recording import key_of
@@ -372,7 +372,8 @@ class BatchFilePipeline:
             if file.digest == there:
                 writer.discard()
                 return replace(said, is_new=False)
-            self._remember(bound, name, file)
+            record = record_of_rows(file, self._identity, self._run.plan, bound, file=str(place.path))
+            self._folder.add(record)
             try:
                 with place.written():
                     place.put(part, replaces=there is not None)
@@ -384,30 +385,6 @@ class BatchFilePipeline:
             raise
         self._forget(ours, name)
         return said
-
-    def _remember(self, bound: BoundModel, name: str, file: InputFile) -> None:
-        target, options, cell = bound.planned.target, self._run.plan.options, self._run.plan.cell
-        self._folder.add(
-            BatchRecord(
-                id=name,
-                run=self._identity,
-                provider=target.provider.name,
-                url=target.provider.origin().url,
-                base_url=str(options.base_url or ""),
-                model=bound.model,
-                asked=target.asked,
-                api=bound.capabilities.api,
-                endpoint=endpoint(bound.capabilities),
-                rows=file.rows,
-                size=file.size,
-                digest=file.digest,
-                created=time.time(),
-                step="written",
-                prompt=excerpt(cell.body),
-                out=cell.options.out or "",
-                file=str(self._engine.place.path),
-            )
-        )
 
     def _forget(self, records: list[BatchRecord], name: str) -> None:
         """Forget files of this cell whose rows all are in the new one, too."""

@@ -7,50 +7,39 @@ for, and what a finished one has answered is used.
 from __future__ import annotations
 
 import asyncio
-import time
 from collections import defaultdict
 from collections.abc import AsyncGenerator, Iterator
-from contextlib import AsyncExitStack, suppress
-from dataclasses import dataclass, field, replace
+from contextlib import AsyncExitStack
+from dataclasses import replace
 from itertools import islice
-from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
+from llm_magic.batches.batches_of_run import REFUSED_TIMES, BatchesOfRun, WaitingBatch, new_record
 from llm_magic.batches.bodies import RequestBodies
-from llm_magic.batches.earlier import EarlierBatches, moment
-from llm_magic.batches.input_file import InputFile, InputFileWriter, custom_id, read_ids
+from llm_magic.batches.earlier import moment
+from llm_magic.batches.input_file import custom_id
 from llm_magic.batches.reading import ResultReader
 from llm_magic.batches.record import BatchRecord, Structured, excerpt
-from llm_magic.batches.retrieval import Refused, asked_before, missing, results_of, retrieved
+from llm_magic.batches.retrieval import Refused, missing, results_of
 from llm_magic.batches.spending import BatchSpending
-from llm_magic.config.trust import printable
 from llm_magic.display.footer import counted
-from llm_magic.errors import ConfigurationError, LLMError, NotAskedError, Origin, UnsupportedError
+from llm_magic.errors import LLMError, NotAskedError, Origin
 from llm_magic.mapping.answers.statistics import response_of
 from llm_magic.mapping.asking.row_asker import failed
 from llm_magic.mapping.rows import Outcome, RowRequest
 from llm_magic.providers.batches import endpoint, line_url
-from llm_magic.recordings.locked_file import reason
 from llm_magic.recordings.recording import key_of
 
 if TYPE_CHECKING:
+    from llm_magic.batches.input_file import InputFile
     from llm_magic.batches.results import RowResult
     from llm_magic.batches.state import BatchState
     from llm_magic.mapping.asking.row_asker import RowAsker
     from llm_magic.mapping.engine import RunOfEngine
-    from llm_magic.session.plan import BoundModel
+    from llm_magic.session.plan import BoundModel, Plan
     from llm_magic.session.run_spending import RunSpending
 
 _AT_ONCE = 500  # rows that are rendered before others get a turn
-_REFUSED_TIMES = 3  # batches in a row that a server refuses for some of their rows, which are left out of the next one
-
-
-@dataclass(slots=True)
-class _Waiting:
-    """The rows of this run that a batch answers, by their custom ids there."""
-
-    record: BatchRecord
-    rows: dict[str, RowRequest] = field(default_factory=dict)
 
 
 class BatchPipeline:
@@ -78,17 +67,14 @@ class BatchPipeline:
         self._state, self._run, self._asker, self._requests = state, run, asker, requests
         self._spending = BatchSpending(spending, state.session)
         self._identity = key_of(run.identity)
-        self._folder = state.folder
         state.say = run.say
+        self._batches: BatchesOfRun[RowRequest] = BatchesOfRun(state, self._spending, self._identity, "row", run.say)
         self._there: list[Outcome] = []
         self._news = asyncio.Event()
-        self._waiting: dict[str, _Waiting] = {}  # by our name of the batch
-        self._read: list[BatchRecord] = []  # whose results have been handed on
         self._refused_whole: list[tuple[LLMError, list[RowRequest]]] = []
         self._has_outcomes = False
         self._equal: dict[str, RowRequest] = {}  # the first of equal rows, where they are asked once
         self._copies: defaultdict[int, list[int]] = defaultdict(list)  # by its number: those of the others
-        self._earlier = EarlierBatches(state, self._spending, self._identity, run.say)
         self.stopped: LLMError | None = None
 
     @property
@@ -99,7 +85,7 @@ class BatchPipeline:
     @property
     def in_flight(self) -> int:
         """Rows that a batch has, and whose results have not come."""
-        return sum(len(each.rows) for each in self._waiting.values())
+        return sum(len(each.lines) for each in self._batches.waiting.values())
 
     def put(self, outcomes: list[Outcome]) -> None:
         """Hand on outcomes, with the others."""
@@ -119,23 +105,16 @@ class BatchPipeline:
         work = asyncio.ensure_future(self._work())
         work.add_done_callback(lambda _: self._news.set())
         try:
-            while not work.done() or self._there:
-                await self._news.wait()
-                self._news.clear()
-                if there := self._taken():
+            with self._batches.kept():
+                while not work.done() or self._there:
+                    await self._news.wait()
+                    self._news.clear()
+                    if there := self._taken():
+                        yield there
+                work.result()
+                while there := self._taken():
                     yield there
-            work.result()
-            while there := self._taken():
-                yield there
-            for record in self._read:  # whoever took them has them
-                self._state.remember(record, step="read")
-                if self._folder.get(record.id) is None:  # it was removed meanwhile: so are its files
-                    self._remove_files(record)
-        except OSError as error:
-            raise ConfigurationError(
-                f"Batches cannot be kept in {printable(str(self._folder.place))}: {reason(error)}.",
-                "Make room there, or set another folder (XDG_STATE_HOME), and run the cell again: it goes on.",
-            ) from None
+                self._batches.have_been_read()  # whoever took them has them
         finally:
             work.cancel()
             await asyncio.gather(work, return_exceptions=True)
@@ -154,8 +133,6 @@ class BatchPipeline:
             bodies = await RequestBodies.of(self._run.plan, bound)
             stack.push_async_callback(bodies.aclose)
             reader = ResultReader(self._state.session, self._run.plan, bound, bodies, self._asker)
-            with suppress(OSError):
-                await asyncio.to_thread(self._folder.sweep)
             await self._submitted(bound, bodies, reader, self._requests)
             self._state.has_submitted()
             await self._all_ended(bound, bodies, reader)
@@ -164,46 +141,41 @@ class BatchPipeline:
         self, bound: BoundModel, bodies: RequestBodies, reader: ResultReader, requests: Iterator[RowRequest]
     ) -> None:
         """Submit what no batch has, and go on with submissions that broke off."""
-        async with self._folder.turn(self._identity, say=self._run.say):
+        async with self._batches.turn():
             rows = await self._asked_for(reader, requests)
-            await self._submit(bound, await self._written(bound, bodies, rows))
-            for waiting in list(self._waiting.values()):
-                if not waiting.record.has_reached("submitted"):
-                    waiting.record = await self._state.submission().submit(waiting.record)
-                self._state.seen(waiting.record)
-                self._folder.forget_input(waiting.record.id)
+            await self._batches.submit(bound.provider, bound.model, await self._written(bound, bodies, rows))
 
     async def _asked_for(self, reader: ResultReader, requests: Iterator[RowRequest]) -> list[RowRequest]:
         """Return the rows that no batch has: others are put aside, or wait for theirs."""
-        records = await self._earlier.records()
-        known = await asyncio.to_thread(asked_before, self._folder, records)
-        answered: dict[str, dict[str, RowRequest]] = defaultdict(dict)
+        await self._batches.look()
         asked: list[RowRequest] = []
         while rows := await asyncio.to_thread(list, islice(requests, _AT_ONCE)):
             for row in rows:
                 if (outcome := await self._asker.answered_before(row)) is not None:
                     self.put([outcome])
-                elif self._is_copy(row):
-                    continue
-                elif (found := known.get(row.key[:32])) and (place := found.popleft()):
-                    record, name = place
-                    if not record.is_over:
-                        self._waiting.setdefault(record.id, _Waiting(record)).rows[name] = row
-                    else:
-                        answered[record.id][name] = row
-                else:
+                elif not self._is_copy(row) and not self._batches.has(row.key, row):
                     asked.append(row)
-        wanted = {name: len(waiting.rows) for name, waiting in self._waiting.items()}
-        created, given_up = await self._earlier.settled(records, wanted)
-        for record in created:
-            self._waiting[record.id].record = record
-        left = [row for record in given_up for row in self._waiting.pop(record.id).rows.values()]
-        if left:
-            asked = sorted((*asked, *left), key=lambda row: row.number)
-        asked += await self._answered(records, answered, reader)
-        if self._waiting:
-            self._say_what_is_found()
-        return asked
+        count = 0
+
+        async def use(row: RowRequest, result: RowResult, record: BatchRecord) -> bool:
+            nonlocal count
+            if result.body is None:
+                return False
+            outcome = await reader.outcome(row, result, record, counts=False)
+            if outcome.error is not None:
+                return False
+            outcome.known = True
+            self._hand_on(outcome)
+            count += 1
+            return True
+
+        asked += await self._batches.left(use)
+        if count:
+            self._run.say(
+                f"{count:,} rows are answered by a batch of an earlier run, and cost nothing more (--again asks anew)."
+            )
+        self._say_what_is_found()
+        return sorted(asked, key=lambda row: row.number)
 
     def _is_copy(self, row: RowRequest) -> bool:
         """Whether an equal row is asked for this one, too."""
@@ -215,53 +187,33 @@ class BatchPipeline:
         self._copies[first.number].append(row.number)
         return True
 
-    async def _answered(
-        self, records: list[BatchRecord], answered: dict[str, dict[str, RowRequest]], reader: ResultReader
-    ) -> list[RowRequest]:
-        """Hand on what finished batches have answered; return the rows that they have no good answer of."""
-        count = 0
-        for record in records:
-            rows = answered.get(record.id, {})
-            async for name, result in results_of(self._folder, record, rows):
-                if result.body is None:
-                    continue
-                outcome = await reader.outcome(rows[name], result, record, counts=False)
-                if outcome.error is None:
-                    outcome.known = True
-                    self._hand_on(outcome)
-                    count += 1
-                    del rows[name]
-        if count:
-            self._run.say(
-                f"{count:,} rows are answered by a batch of an earlier run, and cost nothing more (--again asks anew)."
-            )
-        return [row for rows in answered.values() for row in rows.values()]
-
     def _say_what_is_found(self) -> None:
-        begun = [each for each in self._waiting.values() if not each.record.has_reached("submitted")]
+        begun = [each for each in self._batches.waiting.values() if not each.record.has_reached("submitted")]
         if begun:
-            rows = counted(sum(len(each.rows) for each in begun), "row")
+            rows = counted(sum(len(each.lines) for each in begun), "row")
             self._run.say(f"The submission of {rows} broke off on {moment(begun[-1].record)}: it goes on.")
-        found = [each for each in self._waiting.values() if each.record.has_reached("submitted")]
+        found = [each for each in self._batches.waiting.values() if each.record.has_reached("submitted")]
         if found:
             what = "A batch" if len(found) == 1 else f"{len(found)} batches"
-            rows = counted(sum(len(each.rows) for each in found), "row")
+            rows = counted(sum(len(each.lines) for each in found), "row")
             has = "has" if len(found) == 1 else "have"
             self._run.say(f"{what} of {moment(found[-1].record)} {has} {rows} of this cell: it goes on.")
 
-    async def _written(self, bound: BoundModel, bodies: RequestBodies, rows: list[RowRequest]) -> list[_Waiting]:
+    async def _written(
+        self, bound: BoundModel, bodies: RequestBodies, rows: list[RowRequest]
+    ) -> list[WaitingBatch[RowRequest]]:
         """Write rows into input files, and remember these; a row that cannot be written has failed."""
-        if not rows:
-            return []
-        names: list[str] = []
+        structure = bound.structure
+        structured = Structured(
+            dialect=None if structure is None else structure.dialect,
+            nulls=structure is not None and structure.nulls,
+        )
 
-        def paths(_part: int) -> tuple[Path, Path]:
-            names.append(self._folder.new_id())
-            return self._folder.input_path(names[-1]), self._folder.ids_path(names[-1])
+        def record_of(file: InputFile, _rows: object) -> BatchRecord:
+            return record_of_rows(file, self._identity, self._run.plan, bound, structured=structured)
 
-        writer = InputFileWriter(paths, line_url(bound.capabilities))
         by_id: dict[str, RowRequest] = {}
-        try:
+        with self._batches.writing(line_url(bound.capabilities)) as writer:
             for number, row in enumerate(rows):
                 if number % _AT_ONCE == 0:
                     await asyncio.sleep(0)
@@ -272,83 +224,18 @@ class BatchPipeline:
                     continue
                 by_id[custom_id(row.number, row.key)] = row
                 self._spending.expect(bodies.demand(row))
-            files = await asyncio.to_thread(writer.close)
-        except BaseException:
-            writer.discard()
-            raise
-        return [self._remembered(bound, name, file, by_id) for name, file in zip(names, files, strict=True)]
-
-    def _remembered(self, bound: BoundModel, name: str, file: InputFile, rows: dict[str, RowRequest]) -> _Waiting:
-        target, options = bound.planned.target, self._run.plan.options
-        cell, structure = self._run.plan.cell, bound.structure
-        record = BatchRecord(
-            id=name,
-            run=self._identity,
-            provider=target.provider.name,
-            url=target.provider.origin().url,
-            base_url=str(options.base_url or ""),
-            model=bound.model,
-            asked=target.asked,
-            api=bound.capabilities.api,
-            endpoint=endpoint(bound.capabilities),
-            rows=file.rows,
-            size=file.size,
-            digest=file.digest,
-            created=time.time(),
-            step="written",
-            prompt=excerpt(cell.body),
-            out=cell.options.out or "",
-            structured=Structured(
-                dialect=None if structure is None else structure.dialect,
-                nulls=structure is not None and structure.nulls,
-            ),
-        )
-        self._folder.add(record)
-        return _Waiting(record, {each: rows[each] for each in read_ids(file.ids_path)})
-
-    async def _submit(self, bound: BoundModel, batches: list[_Waiting]) -> None:
-        """Submit batches that are written, where the budgets allow them."""
-        try:
-            self._spending.reserve(bound.provider, bound.model, [each.record for each in batches])
-        except LLMError:
-            for each in batches:
-                self._folder.remove(each.record.id)
-            raise
-        for each in batches:
-            self._waiting[each.record.id] = each
-        for each in batches:
-            self._state.seen(each.record)
-        for each in batches:
-            try:
-                each.record = await self._state.submission().submit(each.record)
-            except UnsupportedError:  # there are no batches here: the prompts need not be kept
-                for other in batches:
-                    if not other.record.has_reached("submitted"):
-                        await self._earlier.created_of(other.record)
-                raise
-            self._state.seen(each.record)
+            return self._batches.remember(await asyncio.to_thread(writer.close), by_id, record_of)
 
     async def _all_ended(self, bound: BoundModel, bodies: RequestBodies, reader: ResultReader) -> None:
         """Wait for all batches, and hand on their answers; where one was refused for some rows, ask the others anew."""
-        again: list[RowRequest] = []
-        for number in range(_REFUSED_TIMES + 1):
-            # one that fails does not end the waiting for the others, whose answers are kept
-            ended = await asyncio.gather(
-                *(self._ended(each, reader) for each in self._waiting.values()), return_exceptions=True
-            )
-            self._waiting.clear()
-            for each in ended:
-                if isinstance(each, BaseException):
-                    raise each
-            again = [row for rows in ended if not isinstance(rows, BaseException) for row in rows]
-            if not again or number == _REFUSED_TIMES:
-                break
-            self._run.say(
-                f"{counted(len(again), 'row')} of a refused batch "
-                f"{'is' if len(again) == 1 else 'are'} submitted again, without what it names."
-            )
-            await self._submitted(bound, bodies, reader, iter(again))
-        for row in again:
+
+        async def read(batch: WaitingBatch[RowRequest], record: BatchRecord) -> None:
+            await self._read_results(batch.lines, record, reader)
+
+        async def submit_again(rows: list[RowRequest]) -> None:
+            await self._submitted(bound, bodies, reader, iter(rows))
+
+        for row in await self._batches.all_ended(read, self._refused, submit_again):
             self._hand_on(Outcome(row.number, error=_refused_for_others(bound.provider.origin(bound.model))))
         for error, rows in self._refused_whole:
             if not self._has_outcomes:  # of no row there is anything to tell but this
@@ -356,57 +243,34 @@ class BatchPipeline:
             for row in rows:
                 self._hand_on(failed(row.number, error))
 
-    async def _ended(self, waiting: _Waiting, reader: ResultReader) -> list[RowRequest]:
-        """Wait for one batch, and hand on the outcomes of its rows; return those that another one is to ask."""
-        try:
-            found = await retrieved(self._state, waiting.record)
-        except LLMError as error:
-            if len(self._waiting) > 1:  # it is raised when the others have ended, which may take a day
-                self._run.say(f"{error.message} Other batches of this run are waited for all the same.")
-            raise
-        if isinstance(found, Refused):
-            return self._refused(waiting, found)
-        await self._read_results(waiting, found, reader)
-        return []
-
-    def _remove_files(self, record: BatchRecord) -> None:
-        for path in (self._folder.ids_path, self._folder.output_path, self._folder.errors_path):
-            with suppress(OSError):
-                path(record.id).unlink()
-
-    async def _read_results(self, waiting: _Waiting, record: BatchRecord, reader: ResultReader) -> None:
-        """Hand on the outcomes of the rows of a batch that is fetched."""
-        rows = dict(waiting.rows)
+    async def _read_results(self, waiting: dict[str, RowRequest], record: BatchRecord, reader: ResultReader) -> None:
+        """Hand on the outcomes of the rows of a batch that is fetched; those do not wait any longer."""
         failures: dict[str, RowResult] = {}
-        self._spending.begin(record)
 
         async def read(name: str, result: RowResult) -> None:
-            outcome = await reader.outcome(rows[name], result, record)
+            outcome = await reader.outcome(waiting[name], result, record)
             response = response_of(outcome)
             if not isinstance(outcome.error, NotAskedError):  # those were no requests
                 self._spending.took(record, *((None, None) if response is None else (response.usage, response.cost)))
             self._hand_on(outcome)
-            del rows[name], waiting.rows[name]
+            del waiting[name]
 
-        async for name, result in results_of(self._folder, record, rows):
+        async for name, result in results_of(self._state.folder, record, waiting):
             if result.body is None:
                 failures.setdefault(name, result)  # the other file may have an answer
             else:
                 await read(name, result)
         for name, result in failures.items():
-            if name in rows:
+            if name in waiting:
                 await read(name, result)
-        self._spending.settle(record)
-        for name, row in rows.items():
+        for row in waiting.values():
             self._hand_on(Outcome(row.number, error=missing(record)))
-            del waiting.rows[name]
-        self._read.append(record)
+        waiting.clear()
 
-    def _refused(self, waiting: _Waiting, refused: Refused) -> list[RowRequest]:
+    def _refused(self, batch: WaitingBatch[RowRequest], refused: Refused) -> list[RowRequest]:
         """Hand on the errors of the rows that a batch was refused for, and return its others; or of all its rows."""
-        self._spending.forget(waiting.record)
-        rest, rows = [], dict(waiting.rows)
-        waiting.rows.clear()
+        rest, rows = [], dict(batch.lines)
+        batch.lines.clear()
         if refused.whole or not refused.named:
             self._refused_whole.append((refused.of_all, list(rows.values())))
             return []
@@ -415,8 +279,6 @@ class BatchPipeline:
                 self._hand_on(failed(row.number, error))
             else:
                 rest.append(row)
-        if rest:
-            self._state.drop(waiting.record)
         return rest
 
     def _hand_on(self, outcome: Outcome) -> None:
@@ -426,7 +288,23 @@ class BatchPipeline:
 
 def _refused_for_others(origin: Origin) -> LLMError:
     return NotAskedError(
-        f"Not asked: {origin} refused {_REFUSED_TIMES + 1} batches in a row for other rows, and this was not submitted "
+        f"Not asked: {origin} refused {REFUSED_TIMES + 1} batches in a row for other rows, and this was not submitted "
         "once more.",
         "Run the cell again: only what is missing is asked.",
+    )
+
+
+def record_of_rows(file: InputFile, run: str, plan: Plan, bound: BoundModel, /, **further: Any) -> BatchRecord:
+    """Return the record of a file of rows of a plan, as `new_record` does."""
+    return new_record(
+        file,
+        run,
+        bound.planned.target,
+        base_url=str(plan.options.base_url or ""),
+        model=bound.model,
+        api=bound.capabilities.api,
+        endpoint=endpoint(bound.capabilities),
+        prompt=excerpt(plan.cell.body),
+        out=plan.cell.options.out or "",
+        **further,
     )

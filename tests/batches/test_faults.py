@@ -26,7 +26,7 @@ from batch_server import (
 )
 
 from llm_magic import LLM
-from llm_magic.batches import pipeline, polling
+from llm_magic.batches import batches_of_run, polling
 from llm_magic.batches.batch import Batch
 from llm_magic.batches.engine import BatchEngine
 from llm_magic.batches.input_file import InputFileWriter
@@ -497,7 +497,11 @@ def test_a_validation_of_three_hours(session: Session, server: BatchServer) -> N
 
 def at_most(monkeypatch: pytest.MonkeyPatch, rows: int) -> None:
     """Let a file hold so many rows."""
-    monkeypatch.setattr(pipeline, "InputFileWriter", lambda *given: InputFileWriter(*given, most_rows=rows))
+
+    def writer(path_of: Any, url: str, **_: int) -> InputFileWriter:
+        return InputFileWriter(path_of, url, most_rows=rows)
+
+    monkeypatch.setattr(batches_of_run, "InputFileWriter", writer)
 
 
 def test_rows_beyond_a_files_limit_are_two_batches_and_one_result(
