@@ -181,6 +181,8 @@ class LLMMagics(Magics, Settings):
 
             value, cell = gathered(value, cell)
         engine = None
+        if options.batch_file is not None:
+            return self._write_rows(cell, options, read_inputs(value, each), options.batch_file)
         if options.batch:
             from llm_magic.batches.engine import BatchEngine
 
@@ -188,8 +190,6 @@ class LLMMagics(Magics, Settings):
             later = not (options.wait or options.dry_run)
             if later and not self._allows_input():
                 raise _needs_wait()
-        if options.batch_file is not None:
-            return self._write_rows(cell, options, read_inputs(value, each), options.batch_file)
         run = RowsRun(self.session, cell, read_inputs(value, each), engine=engine)
         if engine is None and not options.dry_run:
             from llm_magic.batches.batch_file import fetched_rows

@@ -176,6 +176,15 @@ def test_embeddings(page: Page) -> None:
     assert page.kernel.value("(len(vectors), list(later.result()) == list(vectors))") == (5, True)
 
 
+def test_a_file_for_another_program(page: Page) -> None:
+    first, again = (ran for block, ran in page.ran if "--batch-file" in block)
+    (command,) = (block.strip() for language, block in BLOCKS if language == "sh")
+    assert command in "\n".join([*first.of_type("text/plain"), first.stdout])
+    assert "Nothing was sent" in "\n".join([*first.of_type("text/plain"), first.stdout])
+    assert page.kernel.value("kind.kind.tolist()") == ["price", "quality", "service", "quality", "service"]
+    assert again.status == "ok"
+
+
 def test_tools_come_back_as_calls(page: Page) -> None:
     assert page.kernel.value("[each.tool_calls[0].name for each in calls.responses]") == ["complain"] * 5
     assert "not carried out in a batch" in page.shown("--tools complain")

@@ -178,6 +178,11 @@ class BatchFileEngine:
         """Return nothing: no server has the rows."""
         return ()
 
+    def asked_before(self, run: RunOfEngine) -> frozenset[str]:
+        """Return nothing: what is written is not what is asked."""
+        del run
+        return frozenset()
+
     def previewed(self, rows: int | None) -> tuple[str, ...]:
         """Return how so many rows would be written."""
         del rows

@@ -9,8 +9,10 @@ from typing import TYPE_CHECKING
 from llm_magic.batches.input_file import MOST_ROWS
 from llm_magic.batches.pipeline import BatchPipeline
 from llm_magic.batches.polling import EVERY
+from llm_magic.batches.retrieval import asked_before
 from llm_magic.batches.state import BatchState
 from llm_magic.providers.batches import refuse_batches, unknown_price
+from llm_magic.recordings.recording import key_of
 
 if TYPE_CHECKING:
     from llm_magic.display.batches import BatchProgress
@@ -77,6 +79,15 @@ class BatchEngine:
     def unknown_price(self, provider: Provider, model: str) -> str:
         """Return in a line how the price of batches is given, which is not known."""
         return f"{unknown_price(provider, model or 'MODEL')}."
+
+    def asked_before(self, run: RunOfEngine) -> frozenset[str]:
+        """Return the beginnings of the keys of rows that batches of earlier runs of the same have."""
+        folder = self.state.folder
+        try:
+            records = [] if self.state.again else folder.of_run(key_of(run.identity))
+            return frozenset(asked_before(folder, [each for each in records if not each.is_with_user]))
+        except OSError:  # which is said where something is to be submitted
+            return frozenset()
 
     def previewed(self, rows: int | None) -> tuple[str, ...]:
         """Return how so many rows would be submitted."""

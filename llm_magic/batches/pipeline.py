@@ -119,6 +119,8 @@ class BatchPipeline:
             work.cancel()
             await asyncio.gather(work, return_exceptions=True)
             self._state.settle()
+        while there := self._taken():  # that were put while this ended
+            yield there
 
     def _taken(self) -> list[Outcome]:
         there, self._there = self._there, []

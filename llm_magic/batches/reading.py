@@ -87,8 +87,9 @@ class ResultReader:
         outcome = await self._asker.judged(row, begun, counts=counts)
         if isinstance(outcome.error, InvalidValueError):  # within a batch nothing is asked again
             outcome.error.hint = _INVALID
+        outcome.is_timed = False
         if (response := response_of(outcome)) is not None:
-            response.seconds, response.first_token_seconds = 0.0, None  # nobody knows how long one row took
+            response.seconds, response.first_token_seconds = 0.0, None
         return outcome
 
     def _as_asked(self, record: BatchRecord) -> BoundModel:
@@ -167,7 +168,7 @@ class ResultReader:
             structured=dialect,
         )
         response.first_token_seconds = None
-        outcome = Outcome(row.number, response)
+        outcome = Outcome(row.number, response, is_timed=False)
         self._asker.keep(row, outcome)
         return outcome
 

@@ -6,11 +6,12 @@ from collections.abc import Callable
 from concurrent.futures import Future
 from os import PathLike, fspath
 from pathlib import Path
-from typing import TYPE_CHECKING, Self
+from typing import TYPE_CHECKING, Any, Self
 
 from llm_magic.batches.batch import Batch, Counts
 from llm_magic.batches.batch_file import RowsWritten, WrittenRows
 from llm_magic.batches.fetched_file import fetch
+from llm_magic.display.markup import Bundle
 from llm_magic.errors import LLMError, OptionError
 from llm_magic.mapping.answers.answers import Answers
 from llm_magic.mapping.screen import RowsInterrupted
@@ -149,3 +150,6 @@ class RowsInFile(Batch[Answers]):
         if self._written is None:
             return f"<RowsInFile of {self._model}: completed>"
         return f"<RowsInFile {self._written.place.named} of {self._model}: {self.rows:,} rows written>"
+
+    def _repr_mimebundle_(self, include: Any = None, exclude: Any = None) -> Bundle:  # noqa: ARG002 - IPython's call
+        return {"text/plain": repr(self)}

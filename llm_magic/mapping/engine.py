@@ -74,6 +74,9 @@ class Engine(Protocol):
     def unknown_price(self, provider: Provider, model: str) -> str:
         """Return in a line how the price is given that is not known."""
 
+    def asked_before(self, run: RunOfEngine) -> frozenset[str]:
+        """Return the beginnings, of 32 characters, of the keys of rows that earlier runs of the same have asked."""
+
     def previewed(self, rows: int | None) -> tuple[str, ...]:
         """Return in lines how so many rows would be asked."""
 

@@ -53,6 +53,9 @@ class Outcome:
     recorded: bool = False
     """Whether it is known from the user's recordings."""
 
+    is_timed: bool = True
+    """Whether its response says how long it took; of an offline batch nobody knows that."""
+
     @property
     def value(self) -> Any:
         """The value, None where the row failed."""

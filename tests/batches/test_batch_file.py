@@ -109,6 +109,7 @@ def test_rows_are_written_for_another_program_and_nothing_is_sent(llm: LLM, tmp_
     assert (batch.status, batch.rows, batch.file, batch.counts) == ("written", 3, tmp_path / "rows.jsonl", (0, 0, 3))
     assert (batch.id, batch.ids, batch.cancel(), batch.done()) == ("", (), False, True)
     assert repr(batch) == "<RowsInFile rows.jsonl of vllm:smollm2: 3 rows written>"
+    assert batch._repr_mimebundle_() == {"text/plain": repr(batch)}
     assert batch.command == "vllm run-batch -i rows.jsonl -o rows.out.jsonl --model MODEL --served-model-name smollm2"
     with pytest.raises(LLMError, match=r"rows.jsonl has 3 rows. Nothing was sent.\n.*batch.fetch"):
         batch.result()

@@ -231,6 +231,17 @@ def test_a_dry_run_says_what_would_be_submitted(kernel: Kernel, server: BatchSer
     assert [route for route in server.asked[asked:] if route != "direct"] == []
 
 
+def test_a_dry_run_counts_no_row_that_a_batch_has(kernel: Kernel, server: BatchServer) -> None:
+    rows(kernel, "18", "19")
+    kernel.run(CELL).check()
+    assert kernel.value("_.result(20).values") == [18, 19]
+    rows(kernel, "18", "19", "20")
+    (shown,) = kernel.run(CELL.replace("--batch", "--batch --dry-run")).check().of_type("text/plain")
+    assert "3 rows, 2 answered before, 1 different prompt: 1 request to send." in shown.splitlines()
+    (shown,) = kernel.run(CELL.replace("--batch", "--batch --dry-run --again")).check().of_type("text/plain")
+    assert "3 rows, 3 different prompts: 3 requests to send." in shown.splitlines()
+
+
 def test_nothing_is_shown_where_nothing_is_to_be_shown(kernel: Kernel) -> None:
     rows(kernel, "13")
     ran = kernel.run(CELL.replace("--batch", "--batch --show none")).check()

@@ -159,7 +159,7 @@ def test_many_rows(typing: Typing, monkeypatch: pytest.MonkeyPatch) -> None:
     assert typing.words("%%llm --each comments --ba") == ["--background", "--base-url", "--batch", "--batch-file"]
     assert typing.words("%%llm --each comments --batch --wa") == ["--wait"]
     assert typing.words("%%llm --each comments --batch --po") == ["--poll"]
-    assert typing.words("%%llm_embed --ba") == ["--base-url", "--batch"]
+    assert typing.words("%%llm_embed --ba") == ["--base-url", "--batch", "--batch-api"]
     monkeypatch.setenv("KEY_OF_A_TEST", "sk-0123456789")
     assert typing.words("%%llm --forward-env A,KEY_OF_A_T") == ["A,KEY_OF_A_TEST"]
     assert typing.words("%%llm --each comments\n{{ te") == ["text"]

@@ -115,7 +115,7 @@ class RunningStatistics:
             self.usage = response.usage if self.usage is None else self.usage + response.usage
         if response.cost is not None:
             self.cost = (self.cost or 0.0) + response.cost
-        if outcome.error is None and response.seconds > 0:  # of a batch nobody knows how long one row took
+        if outcome.error is None and outcome.is_timed:
             place = round(math.log(max(response.seconds, _SHORTEST)) / _WIDTH)
             count, total = self._latencies.get(place, (0, 0.0))
             self._latencies[place] = count + 1, total + response.seconds
