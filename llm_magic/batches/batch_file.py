@@ -15,6 +15,7 @@ from itertools import islice
 from typing import TYPE_CHECKING
 
 from llm_magic.batches.bodies import RequestBodies
+from llm_magic.batches.engine import PricedAsBatch, asked_once
 from llm_magic.batches.file_place import FilePlace
 from llm_magic.batches.found_results import FoundResult, FoundResults, ids_of
 from llm_magic.batches.input_file import InputFileWriter, read_ids
@@ -29,7 +30,7 @@ from llm_magic.display.footer import counted
 from llm_magic.errors import LLMError, OptionError
 from llm_magic.mapping.asking.row_asker import RowAsker, failed
 from llm_magic.mapping.rows import Outcome, RowRequest
-from llm_magic.providers.batches import line_url, refuse_batch_file, unknown_price
+from llm_magic.providers.batches import line_url, refuse_batch_file
 from llm_magic.providers.vllm import VLLMProvider
 from llm_magic.recordings.locked_file import reason
 from llm_magic.recordings.recording import key_of
@@ -38,8 +39,6 @@ if TYPE_CHECKING:
     from llm_magic.display.batches import BatchProgress
     from llm_magic.mapping.engine import RunOfEngine
     from llm_magic.mapping.run import RowsRun
-    from llm_magic.providers.base import Provider
-    from llm_magic.providers.model_info import Price
     from llm_magic.session import Session
     from llm_magic.session.plan import BoundModel, Plan
     from llm_magic.session.run_spending import RunSpending
@@ -108,7 +107,7 @@ class RowsWritten(Exception):  # noqa: N818 - the good end of a run
         self.written = written
 
 
-class BatchFileEngine:
+class BatchFileEngine(PricedAsBatch):
     """Writes the rows of one run into a file, or has their answers where all are fetched.
 
     Parameters
@@ -151,13 +150,11 @@ class BatchFileEngine:
             capabilities = replace(capabilities, api=first.options.api)
         refuse_batch_file(provider, capabilities, model)
         self.again = bool(first.options.again)
-        notes = list(plan.notes)
-        if len(plan.models) > 1:
-            notes.append("Fallbacks are not in the file: all its rows are those of one model.")
-        if plan.tools:
-            notes.append("Calls of tools are not carried out there: .responses[N].tool_calls will have them.")
-        options = replace(first.options, retries_invalid=0, stream=None, no_stream=True)
-        return replace(plan, models=(replace(first, options=options),), notes=tuple(notes), returns_calls=True)
+        return asked_once(
+            plan,
+            fallbacks="Fallbacks are not in the file: all its rows are those of one model.",
+            tools="Calls of tools are not carried out there: .responses[N].tool_calls will have them.",
+        )
 
     def pipeline(
         self, run: RunOfEngine, asker: RowAsker, spending: RunSpending, requests: Iterator[RowRequest]
@@ -165,14 +162,6 @@ class BatchFileEngine:
         """Return what writes the rows; nothing is spent by it."""
         del spending
         return BatchFilePipeline(self, run, asker, requests)
-
-    def price(self, price: Price | None) -> Price | None:
-        """Return the price of batches; None where the user gave none: it is never guessed."""
-        return None if price is None else price.of_batches
-
-    def unknown_price(self, provider: Provider, model: str) -> str:
-        """Return in a line how the price of batches is given, which is not known."""
-        return f"{unknown_price(provider, model or 'MODEL')}."
 
     def progress(self) -> tuple[BatchProgress, ...]:
         """Return nothing: no server has the rows."""
