@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING
 
 from llm_magic.batches.bodies import RequestBodies
 from llm_magic.batches.engine import PricedAsBatch, asked_once
+from llm_magic.batches.equal_rows import EqualRows
 from llm_magic.batches.file_place import FilePlace
 from llm_magic.batches.found_results import FoundResult, FoundResults, ids_of
 from llm_magic.batches.input_file import InputFileWriter, read_ids
@@ -206,8 +207,7 @@ class BatchFilePipeline:
         self._engine, self._run, self._asker, self._requests = engine, run, asker, requests
         self._folder, self._identity = engine.folder, key_of(run.identity)
         self._there: list[Outcome] = []
-        self._equal: dict[str, RowRequest] = {}
-        self._copies: dict[int, list[int]] = {}
+        self._equal = EqualRows(asker)
 
     def put(self, outcomes: list[Outcome]) -> None:
         """Take outcomes of rows that need not be asked."""
@@ -294,22 +294,12 @@ class BatchFilePipeline:
             for row in some:
                 if (outcome := await self._asker.answered_before(row)) is not None:
                     self.put([outcome])
-                elif not self._is_copy(row):
+                elif not self._equal.is_copy(row):
                     rows.append(row)
         return rows
 
-    def _is_copy(self, row: RowRequest) -> bool:
-        """Whether an equal row is asked for this one, too."""
-        if not self._asker.asks_equal_once or not row.key:
-            return False
-        first = self._equal.setdefault(row.key, row)
-        if first is not row:
-            self._copies.setdefault(first.number, []).append(row.number)
-        return first is not row
-
     def _hand_on(self, outcome: Outcome) -> None:
-        copies = self._copies.pop(outcome.number, ())
-        self.put([outcome, *(replace(outcome, number=number, duplicate=True) for number in copies)])
+        self.put(self._equal.outcomes(outcome))
 
     def _found(self, records: list[BatchRecord]) -> tuple[FoundResults, FoundResults]:
         """Return the results that nobody has read, and those that an earlier run has."""

@@ -7,16 +7,15 @@ for, and what a finished one has answered is used.
 from __future__ import annotations
 
 import asyncio
-from collections import defaultdict
 from collections.abc import AsyncGenerator, Iterator
 from contextlib import AsyncExitStack
-from dataclasses import replace
 from itertools import islice
 from typing import TYPE_CHECKING, Any
 
 from llm_magic.batches.batches_of_run import REFUSED_TIMES, BatchesOfRun, WaitingBatch, new_record
 from llm_magic.batches.bodies import RequestBodies
 from llm_magic.batches.earlier import moment
+from llm_magic.batches.equal_rows import EqualRows
 from llm_magic.batches.input_file import custom_id
 from llm_magic.batches.reading import ResultReader
 from llm_magic.batches.record import BatchRecord, Structured, excerpt
@@ -73,8 +72,7 @@ class BatchPipeline:
         self._news = asyncio.Event()
         self._refused_whole: list[tuple[LLMError, list[RowRequest]]] = []
         self._has_outcomes = False
-        self._equal: dict[str, RowRequest] = {}  # the first of equal rows, where they are asked once
-        self._copies: defaultdict[int, list[int]] = defaultdict(list)  # by its number: those of the others
+        self._equal = EqualRows(asker)
         self.stopped: LLMError | None = None
 
     @property
@@ -155,7 +153,7 @@ class BatchPipeline:
             for row in rows:
                 if (outcome := await self._asker.answered_before(row)) is not None:
                     self.put([outcome])
-                elif not self._is_copy(row) and not self._batches.has(row.key, row):
+                elif not self._equal.is_copy(row) and not self._batches.has(row.key, row):
                     asked.append(row)
         count = 0
 
@@ -178,16 +176,6 @@ class BatchPipeline:
             )
         self._say_what_is_found()
         return sorted(asked, key=lambda row: row.number)
-
-    def _is_copy(self, row: RowRequest) -> bool:
-        """Whether an equal row is asked for this one, too."""
-        if not self._asker.asks_equal_once or not row.key:
-            return False
-        first = self._equal.setdefault(row.key, row)
-        if first is row:
-            return False
-        self._copies[first.number].append(row.number)
-        return True
 
     def _say_what_is_found(self) -> None:
         begun = [each for each in self._batches.waiting.values() if not each.record.has_reached("submitted")]
@@ -284,8 +272,7 @@ class BatchPipeline:
         return rest
 
     def _hand_on(self, outcome: Outcome) -> None:
-        copies = self._copies.pop(outcome.number, ())
-        self.put([outcome, *(replace(outcome, number=number, duplicate=True) for number in copies)])
+        self.put(self._equal.outcomes(outcome))
 
 
 def _refused_for_others(origin: Origin) -> LLMError:
