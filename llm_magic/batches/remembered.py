@@ -9,14 +9,14 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from llm_magic.batches.fetched_file import fetch
-from llm_magic.batches.input_file import parse_custom_id, read_ids
-from llm_magic.batches.kept_batches import BatchFolder
-from llm_magic.batches.results import RowResult, read_results
-from llm_magic.batches.retrieval import fetched
-from llm_magic.batches.retrieval import missing as no_result
-from llm_magic.batches.texts import text_outcome
-from llm_magic.batches.vectors import vectors_of
+from llm_magic.batches.batch_file.fetched_file import fetch
+from llm_magic.batches.embeddings.vectors import vectors_of
+from llm_magic.batches.jsonl.input_file import parse_custom_id, read_ids
+from llm_magic.batches.jsonl.results import RowResult, read_results
+from llm_magic.batches.jsonl.texts import text_outcome
+from llm_magic.batches.kept.kept_batches import BatchFolder
+from llm_magic.batches.remote.retrieval import fetched
+from llm_magic.batches.remote.retrieval import missing as no_result
 from llm_magic.config.references import read
 from llm_magic.errors import ConfigurationError, Origin
 from llm_magic.mapping.answers.answers import Answers
@@ -24,7 +24,7 @@ from llm_magic.mapping.rows import Outcome
 from llm_magic.wire.batches import BatchRoutes
 
 if TYPE_CHECKING:
-    from llm_magic.batches.record import BatchRecord
+    from llm_magic.batches.kept.record import BatchRecord
     from llm_magic.embeddings import Vectors
     from llm_magic.secrets import Secret
     from llm_magic.session import Session

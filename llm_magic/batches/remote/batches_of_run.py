@@ -11,19 +11,19 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
-from llm_magic.batches.earlier import EarlierBatches
-from llm_magic.batches.input_file import MOST_ROWS, InputFile, InputFileWriter, read_ids
-from llm_magic.batches.record import BatchRecord
-from llm_magic.batches.retrieval import Refused, asked_before, results_of, retrieved
+from llm_magic.batches.jsonl.input_file import MOST_ROWS, InputFile, InputFileWriter, read_ids
+from llm_magic.batches.kept.record import BatchRecord
+from llm_magic.batches.remote.earlier import EarlierBatches
+from llm_magic.batches.remote.retrieval import Refused, asked_before, results_of, retrieved
 from llm_magic.config.trust import printable
 from llm_magic.display.footer import counted
 from llm_magic.errors import ConfigurationError, LLMError, UnsupportedError
 from llm_magic.recordings.locked_file import reason
 
 if TYPE_CHECKING:
-    from llm_magic.batches.results import RowResult
-    from llm_magic.batches.spending import BatchSpending
-    from llm_magic.batches.state import BatchState
+    from llm_magic.batches.jsonl.results import RowResult
+    from llm_magic.batches.remote.spending import BatchSpending
+    from llm_magic.batches.remote.state import BatchState
     from llm_magic.providers.base import Provider
     from llm_magic.providers.registry import Target
 

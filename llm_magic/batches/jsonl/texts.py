@@ -6,7 +6,7 @@ import json
 from collections.abc import Iterable
 from typing import TYPE_CHECKING
 
-from llm_magic.batches.results import RowResult, error_of
+from llm_magic.batches.jsonl.results import RowResult, error_of
 from llm_magic.draft import Draft
 from llm_magic.errors import Origin, ProtocolError
 from llm_magic.mapping.asking.row_asker import failed

@@ -13,17 +13,16 @@ from contextlib import asynccontextmanager
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
-from llm_magic.batches.batches_of_run import BatchesOfRun, WaitingBatch, new_record
-from llm_magic.batches.bodies import refuse_secrets
-from llm_magic.batches.earlier import moment
-from llm_magic.batches.input_file import MOST_EMBEDDED, InputFile, custom_id
-from llm_magic.batches.polling import EVERY
-from llm_magic.batches.record import BatchRecord
-from llm_magic.batches.results import RowResult
-from llm_magic.batches.retrieval import Refused, missing, results_of
-from llm_magic.batches.spending import BatchSpending
-from llm_magic.batches.state import BatchState
-from llm_magic.batches.vectors import embedded_in
+from llm_magic.batches.embeddings.vectors import embedded_in
+from llm_magic.batches.jsonl.input_file import MOST_EMBEDDED, InputFile, custom_id
+from llm_magic.batches.jsonl.results import RowResult
+from llm_magic.batches.kept.record import BatchRecord
+from llm_magic.batches.remote.batches_of_run import BatchesOfRun, WaitingBatch, new_record
+from llm_magic.batches.remote.earlier import moment
+from llm_magic.batches.remote.polling import EVERY
+from llm_magic.batches.remote.retrieval import Refused, missing, results_of
+from llm_magic.batches.remote.spending import BatchSpending
+from llm_magic.batches.remote.state import BatchState
 from llm_magic.display.batches import line, progress_of, since
 from llm_magic.display.footer import counted
 from llm_magic.embeddings.run import Embedding
@@ -35,7 +34,7 @@ from llm_magic.errors import (
     UnsupportedError,
 )
 from llm_magic.events import Attempt
-from llm_magic.providers.batches import endpoint, line_url, refuse_batches
+from llm_magic.providers.batches import endpoint, line_url, refuse_batches, refuse_secrets
 from llm_magic.recordings.recording import key_of
 from llm_magic.secrets import reveal
 from llm_magic.session.run_spending import RunSpending

@@ -10,9 +10,9 @@ from typing import TYPE_CHECKING
 from llm_magic.errors import LLMError
 
 if TYPE_CHECKING:
-    from llm_magic.batches.record import BatchRecord
-    from llm_magic.batches.spending import BatchSpending
-    from llm_magic.batches.state import BatchState
+    from llm_magic.batches.kept.record import BatchRecord
+    from llm_magic.batches.remote.spending import BatchSpending
+    from llm_magic.batches.remote.state import BatchState
 
 
 class EarlierBatches:

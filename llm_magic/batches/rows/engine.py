@@ -6,11 +6,11 @@ from collections.abc import Iterator
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
-from llm_magic.batches.input_file import MOST_ROWS
-from llm_magic.batches.pipeline import BatchPipeline
-from llm_magic.batches.polling import EVERY
-from llm_magic.batches.retrieval import asked_before
-from llm_magic.batches.state import BatchState
+from llm_magic.batches.jsonl.input_file import MOST_ROWS
+from llm_magic.batches.remote.polling import EVERY
+from llm_magic.batches.remote.retrieval import asked_before
+from llm_magic.batches.remote.state import BatchState
+from llm_magic.batches.rows.pipeline import BatchPipeline
 from llm_magic.providers.batches import refuse_batches, unknown_price
 from llm_magic.recordings.recording import key_of
 

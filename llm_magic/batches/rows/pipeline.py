@@ -12,15 +12,15 @@ from contextlib import AsyncExitStack
 from itertools import islice
 from typing import TYPE_CHECKING, Any
 
-from llm_magic.batches.batches_of_run import REFUSED_TIMES, BatchesOfRun, WaitingBatch, new_record
-from llm_magic.batches.bodies import RequestBodies
-from llm_magic.batches.earlier import moment
-from llm_magic.batches.equal_rows import EqualRows
-from llm_magic.batches.input_file import custom_id
-from llm_magic.batches.reading import ResultReader
-from llm_magic.batches.record import BatchRecord, Structured, excerpt
-from llm_magic.batches.retrieval import Refused, missing, results_of
-from llm_magic.batches.spending import BatchSpending
+from llm_magic.batches.jsonl.input_file import custom_id
+from llm_magic.batches.kept.record import BatchRecord, Structured, excerpt
+from llm_magic.batches.remote.batches_of_run import REFUSED_TIMES, BatchesOfRun, WaitingBatch, new_record
+from llm_magic.batches.remote.earlier import moment
+from llm_magic.batches.remote.retrieval import Refused, missing, results_of
+from llm_magic.batches.remote.spending import BatchSpending
+from llm_magic.batches.rows.bodies import RequestBodies
+from llm_magic.batches.rows.equal_rows import EqualRows
+from llm_magic.batches.rows.reading import ResultReader
 from llm_magic.display.footer import counted
 from llm_magic.errors import LLMError, NotAskedError, Origin
 from llm_magic.mapping.answers.statistics import response_of
@@ -30,9 +30,9 @@ from llm_magic.providers.batches import endpoint, line_url
 from llm_magic.recordings.recording import key_of
 
 if TYPE_CHECKING:
-    from llm_magic.batches.input_file import InputFile
-    from llm_magic.batches.results import RowResult
-    from llm_magic.batches.state import BatchState
+    from llm_magic.batches.jsonl.input_file import InputFile
+    from llm_magic.batches.jsonl.results import RowResult
+    from llm_magic.batches.remote.state import BatchState
     from llm_magic.mapping.asking.row_asker import RowAsker
     from llm_magic.mapping.engine import RunOfEngine
     from llm_magic.session.plan import BoundModel, Plan

@@ -10,11 +10,10 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from llm_magic.batches.file_place import is_request
-from llm_magic.batches.found_results import FoundResult, ids_of, results_of
-from llm_magic.batches.input_file import parse_custom_id
-from llm_magic.batches.kept_batches import BatchFolder
-from llm_magic.batches.results import (
+from llm_magic.batches.batch_file.file_place import is_request
+from llm_magic.batches.batch_file.found_results import FoundResult, ids_of, results_of
+from llm_magic.batches.jsonl.input_file import parse_custom_id
+from llm_magic.batches.jsonl.results import (
     BOM,
     MOST_LINE_BYTES,
     RowResult,
@@ -22,8 +21,9 @@ from llm_magic.batches.results import (
     placed_results,
     result_at,
 )
-from llm_magic.batches.retrieval import missing
-from llm_magic.batches.texts import text_outcome
+from llm_magic.batches.jsonl.texts import text_outcome
+from llm_magic.batches.kept.kept_batches import BatchFolder
+from llm_magic.batches.remote.retrieval import missing
 from llm_magic.config.trust import printable
 from llm_magic.display.footer import counted
 from llm_magic.errors import LLMError, OptionError, Origin
@@ -36,7 +36,7 @@ from llm_magic.recordings.secrecy import of_process
 from llm_magic.secrets import hide
 
 if TYPE_CHECKING:
-    from llm_magic.batches.record import BatchRecord
+    from llm_magic.batches.kept.record import BatchRecord
     from llm_magic.capabilities import Api
 
 _SHOWN = 3
