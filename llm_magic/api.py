@@ -471,7 +471,7 @@ class LLM:
 
         """
         from llm_magic.batches.batch import Batch
-        from llm_magic.batches.engine import BatchEngine
+        from llm_magic.batches.rows.engine import BatchEngine
         from llm_magic.options.keywords_in_errors import naming_keywords
 
         with naming_keywords():
@@ -486,8 +486,8 @@ class LLM:
 
     def _batch_file(self, prompt: str | Callable[[Any], Any], inputs: Any, options: BatchOptions) -> Batch[Answers]:
         """Write rows into a file in the place of a submission."""
-        from llm_magic.batches.batch_file import BatchFileEngine
-        from llm_magic.batches.rows_in_file import RowsInFile
+        from llm_magic.batches.batch_file.engine import BatchFileEngine
+        from llm_magic.batches.batch_file.rows_in_file import RowsInFile
 
         named = _read_options({"batch_file": options["batch_file"]}, "LLM.batch", "batch").batch_file or ""
         engine = BatchFileEngine(self._session(), named)
@@ -588,7 +588,7 @@ class LLM:
 
         """
         from llm_magic.batches.batch import Batch
-        from llm_magic.batches.embedding import BatchEmbedding
+        from llm_magic.batches.embeddings.embedding import BatchEmbedding
         from llm_magic.embeddings import EmbeddingOptions, texts_of
         from llm_magic.options.keywords_in_errors import in_python, name_keywords, naming_keywords
 
@@ -700,8 +700,8 @@ class LLM:
         try:
             call = MapCall(session, cell, read_inputs(inputs), on_confirm, on_progress, prompt=function, engine=engine)
             if engine is None:
-                from llm_magic.batches.batch_file import fetched_rows
-                from llm_magic.batches.under_way import under_way
+                from llm_magic.batches.batch_file.fetched_rows import fetched_rows
+                from llm_magic.batches.kept.under_way import under_way
 
                 call.run.fetched = fetched_rows(session, call.run)
                 for line in under_way(call.run):

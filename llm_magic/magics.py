@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from IPython.core.interactiveshell import InteractiveShell
 
     from llm_magic.batches.batch import Batch
-    from llm_magic.batches.state import BatchState
+    from llm_magic.batches.remote.state import BatchState
     from llm_magic.display import RowsView, View
     from llm_magic.mapping.answers.answers import Answers
     from llm_magic.mapping.inputs.inputs import Inputs
@@ -184,7 +184,7 @@ class LLMMagics(Magics, Settings):
         if options.batch_file is not None:
             return self._write_rows(cell, options, read_inputs(value, each), options.batch_file)
         if options.batch:
-            from llm_magic.batches.engine import BatchEngine
+            from llm_magic.batches.rows.engine import BatchEngine
 
             engine = BatchEngine(self.session)
             later = not (options.wait or options.dry_run)
@@ -192,8 +192,8 @@ class LLMMagics(Magics, Settings):
                 raise _needs_wait()
         run = RowsRun(self.session, cell, read_inputs(value, each), engine=engine)
         if engine is None and not options.dry_run:
-            from llm_magic.batches.batch_file import fetched_rows
-            from llm_magic.batches.under_way import under_way
+            from llm_magic.batches.batch_file.fetched_rows import fetched_rows
+            from llm_magic.batches.kept.under_way import under_way
 
             run.fetched = fetched_rows(self.session, run)
             for line in under_way(run):
@@ -226,7 +226,8 @@ class LLMMagics(Magics, Settings):
     def _write_rows(self, cell: Cell, options: Options, inputs: Inputs, named: str) -> Answers | None:
         """Write the rows of a cell into a file, and say what to do with it; where all are answered, do as ever."""
         from llm_magic import display
-        from llm_magic.batches.batch_file import BatchFileEngine, RowsWritten
+        from llm_magic.batches.batch_file.engine import BatchFileEngine
+        from llm_magic.batches.batch_file.written_rows import RowsWritten
         from llm_magic.mapping.run import RowsRun
         from llm_magic.mapping.screen import RowsInterrupted, table_of
         from llm_magic.model_names import shown_model

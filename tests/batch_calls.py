@@ -12,8 +12,8 @@ import pytest
 from batch_server import BatchServer
 
 from llm_magic import LLM, api
-from llm_magic.batches.kept_batches import BatchFolder
-from llm_magic.batches.record import BatchRecord
+from llm_magic.batches.kept.kept_batches import BatchFolder
+from llm_magic.batches.kept.record import BatchRecord
 from llm_magic.config.settings import Settings
 from llm_magic.errors import LLMError
 from llm_magic.mapping.answers.answers import Answers

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from llm_magic.batches.record import BatchRecord
+from llm_magic.batches.kept.record import BatchRecord
 
 RUN = "ab" * 32
 

@@ -74,7 +74,7 @@ class Forks:
 
 def main() -> None:
     """Fork a process for each job that is asked for."""
-    _import(["openai.resources.chat", "openai.resources.files", "llm_magic.api", "llm_magic.batches.engine"])
+    _import(["openai.resources.chat", "openai.resources.files", "llm_magic.api", "llm_magic.batches.rows.engine"])
     for line in sys.stdin:
         asked = json.loads(line)
         if "import" in asked:
@@ -122,7 +122,7 @@ def child(job: Job) -> None:
 def run(job: Job) -> dict[str, Any]:
     """Ask what a job asks."""
     from llm_magic import LLM
-    from llm_magic.batches import submission
+    from llm_magic.batches.remote import submission
 
     submission.SETTLING = job.get("settling", 0.02)
     llm = LLM("compatible:m", base_url=job["url"])
@@ -163,7 +163,9 @@ class Steps:
 
     def watch(self) -> None:
         """Count whatever is written, sent, or handed on."""
-        from llm_magic.batches import input_file, kept_batches, pipeline
+        from llm_magic.batches.jsonl import input_file
+        from llm_magic.batches.kept import kept_batches
+        from llm_magic.batches.rows import pipeline
         from llm_magic.mapping.kept.store import Store
         from llm_magic.wire import batches, file_download
 

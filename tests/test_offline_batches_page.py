@@ -14,7 +14,9 @@ from batch_server import BatchServer, Failure, said
 from kernels import Kernel, Ran
 from servers import Answer, Received, document
 
-from llm_magic.batches import input_file, kept_batches, polling, record
+from llm_magic.batches.jsonl import input_file
+from llm_magic.batches.kept import kept_batches, record
+from llm_magic.batches.remote import polling
 
 pytest.importorskip("pandas")
 

@@ -16,7 +16,7 @@ from llm_magic.session.job import Job
 if TYPE_CHECKING:
     from concurrent.futures import Future
 
-    from llm_magic.batches.state import BatchState
+    from llm_magic.batches.remote.state import BatchState
 
 R = TypeVar("R")
 

@@ -3,31 +3,28 @@
 from __future__ import annotations
 
 import asyncio
-import json
 from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from llm_magic.batches.fetched_file import fetch
-from llm_magic.batches.input_file import parse_custom_id, read_ids
-from llm_magic.batches.kept_batches import BatchFolder
-from llm_magic.batches.results import RowResult, error_of, read_results
-from llm_magic.batches.retrieval import fetched
-from llm_magic.batches.retrieval import missing as no_result
-from llm_magic.batches.vectors import vectors_of
+from llm_magic.batches.batch_file.fetched_file import fetch
+from llm_magic.batches.embeddings.vectors import vectors_of
+from llm_magic.batches.jsonl.input_file import parse_custom_id, read_ids
+from llm_magic.batches.jsonl.results import RowResult, read_results
+from llm_magic.batches.jsonl.texts import text_outcome
+from llm_magic.batches.kept.kept_batches import BatchFolder
+from llm_magic.batches.remote.retrieval import fetched
+from llm_magic.batches.remote.retrieval import missing as no_result
 from llm_magic.config.references import read
-from llm_magic.draft import Draft
-from llm_magic.errors import ConfigurationError, LLMError, Origin, ProtocolError
+from llm_magic.errors import ConfigurationError, Origin
 from llm_magic.mapping.answers.answers import Answers
 from llm_magic.mapping.rows import Outcome
-from llm_magic.request import Request
 from llm_magic.wire.batches import BatchRoutes
-from llm_magic.wire.whole_document import document_events
 
 if TYPE_CHECKING:
-    from llm_magic.batches.record import BatchRecord
+    from llm_magic.batches.kept.record import BatchRecord
     from llm_magic.embeddings import Vectors
     from llm_magic.secrets import Secret
     from llm_magic.session import Session
@@ -129,12 +126,13 @@ class RememberedBatches:
 
     def _answers(self, record: BatchRecord, origin: Origin, secrets: tuple[Secret, ...]) -> Answers:
         names = read_ids(self._kept.ids_path(record))
+        api = "chat" if record.api == "embeddings" else record.api
         found: dict[str, Outcome] = {}
         for path in (self._kept.errors_path(record), self._kept.output_path(record)):
             with suppress(FileNotFoundError):
                 for result in read_results(path):
                     if isinstance(result, RowResult):
-                        outcome = _outcome(result, record, origin, secrets)
+                        outcome = text_outcome(0, result, api, origin, asked=record.asked, known=secrets)
                         if outcome.error is None or result.custom_id not in found:
                             found[result.custom_id] = outcome
         missing = Outcome(0, error=no_result(record))
@@ -143,21 +141,3 @@ class RememberedBatches:
         return Answers(
             outcomes, labels, notes=("These are texts, as they came. Its cell, run again, binds the values.",)
         )
-
-
-def _outcome(result: RowResult, record: BatchRecord, origin: Origin, secrets: tuple[Secret, ...]) -> Outcome:
-    """Return the outcome of a row, whose value is its text."""
-    if result.body is None:
-        error: LLMError = (
-            error_of(result.error, origin, known=secrets)
-            if result.error is not None
-            else ProtocolError(f"{origin} gave no answer to this row.", origin=origin)
-        )
-        return Outcome(0, error=error)
-    api = "chat" if record.api == "embeddings" else record.api
-    events, wrong = document_events(json.dumps(result.body).encode(), api, Request(record.model, ()), origin)
-    draft = Draft()
-    draft.add_all(events)
-    response = draft.response(value=draft.text, model=record.asked, provider=record.provider)
-    response.seconds, response.request_id = 0.0, result.request_id
-    return Outcome(0, response, wrong)

@@ -26,7 +26,7 @@ from llm_magic.options.reader import Line
 
 if TYPE_CHECKING:
     from llm_magic.background_loop import Emit
-    from llm_magic.batches.record import BatchRecord, BatchRefusal
+    from llm_magic.batches.kept.record import BatchRecord, BatchRefusal
     from llm_magic.batches.remembered import RememberedBatches
     from llm_magic.embeddings import Vectors
     from llm_magic.mapping.answers.answers import Answers

@@ -21,7 +21,7 @@ from llm_magic.options import exclude_each_other
 from llm_magic.options.option import shadowed
 
 if TYPE_CHECKING:
-    from llm_magic.batches.embedding import BatchEmbedding
+    from llm_magic.batches.embeddings.embedding import BatchEmbedding
 
 
 def run(command: Command) -> Any:
@@ -50,7 +50,7 @@ def run(command: Command) -> Any:
         return None
 
     if offline:
-        from llm_magic.batches.embedding import BatchEmbedding
+        from llm_magic.batches.embeddings.embedding import BatchEmbedding
 
         batches = BatchEmbedding(command.session, texts, options)
         batches.out = out or ""

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
+from typing import Any
 
 from llm_magic.capabilities import Api, Capabilities
 from llm_magic.errors import UnsupportedError
 from llm_magic.providers.base import Provider
 from llm_magic.providers.local import LocalProvider
 from llm_magic.providers.vllm import VLLMProvider
+from llm_magic.secrets import secrets_in
 
 PATHS: dict[Api, str] = {"chat": "/chat/completions", "responses": "/responses", "completions": "/completions"}
 """The path of each API, behind the prefix of its server."""
@@ -60,6 +63,15 @@ def no_batches(provider: Provider, model: str, why: str = "") -> UnsupportedErro
     origin = provider.origin(model)
     reason = f": {why}" if why else ""
     return UnsupportedError(f"{origin} takes no offline batches{reason}.", provider.instead_of_batches)
+
+
+def refuse_secrets(fields: Mapping[str, Any]) -> None:
+    """Raise UnsupportedError where a field of the bodies is a secret, which a file would have."""
+    if secrets_in(fields):
+        raise UnsupportedError(
+            "A batch writes its fields into a file, and one of them is a secret (env:…).",
+            "Leave it out, or send it as a header: --header NAME=env:VARIABLE goes with the requests about the batch.",
+        )
 
 
 def refuse_batch_file(provider: Provider, capabilities: Capabilities, model: str) -> None:

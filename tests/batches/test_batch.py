@@ -391,7 +391,10 @@ def test_two_files_are_one_result(llm: LLM, server: BatchServer, monkeypatch: py
 
 def _at_most(monkeypatch: pytest.MonkeyPatch, rows: int) -> None:
     """Let a file hold so many rows."""
-    from llm_magic.batches import pipeline
-    from llm_magic.batches.input_file import InputFileWriter
+    from llm_magic.batches.jsonl.input_file import InputFileWriter
+    from llm_magic.batches.remote import batches_of_run
 
-    monkeypatch.setattr(pipeline, "InputFileWriter", lambda *given: InputFileWriter(*given, most_rows=rows))
+    def writer(path_of: Any, url: str, **_: int) -> InputFileWriter:
+        return InputFileWriter(path_of, url, most_rows=rows)
+
+    monkeypatch.setattr(batches_of_run, "InputFileWriter", writer)

@@ -18,10 +18,10 @@ from kernels import Kernel
 from servers import document
 
 from llm_magic import LLM, api
-from llm_magic.batches import input_file
-from llm_magic.batches.fetched_file import fetch
-from llm_magic.batches.kept_batches import BatchFolder
-from llm_magic.batches.rows_in_file import RowsInFile
+from llm_magic.batches.batch_file.fetched_file import fetch
+from llm_magic.batches.batch_file.rows_in_file import RowsInFile
+from llm_magic.batches.jsonl import input_file
+from llm_magic.batches.kept.kept_batches import BatchFolder
 from llm_magic.config.settings import Settings
 from llm_magic.errors import ConnectionFailedError, LLMError, OptionError, RowsFailedError, UnsupportedError
 from llm_magic.providers.registry import ProviderRegistry

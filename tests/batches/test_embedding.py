@@ -18,10 +18,11 @@ from batch_server import BROKEN_AFTER, NO_ROUTE, BatchServer, Failure, Fault, sa
 from servers import Answer, Received, document
 
 from llm_magic import LLM, api
-from llm_magic.batches import embedding, submission
 from llm_magic.batches.batch import Batch
-from llm_magic.batches.kept_batches import BatchFolder
+from llm_magic.batches.embeddings import embedding
+from llm_magic.batches.kept.kept_batches import BatchFolder
 from llm_magic.batches.remembered import RememberedBatches
+from llm_magic.batches.remote import submission
 from llm_magic.config.settings import Settings
 from llm_magic.embeddings import Vectors
 from llm_magic.errors import (
@@ -200,9 +201,9 @@ def test_the_same_call_twice_at_once_submits_once(server: BatchServer) -> None:
 KILLED = """
 import json, os, signal, sys
 from llm_magic import LLM, api
-from llm_magic.batches import kept_batches
-from llm_magic.batches.kept_batches import BatchFolder
-import llm_magic.batches.embedding, llm_magic.batches.batch, llm_magic.wire.embeddings, openai
+from llm_magic.batches.kept import kept_batches
+from llm_magic.batches.kept.kept_batches import BatchFolder
+import llm_magic.batches.embeddings.embedding, llm_magic.batches.batch, llm_magic.wire.embeddings, openai
 
 url, steps = sys.argv[1], sys.argv[2].split(",")
 update = BatchFolder.update

@@ -26,12 +26,12 @@ from batch_server import (
 )
 
 from llm_magic import LLM
-from llm_magic.batches import pipeline, polling
 from llm_magic.batches.batch import Batch
-from llm_magic.batches.engine import BatchEngine
-from llm_magic.batches.input_file import InputFileWriter
-from llm_magic.batches.kept_batches import BatchFolder
-from llm_magic.batches.state import BatchState
+from llm_magic.batches.jsonl.input_file import InputFileWriter
+from llm_magic.batches.kept.kept_batches import BatchFolder
+from llm_magic.batches.remote import batches_of_run, polling
+from llm_magic.batches.remote.state import BatchState
+from llm_magic.batches.rows.engine import BatchEngine
 from llm_magic.errors import (
     AuthenticationError,
     BudgetError,
@@ -497,7 +497,11 @@ def test_a_validation_of_three_hours(session: Session, server: BatchServer) -> N
 
 def at_most(monkeypatch: pytest.MonkeyPatch, rows: int) -> None:
     """Let a file hold so many rows."""
-    monkeypatch.setattr(pipeline, "InputFileWriter", lambda *given: InputFileWriter(*given, most_rows=rows))
+
+    def writer(path_of: Any, url: str, **_: int) -> InputFileWriter:
+        return InputFileWriter(path_of, url, most_rows=rows)
+
+    monkeypatch.setattr(batches_of_run, "InputFileWriter", writer)
 
 
 def test_rows_beyond_a_files_limit_are_two_batches_and_one_result(
@@ -836,7 +840,7 @@ def test_a_run_whose_reading_breaks_off_counts_no_row_twice(
     server.in_progress = 10**9
     batch = llm.batch(SAY, ROWS)
     with monkeypatch.context() as patch:
-        patch.setattr("llm_magic.batches.reading.ResultReader.outcome", no_space)
+        patch.setattr("llm_magic.batches.rows.reading.ResultReader.outcome", no_space)
         server.in_progress = 0
         with pytest.raises(ConfigurationError):
             batch.result(10)

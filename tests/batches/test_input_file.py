@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from llm_magic.batches.input_file import (
+from llm_magic.batches.jsonl.input_file import (
     MOST_BYTES,
     MOST_EMBEDDED,
     MOST_ROWS,
@@ -274,7 +274,7 @@ def test_discarded_is_gone(folder: Path, when: str) -> None:
 LIMITED = """
 import json, os, resource, signal, sys
 from pathlib import Path
-from llm_magic.batches.input_file import InputFileWriter
+from llm_magic.batches.jsonl.input_file import InputFileWriter
 folder, size, rows, limit = Path(sys.argv[1]), *map(int, sys.argv[2:])
 if limit:
     resource.setrlimit(resource.RLIMIT_FSIZE, (limit, limit))

@@ -21,9 +21,9 @@ import pytest
 import virtual_time
 from batch_records import RUN, record
 
-from llm_magic.batches import kept_batches
-from llm_magic.batches.kept_batches import CERTAIN_AFTER, LEFT_AFTER, MAX_AGE, UNREAD_AGE, BatchFolder
-from llm_magic.batches.record import MAX_RECORD, AnotherBatchError, BatchRecord
+from llm_magic.batches.kept import kept_batches
+from llm_magic.batches.kept.kept_batches import CERTAIN_AFTER, LEFT_AFTER, MAX_AGE, UNREAD_AGE, BatchFolder
+from llm_magic.batches.kept.record import MAX_RECORD, AnotherBatchError, BatchRecord
 from llm_magic.mapping.kept import kept_runs
 from llm_magic.recordings.locked_file import lock_at_once
 
@@ -598,7 +598,7 @@ def test_a_turn_ends_though_a_child_process_holds_its_file_open(
 HOLDER = """
 import asyncio, sys
 from pathlib import Path
-from llm_magic.batches.kept_batches import BatchFolder
+from llm_magic.batches.kept.kept_batches import BatchFolder
 
 async def hold():
     async with BatchFolder(Path(sys.argv[1])).turn(sys.argv[2], say=print):

@@ -25,9 +25,9 @@ from batch_server import SILENT, SILENT_AFTER, BatchServer, Fault
 from killed_batches import Forks
 
 from llm_magic import LLM
-from llm_magic.batches import kept_batches
-from llm_magic.batches.kept_batches import BatchFolder
-from llm_magic.batches.record import BatchRecord
+from llm_magic.batches.kept import kept_batches
+from llm_magic.batches.kept.kept_batches import BatchFolder
+from llm_magic.batches.kept.record import BatchRecord
 from llm_magic.errors import ConfigurationError
 
 pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="needs fork")
@@ -35,8 +35,8 @@ pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="needs fork")
 PARENT = """
 import json, os, signal, sys
 from pathlib import Path
-from llm_magic.batches.kept_batches import BatchFolder
-from llm_magic.batches.record import BatchRecord
+from llm_magic.batches.kept.kept_batches import BatchFolder
+from llm_magic.batches.kept.record import BatchRecord
 
 folder, what = BatchFolder(Path(sys.argv[1])), sys.argv[2]
 new = BatchRecord.read(sys.stdin.buffer.read())

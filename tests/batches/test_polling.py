@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from llm_magic.batches.polling import BEYOND, LAST_LOOKS, LONGEST, WINDOW, Polling, patiently
+from llm_magic.batches.remote.polling import BEYOND, LAST_LOOKS, LONGEST, WINDOW, Polling, patiently
 from llm_magic.errors import (
     AuthenticationError,
     ConnectionFailedError,

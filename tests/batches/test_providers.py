@@ -19,7 +19,7 @@ from secrecy.canary import Canary
 from servers import Received
 
 from llm_magic import LLM, Provider, api
-from llm_magic.batches.kept_batches import BatchFolder
+from llm_magic.batches.kept.kept_batches import BatchFolder
 from llm_magic.config.settings import Settings
 from llm_magic.errors import LLMError, UnsupportedError
 from llm_magic.events import Event

@@ -12,7 +12,7 @@ from batch_records import record
 from hypothesis import given
 from hypothesis import strategies as st
 
-from llm_magic.batches.record import (
+from llm_magic.batches.kept.record import (
     CHANGEABLE,
     MAX_RECORD,
     MAX_REFUSALS,

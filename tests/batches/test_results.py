@@ -15,8 +15,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from llm_magic.batches import results
-from llm_magic.batches.results import ResultError, RowResult, UnreadableLine, error_of, hide_secrets, read_results
+from llm_magic.batches.jsonl import results
+from llm_magic.batches.jsonl.results import ResultError, RowResult, UnreadableLine, error_of, hide_secrets, read_results
 from llm_magic.errors import (
     AuthenticationError,
     ContentFilteredError,
@@ -578,7 +578,7 @@ def test_a_file_is_closed_when_its_reading_ends(tmp_path: Path) -> None:
 MEASURED = """
 import resource, sys
 from pathlib import Path
-from llm_magic.batches.results import RowResult, read_results
+from llm_magic.batches.jsonl.results import RowResult, read_results
 reading = read_results(Path(sys.argv[1]))
 next(reading)
 before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss

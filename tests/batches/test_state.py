@@ -10,9 +10,9 @@ from pathlib import Path
 import pytest
 from batch_records import record
 
-from llm_magic.batches.kept_batches import BatchFolder
-from llm_magic.batches.polling import Polling
-from llm_magic.batches.state import BatchState
+from llm_magic.batches.kept.kept_batches import BatchFolder
+from llm_magic.batches.remote.polling import Polling
+from llm_magic.batches.remote.state import BatchState
 from llm_magic.config.settings import Settings
 from llm_magic.display.batches import line, times
 from llm_magic.errors import ConnectionFailedError, Origin

@@ -25,10 +25,10 @@ from batch_server import (
 )
 from openai import AsyncOpenAI
 
-from llm_magic.batches import kept_batches
-from llm_magic.batches.kept_batches import BatchFolder
-from llm_magic.batches.record import BatchRecord
-from llm_magic.batches.submission import SETTLING, Submission, is_of
+from llm_magic.batches.kept import kept_batches
+from llm_magic.batches.kept.kept_batches import BatchFolder
+from llm_magic.batches.kept.record import BatchRecord
+from llm_magic.batches.remote.submission import SETTLING, Submission, is_of
 from llm_magic.errors import (
     AuthenticationError,
     ConfigurationError,

@@ -10,10 +10,10 @@ from dataclasses import dataclass
 from itertools import islice
 from typing import TYPE_CHECKING
 
-from llm_magic.batches.input_file import read_ids
-from llm_magic.batches.polling import PASSING, Polling, patiently
-from llm_magic.batches.record import MAX_REFUSALS, BatchRecord, BatchRefusal
-from llm_magic.batches.results import RowResult, hide_secrets, read_results
+from llm_magic.batches.jsonl.input_file import read_ids
+from llm_magic.batches.jsonl.results import RowResult, hide_secrets, read_results
+from llm_magic.batches.kept.record import MAX_REFUSALS, BatchRecord, BatchRefusal
+from llm_magic.batches.remote.polling import PASSING, Polling, patiently
 from llm_magic.errors import (
     AuthenticationError,
     ConfigurationError,
@@ -35,8 +35,8 @@ from llm_magic.wire.refusals import refused
 from llm_magic.wire.remote_batch import RemoteBatch
 
 if TYPE_CHECKING:
-    from llm_magic.batches.kept_batches import BatchFolder
-    from llm_magic.batches.state import BatchState
+    from llm_magic.batches.kept.kept_batches import BatchFolder
+    from llm_magic.batches.remote.state import BatchState
     from llm_magic.wire.batches import BatchRoutes, Refusal
 
 _AT_ONCE = 500  # results that are read before others get a turn

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import replace
-from typing import TYPE_CHECKING, Any, Self
+from typing import TYPE_CHECKING, Self
 
 from llm_magic.errors import UnsupportedError
 from llm_magic.mapping.asking.document_asking import MARKER
 from llm_magic.messages import Text, user
-from llm_magic.secrets import secrets_in
+from llm_magic.providers.batches import refuse_secrets
 from llm_magic.session.spending import Demand, demand
 
 if TYPE_CHECKING:
@@ -18,15 +17,6 @@ if TYPE_CHECKING:
     from llm_magic.session.plan import BoundModel, Plan
     from llm_magic.wire.body_template import BodyTemplate
     from llm_magic.wire.prepared import PreparedRequest
-
-
-def refuse_secrets(fields: Mapping[str, Any]) -> None:
-    """Raise UnsupportedError where a field of a body is a secret."""
-    if secrets_in(fields):
-        raise UnsupportedError(
-            "A batch writes its fields into a file, and one of them is a secret (env:…).",
-            "Leave it out, or send it as a header: --header NAME=env:VARIABLE goes with the requests about the batch.",
-        )
 
 
 class RequestBodies:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from typing import TYPE_CHECKING
 
-from llm_magic.batches.kept_batches import BatchFolder
+from llm_magic.batches.kept.kept_batches import BatchFolder
 from llm_magic.recordings.recording import key_of
 
 if TYPE_CHECKING:

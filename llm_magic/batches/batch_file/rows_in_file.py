@@ -9,8 +9,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
 
 from llm_magic.batches.batch import Batch, Counts
-from llm_magic.batches.batch_file import RowsWritten, WrittenRows
-from llm_magic.batches.fetched_file import fetch
+from llm_magic.batches.batch_file.fetched_file import fetch
+from llm_magic.batches.batch_file.written_rows import RowsWritten, WrittenRows
 from llm_magic.display.markup import Bundle
 from llm_magic.errors import LLMError, OptionError
 from llm_magic.mapping.answers.answers import Answers

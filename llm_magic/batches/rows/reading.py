@@ -6,7 +6,7 @@ import json
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any, cast
 
-from llm_magic.batches.results import RowResult, error_of
+from llm_magic.batches.jsonl.results import RowResult, error_of
 from llm_magic.errors import InvalidValueError, LLMError, ProtocolError
 from llm_magic.events import Attempt, Event, Opened, UsageReport
 from llm_magic.mapping.answers.statistics import response_of
@@ -19,8 +19,8 @@ from llm_magic.session.model_exchanges import Begun
 from llm_magic.wire.whole_document import document_events
 
 if TYPE_CHECKING:
-    from llm_magic.batches.bodies import RequestBodies
-    from llm_magic.batches.record import BatchRecord
+    from llm_magic.batches.kept.record import BatchRecord
+    from llm_magic.batches.rows.bodies import RequestBodies
     from llm_magic.capabilities import Api, Dialect
     from llm_magic.mapping.asking.row_asker import RowAsker
     from llm_magic.providers.model_info import Price

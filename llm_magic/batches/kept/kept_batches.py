@@ -21,7 +21,7 @@ from itertools import islice
 from pathlib import Path
 from typing import Any, BinaryIO, NamedTuple
 
-from llm_magic.batches.record import ID, MAX_RECORD, BatchRecord, merged
+from llm_magic.batches.kept.record import ID, MAX_RECORD, BatchRecord, merged
 from llm_magic.config.trust import printable
 from llm_magic.mapping.kept import kept_runs
 from llm_magic.private_files import MODE, create, replace, require_plain, sync_folder
@@ -147,7 +147,7 @@ class BatchFolder:
     def update(self, of: BatchRecord | str, **changes: Any) -> BatchRecord:
         """Change what is remembered of a batch, and return it: what others changed meanwhile stays.
 
-        See `llm_magic.batches.record.merged`: no step goes back. Where it fails, the old record is there. A record
+        See `llm_magic.batches.kept.record.merged`: no step goes back. Where it fails, the old record is there. A record
         that is gone is written again where a `BatchRecord` is given and a batch's id is new: a batch that was just
         created is not forgotten.
 

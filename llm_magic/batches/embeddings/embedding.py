@@ -8,29 +8,25 @@ from __future__ import annotations
 import asyncio
 import json
 import time
-from collections import defaultdict
 from collections.abc import AsyncGenerator, Iterable, Sequence
-from contextlib import asynccontextmanager, suppress
+from contextlib import asynccontextmanager
 from dataclasses import replace
-from pathlib import Path
 from typing import TYPE_CHECKING
 
-from llm_magic.batches.bodies import refuse_secrets
-from llm_magic.batches.earlier import EarlierBatches, moment
-from llm_magic.batches.input_file import MOST_EMBEDDED, InputFile, InputFileWriter, custom_id, read_ids
-from llm_magic.batches.polling import EVERY
-from llm_magic.batches.record import BatchRecord
-from llm_magic.batches.results import RowResult
-from llm_magic.batches.retrieval import Refused, asked_before, missing, results_of, retrieved
-from llm_magic.batches.spending import BatchSpending
-from llm_magic.batches.state import BatchState
-from llm_magic.batches.vectors import embedded_in
-from llm_magic.config.trust import printable
+from llm_magic.batches.embeddings.vectors import embedded_in
+from llm_magic.batches.jsonl.input_file import MOST_EMBEDDED, InputFile, custom_id
+from llm_magic.batches.jsonl.results import RowResult
+from llm_magic.batches.kept.record import BatchRecord
+from llm_magic.batches.remote.batches_of_run import BatchesOfRun, WaitingBatch, new_record
+from llm_magic.batches.remote.earlier import moment
+from llm_magic.batches.remote.polling import EVERY
+from llm_magic.batches.remote.retrieval import Refused, missing, results_of
+from llm_magic.batches.remote.spending import BatchSpending
+from llm_magic.batches.remote.state import BatchState
 from llm_magic.display.batches import line, progress_of, since
 from llm_magic.display.footer import counted
 from llm_magic.embeddings.run import Embedding
 from llm_magic.errors import (
-    ConfigurationError,
     LLMError,
     NotAskedError,
     OptionError,
@@ -38,8 +34,7 @@ from llm_magic.errors import (
     UnsupportedError,
 )
 from llm_magic.events import Attempt
-from llm_magic.providers.batches import endpoint, line_url, refuse_batches
-from llm_magic.recordings.locked_file import reason
+from llm_magic.providers.batches import endpoint, line_url, refuse_batches, refuse_secrets
 from llm_magic.recordings.recording import key_of
 from llm_magic.secrets import reveal
 from llm_magic.session.run_spending import RunSpending
@@ -52,7 +47,6 @@ if TYPE_CHECKING:
 
 _OK = 200
 _NOW = "Leave --batch-api out: the texts are embedded now."
-_REFUSED_TIMES = 3  # batches in a row that a server refuses for some of their lines, which are left out of the next one
 _LOOK = 0.5  # seconds between two looks at whether the line of progress says something else
 _TEXTS_AT_ONCE = 500  # whose vectors are read before others get a turn
 _MOST_NAMED = 5  # stretches of texts that an error names
@@ -97,22 +91,18 @@ class BatchEmbedding(Embedding):
         """The variable that takes the vectors, for lists."""
         self._spending = BatchSpending(RunSpending(session.spending), session)
         self._at_once = max(1, _TEXTS_AT_ONCE // options.batch)
-        self._waiting: dict[str, tuple[BatchRecord, dict[str, int]]] = {}
-        self._read: list[BatchRecord] = []  # batches whose results are known
         self._errors: dict[int, LLMError] = {}
         self._answered_before: list[int] = []  # lines that a batch of an earlier call has answered
 
     async def _ask_for(self, missing: Sequence[int], emit: Emit[str]) -> None:
-        try:
-            numbers = [number for number in missing if not self._is_recorded(number)]
-            if numbers:
-                await self._prepare()
-                await self._by_batches(numbers, emit)
-        except OSError as error:
-            raise ConfigurationError(
-                f"Batches cannot be kept in {printable(str(self.state.folder.place))}: {reason(error)}.",
-                "Make room there, or set another folder (XDG_STATE_HOME), and run the cell again: it goes on.",
-            ) from None
+        numbers = [number for number in missing if not self._is_recorded(number)]
+        if numbers:
+            await self._prepare()
+            self.state.say = self._tell
+            self.state.connect(self._target.provider, self._model, self._options)
+            batches: BatchesOfRun[int] = BatchesOfRun(self.state, self._spending, self._identity(), "line", self._say)
+            with batches.kept():
+                await self._by_batches(batches, numbers, emit)
         if self._errors:
             raise self._failed()
 
@@ -122,31 +112,26 @@ class BatchEmbedding(Embedding):
             self._found[number] = found
         return found is not None
 
-    async def _by_batches(self, numbers: Sequence[int], emit: Emit[str]) -> None:
-        state, folder = self.state, self.state.folder
-        state.connect(self._target.provider, self._model, self._options)
-        state.say = self._tell
-        with suppress(OSError):
-            await asyncio.to_thread(folder.sweep)
-        async with self._told(emit), folder.turn(self._identity(), say=self._say):
-            try:
-                asked = await self._not_asked_before(numbers)
-                await self._submit(await asyncio.to_thread(self._written, asked))
-                for name, (record, lines) in list(self._waiting.items()):
-                    if not record.has_reached("submitted"):
-                        self._waiting[name] = await self._submitted(record), lines
-            except UnsupportedError as error:  # there are no batches here: the texts need not be kept
-                for record, _ in self._waiting.values():
-                    if not record.has_reached("submitted"):
-                        folder.remove(record.id)
-                        self._spending.forget(record)
-                error.hint = _NOW if "--batch" in error.hint else error.hint
-                raise
-        state.has_submitted()
+    async def _by_batches(self, batches: BatchesOfRun[int], numbers: Sequence[int], emit: Emit[str]) -> None:
+        async def submit(numbers: Sequence[int]) -> None:
+            written = await asyncio.to_thread(self._written, batches, numbers)
+            await batches.submit(self._target.provider, self._model, written)
+
+        async def submit_again(numbers: Sequence[int]) -> None:
+            async with batches.turn():
+                await submit(numbers)
+
         async with self._told(emit):
-            await self._all_ended()
-        for record in self._read:
-            state.remember(record, step="read")
+            async with batches.turn():
+                try:
+                    await submit(await self._not_asked_before(batches, numbers))
+                except UnsupportedError as error:
+                    error.hint = _NOW if "--batch" in error.hint else error.hint
+                    raise
+            self.state.has_submitted()
+            for number in await batches.all_ended(self._read_results, self._refused, submit_again):
+                self._errors[number] = NotAskedError("Not asked: the server refused its batch for other lines.")
+        batches.have_been_read()
 
     def _identity(self) -> str:
         """Return what all lines share."""
@@ -154,54 +139,35 @@ class BatchEmbedding(Embedding):
         shared = {name: value for name, value in self._asked(0).items() if name != "input"}
         return key_of({**shared, "url": provider.origin(self._model).url, "batch": True})
 
-    async def _not_asked_before(self, numbers: Sequence[int]) -> list[tuple[int, str]]:
-        """Return the lines that no batch has, with their keys; others wait for theirs, or are answered by one."""
-        state, folder = self.state, self.state.folder
-        earlier = EarlierBatches(state, self._spending, self._identity(), self._tell)
-        records = await earlier.records()
-        known = await asyncio.to_thread(asked_before, folder, records)
+    async def _not_asked_before(self, batches: BatchesOfRun[int], numbers: Sequence[int]) -> list[int]:
+        """Return the lines that no batch has; others wait for theirs, or are answered by one."""
+        await batches.look()
         keys = await asyncio.to_thread(lambda: [key_of(self._asked(number)) for number in numbers])
-        answered: defaultdict[str, dict[str, int]] = defaultdict(dict)
-        asked = []
-        for number, key in zip(numbers, keys, strict=True):
-            if not (places := known.get(key[:32])):
-                asked.append((number, key))
-                continue
-            record, name = places.popleft()
-            if record.is_over:
-                answered[record.id][name] = number
-            else:
-                self._waiting.setdefault(record.id, (record, {}))[1][name] = number
-        of = dict(zip(numbers, keys, strict=True))
-        wanted = {name: len(lines) for name, (_, lines) in self._waiting.items()}
-        created, given_up = await earlier.settled(records, wanted)
-        for record in created:
-            self._waiting[record.id] = record, self._waiting[record.id][1]
-        for record in given_up:
-            asked += [(number, of[number]) for number in self._waiting.pop(record.id)[1].values()]
-        for record, _ in self._waiting.values():
-            state.seen(record)
-            if record.has_reached("submitted"):
-                folder.forget_input(record.id)
-        for record in records:
-            lines = answered[record.id]
-            async for name, result in results_of(folder, record, lines, self._at_once):
-                if (found := self._embedded(lines[name], result)) is not None:
-                    number = lines.pop(name)
-                    self._found[number] = found
-                    self._kept.add(number)
-                    self._answered_before.append(number)
-                    await self._record(number, found)
-        asked += [(number, of[number]) for lines in answered.values() for number in lines.values()]
+        asked = [number for number, key in zip(numbers, keys, strict=True) if not batches.has(key, number)]
+
+        async def use(number: int, result: RowResult, _record: object) -> bool:
+            if (found := self._embedded(number, result)) is None:
+                return False
+            self._found[number] = found
+            self._kept.add(number)
+            self._answered_before.append(number)
+            await self._record(number, found)
+            return True
+
+        asked += await batches.left(use, self._at_once)
         if self._answered_before:
-            texts = counted(sum(len(self._batches[number]) for number in self._answered_before), "text")
+            texts = self._texts_in(self._answered_before)
             self._notes += (f"{texts} embedded by a batch of an earlier run, at no further cost (--again asks anew).",)
-        for record, lines in self._waiting.values():
-            texts = counted(sum(len(self._batches[number]) for number in lines.values()), "text")
-            under_way = f"A batch of {moment(record)} has {texts} of these: it goes on."
-            broke_off = f"The submission of {texts} broke off on {moment(record)}: it goes on."
-            self._say(under_way if record.has_reached("submitted") else broke_off)
+        for batch in batches.waiting.values():
+            texts, made = self._texts_in(batch.lines.values()), moment(batch.record)
+            under_way = f"A batch of {made} has {texts} of these: it goes on."
+            broke_off = f"The submission of {texts} broke off on {made}: it goes on."
+            self._say(under_way if batch.record.has_reached("submitted") else broke_off)
         return sorted(asked)
+
+    def _texts_in(self, numbers: Iterable[int]) -> str:
+        """Return how many texts lines have: `512 texts`."""
+        return counted(sum(len(self._batches[number]) for number in numbers), "text")
 
     def _embedded(self, number: int, result: RowResult) -> Embedded | None:
         """Return what a batch that was read before has for a line; None where that is nothing good."""
@@ -214,34 +180,33 @@ class BatchEmbedding(Embedding):
 
     # What is sent
 
-    def _written(self, asked: Sequence[tuple[int, str]]) -> list[tuple[BatchRecord, dict[str, int]]]:
+    def _written(self, batches: BatchesOfRun[int], numbers: Sequence[int]) -> list[WaitingBatch[int]]:
         """Write lines into input files, and remember these."""
-        if not asked:
-            return []
-        folder, names = self.state.folder, list[str]()
-
-        def paths(_part: int) -> tuple[Path, Path]:
-            names.append(folder.new_id())
-            return folder.input_path(names[-1]), folder.ids_path(names[-1])
-
-        provider = self._target.provider
-        url = line_url(provider.capabilities(self._model), embeddings=True)
-        writer = InputFileWriter(paths, url, most_rows=MOST_EMBEDDED)
-        try:
-            for number, key in asked:
-                body = self._body(number)
+        url = line_url(self._target.provider.capabilities(self._model), embeddings=True)
+        by_id: dict[str, int] = {}
+        with batches.writing(url, most_rows=MOST_EMBEDDED) as writer:
+            for number in numbers:
+                key, body = key_of(self._asked(number)), self._body(number)
                 try:
                     writer.write(number, key, body, inputs=len(self._batches[number]))
                 except PromptError as error:
                     raise PromptError(f"{self._named([number])}: {error.message}", "Lower --batch N.") from None
+                by_id[custom_id(number, key)] = number
                 self._spending.expect(self._demand(number))
-            files = writer.close()
-            by_id = {custom_id(number, key): number for number, key in asked}
-            made = [self._remembered(name, file, by_id) for name, file in zip(names, files, strict=True)]
-        except BaseException:
-            writer.discard()
-            raise
-        return made
+            return batches.remember(writer.close(), by_id, self._record_of)
+
+    def _record_of(self, file: InputFile, numbers: Sequence[int]) -> BatchRecord:
+        return new_record(
+            file,
+            self._identity(),
+            self._target,
+            base_url=str(self._options.base_url or ""),
+            model=self._model,
+            api="embeddings",
+            endpoint=endpoint(self._target.provider.capabilities(self._model), embeddings=True),
+            prompt=f"{self._texts_in(numbers)} to be embedded",
+            out=self.out,
+        )
 
     def _body(self, number: int) -> bytes:
         """Return the body of a line.
@@ -266,85 +231,12 @@ class BatchEmbedding(Embedding):
         except (TypeError, ValueError) as error:
             raise OptionError(f"--param: a field is no JSON: {error}.") from None
 
-    def _remembered(self, name: str, file: InputFile, lines: dict[str, int]) -> tuple[BatchRecord, dict[str, int]]:
-        provider = self._target.provider
-        own = {each: lines[each] for each in read_ids(file.ids_path)}
-        record = BatchRecord(
-            id=name,
-            run=self._identity(),
-            provider=provider.name,
-            url=provider.origin().url,
-            base_url=str(self._options.base_url or ""),
-            model=self._model,
-            asked=self._target.asked,
-            api="embeddings",
-            endpoint=endpoint(provider.capabilities(self._model), embeddings=True),
-            rows=file.rows,
-            size=file.size,
-            digest=file.digest,
-            created=time.time(),
-            step="written",
-            prompt=f"{counted(sum(len(self._batches[number]) for number in own.values()), 'text')} to be embedded",
-            out=self.out,
-        )
-        self.state.folder.add(record)
-        return record, own
-
-    async def _submit(self, batches: Sequence[tuple[BatchRecord, dict[str, int]]]) -> None:
-        """Submit batches that are written, where the budgets allow them."""
-        try:
-            self._spending.reserve(self._target.provider, self._model, [record for record, _ in batches])
-        except LLMError:
-            for record, _ in batches:
-                self.state.folder.remove(record.id)
-            raise
-        for record, lines in batches:
-            self._waiting[record.id] = record, lines
-            self.state.seen(record)
-        for record, lines in batches:
-            self._waiting[record.id] = await self._submitted(record), lines
-
-    async def _submitted(self, record: BatchRecord) -> BatchRecord:
-        record = await self.state.submission().submit(record)
-        self.state.seen(record)
-        return record
-
     # What comes
 
-    async def _all_ended(self) -> None:
-        """Wait for all batches; where one was refused for some lines, ask for the others anew."""
-        for turn in range(_REFUSED_TIMES + 1):
-            # one that fails does not end the waiting for the others, whose vectors are kept
-            ended = await asyncio.gather(
-                *(self._ended(*each) for each in self._waiting.values()), return_exceptions=True
-            )
-            for each in ended:
-                if isinstance(each, BaseException):
-                    raise each
-            again = [number for numbers in ended if not isinstance(numbers, BaseException) for number in numbers]
-            self._waiting.clear()
-            if not again:
-                return
-            if turn == _REFUSED_TIMES:
-                break
-            self._say(f"{counted(len(again), 'line')} of a refused batch are submitted without those it named.")
-            keyed = [(number, key_of(self._asked(number))) for number in again]
-            async with self.state.folder.turn(self._identity(), say=self._say):
-                await self._submit(await asyncio.to_thread(self._written, keyed))
-        error = NotAskedError("Not asked: the server refused its batch for other lines.")
-        self._errors |= dict.fromkeys(again, error)
-
-    async def _ended(self, record: BatchRecord, lines: dict[str, int]) -> list[int]:
-        """Wait for one batch, and take its vectors; return the lines that another one is to ask."""
-        retrieval = await retrieved(self.state, record)
-        if isinstance(retrieval, Refused):
-            self._spending.forget(record)
-            errors = {number: retrieval.error(name) for name, number in lines.items()}
-            self._errors |= {number: error for number, error in errors.items() if error is not None}
-            return [number for number, error in errors.items() if error is None]
-        record, left = retrieval, dict(lines)
-        errors = {}
-        self._spending.begin(record)
+    async def _read_results(self, batch: WaitingBatch[int], record: BatchRecord) -> None:
+        """Take the vectors of a batch that is fetched."""
+        left = dict(batch.lines)
+        errors: dict[int, LLMError] = {}
         async for name, result in results_of(self.state.folder, record, left, self._at_once):
             number = left[name]
             try:
@@ -355,10 +247,17 @@ class BatchEmbedding(Embedding):
             del left[name]
             errors.pop(number, None)
             await self._record(number, found)
-        self._spending.settle(record)
-        self._errors |= {number: missing(record) for number in left.values()} | errors  # type: ignore[arg-type]
-        self._read.append(record)
-        return []
+        self._errors |= {number: missing(record) for number in left.values()} | errors
+
+    def _refused(self, batch: WaitingBatch[int], refused: Refused) -> list[int]:
+        """Take note of the errors of the lines that a batch was refused for; return its others."""
+        rest = []
+        for name, number in batch.lines.items():
+            if (error := refused.error(name)) is not None:
+                self._errors[number] = error
+            else:
+                rest.append(number)
+        return rest
 
     def _taken(self, number: int, result: RowResult, record: BatchRecord) -> Embedded:
         """Return the vectors of a line, entered as used."""

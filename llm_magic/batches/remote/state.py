@@ -9,10 +9,10 @@ from contextlib import contextmanager
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
-from llm_magic.batches.kept_batches import BatchFolder
-from llm_magic.batches.polling import EVERY, Polling
-from llm_magic.batches.record import merged
-from llm_magic.batches.submission import Submission
+from llm_magic.batches.kept.kept_batches import BatchFolder
+from llm_magic.batches.kept.record import merged
+from llm_magic.batches.remote.polling import EVERY, Polling
+from llm_magic.batches.remote.submission import Submission
 from llm_magic.config.references import mark_secrets, read
 from llm_magic.display.batches import NOT_FOUND, PREPARING, BatchProgress, progress_of
 from llm_magic.errors import LLMError
@@ -21,7 +21,7 @@ from llm_magic.wire.batches import BatchRoutes
 from llm_magic.wire.remote_batch import RemoteBatch
 
 if TYPE_CHECKING:
-    from llm_magic.batches.record import BatchRecord
+    from llm_magic.batches.kept.record import BatchRecord
     from llm_magic.options import Options
     from llm_magic.providers.base import Provider
     from llm_magic.session import Session

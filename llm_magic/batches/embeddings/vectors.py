@@ -7,9 +7,9 @@ from collections.abc import Mapping
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
-from llm_magic.batches.input_file import read_ids
-from llm_magic.batches.results import RowResult, error_of
-from llm_magic.batches.retrieval import missing, results_of
+from llm_magic.batches.jsonl.input_file import read_ids
+from llm_magic.batches.jsonl.results import RowResult, error_of
+from llm_magic.batches.remote.retrieval import missing, results_of
 from llm_magic.display.footer import counted
 from llm_magic.embeddings import Vectors
 from llm_magic.embeddings.run import cost_of, sum_of
@@ -17,8 +17,8 @@ from llm_magic.errors import LLMError, ProtocolError
 from llm_magic.wire.embeddings import read_embeddings
 
 if TYPE_CHECKING:
-    from llm_magic.batches.kept_batches import BatchFolder
-    from llm_magic.batches.record import BatchRecord
+    from llm_magic.batches.kept.kept_batches import BatchFolder
+    from llm_magic.batches.kept.record import BatchRecord
     from llm_magic.providers.base import Provider
     from llm_magic.wire.embeddings import Embedded
 

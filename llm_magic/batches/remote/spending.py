@@ -13,7 +13,7 @@ from llm_magic.session.spending import Demand
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from llm_magic.batches.record import BatchRecord
+    from llm_magic.batches.kept.record import BatchRecord
     from llm_magic.providers.base import Provider
     from llm_magic.providers.model_info import Price
     from llm_magic.session import Session

@@ -4,15 +4,15 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Iterable, Mapping
 from typing import TYPE_CHECKING
 
 from llm_magic.errors import LLMError
 
 if TYPE_CHECKING:
-    from llm_magic.batches.record import BatchRecord
-    from llm_magic.batches.spending import BatchSpending
-    from llm_magic.batches.state import BatchState
+    from llm_magic.batches.kept.record import BatchRecord
+    from llm_magic.batches.remote.spending import BatchSpending
+    from llm_magic.batches.remote.state import BatchState
 
 
 class EarlierBatches:
@@ -24,13 +24,11 @@ class EarlierBatches:
         Of the run.
     identity
         What all runs of the same share, 64 hexadecimal digits.
-    say
-        Takes a line for the user.
 
     """
 
-    def __init__(self, state: BatchState, spending: BatchSpending, identity: str, say: Callable[[str], object]) -> None:
-        self._state, self._spending, self._identity, self._say = state, spending, identity, say
+    def __init__(self, state: BatchState, spending: BatchSpending, identity: str) -> None:
+        self._state, self._spending, self._identity = state, spending, identity
         self._passed_over: set[str] | None = None
 
     async def records(self) -> list[BatchRecord]:
@@ -59,10 +57,10 @@ class EarlierBatches:
                 try:
                     known = await self.created_of(record)
                 except LLMError as error:
-                    self._say(f"A batch of {moment(record)} may go on beside this one. {error.message}")
+                    self._state.say(f"A batch of {moment(record)} may go on beside this one. {error.message}")
                     continue
             if known is not None and not known.has_reached("ended"):
-                self._say(
+                self._state.say(
                     f"The batch {known.batch_id} of {moment(known)} is of this cell, too, and goes on beside the new "
                     f"one: %llm_batch cancel {known.batch_id} ends it."
                 )

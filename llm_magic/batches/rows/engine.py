@@ -6,11 +6,11 @@ from collections.abc import Iterator
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
-from llm_magic.batches.input_file import MOST_ROWS
-from llm_magic.batches.pipeline import BatchPipeline
-from llm_magic.batches.polling import EVERY
-from llm_magic.batches.retrieval import asked_before
-from llm_magic.batches.state import BatchState
+from llm_magic.batches.jsonl.input_file import MOST_ROWS
+from llm_magic.batches.remote.polling import EVERY
+from llm_magic.batches.remote.retrieval import asked_before
+from llm_magic.batches.remote.state import BatchState
+from llm_magic.batches.rows.pipeline import BatchPipeline
 from llm_magic.providers.batches import refuse_batches, unknown_price
 from llm_magic.recordings.recording import key_of
 
@@ -26,7 +26,19 @@ if TYPE_CHECKING:
     from llm_magic.session.run_spending import RunSpending
 
 
-class BatchEngine:
+class PricedAsBatch:
+    """What an engine says of prices whose rows are asked for by batches."""
+
+    def price(self, price: Price | None) -> Price | None:
+        """Return the price of batches; None where the user gave none: it is never guessed."""
+        return None if price is None else price.of_batches
+
+    def unknown_price(self, provider: Provider, model: str) -> str:
+        """Return in a line how the price of batches is given, which is not known."""
+        return f"{unknown_price(provider, model or 'MODEL')}."
+
+
+class BatchEngine(PricedAsBatch):
     """Asks for the rows of one run by offline batches.
 
     Parameters
@@ -55,30 +67,19 @@ class BatchEngine:
         first = plan.models[0]
         provider, model = first.target.provider, first.target.model
         refuse_batches(provider, provider.capabilities(model), model)
-        options = replace(first.options, retries_invalid=0, stream=None, no_stream=True)
-        self.state.every = options.poll or EVERY
-        self.state.again = bool(options.again)
-        notes = list(plan.notes)
-        if len(plan.models) > 1:
-            notes.append("Fallbacks are not asked by a batch: all its rows are those of one model.")
-        offered = plan.tools or options.param.get("tools") or options.param.get("functions")
-        if offered and options.tool_choice != "none":
-            notes.append("Calls of tools are not carried out in a batch: .responses[N].tool_calls has them.")
-        return replace(plan, models=(replace(first, options=options),), notes=tuple(notes), returns_calls=True)
+        self.state.every = first.options.poll or EVERY
+        self.state.again = bool(first.options.again)
+        return asked_once(
+            plan,
+            fallbacks="Fallbacks are not asked by a batch: all its rows are those of one model.",
+            tools="Calls of tools are not carried out in a batch: .responses[N].tool_calls has them.",
+        )
 
     def pipeline(
         self, run: RunOfEngine, asker: RowAsker, spending: RunSpending, requests: Iterator[RowRequest]
     ) -> BatchPipeline:
         """Return what asks for the rows."""
         return BatchPipeline(self.state, run, asker, spending, requests)
-
-    def price(self, price: Price | None) -> Price | None:
-        """Return the price of batches; None where the user gave none: it is never guessed."""
-        return None if price is None else price.of_batches
-
-    def unknown_price(self, provider: Provider, model: str) -> str:
-        """Return in a line how the price of batches is given, which is not known."""
-        return f"{unknown_price(provider, model or 'MODEL')}."
 
     def asked_before(self, run: RunOfEngine) -> frozenset[str]:
         """Return the beginnings of the keys of rows that batches of earlier runs of the same have."""
@@ -102,3 +103,25 @@ class BatchEngine:
     def how_far(self) -> str:
         """Return in a line how far an interrupted run came; empty where nothing was submitted."""
         return self.state.how_far()
+
+
+def asked_once(plan: Plan, *, fallbacks: str, tools: str) -> Plan:
+    """Return a plan of its first model alone, which is asked once, not streaming, and whose calls of tools are answers.
+
+    Parameters
+    ----------
+    plan
+        The plan.
+    fallbacks, tools
+        What is noted where it has fallbacks, or offers tools.
+
+    """
+    first = plan.models[0]
+    options = replace(first.options, retries_invalid=0, stream=None, no_stream=True)
+    offered = plan.tools or options.param.get("tools") or options.param.get("functions")
+    notes = list(plan.notes)
+    if len(plan.models) > 1:
+        notes.append(fallbacks)
+    if offered and options.tool_choice != "none":
+        notes.append(tools)
+    return replace(plan, models=(replace(first, options=options),), notes=tuple(notes), returns_calls=True)

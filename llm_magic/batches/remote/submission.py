@@ -14,7 +14,7 @@ from contextlib import suppress
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
-from llm_magic.batches.record import AnotherBatchError
+from llm_magic.batches.kept.record import AnotherBatchError
 from llm_magic.errors import (
     ConfigurationError,
     ConnectionFailedError,
@@ -29,8 +29,8 @@ from llm_magic.recordings.locked_file import reason
 from llm_magic.wire.batches import is_ambiguous, wait_asked
 
 if TYPE_CHECKING:
-    from llm_magic.batches.kept_batches import BatchFolder
-    from llm_magic.batches.record import BatchRecord
+    from llm_magic.batches.kept.kept_batches import BatchFolder
+    from llm_magic.batches.kept.record import BatchRecord
     from llm_magic.wire.batches import BatchRoutes, RemoteBatch
 
 OURS = "llm_magic"

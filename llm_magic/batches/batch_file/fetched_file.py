@@ -6,28 +6,26 @@ their type, and finds them when it is run again.
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from llm_magic.batches.file_place import is_request
-from llm_magic.batches.found_results import FoundResult, ids_of, results_of
-from llm_magic.batches.input_file import parse_custom_id
-from llm_magic.batches.kept_batches import BatchFolder
-from llm_magic.batches.results import (
+from llm_magic.batches.batch_file.file_place import is_request
+from llm_magic.batches.batch_file.found_results import FoundResult, ids_of, results_of
+from llm_magic.batches.jsonl.input_file import parse_custom_id
+from llm_magic.batches.jsonl.results import (
     BOM,
     MOST_LINE_BYTES,
     RowResult,
     UnreadableLine,
-    error_of,
     placed_results,
     result_at,
 )
-from llm_magic.batches.retrieval import missing
+from llm_magic.batches.jsonl.texts import text_outcome
+from llm_magic.batches.kept.kept_batches import BatchFolder
+from llm_magic.batches.remote.retrieval import missing
 from llm_magic.config.trust import printable
 from llm_magic.display.footer import counted
-from llm_magic.draft import Draft
 from llm_magic.errors import LLMError, OptionError, Origin
 from llm_magic.mapping.answers.answers import Answers
 from llm_magic.mapping.asking.row_asker import failed
@@ -35,12 +33,11 @@ from llm_magic.mapping.rows import Outcome
 from llm_magic.recordings.locked_file import opened as opened_file
 from llm_magic.recordings.locked_file import read_at, reason
 from llm_magic.recordings.secrecy import of_process
-from llm_magic.request import Request
 from llm_magic.secrets import hide
-from llm_magic.wire.whole_document import document_events
 
 if TYPE_CHECKING:
-    from llm_magic.batches.record import Api, BatchRecord
+    from llm_magic.batches.kept.record import BatchRecord
+    from llm_magic.capabilities import Api
 
 _SHOWN = 3
 _LONGEST = 200
@@ -201,26 +198,12 @@ def _outcome(found: FoundResult, record: BatchRecord) -> Outcome:
     result = found.read()
     if result is None:
         return failed(found.number, missing(record))
-    origin = Origin(record.provider, record.model, record.url)
-    return text_outcome(found.number, result, "chat" if record.api == "embeddings" else record.api, origin)
+    api = "chat" if record.api == "embeddings" else record.api
+    return _text_outcome(found.number, result, api, Origin(record.provider, record.model, record.url))
 
 
-def text_outcome(number: int, result: RowResult, api: Api, origin: Origin) -> Outcome:
-    """Return the outcome of a row whose type nobody knows: the text of its answer is the value."""
-    if result.body is None:
-        error = error_of(result.error, origin, known=of_process().values()) if result.error is not None else None
-        return failed(number, error or LLMError(f"{origin} gave no answer to this row."))
-    data = json.dumps(result.body).encode()
-    known: Any = api
-    events, error = document_events(data, known, Request(origin.model, (), stream=False), origin)
-    draft = Draft()
-    draft.add_all(events)
-    if error is not None:
-        return failed(number, error)
-    response = draft.response(model=origin.model, provider=origin.provider)
-    text = response.text or next((call.arguments for call in response.tool_calls), "")
-    response.value, response.seconds, response.first_token_seconds = text, 0.0, None
-    return Outcome(number, response)
+def _text_outcome(number: int, result: RowResult, api: Api, origin: Origin) -> Outcome:
+    return text_outcome(number, result, api, origin, known=of_process().values())
 
 
 def _untyped(path: Path, lines: list[_Line], unreadable: list[UnreadableLine]) -> Answers:
@@ -234,7 +217,7 @@ def _untyped(path: Path, lines: list[_Line], unreadable: list[UnreadableLine]) -
     for number, line in numbered:
         result = result_at(path, line.place)
         if result is not None:
-            outcomes.append(text_outcome(number, result, _api(result.body), Origin(path.name)))
+            outcomes.append(_text_outcome(number, result, _api(result.body), Origin(path.name)))
     note = (
         "No batch that is kept here has asked for these rows: they are texts, of a cell of another computer or of a "
         "batch that was removed, and no cell finds them here."

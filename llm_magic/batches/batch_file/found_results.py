@@ -8,12 +8,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from llm_magic.batches.input_file import parse_custom_id, read_ids
-from llm_magic.batches.results import RowResult, placed_results, result_at
+from llm_magic.batches.jsonl.input_file import parse_custom_id, read_ids
+from llm_magic.batches.jsonl.results import RowResult, placed_results, result_at
 
 if TYPE_CHECKING:
-    from llm_magic.batches.kept_batches import BatchFolder
-    from llm_magic.batches.record import BatchRecord
+    from llm_magic.batches.kept.kept_batches import BatchFolder
+    from llm_magic.batches.kept.record import BatchRecord
     from llm_magic.mapping.rows import RowRequest
 
 _KEY = 32

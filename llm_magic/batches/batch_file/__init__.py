@@ -1,0 +1,1 @@
+"""Rows in a file of the user (`--batch-file`), which another program asks for, and what that gives."""

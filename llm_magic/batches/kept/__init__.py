@@ -1,0 +1,1 @@
+"""What is remembered of batches on disk: their records, their files, and which are under way."""

@@ -1,0 +1,1 @@
+"""Batches at their servers: submitted, looked at until they end, fetched; and what they spend."""
