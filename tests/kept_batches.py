@@ -50,6 +50,11 @@ class Record:
     prompt: str = "Is this review about price? {{ text }}"
     out: str = "labelled"
     file: str = ""
+    is_answered: bool = False
+
+    @property
+    def may_be_created(self) -> bool:
+        return self.step == "submitting" and not self.is_answered
 
 
 @dataclass

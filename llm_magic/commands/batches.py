@@ -201,7 +201,7 @@ class _Batches:
         word = line.words[0]
         record, called = self._named(word)
         progress = _now(record)
-        if (progress.goes_on or record.step == "submitting") and not line.values.get("force"):
+        if (progress.goes_on or record.may_be_created) and not line.values.get("force"):
             what = f"is {batches.state(progress)}" if progress.goes_on else "may have been submitted"
             cancel = f"%llm_batch cancel {word}" if progress.goes_on else "Run its cell again"
             raise OptionError(
@@ -272,7 +272,7 @@ def _not_there(record: BatchRecord) -> tuple[str, str] | None:
     if record.step == batches.REFUSED:
         said = one_line(record.refusals[0].message, _LONG) if record.refusals else ""
         return f"was refused{f' ({said})' if said else ''}", "%llm_batch show tells all that its server said."
-    if record.step == "submitting":
+    if record.may_be_created:
         return "may have been submitted, or not", "Its cell, run again, asks the server, and submits nothing twice."
     if record.step in batches.NOT_SUBMITTED:
         return "was not submitted", "Its cell, run again, goes on where it stopped."

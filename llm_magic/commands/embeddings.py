@@ -168,7 +168,7 @@ _NOTHING_SUBMITTED = "the submission was stopped; run it again, and it goes on w
 
 def _below(vectors: Vectors, notes: Iterable[str], most: int | None = 1) -> Bundle:
     """Return the line below a cell, with `most` of the vectors' notes."""
-    return markup.quiet(" ".join([_summary(vectors), *vectors.notes[:most], *notes]))
+    return markup.quiet(" · ".join([_summary(vectors), *vectors.notes[:most], *notes]))
 
 
 def _texts(command: Command, each: str | None) -> list[str]:

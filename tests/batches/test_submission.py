@@ -416,6 +416,9 @@ def test_a_key_that_is_refused(trial: Trial, route: str) -> None:
     trial.server.faults[route] = [Fault(401)]
     trial.fails(AuthenticationError)
     assert trial.step == {"upload": "uploading", "create": "submitting"}[route]
+    known = trial.folder.get(trial.record.id)
+    assert known is not None
+    assert not known.may_be_created, "the server has said that it is not"
     trial.now += 60
     trial.submit()
     assert len(trial.server.created) == 1

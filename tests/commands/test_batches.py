@@ -243,6 +243,11 @@ def test_what_is_under_way_is_not_fetched(kernel: Kernel, kept: Kept) -> None:
     [
         (NEW, "was not submitted", "Its cell, run again, goes on where it stopped."),
         (
+            replace(NEW, step="submitting", is_answered=True),
+            "was not submitted",
+            "Its cell, run again, goes on where it stopped.",
+        ),
+        (
             replace(NEW, step="submitting"),
             "may have been submitted, or not",
             "Its cell, run again, asks the server, and submits nothing twice.",

@@ -73,6 +73,10 @@ class AnotherBatchError(ValueError):
     """A record that has a batch is given another one's id: both may be paid, so that neither is to be forgotten."""
 
 
+NOT_CREATED = 1.0
+"""What `submitting_at` is where the server has answered that it creates no batch: long ago, in Unix seconds."""
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class BatchRecord:
     """One batch at a server, or one file of requests that the user carries there.
@@ -139,6 +143,11 @@ class BatchRecord:
     file: str = ""
     """The path of `--batch-file`: then there is no server."""
     structured: Structured = field(default_factory=lambda: Structured(dialect=None, nulls=False))
+
+    @property
+    def may_be_created(self) -> bool:
+        """Whether its creation was asked for, and what the server made of that is not known."""
+        return self.step == "submitting" and self.submitting_at != NOT_CREATED
 
     @property
     def is_over(self) -> bool:

@@ -14,7 +14,7 @@ from contextlib import suppress
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
-from llm_magic.batches.kept.record import AnotherBatchError
+from llm_magic.batches.kept.record import NOT_CREATED, AnotherBatchError
 from llm_magic.errors import (
     ConfigurationError,
     ConnectionFailedError,
@@ -38,7 +38,6 @@ OURS = "llm_magic"
 SETTLING = 10.0
 """Seconds in which a creation that nobody heard the end of has been carried out, or never will be."""
 _LOOKS = (0.1, 0.3, 0.6)  # the parts of these after which the server's list is looked at
-_LONG_AGO = 1.0  # in Unix seconds
 _ATTEMPTS = 5
 _WAITS = (1.0, 2.0, 5.0, 10.0)  # seconds after an attempt that was turned away
 _LONGEST_WAIT = 300.0  # that a server may ask for
@@ -139,7 +138,7 @@ class Submission:
                 wait = max(wait_asked(error) or 0.0, _WAITS[min(number, len(_WAITS) - 1)])
                 if is_last or not passes or isinstance(error, QuotaExceededError) or wait > _LONGEST_WAIT:
                     with suppress(OSError):  # the server has answered: nothing is under way that is to be waited for
-                        self._folder.update(record.id, submitting_at=_LONG_AGO)
+                        self._folder.update(record.id, submitting_at=NOT_CREATED)
                     raise
                 await self._sleep(wait)
         raise AssertionError  # the last attempt returns or raises
