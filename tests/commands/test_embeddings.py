@@ -52,7 +52,7 @@ def test_waited_for_it_is_bound_as_ever(there: Kernel, server: BatchServer) -> N
     assert bound(there) == VECTORS
     assert [row["body"]["input"] for row in server.rows(server.created[0].id)] == [["sea", "none"], ["of"]]
     assert plain(there.run(cell)).endswith(
-        "3 texts embedded by a batch of an earlier run, at no further cost (--again asks anew)."
+        " s · 3 texts embedded by a batch of an earlier run, at no further cost (--again asks anew)."
     )
     there.run(cell.replace("--wait", "--wait --again")).check()
     assert len(server.created) == 2
