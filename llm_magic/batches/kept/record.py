@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 import math
 import re
+import time
 from collections.abc import Iterable, Mapping
 from dataclasses import MISSING, asdict, dataclass, field, fields, replace
 from typing import Any, Literal, NamedTuple, TypedDict, cast, get_args
@@ -139,6 +140,11 @@ class BatchRecord:
     file: str = ""
     """The path of `--batch-file`: then there is no server."""
     structured: Structured = field(default_factory=lambda: Structured(dialect=None, nulls=False))
+
+    @property
+    def made_at(self) -> str:
+        """When it was made, as it is read here: `30 Nov 14:02`."""
+        return time.strftime("%d %b %H:%M", time.localtime(self.created))
 
     @property
     def is_over(self) -> bool:

@@ -96,7 +96,7 @@ class BatchSpending:
         """Enter what a batch took that has been read."""
         self._settle(record.id, self._took.pop(record.id, NOTHING))
 
-    def forget(self, record: BatchRecord) -> None:
+    def release(self, record: BatchRecord) -> None:
         """Enter that a batch took nothing: it was refused."""
         self._settle(record.id, NOTHING)
 

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from llm_magic.batches.kept.kept_batches import BatchFolder
 from llm_magic.batches.kept.record import merged
-from llm_magic.batches.remote.polling import EVERY, Polling
+from llm_magic.batches.remote.polling import INTERVAL, Polling
 from llm_magic.batches.remote.submission import Submission
 from llm_magic.config.references import mark_secrets, read
 from llm_magic.display.batches import PREPARING, BatchProgress, progress_of
@@ -55,7 +55,7 @@ class BatchState:
         """Takes a line for the user."""
         self.folder = folder or BatchFolder(say=self._tell)
         self.clocks: Mapping[str, Any] = clocks or {}
-        self.every = EVERY
+        self.every = INTERVAL
         """Seconds between two looks at a batch."""
         self.again = False
         """Whether all rows are submitted anew, whatever batches have them."""
@@ -108,7 +108,7 @@ class BatchState:
             record = merged(of, changes, of.changed)
             if not isinstance(error, FileNotFoundError):
                 self.say(f"The batch {of.batch_id} goes on, but how far it is cannot be written: {reason(error)}.")
-        self.seen(record)
+        self.note(record)
         return record
 
     @contextmanager
@@ -126,12 +126,12 @@ class BatchState:
         with self._lock:
             self._records.pop(record.id, None)
 
-    def seen(self, record: BatchRecord) -> None:
+    def note(self, record: BatchRecord) -> None:
         """Take note of a batch of this run, or of a step of it."""
         with self._lock:
             self._records[record.id] = record
 
-    def saw(self, name: str, state: RemoteBatch | LLMError) -> None:
+    def note_status(self, name: str, state: RemoteBatch | LLMError) -> None:
         """Take note of a state of a batch at its server, or of a look that failed."""
         with self._lock:
             if isinstance(state, LLMError):
@@ -156,7 +156,7 @@ class BatchState:
         self.is_submitted = True
         self.submitted.set()
 
-    def settle(self) -> None:
+    def has_ended(self) -> None:
         """Take note that the run has ended."""
         self.submitted.set()
 
@@ -234,7 +234,7 @@ class BatchState:
             if record.step != "submitted" or not record.batch_id:
                 continue
             try:
-                self.saw(record.id, await routes.cancel(record.batch_id))
+                self.note_status(record.id, await routes.cancel(record.batch_id))
             except LLMError as error:
                 failed = failed or error
             if (polling := self._pollings.get(record.id)) is not None:
