@@ -840,7 +840,7 @@ def test_a_run_whose_reading_breaks_off_counts_no_row_twice(
     server.in_progress = 10**9
     batch = llm.batch(SAY, ROWS)
     with monkeypatch.context() as patch:
-        patch.setattr("llm_magic.batches.rows.reading.ResultReader.outcome", no_space)
+        patch.setattr("llm_magic.batches.rows.result_reader.ResultReader.outcome", no_space)
         server.in_progress = 0
         with pytest.raises(ConfigurationError):
             batch.result(10)

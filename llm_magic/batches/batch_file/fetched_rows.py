@@ -13,7 +13,7 @@ from llm_magic.batches.kept.kept_batches import BatchFolder
 from llm_magic.batches.kept.record import BatchRecord
 from llm_magic.batches.remote.retrieval import no_result
 from llm_magic.batches.rows.bodies import RequestBodies
-from llm_magic.batches.rows.reading import ResultReader
+from llm_magic.batches.rows.result_reader import ResultReader
 from llm_magic.config.references import dry_run
 from llm_magic.config.trust import printable
 from llm_magic.errors import LLMError

@@ -17,7 +17,7 @@ from llm_magic.batches.kept.record import BatchRecord
 from llm_magic.batches.rows.bodies import RequestBodies
 from llm_magic.batches.rows.equal_rows import EqualRows
 from llm_magic.batches.rows.pipeline import record_of_rows
-from llm_magic.batches.rows.reading import ResultReader
+from llm_magic.batches.rows.result_reader import ResultReader
 from llm_magic.config.references import dry_run
 from llm_magic.display.footer import counted
 from llm_magic.errors import LLMError

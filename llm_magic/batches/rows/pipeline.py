@@ -19,7 +19,7 @@ from llm_magic.batches.remote.retrieval import Refused, no_result, results_of
 from llm_magic.batches.remote.spending import BatchSpending
 from llm_magic.batches.rows.bodies import RequestBodies
 from llm_magic.batches.rows.equal_rows import EqualRows
-from llm_magic.batches.rows.reading import ResultReader
+from llm_magic.batches.rows.result_reader import ResultReader
 from llm_magic.display.footer import counted
 from llm_magic.errors import LLMError, NotAskedError, Origin
 from llm_magic.mapping.answers.statistics import response_of
