@@ -236,10 +236,11 @@ class BatchEmbedding(Embedding):
         """Take the vectors of a batch that is fetched."""
         left = dict(batch.lines)
         errors: dict[int, LLMError] = {}
+        counts = self._spending.counts(record)
         async for name, result in results_of(self.state.folder, record, left, self._at_once):
             number = left[name]
             try:
-                self._found[number] = found = self._take(number, result, record)
+                self._found[number] = found = self._take(number, result, record, counts=counts)
             except LLMError as error:
                 errors[number] = error
                 continue  # the other file may have an answer
@@ -258,11 +259,11 @@ class BatchEmbedding(Embedding):
                 rest.append(number)
         return rest
 
-    def _take(self, number: int, result: RowResult, record: BatchRecord) -> Embedded:
-        """Return the vectors of a line, entered as used."""
+    def _take(self, number: int, result: RowResult, record: BatchRecord, *, counts: bool) -> Embedded:
+        """Return the vectors of a line, entered as used where it `counts`."""
         provider = self._target.provider
         origin = provider.origin(self._model)
-        end = self._session.ledger.begin(provider.name, self._model)
+        end = self._session.ledger.begin(provider.name, self._model) if counts else None
 
         def enter(status: int | None, reason: str, found: Embedded | None) -> None:
             attempt = Attempt(origin.provider, origin.model, status, reason, 0.0, result.request_id)
@@ -271,7 +272,8 @@ class BatchEmbedding(Embedding):
             usage, cost = (None, None) if found is None else (found.usage, found.cost)
             if attempts:  # else it was no request
                 self._spending.took(record, usage, cost)
-            end(attempts, usage, cost, answered=found is not None)
+            if end is not None:
+                end(attempts, usage, cost, answered=found is not None)
 
         try:
             found = self._read_result(number, result)

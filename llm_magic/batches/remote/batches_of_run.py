@@ -291,7 +291,11 @@ class BatchesOfRun(Generic[L]):
                 self._state.drop(batch.record)
             return rest
         self._spending.begin(found)
-        await read(batch, found)
+        try:
+            await read(batch, found)
+        except BaseException:
+            self._spending.broke_off(found)
+            raise
         self._spending.settle(found)
         self._read.append(found)
         return []

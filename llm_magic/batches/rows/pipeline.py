@@ -235,9 +235,10 @@ class BatchPipeline:
     async def _read_results(self, waiting: dict[str, RowRequest], record: BatchRecord, reader: ResultReader) -> None:
         """Hand on the outcomes of the rows of a batch that is fetched; those do not wait any longer."""
         failures: dict[str, RowResult] = {}
+        counts = self._spending.counts(record)
 
         async def read(name: str, result: RowResult) -> None:
-            outcome = await reader.outcome(waiting[name], result, record)
+            outcome = await reader.outcome(waiting[name], result, record, counts=counts)
             response = response_of(outcome)
             if not isinstance(outcome.error, NotAskedError):  # those were no requests
                 self._spending.took(record, *((None, None) if response is None else (response.usage, response.cost)))
