@@ -192,7 +192,7 @@ class BatchEmbedding(Embedding):
                     raise PromptError(f"{self._named([number])}: {error.message}", "Lower --batch N.") from None
                 by_id[custom_id(number, key)] = number
                 self._spending.expect(self._demand(number))
-            return batches.remember(writer.close(), by_id, self._record_of)
+            return batches.add(writer.close(), by_id, self._record_of)
 
     def _record_of(self, file: InputFile, numbers: Sequence[int]) -> BatchRecord:
         return new_record(

@@ -45,7 +45,7 @@ class BatchesOfRun(Generic[L]):
     """The batches of one run; a line of their files is an `L` to it: a row, or some texts that are embedded together.
 
     In this order: in `turn`, `look`, `has` for each line, `left`; what is left is written in `writing`, then
-    `remember` and `submit`; then `all_ended`, and at the very end `have_been_read`.
+    `add` and `submit`; then `all_ended`, and at the very end `have_been_read`.
 
     Parameters
     ----------
@@ -156,7 +156,7 @@ class BatchesOfRun(Generic[L]):
             writer.discard()
             raise
 
-    def remember(
+    def add(
         self,
         files: Iterable[InputFile],
         lines: Mapping[str, L],
@@ -303,7 +303,7 @@ class BatchesOfRun(Generic[L]):
     def have_been_read(self) -> None:
         """Take note that the user has the results of all that ended."""
         for record in self._read:
-            self._state.remember(record, step="read")
+            self._state.update(record, step="read")
             if self._folder.get(record.id) is None:  # it was removed meanwhile: so are its files
                 for path in (self._folder.ids_path, self._folder.output_path, self._folder.errors_path):
                     with suppress(OSError):

@@ -107,7 +107,7 @@ async def retrieved(state: BatchState, record: BatchRecord) -> BatchRecord | Ref
             batch = await polling.ended()
         if batch.state == "failed" and not (batch.output_file_id or batch.error_file_id):
             return _refused(state, record, batch, routes.origin)
-        record = state.remember(
+        record = state.update(
             record,
             step="ended",
             status=batch.state,
@@ -125,7 +125,7 @@ async def retrieved(state: BatchState, record: BatchRecord) -> BatchRecord | Ref
         clocks = {name: clock for name, clock in state.clocks.items() if name != "wall_clock"}
         with _hinting_at_the_results(record):
             await retried(fetch, seen=lambda error: state.note_status(record.id, error), every=state.every, **clocks)
-        record = state.remember(record, step="fetched")
+        record = state.update(record, step="fetched")
     return record
 
 
@@ -216,7 +216,7 @@ def _refused(state: BatchState, record: BatchRecord, batch: RemoteBatch, origin:
         ids = read_ids(state.folder.ids_path(record.id))
     except OSError:  # removed meanwhile
         ids = []
-    state.remember(record, step="refused", status=batch.state, refusals=_refusals(batch))
+    state.update(record, step="refused", status=batch.state, refusals=_refusals(batch))
     state.folder.forget_input(record.id)
     named = {ids[each.line - 1]: each for each in batch.refusals if each.line and 0 < each.line <= len(ids)}
     whole = tuple(each for each in batch.refusals if each.line is None)

@@ -95,7 +95,7 @@ class BatchState:
         """Return what submits batches."""
         return Submission(self.routes(), self.folder, say=self.say)
 
-    def remember(self, of: BatchRecord, **changes: Any) -> BatchRecord:
+    def update(self, of: BatchRecord, **changes: Any) -> BatchRecord:
         """Change what is remembered of a batch that is submitted; where that cannot be, it is known here alone.
 
         It may have been removed meanwhile, or the disk be full: the batch is waited for all the same.
@@ -149,7 +149,7 @@ class BatchState:
         }
         changes = {field: value for field, value in told.items() if value not in (None, "", getattr(known, field))}
         if changes:
-            self.remember(known, **changes)
+            self.update(known, **changes)
 
     def has_submitted(self) -> None:
         """Take note that nothing is left to be submitted."""

@@ -213,7 +213,7 @@ class BatchPipeline:
                     continue
                 by_id[custom_id(row.number, row.key)] = row
                 self._spending.expect(bodies.demand(row))
-            return self._batches.remember(await asyncio.to_thread(writer.close), by_id, record_of)
+            return self._batches.add(await asyncio.to_thread(writer.close), by_id, record_of)
 
     async def _all_ended(self, bound: BoundModel, bodies: RequestBodies, reader: ResultReader) -> None:
         """Wait for all batches, and hand on their answers; where one was refused for some rows, ask the others anew."""
