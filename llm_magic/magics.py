@@ -264,7 +264,7 @@ class LLMMagics(Magics, Settings):
                 self._rows_failed(screen.view, error)
 
         batch: Batch[Answers] = Batch.begin(screen, partial(_fail_rows, run), tell, self.session.jobs)
-        batch.tell_of(state)
+        batch.follow(state)
         if waits:
             batch.until_submitted()
             if not batch.done():

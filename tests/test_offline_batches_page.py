@@ -211,5 +211,5 @@ def test_the_figures_are_those_of_the_code() -> None:
     days, gigabytes = kept_batches.MAX_AGE // 86_400, kept_batches.MAX_BYTES / 1e9
     assert f"stay for {days} days after they were read, up to {gigabytes:g} GB" in text
     assert f"remembered for {kept_batches.UNREAD_AGE // 86_400} days at least" in text
-    assert f"between two looks at the batch: {polling.EVERY:g}" in text
-    assert (polling.LONGEST, polling.WINDOW, polling.BEYOND) == (600, 86_400, 3_600)
+    assert f"between two looks at the batch: {polling.INTERVAL:g}" in text
+    assert (polling.LONGEST_INTERVAL, polling.WINDOW, polling.GRACE) == (600, 86_400, 3_600)

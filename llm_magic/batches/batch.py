@@ -69,7 +69,7 @@ class Batch(Job[R]):
             return state.how_far()
 
         batch = cls(model, answer, stop)
-        batch.tell_of(state)
+        batch.follow(state)
         batch.until_submitted()
         return batch
 
@@ -98,7 +98,7 @@ class Batch(Job[R]):
             if self._future.cancelled() or not isinstance(self._future.exception(), RowsFailedError):
                 self._future.result()
 
-    def tell_of(self, state: BatchState) -> None:
+    def follow(self, state: BatchState) -> None:
         """Have what it tells from the state of its batches."""
         self._state = state
 

@@ -15,8 +15,7 @@ from llm_magic.batches.jsonl.input_file import parse_custom_id, read_ids
 from llm_magic.batches.jsonl.results import RowResult, read_results
 from llm_magic.batches.jsonl.texts import text_outcome
 from llm_magic.batches.kept.kept_batches import BatchFolder
-from llm_magic.batches.remote.retrieval import fetched
-from llm_magic.batches.remote.retrieval import missing as no_result
+from llm_magic.batches.remote.retrieval import fetched, no_result
 from llm_magic.config.references import read
 from llm_magic.errors import ConfigurationError, Origin
 from llm_magic.mapping.answers.answers import Answers

@@ -88,7 +88,7 @@ def _by_batches(
     from llm_magic.batches.batch import Batch
 
     batch: Batch[Vectors] = Batch.begin(screen, lambda _: None, screen.fail, command.session.jobs)
-    batch.tell_of(embedding.state)
+    batch.follow(embedding.state)
     return batch
 
 

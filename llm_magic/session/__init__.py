@@ -92,6 +92,8 @@ class Session:
         """Cells that go on in the background."""
         self.unfinished: dict[Hashable, Embedded] = {}
         """Batches of embeddings that came before a request for more of them failed."""
+        self.batches_counted: set[str] = set()
+        """Offline batches whose results are counted as used, by our names of them: several cells may read one."""
         self.batches_in_flight: dict[str, tuple[Reservation, Price | None]] = {}
         """What is reserved for offline batches that go on, and at what price, by our names of them."""
 

@@ -834,13 +834,22 @@ def test_usage_counts_each_row_once_whatever_reads_it(llm: LLM, server: BatchSer
     assert usage(session) == (6, 1, 5, 15, 10)
 
 
+def test_usage_counts_each_row_once_though_two_wait_for_it(llm: LLM, server: BatchServer, session: Session) -> None:
+    server.in_progress = 10**9
+    first, second = llm.batch(SAY, ROWS), llm.batch(SAY, ROWS)
+    server.in_progress = 0
+    assert [batch.result(10).values for batch in (first, second)] == [ROWS, ROWS]
+    assert len(server.created) == 1
+    assert usage(session) == (4, 0, 4, 12, 8)
+
+
 def test_a_run_whose_reading_breaks_off_counts_no_row_twice(
     llm: LLM, server: BatchServer, session: Session, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     server.in_progress = 10**9
     batch = llm.batch(SAY, ROWS)
     with monkeypatch.context() as patch:
-        patch.setattr("llm_magic.batches.rows.reading.ResultReader.outcome", no_space)
+        patch.setattr("llm_magic.batches.rows.result_reader.ResultReader.outcome", no_space)
         server.in_progress = 0
         with pytest.raises(ConfigurationError):
             batch.result(10)

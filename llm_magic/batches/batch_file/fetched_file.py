@@ -23,7 +23,7 @@ from llm_magic.batches.jsonl.results import (
 )
 from llm_magic.batches.jsonl.texts import text_outcome
 from llm_magic.batches.kept.kept_batches import BatchFolder
-from llm_magic.batches.remote.retrieval import missing
+from llm_magic.batches.remote.retrieval import no_result
 from llm_magic.config.trust import printable
 from llm_magic.display.footer import counted
 from llm_magic.errors import LLMError, OptionError, Origin
@@ -197,7 +197,7 @@ def _keep(folder: BatchFolder, record: BatchRecord, path: Path, lines: list[_Lin
 def _outcome(found: FoundResult, record: BatchRecord) -> Outcome:
     result = found.read()
     if result is None:
-        return failed(found.number, missing(record))
+        return failed(found.number, no_result(record))
     api = "chat" if record.api == "embeddings" else record.api
     return _text_outcome(found.number, result, api, Origin(record.provider, record.model, record.url))
 

@@ -11,9 +11,9 @@ from typing import TYPE_CHECKING
 from llm_magic.batches.batch_file.found_results import FoundResult, FoundResults
 from llm_magic.batches.kept.kept_batches import BatchFolder
 from llm_magic.batches.kept.record import BatchRecord
-from llm_magic.batches.remote.retrieval import missing
+from llm_magic.batches.remote.retrieval import no_result
 from llm_magic.batches.rows.bodies import RequestBodies
-from llm_magic.batches.rows.reading import ResultReader
+from llm_magic.batches.rows.result_reader import ResultReader
 from llm_magic.config.references import dry_run
 from llm_magic.config.trust import printable
 from llm_magic.errors import LLMError
@@ -52,8 +52,8 @@ class FetchedRows:
 
     async def outcome(self, row: RowRequest, asker: RowAsker) -> Outcome | None:
         """Return the outcome of a row; None where it is to be asked."""
-        with kept_in_reach():
-            found = self._found.take(row, "" if row.key else asker.key(row.parts), again=asker.asks_equal_once)
+        with catching_folder_errors():
+            found = self._found.take(row, "" if row.key else asker.key(row.parts), keep=asker.asks_equal_once)
             if found is None or found.place is None:
                 return None
             async with self._preparing:
@@ -107,7 +107,7 @@ async def outcome_of(reader: ResultReader, row: RowRequest, found: FoundResult, 
     """Return the outcome of a row that was fetched; `counts` as of `ResultReader.outcome`."""
     result = found.read()
     if result is None:
-        return failed(row.number, missing(found.record))
+        return failed(row.number, no_result(found.record))
     return await reader.outcome(row, result, found.record, counts=counts)
 
 
@@ -121,7 +121,7 @@ def have_been_read(folder: BatchFolder, records: Iterable[BatchRecord], say: Cal
 
 
 @contextmanager
-def kept_in_reach() -> Iterator[None]:
+def catching_folder_errors() -> Iterator[None]:
     """Raise what the system says of the folder of batches as an error of ours."""
     try:
         yield

@@ -66,17 +66,17 @@ class FoundResults:
             for name, found in results_of(folder, record).items():
                 self._found[name.partition("-")[2]].append(found)
 
-    def take(self, row: RowRequest, key: str = "", *, again: bool = False) -> FoundResult | None:
+    def take(self, row: RowRequest, key: str = "", *, keep: bool = False) -> FoundResult | None:
         """Return the result of a row, once; None where no batch has asked for it.
 
-        `key` is the row's, where the row itself has none; `again` leaves the result for equal rows.
+        `key` is the row's, where the row itself has none; `keep` leaves the result for equal rows.
         """
         name = (row.key or key)[:_KEY]
         found = self._found.get(name)
         if not found:
             return None
         best = min(found, key=lambda each: (not each.is_answer, each.path is None, each.number != row.number))
-        if not again:
+        if not keep:
             found.remove(best)
         return best
 

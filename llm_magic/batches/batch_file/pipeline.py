@@ -9,7 +9,7 @@ from dataclasses import replace
 from itertools import islice
 from typing import TYPE_CHECKING
 
-from llm_magic.batches.batch_file.fetched_rows import have_been_read, kept_in_reach, outcome_of
+from llm_magic.batches.batch_file.fetched_rows import catching_folder_errors, have_been_read, outcome_of
 from llm_magic.batches.batch_file.found_results import FoundResult, FoundResults, ids_of
 from llm_magic.batches.batch_file.written_rows import RowsWritten, WrittenRows
 from llm_magic.batches.jsonl.input_file import InputFileWriter, read_ids
@@ -17,7 +17,7 @@ from llm_magic.batches.kept.record import BatchRecord
 from llm_magic.batches.rows.bodies import RequestBodies
 from llm_magic.batches.rows.equal_rows import EqualRows
 from llm_magic.batches.rows.pipeline import record_of_rows
-from llm_magic.batches.rows.reading import ResultReader
+from llm_magic.batches.rows.result_reader import ResultReader
 from llm_magic.config.references import dry_run
 from llm_magic.display.footer import counted
 from llm_magic.errors import LLMError
@@ -35,7 +35,7 @@ if TYPE_CHECKING:
     from llm_magic.session.plan import BoundModel
 
 _AT_ONCE = 500  # rows that are rendered, or read, before others get a turn
-_A_TURN = 50  # rows after which others get one
+_ROWS_A_TURN = 50  # rows after which others get one
 _NO_LIMIT = 2**62
 
 
@@ -77,12 +77,12 @@ class BatchFilePipeline:
         self._session, self._place, self._folder = session, place, folder
         self._run, self._asker, self._requests, self._again = run, asker, requests, again
         self._identity = key_of(run.identity)
-        self._there: list[Outcome] = []
+        self._ready: list[Outcome] = []
         self._equal = EqualRows(asker)
 
     def put(self, outcomes: list[Outcome]) -> None:
         """Take outcomes of rows that need not be asked."""
-        self._there += outcomes
+        self._ready += outcomes
 
     async def outcomes(self) -> AsyncGenerator[list[Outcome], None]:
         """Yield the outcomes where all rows have one.
@@ -95,25 +95,25 @@ class BatchFilePipeline:
             They cannot be.
 
         """
-        with kept_in_reach():
+        with catching_folder_errors():
             bound = await self._asker.bound()
             with dry_run():  # no key is needed for what is not sent
                 bodies = await RequestBodies.of(self._run.plan, bound)
             try:
                 reader = ResultReader(self._session, self._run.plan, bound, bodies, self._asker)
                 async with self._folder.turn(self._identity, say=self._run.say):
-                    async for some in self._settled(bound, bodies, reader):
+                    async for some in self._answered_or_written(bound, bodies, reader):
                         yield some
             finally:
                 await bodies.aclose()
-        while there := self._taken():
+        while there := self._take_ready():
             yield there
 
-    def _taken(self) -> list[Outcome]:
-        there, self._there = self._there, []
+    def _take_ready(self) -> list[Outcome]:
+        there, self._ready = self._ready, []
         return there
 
-    async def _settled(
+    async def _answered_or_written(
         self, bound: BoundModel, bodies: RequestBodies, reader: ResultReader
     ) -> AsyncGenerator[list[Outcome], None]:
         rows = await self._rows()
@@ -124,7 +124,7 @@ class BatchFilePipeline:
         under_way = await asyncio.to_thread(self._under_way, records)
         elsewhere = known = earlier = 0
         for number, row in enumerate(rows):
-            await _turn(number)
+            await _yield_now_and_then(number)
             if (found := new.take(row)) is not None:
                 fetched.append((row, found))
             elif (outcome := await self._answer(reader, row, old.take(row))) is not None:
@@ -139,22 +139,22 @@ class BatchFilePipeline:
             self._run.say(f"{counted(earlier, 'row')} {are} answered by a batch of an earlier run (--again asks anew).")
         if left or elsewhere:
             for number, (row, found) in enumerate(fetched):
-                await _turn(number)
+                await _yield_now_and_then(number)
                 if await self._answer(reader, row, found) is None:
                     left.append(row)
                 else:
                     known += 1
             left.sort(key=lambda row: row.number)
             self.put(self._run.take_ready())
-            answered = sum(outcome.error is None for outcome in self._there) + known
+            answered = sum(outcome.error is None for outcome in self._ready) + known
             said = WrittenRows(self._place, bound.model, 0, answered, elsewhere, is_vllm=_is_vllm(bound))
             raise RowsWritten(await self._written(said, bound, bodies, left))
         for number, (row, found) in enumerate(fetched):
             self._hand_on(await outcome_of(reader, row, found))
-            await _turn(number)
+            await _yield_now_and_then(number)
             if number % _AT_ONCE == 0:
-                yield self._taken()
-        while there := self._taken():
+                yield self._take_ready()
+        while there := self._take_ready():
             yield there
         have_been_read(self._folder, new.records, self._run.say)  # whoever took them has them
 
@@ -198,7 +198,7 @@ class BatchFilePipeline:
         self, said: WrittenRows, bound: BoundModel, bodies: RequestBodies, rows: list[RowRequest]
     ) -> WrittenRows:
         """Write rows into the file, and remember it; return what is said of it, with them."""
-        place, wrong = self._place, [each for each in self._there if each.error is not None]
+        place, wrong = self._place, [each for each in self._ready if each.error is not None]
         if not rows:
             return replace(said, wrong=tuple(wrong))
         ours = [each for each in self._folder.of_run(self._identity) if each.file]
@@ -218,7 +218,7 @@ class BatchFilePipeline:
                         writer.write(row.number, row.key, await bodies.body(row))
                     except LLMError as error:
                         wrong.append(failed(row.number, error))
-                    await _turn(number)
+                    await _yield_now_and_then(number)
                 files = await asyncio.to_thread(writer.close)
             if not files:
                 return replace(said, wrong=tuple(wrong))
@@ -253,9 +253,9 @@ class BatchFilePipeline:
                     self._folder.remove(record)
 
 
-async def _turn(number: int) -> None:
+async def _yield_now_and_then(number: int) -> None:
     """Let others have a turn, once in some rows: an interrupt, and the cells that ask meanwhile."""
-    if number % _A_TURN == 0:
+    if number % _ROWS_A_TURN == 0:
         await asyncio.sleep(0)
 
 

@@ -18,9 +18,8 @@ from llm_magic.batches.jsonl.input_file import MOST_EMBEDDED, InputFile, custom_
 from llm_magic.batches.jsonl.results import RowResult
 from llm_magic.batches.kept.record import BatchRecord
 from llm_magic.batches.remote.batches_of_run import BatchesOfRun, WaitingBatch, new_record
-from llm_magic.batches.remote.earlier import moment
-from llm_magic.batches.remote.polling import EVERY
-from llm_magic.batches.remote.retrieval import Refused, missing, results_of
+from llm_magic.batches.remote.polling import INTERVAL
+from llm_magic.batches.remote.retrieval import Refused, no_result, results_of
 from llm_magic.batches.remote.spending import BatchSpending
 from llm_magic.batches.remote.state import BatchState
 from llm_magic.display.batches import line, progress_of, since
@@ -85,7 +84,7 @@ class BatchEmbedding(Embedding):
             raise UnsupportedError(error.message, _NOW) from None
         refuse_secrets(self._further)
         self.state = state or BatchState(session)
-        self.state.every = self._options.poll or EVERY
+        self.state.every = self._options.poll or INTERVAL
         self.state.again = bool(self._options.again)
         self.out = ""
         """The variable that takes the vectors, for lists."""
@@ -98,10 +97,10 @@ class BatchEmbedding(Embedding):
         numbers = [number for number in missing if not self._is_recorded(number)]
         if numbers:
             await self._prepare()
-            self.state.say = self._tell
+            self.state.say = self._note
             self.state.connect(self._target.provider, self._model, self._options)
             batches: BatchesOfRun[int] = BatchesOfRun(self.state, self._spending, self._identity(), "line", self._say)
-            with batches.kept():
+            with batches.catching_folder_errors():
                 await self._by_batches(batches, numbers, emit)
         if self._errors:
             raise self._failed()
@@ -121,7 +120,7 @@ class BatchEmbedding(Embedding):
             async with batches.turn():
                 await submit(numbers)
 
-        async with self._told(emit):
+        async with self._telling_progress(emit):
             async with batches.turn():
                 try:
                     await submit(await self._not_asked_before(batches, numbers))
@@ -159,7 +158,7 @@ class BatchEmbedding(Embedding):
             texts = self._texts_in(self._answered_before)
             self._notes += (f"{texts} embedded by a batch of an earlier run, at no further cost (--again asks anew).",)
         for batch in batches.waiting.values():
-            texts, made = self._texts_in(batch.lines.values()), moment(batch.record)
+            texts, made = self._texts_in(batch.lines.values()), batch.record.made_at
             under_way = f"A batch of {made} has {texts} of these: it goes on."
             broke_off = f"The submission of {texts} broke off on {made}: it goes on."
             self._say(under_way if batch.record.has_reached("submitted") else broke_off)
@@ -193,7 +192,7 @@ class BatchEmbedding(Embedding):
                     raise PromptError(f"{self._named([number])}: {error.message}", "Lower --batch N.") from None
                 by_id[custom_id(number, key)] = number
                 self._spending.expect(self._demand(number))
-            return batches.remember(writer.close(), by_id, self._record_of)
+            return batches.add(writer.close(), by_id, self._record_of)
 
     def _record_of(self, file: InputFile, numbers: Sequence[int]) -> BatchRecord:
         return new_record(
@@ -237,17 +236,18 @@ class BatchEmbedding(Embedding):
         """Take the vectors of a batch that is fetched."""
         left = dict(batch.lines)
         errors: dict[int, LLMError] = {}
+        counts = self._spending.counts(record)
         async for name, result in results_of(self.state.folder, record, left, self._at_once):
             number = left[name]
             try:
-                self._found[number] = found = self._taken(number, result, record)
+                self._found[number] = found = self._take(number, result, record, counts=counts)
             except LLMError as error:
                 errors[number] = error
                 continue  # the other file may have an answer
             del left[name]
             errors.pop(number, None)
             await self._record(number, found)
-        self._errors |= {number: missing(record) for number in left.values()} | errors
+        self._errors |= {number: no_result(record) for number in left.values()} | errors
 
     def _refused(self, batch: WaitingBatch[int], refused: Refused) -> list[int]:
         """Take note of the errors of the lines that a batch was refused for; return its others."""
@@ -259,11 +259,11 @@ class BatchEmbedding(Embedding):
                 rest.append(number)
         return rest
 
-    def _taken(self, number: int, result: RowResult, record: BatchRecord) -> Embedded:
-        """Return the vectors of a line, entered as used."""
+    def _take(self, number: int, result: RowResult, record: BatchRecord, *, counts: bool) -> Embedded:
+        """Return the vectors of a line, entered as used where it `counts`."""
         provider = self._target.provider
         origin = provider.origin(self._model)
-        end = self._session.ledger.begin(provider.name, self._model)
+        end = self._session.ledger.begin(provider.name, self._model) if counts else None
 
         def enter(status: int | None, reason: str, found: Embedded | None) -> None:
             attempt = Attempt(origin.provider, origin.model, status, reason, 0.0, result.request_id)
@@ -272,7 +272,8 @@ class BatchEmbedding(Embedding):
             usage, cost = (None, None) if found is None else (found.usage, found.cost)
             if attempts:  # else it was no request
                 self._spending.took(record, usage, cost)
-            end(attempts, usage, cost, answered=found is not None)
+            if end is not None:
+                end(attempts, usage, cost, answered=found is not None)
 
         try:
             found = self._read_result(number, result)
@@ -290,7 +291,7 @@ class BatchEmbedding(Embedding):
 
     # What is said
 
-    def _tell(self, text: str) -> None:
+    def _note(self, text: str) -> None:
         """Tell what the user should know, now and below the result."""
         if text not in self._notes:
             self._notes += (text,)
@@ -331,7 +332,7 @@ class BatchEmbedding(Embedding):
         return f"Texts {', '.join(said[:_MOST_NAMED])}{more}"
 
     @asynccontextmanager
-    async def _told(self, emit: Emit[str]) -> AsyncGenerator[None, None]:
+    async def _telling_progress(self, emit: Emit[str]) -> AsyncGenerator[None, None]:
         """Tell how far the batches are, as often as it changes."""
 
         async def tell() -> None:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from llm_magic.batches.jsonl.input_file import read_ids
 from llm_magic.batches.jsonl.results import RowResult, error_of
-from llm_magic.batches.remote.retrieval import missing, results_of
+from llm_magic.batches.remote.retrieval import no_result, results_of
 from llm_magic.display.footer import counted
 from llm_magic.embeddings import Vectors
 from llm_magic.embeddings.run import cost_of, sum_of
@@ -82,7 +82,7 @@ async def vectors_of(folder: BatchFolder, record: BatchRecord, provider: Provide
             errors[name] = error
     for name in lines:
         if name not in found:
-            fault = errors.get(name) or missing(record)
+            fault = errors.get(name) or no_result(record)
             fault.message = (
                 f"{len(lines) - len(found):,} of {counted(len(lines), 'line')} have no vectors: {fault.message}"
             )

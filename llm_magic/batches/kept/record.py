@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 import math
 import re
+import time
 from collections.abc import Iterable, Mapping
 from dataclasses import MISSING, asdict, dataclass, field, fields, replace
 from typing import Any, Literal, NamedTuple, TypedDict, cast, get_args
@@ -148,6 +149,11 @@ class BatchRecord:
     def may_be_created(self) -> bool:
         """Whether its creation was asked for, and what the server made of that is not known."""
         return self.step == "submitting" and self.submitting_at != NOT_CREATED
+
+    @property
+    def made_at(self) -> str:
+        """When it was made, as it is read here: `30 Nov 14:02`."""
+        return time.strftime("%d %b %H:%M", time.localtime(self.created))
 
     @property
     def is_over(self) -> bool:

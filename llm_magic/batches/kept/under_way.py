@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from typing import TYPE_CHECKING
 
 from llm_magic.batches.kept.kept_batches import BatchFolder
@@ -21,23 +20,22 @@ def under_way(run: RowsRun) -> list[str]:
         return []
     lines = []
     for record in records:
-        moment = time.strftime("%d %b %H:%M", time.localtime(record.created))
         if record.is_over or record.file or not record.has_reached("submitting"):
             continue
         if record.has_reached("ended"):
             lines.append(
-                f"The batch {record.batch_id} of {moment} has answers to the same prompt that nobody has read. "
+                f"The batch {record.batch_id} of {record.made_at} has answers to the same prompt that nobody has read. "
                 "--batch reads them; what is asked here is paid once more."
             )
         elif record.has_reached("submitted"):
             lines.append(
-                f"The batch {record.batch_id} of {moment} is under way with rows of the same prompt: what it has is "
-                "asked once more here, and paid twice. --batch waits for it instead; "
+                f"The batch {record.batch_id} of {record.made_at} is under way with rows of the same prompt: what it "
+                "has is asked once more here, and paid twice. --batch waits for it instead; "
                 f"%llm_batch cancel {record.batch_id} ends it."
             )
         else:
             lines.append(
-                f"The submission of a batch of the same prompt broke off on {moment}: it may be under way, and what is "
-                "asked here be paid twice. --batch looks for it, and goes on."
+                f"The submission of a batch of the same prompt broke off on {record.made_at}: it may be under way, and "
+                "what is asked here be paid twice. --batch looks for it, and goes on."
             )
     return lines

@@ -45,7 +45,7 @@ class BatchesOfRun(Generic[L]):
     """The batches of one run; a line of their files is an `L` to it: a row, or some texts that are embedded together.
 
     In this order: in `turn`, `look`, `has` for each line, `left`; what is left is written in `writing`, then
-    `remember` and `submit`; then `all_ended`, and at the very end `have_been_read`.
+    `add` and `submit`; then `all_ended`, and at the very end `have_been_read`.
 
     Parameters
     ----------
@@ -80,7 +80,7 @@ class BatchesOfRun(Generic[L]):
         return self._folder.turn(self._run, say=self._say)
 
     @contextmanager
-    def kept(self) -> Iterator[None]:
+    def catching_folder_errors(self) -> Iterator[None]:
         """Raise what the system says of the folder of batches as a ConfigurationError."""
         try:
             yield
@@ -128,7 +128,7 @@ class BatchesOfRun(Generic[L]):
 
         """
         wanted = {name: len(waiting.lines) for name, waiting in self.waiting.items()}
-        created, given_up = await self._earlier.settled(self._records, wanted)
+        created, given_up = await self._earlier.resolve(self._records, wanted)
         for record in created:
             self.waiting[record.id].record = record
         left = [line for record in given_up for line in self.waiting.pop(record.id).lines.values()]
@@ -156,7 +156,7 @@ class BatchesOfRun(Generic[L]):
             writer.discard()
             raise
 
-    def remember(
+    def add(
         self,
         files: Iterable[InputFile],
         lines: Mapping[str, L],
@@ -205,7 +205,7 @@ class BatchesOfRun(Generic[L]):
         earlier = list(self.waiting.values())
         self.waiting |= {each.record.id: each for each in written}
         for each in (*earlier, *written):
-            self._state.seen(each.record)
+            self._state.note(each.record)
         for each in (*written, *earlier):
             if not each.record.has_reached("submitted"):
                 try:
@@ -213,7 +213,7 @@ class BatchesOfRun(Generic[L]):
                 except UnsupportedError:
                     self._forget_unsent()
                     raise
-            self._state.seen(each.record)
+            self._state.note(each.record)
             self._folder.forget_input(each.record)
 
     def _forget_unsent(self) -> None:
@@ -221,7 +221,7 @@ class BatchesOfRun(Generic[L]):
         for each in self.waiting.values():
             if not each.record.has_reached("submitting"):
                 self._folder.remove(each.record)
-                self._spending.forget(each.record)
+                self._spending.release(each.record)
 
     # What comes
 
@@ -286,12 +286,16 @@ class BatchesOfRun(Generic[L]):
                 self._say(f"{error.message} Other batches of this run are waited for all the same.")
             raise
         if isinstance(found, Refused):
-            self._spending.forget(batch.record)
+            self._spending.release(batch.record)
             if rest := refused(batch, found):
                 self._state.drop(batch.record)
             return rest
         self._spending.begin(found)
-        await read(batch, found)
+        try:
+            await read(batch, found)
+        except BaseException:
+            self._spending.broke_off(found)
+            raise
         self._spending.settle(found)
         self._read.append(found)
         return []
@@ -299,7 +303,7 @@ class BatchesOfRun(Generic[L]):
     def have_been_read(self) -> None:
         """Take note that the user has the results of all that ended."""
         for record in self._read:
-            self._state.remember(record, step="read")
+            self._state.update(record, step="read")
             if self._folder.get(record.id) is None:  # it was removed meanwhile: so are its files
                 for path in (self._folder.ids_path, self._folder.output_path, self._folder.errors_path):
                     with suppress(OSError):

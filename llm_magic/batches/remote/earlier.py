@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import time
 from collections.abc import Iterable, Mapping
 from typing import TYPE_CHECKING
 
@@ -29,7 +28,7 @@ class EarlierBatches:
 
     def __init__(self, state: BatchState, spending: BatchSpending, identity: str) -> None:
         self._state, self._spending, self._identity = state, spending, identity
-        self._passed_over: set[str] | None = None
+        self._left_under_way: set[str] | None = None
 
     async def records(self) -> list[BatchRecord]:
         """Return them, the newest first; where all is submitted anew, those of before are told of and left alone.
@@ -42,12 +41,12 @@ class EarlierBatches:
         """
         found = await asyncio.to_thread(self._state.folder.of_run, self._identity)
         records = [each for each in found if not each.is_with_user]
-        if self._state.again and self._passed_over is None:
-            self._passed_over = {each.id for each in records}
-            await self._pass_over(records)
-        return [each for each in records if each.id not in (self._passed_over or ())]
+        if self._state.again and self._left_under_way is None:
+            self._left_under_way = {each.id for each in records}
+            await self._leave_under_way(records)
+        return [each for each in records if each.id not in (self._left_under_way or ())]
 
-    async def _pass_over(self, records: Iterable[BatchRecord]) -> None:
+    async def _leave_under_way(self, records: Iterable[BatchRecord]) -> None:
         """Tell of the batches that go on beside those that are submitted anew; what was never submitted goes."""
         for record in records:
             if record.is_over:
@@ -55,17 +54,17 @@ class EarlierBatches:
             known: BatchRecord | None = record
             if not record.has_reached("submitted"):
                 try:
-                    known = await self.created_of(record)
+                    known = await self.find_created(record)
                 except LLMError as error:
-                    self._state.say(f"A batch of {moment(record)} may go on beside this one. {error.message}")
+                    self._state.say(f"A batch of {record.made_at} may go on beside this one. {error.message}")
                     continue
             if known is not None and not known.has_reached("ended"):
                 self._state.say(
-                    f"The batch {known.batch_id} of {moment(known)} is of this cell, too, and goes on beside the new "
+                    f"The batch {known.batch_id} of {known.made_at} is of this cell, too, and goes on beside the new "
                     f"one: %llm_batch cancel {known.batch_id} ends it."
                 )
 
-    async def created_of(self, record: BatchRecord) -> BatchRecord | None:
+    async def find_created(self, record: BatchRecord) -> BatchRecord | None:
         """Return what is known of a batch whose submission broke off; None where none was created: it is forgotten.
 
         Raises
@@ -77,10 +76,10 @@ class EarlierBatches:
         if record.step == "submitting" and (found := await self._state.submission().adopted(record)) is not None:
             return found
         self._state.folder.remove(record.id)
-        self._spending.forget(record)
+        self._spending.release(record)
         return None
 
-    async def settled(
+    async def resolve(
         self, records: Iterable[BatchRecord], wanted: Mapping[str, int]
     ) -> tuple[list[BatchRecord], list[BatchRecord]]:
         """Give up submissions that broke off and cannot go on as they are.
@@ -105,7 +104,7 @@ class EarlierBatches:
             count = wanted.get(record.id, 0)
             if count == record.rows and self._can_go_on(record):
                 continue
-            found = await self.created_of(record)
+            found = await self.find_created(record)
             if count and found is not None:
                 created.append(found)
             elif count:
@@ -120,8 +119,3 @@ class EarlierBatches:
             return self._state.folder.input_path(record.id).lstat().st_size == record.size
         except OSError:
             return False
-
-
-def moment(record: BatchRecord) -> str:
-    """Return when a batch was made, as it is read here."""
-    return time.strftime("%d %b %H:%M", time.localtime(record.created))

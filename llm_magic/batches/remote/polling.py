@@ -26,21 +26,21 @@ if TYPE_CHECKING:
 
 T = TypeVar("T")
 
-EVERY = 30.0
+INTERVAL = 30.0
 """Seconds between two looks, where `--poll` says nothing."""
-LONGEST = 600.0
+LONGEST_INTERVAL = 600.0
 """Seconds between two looks at most, while nothing changes; more only where `--poll` says more."""
 WINDOW = 86_400.0
 """Seconds in which a batch is done, by what is asked for (`completion_window`), where its server names no end."""
 LONGEST_WINDOW = 30 * 86_400.0
 """Seconds of a window that a server names, at most: a later end is none."""
-BEYOND = 3_600.0
+GRACE = 3_600.0
 """Seconds after that end in which it is still waited for."""
 LAST_LOOKS = 600.0
 """Seconds that a batch is waited for which is beyond that already when the waiting begins."""
 _MORE = 1.5  # times as long after each look that saw nothing new
 
-PASSING = (ConnectionFailedError, TimedOutError, ServerFailedError, RateLimitedError, ProtocolError)
+TRANSIENT = (ConnectionFailedError, TimedOutError, ServerFailedError, RateLimitedError, ProtocolError)
 """Failures of a look after which another one may succeed: the batch goes on at its server meanwhile."""
 
 
@@ -59,16 +59,16 @@ class Pace:
 
     def after(self, *, changed: bool) -> float:
         """Return the seconds until the next look."""
-        longest = max(self.every, LONGEST)
+        longest = max(self.every, LONGEST_INTERVAL)
         self.wait = self.every if changed or not self.wait else min(self.wait * _MORE, longest)
         return self.wait
 
 
-async def patiently(
+async def retried(
     act: Callable[[], Awaitable[T]],
     *,
     seen: Callable[[LLMError], None],
-    every: float = EVERY,
+    every: float = INTERVAL,
     clock: Callable[[], float] = time.monotonic,
     sleep: Callable[[float], Awaitable[object]] = asyncio.sleep,
 ) -> T:
@@ -80,11 +80,11 @@ async def patiently(
         Its last failure, or one that no waiting helps.
 
     """
-    began, pace = clock(), Pace(min(every, EVERY))
+    began, pace = clock(), Pace(min(every, INTERVAL))
     while True:
         try:
             return await act()
-        except PASSING as error:
+        except TRANSIENT as error:
             if isinstance(error, QuotaExceededError) or clock() - began > LAST_LOOKS:
                 raise
             seen(error)
@@ -119,7 +119,7 @@ class Polling:
         look: Callable[[], Awaitable[RemoteBatch]],
         origin: Origin,
         *,
-        every: float = EVERY,
+        every: float = INTERVAL,
         created: float,
         seen: Callable[[RemoteBatch | LLMError], None],
         clock: Callable[[], float] = time.monotonic,
@@ -162,7 +162,7 @@ class Polling:
             changed = False
             try:
                 batch = await self._look()
-            except PASSING as error:
+            except TRANSIENT as error:
                 is_overdue = self._is_overdue(last, seen_at)
                 if isinstance(error, QuotaExceededError) or (is_overdue and was_overdue):
                     raise
@@ -201,7 +201,7 @@ class Polling:
         window = WINDOW
         if batch is not None and batch.created_at and batch.expires_at and batch.expires_at > batch.created_at:
             window = min(batch.expires_at - batch.created_at, LONGEST_WINDOW)
-        return max(self._age_of(batch, seen_at), waited) > window + BEYOND
+        return max(self._age_of(batch, seen_at), waited) > window + GRACE
 
     def _age_of(self, batch: RemoteBatch | None, seen_at: float) -> float:
         """Return the seconds since a batch was created, by its server's clock where that is known."""

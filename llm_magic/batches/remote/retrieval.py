@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 from llm_magic.batches.jsonl.input_file import read_ids
 from llm_magic.batches.jsonl.results import RowResult, hide_secrets, read_results
 from llm_magic.batches.kept.record import MAX_REFUSALS, BatchRecord, BatchRefusal
-from llm_magic.batches.remote.polling import PASSING, Polling, patiently
+from llm_magic.batches.remote.polling import TRANSIENT, Polling, retried
 from llm_magic.errors import (
     AuthenticationError,
     ConfigurationError,
@@ -100,14 +100,14 @@ async def retrieved(state: BatchState, record: BatchRecord) -> BatchRecord | Ref
             routes.origin,
             every=state.every,
             created=record.created,
-            seen=lambda said: state.saw(record.id, said),
+            seen=lambda said: state.note_status(record.id, said),
             **state.clocks,
         )
-        with state.polled(record.id, polling), _going_on(state, record):
+        with state.polled(record.id, polling), _hinting_at_the_batch(state, record):
             batch = await polling.ended()
         if batch.state == "failed" and not (batch.output_file_id or batch.error_file_id):
             return _refused(state, record, batch, routes.origin)
-        record = state.remember(
+        record = state.update(
             record,
             step="ended",
             status=batch.state,
@@ -120,22 +120,22 @@ async def retrieved(state: BatchState, record: BatchRecord) -> BatchRecord | Ref
     if not record.has_reached("fetched") or not _has_files(folder, record):
 
         async def fetch() -> None:
-            await _downloaded(folder, record, routes)
+            await _download(folder, record, routes)
 
         clocks = {name: clock for name, clock in state.clocks.items() if name != "wall_clock"}
-        with state.tried(record.id), _still_there(record):
-            await patiently(fetch, seen=lambda error: state.saw(record.id, error), every=state.every, **clocks)
-        record = state.remember(record, step="fetched")
+        with state.tried(record.id), _hinting_at_the_results(record):
+            await retried(fetch, seen=lambda error: state.note_status(record.id, error), every=state.every, **clocks)
+        record = state.update(record, step="fetched")
     return record
 
 
 async def fetched(folder: BatchFolder, record: BatchRecord, routes: BatchRoutes) -> BatchRecord:
     """Fetch both files of a batch that has ended; raises LLMError."""
-    await _downloaded(folder, record, routes)
+    await _download(folder, record, routes)
     return folder.update(record.id, step="fetched")
 
 
-async def _downloaded(folder: BatchFolder, record: BatchRecord, routes: BatchRoutes) -> None:
+async def _download(folder: BatchFolder, record: BatchRecord, routes: BatchRoutes) -> None:
     for file_id, path in (
         (record.output_file_id, folder.output_path(record.id)),
         (record.error_file_id, folder.errors_path(record.id)),
@@ -147,53 +147,53 @@ async def _downloaded(folder: BatchFolder, record: BatchRecord, routes: BatchRou
 
 
 @contextmanager
-def _going_on(state: BatchState, record: BatchRecord) -> Iterator[None]:
+def _hinting_at_the_batch(state: BatchState, record: BatchRecord) -> Iterator[None]:
     """Let an error of the waiting say that the batch goes on, and what to do."""
     at = f"{record.batch_id} goes on at {record.provider}"
     try:
         yield
     except AuthenticationError as error:
-        _say(error, f"The batch {at}: with a key that is taken, run the cell again, and it is waited for.")
+        _add_hint(error, f"The batch {at}: with a key that is taken, run the cell again, and it is waited for.")
         raise
-    except PASSING as error:
+    except TRANSIENT as error:
         if isinstance(error, QuotaExceededError):
-            _say(error, f"The batch {at}: run the cell again, and it is waited for.")
+            _add_hint(error, f"The batch {at}: run the cell again, and it is waited for.")
         elif not isinstance(error, TimedOutError) or "%llm_batch" not in error.hint:
             error.hint = ""
-            _say(error, f"The batch {at}, and is overdue: run the cell again to look again; --again submits anew.")
+            _add_hint(error, f"The batch {at}, and is overdue: run the cell again to look again; --again submits anew.")
         raise
     except LLMError as error:
-        if lost := _lost(error):
-            state.lost(record)
-        _say(error, lost or f"The batch {at}: run the cell again, and it is waited for.")
+        if gone := _hint_where_gone(error):
+            state.note_lost(record)
+        _add_hint(error, gone or f"The batch {at}: run the cell again, and it is waited for.")
         raise
 
 
 @contextmanager
-def _still_there(record: BatchRecord) -> Iterator[None]:
+def _hinting_at_the_results(record: BatchRecord) -> Iterator[None]:
     """Let an error of the fetching say where the results are, and what to do."""
     step = f"The results of {record.batch_id} are at {record.provider}: "
     try:
         yield
     except AuthenticationError as error:
-        _say(error, f"{step}with a key that is taken, run the cell again, and they are fetched.")
+        _add_hint(error, f"{step}with a key that is taken, run the cell again, and they are fetched.")
         raise
     except InputError:  # of the disk: it says what to do
         raise
     except LLMError as error:
-        if isinstance(error, PASSING) and not isinstance(error, QuotaExceededError):
+        if isinstance(error, TRANSIENT) and not isinstance(error, QuotaExceededError):
             error.hint = ""
-        _say(error, _lost(error) or f"{step}run the cell again, and they are fetched.")
+        _add_hint(error, _hint_where_gone(error) or f"{step}run the cell again, and they are fetched.")
         raise
 
 
-def _lost(error: LLMError) -> str:
+def _hint_where_gone(error: LLMError) -> str:
     """Return what to do about a batch, or a file of one, that its server does not have; empty for other errors."""
     is_gone = isinstance(error, ProviderError) and error.status == _NOT_FOUND
     return "Run the cell again where it is to be found; --again submits its rows anew." if is_gone else ""
 
 
-def _say(error: LLMError, step: str) -> None:
+def _add_hint(error: LLMError, step: str) -> None:
     """Add the next step to the hint of an error."""
     if step not in error.hint:
         error.hint = f"{error.hint} {step}".strip()
@@ -218,7 +218,7 @@ def _refused(state: BatchState, record: BatchRecord, batch: RemoteBatch, origin:
         ids = read_ids(state.folder.ids_path(record.id))
     except OSError:  # removed meanwhile
         ids = []
-    state.remember(record, step="refused", status=batch.state, refusals=_refusals(batch))
+    state.update(record, step="refused", status=batch.state, refusals=_refusals(batch))
     state.folder.forget_input(record.id)
     named = {ids[each.line - 1]: each for each in batch.refusals if each.line and 0 < each.line <= len(ids)}
     whole = tuple(each for each in batch.refusals if each.line is None)
@@ -269,7 +269,7 @@ async def results_of(
                     yield result.custom_id, result
 
 
-def missing(record: BatchRecord) -> LLMError:
+def no_result(record: BatchRecord) -> LLMError:
     """Return the error of a row for which a batch has no result."""
     if record.file:
         return NotAskedError(

@@ -35,6 +35,7 @@ class BatchSpending:
     def __init__(self, spending: RunSpending, session: Session) -> None:
         self._spending = spending
         self._open: dict[str, tuple[Reservation, Price | None]] = session.batches_in_flight
+        self._counted: set[str] = session.batches_counted
         self._assumed = session.settings.budget_tokens_per_request
         self._asked = Demand(0, 0, 0)
         self._took: dict[str, Amount] = {}
@@ -84,6 +85,16 @@ class BatchSpending:
         """Begin to read the results of a batch."""
         self._took[record.id] = NOTHING
 
+    def counts(self, record: BatchRecord) -> bool:
+        """Tell the first reader of a batch in this session, and no other, that its results are to be counted."""
+        is_first = record.id not in self._counted
+        self._counted.add(record.id)
+        return is_first
+
+    def broke_off(self, record: BatchRecord) -> None:
+        """Take note that the results of a batch were not read to their end: the next reader counts the others."""
+        self._counted.discard(record.id)
+
     def took(self, record: BatchRecord, usage: Usage | None, cost: float | None) -> None:
         """Take note of what one of its rows took, as far as anybody knows; without a price, as it was reserved."""
         usage = usage or Usage(0, 0)
@@ -96,7 +107,7 @@ class BatchSpending:
         """Enter what a batch took that has been read."""
         self._settle(record.id, self._took.pop(record.id, NOTHING))
 
-    def forget(self, record: BatchRecord) -> None:
+    def release(self, record: BatchRecord) -> None:
         """Enter that a batch took nothing: it was refused."""
         self._settle(record.id, NOTHING)
 

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from llm_magic.batches.kept.kept_batches import BatchFolder
 from llm_magic.batches.kept.record import merged
-from llm_magic.batches.remote.polling import EVERY, Polling
+from llm_magic.batches.remote.polling import INTERVAL, Polling
 from llm_magic.batches.remote.submission import Submission
 from llm_magic.config.references import mark_secrets, read
 from llm_magic.display.batches import NOT_FOUND, PREPARING, BatchProgress, progress_of
@@ -55,7 +55,7 @@ class BatchState:
         """Takes a line for the user."""
         self.folder = folder or BatchFolder(say=self._tell)
         self.clocks: Mapping[str, Any] = clocks or {}
-        self.every = EVERY
+        self.every = INTERVAL
         """Seconds between two looks at a batch."""
         self.again = False
         """Whether all rows are submitted anew, whatever batches have them."""
@@ -96,7 +96,7 @@ class BatchState:
         """Return what submits batches."""
         return Submission(self.routes(), self.folder, say=self.say)
 
-    def remember(self, of: BatchRecord, **changes: Any) -> BatchRecord:
+    def update(self, of: BatchRecord, **changes: Any) -> BatchRecord:
         """Change what is remembered of a batch that is submitted; where that cannot be, it is known here alone.
 
         It may have been removed meanwhile, or the disk be full: the batch is waited for all the same.
@@ -109,7 +109,7 @@ class BatchState:
             record = merged(of, changes, of.changed)
             if not isinstance(error, FileNotFoundError):
                 self.say(f"The batch {of.batch_id} goes on, but how far it is cannot be written: {reason(error)}.")
-        self.seen(record)
+        self.note(record)
         return record
 
     @contextmanager
@@ -131,7 +131,7 @@ class BatchState:
             with self._lock:
                 self._problems.pop(name, None)
 
-    def lost(self, record: BatchRecord) -> None:
+    def note_lost(self, record: BatchRecord) -> None:
         """Take note that the server does not have a batch."""
         with self._lock:
             self._lost.add(record.id)
@@ -141,12 +141,12 @@ class BatchState:
         with self._lock:
             self._records.pop(record.id, None)
 
-    def seen(self, record: BatchRecord) -> None:
+    def note(self, record: BatchRecord) -> None:
         """Take note of a batch of this run, or of a step of it."""
         with self._lock:
             self._records[record.id] = record
 
-    def saw(self, name: str, state: RemoteBatch | LLMError) -> None:
+    def note_status(self, name: str, state: RemoteBatch | LLMError) -> None:
         """Take note of a state of a batch at its server, or of a look that failed."""
         with self._lock:
             if isinstance(state, LLMError):
@@ -164,14 +164,14 @@ class BatchState:
         }
         changes = {field: value for field, value in told.items() if value not in (None, "", getattr(known, field))}
         if changes:
-            self.remember(known, **changes)
+            self.update(known, **changes)
 
     def has_submitted(self) -> None:
         """Take note that nothing is left to be submitted."""
         self.is_submitted = True
         self.submitted.set()
 
-    def settle(self) -> None:
+    def has_ended(self) -> None:
         """Take note that the run has ended."""
         self.submitted.set()
 
@@ -253,7 +253,7 @@ class BatchState:
             if record.step != "submitted" or not record.batch_id:
                 continue
             try:
-                self.saw(record.id, await routes.cancel(record.batch_id))
+                self.note_status(record.id, await routes.cancel(record.batch_id))
             except LLMError as error:
                 failed = failed or error
             if (polling := self._pollings.get(record.id)) is not None:

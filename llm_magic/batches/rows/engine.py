@@ -7,7 +7,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from llm_magic.batches.jsonl.input_file import MOST_ROWS
-from llm_magic.batches.remote.polling import EVERY
+from llm_magic.batches.remote.polling import INTERVAL
 from llm_magic.batches.remote.retrieval import asked_before
 from llm_magic.batches.remote.state import BatchState
 from llm_magic.batches.rows.pipeline import BatchPipeline
@@ -67,7 +67,7 @@ class BatchEngine(PricedAsBatch):
         first = plan.models[0]
         provider, model = first.target.provider, first.target.model
         refuse_batches(provider, provider.capabilities(model), model)
-        self.state.every = first.options.poll or EVERY
+        self.state.every = first.options.poll or INTERVAL
         self.state.again = bool(first.options.again)
         return asked_once(
             plan,

@@ -15,12 +15,11 @@ from typing import TYPE_CHECKING, Any
 from llm_magic.batches.jsonl.input_file import custom_id
 from llm_magic.batches.kept.record import BatchRecord, Structured, excerpt
 from llm_magic.batches.remote.batches_of_run import REFUSED_TIMES, BatchesOfRun, WaitingBatch, new_record
-from llm_magic.batches.remote.earlier import moment
-from llm_magic.batches.remote.retrieval import Refused, missing, results_of
+from llm_magic.batches.remote.retrieval import Refused, no_result, results_of
 from llm_magic.batches.remote.spending import BatchSpending
 from llm_magic.batches.rows.bodies import RequestBodies
 from llm_magic.batches.rows.equal_rows import EqualRows
-from llm_magic.batches.rows.reading import ResultReader
+from llm_magic.batches.rows.result_reader import ResultReader
 from llm_magic.display.footer import counted
 from llm_magic.errors import LLMError, NotAskedError, Origin
 from llm_magic.mapping.answers.statistics import response_of
@@ -68,7 +67,7 @@ class BatchPipeline:
         self._identity = key_of(run.identity)
         state.say = run.say
         self._batches: BatchesOfRun[RowRequest] = BatchesOfRun(state, self._spending, self._identity, "row", run.say)
-        self._there: list[Outcome] = []
+        self._ready: list[Outcome] = []
         self._news = asyncio.Event()
         self._refused_whole: list[tuple[LLMError, list[RowRequest]]] = []
         self._has_outcomes = False
@@ -88,7 +87,7 @@ class BatchPipeline:
     def put(self, outcomes: list[Outcome]) -> None:
         """Hand on outcomes, with the others."""
         self._has_outcomes = self._has_outcomes or bool(outcomes)
-        self._there += outcomes
+        self._ready += outcomes
         self._news.set()
 
     async def outcomes(self) -> AsyncGenerator[list[Outcome], None]:
@@ -103,25 +102,25 @@ class BatchPipeline:
         work = asyncio.ensure_future(self._work())
         work.add_done_callback(lambda _: self._news.set())
         try:
-            with self._batches.kept():
-                while not work.done() or self._there:
+            with self._batches.catching_folder_errors():
+                while not work.done() or self._ready:
                     await self._news.wait()
                     self._news.clear()
-                    if there := self._taken():
+                    if there := self._take_ready():
                         yield there
                 work.result()
-                while there := self._taken():
+                while there := self._take_ready():
                     yield there
                 self._batches.have_been_read()  # whoever took them has them
         finally:
             work.cancel()
             await asyncio.gather(work, return_exceptions=True)
-            self._state.settle()
-        while there := self._taken():  # that were put while this ended
+            self._state.has_ended()
+        while there := self._take_ready():  # that were put while this ended
             yield there
 
-    def _taken(self) -> list[Outcome]:
-        there, self._there = self._there, []
+    def _take_ready(self) -> list[Outcome]:
+        there, self._ready = self._ready, []
         if not there:
             self._news.clear()
         return there
@@ -183,13 +182,13 @@ class BatchPipeline:
         begun = [each for each in self._batches.waiting.values() if not each.record.has_reached("submitted")]
         if begun:
             rows = counted(sum(len(each.lines) for each in begun), "row")
-            self._run.say(f"The submission of {rows} broke off on {moment(begun[-1].record)}: it goes on.")
+            self._run.say(f"The submission of {rows} broke off on {begun[-1].record.made_at}: it goes on.")
         found = [each for each in self._batches.waiting.values() if each.record.has_reached("submitted")]
         if found:
             what = "A batch" if len(found) == 1 else f"{len(found)} batches"
             rows = counted(sum(len(each.lines) for each in found), "row")
             has = "has" if len(found) == 1 else "have"
-            self._run.say(f"{what} of {moment(found[-1].record)} {has} {rows} of this cell: it goes on.")
+            self._run.say(f"{what} of {found[-1].record.made_at} {has} {rows} of this cell: it goes on.")
 
     async def _written(
         self, bound: BoundModel, bodies: RequestBodies, rows: list[RowRequest]
@@ -216,7 +215,7 @@ class BatchPipeline:
                     continue
                 by_id[custom_id(row.number, row.key)] = row
                 self._spending.expect(bodies.demand(row))
-            return self._batches.remember(await asyncio.to_thread(writer.close), by_id, record_of)
+            return self._batches.add(await asyncio.to_thread(writer.close), by_id, record_of)
 
     async def _all_ended(self, bound: BoundModel, bodies: RequestBodies, reader: ResultReader) -> None:
         """Wait for all batches, and hand on their answers; where one was refused for some rows, ask the others anew."""
@@ -238,9 +237,10 @@ class BatchPipeline:
     async def _read_results(self, waiting: dict[str, RowRequest], record: BatchRecord, reader: ResultReader) -> None:
         """Hand on the outcomes of the rows of a batch that is fetched; those do not wait any longer."""
         failures: dict[str, RowResult] = {}
+        counts = self._spending.counts(record)
 
         async def read(name: str, result: RowResult) -> None:
-            outcome = await reader.outcome(waiting[name], result, record)
+            outcome = await reader.outcome(waiting[name], result, record, counts=counts)
             response = response_of(outcome)
             if not isinstance(outcome.error, NotAskedError):  # those were no requests
                 self._spending.took(record, *((None, None) if response is None else (response.usage, response.cost)))
@@ -256,7 +256,7 @@ class BatchPipeline:
             if name in waiting:
                 await read(name, result)
         for row in waiting.values():
-            self._hand_on(Outcome(row.number, error=missing(record)))
+            self._hand_on(Outcome(row.number, error=no_result(record)))
         waiting.clear()
 
     def _refused(self, batch: WaitingBatch[RowRequest], refused: Refused) -> list[RowRequest]:

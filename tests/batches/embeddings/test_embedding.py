@@ -267,6 +267,7 @@ def test_a_submission_that_broke_off_goes_on_only_where_all_of_it_is_wanted(serv
 def test_submitted_anew_what_goes_on_beside_is_told(server: BatchServer) -> None:
     server.ends = "never"
     before = batch(server)
+    before.leave()  # which would see its end
     server.ends = "completed"
     with made():
         found = embedded(server, again=True)

@@ -45,7 +45,7 @@ def state(tmp_path: Path, clock: Clock) -> Iterator[BatchState]:
     session = Session(Settings(), ProviderRegistry())
     found = BatchState(session, BatchFolder(tmp_path / "batches"), {"wall_clock": clock, "clock": clock})
     found.folder.add(BATCH)
-    found.seen(BATCH)
+    found.note(BATCH)
     yield found
     session.close()
 
@@ -61,9 +61,9 @@ def test_what_is_known_of_each_batch(state: BatchState, clock: Clock) -> None:
         "openai:small", 20, "validating", 90, "00000001",
     )  # fmt: skip
     assert (batch.part, batch.parts, batch.next_look, batch.problem, batch.unchanged) == (1, 1, None, "", 90)
-    state.saw(BATCH.id, said("in_progress", 3, 1))
+    state.note_status(BATCH.id, said("in_progress", 3, 1))
     assert line(state.progress()) == "in progress 4/20, 1 failed"
-    state.seen(record(2, step="uploading", rows=5))
+    state.note(record(2, step="uploading", rows=5))
     assert [(each.part, each.parts, each.status) for each in state.progress()] == [
         (1, 2, "in_progress"),
         (2, 2, "uploading"),
@@ -71,9 +71,9 @@ def test_what_is_known_of_each_batch(state: BatchState, clock: Clock) -> None:
 
 
 def test_a_look_that_failed_is_told_until_one_succeeds(state: BatchState) -> None:
-    state.saw(BATCH.id, ConnectionFailedError("openai cannot be reached: connection refused."))
+    state.note_status(BATCH.id, ConnectionFailedError("openai cannot be reached: connection refused."))
     assert [each.problem for each in state.progress()] == ["openai cannot be reached: connection refused; trying again"]
-    state.saw(BATCH.id, said("validating"))
+    state.note_status(BATCH.id, said("validating"))
     assert [each.problem for each in state.progress()] == [""]
 
 
@@ -81,7 +81,7 @@ def test_what_says_the_same_again_has_not_changed(state: BatchState, clock: Cloc
     """It is not written again either: a long batch is looked at thousands of times."""
     before = (state.folder.place / f"{BATCH.id}.json").stat().st_mtime_ns
     clock.now += 3_600
-    state.saw(BATCH.id, said("validating"))
+    state.note_status(BATCH.id, said("validating"))
     assert [each.unchanged for each in state.progress()] == [3_600]
     assert times(state.progress()) == "submitted 1 h ago · unchanged for 1 h"
     assert (state.folder.place / f"{BATCH.id}.json").stat().st_mtime_ns == before
@@ -105,7 +105,7 @@ def test_the_next_look_is_told_while_it_is_waited_for(state: BatchState, clock: 
         Origin("openai", url="https://api.example.org/v1"),
         every=300,
         created=NOON,
-        seen=lambda told: state.saw(BATCH.id, told),
+        seen=lambda told: state.note_status(BATCH.id, told),
         clock=clock,
         wall_clock=clock,
         sleep=sleep,
@@ -117,6 +117,6 @@ def test_the_next_look_is_told_while_it_is_waited_for(state: BatchState, clock: 
 
 
 def test_a_batch_that_was_fetched_does_not_go_on(state: BatchState) -> None:
-    state.seen(replace(BATCH, step="read", status="completed", completed=20))
+    state.note(replace(BATCH, step="read", status="completed", completed=20))
     assert [each.goes_on for each in state.progress()] == [False]
     assert state.how_far() == ""

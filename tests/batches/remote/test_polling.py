@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from llm_magic.batches.remote.polling import BEYOND, LAST_LOOKS, LONGEST, WINDOW, Polling, patiently
+from llm_magic.batches.remote.polling import GRACE, LAST_LOOKS, LONGEST_INTERVAL, WINDOW, Polling, retried
 from llm_magic.errors import (
     AuthenticationError,
     ConnectionFailedError,
@@ -101,7 +101,7 @@ def test_it_looks_more_rarely_while_nothing_changes_and_as_often_as_at_first_onc
     same = [batch(completed=1)] * 10
     time.ended(in_order(*same, batch(completed=2), batch(completed=2), batch("completed")))
     assert time.naps[:5] == [30.0, 45.0, 67.5, 101.25, 151.875]
-    assert time.naps[8:] == [LONGEST, LONGEST, 30.0, 45.0]
+    assert time.naps[8:] == [LONGEST_INTERVAL, LONGEST_INTERVAL, 30.0, 45.0]
 
 
 def test_a_poll_longer_than_the_longest_wait_is_kept() -> None:
@@ -119,7 +119,7 @@ def test_three_hours_of_validation_and_counts_that_stay_0_are_waited_for() -> No
         return batch(status, total=0, completed=0, failed=0, created_at=NOON, expires_at=NOON + WINDOW)
 
     assert time.ended(look).status == "completed"
-    assert 23 * HOUR < time.now - 5 < 23 * HOUR + LONGEST
+    assert 23 * HOUR < time.now - 5 < 23 * HOUR + LONGEST_INTERVAL
     assert len(time.naps) < 200
 
 
@@ -150,7 +150,7 @@ def test_what_waiting_does_not_help_ends_it(error: LLMError) -> None:
     assert time.naps == [30.0]
 
 
-OVERDUE = WINDOW + BEYOND
+OVERDUE = WINDOW + GRACE
 
 
 @pytest.mark.parametrize(
@@ -169,7 +169,7 @@ def test_a_batch_in_progress_for_ever_is_given_up_an_hour_after_its_end(told: di
     time = Time()
     with pytest.raises(TimedOutError) as raised:
         time.ended(for_ever(**told))
-    assert OVERDUE < time.now - 5 < OVERDUE + 2 * LONGEST + 1
+    assert OVERDUE < time.now - 5 < OVERDUE + 2 * LONGEST_INTERVAL + 1
     lines = str(raised.value).splitlines()
     assert len(lines) == 2
     assert "the batch batch_1 is in progress after 1 d 1 h" in lines[0]
@@ -181,7 +181,7 @@ def test_a_window_that_a_server_makes_longer_is_waited_for_but_not_one_of_years(
     time = Time()
     with pytest.raises(TimedOutError):
         time.ended(for_ever(created_at=NOON, expires_at=NOON + 7 * WINDOW))
-    assert 7 * WINDOW < time.now < 7 * WINDOW + BEYOND + 2 * LONGEST + 6
+    assert 7 * WINDOW < time.now < 7 * WINDOW + GRACE + 2 * LONGEST_INTERVAL + 6
     time = Time()
     with pytest.raises(TimedOutError):
         time.ended(for_ever(created_at=NOON, expires_at=NOON + YEARS))
@@ -197,7 +197,7 @@ def test_the_clock_of_the_server_counts_for_its_own_times() -> None:
 
     with pytest.raises(TimedOutError):
         time.ended(look, created=NOON + YEARS)
-    assert OVERDUE < time.now < OVERDUE + 2 * LONGEST + 6
+    assert OVERDUE < time.now < OVERDUE + 2 * LONGEST_INTERVAL + 6
 
 
 @pytest.mark.parametrize("jump", [YEARS, -YEARS, 30 * HOUR, -30 * HOUR])
@@ -221,7 +221,7 @@ def test_a_jump_of_the_local_clock_neither_ends_nor_prolongs_it(jump: float, tol
 
     with pytest.raises(TimedOutError):
         time.ended(never)
-    assert OVERDUE < time.now - 5 < OVERDUE + 2 * LONGEST + 1
+    assert OVERDUE < time.now - 5 < OVERDUE + 2 * LONGEST_INTERVAL + 1
 
 
 @pytest.mark.parametrize("jump", [YEARS, -YEARS])
@@ -240,7 +240,7 @@ def test_a_batch_that_is_overdue_already_is_looked_at_some_more_times() -> None:
     time = Time(wall=NOON + 40 * HOUR)
     with pytest.raises(TimedOutError):
         time.ended(for_ever())
-    assert LAST_LOOKS < time.now - 5 < LAST_LOOKS + 2 * LONGEST
+    assert LAST_LOOKS < time.now - 5 < LAST_LOOKS + 2 * LONGEST_INTERVAL
     assert len(time.naps) > 3
 
 
@@ -248,7 +248,7 @@ def test_a_network_that_never_comes_back_is_given_up_as_late() -> None:
     time = Time()
     with pytest.raises(ConnectionFailedError):
         time.ended(lambda _: ConnectionFailedError("away"))
-    assert OVERDUE < time.now - 5 < OVERDUE + 2 * LONGEST + 1
+    assert OVERDUE < time.now - 5 < OVERDUE + 2 * LONGEST_INTERVAL + 1
 
 
 def test_the_network_lost_at_the_end_of_a_longer_window_is_waited_for() -> None:
@@ -306,7 +306,7 @@ def test_a_fetch_that_breaks_off_is_tried_again_for_a_while() -> None:
 
     def run() -> str:
         clocks = time.clocks()
-        return asyncio.run(patiently(act, seen=time.seen.append, clock=clocks["clock"], sleep=clocks["sleep"]))
+        return asyncio.run(retried(act, seen=time.seen.append, clock=clocks["clock"], sleep=clocks["sleep"]))
 
     assert run() == "whole"
     assert len(time.seen) == 2
@@ -323,10 +323,10 @@ def test_a_fetch_that_breaks_off_is_tried_again_for_a_while() -> None:
 
     clocks = time.clocks()
     with pytest.raises(ConnectionFailedError):
-        asyncio.run(patiently(never, seen=time.seen.append, clock=clocks["clock"], sleep=clocks["sleep"]))
+        asyncio.run(retried(never, seen=time.seen.append, clock=clocks["clock"], sleep=clocks["sleep"]))
     assert LAST_LOOKS / 2 < time.now - 5 <= 2 * LAST_LOOKS
     assert 4 < len(tried) < 30
     tried.clear()
     with pytest.raises(RequestRefusedError):
-        asyncio.run(patiently(gone, seen=time.seen.append, clock=clocks["clock"], sleep=clocks["sleep"]))
+        asyncio.run(retried(gone, seen=time.seen.append, clock=clocks["clock"], sleep=clocks["sleep"]))
     assert len(tried) == 1
