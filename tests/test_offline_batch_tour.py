@@ -31,7 +31,7 @@ def check(book: nbformat.NotebookNode) -> None:
     assert re.search(rf"\n{name[1]} .* 6 .* Extract the person: ", listed)
     assert batch.startswith(f"<Batch {name[1]} of offline:")
     found, people, _, again, whole, types, both = rest[3:]
-    assert re.search(r"A batch of .* has 6 rows of this cell: it goes on\.", found)
+    assert re.search(r"A batch of .* has 6 rows of this cell: not submitted again\.", found)
     assert f"batch {name[1]} completed" in found
     assert "RowsFailedError: 1 of 6 failed: 1 ContextOverflowError" in found
     assert "ContextOverflowError" in people

@@ -207,7 +207,7 @@ def test_who_stops_waiting_leaves_it_at_the_server(llm: LLM, server: BatchServer
     assert again.result(5).values == ["1"]
     assert len(server.created) == 1
     assert again.result().notes[0].startswith("A batch of ")
-    assert again.result().notes[0].endswith(" has 1 row of this cell: it goes on.")
+    assert again.result().notes[0].endswith(" has 1 row of this cell: not submitted again.")
 
 
 def test_two_calls_at_once_are_one_batch(llm: LLM, server: BatchServer) -> None:

@@ -97,7 +97,7 @@ def test_the_same_cell_again_goes_on(kernel: Kernel, server: BatchServer) -> Non
     first = kernel.run(CELL).check()
     until(kernel, first, "in progress")
     second = kernel.run(CELL).check()
-    until(kernel, second, "has 2 rows of this cell: it goes on.")
+    until(kernel, second, "has 2 rows of this cell: not submitted again.")
     server.in_progress = 1
     for ran in (first, second):
         assert until(kernel, ran, "row  out").startswith("row  out\n0      3\n1      4\n")
@@ -269,7 +269,7 @@ def test_taken_out_or_restarted_while_one_is_waited_for(server: BatchServer, tmp
         load(kernel, server)
         rows(kernel, "14", "15")
         found = kernel.run(CELL).check()
-        until(kernel, found, "has 2 rows of this cell: it goes on.")
+        until(kernel, found, "has 2 rows of this cell: not submitted again.")
         kernel.client.shutdown()
         met(lambda: not kernel.manager.is_alive())
         said = [each["content"] for each in kernel.heard if each["msg_type"] in {"stream", "error"}]

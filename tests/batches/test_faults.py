@@ -237,7 +237,7 @@ def test_a_row_that_validation_refuses_has_the_servers_words_and_the_others_are_
     assert batch.ids == ("batch_4",)
     assert batch.status == "completed"
     assert tuple(batch.counts) == (1_999, 0, 1_999)
-    assert "1,999 rows of a refused batch are submitted again, without what it names." in answers.notes
+    assert "The server refused a batch for other rows of it: 1,999 rows are submitted again." in answers.notes
     assert usage(session)[:3] == (1_999, 0, 1_999)
 
 

@@ -160,7 +160,7 @@ def test_an_offline_batch_is_seen_and_goes_on_after_a_reload(
             notebook.ready()
             assert "the batch goes on at the server; run this cell again to go on" in said.inner_text()
             notebook.run(2)
-            until(lambda: "has 3 rows of this cell: it goes on." in said.inner_text())
+            until(lambda: "has 3 rows of this cell: not submitted again." in said.inner_text())
             server.in_progress = 1
             until(lambda: said.locator("table").count() == 1)
             assert said.locator("progress").count() == 0

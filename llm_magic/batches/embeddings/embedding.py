@@ -159,7 +159,7 @@ class BatchEmbedding(Embedding):
             self._notes += (f"{texts} embedded by a batch of an earlier run, at no further cost (--again asks anew).",)
         for batch in batches.waiting.values():
             texts, made = self._texts_in(batch.lines.values()), batch.record.made_at
-            under_way = f"A batch of {made} has {texts} of these: it goes on."
+            under_way = f"A batch of {made} has {texts} of these: not submitted again."
             broke_off = f"The submission of {texts} broke off on {made}: it goes on."
             self._say(under_way if batch.record.has_reached("submitted") else broke_off)
         return sorted(asked)

@@ -267,7 +267,7 @@ class BatchesOfRun(Generic[L]):
                 break
             are = "is" if len(again) == 1 else "are"
             self._say(
-                f"{counted(len(again), self._line)} of a refused batch {are} submitted again, without what it names."
+                f"The server refused a batch for other {self._line}s of it: {counted(len(again), self._line)} {are} submitted again."
             )
             await submit_again(again)
         return again
@@ -334,7 +334,7 @@ def new_record(file: InputFile, run: str, target: Target, /, **further: Any) -> 
         rows=file.rows,
         size=file.size,
         digest=file.digest,
-        created=time.time(),
+        created=max(0.0, time.time()),  # of a clock before 1970 no calendar has a name
         step="written",
         **further,
     )

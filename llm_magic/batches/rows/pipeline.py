@@ -188,7 +188,7 @@ class BatchPipeline:
             what = "A batch" if len(found) == 1 else f"{len(found)} batches"
             rows = counted(sum(len(each.lines) for each in found), "row")
             has = "has" if len(found) == 1 else "have"
-            self._run.say(f"{what} of {found[-1].record.made_at} {has} {rows} of this cell: it goes on.")
+            self._run.say(f"{what} of {found[-1].record.made_at} {has} {rows} of this cell: not submitted again.")
 
     async def _written(
         self, bound: BoundModel, bodies: RequestBodies, rows: list[RowRequest]
