@@ -265,10 +265,8 @@ class BatchesOfRun(Generic[L]):
                 again += lines
             if not again or turn == REFUSED_TIMES:
                 break
-            are = "is" if len(again) == 1 else "are"
-            self._say(
-                f"The server refused a batch for other {self._line}s of it: {counted(len(again), self._line)} {are} submitted again."
-            )
+            rest = f"{counted(len(again), self._line)} {'is' if len(again) == 1 else 'are'} submitted again"
+            self._say(f"The server refused a batch for other {self._line}s of it: {rest}.")
             await submit_again(again)
         return again
 
