@@ -196,7 +196,8 @@ def test_keys_other_accounts_and_pages() -> None:
         server.keys = {"new"}
         with pytest.raises(openai.AuthenticationError):
             asking.batches.retrieve(names[1])
-        assert client(server, api_key="new").batches.retrieve(names[1]).id == names[1]
+        with client(server, api_key="new") as renewed:
+            assert renewed.batches.retrieve(names[1]).id == names[1]
 
 
 def test_a_server_that_is_away() -> None:

@@ -620,7 +620,7 @@ def test_a_dry_run_writes_nothing(kernel: Kernel, tmp_path: Path) -> None:
 
 def test_an_interrupt_leaves_nothing_behind(kernel: Kernel, tmp_path: Path) -> None:
     kernel.run(SETUP.format(folder=str(tmp_path))).check()
-    begun = threading.Timer(0.5, kernel.manager.interrupt_kernel)
+    begun = threading.Timer(0.5, kernel.interrupt)
     begun.start()
     ran = kernel.run("%llm -m s:m --each range(10**7) --batch-file rows.jsonl Say {{ item }}")
     begun.join()
