@@ -20,6 +20,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from batch_calls import own_session
 from batch_records import record
 from batch_server import SILENT, SILENT_AFTER, BatchServer, Fault
 from killed_batches import Forks
@@ -200,6 +201,13 @@ def forks() -> Iterator[Forks]:
 def case(forks: Forks, tmp_path: Path) -> Iterator[Case]:
     with BatchServer(validating=0, in_progress=0, finalizing=0) as server:
         yield Case(forks, server, tmp_path)
+
+
+@pytest.fixture
+def session(case: Case, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """A session of this process, with the state of the case."""
+    with own_session(case.place, monkeypatch):
+        yield
 
 
 WHOLE = ["ids", "json", "output.jsonl"]
@@ -507,8 +515,8 @@ def test_both_see_that_it_is_refused(case: Case) -> None:
     assert sorted(case.created) == [["1", "2"], ["2"]]
 
 
-def test_two_threads_at_once(case: Case, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("XDG_STATE_HOME", str(case.place / "state"))
+@pytest.mark.usefixtures("session")
+def test_two_threads_at_once(case: Case) -> None:
     found: list[Any] = []
 
     def ask() -> None:
@@ -524,10 +532,10 @@ def test_two_threads_at_once(case: Case, monkeypatch: pytest.MonkeyPatch) -> Non
     assert case.created == [["1", "2"]]
 
 
+@pytest.mark.usefixtures("session")
 @pytest.mark.parametrize("write", range(1, 9))
 def test_a_full_disk_at_each_write(case: Case, monkeypatch: pytest.MonkeyPatch, write: int) -> None:
     """Nothing is created that is not remembered; what is created is waited for, though that cannot be written."""
-    monkeypatch.setenv("XDG_STATE_HOME", str(case.place / "state"))
     count = 0
 
     def full(write_whole: Any, path: Path, data: bytes) -> None:
