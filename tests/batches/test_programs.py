@@ -38,7 +38,8 @@ def executed(tmp_path: Path, *sources: str) -> nbformat.NotebookNode:
     pytest.importorskip("nbclient", reason="needs nbclient: the extra `demo`")
     path = tmp_path / "rows.ipynb"
     nbformat.write(nbformat.v4.new_notebook(cells=list(map(nbformat.v4.new_code_cell, sources))), path)
-    command = [sys.executable, "-m", "jupyter", "execute", "--allow-errors", "--inplace", str(path)]
+    execute = "from nbclient.cli import main; main()"  # `jupyter execute` of this very Python, whatever is on the path
+    command = [sys.executable, "-c", execute, "--allow-errors", "--inplace", str(path)]
     subprocess.run(command, capture_output=True, timeout=60, check=True)  # noqa: S603 - our own Python
     return nbformat.read(path, as_version=4)
 
