@@ -700,12 +700,9 @@ class LLM:
         try:
             call = MapCall(session, cell, read_inputs(inputs), on_confirm, on_progress, prompt=function, engine=engine)
             if engine is None:
-                from llm_magic.batches.batch_file.fetched_rows import fetched_rows
-                from llm_magic.batches.kept.under_way import under_way
+                from llm_magic.batches.direct_run import heed_batches
 
-                call.run.fetched = fetched_rows(session, call.run)
-                for line in under_way(call.run):
-                    call.run.say(line)
+                heed_batches(session, call.run)
             return call
         finally:
             session.tell()

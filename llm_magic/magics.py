@@ -192,12 +192,9 @@ class LLMMagics(Magics, Settings):
                 raise _needs_wait()
         run = RowsRun(self.session, cell, read_inputs(value, each), engine=engine)
         if engine is None and not options.dry_run:
-            from llm_magic.batches.batch_file.fetched_rows import fetched_rows
-            from llm_magic.batches.kept.under_way import under_way
+            from llm_magic.batches.direct_run import heed_batches
 
-            run.fetched = fetched_rows(self.session, run)
-            for line in under_way(run):
-                run.say(line)
+            heed_batches(self.session, run)
         if options.dry_run:
             preview = self.session.loop.run(run.preview())
             display.show_preview(preview, _not_bound(options, "Nothing was sent"))

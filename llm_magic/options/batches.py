@@ -27,11 +27,13 @@ NOT_IN_BATCHES: Mapping[str, str] = {
 """Options that have no meaning where rows are sent as an offline batch, and why."""
 
 _NOTHING_SENT = "nothing is sent, so there is nothing to wait for"
+_OF_THE_READER = "the program that reads the file sends its requests, in its own way"
 NOT_IN_BATCH_FILES: Mapping[str, str] = {
     **NOT_IN_BATCHES,
     "background": "the file is written at once, and nothing is sent",
     "wait": _NOTHING_SENT,
     "poll": _NOTHING_SENT,
+    **dict.fromkeys(("header", "timeout", "retries", "budget"), _OF_THE_READER),
 }
 """Options that have no meaning where the file of a batch is written, and why."""
 

@@ -101,7 +101,7 @@ def put_over(nearer: Options, farther: Options) -> Options:
     gone = {other for one, other in pairs if one in given}
     gone |= {option for option, _ in _set_twice(farther, nearer)}
     fields_gone = {name for _, name in _set_twice(nearer, farther)}
-    left: dict[str, Any] = dict.fromkeys(gone - set(PARAMETERS))
+    left: dict[str, Any] = {name: {} if BY_NAME[name].pairs else None for name in gone - set(PARAMETERS)}
     parameters: Any = {name: value for name, value in farther.parameters.items() if name not in gone}
     param = {name: value for name, value in farther.param.items() if name not in fields_gone}
     return nearer.over(replace(farther, parameters=parameters, param=param, **left))

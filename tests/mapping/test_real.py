@@ -2,12 +2,8 @@
 
 from __future__ import annotations
 
-import json
 import os
 import re
-import socket
-import subprocess
-import time
 import urllib.error
 import urllib.request
 from collections.abc import Iterator
@@ -16,6 +12,7 @@ from typing import Any
 from uuid import uuid4
 
 import pytest
+from litellm_proxy import litellm_proxy
 from servers import Received, ScriptedServer, document
 
 from llm_magic import LLM, api
@@ -192,47 +189,16 @@ def test_a_row_over_the_classic_route_of_azure(
 @pytest.fixture
 def limited(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
     """A real proxy of our own, with two models that may be asked 60 times a minute; what it asks answers at once."""
-    program = os.environ.get("LLM_MAGIC_TEST_LITELLM_PROGRAM", "")
-    if not program:
-        pytest.skip("needs the program `litellm` of the proxy: set LLM_MAGIC_TEST_LITELLM_PROGRAM to its path")
     monkeypatch.setenv("PROXY_KEY", "sk-of-this-test")
-    with ScriptedServer(answered) as server, socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
-        free.close()
+    with ScriptedServer(answered) as server:
         parameters = {"model": "openai/m", "api_base": server.url, "api_key": "none", "rpm": 60}
         configuration = {
             "model_list": [{"model_name": name, "litellm_params": parameters} for name in ("one", "other")],
             "router_settings": {"optional_pre_call_checks": ["enforce_model_rate_limits"]},
             "general_settings": {"master_key": "sk-of-this-test"},
         }
-        (tmp_path / "litellm.yaml").write_text(json.dumps(configuration))
-        command = [program, "--config", "litellm.yaml", "--host", "127.0.0.1", "--port", str(port)]
-        with (tmp_path / "log").open("wb") as log:
-            process = subprocess.Popen(  # noqa: S603 - the program that was named
-                command,
-                cwd=tmp_path,
-                stdout=log,
-                stderr=log,
-                env={**os.environ, "LITELLM_LOCAL_MODEL_COST_MAP": "True", "PYTHONPATH": ""},
-            )
-        try:
-            wait_for(f"http://127.0.0.1:{port}/health/liveliness", process)
-            yield f"http://127.0.0.1:{port}/v1"
-        finally:
-            process.terminate()
-            process.wait(30)
-
-
-def wait_for(url: str, process: subprocess.Popen[bytes]) -> None:
-    until = time.monotonic() + 90
-    while time.monotonic() < until and process.poll() is None:
-        try:
-            with urllib.request.urlopen(url, timeout=5):  # noqa: S310 - a fixed http URL
-                return
-        except (urllib.error.URLError, OSError):
-            time.sleep(0.5)
-    raise AssertionError("the proxy did not start")
+        with litellm_proxy(configuration, tmp_path) as url:
+            yield url
 
 
 def answered(_: Received) -> Any:

@@ -20,7 +20,6 @@ from llm_magic.errors import LLMError
 from llm_magic.mapping.asking.row_asker import RowAsker, failed
 from llm_magic.mapping.rows import Outcome, RowRequest
 from llm_magic.recordings.locked_file import reason
-from llm_magic.recordings.recording import key_of
 
 if TYPE_CHECKING:
     from llm_magic.mapping.run import RowsRun
@@ -84,21 +83,19 @@ class FetchedRows:
             await self._asker.aclose()
 
 
-def fetched_rows(session: Session, run: RowsRun, folder: BatchFolder | None = None) -> FetchedRows | None:
+def fetched_rows(
+    session: Session, run: RowsRun, records: Iterable[BatchRecord], folder: BatchFolder
+) -> FetchedRows | None:
     """Return what a file of this run's rows has as answers that nobody has read; None where there is nothing.
 
     What cannot be looked at is none: the rows are asked.
     """
-    folder = folder or BatchFolder(say=run.say)
     options = run.plan.options
     if options.again or options.on is not None or run.plan.tools:
         return None
     try:
-        if not folder.place.is_dir():
-            return None
-        identity = key_of(run.identity)
-        records = [each for each in folder.of_run(identity) if each.file and each.step == "fetched"]
-        return FetchedRows(session, run, FoundResults(folder, records), folder) if records else None
+        found = [each for each in records if each.file and each.step == "fetched"]
+        return FetchedRows(session, run, FoundResults(folder, found), folder) if found else None
     except OSError:
         return None
 

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, Self
 from llm_magic.batches.batch import Batch, Counts
 from llm_magic.batches.batch_file.fetched_file import fetch
 from llm_magic.batches.batch_file.written_rows import RowsWritten, WrittenRows
+from llm_magic.display.footer import counted
 from llm_magic.display.markup import Bundle
 from llm_magic.errors import LLMError, OptionError
 from llm_magic.mapping.answers.answers import Answers
@@ -149,7 +150,7 @@ class RowsInFile(Batch[Answers]):
     def __repr__(self) -> str:
         if self._written is None:
             return f"<RowsInFile of {self._model}: completed>"
-        return f"<RowsInFile {self._written.place.named} of {self._model}: {self.rows:,} rows written>"
+        return f"<RowsInFile {self._written.place.named} of {self._model}: {counted(self.rows, 'row')} written>"
 
     def _repr_mimebundle_(self, include: Any = None, exclude: Any = None) -> Bundle:  # noqa: ARG002 - IPython's call
         return {"text/plain": repr(self)}
