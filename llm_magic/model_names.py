@@ -28,5 +28,15 @@ def shown_model(name: str) -> str:
     return f"{provider}:{_file(model)}" if colon and _PATH.match(model) else name
 
 
+def models_in(text: str) -> tuple[str, ...]:
+    """Return the names of models that stand in one text with commas.
+
+    >>> models_in("openai:gpt-5, vllm:"), models_in("local:smollm2"), models_in("")
+    (('openai:gpt-5', 'vllm:'), ('local:smollm2',), ())
+
+    """
+    return tuple(name.strip() for name in text.split(",") if name.strip())
+
+
 def _file(path: str) -> str:
     return re.split(r"[\\/]", path.rstrip("\\/"))[-1] or path

@@ -93,6 +93,15 @@ class Settings(Configurable):
     max_image_pixels = Int(
         2048, min=16, help="Longest side of an image in pixels; a larger one is scaled down, which is said."
     ).tag(config=True, trusted_only=False)
+    context_chars = Int(
+        40_000, min=1, help="Characters that the cells of --context may take in a prompt; what is left out is said."
+    ).tag(config=True, trusted_only=False)
+    mcp_servers = SettingsDict(
+        help="MCP servers whose tools --tools mcp:NAME offers: "
+        '{"files": {"command": "npx", "args": ["-y", "…"], "env": {"TOKEN": "env:TOKEN"}}, "docs": {"url": '
+        '"https://…/mcp", "headers": {"Authorization": "env:DOCS_KEY"}}}. One is started at its first use, and stopped '
+        "with the kernel.",
+    ).tag(config=True, trusted_only=True, could="run")
     chat = Unicode("main", help="Conversation that cells belong to without --chat.").tag(
         config=True, trusted_only=False
     )

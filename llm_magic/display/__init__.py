@@ -7,7 +7,7 @@ import sys
 from typing import TYPE_CHECKING, Any, Protocol
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Mapping, Sequence
 
     from llm_magic.config.settings import Settings
     from llm_magic.display.answer import ValueSoFar
@@ -106,6 +106,35 @@ class RowsView(Protocol):
 
     def fail(self, progress: RowsProgress, mark: str = ...) -> None:
         """Leave how far it came; `mark` says why it goes no further, empty where the error that follows says it."""
+
+
+class ComparisonView(Protocol):
+    """Shows the answers of several models side by side in one cell. Calls come from one thread."""
+
+    @property
+    def wait(self) -> float:
+        """Seconds after which `update` of a column, or `tick`, should be called again, with or without news."""
+
+    def begin(self, titles: Sequence[str]) -> Sequence[View]:
+        """Begin, and return the view of each column: a `View` as for one answer; `titles` are the models as asked for.
+
+        A column paints nothing by itself: what it is told stands in the whole when that is repainted.
+        """
+
+    def tick(self) -> None:
+        """Repaint what is new, unless it is too early for that."""
+
+    def note(self, text: str) -> None:
+        """Show one line that stays, on all of them."""
+
+    def failed(self, place: int, message: str) -> None:
+        """Say in a column why it has no answer, below what had arrived; its view was told `fail`."""
+
+    def finish(self, values: Mapping[str, Any] | None, footer: str) -> None:
+        """Show what stays: all have ended. `values` are the typed ones by model, an error where there is none."""
+
+    def fail(self, mark: str = ...) -> None:
+        """Keep what had arrived, marked; an error follows."""
 
 
 def choose_rows_view(shell: Any, settings: Settings, show: str = "markdown", *, background: bool = False) -> RowsView:

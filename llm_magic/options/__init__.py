@@ -56,6 +56,9 @@ def _option(
 Record = Literal["off", "once", "only", "new"]
 """Whether answers are recorded, and answered from recordings: see `LLMMagics.record`."""
 
+Context = int | Literal["all"] | tuple[str, ...]
+"""Which executed cells are sent along: the last so many, all, or those that define these names."""
+
 OnError = Literal["fail", "keep"]
 """What becomes of a run of many rows of which some failed: it fails at its end, or the errors are kept as values."""
 
@@ -74,7 +77,11 @@ class Options:
     """What the options of one cell say; None (or empty) where an option was not given."""
 
     model: str | None = _option(
-        "-m --model", "an alias, provider:model, or a name that a route knows", "NAME", trusted_only=False
+        "-m --model",
+        "an alias, provider:model, or a name that a route knows; a,b asks several side by side",
+        "NAME",
+        joined=True,
+        trusted_only=False,
     )
     base_url: str | None = _option(
         "--base-url",
@@ -145,6 +152,15 @@ class Options:
         could="read",
     )
     raw: bool | None = _option("--raw", "send the body as it stands, no {{ }}", trusted_only=False)
+    context: Context | None = _option(
+        "--context",
+        "cells to send along, code and outputs: the last N, all, or those that define NAMES (a,b)",
+        "N",
+        take.context,
+        ("all",),
+        trusted_only=True,
+        could="send",
+    )
     chat: str | None = _option("-c --chat", "the conversation that the cell belongs to", "NAME", trusted_only=False)
     once: bool | None = _option("--once", "neither send nor keep history", trusted_only=False)
     tools: Any = _option(

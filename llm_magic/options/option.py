@@ -24,9 +24,10 @@ class Option(NamedTuple):
     """One option: its flags, what it takes, and what it is for.
 
     `read` turns the text of the line into the value; an option without it is a switch. `repeats`
-    collects several into a tuple, `pairs` into a dict. `words` are what completion offers.
-    `trusted_only` marks what a project's file sets only once it is trusted, because it `could` send, run, write
-    or read something; None is undecided, and counts as True.
+    collects several into a tuple, `pairs` into a dict, `joined` into one text with commas. `words`
+    are what completion offers. `trusted_only` marks what a project's file sets only once it is
+    trusted, because it `could` send, run, write or read something; None is undecided, and counts
+    as True.
     """
 
     name: str
@@ -37,6 +38,7 @@ class Option(NamedTuple):
     read: Callable[[str], Any] | None = None
     repeats: bool = False
     pairs: bool = False
+    joined: bool = False
     words: tuple[str, ...] = ()
     trusted_only: bool | None = None
     could: str = ""
@@ -147,6 +149,27 @@ def words(text: str) -> tuple[str, ...]:
     if not found or not all(found):
         raise ValueError("a list with commas and no empty item")
     return found
+
+
+def context(text: str) -> int | Literal["all"] | tuple[str, ...]:
+    """Read which executed cells are meant: a number of them, `all`, or the names that they define.
+
+    >>> context("3"), context("all"), context("df, model")
+    (3, 'all', ('df', 'model'))
+
+    """
+    if text == "all":
+        return "all"
+    try:
+        count = int(text)
+    except ValueError:
+        names = words(text)
+        if not all(name.isidentifier() and not keyword.iskeyword(name) for name in names):
+            raise ValueError("a number of cells, all, or names of variables with commas") from None
+        return names
+    if count < 1:
+        raise ValueError("a number of cells of at least 1")
+    return count
 
 
 def escaped(text: str) -> str:

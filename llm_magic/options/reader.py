@@ -159,6 +159,8 @@ def read(
             values[name] = {**values.get(name, {}), value[0]: value[1]}
         elif option.repeats:
             values[name] = (*values.get(name, ()), value)
+        elif option.joined and name in values:
+            values[name] = f"{values[name]},{value}"
         elif name in values:
             raise OptionError(f"{flag} is given twice.", "Keep one of them.")
         else:

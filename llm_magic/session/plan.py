@@ -96,6 +96,8 @@ class Plan:
     cell: Cell
     models: tuple[PlannedModel, ...]
     parts: tuple[Part, ...]
+    context: tuple[Part, ...] = ()
+    """Executed cells, as `--context` says: they stand before the prompt, and are no part of the conversation."""
     notes: tuple[str, ...] = ()
     spec: OutputSpec | None = None
     tools: Mapping[str, FunctionTool] = field(default_factory=dict)
@@ -313,7 +315,7 @@ class BoundModel:
     def compose(self, plan: Plan) -> Request:
         """Return the request of the first round: system prompt, as much of the conversation as fits, prompt."""
         options, structure = self.planned.options, self.structure
-        parts = plan.parts
+        parts = (*plan.context, *plan.parts)
         if structure is not None and structure.instruction:
             parts = (*parts, Text(f"\n\n{structure.instruction}" if parts else structure.instruction))
         first = (system(options.system),) if options.system else ()

@@ -1,0 +1,1 @@
+"""Several models side by side: one prompt, a run for each model, and what they answered."""

@@ -1,0 +1,1 @@
+"""Cells as context: the executed cells of a notebook and their outputs, as parts of a prompt."""

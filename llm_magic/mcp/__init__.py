@@ -1,0 +1,1 @@
+"""Tools of MCP servers: how they are configured, started, listed and called."""
