@@ -59,10 +59,10 @@ class Excerpt:
         return len(self.begin) + len(self.end) + self.missing
 
     def within(self, most: int) -> str:
-        """Return at most so many characters: cut in the middle, which is said there.
+        r"""Return at most so many characters: cut in the middle, which is said there.
 
         >>> Excerpt("a" * 100).within(48)
-        'aaaaaaaaaa\\n… [81 characters left out] …\\naaaaaaaaa'
+        'aaaaaaaaa\n… [83 characters left out] …\naaaaaaaa'
 
         """
         if len(self) <= most and not self.missing:
