@@ -63,3 +63,19 @@ def test_a_progress_bar_of_many_steps_is_its_last() -> None:
 
 def test_pieces_that_are_no_text_are_passed_over() -> None:
     assert excerpt_of([b"x", "a", None, "b"]) == Excerpt("ab")
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "y" * READ + "/ipykernel_1/",
+        "x" * (READ // 2) + "\r" * (READ // 2),
+        "\x1b[" * (READ // 2),
+        "\x1b]" * (READ // 2),
+    ],
+    ids=["one word", "carriage returns", "sequences cut off", "titles without end"],
+)
+def test_hostile_text_takes_no_time(text: str) -> None:
+    before = time.process_time()
+    plain(text)
+    assert time.process_time() - before < 1

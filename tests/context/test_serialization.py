@@ -114,7 +114,7 @@ def test_a_long_traceback_is_cut() -> None:
 def test_a_table_is_as_in_prompts() -> None:
     frame = pd.DataFrame({"city": ["Oslo", "Lima"]})
     found = context(cell(1, "frame", Shown("output", Excerpt("shown"), value=frame)))
-    assert "| city |\n| :--- |\n| Oslo |\n| Lima |\n\n2 rows × 1 column\n```" in text(found)
+    assert "| city |\n| --- |\n| Oslo |\n| Lima |\n\n2 rows × 1 column\n```" in text(found)
     long = context(cell(1, "frame", Shown("output", Excerpt("shown"), value=pd.DataFrame({"n": range(500)}))))
     assert "500 rows" in text(long)
     assert len(long.notes) == 1
