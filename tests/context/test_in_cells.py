@@ -9,8 +9,18 @@ from typing import Any
 
 import pytest
 from echo import echo, texts
+from executed import a_shell
 from kernels import Kernel
 from servers import ScriptedServer
+
+from llm_magic.config.settings import Settings
+from llm_magic.context.executed_cells import ExecutedCells
+from llm_magic.errors import OptionError
+from llm_magic.messages import assistant, user
+from llm_magic.options import Options
+from llm_magic.providers.registry import ProviderRegistry
+from llm_magic.session import Session
+from llm_magic.session.plan import Cell
 
 BEGIN = "These are executed cells of a Jupyter notebook"
 
@@ -108,7 +118,7 @@ def test_rich_displays_and_what_a_cell_prints_that_awaits(fresh: Kernel, server:
     assert places == sorted(places)
     assert content[1]["image_url"]["url"].startswith("data:image/png;base64,")
     assert "\n```\n100%\n```\n" in after
-    assert fresh.value("type(__import__('sys').stdout.write).__name__") == "method"
+    assert fresh.value("session.cells._displays._written") == []
 
 
 def test_a_setting_and_a_cell_that_wants_none(fresh: Kernel, server: ScriptedServer) -> None:
@@ -185,8 +195,28 @@ def test_a_dry_run_shows_it_and_estimates_it(fresh: Kernel, server: ScriptedServ
     assert "outputs of 1 cell are cut (LLMMagics.context_chars is 1,000)." in shown
 
 
-def test_before_anything_has_run() -> None:
-    with Kernel() as kernel:
-        kernel.run("%load_ext llm_magic").check()
-        ran = kernel.run("%%llm -m vllm:m --context 3 --dry-run\nHello").check()
-        assert "--context: no cell has run yet that could be sent along." in "".join(ran.of_type("text/plain"))
+@pytest.fixture
+def session() -> Iterator[Session]:
+    session = Session(Settings(), ProviderRegistry())
+    yield session
+    session.close()
+
+
+def test_before_anything_has_run(session: Session) -> None:
+    session.cells = ExecutedCells(a_shell())
+    plan = session.plan(Cell("Hello", Options(model="vllm:m", context=3)))
+    assert plan.context == ()
+    assert plan.notes == ("--context: no cell has run yet that could be sent along.",)
+
+
+def test_where_there_is_no_notebook(session: Session) -> None:
+    with pytest.raises(OptionError) as caught:
+        session.plan(Cell("Hello", Options(model="vllm:m", context=3)))
+    assert caught.value.message == "--context sends executed cells of a notebook, and there is none here."
+    session.settings.params = {"context": 3}  # of a project's file, say, that holds for scripts, too
+    plan = session.plan(Cell("Hello", Options(model="vllm:m")))
+    assert plan.notes == ("--context, which is a default, is left out: there is no notebook.",)
+    last = (user("Hello"), assistant("Hi"))
+    session.cells = ExecutedCells(a_shell("x = 1"))
+    plan = session.plan(Cell("", Options(model="vllm:m"), messages=last))
+    assert plan.notes == ("--context, which is a default, is left out: the last message is no user's.",)
