@@ -819,9 +819,9 @@ def _compared(run: ComparisonRun, comparison: Comparison) -> Comparison:
 
     for error in comparison.errors.values():
         name_keywords(error)
-    error = models_failed(comparison, keep=run.keeps_errors)
-    if error is not None:
-        raise error
+    failed = models_failed(comparison, keep=run.keeps_errors)
+    if failed is not None:
+        raise failed
     return comparison
 
 
