@@ -88,6 +88,7 @@ class Session:
         """The notebook's variables, where there is a notebook: some front ends say there where its file is."""
         self._told_of_restart = False
         self._told_of_repeats = False
+        self._told_of_no_turn = False
         self.jobs: set[Job[Any]] = set()
         """Cells that go on in the background."""
         self.unfinished: dict[Hashable, Embedded] = {}
@@ -348,6 +349,14 @@ class Session:
         if plan.cell.run is not None:
             plan.cell.run.begun += 1
         return (*self.take_notices(), *about)
+
+    def about_no_turn(self, plan: Plan) -> str:
+        """Return, once, a line that says that answers of several models are no turn, where one could be meant."""
+        run, name = plan.cell.run, self._chat_name(plan.options)
+        if self._told_of_no_turn or run is None or not run.seen or name is None or not self.settings.history_turns:
+            return ""
+        self._told_of_no_turn = True
+        return "Answers of several models are no turn of the conversation: later cells do not know them."
 
     async def answer_apart(self, run: Run, emit: Emit[RunEvent]) -> Response:
         """Await the answer of a run that leaves no turn, and keep its usage.
