@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from llm_magic import events
     from llm_magic.api import LLM, registry, usage
     from llm_magic.capabilities import Capabilities
+    from llm_magic.comparison.responses import Comparison
     from llm_magic.embeddings import Vectors
     from llm_magic.errors import (
         AnswerError,
@@ -31,6 +32,7 @@ if TYPE_CHECKING:
         InvalidValueError,
         LLMError,
         ModelNotFoundError,
+        ModelsFailedError,
         NotAskedError,
         OptionError,
         OutputTypeError,
@@ -65,6 +67,7 @@ __all__ = [
     "AuthenticationError",
     "BudgetError",
     "Capabilities",
+    "Comparison",
     "ConfigurationError",
     "ConnectionFailedError",
     "ContentFilteredError",
@@ -80,6 +83,7 @@ __all__ = [
     "LLMError",
     "ModelCard",
     "ModelNotFoundError",
+    "ModelsFailedError",
     "NotAskedError",
     "OptionError",
     "OutputTypeError",
@@ -114,6 +118,7 @@ _HOMES = {
     "events": "events",
     "Answers": "mapping.answers.answers",
     "Capabilities": "capabilities",
+    "Comparison": "comparison.responses",
     "DataFrame": "output.type_expression",
     "ModelCard": "providers.model_info",
     "Provider": "providers.base",

@@ -354,6 +354,12 @@ class AskOptions(_AnyOptions, total=False):
     on_confirm: Callable[[ToolCall], bool | Awaitable[bool]]
 
 
+class CompareOptions(AskOptions, total=False):
+    """The options of `%%llm -m a,b` as keyword arguments of `LLM.compare`, which describes them."""
+
+    on_error: OnError
+
+
 class _RunOptions(AskOptions, total=False):
     """What runs of many rows may share."""
 

@@ -15,7 +15,7 @@ import sys
 import threading
 import time
 import warnings
-from collections.abc import Callable, Hashable, Mapping
+from collections.abc import Callable, Hashable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import replace
 from functools import partial
@@ -238,6 +238,37 @@ class Session:
         models = self._choose(cell)
         return plan(cell, models, self.settings, self._turns(cell, models[0].options), rows=True)
 
+    def models_asked(self, cell: Cell) -> tuple[str, ...]:
+        """Return the names of the models that a cell asks: one, or several side by side; raises InputError."""
+        try:
+            called = cell.options.model or cell.defaults.model
+            return self.registry.models_asked(called or self.registry.default_model(self.settings.model))
+        except LLMError:
+            self.tell()
+            raise
+
+    def plan_each(self, cells: Sequence[Cell]) -> tuple[Plan, ...]:
+        """Resolve one prompt for several models, each named by the options of a cell of its own.
+
+        The prompt is rendered once, so that all are asked the same; anew only for a model whose own options change it.
+
+        Raises
+        ------
+        InputError
+            As `plan`.
+
+        """
+        first = self.plan(cells[0])
+        plans = [first]
+        for cell in cells[1:]:
+            other = self.plan_rows(cell)
+            if (other.options.raw, other.options.image) == (first.options.raw, first.options.image):
+                notes = dict.fromkeys((*first.notes, *other.notes))
+                plans.append(replace(other, parts=first.parts, context=first.context, notes=tuple(notes)))
+            else:
+                plans.append(self.plan(cell))
+        return tuple(plans)
+
     def models(self, cell: Cell) -> tuple[PlannedModel, ...]:
         """Return the models that a cell asks, the first one first; raises InputError."""
         return self._choose(cell)
@@ -310,6 +341,24 @@ class Session:
         response = await self._kept(run, begun, emit)
         await emit([Note(notice) for notice in self.take_notices()])
         return response
+
+    def begin_apart(self, plan: Plan) -> tuple[str, ...]:
+        """Take note that a prompt is asked which leaves no turn; return what the user should know first."""
+        about = self._about_history(plan)
+        if plan.cell.run is not None:
+            plan.cell.run.begun += 1
+        return (*self.take_notices(), *about)
+
+    async def answer_apart(self, run: Run, emit: Emit[RunEvent]) -> Response:
+        """Await the answer of a run that leaves no turn, and keep its usage.
+
+        Raises
+        ------
+        LLMError
+            As for `ask`.
+
+        """
+        return await self._accounted(run, emit)
 
     async def answer(self, run: Run, emit: Emit[RunEvent]) -> Response:
         """Await the answer of a run, and keep what it leaves behind: its usage, and a turn of its conversation.
@@ -408,15 +457,18 @@ class Session:
 
     def preview(self, cell: Cell) -> Preview:
         """Return the request that a cell would send first; nothing is sent."""
-        from llm_magic.session.dry_run import preview
-
         try:
-            plan = self.plan(cell)
-            recorder = self.recorder(plan.options, cell)
-            with self.registry.explaining():
-                return self.loop.run(preview(plan, self.spending, recorder))
+            return self.preview_of(self.plan(cell))
         finally:
             self.tell()
+
+    def preview_of(self, plan: Plan) -> Preview:
+        """Return the request that a plan would send first; nothing is sent."""
+        from llm_magic.session.dry_run import preview
+
+        recorder = self.recorder(plan.options, plan.cell)
+        with self.registry.explaining():
+            return self.loop.run(preview(plan, self.spending, recorder))
 
     def close(self) -> None:
         """Stop what runs: requests, the loop, servers that providers started."""
