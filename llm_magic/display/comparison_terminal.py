@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import re
 import time
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from rich.console import Console, ConsoleOptions, Group, RenderableType, RenderResult
+from rich.control import Control
 from rich.live import Live
-from rich.segment import Segment
+from rich.segment import ControlType, Segment
 from rich.style import Style
 from rich.table import Table
 from rich.text import Text
@@ -77,6 +79,7 @@ class TerminalComparisonView:
         self._columns: list[_Column] = []
         self._live: Live | None = None
         self._running = True
+        self._printed = False
 
     @property
     def wait(self) -> float:
@@ -107,6 +110,7 @@ class TerminalComparisonView:
         """Print the whole columns, or the typed values as one table; `footer` is the quiet line below all."""
         self._end()
         if values is not None and self._show in {"markdown", "text"}:
+            self._printed = True
             self._console.print(Visible(_ValueTable(values)))
             for column in self._columns:
                 self._print_below_table(column)
@@ -117,9 +121,9 @@ class TerminalComparisonView:
 
     def fail(self, mark: str = INTERRUPTED) -> None:
         """Print what had arrived in each column, and below them the mark where no column has it; an error follows."""
-        if not self._running:
-            return
         self._end()
+        if self._printed:
+            return
         self._print_columns()
         if mark and not any(column.says(mark) for column in self._columns):
             self._console.print(Visible(Text(mark, "yellow")))
@@ -134,9 +138,13 @@ class TerminalComparisonView:
             try:
                 live.update("")
             finally:  # whatever comes in between: the terminal has its cursor back, and stdout
-                live.stop()
+                try:
+                    live.stop()
+                except IndexError:  # interrupted as it began, before it had all that its end takes back
+                    self._console.show_cursor(True)
 
     def _print_columns(self) -> None:
+        self._printed = True
         shown = [column for column in self._columns if column.has_content]
         if not shown:
             return
@@ -198,7 +206,7 @@ class _Column(TerminalView):
         self._news = news
         self._items: list[_Item] = []  # what stays
         self._value_items = range(0)  # those of them that are the answer where it is a value
-        self._marks: list[str] = []
+        self._said: list[str] = []
 
     @property
     def held(self) -> bool:
@@ -234,7 +242,7 @@ class _Column(TerminalView):
 
     def says(self, mark: str) -> bool:
         """Return whether a mark stands in this column."""
-        return mark in self._marks
+        return mark in self._said
 
     def say_failed(self, message: str) -> None:
         """Say why there is no answer."""
@@ -249,8 +257,10 @@ class _Column(TerminalView):
 
     def update(self, draft: Draft, value: ValueSoFar | None = None) -> None:
         """Take what is new."""
-        self._due = self._clock()  # when it is painted is decided for all
+        before = self._line
         super().update(draft, value)
+        if self._line != before:
+            self._news()
 
     def finish(self, response: Response, footer: str) -> None:
         """Keep the rest of the answer, and the footer."""
@@ -273,7 +283,7 @@ class _Column(TerminalView):
     def _print(self, what: RenderableType) -> None:
         self._items.append(_Item(what))
         if isinstance(what, Text):
-            self._marks.append(what.plain)
+            self._said.append(what.plain)
         self._news()
 
     def _paint(self) -> None:
@@ -339,7 +349,7 @@ class _Columns:
             if first:
                 lines.append([])
             found = [self._column(each, console, inner, room) for each in self._columns[first : first + across]]
-            lines += _beside_each_other(found, width, Segment(gap, _DIM))
+            lines += _beside_each_other(found, width, gap)
         for number, line in enumerate(lines if self._height is None else lines[: self._height]):
             if number and self._height is not None:
                 yield Segment.line()  # what is live has no end of line
@@ -373,17 +383,27 @@ def _lines(what: RenderableType, console: Console, options: ConsoleOptions) -> l
     return console.render_lines(Visible(what), options, pad=False)
 
 
-def _beside_each_other(columns: Sequence[Sequence[Line]], width: int, gap: Segment) -> list[Line]:
+def _beside_each_other(columns: Sequence[Sequence[Line]], width: int, gap: str) -> list[Line]:
     """Return the lines of columns joined; the last one is not padded."""
     joined = []
     for number in range(max(map(len, columns))):
         line: Line = []
         for place, column in enumerate(columns):
             own = column[number] if number < len(column) else []
-            last = place == len(columns) - 1
-            line += own if last else [*Segment.adjust_line_length(own, width), gap]
+            if place == len(columns) - 1:
+                line += own
+                continue
+            line += Segment.adjust_line_length(own, width)
+            if any(_WIDTH_IN_DOUBT.search(segment.text) for segment in own):
+                end = place * (width + len(gap)) + width
+                line.append(Control((ControlType.CURSOR_MOVE_TO_COLUMN, end)).segment)
+            line.append(Segment(gap, _DIM))
         joined.append(line)
     return joined
+
+
+_WIDTH_IN_DOUBT = re.compile("[\u200d\ufe0f\U0001f1e6-\U0001f1ff\U0001f3fb-\U0001f3ff]")
+"""What joins emoji to one, and modifies them: terminals do not agree on how wide that is."""
 
 
 class _ValueTable:

@@ -222,11 +222,15 @@ def rendered(text: str) -> RenderableType:
 
     shown = visible(text)
     markdown = Markdown(shown, hyperlinks=False)  # a link's address is seen
+    if any(token.level >= _DEEPEST for token in markdown.parsed):
+        return Text(shown.removesuffix("\n"))
     return _Uncut(markdown, shown) if _MAY_BE_CUT.search(shown) else markdown
 
 
 _MAY_BE_CUT = re.compile(r"\||^[ \t]{8}|^[ \t]*(?:>[ \t]*){3}", re.MULTILINE)
 """Markdown of which rich drops what does not fit: cells of tables, and what is nested deeply."""
+_DEEPEST = 18
+"""The level of what is nested in lists and quotes near to which the parser of Markdown drops what is deeper."""
 _WIDE = 10_000
 """Columns in which everything fits."""
 
