@@ -463,4 +463,5 @@ def test_a_try_of_several_can_be_stopped() -> None:
         until(lambda: text(opened.panel.answer).count("The ") == 2)
         opened.panel.stop.click()
         assert opened.answered().count("Stopped.") == 2
+        assert all(item.left.wait(5) for item in server.requests if item.method == "POST")
         opened.close()
