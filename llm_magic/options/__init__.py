@@ -325,6 +325,7 @@ class _AnyOptions(RequestParameters, total=False):
 
     system: str
     images: Any
+    context: int | str | Sequence[str]
     output_type: Any
     schema: Any
     choices: Sequence[str]

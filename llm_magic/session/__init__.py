@@ -31,6 +31,7 @@ if TYPE_CHECKING:
     from llm_magic.background_loop import Emit
     from llm_magic.budget import Reservation
     from llm_magic.config.settings import Settings
+    from llm_magic.context.executed_cells import ExecutedCells
     from llm_magic.conversation import Begun, Conversation, Conversations, Turn
     from llm_magic.display import View
     from llm_magic.ledger import Ledger
@@ -86,6 +87,8 @@ class Session:
         """The front end's id of the cell that runs, None where it has none, and the number of that run."""
         self.namespace: Mapping[str, Any] = {}
         """The notebook's variables, where there is a notebook: some front ends say there where its file is."""
+        self.cells: ExecutedCells | None = None
+        """The notebook's cells that have run, for `--context`; None where there is no notebook."""
         self._told_of_restart = False
         self._told_of_repeats = False
         self.jobs: set[Job[Any]] = set()
@@ -222,7 +225,7 @@ class Session:
         from llm_magic.session.plan import plan
 
         models = self._choose(cell)
-        return plan(cell, models, self.settings, self._turns(cell, models[0].options))
+        return self._with_cells(plan(cell, models, self.settings, self._turns(cell, models[0].options)))
 
     def plan_rows(self, cell: Cell) -> Plan:
         """Resolve a cell that is asked for many rows: its prompt is left to be rendered for each of them.
@@ -236,7 +239,36 @@ class Session:
         from llm_magic.session.plan import plan
 
         models = self._choose(cell)
-        return plan(cell, models, self.settings, self._turns(cell, models[0].options), rows=True)
+        return self._with_cells(plan(cell, models, self.settings, self._turns(cell, models[0].options), rows=True))
+
+    def _with_cells(self, plan: Plan) -> Plan:
+        """Return a plan with the executed cells that its options name."""
+        wanted, messages = plan.options.context, plan.cell.messages
+        if not wanted:
+            return plan
+        if self.cells is None:
+            raise OptionError(
+                "--context sends executed cells of a notebook, and there is none here.",
+                "In a notebook, run %load_ext llm_magic first; elsewhere, put what is to be known into the prompt.",
+            )
+        if messages and messages[-1].role != "user":
+            raise OptionError(
+                "--context needs a user's message at the end of the messages.", "Add one, or leave it out."
+            )
+        from llm_magic.context.selection import select
+        from llm_magic.context.serialization import as_context
+        from llm_magic.secrets import hide_known
+
+        self.cells.watch()
+        known = self.registry.secrets()
+        found = as_context(
+            select(self.cells.cells(), wanted, self.namespace),
+            self.settings,
+            self.settings.context_chars,
+            keys=self.cells.keys(),
+            mask=partial(hide_known, known=known),
+        )
+        return replace(plan, context=found.parts, notes=(*plan.notes, *found.notes))
 
     def models_asked(self, cell: Cell) -> tuple[str, ...]:
         """Return the names of the models that a cell asks: one, or several side by side; raises InputError."""
