@@ -27,7 +27,7 @@ _EXAMPLE = (
 _NAME = re.compile(r"[A-Za-z0-9_-]{1,64}")
 _KEYS = {"command": ("command", "args", "env", "cwd", "timeout"), "url": ("url", "headers", "timeout")}
 _OF_PROTOCOL = {"accept", "content-type", "content-length", "host", "mcp-protocol-version", "mcp-session-id"}
-_WITH_SCHEME = re.compile(r"([A-Za-z][A-Za-z0-9-]*) +(\S+)")
+_PLAIN = re.compile(r"[^\s'\"`]+")
 _FLAG = re.compile(r"--?([A-Za-z][\w-]*)(?:=(.*))?", re.DOTALL)
 
 
@@ -50,7 +50,7 @@ class StdioServer:
     @property
     def shown(self) -> str:
         """Its command line, with what may be secret in it masked."""
-        return " ".join([self.command, *_masked_arguments(self.args)])
+        return " ".join(map(_word, [self.command, *_masked_arguments(self.args)]))
 
     def with_variables(self) -> StdioServer:
         """Return the server as it is started: references read, what they hold as a `Secret` (`secrets.reveal`).
@@ -83,7 +83,7 @@ class HTTPServer:
     @property
     def shown(self) -> str:
         """Its URL, with what may be secret in it masked."""
-        return masked_url(self.url)
+        return _word(masked_url(self.url))
 
     def with_variables(self) -> HTTPServer:
         """Return the server as it is asked: references read, what they hold as a `Secret` (`secrets.reveal`).
@@ -268,6 +268,11 @@ def _masked_arguments(arguments: tuple[str, ...]) -> list[str]:
     return shown
 
 
+def _word(text: str) -> str:
+    """Return a word of a line: one that is no plain word as its repr, so that nothing in it hides or pretends."""
+    return text if _PLAIN.fullmatch(text) and text.isprintable() else repr(text)
+
+
 def _texts(value: Any, where: str, hint: str) -> dict[str, str]:
     """Return a dict of texts."""
     if value is None:
@@ -305,7 +310,7 @@ def _environment(value: Any, where: str) -> dict[str, str]:
 
 def _headers(value: Any, where: str) -> dict[str, str]:
     headers = _texts(value, where, 'Example: "headers": {"Authorization": "Bearer env:DOCS_KEY"}.')
-    plain = {name: text for name, text in headers.items() if _reference(text) is None}
+    plain = {name: text for name, text in headers.items() if references.scheme_and_variable(text) is None}
     references.check_headers(dict.fromkeys(headers, "") | plain, where)
     for name in headers:
         if name.lower() in _OF_PROTOCOL:
@@ -316,18 +321,9 @@ def _headers(value: Any, where: str) -> dict[str, str]:
     return headers
 
 
-def _reference(text: str) -> tuple[str, str] | None:
-    """Return the scheme of an authorization, or nothing, and the variable that a header's value names."""
-    if (name := references.variable_of(text)) is not None:
-        return "", name
-    found = _WITH_SCHEME.fullmatch(text.strip())
-    name = None if found is None else references.variable_of(found[2])
-    return None if found is None or name is None else (found[1], name)
-
-
 def _header(text: str, where: str) -> str:
     """Return the value of a header as it is sent."""
-    found = _reference(text)
+    found = references.scheme_and_variable(text)
     if found is None:
         return text
     scheme, name = found
