@@ -644,7 +644,8 @@ class LLM:
         cell = replace(cell, body=text, messages=messages, notes=notes)
         try:
             plan = session.plan(cell)
-            return session, Run(plan, session.spending, on_confirm, session.recorder(plan.options, cell))
+            recorder = session.recorder(plan.options, cell)
+            return session, Run(plan, session.spending, on_confirm, recorder, servers=session.servers_of(plan))
         finally:
             session.tell()
 
