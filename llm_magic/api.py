@@ -720,7 +720,8 @@ class LLM:
             )
         try:
             plan = session.plan(cell)
-            return session, Run(plan, session.spending, on_confirm, session.recorder(plan.options, cell))
+            recorder = session.recorder(plan.options, cell)
+            return session, Run(plan, session.spending, on_confirm, recorder, servers=session.servers_of(plan))
         finally:
             session.tell()
 

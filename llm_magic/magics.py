@@ -10,7 +10,9 @@ from typing import TYPE_CHECKING, Any
 
 from IPython.core.error import UsageError
 from IPython.core.magic import Magics, line_cell_magic, magics_class, no_var_expand
+from traitlets import validate
 
+from llm_magic.config.references import mark_secrets
 from llm_magic.config.settings import Settings
 from llm_magic.control_characters import visible
 from llm_magic.errors import Interrupted, LLMError, OptionError
@@ -47,6 +49,16 @@ class LLMMagics(Magics, Settings):
         self._running: tuple[str | None, str] = None, ""  # the cell that runs, and its code
         self._run: CellRun | None = None  # its prompts
         self._offered: set[str] = set()  # cells below which one with their code stands
+
+    @validate("mcp_servers")
+    def _check_servers(self, proposal: Any) -> Any:
+        """Refuse a server that is wrong, where it is set; of one in a file the first use tells, and loading goes on."""
+        servers = proposal["value"]
+        if servers and hasattr(self, "session"):
+            from llm_magic.mcp.configuration import read_servers
+
+            read_servers(servers)
+        return mark_secrets(servers)
 
     @no_var_expand
     @line_cell_magic

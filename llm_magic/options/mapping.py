@@ -340,7 +340,8 @@ class _Reader:
             return self._text(value)
         items = tuple(value) if isinstance(value, (list, tuple, set, frozenset)) else (value,)
         for item in items:
-            if not callable(item) and (self._keywords or not isinstance(item, str)):
+            named = isinstance(item, str) and (not self._keywords or item.startswith("mcp:"))
+            if not callable(item) and not named:
                 self._refuse("a function or a list of functions", item)
         return items
 

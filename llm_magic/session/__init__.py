@@ -35,6 +35,7 @@ if TYPE_CHECKING:
     from llm_magic.conversation import Begun, Conversation, Conversations, Turn
     from llm_magic.display import View
     from llm_magic.ledger import Ledger
+    from llm_magic.mcp.servers import MCPServers
     from llm_magic.options import Options
     from llm_magic.providers.model_info import Price
     from llm_magic.providers.registry import ProviderRegistry
@@ -83,6 +84,7 @@ class Session:
         self._kept_in = ""
         self._spending: Spending | None = None
         self._recordings: Recordings | None = None
+        self._mcp_servers: MCPServers | None = None
         self.running: tuple[str | None, int] = None, 0
         """The front end's id of the cell that runs, None where it has none, and the number of that run."""
         self.namespace: Mapping[str, Any] = {}
@@ -134,6 +136,19 @@ class Session:
         with self._making:
             self._recordings = self._recordings or Recordings(self._record_files, self._notices.append)
             return self._recordings
+
+    @property
+    def mcp_servers(self) -> MCPServers:
+        """The MCP servers that are configured; none is started before its first use."""
+        from llm_magic.mcp.servers import MCPServers
+
+        with self._making:
+            self._mcp_servers = self._mcp_servers or MCPServers(self.settings)
+            return self._mcp_servers
+
+    def servers_of(self, plan: Plan) -> MCPServers | None:
+        """Return what has the tools of MCP servers that a plan names; None where it names none."""
+        return self.mcp_servers if plan.mcp else None
 
     @property
     def record_file(self) -> Path:
@@ -362,7 +377,7 @@ class Session:
         about = self._about_history(plan)
         begun = self._begin_turn(plan)  # in the order of the cells
         plan = replace(plan, notes=(*self.take_notices(), *about, *plan.notes))
-        run = Run(plan, self.spending, recorder=recorder)
+        run = Run(plan, self.spending, recorder=recorder, servers=self.servers_of(plan))
         return Screen(run, view, self.loop, partial(self._answer_and_tell, run, begun), footer=self.settings.footer)
 
     async def _answer_and_tell(
@@ -495,17 +510,21 @@ class Session:
             self.tell()
 
     def preview_of(self, plan: Plan) -> Preview:
-        """Return the request that a plan would send first; nothing is sent."""
-        from llm_magic.session.dry_run import preview
+        """Return the request that a plan would send first; nothing is sent, but MCP servers are asked for tools."""
+        from llm_magic.session.dry_run import preview, with_tools
 
         recorder = self.recorder(plan.options, plan.cell)
         with self.registry.explaining():
+            plan = self.loop.run(with_tools(plan, self.servers_of(plan), recorder))
             return self.loop.run(preview(plan, self.spending, recorder))
 
     def close(self) -> None:
         """Stop what runs: requests, the loop, servers that providers started."""
         for job in list(self.jobs):
             job.leave()
+        if self._mcp_servers is not None:
+            with suppress(Exception):  # before anything is cancelled: each ends in the task that began it
+                self.loop.run(self._mcp_servers.aclose())
         with suppress(Exception):  # a server that does not let go must not keep the kernel
             self.loop.cancel()  # a request that is about to connect would leave its connection open
             self.loop.run(asyncio.wait_for(self.registry.aclose(), 2))
