@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from llm_magic import events
     from llm_magic.api import LLM, registry, usage
     from llm_magic.capabilities import Capabilities
+    from llm_magic.comparison.answers import ComparedAnswers
     from llm_magic.embeddings import Vectors
     from llm_magic.errors import (
         AnswerError,
@@ -65,6 +66,7 @@ __all__ = [
     "AuthenticationError",
     "BudgetError",
     "Capabilities",
+    "ComparedAnswers",
     "ConfigurationError",
     "ConnectionFailedError",
     "ContentFilteredError",
@@ -114,6 +116,7 @@ _HOMES = {
     "events": "events",
     "Answers": "mapping.answers.answers",
     "Capabilities": "capabilities",
+    "ComparedAnswers": "comparison.answers",
     "DataFrame": "output.type_expression",
     "ModelCard": "providers.model_info",
     "Provider": "providers.base",

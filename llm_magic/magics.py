@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 
     from llm_magic.batches.batch import Batch
     from llm_magic.batches.remote.state import BatchState
+    from llm_magic.comparison.answers import ComparedAnswers
     from llm_magic.display import RowsView, View
     from llm_magic.mapping.answers.answers import Answers
     from llm_magic.mapping.inputs.inputs import Inputs
@@ -48,7 +49,7 @@ class LLMMagics(Magics, Settings):
 
     @no_var_expand
     @line_cell_magic
-    def llm(self, line: str, cell: str | None = None) -> Response | Answers | Job[Any] | None:
+    def llm(self, line: str, cell: str | None = None) -> Response | Answers | ComparedAnswers | Job[Any] | None:
         """Send a prompt to a language model, show the answer as it arrives, and bind a value to a variable.
 
         %%llm [options]        the lines below are the prompt, with {{ expressions }} of your variables
@@ -88,6 +89,9 @@ class LLMMagics(Magics, Settings):
         need_each(options)
         body = prompt if cell is None else cell.removesuffix("\n")
         asked = Cell(body, options, namespace, identifier, part=run.prompts - 1, run=run)
+        models = self.session.registry.models_asked(options.model or self.model)
+        if len(models) > 1 and options.each is not None:
+            return self._compare_rows(asked, models, options.each, unseen=unseen)
         options = self.session.in_force(asked)
         background = bool(options.background)
         asked = replace(
@@ -217,6 +221,39 @@ class LLMMagics(Magics, Settings):
 
             ended = Job.ended(run.model, answers)
             self.shown(ended)
+            return ended
+        return answers
+
+    def _compare_rows(
+        self, cell: Cell, models: tuple[str, ...], each: str, *, unseen: bool
+    ) -> ComparedAnswers | Job[ComparedAnswers] | None:
+        """Do what a cell asks of several models for each row of an input."""
+        from llm_magic import display
+        from llm_magic.comparison.rows import ComparedRows
+        from llm_magic.options.option import shadowed
+        from llm_magic.session.job import Job
+
+        background = bool(
+            self.session.in_force(replace(cell, options=replace(cell.options, model=models[0]))).background
+        )
+        notes = (*shadowed(cell.options.out), *([_IN_FOREGROUND] if background and unseen else []))
+        refused = _cannot_confirm(background=background, unseen=unseen, rows=True)
+        rows = ComparedRows(self.session, replace(cell, notes=notes, cannot_confirm=refused), models, each)
+        if rows.options.dry_run:
+            rows.show_requests()
+            return None
+        later = background and not unseen
+        view = display.choose_rows_view(self.shell, self, rows.options.show or "markdown", background=later)
+        screen = rows.screen(view, self.shell.user_ns.__setitem__)
+        if later:
+            job = Job.begin(screen, rows.fail, partial(self._rows_failed, view), self.session.jobs)
+            self.shown(job)
+            return job
+        answers = screen.follow()
+        rows.fail(answers)
+        self.shown(answers)
+        if background:
+            self.shown(ended := rows.ended(answers))
             return ended
         return answers
 

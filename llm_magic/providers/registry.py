@@ -29,9 +29,11 @@ from llm_magic.errors import (
     EndpointNotFoundError,
     LLMError,
     ModelNotFoundError,
+    OptionError,
     ProviderError,
     TimedOutError,
 )
+from llm_magic.model_names import models_in
 from llm_magic.providers import plugins
 from llm_magic.providers.litellm import Imported, read_config
 from llm_magic.providers.routes import SHIPPED, route
@@ -520,10 +522,43 @@ class ProviderRegistry(Configurable):
         with self.explaining():
             return replace(self._resolve(name.strip(), (), base_url), asked=name.strip())
 
+    def models_asked(self, text: str) -> tuple[str, ...]:
+        """Return the names of the models that `--model` asks: one, or several with commas.
+
+        A text that is an alias as a whole is one name, whatever it holds.
+
+        >>> ProviderRegistry(aliases={"a,b": "vllm:m"}).models_asked("a,b, vllm:")
+        ('a', 'b', 'vllm:')
+
+        Raises
+        ------
+        OptionError
+            A name is missing before or after a comma, or one stands there twice.
+
+        """
+        text = text.strip()
+        if "," not in text or text in self.all_aliases():
+            return (text,)
+        names = models_in(text)
+        if len(names) != text.count(",") + 1:
+            raise OptionError(
+                f"--model {text}: the name of a model is missing {_where_missing(text)}.",
+                "Write the names without spaces: -m a,b.",
+            )
+        twice = next((name for number, name in enumerate(names) if name in names[:number]), None)
+        if twice is not None:
+            raise OptionError(f"--model {text}: {twice} stands there twice.", "Name each model once.")
+        return names
+
     def _resolve(self, name: str, seen: tuple[str, ...], base_url: str) -> Target:
         alias = self.all_aliases().get(name) if name not in seen else None
         if alias is not None:
             return self._of_alias(name, alias, (*seen, name), base_url)
+        if "," in name:
+            raise OptionError(
+                f"--model {name}: several models, where one can be asked.",
+                "Name one of them; a cell without --code or --batch, and LLM.compare, ask several side by side.",
+            )
         left, colon, model = name.partition(":")
         if colon and left in self.names():
             return Target(self.get(left), model, name)
@@ -627,6 +662,13 @@ class ProviderRegistry(Configurable):
             from llm_magic.config import trust
 
             trust.require_unchanged(self.project, trait)
+
+
+def _where_missing(text: str) -> str:
+    """Return where between commas a name is missing."""
+    if text.endswith(","):
+        return "after the last comma"
+    return "before the first comma" if text.startswith(",") else "between two commas"
 
 
 def _stamp(path: Path) -> object:
