@@ -39,14 +39,14 @@ class _Definitions(ast.NodeVisitor):
     def __init__(self) -> None:
         self.names: set[str] = set()
 
-    def visit_Name(self, node: ast.Name) -> None:  # noqa: N802 - `ast` names them
+    def visit_Name(self, node: ast.Name) -> None:
         if isinstance(node.ctx, ast.Store):
             self.names.add(node.id)
 
-    def visit_Attribute(self, node: ast.Attribute) -> None:  # noqa: N802
+    def visit_Attribute(self, node: ast.Attribute) -> None:
         self._part(node)
 
-    def visit_Subscript(self, node: ast.Subscript) -> None:  # noqa: N802
+    def visit_Subscript(self, node: ast.Subscript) -> None:
         self._part(node)
 
     def _part(self, node: ast.Attribute | ast.Subscript) -> None:
@@ -58,20 +58,20 @@ class _Definitions(ast.NodeVisitor):
             self.names.add(whole.id)
         self.generic_visit(node)
 
-    def visit_AnnAssign(self, node: ast.AnnAssign) -> None:  # noqa: N802
+    def visit_AnnAssign(self, node: ast.AnnAssign) -> None:
         if node.value is not None:  # `x: int` alone binds nothing
             self.generic_visit(node)
 
-    def visit_FunctionDef(self, node: ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef) -> None:  # noqa: N802
+    def visit_FunctionDef(self, node: ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef) -> None:
         self.names.add(node.name)
 
     visit_AsyncFunctionDef = visit_FunctionDef  # noqa: N815
     visit_ClassDef = visit_FunctionDef  # noqa: N815
 
-    def visit_Lambda(self, node: ast.Lambda) -> None:  # noqa: N802
+    def visit_Lambda(self, node: ast.Lambda) -> None:
         """Leave out what is local to it."""
 
-    def visit_ListComp(self, node: ast.ListComp | ast.SetComp | ast.DictComp | ast.GeneratorExp) -> None:  # noqa: N802
+    def visit_ListComp(self, node: ast.ListComp | ast.SetComp | ast.DictComp | ast.GeneratorExp) -> None:
         for each in ast.walk(node):
             if isinstance(each, ast.NamedExpr):  # which binds outside
                 self.names.add(each.target.id)
@@ -82,17 +82,17 @@ class _Definitions(ast.NodeVisitor):
         if node.name != "*":
             self.names.add(node.asname or node.name.partition(".")[0])
 
-    def visit_MatchAs(self, node: ast.MatchAs | ast.MatchStar) -> None:  # noqa: N802
+    def visit_MatchAs(self, node: ast.MatchAs | ast.MatchStar) -> None:
         self.names |= {node.name} if node.name else set()
         self.generic_visit(node)
 
     visit_MatchStar = visit_MatchAs  # noqa: N815
 
-    def visit_MatchMapping(self, node: ast.MatchMapping) -> None:  # noqa: N802
+    def visit_MatchMapping(self, node: ast.MatchMapping) -> None:
         self.names |= {node.rest} if node.rest else set()
         self.generic_visit(node)
 
-    def visit_Call(self, node: ast.Call) -> None:  # noqa: N802
+    def visit_Call(self, node: ast.Call) -> None:
         """Look into the code that a magic is given: `%time x = 1`, `%%capture`."""
         self.generic_visit(node)
         given = [each.value for each in node.args if isinstance(each, ast.Constant) and isinstance(each.value, str)]

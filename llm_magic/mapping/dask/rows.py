@@ -14,9 +14,9 @@ from llm_magic.mapping.rows import Outcome, RowRequest
 from llm_magic.session.plan import Cell, Plan
 
 if TYPE_CHECKING:
-    from llm_magic.messages import Part
     from llm_magic.conversation import Turn
     from llm_magic.mapping.dask.feed import Feed
+    from llm_magic.messages import Part
     from llm_magic.output.spec import OutputSpec
     from llm_magic.session import Session
     from llm_magic.tools import CallableTool
