@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from llm_magic import events
     from llm_magic.api import LLM, registry, usage
     from llm_magic.capabilities import Capabilities
+    from llm_magic.comparison.answers import ComparedAnswers
     from llm_magic.comparison.responses import Comparison
     from llm_magic.embeddings import Vectors
     from llm_magic.errors import (
@@ -67,6 +68,7 @@ __all__ = [
     "AuthenticationError",
     "BudgetError",
     "Capabilities",
+    "ComparedAnswers",
     "Comparison",
     "ConfigurationError",
     "ConnectionFailedError",
@@ -119,6 +121,7 @@ _HOMES = {
     "Answers": "mapping.answers.answers",
     "Capabilities": "capabilities",
     "Comparison": "comparison.responses",
+    "ComparedAnswers": "comparison.answers",
     "DataFrame": "output.type_expression",
     "ModelCard": "providers.model_info",
     "Provider": "providers.base",

@@ -7,7 +7,7 @@ from collections.abc import AsyncGenerator, Callable, Iterable, Mapping, Sequenc
 from contextlib import aclosing, suppress
 from copy import deepcopy
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Any, Self, TypeAlias, TypedDict, Unpack
+from typing import TYPE_CHECKING, Any, Self, TypeAlias, TypedDict, Unpack, overload
 from uuid import uuid4
 
 from llm_magic.background_loop import AHEAD, arriving, awaited
@@ -17,6 +17,8 @@ from llm_magic.model_names import models_in
 if TYPE_CHECKING:
     from llm_magic.background_loop import Emit
     from llm_magic.batches.batch import Batch
+    from llm_magic.comparison.answers import ComparedAnswers
+    from llm_magic.comparison.map_call import ComparedAnswersToCome, ComparedCall
     from llm_magic.comparison.responses import Comparison
     from llm_magic.comparison.run import ComparisonRun
     from llm_magic.embeddings import Vectors
@@ -412,7 +414,24 @@ class LLM:
                             yield event
         yield Done(answered[0])
 
-    def map(self, prompt: str | Callable[[Any], Any], inputs: Any, **options: Unpack[MapOptions]) -> Answers:
+    @overload
+    def map(
+        self, prompt: str | Callable[[Any], Any], inputs: Any, *, models: None = None, **options: Unpack[MapOptions]
+    ) -> Answers: ...
+
+    @overload
+    def map(
+        self, prompt: str | Callable[[Any], Any], inputs: Any, *, models: Iterable[str], **options: Unpack[MapOptions]
+    ) -> ComparedAnswers: ...
+
+    def map(
+        self,
+        prompt: str | Callable[[Any], Any],
+        inputs: Any,
+        *,
+        models: Iterable[str] | None = None,
+        **options: Unpack[MapOptions],
+    ) -> Answers | ComparedAnswers:
         """Ask one prompt for each of many inputs, side by side, and wait for all answers.
 
         Works inside a running event loop, too.
@@ -427,6 +446,10 @@ class LLM:
         inputs
             A DataFrame (pandas, polars, pyarrow, Dask), a Series, a list, a mapping (a row for each value), any
             iterable; a generator is read as it is needed.
+        models
+            Names of models that are all asked for each row, side by side, in the place of this one's. The inputs are
+            read once. `concurrency` and `patience` hold for each model by itself, `budget` for all together; one that
+            cannot be reached leaves the others alone.
         options
             Those of `ask`, for each row (`retries`, `timeout`, `output_type`, …), and:
 
@@ -449,6 +472,9 @@ class LLM:
         Answers
             A sequence of the values, in the order of the inputs and as long, None where a row failed; with `errors`,
             `failed`, `responses`, `statistics`, `retry()` and `to_frame()`.
+        ComparedAnswers
+            With `models`: a sequence of dicts, the values by model, with the `Answers` of each in `responses[name]`,
+            with `statistics` by model, `cost`, `retry()` and `to_frame()`, in which each model is a column.
 
         Raises
         ------
@@ -466,26 +492,42 @@ class LLM:
         >>> llm = LLM("vllm:")
         >>> llm.map("Price or quality? {{ item }}", reviews, choices=["price", "quality"]).values  # doctest: +SKIP
         ['price', 'quality']
+        >>> LLM().map("Price or quality? {{ item }}", reviews, models=["small", "large"])[0]  # doctest: +SKIP
+        {'small': 'price', 'large': 'price'}
 
         """
-        from llm_magic.mapping.screen import RowsInterrupted
+        from llm_magic.mapping.call import wait_for
         from llm_magic.options.keywords_in_errors import naming_keywords
 
         with naming_keywords():
-            call = self._call(prompt, inputs, options, "map")
-            try:
-                return call.session.loop.run(call.answers())
-            except KeyboardInterrupt:
-                raise RowsInterrupted(call.run.how_far()) from None
-            finally:
-                call.session.tell()
+            if models is not None:
+                return wait_for(self._compared_call(prompt, inputs, options, "map", models))
+            return wait_for(self._call(prompt, inputs, options, "map"))
 
-    def amap(self, prompt: str | Callable[[Any], Any], inputs: Any, **options: Unpack[MapOptions]) -> AnswersToCome:
+    @overload
+    def amap(
+        self, prompt: str | Callable[[Any], Any], inputs: Any, *, models: None = None, **options: Unpack[MapOptions]
+    ) -> AnswersToCome: ...
+
+    @overload
+    def amap(
+        self, prompt: str | Callable[[Any], Any], inputs: Any, *, models: Iterable[str], **options: Unpack[MapOptions]
+    ) -> ComparedAnswersToCome: ...
+
+    def amap(
+        self,
+        prompt: str | Callable[[Any], Any],
+        inputs: Any,
+        *,
+        models: Iterable[str] | None = None,
+        **options: Unpack[MapOptions],
+    ) -> AnswersToCome | ComparedAnswersToCome:
         """Ask one prompt for each of many inputs: `await` it for all answers, or iterate over outcomes as they come.
 
         Arguments are as for `map`. `await llm.amap(…)` returns `Answers`, or raises as `map`. `async for outcome in
         llm.amap(…)` yields each row as it ends, in any order, and keeps none of them: `number` (from 0), `value` (None
         where it failed), `error` (None where it did not), `response`. A row that fails is no exception there.
+        With `models` it is awaited, as `map` with them returns.
 
         Leaving the loop early closes what is in flight; an iteration that is kept in a variable is left with its
         `aclose()`.
@@ -501,6 +543,10 @@ class LLM:
         from llm_magic.options.keywords_in_errors import naming_keywords
 
         with naming_keywords():
+            if models is not None:
+                from llm_magic.comparison.map_call import ComparedAnswersToCome
+
+                return ComparedAnswersToCome(self._compared_call(prompt, inputs, options, "amap", models))
             return AnswersToCome(self._call(prompt, inputs, options, "amap"))
 
     def batch(self, prompt: str | Callable[[Any], Any], inputs: Any, **options: Unpack[BatchOptions]) -> Batch[Answers]:
@@ -720,7 +766,8 @@ class LLM:
             )
         try:
             plan = session.plan(cell)
-            return session, Run(plan, session.spending, on_confirm, session.recorder(plan.options, cell))
+            recorder = session.recorder(plan.options, cell)
+            return session, Run(plan, session.spending, on_confirm, recorder, servers=session.servers_of(plan))
         finally:
             session.tell()
 
@@ -764,11 +811,40 @@ class LLM:
         source: str,
         engine: Engine | None = None,
     ) -> MapCall:
-        from llm_magic.errors import PromptError
         from llm_magic.mapping.call import MapCall
-        from llm_magic.mapping.inputs.inputs import is_dask, read_inputs
+        from llm_magic.mapping.inputs.inputs import read_inputs
 
         session = self._session()
+        inputs, cell, function, on_confirm, on_progress = self._rows(prompt, inputs, options, source)
+        try:
+            call = MapCall(session, cell, read_inputs(inputs), on_confirm, on_progress, prompt=function, engine=engine)
+            if engine is None:
+                from llm_magic.batches.direct_run import heed_batches
+
+                heed_batches(session, call.run)
+            return call
+        finally:
+            session.tell()
+
+    def _compared_call(
+        self, prompt: str | Callable[[Any], Any], inputs: Any, options: MapOptions, source: str, models: Iterable[str]
+    ) -> ComparedCall:
+        from llm_magic.comparison.map_call import ComparedCall, read_models
+
+        session, names = self._session(), read_models(models)
+        inputs, cell, function, on_confirm, on_progress = self._rows(prompt, inputs, options, source)
+        try:
+            return ComparedCall(session, cell, names, inputs, on_confirm, on_progress=on_progress, prompt=function)
+        finally:
+            session.tell()
+
+    def _rows(
+        self, prompt: str | Callable[[Any], Any], inputs: Any, options: MapOptions | BatchOptions, source: str
+    ) -> tuple[Any, Cell, Callable[[Any], Any] | None, Any, Any]:
+        """Return the inputs, the cell, a prompt that is a function, what confirms calls, what is told of progress."""
+        from llm_magic.errors import PromptError
+        from llm_magic.mapping.inputs.inputs import is_dask
+
         values: dict[str, Any] = {**options}
         on_progress = _read_on_progress(values.pop("on_progress", None))
         cell, on_confirm = self._cell(values, source)
@@ -782,15 +858,7 @@ class LLM:
             from llm_magic.mapping.dask.inputs import gathered
 
             inputs, cell = gathered(inputs, cell)
-        try:
-            call = MapCall(session, cell, read_inputs(inputs), on_confirm, on_progress, prompt=function, engine=engine)
-            if engine is None:
-                from llm_magic.batches.direct_run import heed_batches
-
-                heed_batches(session, call.run)
-            return call
-        finally:
-            session.tell()
+        return inputs, cell, function, on_confirm, on_progress
 
 
 _ROWS_TAKEN: Mapping[str, Rows] = {

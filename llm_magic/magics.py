@@ -10,7 +10,9 @@ from typing import TYPE_CHECKING, Any
 
 from IPython.core.error import UsageError
 from IPython.core.magic import Magics, line_cell_magic, magics_class, no_var_expand
+from traitlets import validate
 
+from llm_magic.config.references import mark_secrets
 from llm_magic.config.settings import Settings
 from llm_magic.control_characters import visible
 from llm_magic.errors import Interrupted, LLMError, OptionError
@@ -20,6 +22,7 @@ if TYPE_CHECKING:
 
     from llm_magic.batches.batch import Batch
     from llm_magic.batches.remote.state import BatchState
+    from llm_magic.comparison.answers import ComparedAnswers
     from llm_magic.comparison.responses import Comparison
     from llm_magic.comparison.run import ComparisonRun
     from llm_magic.display import ComparisonView, RowsView, View
@@ -48,9 +51,21 @@ class LLMMagics(Magics, Settings):
         self._run: CellRun | None = None  # its prompts
         self._offered: set[str] = set()  # cells below which one with their code stands
 
+    @validate("mcp_servers")
+    def _check_servers(self, proposal: Any) -> Any:
+        """Refuse a server that is wrong, where it is set; of one in a file the first use tells, and loading goes on."""
+        servers = proposal["value"]
+        if servers and hasattr(self, "session"):
+            from llm_magic.mcp.configuration import read_servers
+
+            read_servers(servers)
+        return mark_secrets(servers)
+
     @no_var_expand
     @line_cell_magic
-    def llm(self, line: str, cell: str | None = None) -> Response | Answers | Comparison | Job[Any] | None:
+    def llm(
+        self, line: str, cell: str | None = None
+    ) -> Response | Answers | Comparison | ComparedAnswers | Job[Any] | None:
         """Send a prompt to a language model, show the answer as it arrives, and bind a value to a variable.
 
         %%llm [options]        the lines below are the prompt, with {{ expressions }} of your variables
@@ -93,6 +108,8 @@ class LLMMagics(Magics, Settings):
         names = self.session.models_asked(asked)
         several = len(names) > 1
         need_each(options, several=several)
+        if several and options.each is not None:
+            return self._compare_rows(asked, names, options.each, unseen=unseen)
         if several:
             return self._compare(asked, names, unseen=unseen)
         options = self.session.in_force(asked)
@@ -181,8 +198,6 @@ class LLMMagics(Magics, Settings):
         from llm_magic.options.option import shadowed
 
         need_one_model(cell.options, names)
-        if cell.options.each is not None:
-            raise OptionError("--each asks one model, and -m names several.", "Name one model.")
         options = self.session.in_force(of_model(cell, names[0]))
         background = bool(options.background)
         later = background and not unseen
@@ -303,6 +318,39 @@ class LLMMagics(Magics, Settings):
 
             ended = Job.ended(run.model, answers)
             self.shown(ended)
+            return ended
+        return answers
+
+    def _compare_rows(
+        self, cell: Cell, models: tuple[str, ...], each: str, *, unseen: bool
+    ) -> ComparedAnswers | Job[ComparedAnswers] | None:
+        """Do what a cell asks of several models for each row of an input."""
+        from llm_magic import display
+        from llm_magic.comparison.rows import ComparedRows
+        from llm_magic.options.option import shadowed
+        from llm_magic.session.job import Job
+
+        background = bool(
+            self.session.in_force(replace(cell, options=replace(cell.options, model=models[0]))).background
+        )
+        notes = (*shadowed(cell.options.out), *([_IN_FOREGROUND] if background and unseen else []))
+        refused = _cannot_confirm(background=background, unseen=unseen, rows=True)
+        rows = ComparedRows(self.session, replace(cell, notes=notes, cannot_confirm=refused), models, each)
+        if rows.options.dry_run:
+            rows.show_requests()
+            return None
+        later = background and not unseen
+        view = display.choose_rows_view(self.shell, self, rows.options.show or "markdown", background=later)
+        screen = rows.screen(view, self.shell.user_ns.__setitem__)
+        if later:
+            job = Job.begin(screen, rows.fail, partial(self._rows_failed, view), self.session.jobs)
+            self.shown(job)
+            return job
+        answers = screen.follow()
+        rows.fail(answers)
+        self.shown(answers)
+        if background:
+            self.shown(ended := rows.ended(answers))
             return ended
         return answers
 

@@ -154,6 +154,26 @@ def choose_rows_view(shell: Any, settings: Settings, show: str = "markdown", *, 
     return PlainRowsView(show, streams=not background)
 
 
+def choose_comparison_view(
+    shell: Any, settings: Settings, show: str = "markdown", *, background: bool = False
+) -> ComparisonView:
+    """Return the view of several models side by side for where the cell runs; parameters as for `choose`."""
+    if getattr(shell, "kernel", None) is not None:
+        from llm_magic.display.comparison_notebook import NotebookComparisonView
+        from llm_magic.display.outputs import CellOutputs
+
+        return NotebookComparisonView(
+            CellOutputs(shell), show, settings.repaints, external_images=settings.external_images
+        )
+    if sys.stdout.isatty() and os.environ.get("TERM") != "dumb":
+        from llm_magic.display.comparison_terminal import TerminalComparisonView
+
+        return TerminalComparisonView(show, settings.repaints, streams=not background)
+    from llm_magic.display.comparison_plain import PlainComparisonView
+
+    return PlainComparisonView(show, streams=not background)
+
+
 def show_preview(preview: Preview, outcome: str, title: str = "") -> None:
     """Show a request that is not sent: its body with long data cut, its method and URL, its headers.
 

@@ -325,6 +325,7 @@ class _AnyOptions(RequestParameters, total=False):
 
     system: str
     images: Any
+    context: int | str | Sequence[str]
     output_type: Any
     schema: Any
     choices: Sequence[str]
@@ -339,7 +340,7 @@ class _AnyOptions(RequestParameters, total=False):
     no_stream: bool
     chat: str
     once: bool
-    tools: Sequence[Callable[..., Any]] | Callable[..., Any]
+    tools: Sequence[Callable[..., Any] | str] | Callable[..., Any] | str
     tool_choice: str
     record: Record
 

@@ -153,8 +153,16 @@ def need_one_model(given: Options, names: Iterable[str]) -> None:
             )
 
 
-def need_cluster(given: Options, *, on_cluster: bool) -> None:
-    """Refuse what is given for the workers of a cluster where rows are asked from here; defaults are not meant then."""
+def need_cluster(given: Options, *, on_cluster: bool, servers: tuple[str, ...] = ()) -> None:
+    """Refuse what is given for the workers of a cluster where rows are asked from here; defaults are not meant then.
+
+    `servers` are the MCP servers whose tools are offered, which workers have not.
+    """
+    if servers and on_cluster:
+        raise OptionError(
+            f"--tools mcp:{servers[0]} and --on exclude each other: MCP servers run beside this kernel.",
+            "Leave out one of them.",
+        )
     if given.forward_env and not on_cluster:
         raise OptionError(
             "--forward-env needs --on: rows are asked from this process, which has its variables.",

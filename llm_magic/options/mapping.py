@@ -70,6 +70,7 @@ _ELSEWHERE = {
     "seed": ("random_seed", "random_state"),
     "logprobs": ("top_logprobs",),
     "reasoning_effort": ("reasoning", "effort", "thinking"),
+    "context": ("cells", "notebook", "notebook_context", "context_cells"),
     "system": ("system_prompt", "system_message", "system_instruction", "instructions", "developer"),
     "image": ("images", "image_url", "image_urls"),
     "output_type": (
@@ -339,9 +340,18 @@ class _Reader:
             return self._text(value)
         items = tuple(value) if isinstance(value, (list, tuple, set, frozenset)) else (value,)
         for item in items:
-            if not callable(item) and (self._keywords or not isinstance(item, str)):
+            named = isinstance(item, str) and (not self._keywords or item.startswith("mcp:"))
+            if not callable(item) and not named:
                 self._refuse("a function or a list of functions", item)
         return items
+
+    def _context(self, value: Any) -> Any:
+        """Return a number of cells, `all`, or names, of which one may stand alone."""
+        if not isinstance(value, list | tuple | set | frozenset):
+            return self._one(value)
+        if not value or not all(isinstance(name, str) and name.isidentifier() for name in value):
+            self._refuse("a number of cells, all, or names of variables", value)
+        return tuple(sorted(value) if isinstance(value, set | frozenset) else value)
 
     def _choices(self, value: Any) -> tuple[str, ...]:
         if isinstance(value, str) and not self._keywords:

@@ -43,6 +43,7 @@ if TYPE_CHECKING:  # loading the extension needs none of these
     from llm_magic.providers.base import Provider
     from llm_magic.providers.model_info import ModelCard
     from llm_magic.providers.price_file import PriceTable
+    from llm_magic.secrets import Secret
 
 FRESH = 60.0
 """Seconds that a list of models counts as the one that the server has now."""
@@ -337,6 +338,18 @@ class ProviderRegistry(Configurable):
     def names(self) -> list[str]:
         """Return the names of all providers: the configured ones first."""
         return list(dict.fromkeys([*self._registered, *self.specs(), *plugins.entries()]))
+
+    def secrets(self) -> tuple[Secret, ...]:
+        """Return the keys and other secrets of all providers, as far as they are known without asking anybody."""
+        from llm_magic.secrets import secrets_in
+
+        found: dict[Secret, None] = {}
+        for provider in map(self._or_error, self.names()):
+            with suppress(Exception):  # a variable that is not set, a provider that cannot be made: no secret of it
+                found |= dict.fromkeys(secrets_in(provider.recipe()))  # type: ignore[union-attr]
+            with suppress(Exception):
+                found |= dict.fromkeys(provider.secrets())  # type: ignore[union-attr]
+        return tuple(found)
 
     def _or_error(self, name: str) -> Provider | LLMError:
         try:
