@@ -298,7 +298,8 @@ class Session:
     def plan_each(self, cells: Sequence[Cell]) -> tuple[Plan, ...]:
         """Resolve one prompt for several models, each named by the options of a cell of its own.
 
-        The prompt is rendered once, so that all are asked the same; anew only for a model whose own options change it.
+        The prompt is rendered once, and the executed cells of `--context` are read once, so that all are asked the same;
+        anew only for a model whose own options change that.
 
         Raises
         ------
@@ -310,11 +311,14 @@ class Session:
         plans = [first]
         for cell in cells[1:]:
             other = self.plan_rows(cell)
-            if (other.options.raw, other.options.image) == (first.options.raw, first.options.image):
-                notes = dict.fromkeys((*first.notes, *other.notes))
-                plans.append(replace(other, parts=first.parts, context=first.context, notes=tuple(notes)))
+            if (other.options.raw, other.options.image) != (first.options.raw, first.options.image):
+                other = self.plan(cell)
             else:
-                plans.append(self.plan(cell))
+                notes = dict.fromkeys((*first.notes, *other.notes))
+                other = replace(other, parts=first.parts, notes=tuple(notes))
+            if other.options.context == first.options.context:
+                other = replace(other, context=first.context)
+            plans.append(other)
         return tuple(plans)
 
     def models(self, cell: Cell) -> tuple[PlannedModel, ...]:

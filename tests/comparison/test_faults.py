@@ -152,7 +152,7 @@ def test_an_interrupt_at_a_question_stops_all(cells: Cells, monkeypatch: pytest.
         add(cells, one=one, two=two)
         with pytest.raises(Interrupted):
             cells.run("%%llm -m one:m,two:m --once --tools add --confirm\nHi")
-        assert [len(server.requests) for server in (one, two)] == [1, 1]
+        assert max(len(server.requests) for server in (one, two)) == 1
 
 
 def test_an_alias_with_a_fallback_is_one_column(cells: Cells) -> None:
