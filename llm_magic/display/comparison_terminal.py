@@ -310,6 +310,7 @@ class _Item:
 
     def __init__(self, inner: RenderableType) -> None:
         self._inner = inner
+        self.is_spacer = inner == ""
         self._width = -1
         self._lines: list[Line] = []
 
@@ -365,16 +366,35 @@ class _Columns:
             heading.truncate(options.max_width, overflow="ellipsis")
         head = _lines(Group(heading, rule), console, options)
         if room is None:
-            return [*head, *(line for item in column.content for line in _lines(item, console, options))]
+            return [*head, *_below_each_other(column.content, console, options)]
         if column.held:
             return head[:room]
         head = head[:1] if room <= 2 * len(head) else head
-        tail: list[Line] = []
+        last: list[RenderableType] = []
+        length = 0
         for item in reversed(column.content):
-            tail = [*_lines(item, console, options), *tail]
-            if len(tail) >= room:
+            last.insert(0, item)
+            length += len(_lines(item, console, options))
+            if length > room:
                 break
-        return [*head, *tail[max(0, len(tail) - room + len(head)) :]]
+        lines = _below_each_other(last, console, options)
+        return [*head, *lines[max(0, len(lines) - room + len(head)) :]]
+
+
+def _below_each_other(items: Sequence[RenderableType], console: Console, options: ConsoleOptions) -> list[Line]:
+    """Return the lines of items; some Markdown begins with an empty line, and one is enough."""
+    lines: list[Line] = []
+    after_blank = True
+    for item in items:
+        own = _lines(item, console, options)
+        first = next((number for number, line in enumerate(own) if not _is_blank(line)), len(own)) if after_blank else 0
+        lines += own[first:]
+        after_blank = isinstance(item, _Item) and item.is_spacer
+    return lines
+
+
+def _is_blank(line: Line) -> bool:
+    return all(not segment.text.strip() and (segment.style is None or not segment.style.bgcolor) for segment in line)
 
 
 def _lines(what: RenderableType, console: Console, options: ConsoleOptions) -> list[Line]:
