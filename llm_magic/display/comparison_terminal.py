@@ -21,7 +21,7 @@ from llm_magic.display.answer import ValueSoFar
 from llm_magic.display.comparison_values import value_table
 from llm_magic.display.markup import one_line
 from llm_magic.display.rows import INTERRUPTED
-from llm_magic.display.terminal import BREATH, TerminalView, Visible
+from llm_magic.display.terminal import BREATH, TO_BEGIN_OF_LINE, TerminalView, Visible
 from llm_magic.draft import Draft
 from llm_magic.model_names import shown_model
 from llm_magic.response import Response
@@ -357,6 +357,8 @@ class _Columns:
             yield from line
             if self._height is None:
                 yield Segment.line()
+        if self._height is not None:
+            yield TO_BEGIN_OF_LINE
 
     def _column(self, column: _Column, console: Console, options: ConsoleOptions, room: int | None) -> list[Line]:
         """Return the lines of one column: its heading, a rule, and its content, of which the last fit in `room`."""
