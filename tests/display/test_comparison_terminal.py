@@ -98,6 +98,14 @@ def test_answers_stream_side_by_side() -> None:
     assert stage.column(1) == ["b:two", rule, "Right answer", "b:two · 2 s"]
 
 
+def test_the_echo_of_an_interrupt_begins_no_line_of_its_own() -> None:
+    stage = Stage()
+    stage.add(0, "Left.")
+    stage.add(1, "word " * 30)
+    stage.pass_time()
+    assert stage.written.endswith("\r")
+
+
 def test_it_repaints_no_more_often_than_it_may() -> None:
     stage = Stage()
     assert stage.view.wait == 1
