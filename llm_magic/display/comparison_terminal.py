@@ -206,6 +206,7 @@ class _Column(TerminalView):
         self._news = news
         self._items: list[_Item] = []  # what stays
         self._value_items = range(0)  # those of them that are the answer where it is a value
+        self._ends: list[int] = []  # and those that are the footer or the failure
         self._said: list[str] = []
 
     @property
@@ -236,9 +237,9 @@ class _Column(TerminalView):
 
     @property
     def beside_value(self) -> list[_Item]:
-        """What stays beside the value and the footer: notes, reasoning, tool calls, marks, failures."""
-        last = len(self._items) - bool(self.footer)
-        return [item for number, item in enumerate(self._items[:last]) if number not in self._value_items]
+        """What stays beside what is in the table: notes, reasoning, tool calls, marks, and what is no value."""
+        in_table = {*self._value_items, *self._ends}
+        return [item for number, item in enumerate(self._items) if number not in in_table]
 
     def says(self, mark: str) -> bool:
         """Return whether a mark stands in this column."""
@@ -248,6 +249,7 @@ class _Column(TerminalView):
         """Say why there is no answer."""
         self._line = ""
         self.ended = True
+        self._ends.append(len(self._items))
         self._print(Text(visible(message), "red"))
 
     @property
@@ -265,7 +267,9 @@ class _Column(TerminalView):
     def finish(self, response: Response, footer: str) -> None:
         """Keep the rest of the answer, and the footer."""
         super().finish(response, footer)
-        self.footer = footer if self._show != "none" else ""
+        if footer and self._show != "none":
+            self.footer = footer
+            self._ends.append(len(self._items) - 1)
         self.ended = True
 
     def fail(self, response: Response | None) -> None:
