@@ -60,7 +60,7 @@ def test_the_plain_list(kernel: Kernel, box: str) -> None:
 
 def test_numbers_that_cannot_be_compared(kernel: Kernel, box: str) -> None:
     kernel.run("get_ipython()._llm_magic.registry.aliases = {'x,y': 'box:small'}").check()
-    kernel.run("%llm_picker --list").check()
+    kernel.run("%llm_picker --list x").check()
     assert kernel.run("%llm_picker 3").check().stdout == "LLMMagics.model = 'x,y'\n"
     twice = kernel.run("%llm_picker 1 1")
     assert twice.error.splitlines()[0] == "box:large stands twice in 'box:large,box:large'."
