@@ -89,6 +89,11 @@ class RowsRun:
 
     """
 
+    is_alone = True
+    """Whether it ends what it keeps by itself; else `end_kept` is called once others have ended, too."""
+    is_whole = False
+    """Whether all rows of the input are answered."""
+
     def __init__(
         self,
         session: Session,
@@ -160,10 +165,6 @@ class RowsRun:
         )
         self.fetched: FetchedRows | None = None
         """What was fetched for rows of this run, to be looked for before these are asked."""
-        self.is_alone = True
-        """Whether it ends what it keeps by itself; else `end_kept` is called, once it is known how others have ended."""
-        self.is_whole = False
-        """Whether all rows of the input are answered."""
         self.keeps_labels = True
         """Whether `answers` is called in the end; else a label goes with its outcome."""
         self._statistics = RunningStatistics()

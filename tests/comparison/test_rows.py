@@ -491,7 +491,7 @@ def test_amap(notebook: Notebook, server: ScriptedServer) -> None:
 
 @pytest.mark.parametrize("models", ["a,b", [], ["a", "a"], ["a", 1], 3, [""], {"a": 1}])
 def test_models_are_a_list_of_names(notebook: Notebook, server: ScriptedServer, models: Any) -> None:
-    with pytest.raises(OptionError, match="^models"):
+    with pytest.raises(OptionError, match=r"^models"):
         LLM().map("{{ item }}", ROWS, models=models)
     assert server.requests == []
 
