@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from llm_magic.api import LLM, registry, usage
     from llm_magic.capabilities import Capabilities
     from llm_magic.comparison.answers import ComparedAnswers
+    from llm_magic.comparison.responses import Comparison
     from llm_magic.embeddings import Vectors
     from llm_magic.errors import (
         AnswerError,
@@ -32,6 +33,7 @@ if TYPE_CHECKING:
         InvalidValueError,
         LLMError,
         ModelNotFoundError,
+        ModelsFailedError,
         NotAskedError,
         OptionError,
         OutputTypeError,
@@ -67,6 +69,7 @@ __all__ = [
     "BudgetError",
     "Capabilities",
     "ComparedAnswers",
+    "Comparison",
     "ConfigurationError",
     "ConnectionFailedError",
     "ContentFilteredError",
@@ -82,6 +85,7 @@ __all__ = [
     "LLMError",
     "ModelCard",
     "ModelNotFoundError",
+    "ModelsFailedError",
     "NotAskedError",
     "OptionError",
     "OutputTypeError",
@@ -116,6 +120,7 @@ _HOMES = {
     "events": "events",
     "Answers": "mapping.answers.answers",
     "Capabilities": "capabilities",
+    "Comparison": "comparison.responses",
     "ComparedAnswers": "comparison.answers",
     "DataFrame": "output.type_expression",
     "ModelCard": "providers.model_info",

@@ -12,12 +12,15 @@ from uuid import uuid4
 
 from llm_magic.background_loop import AHEAD, arriving, awaited
 from llm_magic.errors import Interrupted, LLMError
+from llm_magic.model_names import models_in
 
 if TYPE_CHECKING:
     from llm_magic.background_loop import Emit
     from llm_magic.batches.batch import Batch
     from llm_magic.comparison.answers import ComparedAnswers
     from llm_magic.comparison.map_call import ComparedAnswersToCome, ComparedCall
+    from llm_magic.comparison.responses import Comparison
+    from llm_magic.comparison.run import ComparisonRun
     from llm_magic.embeddings import Vectors
     from llm_magic.embeddings.run import Embedding
     from llm_magic.errors import OptionError
@@ -27,7 +30,7 @@ if TYPE_CHECKING:
     from llm_magic.mapping.call import AnswersToCome, MapCall
     from llm_magic.mapping.engine import Engine
     from llm_magic.messages import Message
-    from llm_magic.options import AskOptions, BatchOptions, DefaultOptions, MapOptions, Options, Record
+    from llm_magic.options import AskOptions, BatchOptions, CompareOptions, DefaultOptions, MapOptions, Options, Record
     from llm_magic.options.mapping import Rows
     from llm_magic.providers.registry import ProviderRegistry
     from llm_magic.response import Response
@@ -163,7 +166,8 @@ class LLM:
     Parameters
     ----------
     model
-        As `--model` takes it: an alias, `provider:model`, or a name that a route knows. Empty: the default.
+        As `--model` takes it: an alias, `provider:model`, or a name that a route knows. Empty: the default. Several,
+        with commas or in a list, are those that `compare` asks.
     defaults
         Options of every call, as `ask` and `map` take them; those of a call are over them.
 
@@ -180,20 +184,16 @@ class LLM:
 
     """
 
-    def __init__(self, model: str | None = "", **defaults: Unpack[DefaultOptions]) -> None:
+    def __init__(self, model: str | Sequence[str] | None = "", **defaults: Unpack[DefaultOptions]) -> None:
         from llm_magic.config.references import mark_secrets
-        from llm_magic.errors import OptionError
         from llm_magic.options.keywords_in_errors import naming_keywords
 
-        if not isinstance(model, str | None):
-            raise OptionError(
-                f"LLM: model must be the name of one, not {model!r:.60}.", 'Example: LLM("vllm:smollm2").'
-            )
+        model = _read_models(model, "LLM: model")
         values: dict[str, Any] = {**defaults}
         self._on_confirm: Any = values.pop("on_confirm", None)
         with naming_keywords():
             self._options = _read_options(values, "LLM", "defaults")
-        self.model = model or ""
+        self.model = model
         self._carried: CarriedSettings | None = None
         self.defaults: DefaultOptions = defaults
         for name in ("header", "param"):
@@ -220,7 +220,8 @@ class LLM:
             from llm_magic.session.portable import portable
 
             session, options = active_session(), self._options
-            data = portable(session.settings, session.registry, (self.model,), options.base_url or "")
+            names = session.registry.models_asked(self.model)
+            data = portable(session.settings, session.registry, names, options.base_url or "")
             if (options.record or session.settings.record) != "off":
                 data = data.with_magics(record_file=str(session.record_file.absolute()))
             carried = session.carried = CarriedSettings.of(session.carried, session.id, data)
@@ -294,6 +295,85 @@ class LLM:
         with naming_keywords():
             session, run = self._run(prompt, options, "aask")
             return await awaited(session.loop.submit(session.answer(run, _nowhere)))
+
+    def compare(
+        self, prompt: Prompt, models: str | Sequence[str] = (), **options: Unpack[CompareOptions]
+    ) -> Comparison:
+        """Ask several models the same at the same time, and wait for all; works inside a running event loop, too.
+
+        Parameters
+        ----------
+        prompt
+            As for `ask`.
+        models
+            The names of the models, each as `LLM` takes it: a list, or a text with commas. None: those of this `LLM`.
+        options
+            Those of `ask`, for each model, and `on_error`: `"fail"` (when all have ended, `ModelsFailedError` is raised
+            if any failed; its `response` is the whole `Comparison`), or `"keep"`, with which it is raised only where
+            all failed.
+
+        Returns
+        -------
+        Comparison
+            `responses` are the models' by their names, `errors` those of models that failed, `value` the values or
+            errors; `usage`, `cost` and `seconds` are those of all.
+
+        Raises
+        ------
+        ModelsFailedError
+            A model failed; the others have answered.
+        InputError
+            Something is wrong with the prompt, an option or a name, and nothing was sent to anybody.
+        Interrupted
+            A `KeyboardInterrupt`: all requests are closed, and `response` is the `Comparison` of what had arrived.
+
+        Examples
+        --------
+        >>> found = LLM().compare("What is 2 + 2?", ["local:smollm2", "vllm:"], output_type=int)  # doctest: +SKIP
+        >>> found.value  # doctest: +SKIP
+        {'local:smollm2': 4, 'vllm:': 4}
+
+        """
+        from llm_magic.comparison.screen import ComparisonInterrupted
+        from llm_magic.options.keywords_in_errors import naming_keywords
+
+        with naming_keywords():
+            run = self._comparison(prompt, models, options, "compare")
+            try:
+                return _compared(run, run.session.loop.run(run.answer(_nowhere)))
+            except KeyboardInterrupt:
+                raise ComparisonInterrupted(run.so_far(), "its `response`") from None
+
+    async def acompare(
+        self, prompt: Prompt, models: str | Sequence[str] = (), **options: Unpack[CompareOptions]
+    ) -> Comparison:
+        """Ask several models the same at the same time, and await all; as `compare`."""
+        from llm_magic.options.keywords_in_errors import naming_keywords
+
+        with naming_keywords():
+            run = self._comparison(prompt, models, options, "acompare")
+            return _compared(run, await awaited(run.session.loop.submit(run.answer(_nowhere))))
+
+    def _comparison(
+        self, prompt: Prompt, models: str | Sequence[str], options: CompareOptions, source: str
+    ) -> ComparisonRun:
+        from llm_magic.comparison.run import ComparisonRun
+        from llm_magic.errors import OptionError
+
+        session = self._session()
+        values: dict[str, Any] = {**options}
+        cell, on_confirm = self._prompt_cell(prompt, values, source, session)
+        cell.options.model = _read_models(models, f"LLM.{source}: models") or self.model or None
+        try:
+            names = session.models_asked(cell)
+            if len(names) == 1 and not models:
+                raise OptionError(
+                    f"LLM.{source} asks several models, and {names[0]} is one.",
+                    f'Name them: llm.{source}(prompt, models=["a", "b"]), or LLM("a,b").',
+                )
+            return ComparisonRun(session, cell, names, on_confirm)
+        finally:
+            session.tell()
 
     async def stream(self, prompt: Prompt, **options: Unpack[AskOptions]) -> AsyncGenerator[Event, None]:
         """Ask, and iterate over what happens: `TextDelta`, `ToolCallDelta`, `ToolResult`, …, and last `Done`.
@@ -675,24 +755,30 @@ class LLM:
 
     def _run(self, prompt: Prompt, options: AskOptions, source: str) -> tuple[Session, Run]:
         from llm_magic.errors import OptionError
-        from llm_magic.options.combinations import put_over
         from llm_magic.session.run import Run
 
         session = self._session()
         values: dict[str, Any] = {**options}
-        cell, on_confirm = self._cell(values, source)
+        cell, on_confirm = self._prompt_cell(prompt, values, source, session)
         if source == "stream" and cell.options.no_stream:
             raise OptionError(
                 "stream iterates over the answer as it arrives, and no_stream=True excludes that.", "Use aask."
             )
-        called = put_over(cell.options, cell.defaults)
-        text, messages, notes = _read_prompt(prompt, cell.options, called, session)
-        cell = replace(cell, body=text, messages=messages, notes=notes)
         try:
             plan = session.plan(cell)
-            return session, Run(plan, session.spending, on_confirm, session.recorder(plan.options, cell))
+            recorder = session.recorder(plan.options, cell)
+            return session, Run(plan, session.spending, on_confirm, recorder, servers=session.servers_of(plan))
         finally:
             session.tell()
+
+    def _prompt_cell(self, prompt: Prompt, values: dict[str, Any], source: str, session: Session) -> tuple[Cell, Any]:
+        """Return a cell with a prompt that has these options, and what confirms calls."""
+        from llm_magic.options.combinations import put_over
+
+        cell, on_confirm = self._cell(values, source)
+        called = put_over(cell.options, cell.defaults)
+        text, messages, notes = _read_prompt(prompt, cell.options, called, session)
+        return replace(cell, body=text, messages=messages, notes=notes), on_confirm
 
     def _cell(self, values: dict[str, Any], source: str) -> tuple[Cell, Any]:
         """Return a cell without a prompt that has these options, and what confirms calls."""
@@ -775,8 +861,36 @@ class LLM:
         return inputs, cell, function, on_confirm, on_progress
 
 
-_ROWS_TAKEN: Mapping[str, Rows] = {"map": "all", "amap": "all", "batch": "batch"}
+_ROWS_TAKEN: Mapping[str, Rows] = {
+    "map": "all", "amap": "all", "batch": "batch", "compare": "models", "acompare": "models",
+}  # fmt: skip
 """Which options of many rows a method takes."""
+
+
+def _read_models(models: Any, source: str) -> str:
+    """Return names of models as one text with commas; OptionError where they are none."""
+    from llm_magic.errors import OptionError
+
+    names = models if isinstance(models, list | tuple) else () if models is None else (models,)
+    wrong = next((name for name in names if not isinstance(name, str)), None)
+    if wrong is not None:
+        raise OptionError(f"{source} must be the name of one, not {wrong!r:.60}.", 'Example: LLM("vllm:smollm2").')
+    if isinstance(models, list | tuple) and any(len(models_in(name)) != 1 or "," in name for name in names):
+        raise OptionError(f"{source} must be a list of names, not {models!r:.60}.", 'Example: ["vllm:", "openai:x"].')
+    return ",".join(names)
+
+
+def _compared(run: ComparisonRun, comparison: Comparison) -> Comparison:
+    """Return a comparison, its errors in the words of Python; raise that of models that failed."""
+    from llm_magic.comparison.responses import models_failed
+    from llm_magic.options.keywords_in_errors import name_keywords
+
+    for error in comparison.errors.values():
+        name_keywords(error)
+    failed = models_failed(comparison, keep=run.keeps_errors)
+    if failed is not None:
+        raise failed
+    return comparison
 
 
 def _read_on_progress(given: Any) -> Any:

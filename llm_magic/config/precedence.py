@@ -12,7 +12,7 @@ from llm_magic.errors import ConfigurationError
 
 DEFAULT, PROFILE, PROJECT, SESSION = "default", "profile", "project", "session"
 _FARTHEST_FIRST = (DEFAULT, PROFILE, PROJECT, SESSION)
-_MERGED = ("providers", "aliases", "routes", "params", "model_params")
+_MERGED = ("providers", "aliases", "routes", "params", "model_params", "mcp_servers")
 """Settings whose entries stand each for itself: those of the project are put over those of the profile."""
 
 

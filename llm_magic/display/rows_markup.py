@@ -136,7 +136,7 @@ def _live(title: str, progress: RowsProgress, notes: Sequence[str], mark: str | 
         parts.append(markup.mark(one_line(progress.waiting, _LONGEST_NOTE)))
     if progress.models:
         parts.append(
-            _grid(["model", "rows"], [[Cell(name), Cell(said)] for name, said in of_models(progress).items()], width)
+            grid(["model", "rows"], [[Cell(name), Cell(said)] for name, said in of_models(progress).items()], width)
         )
     if progress.last:
         parts.append(_last(progress.last[-LAST_ROWS:], width))
@@ -158,7 +158,7 @@ def _last(rows: Iterable[RowLine], width: int) -> Bundle:
     cells = [
         [Cell(row.label), Cell(f"failed: {row.value}" if row.failed else row.value, failed=row.failed)] for row in rows
     ]
-    return _grid(["row", "value"], cells, width)
+    return grid(["row", "value"], cells, width)
 
 
 def _table(shown: RowsTable, width: int, most: int) -> Bundle:
@@ -180,10 +180,10 @@ def _table(shown: RowsTable, width: int, most: int) -> Bundle:
         heads.append("error")
         values = [[*cells, Cell(row.error, failed=True)] for row, cells in zip(shown.rows, values, strict=True)]
     rows = [[Cell(str(row.label)), *cells] for row, cells in zip(shown.rows, values, strict=True)]
-    grid = _grid(heads, rows, width if len(heads) <= _AROUND else min(width, _NARROW))
+    shown_rows = grid(heads, rows, width if len(heads) <= _AROUND else min(width, _NARROW))
     more_rows = shown.total - len(shown.rows)
     caption = f"{len(shown.rows):,} of {shown.total:,} rows" if more_rows > 0 else ""
-    return _joined([grid, markup.quiet(caption)]) if caption else grid
+    return _joined([shown_rows, markup.quiet(caption)]) if caption else shown_rows
 
 
 def _cells(row: TableRow, columns: Sequence[str] | None) -> list[Cell]:
@@ -202,7 +202,7 @@ def _cell(value: Any) -> Cell:
     return Cell(text_of(value), isinstance(value, (int, float)) and not isinstance(value, bool))
 
 
-def _grid(heads: Sequence[str], rows: Sequence[Sequence[Cell]], width: int) -> Bundle:
+def grid(heads: Sequence[str], rows: Sequence[Sequence[Cell]], width: int) -> Bundle:
     """Return a table by media type; the first cell of a row is its label."""
     heads = [one_line(str(head), min(width, _LONGEST_HEAD)) for head in heads]
     rows = [[cell._replace(text=one_line(cell.text, width)) for cell in row] for row in rows]

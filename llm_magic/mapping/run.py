@@ -142,7 +142,7 @@ class RowsRun:
             provider = self.plan.models[0].target.provider
             budgets = self._spending.budgets(provider)
             self._spending.may_take(provider, model, Demand(0, 0, 0), provider.price(model), budgets)
-        need_cluster(cell.options, on_cluster=options.on is not None)
+        need_cluster(cell.options, on_cluster=options.on is not None, servers=self.plan.mcp)
         self._client = None if options.on is None else _client_of(options.on, options.forward_env or ())
         self._resumption = self._resumed() if recorder is None and session.settings.resume else None
         self._asker = RowAsker(
@@ -266,7 +266,7 @@ class RowsRun:
 
     async def preview(self) -> Preview:
         """Return the request of the first row as it would be sent, and what all would take; nothing is sent."""
-        from llm_magic.session.dry_run import is_recorded, preview
+        from llm_magic.session.dry_run import is_recorded, preview, with_tools
 
         requests, known, wrong = await asyncio.to_thread(self._requests.some, LOOKED_AT)
         first = next(iter((*requests, *known)), None)
@@ -277,6 +277,8 @@ class RowsRun:
         plan = replace(self.plan, parts=first.parts, notes=tuple(self.take_notes()))
         if is_plain(plan):
             plan = replace(plan, models=tuple(map(_by_document, plan.models)))
+        plan = await with_tools(plan, self._session.servers_of(plan), self._recorder)
+        self.plan = replace(self.plan, tools=plan.tools, mcp=plan.mcp)
         with self._session.registry.explaining():
             shown = await preview(plan, self._spending, self._recorder)
         resumption, recorder = self._resumption, self._recorder
@@ -350,6 +352,9 @@ class RowsRun:
         """
         self._began = time.perf_counter()
         try:
+            if self.plan.mcp:
+                found = await self._asker.find_server_tools()
+                self.plan = replace(self.plan, tools=found.tools, mcp=())
             await self._asker.begin()
             async with aclosing(self._asked(await self._looked_up())) as stream:
                 async for batch in stream:

@@ -43,6 +43,7 @@ if TYPE_CHECKING:  # loading the extension needs none of these
     from llm_magic.providers.base import Provider
     from llm_magic.providers.model_info import ModelCard
     from llm_magic.providers.price_file import PriceTable
+    from llm_magic.secrets import Secret
 
 FRESH = 60.0
 """Seconds that a list of models counts as the one that the server has now."""
@@ -338,6 +339,18 @@ class ProviderRegistry(Configurable):
         """Return the names of all providers: the configured ones first."""
         return list(dict.fromkeys([*self._registered, *self.specs(), *plugins.entries()]))
 
+    def secrets(self) -> tuple[Secret, ...]:
+        """Return the keys and other secrets of all providers, as far as they are known without asking anybody."""
+        from llm_magic.secrets import secrets_in
+
+        found: dict[Secret, None] = {}
+        for provider in map(self._or_error, self.names()):
+            with suppress(Exception):  # a variable that is not set, a provider that cannot be made: no secret of it
+                found |= dict.fromkeys(secrets_in(provider.recipe()))  # type: ignore[union-attr]
+            with suppress(Exception):
+                found |= dict.fromkeys(provider.secrets())  # type: ignore[union-attr]
+        return tuple(found)
+
     def _or_error(self, name: str) -> Provider | LLMError:
         try:
             return self.get(name)
@@ -527,8 +540,9 @@ class ProviderRegistry(Configurable):
 
         A text that is an alias as a whole is one name, whatever it holds.
 
-        >>> ProviderRegistry(aliases={"a,b": "vllm:m"}).models_asked("a,b, vllm:")
-        ('a', 'b', 'vllm:')
+        >>> registry = ProviderRegistry(aliases={"a,b": "vllm:m"})
+        >>> registry.models_asked("vllm:, openai:gpt-x"), registry.models_asked("a,b")
+        (('vllm:', 'openai:gpt-x'), ('a,b',))
 
         Raises
         ------
@@ -542,12 +556,12 @@ class ProviderRegistry(Configurable):
         names = models_in(text)
         if len(names) != text.count(",") + 1:
             raise OptionError(
-                f"--model {text}: the name of a model is missing {_where_missing(text)}.",
-                "Write the names without spaces: -m a,b.",
+                f"{text!r:.200} names several models, and a name is missing {_where_missing(text)}.",
+                "Write them without spaces: a,b.",
             )
         twice = next((name for number, name in enumerate(names) if name in names[:number]), None)
         if twice is not None:
-            raise OptionError(f"--model {text}: {twice} stands there twice.", "Name each model once.")
+            raise OptionError(f"{twice} stands twice in {text!r:.200}.", "Name each model once.")
         return names
 
     def _resolve(self, name: str, seen: tuple[str, ...], base_url: str) -> Target:
@@ -556,8 +570,8 @@ class ProviderRegistry(Configurable):
             return self._of_alias(name, alias, (*seen, name), base_url)
         if "," in name:
             raise OptionError(
-                f"--model {name}: several models, where one can be asked.",
-                "Name one of them; a cell without --code or --batch, and LLM.compare, ask several side by side.",
+                f"{name!r:.200} names several models, where one can be asked.",
+                "Name one of them. %%llm -m a,b and LLM.compare ask several side by side.",
             )
         left, colon, model = name.partition(":")
         if colon and left in self.names():

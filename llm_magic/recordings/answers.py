@@ -415,3 +415,11 @@ def check(asked: Mapping[str, Any], answer: Mapping[str, Any]) -> None:
         raise RecordingError("answer.model is missing.")
     elif kind == "tool" and read.text_or_none("result") is None:
         raise RecordingError("answer.result is missing.")
+    elif kind == "server_tools":
+        tools = answer.get("tools")
+        known = {"name": str, "description": str, "parameters": dict}
+        if not isinstance(tools, list) or not all(
+            isinstance(each, dict) and all(isinstance(each.get(name), of) for name, of in known.items())
+            for each in tools
+        ):
+            raise RecordingError("answer.tools is no list of tools.")

@@ -38,6 +38,7 @@ from llm_magic.urls import without_hosts
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
 
+    from llm_magic.mcp.servers import MCPServers
     from llm_magic.messages import ToolCall
     from llm_magic.output.spec import OutputSpec
     from llm_magic.session.recorder import Recorder
@@ -69,6 +70,8 @@ class Run:
         The models that are ready, where runs share them.
     begun
         The first request of the first model, where it was sent already.
+    servers
+        Have the tools of MCP servers that the plan names.
 
     """
 
@@ -81,8 +84,10 @@ class Run:
         *,
         models: BoundModels | None = None,
         begun: Begun | None = None,
+        servers: MCPServers | None = None,
     ) -> None:
         self.plan = plan
+        self._servers = servers
         self._spending = spending
         self._on_confirm = on_confirm
         self._recorder = recorder
@@ -133,6 +138,8 @@ class Run:
         try:
             for note in self.plan.notes:
                 await self._emit([Note(note)])
+            if self.plan.mcp:
+                await self._find_server_tools()
             await self._with_fallbacks()
             self.response = self.so_far()
         except asyncio.CancelledError:
@@ -161,6 +168,13 @@ class Run:
             models=self._models,
             begun=self._begun if planned is self.plan.models[0] else None,
         )
+
+    async def _find_server_tools(self) -> None:
+        """Put the tools of MCP servers to those of the plan."""
+        from llm_magic.session.server_tools import with_server_tools
+
+        self.plan = await with_server_tools(self.plan, self._servers, self._emit, self._recorder)
+        self._exchanges = self._exchanges_with(self.plan.models[0])
 
     async def _with_fallbacks(self) -> None:
         models = self.plan.models
