@@ -117,6 +117,10 @@ class Candidates:
         if name == "tools":
             typed = text.rpartition(",")[2].lstrip()
             return typed, _starting(typed, chain(self._variables(_is_function), self._mcp_tools(typed)))
+        if name == "context":
+            typed = text.rpartition(",")[2].lstrip()
+            words = self._of_option(name) if typed == text else ()
+            return typed, _starting(typed, chain(words, self._variables(lambda _: True)))
         if name == "batch_file":
             return text, _files(text, {".jsonl"})
         if name in _VARIABLES_OR_FILES:

@@ -77,6 +77,10 @@ class RowsRun:
         The rows that are asked for; None: all.
     engine
         What asks for them in the place of requests from here: offline batches.
+    spending
+        What it uses, where a budget is that of several runs; None: its own, by `--budget`.
+    binds
+        Whether `bound` is called in the end: then names of columns that are there already are refused.
 
     Raises
     ------
@@ -95,6 +99,8 @@ class RowsRun:
         prompt: Callable[[Any], Any] | None = None,
         numbers: Sequence[int] | None = None,
         engine: Engine | None = None,
+        spending: RunSpending | None = None,
+        binds: bool = True,
     ) -> None:
         self.inputs = inputs
         if put_over(cell.options, cell.defaults).chat is None:  # else what was said there goes along with each row
@@ -112,8 +118,8 @@ class RowsRun:
         notes = (*notes, *_on_system(options.system, inputs.names_in_rows()))
         self._notes: dict[str, None] = dict.fromkeys((*session.take_notices(), *self.plan.notes, *notes))
         self._out = cell.options.out or ANSWER
-        if inputs.kind != "sequence":
-            check_names(inputs.columns, self.plan.spec, self._out, several=self._several)
+        if binds and inputs.kind != "sequence":
+            check_names(inputs.columns, self.plan.spec, self._out, several=self.several)
         if options.sample is not None:
             refuse_iterator(inputs, "--sample")
             numbers = spread(inputs.length or 0, options.sample)
@@ -126,7 +132,7 @@ class RowsRun:
         if self._order == "prefix":
             refuse_iterator(inputs, "--order prefix")
         self._recorder = recorder = self._recorder_of(cell)
-        self._spending = RunSpending(session.spending, options.budget)
+        self._spending = RunSpending(session.spending, options.budget) if spending is None else spending
         if model := self._model_expected:  # a budget that needs a price is refused before anything else
             provider = self.plan.models[0].target.provider
             budgets = self._spending.budgets(provider)
@@ -190,7 +196,8 @@ class RowsRun:
         self._notes[text] = None
 
     @property
-    def _several(self) -> bool:
+    def several(self) -> bool:
+        """Whether a value is a list of several answers (`--n`)."""
         return (self.plan.options.parameters.get("n") or 1) > 1
 
     @property
@@ -214,11 +221,21 @@ class RowsRun:
             return said
         if self._requests.is_looking_up:
             return "stopped while answers of an earlier run were looked up; they are kept: run it again to go on."
-        done, total = self._statistics.answered + self._requests.known, self.total
+        done, total = self.answered, self.total
         of = f"{done:,} rows" if total is None else f"{done:,} of {total:,} rows"
-        if self._resumption is not None or self._recorder is not None:
+        if self.keeps_answers:
             return f"stopped; {of} are answered, and kept: run it again to go on from there."
         return f"stopped; {of} were answered, and none are kept (LLMMagics.resume is off)."
+
+    @property
+    def answered(self) -> int:
+        """Rows with an answer so far, those of an earlier run among them."""
+        return self._statistics.answered + self._requests.known
+
+    @property
+    def keeps_answers(self) -> bool:
+        """Whether a later run of the same finds the answers of this one."""
+        return self._resumption is not None or self._recorder is not None
 
     @property
     def stopped(self) -> LLMError | None:
@@ -473,7 +490,7 @@ class RowsRun:
             outcomes,
             labels or None,
             spec=self.plan.spec,
-            several=self._several,
+            several=self.several,
             seconds=self.seconds,
             notes=self.notes,
         )
@@ -488,7 +505,7 @@ class RowsRun:
             answers.outcomes,
             self.plan.spec,
             self._out,
-            several=self._several,
+            several=self.several,
         )
 
     @property

@@ -330,6 +330,7 @@ class _AnyOptions(RequestParameters, total=False):
 
     system: str
     images: Any
+    context: int | str | Sequence[str]
     output_type: Any
     schema: Any
     choices: Sequence[str]
@@ -357,6 +358,12 @@ class AskOptions(_AnyOptions, total=False):
     confirm: bool
     record_tools: bool
     on_confirm: Callable[[ToolCall], bool | Awaitable[bool]]
+
+
+class CompareOptions(AskOptions, total=False):
+    """The options of `%%llm -m a,b` as keyword arguments of `LLM.compare`, which describes them."""
+
+    on_error: OnError
 
 
 class _RunOptions(AskOptions, total=False):

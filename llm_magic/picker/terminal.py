@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from contextlib import suppress
 from typing import TYPE_CHECKING
 
 from llm_magic.errors import LLMError, OptionError
+from llm_magic.model_names import models_in
 from llm_magic.picker.backend import PATIENCE
 from llm_magic.picker.lines import matching, numbered
 from llm_magic.providers.model_info import ModelCard
@@ -24,9 +26,10 @@ def listing(session: Session, search: str = "") -> tuple[str, tuple[str, ...]]:
     """
     registry = session.registry
     answers = session.loop.run(registry.list_models(registry.names(), patience=PATIENCE))
-    in_force = ""
+    in_force: tuple[str, ...] = ()
     with suppress(LLMError):
-        in_force = registry.default_model(session.settings.model)
+        name = registry.default_model(session.settings.model)
+        in_force = (name,) if name in registry.all_aliases() else models_in(name)
     lines: list[str] = []
     names: list[str] = []
     for provider, answer in answers.items():
@@ -45,21 +48,30 @@ def listing(session: Session, search: str = "") -> tuple[str, tuple[str, ...]]:
     names += aliases
     if search and not names:
         lines.append(f"No model's name holds {search!r}.")
-    lines.append(f"In force: {in_force or 'no model'}. %llm_picker NUMBER changes it for this session.")
+    lines.append(
+        f"In force: {', '.join(in_force) or 'no model'}. %llm_picker NUMBER changes it for this session, "
+        "several NUMBERS compare."
+    )
     return "\n".join(lines), tuple(names)
 
 
-def chosen(number: int, names: tuple[str, ...]) -> str:
-    """Return the name of a number.
+def chosen(numbers: Sequence[int], names: tuple[str, ...]) -> str:
+    """Return the names of numbers, with commas.
 
     Raises
     ------
     OptionError
-        The list that was shown last has no such number.
+        The list that was shown last has no such number, or one is given twice.
 
     """
-    if not 1 <= number <= len(names):
-        numbers = f"1 to {len(names)}" if len(names) > 1 else "1 alone"
-        shown = f"The list has {numbers}." if names else "No list was shown yet."
-        raise OptionError(f"There is no model number {number}.", f"{shown} %llm_picker --list shows it.")
-    return names[number - 1]
+    for at, number in enumerate(numbers):
+        if not 1 <= number <= len(names):
+            there = f"1 to {len(names)}" if len(names) > 1 else "1 alone"
+            shown = f"The list has {there}." if names else "No list was shown yet."
+            raise OptionError(f"There is no model number {number}.", f"{shown} %llm_picker --list shows it.")
+        if number in numbers[:at]:
+            raise OptionError(f"Number {number} is given twice.", "Keep one of them.")
+    found = [names[number - 1] for number in numbers]
+    if len(found) > 1 and (bad := [name for name in found if "," in name]):
+        raise OptionError(f"{bad[0]!r} has a comma in its name: it cannot be one of several.", "Choose it alone.")
+    return ",".join(found)

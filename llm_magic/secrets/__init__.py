@@ -192,6 +192,21 @@ def hide(text: str, known: Iterable[str] = ()) -> str:
     return _hider(known)(text)
 
 
+def hide_known(text: str, known: Iterable[str] = ()) -> str:
+    """Return `text` with the `known` secrets masked, in any spelling; what merely looks like a key stays.
+
+    >>> hide_known("hf_hub_download: s3cret-value", ["s3cret-value"])
+    'hf_hub_download: ***'
+    """
+    looked_for = frozenset(part for secret in known for part in _looked_for(secret))
+    plain, encoded = patterns(looked_for)
+    if plain is not None:
+        text = plain.sub(MASK, text)
+    if encoded is not None and _ENCODED.search(text) and may_hold(text, looked_for):
+        text = encoded.sub(MASK, text)
+    return text
+
+
 def hidden(value: Any, known: Iterable[str] = ()) -> Any:
     """Return a JSON document with `hide` applied to each of its strings, names of fields included."""
     hider = _hider(known)

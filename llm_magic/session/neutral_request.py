@@ -62,7 +62,8 @@ class NeutralRequest:
         plan, options = self.plan, self.planned.options
         first = (system(options.system),) if options.system else ()
         turns = (message for turn in plan.turns for message in turn.messages)
-        prompt = (user(*plan.parts),) if plan.parts else ()
+        parts = (*plan.context, *plan.parts)
+        prompt = (user(*parts),) if parts else ()
         return (*first, *turns, *plan.before, *prompt, *self.added)
 
     def data(self, model: str) -> dict[str, Any]:

@@ -14,7 +14,7 @@ from llm_magic.config.precedence import nearness, sources_of
 from llm_magic.config.references import mark_secrets, read
 from llm_magic.errors import OptionError, PromptError, UnsupportedError
 from llm_magic.events import Event, Finished, Note, Progress, ReasoningDelta, TextDelta, ToolCallDelta
-from llm_magic.messages import Message, Part, Reasoning, Text, interned, system, user
+from llm_magic.messages import Image, Message, Part, Reasoning, Text, interned, system, user
 from llm_magic.options import PARAMETERS, Options, combinations
 from llm_magic.options.mapping import from_alias, from_mapping
 from llm_magic.request import Parameters, Request
@@ -323,7 +323,7 @@ class BoundModel:
     def compose(self, plan: Plan) -> Request:
         """Return the request of the first round: system prompt, as much of the conversation as fits, prompt."""
         options, structure = self.planned.options, self.structure
-        parts = (*plan.context, *plan.parts)
+        parts = (*self._context(plan), *plan.parts)
         if structure is not None and structure.instruction:
             parts = (*parts, Text(f"\n\n{structure.instruction}" if parts else structure.instruction))
         first = (system(options.system),) if options.system else ()
@@ -342,6 +342,14 @@ class BoundModel:
             stream=not options.no_stream,
             headers=headers,
         )
+
+    def _context(self, plan: Plan) -> tuple[Part, ...]:
+        """Return the executed cells that go along: no images, where the model takes none."""
+        if self.capabilities.images is not False or not any(isinstance(part, Image) for part in plan.context):
+            return plan.context
+        from llm_magic.context.serialization import without_images
+
+        return without_images(plan.context)
 
     @property
     def sender(self) -> str:
@@ -475,6 +483,8 @@ def bind(plan: Plan, planned: PlannedModel, model: str) -> BoundModel:
     meant = planned.given.tools or planned.given.tool_choice or planned.given.max_tool_rounds or planned.given.confirm
     if tools and not meant and (not capabilities.tools or capabilities.api == "completions"):
         tools, notes = (), [*notes, f"--tools, which is a default, is left out: {_MISSING}."]
+    if capabilities.images is False and any(isinstance(part, Image) for part in plan.context):
+        notes = [*notes, "--context: images are left out, since this model takes none."]
     structure = None
     if plan.spec is not None:
         from llm_magic.output.dialects import apply

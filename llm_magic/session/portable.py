@@ -84,7 +84,9 @@ def portable(
     default = settings.model
     with suppress(LLMError):  # that there is none is said when it is asked
         default = registry.default_model(settings.model)
-    asked = list(dict.fromkeys(name or default for name in names if name or default))
+    defaults = registry.models_asked(default)
+    asked = [each for name in names for each in ([name] if name else defaults) if each]
+    asked = list(dict.fromkeys(asked))
     if settings.embedding_model:
         asked.append(settings.embedding_model)
     aliases, targets = _led_to(registry, asked, base_url)

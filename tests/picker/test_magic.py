@@ -42,11 +42,17 @@ def test_the_plain_list(kernel: Kernel, box: str) -> None:
     lines = kernel.run("%llm_picker --list").check().stdout.splitlines()
     assert lines[:2] == ["   1  box:large", "*  2  box:small  (8,192 tokens)"]
     assert any(line.startswith("   azure: azure has no azure_endpoint") for line in lines)
-    assert lines[-1] == "In force: box:small. %llm_picker NUMBER changes it for this session."
+    assert lines[-1] == (
+        "In force: box:small. %llm_picker NUMBER changes it for this session, several NUMBERS compare."
+    )
     assert kernel.run("%llm_picker 1").check().stdout == "LLMMagics.model = 'box:large'\n"
     assert kernel.value("get_ipython()._llm_magic.magics.model") == "box:large"
+    assert kernel.run("%llm_picker 2, 1").check().stdout == "LLMMagics.model = 'box:small,box:large'\n"
+    lines = kernel.run("%llm_picker --list").check().stdout.splitlines()
+    assert [line[0] for line in lines[:2]] == ["*", "*"]
+    assert lines[-1].startswith("In force: box:small, box:large. ")
     found = kernel.run("%llm_picker --list box sma").check().stdout.splitlines()
-    assert found[0] == "   1  box:small  (8,192 tokens)"
+    assert found[0] == "*  1  box:small  (8,192 tokens)"
     assert len(found) == 2
     nothing = kernel.run("%llm_picker --list xyz").check().stdout.splitlines()
     assert nothing[0] == "No model's name holds 'xyz'."
@@ -56,6 +62,7 @@ def test_the_plain_list(kernel: Kernel, box: str) -> None:
     ("line", "message"),
     [
         ("%llm_picker 99", "There is no model number 99."),
+        ("%llm_picker 1 0", "There is no model number 1."),
         ("%llm_picker --modle x", "%llm_picker has no option --modle."),
     ],
 )
