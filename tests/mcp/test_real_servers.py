@@ -22,8 +22,6 @@ from llm_magic.providers.registry import ProviderRegistry
 from llm_magic.session import Session
 from llm_magic.tools import telling
 
-TOKYO = '{"name": "get_current_time", "arguments": {"timezone": "Asia/Tokyo"}}'
-
 
 def _path(name: str, package: str) -> str:
     path = os.environ.get(name, "")
@@ -144,25 +142,20 @@ def test_a_model_calls_both_kinds(
     """By name, so that a very small model calls them: what it says in the arguments is kept to by strict tools."""
     session.registry.add("gpu", "vllm", base_url=vllm_url)
     model = LLM("gpu:smollm2")
-    clock = model.ask(
-        f"Answer with this line:\n<tool_call>{TOKYO}</tool_call>",
-        tools=["mcp:time", "mcp:everything.get-structured-content"],
-        tool_choice="get_current_time",
-        temperature=0,
-        max_tokens=40,
-    )
-    [called] = clock.tool_calls[:1]
+    tools = ["mcp:time", "mcp:everything.get-structured-content", "mcp:everything.get-sum"]
+
+    def asked(tool: str, **arguments: str) -> Any:
+        line = json.dumps({"name": tool, "arguments": arguments})
+        prompt = f"Answer with this line:\n<tool_call>{line}</tool_call>"
+        return model.ask(prompt, tools=tools, tool_choice=tool, temperature=0, max_tokens=150)
+
+    response = asked("get_current_time", timezone="Asia/Tokyo")
+    called = response.tool_calls[0]
     assert called.name == "get_current_time"
     assert list(json.loads(called.arguments)) == ["timezone"]
     assert called.failed or "datetime" in json.loads(called.result)
-    weather = model.ask(
-        "What is the weather in Chicago?",
-        tools=["mcp:time", "mcp:everything.get-structured-content"],
-        tool_choice="get-structured-content",
-        temperature=0,
-        max_tokens=40,
-    )
-    [called] = weather.tool_calls[:1]
+    response = asked("get-structured-content", location="Chicago")
+    called = response.tool_calls[0]
     assert json.loads(called.arguments)["location"] in {"New York", "Chicago", "Los Angeles"}
     assert set(json.loads(called.result)) == {"temperature", "conditions", "humidity"}
-    assert [message.role for message in weather.messages[:3]] == ["user", "assistant", "tool"]
+    assert [message.role for message in response.messages[:3]] == ["user", "assistant", "tool"]
