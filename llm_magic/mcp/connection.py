@@ -72,6 +72,7 @@ class ServerConnection:
         self._alive = False
         self._waiting = 0
         self._log: Any = None
+        self._said = ""  # what it had said last when it ended
         self._garbage = ""
         self._told_of_garbage = False
         self._calls: set[_Call] = set()
@@ -216,6 +217,7 @@ class ServerConnection:
             nonlocal late
             if not ready.done():
                 late = True
+                ready.set_exception(self._not_started(None, late=True))
                 scope.cancel()
 
         self._cancel = scope.cancel
@@ -283,7 +285,7 @@ class ServerConnection:
     def _last_line(self) -> str:
         """Return what the server said last on its standard error, to be added to a sentence."""
         if self._log is None:
-            return ""
+            return self._said
         with suppress(OSError, ValueError):
             size = os.fstat(self._log.fileno()).st_size
             end = os.pread(self._log.fileno(), 4_096, max(0, size - 4_096)).decode(errors="replace")
@@ -323,9 +325,8 @@ class ServerConnection:
             try:
                 async with stdio_client(parameters, errlog=log) as (read, write):
                     yield _Watched(read, self._see, self._ended(over)), write
-            except BaseException as error:
-                error.add_note(self._last_line())
-                raise
+            finally:
+                self._said, self._log = self._last_line(), None
 
     def _ended(self, over: asyncio.Event) -> Callable[[], None]:
         def ended() -> None:
