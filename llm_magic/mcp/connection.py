@@ -65,6 +65,8 @@ class ServerConnection:
         self._started = server
         self.changed = False
         """Whether the server has said that its tools have changed, since they were listed."""
+        self.offered: tuple[str, ...] = ()
+        """The names of its tools, as it listed them last."""
         self._ready: asyncio.Future[Client] | None = None
         self._owner: asyncio.Task[None] | None = None
         self._over = asyncio.Event()
@@ -119,6 +121,7 @@ class ServerConnection:
             raise self._error(f"did not list its tools within {LISTING:g} seconds") from None
         except Exception as error:
             raise self._error(f"did not list its tools: {self._reason(error)}") from error
+        self.offered = tuple(each["name"] for each in found)
         if self._garbage and not self._told_of_garbage:
             self._told_of_garbage = True
             line = f"The MCP server {self.name} prints what is no message of the protocol, and is passed over"
