@@ -131,6 +131,10 @@ class CapturedDisplays:
         """Return what a cell displayed, in order; `number` is its execution count."""
         return tuple(self._of_cells.get(number, ()))
 
+    def numbers(self) -> tuple[int, ...]:
+        """Return the execution counts of the cells of which something is kept."""
+        return tuple({**self._of_cells, **self._cleared})
+
     def cleared(self, number: int) -> tuple[int, int]:
         """Return the place before which the outputs of a cell were cleared away."""
         return self._cleared.get(number, (0, 0))
@@ -155,7 +159,7 @@ class CapturedDisplays:
             for known in self._all():
                 if display_id is not None and known.display_id == display_id:
                     known.text, known.image = text_in(bundle)[:MOST_TEXT], image_in(bundle)
-            self._bound()
+                    self._bound(known)
             return
         found = self._place()
         if found is None:
@@ -167,14 +171,16 @@ class CapturedDisplays:
         elif kind == "display_data":
             display = Display(place, text_in(bundle)[:MOST_TEXT], image_in(bundle), display_id)
             self._of_cells.setdefault(number, deque(maxlen=MOST_DISPLAYS)).append(display)
-            self._bound()
+            self._bound(display)
 
     def _all(self) -> Iterator[Display]:
         for displays in self._of_cells.values():
             yield from displays
 
-    def _bound(self) -> None:
+    def _bound(self, added: Display) -> None:
         """Let go of the oldest images where all are too many bytes; their text stays."""
+        if added.image is None:
+            return
         kept = sum(len(display.image) for display in self._all() if display.image is not None)
         for display in self._all():
             if kept <= MOST_BYTES:

@@ -59,6 +59,7 @@ class ExecutedCells:
         self._running: tuple[str | None, str] | None = None
         self._displays: CapturedDisplays | None = None
         self._unheard: set[int] = set()
+        self._last = 0  # the highest execution count so far
 
     def began(self, info: Any) -> None:
         """Take note that a cell begins: the listener of `pre_run_cell`."""
@@ -78,9 +79,11 @@ class ExecutedCells:
         elif not _is_kept(sys.stdout):
             self._unheard.add(number)
         if self._displays is not None and info.cell_id is not None:
-            for earlier in [n for n, (cell_id, _) in self._runs.items() if cell_id == info.cell_id]:
-                self._displays.forget(earlier)
+            for earlier in self._displays.numbers():
+                if self._runs.get(earlier, (None, ""))[0] == info.cell_id:
+                    self._displays.forget(earlier)
         self._runs[number] = info.cell_id, info.raw_cell
+        self._last = max(number, self._last)
         self._running = None
 
     def watch(self) -> None:
@@ -119,12 +122,13 @@ class ExecutedCells:
 
     def _forget_before_reset(self) -> None:
         """Forget what ran before `%reset`, which has IPython count from 1 again."""
-        if self._runs and self._shell.execution_count <= max(self._runs):
+        if self._runs and self._shell.execution_count <= self._last:
             for number in self._runs:
                 if self._displays is not None:
                     self._displays.forget(number)
             self._runs.clear()
             self._unheard.clear()
+            self._last = 0
 
     def _all_runs(self) -> Iterator[tuple[int, str | None, str]]:
         """Yield the executions so far: number, the front end's id of the cell, code."""

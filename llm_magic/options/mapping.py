@@ -24,8 +24,11 @@ _OF_ONE_CELL = frozenset(
 _OF_ONE_RUN = ("again", "sample")
 """Of the options of many rows, those that are said of each run anew."""
 
-Rows = Literal["none", "defaults", "all", "batch"]
-"""Which options of many rows are taken: none, those that all runs may share, those of a run, those of a batch."""
+Rows = Literal["none", "defaults", "all", "batch", "models"]
+"""Which options of many rows are taken: none, those that all runs may share, those of a run, those of a batch.
+
+`models` are those of several models, of which some may fail, too.
+"""
 
 _INPUTS = "LLM.map asks one prompt over many inputs, which are its second argument: llm.map(prompt, inputs)."
 
@@ -198,7 +201,8 @@ def _refused(rows: Rows) -> dict[str, str]:
     """Return the keyword arguments that a call does not take, since another one does, and what to say of each."""
     if rows == "batch":
         return refused_by_batch()
-    taken = {"all": OF_ROWS, "defaults": tuple(name for name in OF_ROWS if name not in _OF_ONE_RUN)}.get(rows, ())
+    of_runs = tuple(name for name in OF_ROWS if name not in _OF_ONE_RUN)
+    taken = {"all": OF_ROWS, "defaults": of_runs, "models": ("on_error",)}.get(rows, ())
     names = [*(name for name in OF_ROWS if name not in taken), *([] if rows == "all" else ["on_progress"])]
     found = {name: f"LLM.map takes it: llm.map(prompt, inputs, {name}=…)." for name in names}
     return found | refused_elsewhere(rows=rows == "all", poll=rows == "defaults")
@@ -336,7 +340,8 @@ class _Reader:
             return self._text(value)
         items = tuple(value) if isinstance(value, (list, tuple, set, frozenset)) else (value,)
         for item in items:
-            if not callable(item) and (self._keywords or not isinstance(item, str)):
+            named = isinstance(item, str) and (not self._keywords or item.startswith("mcp:"))
+            if not callable(item) and not named:
                 self._refuse("a function or a list of functions", item)
         return items
 

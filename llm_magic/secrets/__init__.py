@@ -175,7 +175,7 @@ def masked_headers(headers: Mapping[str, str], known: Iterable[str] = ()) -> dic
 _SECRET_VALUE = re.compile(
     r"\b(?:sk|pk|rk|gsk|hf|xai|AIza|sess|ghp)[-_][A-Za-z0-9_*.\-]{6,}"  # the usual prefixes of keys
     r"|\beyJ[A-Za-z0-9_\-]{8,}(?:\.[A-Za-z0-9_\-]+){1,2}"  # JSON web tokens
-    r"|(?<=Bearer )[^\s\"',]+|(?<=bearer )[^\s\"',]+"
+    r"|(?:(?<=Bearer )|(?<=bearer ))(?!(?:env:|os\.environ/)\w+\b)[^\s\"',]+"  # a key, and not where one is
     r"|(?<=Illegal header value )\S.*"  # as h11 has it
 )
 _ENCODED = re.compile(r"[%\\&+]")

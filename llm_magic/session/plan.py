@@ -30,7 +30,7 @@ if TYPE_CHECKING:
     from llm_magic.providers.base import Provider
     from llm_magic.providers.registry import ProviderRegistry, Target
     from llm_magic.request import Tool
-    from llm_magic.tools import FunctionTool
+    from llm_magic.tools import CallableTool
 
 
 @dataclass(slots=True)
@@ -100,7 +100,9 @@ class Plan:
     """Executed cells, as `--context` says: they stand before the prompt, and are no part of the conversation."""
     notes: tuple[str, ...] = ()
     spec: OutputSpec | None = None
-    tools: Mapping[str, FunctionTool] = field(default_factory=dict)
+    tools: Mapping[str, CallableTool] = field(default_factory=dict)
+    mcp: tuple[str, ...] = ()
+    """MCP servers whose tools are offered, `NAME`, or `NAME.tool`: `with_server_tools` puts them to `tools`."""
     turns: tuple[Turn, ...] = ()
     tool_timeout: float = 60.0
     returns_calls: bool = False
@@ -146,13 +148,15 @@ def plan(
     if spec is None:
         combinations.need_type(cell.options)
     parts, notes = ((), ()) if rows else _parts(cell, options, settings)
+    tools, servers = _tools(cell.options, options, cell.namespace)
     return Plan(
         cell=cell,
         models=models,
         parts=parts,
         notes=(*cell.notes, *notes),
         spec=spec,
-        tools=_tools(cell.options, options, cell.namespace),
+        tools=tools,
+        mcp=servers,
         turns=() if options.once else turns,
         tool_timeout=settings.tool_timeout,
     )
@@ -248,19 +252,23 @@ def _output(options: Options, namespace: Mapping[str, Any]) -> OutputSpec | None
     return spec_from(**asked, namespace=namespace)
 
 
-def _tools(given: Options, options: Options, namespace: Mapping[str, Any]) -> Mapping[str, FunctionTool]:
+def _tools(
+    given: Options, options: Options, namespace: Mapping[str, Any]
+) -> tuple[Mapping[str, CallableTool], tuple[str, ...]]:
+    """Return the functions that a model may call, and the MCP servers, or tools of these."""
     if not options.tools:
-        return {}
-    from llm_magic.tools import tools_from
+        return {}, ()
+    from llm_magic.tools import split_servers, tools_from
 
-    tools = {tool.name: tool for tool in tools_from(options.tools, namespace)}
+    functions, servers = split_servers(options.tools)
+    tools = {tool.name: tool for tool in tools_from(functions, namespace)} if functions or not servers else {}
     choice = given.tool_choice
-    if choice is not None and choice not in {"auto", "none", "required", *tools}:
+    if not servers and choice is not None and choice not in {"auto", "none", "required", *tools}:
         raise OptionError(
             f"--tool-choice {choice} is not one of the tools.",
             f"Say auto, none, required or {', '.join(tools)}.",
         )
-    return tools
+    return tools, servers
 
 
 def _parts(cell: Cell, options: Options, settings: Settings) -> tuple[tuple[Part, ...], tuple[str, ...]]:

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from llm_magic.messages import Part
     from llm_magic.output.spec import OutputSpec
     from llm_magic.session import Session
-    from llm_magic.tools import FunctionTool
+    from llm_magic.tools import CallableTool
 
 
 @dataclass(frozen=True)
@@ -28,7 +28,7 @@ class PortablePlan:
 
     cell: Cell
     spec: OutputSpec | None
-    tools: Mapping[str, FunctionTool]
+    tools: Mapping[str, CallableTool]
     turns: tuple[Turn, ...]
     context: tuple[Part, ...]
     tool_timeout: float
