@@ -246,9 +246,11 @@ class LLM:
             `output_type` is a type (`llm_magic.DataFrame[City]` for a DataFrame of records), or an expression for one
             as `--as` takes it; `schema` is a dict, the path of a `.json` file or a short form, `choices` a list of
             texts; `images` are paths, URLs or objects as `--image` takes them, or one of these; `tools` are
-            functions, or one; `chat` names a conversation to continue (without it, none is; `once=True` leaves out
-            that of `LLM(chat=…)`), of which each call is a new turn; `timeout` is in seconds; `param` are further
-            fields of the body. The others are those of `%%llm`. None is an option that is not given.
+            functions, or one; `context` sends executed cells of the notebook along, code and outputs: a number of the
+            last ones, `"all"`, or the names that they define (`["df", "f"]`); `chat` names a conversation to continue
+            (without it, none is; `once=True` leaves out that of `LLM(chat=…)`), of which each call is a new turn;
+            `timeout` is in seconds; `param` are further fields of the body. The others are those of `%%llm`. None is an
+            option that is not given.
 
             `record` is `"once"` (what is recorded is answered from the recording, anything else is asked and recorded),
             `"only"` (nothing is ever sent), `"new"` (all is asked again) or `"off"`; `record_tools=True` records the

@@ -60,6 +60,7 @@ class ExecutedCells:
         self._displays: CapturedDisplays | None = None
         self._unheard: set[int] = set()
         self._last = 0  # the highest execution count so far
+        self._length = 0  # of IPython's history
 
     def began(self, info: Any) -> None:
         """Take note that a cell begins: the listener of `pre_run_cell`."""
@@ -72,7 +73,8 @@ class ExecutedCells:
         """Take note that a cell has run: the listener of `post_run_cell`."""
         if result is None or not result.info.store_history or result.execution_count is None:
             return
-        self._forget_before_reset()
+        if self._forget_before_reset():
+            return  # it was the one that did
         info, number = result.info, result.execution_count
         if self._displays is not None:
             self._displays.listen_no_more()
@@ -120,15 +122,18 @@ class ExecutedCells:
         """Return which cell each execution was."""
         return {number: _key(cell_id, source) for number, cell_id, source in self._all_runs()}
 
-    def _forget_before_reset(self) -> None:
-        """Forget what ran before `%reset`, which has IPython count from 1 again."""
-        if self._runs and self._shell.execution_count <= self._last:
+    def _forget_before_reset(self) -> bool:
+        """Forget what ran before `%reset`, which takes away all variables; return whether the running cell did that."""
+        length = len(self._shell.history_manager.input_hist_raw)
+        is_reset, self._length = length < self._length, length
+        if is_reset or self._shell.execution_count <= self._last:
             for number in self._runs:
                 if self._displays is not None:
                     self._displays.forget(number)
             self._runs.clear()
             self._unheard.clear()
             self._last = 0
+        return is_reset
 
     def _all_runs(self) -> Iterator[tuple[int, str | None, str]]:
         """Yield the executions so far: number, the front end's id of the cell, code."""

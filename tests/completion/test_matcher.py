@@ -130,6 +130,10 @@ def test_values_of_other_options(typing: Typing) -> None:
     assert typing.words("%%llm --image ")[:2] == ["figure", "picture"]
     assert typing.words("%%llm --tools des") == ["describe"]
     assert typing.words("%%llm --tools describe,de") == ["describe,describe"]
+    assert typing.words("%%llm --context a") == ["all"]
+    assert typing.words("%%llm --context des") == ["describe"]
+    assert typing.words("%%llm --context describe,fig") == ["describe,figure"]
+    assert typing.words("%%llm --context describe,al") == []
     assert typing.words("%%llm --tool-choice ") == ["auto", "none", "required", "describe"]
     assert typing.words("%%llm --show ") == list(WORDS["show"])
     assert typing.words("%%llm --record ") == ["off", "once", "only", "new"]

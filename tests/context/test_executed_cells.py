@@ -64,13 +64,18 @@ def test_silent_runs_and_runs_within_a_cell_are_none() -> None:
 def test_after_a_reset_only_what_runs_then_counts() -> None:
     shell = a_shell()
     cells = ExecutedCells(shell)
-    for source in ("x = 1", "y = 2", "%reset -f"):
+    for source in ("x = 1", "y = 2", "x = 3"):
         ran(cells, source)
-    shell.execution_count = 2  # as IPython does
-    shell.history_manager.input_hist_raw[:] = [""]
+    info = begun(cells, shell)
+    shell.history_manager.input_hist_raw[:] = [""]  # as IPython does
     shell.history_manager.outputs.clear()
+    done(cells, shell, info)
+    assert sources(cells) == []
     ran(cells, "z = 3")
     assert sources(cells) == ["z = 3"]
+    shell.execution_count = 2  # of a new session
+    ran(cells, "a = 4")
+    assert sources(cells) == ["z = 3", "a = 4"][1:]
 
 
 @pytest.mark.parametrize(
