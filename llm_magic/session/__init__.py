@@ -141,10 +141,13 @@ class Session:
     @property
     def mcp_servers(self) -> MCPServers:
         """The MCP servers that are configured; none is started before its first use."""
+        from llm_magic.mcp.configuration import waiting_servers
         from llm_magic.mcp.servers import MCPServers
 
         with self._making:
-            self._mcp_servers = self._mcp_servers or MCPServers(self.settings)
+            self._mcp_servers = self._mcp_servers or MCPServers(
+                self.settings, lambda: waiting_servers(self.registry.waiting)
+            )
             return self._mcp_servers
 
     def servers_of(self, plan: Plan) -> MCPServers | None:
