@@ -243,5 +243,7 @@ def _named(name: str, shown: Sequence[Bundle]) -> Bundle:
     """Return what a model has beside its value, below its name."""
     html = "".join(each["text/html"] for each in shown)
     plain = "\n".join(each["text/plain"] for each in shown)
-    head = f'<div role="heading" aria-level="{HEADING}" style="font-weight: 600; margin-top: 0.4em">{escaped(name)}</div>'
+    head = (
+        f'<div role="heading" aria-level="{HEADING}" style="font-weight: 600; margin-top: 0.4em">{escaped(name)}</div>'
+    )
     return {"text/plain": f"[{name}]\n{plain}", "text/html": f"<div>{head}{html}</div>"}
