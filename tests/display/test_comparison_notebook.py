@@ -327,6 +327,18 @@ def test_typed_values_are_one_table_with_a_row_a_model() -> None:
     assert marked.splitlines()[2] == "| a | Ada | 1815 |  |"
 
 
+def test_what_is_to_be_known_of_all_values_stands_below_the_table_once() -> None:
+    stage = told('"yes"')
+    stage.columns[0].note("Asked again.")
+    for column in stage.columns:
+        column.note("Not strict.")
+    stage.view.finish({"a": "yes", "b": "no"}, "")
+    assert stage.html.count("Not strict.") == 1
+    assert stage.outputs[0]["data"]["text/plain"].splitlines()[3:] == [
+        "[a]", "Asked again.", "a · 3 → 4 tokens", "b · 3 → 4 tokens", "Not strict.",
+    ]  # fmt: skip
+
+
 def test_values_that_are_no_records_are_a_column() -> None:
     stage = told('"yes"')
     stage.view.finish({"a": "yes", "b": ["x", "y"]}, "")
