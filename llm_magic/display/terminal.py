@@ -6,6 +6,7 @@ import re
 import time
 from collections import Counter
 from collections.abc import Callable, Iterable
+from itertools import count
 
 from rich.console import Console, ConsoleOptions, Group, RenderableType, RenderResult
 from rich.control import Control
@@ -14,7 +15,7 @@ from rich.segment import ControlType, Segment
 from rich.text import Text
 
 from llm_magic.control_characters import visible
-from llm_magic.display import answer, markup, table
+from llm_magic.display import answer, items, markup, table
 from llm_magic.display.answer import DraftReader, ValueSoFar
 from llm_magic.display.blocks import Splitter
 from llm_magic.draft import Draft
@@ -113,7 +114,8 @@ class TerminalView:
             self._print_tail()
             self._begin_answer(self._reader.generation + 1)
         for run in draft.tool_runs[self._runs :]:
-            self._print(Text(visible(markup.tool_run(run)["text/plain"]), "dim"))
+            lines = [markup.tool_run(run)["text/plain"], *map(items.image_line, run.images, count())]
+            self._print(Text(visible("\n".join(lines)), "dim"))
             self._runs += 1
         fresh = self._reader.read(draft)
         self._line = "" if self._reader.length else answer.called(draft)
