@@ -13,6 +13,7 @@ import tempfile
 import time
 from collections.abc import AsyncGenerator, Callable, Mapping
 from contextlib import asynccontextmanager, suppress
+from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
 
@@ -38,6 +39,8 @@ CLOSING = 7.0
 """Seconds in which a server ends: the official client asks, then terminates, then kills, two seconds for each."""
 MOST_PAGES = 1_000
 """Pages of a list of tools that are read."""
+_UNTOLD = "2026"
+"""The protocol's versions from which on changes are told to subscribers only."""
 _TOLD_EVERY = 0.1  # seconds between two lines of progress
 _LINE = 200
 _LARGEST_LOG = 1 << 20  # bytes of a server's standard error that are kept
@@ -63,8 +66,7 @@ class ServerConnection:
         self.server = server
         """The program or the URL, as it is configured."""
         self._started = server
-        self.changed = False
-        """Whether the server has said that its tools have changed, since they were listed."""
+        self._changed = False  # whether it has said that its tools have changed, since they were listed
         self._ready: asyncio.Future[Client] | None = None
         self._owner: asyncio.Task[None] | None = None
         self._over = asyncio.Event()
@@ -87,6 +89,14 @@ class ServerConnection:
         """Whether the server has started, and not ended."""
         return self._alive
 
+    @property
+    def may_have_changed(self) -> bool:
+        """Whether a server that runs may list other tools than before: it said so, or says nothing of it unasked."""
+        ready = self._ready
+        if not self._alive or ready is None or not ready.done():
+            return False
+        return self._changed or ready.result().protocol_version >= _UNTOLD
+
     async def tools(self, emit: Emit[Any]) -> list[dict[str, Any]]:
         """Return the tools that the server lists now: name, description and schema of each, as it says them.
 
@@ -97,13 +107,13 @@ class ServerConnection:
 
         """
         client = await self._open(emit)
-        self.changed = False
+        self._changed = False
         found: list[dict[str, Any]] = []
         cursor: str | None = None
         try:
             async with asyncio.timeout(LISTING):
                 for _ in range(MOST_PAGES):
-                    page = await client.list_tools(cursor=cursor)
+                    page = await client.list_tools(cursor=cursor, cache_mode="refresh")
                     found += [
                         {"name": each.name, "description": each.description or "", "parameters": each.input_schema}
                         for each in page.tools
@@ -111,14 +121,12 @@ class ServerConnection:
                     cursor = page.next_cursor
                     if not cursor:
                         break
-                else:
-                    raise self._error(f"lists its tools without an end: {len(found):,} so far")
-        except ToolError:
-            raise
         except TimeoutError:
             raise self._error(f"did not list its tools within {LISTING:g} seconds") from None
         except Exception as error:
             raise self._error(f"did not list its tools: {self._reason(error)}") from error
+        if cursor:
+            raise self._error(f"lists its tools without an end: {len(found):,} so far")
         if self._garbage and not self._told_of_garbage:
             self._told_of_garbage = True
             line = f"The MCP server {self.name} prints what is no message of the protocol, and is passed over"
@@ -199,6 +207,7 @@ class ServerConnection:
     async def _own(self, ready: asyncio.Future[Client], over: asyncio.Event) -> None:
         """Hold the connection from its beginning to its end, in one task."""
         try:
+            await asyncio.to_thread(import_module, "mcp")  # takes a second, in which answers go on streaming
             import anyio
             from mcp import Client
         except ImportError:
@@ -353,7 +362,7 @@ class ServerConnection:
         message = getattr(item, "message", None)
         method = getattr(message, "method", "")
         if method == "notifications/tools/list_changed":
-            self.changed = True
+            self._changed = True
         asked = [method] if method in _REFUSED else []
         result = getattr(message, "result", None)
         if isinstance(result, Mapping) and isinstance(wanted := result.get("inputRequests"), Mapping):

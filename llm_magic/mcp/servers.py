@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
@@ -39,6 +39,10 @@ class MCPServers:
     def running(self) -> tuple[str, ...]:
         """Return the names of the servers that are connected now."""
         return tuple(name for name, each in self._connections.items() if each.is_open and self._process == os.getpid())
+
+    def may_have_changed(self, names: Iterable[str]) -> bool:
+        """Tell whether one of these servers runs, and may list other tools than before."""
+        return any(name in self._connections and self._connections[name].may_have_changed for name in names)
 
     def timeout(self, name: str) -> float | None:
         """Return the seconds that a call at a server may take; None where it has no own limit, or is not configured."""
