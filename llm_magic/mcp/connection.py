@@ -67,6 +67,8 @@ class ServerConnection:
         """The program or the URL, as it is configured."""
         self._started = server
         self._changed = False  # whether it has said that its tools have changed, since they were listed
+        self.offered: tuple[str, ...] = ()
+        """The names of its tools, as it listed them last."""
         self._ready: asyncio.Future[Client] | None = None
         self._owner: asyncio.Task[None] | None = None
         self._over = asyncio.Event()
@@ -127,6 +129,7 @@ class ServerConnection:
             raise self._error(f"did not list its tools: {self._reason(error)}") from error
         if cursor:
             raise self._error(f"lists its tools without an end: {len(found):,} so far")
+        self.offered = tuple(each["name"] for each in found)
         if self._garbage and not self._told_of_garbage:
             self._told_of_garbage = True
             line = f"The MCP server {self.name} prints what is no message of the protocol, and is passed over"
@@ -177,10 +180,10 @@ class ServerConnection:
 
     async def _open(self, emit: Emit[Any]) -> Client:
         """Return the client of a server that runs, which is started where it does not."""
-        if self._ready is None or (self._ready.done() and not self._alive):
-            if self._owner is not None and not self._owner.done():
-                self._over.set()
-                await asyncio.wait({self._owner}, timeout=CLOSING)
+        if self._is_over and self._owner is not None and not self._owner.done():
+            self._over.set()
+            await asyncio.wait({self._owner}, timeout=CLOSING)
+        if self._is_over:  # still: nobody else has begun meanwhile
             self._begin()
         ready = self._ready
         assert ready is not None  # noqa: S101 - for the type checker: it was just made
@@ -195,6 +198,11 @@ class ServerConnection:
             raise
         finally:
             self._waiting -= 1
+
+    @property
+    def _is_over(self) -> bool:
+        """Whether nothing was started, or what was has ended."""
+        return self._ready is None or (self._ready.done() and not self._alive)
 
     def _begin(self) -> None:
         loop = asyncio.get_running_loop()
