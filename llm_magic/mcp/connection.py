@@ -13,6 +13,7 @@ import tempfile
 import time
 from collections.abc import AsyncGenerator, Callable, Mapping
 from contextlib import asynccontextmanager, suppress
+from dataclasses import replace
 from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
@@ -24,7 +25,7 @@ from llm_magic.errors import ConfigurationError, LLMError, ToolError
 from llm_magic.events import Event, Note, Progress
 from llm_magic.mcp.configuration import HTTPServer, StdioServer
 from llm_magic.mcp.results import ToolOutput, read_result
-from llm_magic.secrets import hide, reveal, secrets_in
+from llm_magic.secrets import MASK, hide, reveal, secrets_in
 
 if TYPE_CHECKING:
     from mcp import Client
@@ -39,8 +40,11 @@ CLOSING = 7.0
 """Seconds in which a server ends: the official client asks, then terminates, then kills, two seconds for each."""
 MOST_PAGES = 1_000
 """Pages of a list of tools that are read."""
+_CLOSED = "Connection closed"
+"""What the official client says where a request by HTTP was not answered; its code is that of many errors."""
 _UNTOLD = "2026"
 """The protocol's versions from which on changes are told to subscribers only."""
+_SHORTEST = 6  # characters of what is taken for a secret in a text
 _TOLD_EVERY = 0.1  # seconds between two lines of progress
 _LINE = 200
 _LARGEST_LOG = 1 << 20  # bytes of a server's standard error that are kept
@@ -153,6 +157,7 @@ class ServerConnection:
             output = ToolOutput(self._failure(tool, error), failed=True)
         finally:
             self._calls.discard(call)
+        output = replace(output, text=self._without_secrets(output.text))
         if not call.refused:
             return output
         said = f"The MCP server {self.name} asked for {' and '.join(call.refused)}, which it does not get here."
@@ -161,6 +166,9 @@ class ServerConnection:
 
     def _failure(self, tool: str, error: Exception) -> str:
         """Return what the model is told of a call that failed."""
+        if isinstance(self.server, HTTPServer) and str(error) == _CLOSED:
+            self._alive = False
+            self._over.set()
         if not self._alive:
             said = self._last_line()
             return f"The MCP server {self.name} ended during the call{said}. The next call starts it again."
@@ -215,7 +223,8 @@ class ServerConnection:
     async def _own(self, ready: asyncio.Future[Client], over: asyncio.Event) -> None:
         """Hold the connection from its beginning to its end, in one task."""
         try:
-            await asyncio.to_thread(import_module, "mcp")  # takes a second, in which answers go on streaming
+            for module in ("mcp", "jsonschema"):  # takes a second, in which answers go on streaming
+                await asyncio.to_thread(import_module, module)
             import anyio
             from mcp import Client
         except ImportError:
@@ -305,6 +314,16 @@ class ServerConnection:
         line = " ".join(visible(hide(text[: 10 * _LINE], known)).split())
         return line if len(line) <= _LINE else f"{line[: _LINE - 1]}…"
 
+    def _without_secrets(self, text: str) -> str:
+        """Return what a tool gave, without the secrets that its server was given: it is sent, shown and recorded."""
+        server = self._started
+        given = [*server.args, server.env] if isinstance(server, StdioServer) else [server.url, server.headers]
+        for secret in secrets_in(given):
+            plain = secret.reveal()
+            for each in {plain, plain.rpartition(" ")[2]}:
+                text = text.replace(each, MASK) if len(each) >= _SHORTEST else text
+        return text
+
     def _last_line(self) -> str:
         """Return what the server said last on its standard error, to be added to a sentence."""
         if self._log is None:
@@ -331,7 +350,7 @@ class ServerConnection:
                 create_mcp_http_client(headers=headers) as http,
                 streamable_http_client(str(reveal(server.url)), http_client=http) as (read, write),
             ):
-                yield _Watched(read, self._see, over.set), write
+                yield _Watched(read, self._see, self._ended(over)), write
             return
         from mcp import StdioServerParameters
         from mcp.client.stdio import stdio_client

@@ -2,12 +2,15 @@
 
 import asyncio
 import os
+import subprocess
+import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
+from batch_server import BatchServer
 from servers import Answer, Received, ScriptedServer, document
 
 from llm_magic import LLM, ToolError
@@ -18,6 +21,7 @@ from llm_magic.options import Options
 from llm_magic.session import Session
 from llm_magic.session.plan import Cell
 
+REAL = str(Path(__file__).parents[1] / "mcp_server.py")
 At = Callable[[ScriptedServer], LLM]
 
 
@@ -280,6 +284,47 @@ def test_a_replay_needs_no_server(session: Session, llm: At, calling: Any, serve
     assert not server_log.exists()
     with pytest.raises(LLMError, match="not recorded"):
         LLM("m:m").ask("Hi", record="only", tools="mcp:other")
+
+
+def test_a_secret_that_a_server_gives_back_goes_nowhere(
+    session: Session, llm: At, calling: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("MCP_TOKEN", "tok-of-the-server")
+    servers = session.settings.mcp_servers
+    session.settings.mcp_servers = {"s": {**servers["real"], "env": {"TOKEN": "env:MCP_TOKEN"}}}
+    with ScriptedServer(calling(("environment", {"name": "TOKEN"}))) as model:
+        assert llm(model).ask("Hi", tools="mcp:s").text == "***"
+
+
+def test_a_server_at_a_url(session: Session, llm: At, calling: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("MCP_TOKEN", "tok-of-the-server")
+    command = [sys.executable, REAL, "--http", "0"]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:  # noqa: S603 - our own
+        assert process.stdout is not None
+        headers = {"X-Known": "yes", "Authorization": "Bearer env:MCP_TOKEN"}
+        session.settings.mcp_servers = {"web": {"url": process.stdout.readline().strip(), "headers": headers}}
+        with ScriptedServer(calling(*(("header", {"name": name}) for name in headers))) as model:
+            assert llm(model).ask("Hi", tools="mcp:web").text == "yes | ***"
+            model.script[:] = [calling(("die", {}))]
+            text = llm(model).ask("Hi", tools="mcp:web").text
+            assert text == "The MCP server web ended during the call. The next call starts it again."
+            process.wait()
+            with pytest.raises(ToolError, match=r"web cannot be reached at http://127.0.0.1:\d+/mcp: "):
+                llm(model).ask("Hi", tools="mcp:web")
+
+
+def test_a_batch_is_sent_with_the_tools_and_carries_out_none(
+    session: Session, server_log: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path))
+    with BatchServer(validating=0, in_progress=0, finalizing=0) as model:
+        session.registry.add("b", "compatible", base_url=model.url, max_retries=0)
+        answers = LLM("b:m").batch("{{ item }}", ["one", "two"], tools="mcp:s.echo", poll=0.001).result(30)
+        sent = [row["body"]["tools"] for name in model.batches for row in model.rows(name)]
+    assert len(answers) == 2
+    assert [[each["function"]["name"] for each in tools] for tools in sent] == [["echo"], ["echo"]]
+    assert any("Calls of tools are not carried out in a batch" in note for note in answers.notes)
+    assert "tools/call" not in server_log.read_text()
 
 
 def test_closing_ends_the_server(session: Session, llm: At, calling: Any, server_log: Path) -> None:
