@@ -112,7 +112,24 @@ class ServerConnection:
             It does not start, or does not list them.
 
         """
-        client = await self._open(emit)
+        known = self._alive and isinstance(self.server, HTTPServer)
+        try:
+            found = await self._listed(await self._open(emit))
+        except ToolError:
+            if not known:
+                raise
+            self._alive = False  # a server at a URL may have been started anew, and know nothing of us
+            self._over.set()
+            found = await self._listed(await self._open(emit))
+        self.offered = tuple(each["name"] for each in found)
+        if self._garbage and not self._told_of_garbage:
+            self._told_of_garbage = True
+            line = f"The MCP server {self.name} prints what is no message of the protocol, and is passed over"
+            await emit([Note(f"{line}: {self._garbage}")])
+        return found
+
+    async def _listed(self, client: Client) -> list[dict[str, Any]]:
+        """Return what a server lists, page by page."""
         self._changed = False
         found: list[dict[str, Any]] = []
         cursor: str | None = None
@@ -133,11 +150,6 @@ class ServerConnection:
             raise self._error(f"did not list its tools: {self._reason(error)}") from error
         if cursor:
             raise self._error(f"lists its tools without an end: {len(found):,} so far")
-        self.offered = tuple(each["name"] for each in found)
-        if self._garbage and not self._told_of_garbage:
-            self._told_of_garbage = True
-            line = f"The MCP server {self.name} prints what is no message of the protocol, and is passed over"
-            await emit([Note(f"{line}: {self._garbage}")])
         return found
 
     async def call(self, tool: str, arguments: Mapping[str, Any], emit: Emit[Any]) -> ToolOutput:

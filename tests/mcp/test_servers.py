@@ -5,7 +5,7 @@ import os
 import subprocess
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -296,21 +296,29 @@ def test_a_secret_that_a_server_gives_back_goes_nowhere(
         assert llm(model).ask("Hi", tools="mcp:s").text == "***"
 
 
-def test_a_server_at_a_url(session: Session, llm: At, calling: Any, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("MCP_TOKEN", "tok-of-the-server")
+@pytest.fixture
+def web() -> Iterator[tuple[str, subprocess.Popen[str]]]:
+    """A server at a URL, and its process."""
     command = [sys.executable, REAL, "--http", "0"]
     with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:  # noqa: S603 - our own
         assert process.stdout is not None
-        headers = {"X-Known": "yes", "Authorization": "Bearer env:MCP_TOKEN"}
-        session.settings.mcp_servers = {"web": {"url": process.stdout.readline().strip(), "headers": headers}}
-        with ScriptedServer(calling(*(("header", {"name": name}) for name in headers))) as model:
-            assert llm(model).ask("Hi", tools="mcp:web").text == "yes | ***"
-            model.script[:] = [calling(("die", {}))]
-            text = llm(model).ask("Hi", tools="mcp:web").text
-            assert text == "The MCP server web ended during the call. The next call starts it again."
-            process.wait()
-            with pytest.raises(ToolError, match=r"web cannot be reached at http://127.0.0.1:\d+/mcp: "):
-                llm(model).ask("Hi", tools="mcp:web")
+        yield process.stdout.readline().strip(), process
+        process.kill()
+
+
+def test_a_server_at_a_url(
+    session: Session, llm: At, calling: Any, web: tuple[str, Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("MCP_TOKEN", "tok-of-the-server")
+    url, process = web
+    headers = {"X-Known": "yes", "Authorization": "Bearer env:MCP_TOKEN"}
+    session.settings.mcp_servers = {"web": {"url": url, "headers": headers}}
+    with ScriptedServer(calling(*(("header", {"name": name}) for name in headers))) as model:
+        assert llm(model).ask("Hi", tools="mcp:web").text == "yes | ***"
+    process.kill()
+    process.wait()
+    with ScriptedServer(calling(("die", {}))) as model, pytest.raises(ToolError, match=r"web .* http://127.0.0.1:\d+"):
+        llm(model).ask("Hi", tools="mcp:web")
 
 
 def test_a_batch_is_sent_with_the_tools_and_carries_out_none(
