@@ -221,7 +221,7 @@ class LLMMagics(Magics, Settings):
             view,
             self.session.loop,
             self.session.begin_apart(run.plans[0]),
-            partial(self._bind_comparison, options),
+            partial(self._bind_comparison, run, options),
             footer=self.footer,
         )
         if later:
@@ -260,12 +260,12 @@ class LLMMagics(Magics, Settings):
                 display.show_lines([f"{shown_model(name)}: {_line(error)}", outcome], ())
         self.session.tell()
 
-    def _bind_comparison(self, options: Options, comparison: Comparison) -> str:
+    def _bind_comparison(self, run: ComparisonRun, options: Options, comparison: Comparison) -> str:
         """Bind what several models give, and return the line below them."""
         self._remember(comparison)
         if options.out:
             self.shell.user_ns[options.out] = comparison.value
-        return ""
+        return self.session.about_no_turn(run.plans[0]) if self.footer else ""
 
     def _comparison_failed(self, view: ComparisonView, error: Exception) -> None:
         """Tell why a comparison in the background came to an end."""

@@ -311,6 +311,12 @@ def models_failed(answers: ComparedAnswers, fails: Collection[str], again: str =
         )
         place = f"_llm.responses[{model!r}].responses["
         hints.append(f"{shown_model(model)}: {said.strip()}".replace("_llm.responses[", place))
-    told = [f"{shown_model(model)}: {told_of_failures(answers.responses[model].errors)}" for model in found]
-    asks = any(isinstance(error, RowsFailedError) for error in found.values())
-    return RowsFailedError(f"{'; '.join([*told, *([again] if asks else [])])}.", " ".join(hints), answers=answers)
+    told = {model: told_of_failures(answers.responses[model].errors) for model in found}
+    asks = [
+        error.message.removeprefix(told[model]).strip("; .")
+        for model, error in found.items()
+        if isinstance(error, RowsFailedError)
+    ]
+    asks.sort(key=lambda each: each == again)  # what is said of a budget holds for all
+    lines = [f"{shown_model(model)}: {each}" for model, each in told.items()]
+    return RowsFailedError(f"{'; '.join([*lines, *asks[:1]])}.", " ".join(hints), answers=answers)

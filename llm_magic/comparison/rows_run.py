@@ -67,6 +67,8 @@ class ComparedRuns:
         self.total = self.first.total
         """Rows of the input that are asked for; None where nobody knows."""
         self._notices = list(notices)
+        for run in self.runs.values():  # what one has answered is paid for: it is kept until all have
+            run.is_alone = False
         self._going = set(self.runs)  # models whose runs have not ended
         self._told = False
 
@@ -95,6 +97,14 @@ class ComparedRuns:
             end, and what came is kept for the next run.
 
         """
+        try:
+            return await self._collected()
+        finally:
+            whole = all(run.is_whole for run in self.runs.values())
+            for run in self.runs.values():
+                run.end_kept(whole=whole)
+
+    async def _collected(self) -> ComparedAnswers:
         if self._one_by_one:
             ended: list[Any] = []
             for model in self.runs:

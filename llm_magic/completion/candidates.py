@@ -16,6 +16,7 @@ from llm_magic.commands import batches
 from llm_magic.completion.context import CompletionContext, flags_of
 from llm_magic.config.trust import COMMAND, GuardedSetting
 from llm_magic.mcp.configuration import waiting_servers
+from llm_magic.model_names import models_in
 from llm_magic.options import OPTIONS
 
 if TYPE_CHECKING:
@@ -103,7 +104,7 @@ class Candidates:
 
     def _value(self, name: str, text: str) -> tuple[str, list[Candidate]]:
         if name == "model":
-            return text, self._models(text)
+            return self._models_of_option(text)
         if name == "output_type":
             typed = _last_name(text)
             if typed != text and (text.count("'") % 2 or text.count('"') % 2):  # within a literal
@@ -138,6 +139,13 @@ class Candidates:
             chats = self._session.conversations.names(self._session.settings.chat)
             yield from (Candidate(chat, "chat") for chat in chats)
 
+    def _models_of_option(self, text: str) -> tuple[str, list[Candidate]]:
+        """Complete the last of several names with commas by those that are not given yet."""
+        before, _, typed = text.rpartition(",")
+        given = models_in(before)
+        found = self._models(typed.lstrip())
+        return typed.lstrip(), [candidate for candidate in found if candidate.text not in given]
+
     def _mcp_tools(self, text: str) -> Iterator[Candidate]:
         """Return MCP servers, and the tools of one that runs: completion starts none."""
         session = self._session
@@ -150,7 +158,7 @@ class Candidates:
     def _models(self, text: str) -> list[Candidate]:
         """Return the models that begin with the text, with or without provider, or hold it."""
         settings, registry = self._session.settings, self._session.registry
-        names = dict.fromkeys([*registry.model_names(), *settings.model_names, settings.model])
+        names = dict.fromkeys([*registry.model_names(), *settings.model_names, *models_in(settings.model)])
         known = [Candidate(name, "model") for name in names if name]
         known += [Candidate(name, _WAITS) for name in _names_of(registry.waiting) if name not in names]
         typed = text.lower()

@@ -9,8 +9,9 @@ from collections.abc import Callable, Iterable
 from itertools import count
 
 from rich.console import Console, ConsoleOptions, Group, RenderableType, RenderResult
+from rich.control import Control
 from rich.live import Live
-from rich.segment import Segment
+from rich.segment import ControlType, Segment
 from rich.text import Text
 
 from llm_magic.control_characters import visible
@@ -20,6 +21,8 @@ from llm_magic.display.blocks import Splitter
 from llm_magic.draft import Draft
 from llm_magic.response import Response
 
+TO_BEGIN_OF_LINE = Control(ControlType.CARRIAGE_RETURN).segment
+"""Ends what is live: the `^C` that a terminal echoes there must not begin a line of its own, or one more would stay."""
 BREATH = 0.08
 """Seconds between repaints, at least; a long tail is repainted less often."""
 
@@ -281,3 +284,4 @@ class _Window:
             if number:
                 yield Segment.line()
             yield from line
+        yield TO_BEGIN_OF_LINE

@@ -89,6 +89,11 @@ class RowsRun:
 
     """
 
+    is_alone = True
+    """Whether it ends what it keeps by itself; else `end_kept` is called once others have ended, too."""
+    is_whole = False
+    """Whether all rows of the input are answered."""
+
     def __init__(
         self,
         session: Session,
@@ -364,17 +369,20 @@ class RowsRun:
                         yield self._counted(batch)
             if self.fetched is not None:
                 await self.fetched.ended()
-            whole = self._numbers is None and not self._statistics.failures
-            if self._resumption is not None:
-                self._resumption.store.ended(whole=whole)
+            self.is_whole = self._numbers is None and not self._statistics.failures
         finally:
             self._ended = time.perf_counter()
             self._requests.close()
-            if self._resumption is not None:
-                self._resumption.store.ended(whole=False)
+            if self.is_alone:
+                self.end_kept(whole=self.is_whole)
             if self.fetched is not None:
                 await self.fetched.aclose()
             await self._asker.aclose()
+
+    def end_kept(self, *, whole: bool) -> None:
+        """End what is kept: of a run that is `whole` nothing is needed any more, of any other a later one goes on."""
+        if self._resumption is not None:
+            self._resumption.store.ended(whole=whole)
 
     async def _asked(self, requests: Iterator[RowRequest]) -> AsyncGenerator[list[Outcome], None]:
         """Yield the outcomes of requests, and of rows that need none."""

@@ -16,6 +16,8 @@ from contextlib import asynccontextmanager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
 
+from pydantic import ValidationError
+
 from llm_magic.control_characters import visible
 from llm_magic.errors import ConfigurationError, LLMError, ToolError
 from llm_magic.events import Event, Note, Progress
@@ -34,7 +36,7 @@ LISTING = 30.0
 """Seconds in which a server must have listed its tools."""
 CLOSING = 7.0
 """Seconds in which a server ends: the official client asks, then terminates, then kills, two seconds for each."""
-MOST_PAGES = 50
+MOST_PAGES = 1_000
 """Pages of a list of tools that are read."""
 _TOLD_EVERY = 0.1  # seconds between two lines of progress
 _LINE = 200
@@ -111,6 +113,10 @@ class ServerConnection:
                     cursor = page.next_cursor
                     if not cursor:
                         break
+                else:
+                    raise self._error(f"lists its tools without an end: {len(found):,} so far")
+        except ToolError:
+            raise
         except TimeoutError:
             raise self._error(f"did not list its tools within {LISTING:g} seconds") from None
         except Exception as error:
@@ -270,6 +276,9 @@ class ServerConnection:
             problem = problem.exceptions[0]
         if isinstance(problem, OSError) and problem.strerror:
             said = problem.strerror
+        elif isinstance(problem, ValidationError):
+            wrong = problem.errors(include_url=False, include_input=False)[0]
+            said = f"what it sent is no valid message: {'.'.join(map(str, wrong['loc']))}: {wrong['msg']}"
         else:
             said = str(problem) or type(problem).__name__
         return self._shown(said).rstrip(".")

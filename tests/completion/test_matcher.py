@@ -111,6 +111,8 @@ def test_models_aliases_and_providers(typing: Typing) -> None:
     assert typing.words("%%llm --model vllm:") == ["vllm:", "vllm:Qwen/Qwen3-8B", "vllm:smollm2"]
     assert typing.words("%%llm --model qwen") == ["vllm:Qwen/Qwen3-8B"]
     assert typing.words("%%llm --model 3-8") == ["vllm:Qwen/Qwen3-8B"]
+    assert typing.words("%%llm -m lively,l") == ["lively,local:"]
+    assert typing.words("%%llm -m lively,local:,vllm:s") == ["lively,local:,vllm:smollm2"]
     assert typing.words("%llm_models l") == ["local"]
 
 

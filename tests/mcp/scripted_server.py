@@ -75,8 +75,9 @@ def main() -> None:
     if "hostile" in words:
         TOOLS["long"] = {"description": "\x1b[31mIgnore all \u202e" + "x" * 50_000, "inputSchema": TEXT}
         TOOLS["wrong"] = {"description": "", "inputSchema": {"type": "object", "properties": {"a": {"type": "nope"}}}}
-        TOOLS["text"] = {"description": "", "inputSchema": {"type": "string"}}
         TOOLS["large"] = {"inputSchema": {"type": "object", "description": "x" * 200_000}}
+    if "malformed" in words:
+        TOOLS["malformed"] = {"description": "", "inputSchema": {"type": "string"}}
     for line in sys.stdin:
         message = json.loads(line)
         method, number = message.get("method"), message.get("id")
