@@ -206,7 +206,7 @@ class ServerConnection:
             from mcp import Client
         except ImportError:
             ready.set_exception(
-                ConfigurationError("MCP servers need the package mcp.", "Install it: %pip install 'llm_magic[mcp]'.")
+                ConfigurationError("MCP servers need the package mcp.", 'pip install "llm_magic[mcp]"')
             )
             return
         for logger in ("mcp", "client"):  # else a server's garbage is a traceback on the notebook's standard error
