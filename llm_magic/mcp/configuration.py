@@ -22,13 +22,12 @@ from llm_magic.urls import checked
 
 SETTING = "LLMMagics.mcp_servers"
 
-_EXAMPLE = (
-    f'Example: {SETTING} = {{"files": {{"command": "npx", "args": ["-y", "…"]}}}}; or {{"url": "https://…/mcp"}}.'
-)
+_EXAMPLE = f'Example: %config {SETTING} = {{"files": {{"command": "npx", "args": ["-y", "…"]}}}}; or {{"url": "https://…/mcp"}}.'
 _NAME = re.compile(r"[A-Za-z0-9_-]{1,64}")
 _KEYS = {"command": ("command", "args", "env", "cwd", "timeout"), "url": ("url", "headers", "timeout")}
 _OF_PROTOCOL = {"accept", "content-type", "content-length", "host", "mcp-protocol-version", "mcp-session-id"}
 _PLAIN = re.compile(r"[^\s'\"`]+")
+_PLACE = re.compile(r"(file|path|dir|directory|folder|sock|socket)$", re.IGNORECASE)
 _FLAG = re.compile(r"--?([A-Za-z][\w-]*)(?:=(.*))?", re.DOTALL)
 
 
@@ -261,6 +260,11 @@ def _arguments(value: Any, where: str) -> tuple[str, ...]:
     return arguments
 
 
+def _holds_secret(name: str) -> bool:
+    """Whether a variable or an argument of this name holds a secret, and not where one is: `KEY_FILE`."""
+    return is_secret_name(name) and not _PLACE.search(name)
+
+
 def _masked_arguments(arguments: tuple[str, ...]) -> list[str]:
     """Return arguments with keys masked: what follows `--token`, stands in `--token=…`, or looks like a key."""
     shown: list[str] = []
@@ -271,13 +275,13 @@ def _masked_arguments(arguments: tuple[str, ...]) -> list[str]:
             shown.append(MASK)
         elif references.variable_of(argument) is not None:
             shown.append(argument)
-        elif flag and flag[2] and is_secret_name(flag[1]):
+        elif flag and flag[2] and _holds_secret(flag[1]):
             shown.append(f"--{flag[1]}={MASK}")
         elif is_secret and not flag:
             shown.append(MASK)
         else:
             shown.append(hide(argument))
-        is_secret = flag is not None and flag[2] is None and is_secret_name(flag[1])
+        is_secret = flag is not None and flag[2] is None and _holds_secret(flag[1])
     return shown
 
 
@@ -317,7 +321,7 @@ def _environment(value: Any, where: str) -> dict[str, str]:
         _check_characters(name, where)
         _check_characters(text, f"{where}[{name!r:.60}]")
         if references.variable_of(text) is None:
-            _refuse_secret(name, text, where, is_named=is_secret_name(name))
+            _refuse_secret(name, text, where, is_named=_holds_secret(name))
     return variables
 
 

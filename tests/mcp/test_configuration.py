@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import pickle
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -21,6 +22,7 @@ from llm_magic.errors import ConfigurationError
 from llm_magic.mcp.configuration import HTTPServer, StdioServer, find_server, read_server, read_servers
 from llm_magic.providers.registry import ProviderRegistry
 from llm_magic.secrets import Secret, reveal
+from llm_magic.session import portable
 
 KEY = "wJalrXUtnFEMI-K7MDENG-bPxRfiCY"
 HERE = "LLMMagics.mcp_servers['docs']"
@@ -172,6 +174,12 @@ def test_names_fit_into_a_list_of_tools(name: Any) -> None:
     assert refused({"command": "a"}, name).startswith("LLMMagics.mcp_servers: ")
 
 
+def test_where_a_secret_is_is_none() -> None:
+    given = {"command": "a", "args": ["--key-file", "/k.pem", "--secrets-dir=/s"], "env": {"SSH_AUTH_SOCK": "/s"}}
+    server = read_server("a", given)
+    assert server.shown == "a --key-file /k.pem --secrets-dir=/s"
+
+
 def test_a_pasted_document_says_what_to_take_of_it() -> None:
     said = refused({"files": {"command": "a"}}, "mcpServers")
     assert said.endswith("Set LLMMagics.mcp_servers to what stands in 'mcpServers'.")
@@ -188,7 +196,7 @@ def test_a_name_that_is_none() -> None:
     assert caught.value.hint == "There are files, docs."
     with pytest.raises(ConfigurationError) as caught:
         find_server("zzz", {})
-    assert caught.value.hint.startswith("Example: LLMMagics.mcp_servers = ")
+    assert caught.value.hint.startswith("Example: %config LLMMagics.mcp_servers = ")
     assert list(read_servers(servers)) == ["files", "docs"]
 
 
@@ -305,3 +313,12 @@ def test_trust_is_by_the_whole_server() -> None:
     other = trust.GuardedSetting(("LLMMagics", "mcp_servers", "a"), {"command": "a", "args": ["b"]}, ("run",))
     assert one.digest(Path("/p")) != other.digest(Path("/p"))
     assert os.sep in str(Path("/p"))
+
+
+def test_servers_travel_to_a_cluster_without_secrets() -> None:
+    keyed = {"url": f"https://h.example/mcp?key={KEY}"}
+    settings = LLMMagics(mcp_servers={"docs": keyed, "files": {"command": "a", "env": {"T_TOKEN": "env:MY"}}})
+    sources_of(settings).of_session("mcp_servers")
+    travels = portable._magics(settings, "", set())["mcp_servers"]
+    assert travels.value == {"files": {"command": "a", "env": {"T_TOKEN": "env:MY"}}}
+    assert KEY not in str(pickle.dumps(travels))
