@@ -328,7 +328,8 @@ def _texts(value: Any, where: str, hint: str) -> dict[str, str]:
 
 def _refuse_secret(name: str, text: str, where: str, *, is_named: bool) -> None:
     """Refuse a key that is written out; a variable, or one after the scheme of an authorization, is none."""
-    if text and (is_named or hide(text) != text):
+    is_masked = hide(text) != text or ("://" in text and masked_url(text) != text)
+    if text and (is_named or is_masked):
         raise ConfigurationError(
             f"{where}: {name} carries a secret, and secrets do not stand in configuration.",
             f'Write "{name}": "env:NAME_OF_A_VARIABLE"; it is read when the server starts.',

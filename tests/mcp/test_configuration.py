@@ -337,10 +337,11 @@ ARGUMENTS = st.lists(
 )
 
 
-@given(st.sampled_from(["sh", "./x://y?z=1", "./sk-abcdefgh12345678", "/a b/c"]), ARGUMENTS)
-def test_nothing_runs_that_trust_shows_masked(command: str, arguments: list[str]) -> None:
+@given(st.sampled_from(["sh", "./x://y?z=1", "./sk-abcdefgh12345678", "/a b/c"]), ARGUMENTS, ARGUMENTS)
+def test_nothing_runs_that_trust_shows_masked(command: str, arguments: list[str], variables: list[str]) -> None:
     """What is shown to whoever is to trust it is the whole command, or the server is refused when it is used."""
-    settings = {"command": command, "args": arguments}
+    settings: dict[str, Any] = {"command": command, "args": arguments}
+    settings["env"] = dict(zip(("LD_PRELOAD", "LEVEL", "BASH_ENV"), variables, strict=False))
     shown = effective.masked(settings, "a")
     try:
         server = read_server("a", settings)
@@ -348,4 +349,4 @@ def test_nothing_runs_that_trust_shows_masked(command: str, arguments: list[str]
         return
     assert shown == settings
     assert isinstance(server, StdioServer)
-    assert (server.command, list(server.args)) == (command, arguments)
+    assert (server.command, list(server.args), server.env) == (command, arguments, settings["env"])
