@@ -165,7 +165,7 @@ class Options:
     once: bool | None = _option("--once", "neither send nor keep history", trusted_only=False)
     tools: Any = _option(
         "--tools",
-        "Python functions, and tools of MCP servers (mcp:NAME, mcp:NAME.TOOL), that the model may call",
+        "Python functions, and tools of MCP servers (mcp:NAME[.TOOL]), that the model may call",
         "F,G",
         take.words,
         trusted_only=True,
