@@ -11,8 +11,9 @@ export interface PromptLanguage {
   load(): Promise<void>;
 }
 
+const LONGEST = 100_000; // characters of a prompt: each edit reads all its tags, which then takes tens of milliseconds
 const NONE: Extension = [];
-const isPrompt = (text: Text) => endOfHeader(text.toString()) !== null;
+const isPrompt = (text: Text) => text.length <= LONGEST && endOfHeader(text.toString()) !== null;
 
 /**
  * An extension of one editor that puts the language of prompts before the cell's own while its text is a prompt.

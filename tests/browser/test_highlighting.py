@@ -177,6 +177,7 @@ def test_a_prompt_is_markdown_with_jinja(page: Any, pictures: Path, theme: str) 
         f"({TOKENS})({PROMPT_CELL}).some(([text]) => text === 'def')"
     )
     seen = tokens(page, PROMPT_CELL)
+    page.page.wait_for_selector("#jupyterlab-splash", state="detached")  # shown while a theme is loaded
     page.page.screenshot(path=pictures / f"highlighting-{page.app}-{theme}.png")
     assert "".join(text for text, *_ in seen) == PROMPT.replace("\n", "")
     at = 0  # in order: each of these comes after the one before
@@ -216,6 +217,7 @@ def test_other_cells_are_left_alone(page: Any) -> None:
         ("# %%llm\nx", "python"),
         ("%llm x", "python"),
         ("%%llm-x", "python"),
+        pytest.param("%%llm\n" + "{{ x }}" * 20_000, "python", id="too long to be read at each key"),
         ("'''\n%%llm\n'''", "python"),
     ],
 )
