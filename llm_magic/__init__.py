@@ -13,6 +13,8 @@ if TYPE_CHECKING:
     from llm_magic import events
     from llm_magic.api import LLM, registry, usage
     from llm_magic.capabilities import Capabilities
+    from llm_magic.comparison.answers import ComparedAnswers
+    from llm_magic.comparison.responses import Comparison
     from llm_magic.embeddings import Vectors
     from llm_magic.errors import (
         AnswerError,
@@ -31,6 +33,7 @@ if TYPE_CHECKING:
         InvalidValueError,
         LLMError,
         ModelNotFoundError,
+        ModelsFailedError,
         NotAskedError,
         OptionError,
         OutputTypeError,
@@ -65,6 +68,8 @@ __all__ = [
     "AuthenticationError",
     "BudgetError",
     "Capabilities",
+    "ComparedAnswers",
+    "Comparison",
     "ConfigurationError",
     "ConnectionFailedError",
     "ContentFilteredError",
@@ -80,6 +85,7 @@ __all__ = [
     "LLMError",
     "ModelCard",
     "ModelNotFoundError",
+    "ModelsFailedError",
     "NotAskedError",
     "OptionError",
     "OutputTypeError",
@@ -114,6 +120,8 @@ _HOMES = {
     "events": "events",
     "Answers": "mapping.answers.answers",
     "Capabilities": "capabilities",
+    "Comparison": "comparison.responses",
+    "ComparedAnswers": "comparison.answers",
     "DataFrame": "output.type_expression",
     "ModelCard": "providers.model_info",
     "Provider": "providers.base",

@@ -7,15 +7,20 @@ from collections.abc import AsyncGenerator, Callable, Iterable, Mapping, Sequenc
 from contextlib import aclosing, suppress
 from copy import deepcopy
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Any, Self, TypeAlias, TypedDict, Unpack
+from typing import TYPE_CHECKING, Any, Self, TypeAlias, TypedDict, Unpack, overload
 from uuid import uuid4
 
 from llm_magic.background_loop import AHEAD, arriving, awaited
 from llm_magic.errors import Interrupted, LLMError
+from llm_magic.model_names import models_in
 
 if TYPE_CHECKING:
     from llm_magic.background_loop import Emit
     from llm_magic.batches.batch import Batch
+    from llm_magic.comparison.answers import ComparedAnswers
+    from llm_magic.comparison.map_call import ComparedAnswersToCome, ComparedCall
+    from llm_magic.comparison.responses import Comparison
+    from llm_magic.comparison.run import ComparisonRun
     from llm_magic.embeddings import Vectors
     from llm_magic.embeddings.run import Embedding
     from llm_magic.errors import OptionError
@@ -25,7 +30,7 @@ if TYPE_CHECKING:
     from llm_magic.mapping.call import AnswersToCome, MapCall
     from llm_magic.mapping.engine import Engine
     from llm_magic.messages import Message
-    from llm_magic.options import AskOptions, BatchOptions, DefaultOptions, MapOptions, Options, Record
+    from llm_magic.options import AskOptions, BatchOptions, CompareOptions, DefaultOptions, MapOptions, Options, Record
     from llm_magic.options.mapping import Rows
     from llm_magic.providers.registry import ProviderRegistry
     from llm_magic.response import Response
@@ -161,7 +166,8 @@ class LLM:
     Parameters
     ----------
     model
-        As `--model` takes it: an alias, `provider:model`, or a name that a route knows. Empty: the default.
+        As `--model` takes it: an alias, `provider:model`, or a name that a route knows. Empty: the default. Several,
+        with commas or in a list, are those that `compare` asks.
     defaults
         Options of every call, as `ask` and `map` take them; those of a call are over them.
 
@@ -178,20 +184,16 @@ class LLM:
 
     """
 
-    def __init__(self, model: str | None = "", **defaults: Unpack[DefaultOptions]) -> None:
+    def __init__(self, model: str | Sequence[str] | None = "", **defaults: Unpack[DefaultOptions]) -> None:
         from llm_magic.config.references import mark_secrets
-        from llm_magic.errors import OptionError
         from llm_magic.options.keywords_in_errors import naming_keywords
 
-        if not isinstance(model, str | None):
-            raise OptionError(
-                f"LLM: model must be the name of one, not {model!r:.60}.", 'Example: LLM("vllm:smollm2").'
-            )
+        model = _read_models(model, "LLM: model")
         values: dict[str, Any] = {**defaults}
         self._on_confirm: Any = values.pop("on_confirm", None)
         with naming_keywords():
             self._options = _read_options(values, "LLM", "defaults")
-        self.model = model or ""
+        self.model = model
         self._carried: CarriedSettings | None = None
         self.defaults: DefaultOptions = defaults
         for name in ("header", "param"):
@@ -218,7 +220,8 @@ class LLM:
             from llm_magic.session.portable import portable
 
             session, options = active_session(), self._options
-            data = portable(session.settings, session.registry, (self.model,), options.base_url or "")
+            names = session.registry.models_asked(self.model)
+            data = portable(session.settings, session.registry, names, options.base_url or "")
             if (options.record or session.settings.record) != "off":
                 data = data.with_magics(record_file=str(session.record_file.absolute()))
             carried = session.carried = CarriedSettings.of(session.carried, session.id, data)
@@ -293,6 +296,85 @@ class LLM:
             session, run = self._run(prompt, options, "aask")
             return await awaited(session.loop.submit(session.answer(run, _nowhere)))
 
+    def compare(
+        self, prompt: Prompt, models: str | Sequence[str] = (), **options: Unpack[CompareOptions]
+    ) -> Comparison:
+        """Ask several models the same at the same time, and wait for all; works inside a running event loop, too.
+
+        Parameters
+        ----------
+        prompt
+            As for `ask`.
+        models
+            The names of the models, each as `LLM` takes it: a list, or a text with commas. None: those of this `LLM`.
+        options
+            Those of `ask`, for each model, and `on_error`: `"fail"` (when all have ended, `ModelsFailedError` is raised
+            if any failed; its `response` is the whole `Comparison`), or `"keep"`, with which it is raised only where
+            all failed.
+
+        Returns
+        -------
+        Comparison
+            `responses` are the models' by their names, `errors` those of models that failed, `value` the values or
+            errors; `usage`, `cost` and `seconds` are those of all.
+
+        Raises
+        ------
+        ModelsFailedError
+            A model failed; the others have answered.
+        InputError
+            Something is wrong with the prompt, an option or a name, and nothing was sent to anybody.
+        Interrupted
+            A `KeyboardInterrupt`: all requests are closed, and `response` is the `Comparison` of what had arrived.
+
+        Examples
+        --------
+        >>> found = LLM().compare("What is 2 + 2?", ["local:smollm2", "vllm:"], output_type=int)  # doctest: +SKIP
+        >>> found.value  # doctest: +SKIP
+        {'local:smollm2': 4, 'vllm:': 4}
+
+        """
+        from llm_magic.comparison.screen import ComparisonInterrupted
+        from llm_magic.options.keywords_in_errors import naming_keywords
+
+        with naming_keywords():
+            run = self._comparison(prompt, models, options, "compare")
+            try:
+                return _compared(run, run.session.loop.run(run.answer(_nowhere)))
+            except KeyboardInterrupt:
+                raise ComparisonInterrupted(run.so_far(), "its `response`") from None
+
+    async def acompare(
+        self, prompt: Prompt, models: str | Sequence[str] = (), **options: Unpack[CompareOptions]
+    ) -> Comparison:
+        """Ask several models the same at the same time, and await all; as `compare`."""
+        from llm_magic.options.keywords_in_errors import naming_keywords
+
+        with naming_keywords():
+            run = self._comparison(prompt, models, options, "acompare")
+            return _compared(run, await awaited(run.session.loop.submit(run.answer(_nowhere))))
+
+    def _comparison(
+        self, prompt: Prompt, models: str | Sequence[str], options: CompareOptions, source: str
+    ) -> ComparisonRun:
+        from llm_magic.comparison.run import ComparisonRun
+        from llm_magic.errors import OptionError
+
+        session = self._session()
+        values: dict[str, Any] = {**options}
+        cell, on_confirm = self._prompt_cell(prompt, values, source, session)
+        cell.options.model = _read_models(models, f"LLM.{source}: models") or self.model or None
+        try:
+            names = session.models_asked(cell)
+            if len(names) == 1 and not models:
+                raise OptionError(
+                    f"LLM.{source} asks several models, and {names[0]} is one.",
+                    f'Name them: llm.{source}(prompt, models=["a", "b"]), or LLM("a,b").',
+                )
+            return ComparisonRun(session, cell, names, on_confirm)
+        finally:
+            session.tell()
+
     async def stream(self, prompt: Prompt, **options: Unpack[AskOptions]) -> AsyncGenerator[Event, None]:
         """Ask, and iterate over what happens: `TextDelta`, `ToolCallDelta`, `ToolResult`, …, and last `Done`.
 
@@ -332,7 +414,24 @@ class LLM:
                             yield event
         yield Done(answered[0])
 
-    def map(self, prompt: str | Callable[[Any], Any], inputs: Any, **options: Unpack[MapOptions]) -> Answers:
+    @overload
+    def map(
+        self, prompt: str | Callable[[Any], Any], inputs: Any, *, models: None = None, **options: Unpack[MapOptions]
+    ) -> Answers: ...
+
+    @overload
+    def map(
+        self, prompt: str | Callable[[Any], Any], inputs: Any, *, models: Iterable[str], **options: Unpack[MapOptions]
+    ) -> ComparedAnswers: ...
+
+    def map(
+        self,
+        prompt: str | Callable[[Any], Any],
+        inputs: Any,
+        *,
+        models: Iterable[str] | None = None,
+        **options: Unpack[MapOptions],
+    ) -> Answers | ComparedAnswers:
         """Ask one prompt for each of many inputs, side by side, and wait for all answers.
 
         Works inside a running event loop, too.
@@ -347,6 +446,10 @@ class LLM:
         inputs
             A DataFrame (pandas, polars, pyarrow, Dask), a Series, a list, a mapping (a row for each value), any
             iterable; a generator is read as it is needed.
+        models
+            Names of models that are all asked for each row, side by side, in the place of this one's. The inputs are
+            read once. `concurrency` and `patience` hold for each model by itself, `budget` for all together; one that
+            cannot be reached leaves the others alone.
         options
             Those of `ask`, for each row (`retries`, `timeout`, `output_type`, …), and:
 
@@ -369,6 +472,9 @@ class LLM:
         Answers
             A sequence of the values, in the order of the inputs and as long, None where a row failed; with `errors`,
             `failed`, `responses`, `statistics`, `retry()` and `to_frame()`.
+        ComparedAnswers
+            With `models`: a sequence of dicts, the values by model, with the `Answers` of each in `responses[name]`,
+            with `statistics` by model, `cost`, `retry()` and `to_frame()`, in which each model is a column.
 
         Raises
         ------
@@ -386,26 +492,42 @@ class LLM:
         >>> llm = LLM("vllm:")
         >>> llm.map("Price or quality? {{ item }}", reviews, choices=["price", "quality"]).values  # doctest: +SKIP
         ['price', 'quality']
+        >>> LLM().map("Price or quality? {{ item }}", reviews, models=["small", "large"])[0]  # doctest: +SKIP
+        {'small': 'price', 'large': 'price'}
 
         """
-        from llm_magic.mapping.screen import RowsInterrupted
+        from llm_magic.mapping.call import wait_for
         from llm_magic.options.keywords_in_errors import naming_keywords
 
         with naming_keywords():
-            call = self._call(prompt, inputs, options, "map")
-            try:
-                return call.session.loop.run(call.answers())
-            except KeyboardInterrupt:
-                raise RowsInterrupted(call.run.how_far()) from None
-            finally:
-                call.session.tell()
+            if models is not None:
+                return wait_for(self._compared_call(prompt, inputs, options, "map", models))
+            return wait_for(self._call(prompt, inputs, options, "map"))
 
-    def amap(self, prompt: str | Callable[[Any], Any], inputs: Any, **options: Unpack[MapOptions]) -> AnswersToCome:
+    @overload
+    def amap(
+        self, prompt: str | Callable[[Any], Any], inputs: Any, *, models: None = None, **options: Unpack[MapOptions]
+    ) -> AnswersToCome: ...
+
+    @overload
+    def amap(
+        self, prompt: str | Callable[[Any], Any], inputs: Any, *, models: Iterable[str], **options: Unpack[MapOptions]
+    ) -> ComparedAnswersToCome: ...
+
+    def amap(
+        self,
+        prompt: str | Callable[[Any], Any],
+        inputs: Any,
+        *,
+        models: Iterable[str] | None = None,
+        **options: Unpack[MapOptions],
+    ) -> AnswersToCome | ComparedAnswersToCome:
         """Ask one prompt for each of many inputs: `await` it for all answers, or iterate over outcomes as they come.
 
         Arguments are as for `map`. `await llm.amap(…)` returns `Answers`, or raises as `map`. `async for outcome in
         llm.amap(…)` yields each row as it ends, in any order, and keeps none of them: `number` (from 0), `value` (None
         where it failed), `error` (None where it did not), `response`. A row that fails is no exception there.
+        With `models` it is awaited, as `map` with them returns.
 
         Leaving the loop early closes what is in flight; an iteration that is kept in a variable is left with its
         `aclose()`.
@@ -421,6 +543,10 @@ class LLM:
         from llm_magic.options.keywords_in_errors import naming_keywords
 
         with naming_keywords():
+            if models is not None:
+                from llm_magic.comparison.map_call import ComparedAnswersToCome
+
+                return ComparedAnswersToCome(self._compared_call(prompt, inputs, options, "amap", models))
             return AnswersToCome(self._call(prompt, inputs, options, "amap"))
 
     def batch(self, prompt: str | Callable[[Any], Any], inputs: Any, **options: Unpack[BatchOptions]) -> Batch[Answers]:
@@ -629,24 +755,30 @@ class LLM:
 
     def _run(self, prompt: Prompt, options: AskOptions, source: str) -> tuple[Session, Run]:
         from llm_magic.errors import OptionError
-        from llm_magic.options.combinations import put_over
         from llm_magic.session.run import Run
 
         session = self._session()
         values: dict[str, Any] = {**options}
-        cell, on_confirm = self._cell(values, source)
+        cell, on_confirm = self._prompt_cell(prompt, values, source, session)
         if source == "stream" and cell.options.no_stream:
             raise OptionError(
                 "stream iterates over the answer as it arrives, and no_stream=True excludes that.", "Use aask."
             )
-        called = put_over(cell.options, cell.defaults)
-        text, messages, notes = _read_prompt(prompt, cell.options, called, session)
-        cell = replace(cell, body=text, messages=messages, notes=notes)
         try:
             plan = session.plan(cell)
-            return session, Run(plan, session.spending, on_confirm, session.recorder(plan.options, cell))
+            recorder = session.recorder(plan.options, cell)
+            return session, Run(plan, session.spending, on_confirm, recorder, servers=session.servers_of(plan))
         finally:
             session.tell()
+
+    def _prompt_cell(self, prompt: Prompt, values: dict[str, Any], source: str, session: Session) -> tuple[Cell, Any]:
+        """Return a cell with a prompt that has these options, and what confirms calls."""
+        from llm_magic.options.combinations import put_over
+
+        cell, on_confirm = self._cell(values, source)
+        called = put_over(cell.options, cell.defaults)
+        text, messages, notes = _read_prompt(prompt, cell.options, called, session)
+        return replace(cell, body=text, messages=messages, notes=notes), on_confirm
 
     def _cell(self, values: dict[str, Any], source: str) -> tuple[Cell, Any]:
         """Return a cell without a prompt that has these options, and what confirms calls."""
@@ -679,11 +811,40 @@ class LLM:
         source: str,
         engine: Engine | None = None,
     ) -> MapCall:
-        from llm_magic.errors import PromptError
         from llm_magic.mapping.call import MapCall
-        from llm_magic.mapping.inputs.inputs import is_dask, read_inputs
+        from llm_magic.mapping.inputs.inputs import read_inputs
 
         session = self._session()
+        inputs, cell, function, on_confirm, on_progress = self._rows(prompt, inputs, options, source)
+        try:
+            call = MapCall(session, cell, read_inputs(inputs), on_confirm, on_progress, prompt=function, engine=engine)
+            if engine is None:
+                from llm_magic.batches.direct_run import heed_batches
+
+                heed_batches(session, call.run)
+            return call
+        finally:
+            session.tell()
+
+    def _compared_call(
+        self, prompt: str | Callable[[Any], Any], inputs: Any, options: MapOptions, source: str, models: Iterable[str]
+    ) -> ComparedCall:
+        from llm_magic.comparison.map_call import ComparedCall, read_models
+
+        session, names = self._session(), read_models(models)
+        inputs, cell, function, on_confirm, on_progress = self._rows(prompt, inputs, options, source)
+        try:
+            return ComparedCall(session, cell, names, inputs, on_confirm, on_progress=on_progress, prompt=function)
+        finally:
+            session.tell()
+
+    def _rows(
+        self, prompt: str | Callable[[Any], Any], inputs: Any, options: MapOptions | BatchOptions, source: str
+    ) -> tuple[Any, Cell, Callable[[Any], Any] | None, Any, Any]:
+        """Return the inputs, the cell, a prompt that is a function, what confirms calls, what is told of progress."""
+        from llm_magic.errors import PromptError
+        from llm_magic.mapping.inputs.inputs import is_dask
+
         values: dict[str, Any] = {**options}
         on_progress = _read_on_progress(values.pop("on_progress", None))
         cell, on_confirm = self._cell(values, source)
@@ -697,19 +858,39 @@ class LLM:
             from llm_magic.mapping.dask.inputs import gathered
 
             inputs, cell = gathered(inputs, cell)
-        try:
-            call = MapCall(session, cell, read_inputs(inputs), on_confirm, on_progress, prompt=function, engine=engine)
-            if engine is None:
-                from llm_magic.batches.direct_run import heed_batches
-
-                heed_batches(session, call.run)
-            return call
-        finally:
-            session.tell()
+        return inputs, cell, function, on_confirm, on_progress
 
 
-_ROWS_TAKEN: Mapping[str, Rows] = {"map": "all", "amap": "all", "batch": "batch"}
+_ROWS_TAKEN: Mapping[str, Rows] = {
+    "map": "all", "amap": "all", "batch": "batch", "compare": "models", "acompare": "models",
+}  # fmt: skip
 """Which options of many rows a method takes."""
+
+
+def _read_models(models: Any, source: str) -> str:
+    """Return names of models as one text with commas; OptionError where they are none."""
+    from llm_magic.errors import OptionError
+
+    names = models if isinstance(models, list | tuple) else () if models is None else (models,)
+    wrong = next((name for name in names if not isinstance(name, str)), None)
+    if wrong is not None:
+        raise OptionError(f"{source} must be the name of one, not {wrong!r:.60}.", 'Example: LLM("vllm:smollm2").')
+    if isinstance(models, list | tuple) and any(len(models_in(name)) != 1 or "," in name for name in names):
+        raise OptionError(f"{source} must be a list of names, not {models!r:.60}.", 'Example: ["vllm:", "openai:x"].')
+    return ",".join(names)
+
+
+def _compared(run: ComparisonRun, comparison: Comparison) -> Comparison:
+    """Return a comparison, its errors in the words of Python; raise that of models that failed."""
+    from llm_magic.comparison.responses import models_failed
+    from llm_magic.options.keywords_in_errors import name_keywords
+
+    for error in comparison.errors.values():
+        name_keywords(error)
+    failed = models_failed(comparison, keep=run.keeps_errors)
+    if failed is not None:
+        raise failed
+    return comparison
 
 
 def _read_on_progress(given: Any) -> Any:

@@ -212,7 +212,7 @@ class Draft:
 
     def _add_tool_result(self, event: ToolResult) -> None:
         self._run_places.append((self.generation, event.place))
-        self.tool_runs.append(ToolRun(event.id, event.name, event.arguments, event.result, event.failed))
+        self.tool_runs.append(ToolRun(event.id, event.name, event.arguments, event.result, event.failed, event.images))
 
     def _add_citation(self, event: CitationFound) -> None:
         cited = event.citation

@@ -14,6 +14,7 @@ LLMError
 ├── BudgetError                 a request that would exceed a budget; it was not sent
 ├── NotAskedError               a row of many that was not asked, for the run had stopped before
 ├── RowsFailedError             of many inputs some failed; `.answers` has all that came
+├── ModelsFailedError           of several models some failed; `.response` is the whole `Comparison`
 ├── ProviderError               the server refused, failed or could not be reached
 │   ├── ConnectionFailedError   no connection: refused, unknown host, TLS, proxy
 │   ├── TimedOutError           no answer within the timeout
@@ -148,6 +149,13 @@ class RowsFailedError(LLMError):
     def __init__(self, message: str, hint: str = "", *, answers: Any = None) -> None:
         super().__init__(message, hint)
         self.answers = answers
+
+
+class ModelsFailedError(LLMError):
+    """Of several models that were asked side by side some failed; `response` is the whole `Comparison`.
+
+    A cell has bound its variable, as far as there is anything to bind.
+    """
 
 
 class ProviderError(LLMError):

@@ -158,6 +158,8 @@ class ToolResult(Event):
     seconds: float = 0.0
     place: int = 0
     """The call's place among those of its turn, from 0: results come as they are there."""
+    images: tuple[Image, ...] = ()
+    """The images of the result; the model gets them beside the text."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import threading
+from collections.abc import Mapping
 from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
 from llm_magic import api, completion, input_transformer
 from llm_magic.commands import LLMCommands
+from llm_magic.context.executed_cells import ExecutedCells
 from llm_magic.magics import LLMMagics
 from llm_magic.picker import LLMPicker
 from llm_magic.providers import plugins
@@ -43,19 +45,35 @@ class Loaded:
         shell.input_transformers_cleanup.append(input_transformer.rewrite)
         self.results = ResultHook(shell)
         self.magics.shown = self.results.shown
+        self.session.cells = self.cells = ExecutedCells(shell)
+        self._watch_where_asked()
+        self.magics.observe(self._watch_where_asked, ["params", "model_params"])
+        self.registry.observe(self._watch_where_asked, ["aliases"])
         for event, listener in self._listeners():
             shell.events.register(event, listener)
         api.activate(self.session)
         threading.Thread(target=_import_ahead, name="llm_magic imports", daemon=True).start()
 
     def _listeners(self) -> tuple[tuple[str, Any], ...]:
-        return ("pre_run_cell", self.magics.begin_cell), ("post_run_cell", self.magics.end_cell)
+        return (
+            ("pre_run_cell", self.magics.begin_cell),
+            ("post_run_cell", self.magics.end_cell),
+            ("pre_run_cell", self.cells.began),
+            ("post_run_cell", self.cells.ended),
+        )
+
+    def _watch_where_asked(self, _change: object = None) -> None:
+        """Keep what cells display once a setting sends cells along; a cell that asks by itself has it begin then."""
+        of_all = (self.magics.params, *self.magics.model_params.values(), *self.registry.aliases.values())
+        if any(isinstance(options, Mapping) and options.get("context") for options in of_all):
+            self.cells.watch()
 
     def unload(self) -> None:
         """Take everything out again."""
         api.activate(None)
         shell = self.shell
         self.results.remove()
+        self.cells.close()
         for event, listener in self._listeners():
             with suppress(ValueError):  # somebody else took it out
                 shell.events.unregister(event, listener)

@@ -10,17 +10,21 @@ from typing import TYPE_CHECKING, Any
 
 from IPython.core.error import UsageError
 from IPython.core.magic import Magics, line_cell_magic, magics_class, no_var_expand
+from traitlets import TraitError, validate
 
 from llm_magic.config.settings import Settings
 from llm_magic.control_characters import visible
-from llm_magic.errors import Interrupted, LLMError, OptionError
+from llm_magic.errors import ConfigurationError, Interrupted, LLMError, OptionError
 
 if TYPE_CHECKING:
     from IPython.core.interactiveshell import InteractiveShell
 
     from llm_magic.batches.batch import Batch
     from llm_magic.batches.remote.state import BatchState
-    from llm_magic.display import RowsView, View
+    from llm_magic.comparison.answers import ComparedAnswers
+    from llm_magic.comparison.responses import Comparison
+    from llm_magic.comparison.run import ComparisonRun
+    from llm_magic.display import ComparisonView, RowsView, View
     from llm_magic.mapping.answers.answers import Answers
     from llm_magic.mapping.inputs.inputs import Inputs
     from llm_magic.mapping.run import RowsRun
@@ -46,15 +50,34 @@ class LLMMagics(Magics, Settings):
         self._run: CellRun | None = None  # its prompts
         self._offered: set[str] = set()  # cells below which one with their code stands
 
+    @validate("mcp_servers")
+    def _check_servers(self, proposal: Any) -> Any:
+        """Refuse a server that is wrong, where it is set; of one in a file the first use tells, and loading goes on.
+
+        By a `TraitError`, for only then does `%config` take the value back.
+        """
+        servers = proposal["value"]
+        if servers and hasattr(self, "session"):
+            from llm_magic.mcp.configuration import read_servers
+
+            try:
+                read_servers(servers)
+            except ConfigurationError as error:
+                raise TraitError(str(error)) from error
+        return self._mark_secrets(proposal)
+
     @no_var_expand
     @line_cell_magic
-    def llm(self, line: str, cell: str | None = None) -> Response | Answers | Job[Any] | None:
+    def llm(
+        self, line: str, cell: str | None = None
+    ) -> Response | Answers | Comparison | ComparedAnswers | Job[Any] | None:
         """Send a prompt to a language model, show the answer as it arrives, and bind a value to a variable.
 
         %%llm [options]        the lines below are the prompt, with {{ expressions }} of your variables
         %llm [options] prompt  the same on one line; x = %llm … works
 
         -m NAME     which model: an alias, provider:model, or a routed name; %llm_models lists them
+        -m a,b      several models, side by side: -o binds a dict by model, _llm.responses has all
         -o NAME     bind the value;  --as TYPE  a validated value: int, list[City], Literal["a", "b"]
         -t 0        temperature;  -s TEXT  system prompt;  -i IMAGE  an image;  --tools f,g  functions
         -c NAME     conversation;  --once  none;  -b  in the background;  --dry-run  see the request
@@ -85,9 +108,15 @@ class LLMMagics(Magics, Settings):
         if options.help:
             print(reader.help_text())  # noqa: T201 - a page to read
             return None
-        need_each(options)
         body = prompt if cell is None else cell.removesuffix("\n")
         asked = Cell(body, options, namespace, identifier, part=run.prompts - 1, run=run)
+        names = self.session.models_asked(asked)
+        several = len(names) > 1
+        need_each(options, several=several)
+        if several and options.each is not None:
+            return self._compare_rows(asked, names, options.each, unseen=unseen)
+        if several:
+            return self._compare(asked, names, unseen=unseen)
         options = self.session.in_force(asked)
         background = bool(options.background)
         asked = replace(
@@ -165,6 +194,83 @@ class LLMMagics(Magics, Settings):
         self.shown(result)
         return result
 
+    def _compare(self, cell: Cell, names: tuple[str, ...], *, unseen: bool) -> Comparison | Job[Comparison] | None:
+        """Do what a cell asks of several models, side by side."""
+        from llm_magic import display
+        from llm_magic.comparison.run import ComparisonRun, of_model
+        from llm_magic.comparison.screen import ComparisonScreen
+        from llm_magic.options.combinations import need_one_model
+        from llm_magic.options.option import shadowed
+
+        need_one_model(cell.options, names)
+        options = self.session.in_force(of_model(cell, names[0]))
+        background = bool(options.background)
+        later = background and not unseen
+        cell = replace(
+            cell,
+            notes=(*shadowed(options.out), *([_IN_FOREGROUND] if background and unseen else [])),
+            cannot_confirm=_cannot_confirm(background=background, unseen=unseen, rows=False),
+        )
+        run = ComparisonRun(self.session, cell, names)
+        if options.dry_run:
+            self._show_dry_runs(run, options)
+            return None
+        view = display.choose_comparison_view(self.shell, self, options.show or "markdown", background=later)
+        screen = ComparisonScreen(
+            run,
+            view,
+            self.session.loop,
+            self.session.begin_apart(run.plans[0]),
+            partial(self._bind_comparison, run, options),
+            footer=self.footer,
+        )
+        if later:
+            from llm_magic.session.job import Job
+
+            job = Job.begin(
+                screen, partial(_fail_models, run), partial(self._comparison_failed, view), self.session.jobs
+            )
+            self.shown(job)
+            return job
+        try:
+            comparison = screen.follow()
+        except Interrupted as error:
+            self._remember(error.response)
+            raise
+        _fail_models(run, comparison)
+        self.shown(comparison)
+        if options.background:
+            from llm_magic.session.job import Job
+
+            ended = Job.ended(screen.model, comparison)
+            self.shown(ended)
+            return ended
+        return comparison
+
+    def _show_dry_runs(self, run: ComparisonRun, options: Options) -> None:
+        """Show what each of several models would be sent; of one that cannot be asked, why."""
+        from llm_magic import display
+        from llm_magic.model_names import shown_model
+
+        outcome = _not_bound(options, "Nothing was sent")
+        for name, plan in zip(run.names, run.plans, strict=True):
+            try:
+                display.show_preview(self.session.preview_of(plan), outcome, shown_model(name))
+            except LLMError as error:
+                display.show_lines([f"{shown_model(name)}: {_line(error)}", outcome], ())
+        self.session.tell()
+
+    def _bind_comparison(self, run: ComparisonRun, options: Options, comparison: Comparison) -> str:
+        """Bind what several models give, and return the line below them."""
+        self._remember(comparison)
+        if options.out:
+            self.shell.user_ns[options.out] = comparison.value
+        return self.session.about_no_turn(run.plans[0]) if self.footer else ""
+
+    def _comparison_failed(self, view: ComparisonView, error: Exception) -> None:
+        """Tell why a comparison in the background came to an end."""
+        view.note(_line(error))
+
     def _answer_rows(self, cell: Cell, options: Options, each: str, *, later: bool) -> Answers | Job[Answers] | None:
         """Do what a cell asks for each row of an input; `later` it ends now, and the rows go on."""
         from llm_magic import display
@@ -217,6 +323,39 @@ class LLMMagics(Magics, Settings):
 
             ended = Job.ended(run.model, answers)
             self.shown(ended)
+            return ended
+        return answers
+
+    def _compare_rows(
+        self, cell: Cell, models: tuple[str, ...], each: str, *, unseen: bool
+    ) -> ComparedAnswers | Job[ComparedAnswers] | None:
+        """Do what a cell asks of several models for each row of an input."""
+        from llm_magic import display
+        from llm_magic.comparison.rows import ComparedRows
+        from llm_magic.options.option import shadowed
+        from llm_magic.session.job import Job
+
+        background = bool(
+            self.session.in_force(replace(cell, options=replace(cell.options, model=models[0]))).background
+        )
+        notes = (*shadowed(cell.options.out), *([_IN_FOREGROUND] if background and unseen else []))
+        refused = _cannot_confirm(background=background, unseen=unseen, rows=True)
+        rows = ComparedRows(self.session, replace(cell, notes=notes, cannot_confirm=refused), models, each)
+        if rows.options.dry_run:
+            rows.show_requests()
+            return None
+        later = background and not unseen
+        view = display.choose_rows_view(self.shell, self, rows.options.show or "markdown", background=later)
+        screen = rows.screen(view, self.shell.user_ns.__setitem__)
+        if later:
+            job = Job.begin(screen, rows.fail, partial(self._rows_failed, view), self.session.jobs)
+            self.shown(job)
+            return job
+        answers = screen.follow()
+        rows.fail(answers)
+        self.shown(answers)
+        if background:
+            self.shown(ended := rows.ended(answers))
             return ended
         return answers
 
@@ -331,7 +470,7 @@ class LLMMagics(Magics, Settings):
             self._remember(error.response)
         view.note(_line(error))
 
-    def _remember(self, response: Response) -> None:
+    def _remember(self, response: Response | Comparison) -> None:
         self.shell.user_ns["_llm"] = response
 
     def _allows_input(self) -> bool:
@@ -377,6 +516,15 @@ def _fail_rows(run: RowsRun, answers: Answers) -> None:
     from llm_magic.mapping.answers.answers import rows_failed
 
     error = rows_failed(answers) if run.plan.options.on_error != "keep" else None
+    if error is not None:
+        raise error
+
+
+def _fail_models(run: ComparisonRun, comparison: Comparison) -> None:
+    """Raise the error of a comparison of which models failed, where these are not to be kept as values."""
+    from llm_magic.comparison.responses import models_failed
+
+    error = models_failed(comparison, keep=run.keeps_errors)
     if error is not None:
         raise error
 

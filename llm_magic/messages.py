@@ -226,6 +226,6 @@ def assistant(
     return Message("assistant", parts, tool_calls, citations=citations, reasoning=reasoning)
 
 
-def tool(call: ToolCall, result: str) -> Message:
+def tool(call: ToolCall, result: str, images: tuple[Image, ...] = ()) -> Message:
     """Return the message that answers `call`."""
-    return Message("tool", (Text(result),), tool_call_id=call.id)
+    return Message("tool", (Text(result), *images), tool_call_id=call.id)

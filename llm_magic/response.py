@@ -29,6 +29,8 @@ class ToolRun:
     arguments: str
     result: str | None = None
     failed: bool = False
+    images: tuple[Image, ...] = ()
+    """The images of the result, of a tool of an MCP server."""
 
 
 @dataclass(frozen=True, slots=True)

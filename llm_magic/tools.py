@@ -8,8 +8,9 @@ import json
 import re
 import textwrap
 from collections.abc import Callable, Mapping, Sequence
+from contextvars import ContextVar
 from dataclasses import dataclass
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, Protocol
 
 import pydantic
 import typing_extensions
@@ -24,7 +25,44 @@ from llm_magic.output.type_expression import evaluate
 from llm_magic.output.validate import validation_message
 from llm_magic.request import Tool
 
+if TYPE_CHECKING:
+    from llm_magic.background_loop import Emit
+
 _NAME = re.compile(r"[A-Za-z0-9_-]{1,64}")
+
+SERVER = "mcp:"
+"""What stands before the name of an MCP server in `--tools`."""
+
+
+async def _nowhere(_batch: list[Any]) -> None:
+    """Let events pass by."""
+
+
+telling: ContextVar[Emit[Any]] = ContextVar("telling", default=_nowhere)
+"""What takes the progress of the call that is carried out."""
+
+
+class CallableTool(Protocol):
+    """What a model may call: a function of the user's, or a tool of an MCP server."""
+
+    @property
+    def tool(self) -> Tool:
+        """What the model sees."""
+
+    @property
+    def name(self) -> str:
+        """The name that the model calls it by."""
+
+    @property
+    def function(self) -> Callable[..., Any]:
+        """What is called, with keyword arguments; plain or async."""
+
+    @property
+    def timeout(self) -> float | None:
+        """Seconds for each call; None where the limit of all tools holds."""
+
+    def arguments(self, text: str) -> dict[str, Any]:
+        """Return the validated arguments of a call; what does not fit is a `ValueError`, with a message for a model."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,6 +75,8 @@ class FunctionTool:
     """What is called, with keyword arguments."""
     shape: Shape
     """The type of the arguments, as a typed dict."""
+    timeout: float | None = None
+    """Seconds for each call; None where the limit of all tools holds."""
 
     @property
     def name(self) -> str:
@@ -49,22 +89,31 @@ class FunctionTool:
         A text that is no JSON object of these parameters is a `ValueError`, with a message for the
         model.
         """
-        try:
-            data = json.loads(text) if text.strip() else {}
-            if isinstance(data, str) and data.lstrip().startswith("{"):
-                data = json.loads(data)  # an object that was encoded twice
-        except ValueError as error:
-            raise ValueError(f"the arguments are not JSON: {error}") from None
-        if not isinstance(data, dict):
-            names = ", ".join(self.tool.parameters.get("properties", {})) or "no keys"
-            raise ValueError(  # noqa: TRY004 - one class for all that the model got wrong
-                f"the arguments must be a JSON object with {names}, not {json.dumps(data)[:80]}"
-            )
+        data = read_arguments(text, self.tool.parameters)
         written = json.dumps(without_nulls(data, self.shape.schema))
         try:
             return dict(self.shape.adapter.validate_json(written))
         except pydantic.ValidationError as error:
             raise ValueError(f"the arguments do not fit: {validation_message(error)}") from None
+
+
+def read_arguments(text: str, parameters: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the arguments of a call as a model wrote them; `parameters` is the schema, for what is said otherwise.
+
+    A text that is no JSON object is a `ValueError`, with a message for the model.
+    """
+    try:
+        data = json.loads(text) if text.strip() else {}
+        if isinstance(data, str) and data.lstrip().startswith("{"):
+            data = json.loads(data)  # an object that was encoded twice
+    except (ValueError, RecursionError) as error:
+        raise ValueError(f"the arguments are not JSON: {error}") from None
+    if not isinstance(data, dict):
+        names = ", ".join(parameters.get("properties", {})) or "no keys"
+        raise ValueError(  # noqa: TRY004 - one class for all that the model got wrong
+            f"the arguments must be a JSON object with {names}, not {json.dumps(data)[:80]}"
+        )
+    return data
 
 
 def describe(function: Callable[..., Any]) -> FunctionTool:
@@ -117,6 +166,22 @@ def _arguments_type(function: Callable[..., Any], name: str, descriptions: Mappi
     arguments = typing_extensions.TypedDict(name, fields)  # type: ignore[misc]  # the functional form, with names known only now
     arguments.__pydantic_config__ = pydantic.ConfigDict(extra="forbid")  # type: ignore[attr-defined]  # where pydantic looks for it
     return arguments
+
+
+def split_servers(wanted: str | Sequence[Any]) -> tuple[tuple[Any, ...], tuple[str, ...]]:
+    """Return what `--tools` names: functions, and tools of MCP servers without `mcp:`.
+
+    >>> split_servers("weather,mcp:files,mcp:docs.search")
+    (('weather',), ('files', 'docs.search'))
+
+    """
+    items: Sequence[Any] = wanted.split(",") if isinstance(wanted, str) else wanted
+    items = [each.strip() if isinstance(each, str) else each for each in items]
+    servers = [each[len(SERVER) :].strip() for each in items if isinstance(each, str) and each.startswith(SERVER)]
+    if "" in servers:
+        raise ToolError("--tools: mcp: names no server.", "Say mcp:NAME, or mcp:NAME.TOOL for one of its tools.")
+    functions = tuple(each for each in items if not (isinstance(each, str) and each.startswith(SERVER)))
+    return functions, tuple(dict.fromkeys(servers))
 
 
 def tools_from(

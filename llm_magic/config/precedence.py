@@ -12,7 +12,7 @@ from llm_magic.errors import ConfigurationError
 
 DEFAULT, PROFILE, PROJECT, SESSION = "default", "profile", "project", "session"
 _FARTHEST_FIRST = (DEFAULT, PROFILE, PROJECT, SESSION)
-_MERGED = ("providers", "aliases", "routes", "params", "model_params")
+_MERGED = ("providers", "aliases", "routes", "params", "model_params", "mcp_servers")
 """Settings whose entries stand each for itself: those of the project are put over those of the profile."""
 
 
@@ -55,6 +55,8 @@ class Sources:
             try:
                 setattr(owner, trait, value)
             except TraitError as error:
+                if isinstance(cause := error.__cause__, ConfigurationError):
+                    raise ConfigurationError(f"{source}: {cause.message}", cause.hint) from error
                 whose = getattr(owner, "name", "")  # a provider's
                 raise ConfigurationError(
                     f"{f'{whose}, ' if whose else ''}{source}: {refusal(owner, trait, value, error)}"

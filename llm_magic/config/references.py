@@ -17,6 +17,7 @@ if TYPE_CHECKING:  # what loads with the extension needs none
     from llm_magic.secrets import Secret
 
 _REFERENCE = re.compile(r"(?:env:|os\.environ/)(.*)", re.DOTALL)
+_WITH_SCHEME = re.compile(r"\s*([A-Za-z][A-Za-z0-9-]*)\s+(\S+)\s*")
 _SECRET_HEADER = re.compile(r"auth|cookie|token(?!izer)|secret|password|api-?key|subscription-key", re.IGNORECASE)
 
 
@@ -50,6 +51,20 @@ def variable_of(text: str) -> str | None:
     """
     found = _REFERENCE.fullmatch(text)
     return found[1].strip() if found else None
+
+
+def scheme_and_variable(text: str) -> tuple[str, str] | None:
+    """Return the scheme of an authorization, or nothing, and the variable that a header's value names after it.
+
+    >>> scheme_and_variable("Bearer env:MY_KEY"), scheme_and_variable("env:MY_KEY"), scheme_and_variable("Bearer abc")
+    (('Bearer', 'MY_KEY'), ('', 'MY_KEY'), None)
+
+    """
+    if (name := variable_of(text)) is not None:
+        return "", name
+    found = _WITH_SCHEME.fullmatch(text)
+    name = None if found is None else variable_of(found[2])
+    return None if found is None or name is None else (found[1], name)
 
 
 def read(value: Any, where: str, *, openai: bool = False) -> Any:
@@ -116,7 +131,7 @@ def mark_secrets(value: Any, name: str = "") -> Any:
         return [*value[:_FILES], *(Secret(str(reveal(password)), key=True) for password in value[_FILES:])]
     if isinstance(value, list | tuple):
         return type(value)([mark_secrets(item, name) for item in value]) if type(value) in (list, tuple) else value
-    if not isinstance(value, str) or not value or variable_of(value) is not None:
+    if not isinstance(value, str) or not value or scheme_and_variable(value) is not None:
         return value
     if is_secret_name(name):
         return Secret(value, key=True)

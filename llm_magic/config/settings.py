@@ -100,8 +100,8 @@ class Settings(Configurable):
         help="MCP servers whose tools --tools mcp:NAME offers: "
         '{"files": {"command": "npx", "args": ["-y", "…"], "env": {"TOKEN": "env:TOKEN"}}, "docs": {"url": '
         '"https://…/mcp", "headers": {"Authorization": "env:DOCS_KEY"}}}. One is started at its first use, and stopped '
-        "with the kernel.",
-    ).tag(config=True, trusted_only=True, could="run")
+        "with the kernel. Keys do not stand here: env:NAME names a variable, which is read then; Bearer env:NAME too.",
+    ).tag(config=True, trusted_only=True, could="run", entries="mcp servers")
     chat = Unicode("main", help="Conversation that cells belong to without --chat.").tag(
         config=True, trusted_only=False
     )
@@ -169,3 +169,7 @@ class Settings(Configurable):
         from llm_magic.config.references import mark_secrets
 
         return mark_secrets(proposal["value"])
+
+    @validate("mcp_servers")
+    def _check_servers(self, proposal: Any) -> Any:  # the magics check more
+        return self._mark_secrets(proposal)

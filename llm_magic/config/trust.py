@@ -241,7 +241,8 @@ def _guarded(
             yield GuardedSetting((section, name), value, ("",))
         return  # else there is no such setting, and the class says so
     entries = _ENTRIES.get(trait.metadata.get("entries"))
-    if kinds := _kinds(cls, name, None if entries else value):
+    kinds = _kinds(cls, name, None if entries else value)
+    if kinds and not (entries and isinstance(value, Mapping)):
         content = _content(value) if trait.metadata.get("holds_settings") else ""
         yield GuardedSetting((section, name), value, kinds, content)
     elif entries is not None and isinstance(value, Mapping):
@@ -314,11 +315,18 @@ def _of_provider(keys: tuple[str, ...], spec: Any, known: KnownClasses) -> Itera
         yield GuardedSetting(keys, spec, tuple(dict.fromkeys(kinds)))
 
 
+def _of_mcp_server(keys: tuple[str, ...], server: Any, _known: KnownClasses) -> Iterator[GuardedSetting]:
+    """Judge an MCP server, which waits as a whole: a program runs, and one elsewhere gets what a model tells it."""
+    is_elsewhere = isinstance(server, Mapping) and "url" in server and "command" not in server
+    yield GuardedSetting(keys, server, ("send",) if is_elsewhere else ("run",))
+
+
 _ENTRIES: Mapping[Any, Callable[[tuple[str, ...], Any, KnownClasses], Iterator[GuardedSetting]]] = {
     "options": _of_option,
     "options by model": _of_options_by_model,
     "aliases": _of_alias,
     "providers": _of_provider,
+    "mcp servers": _of_mcp_server,
 }
 """How the entries of a trait are judged, by its tag `entries`."""
 

@@ -118,7 +118,8 @@ class ComparisonView(Protocol):
     def begin(self, titles: Sequence[str]) -> Sequence[View]:
         """Begin, and return the view of each column: a `View` as for one answer; `titles` are the models as asked for.
 
-        A column paints nothing by itself: what it is told stands in the whole when that is repainted.
+        A column paints nothing by itself: what it is told stands in the whole when that is repainted. It has begun with
+        the whole: its own `begin` is not called.
         """
 
     def tick(self) -> None:
@@ -153,22 +154,44 @@ def choose_rows_view(shell: Any, settings: Settings, show: str = "markdown", *, 
     return PlainRowsView(show, streams=not background)
 
 
-def show_preview(preview: Preview, outcome: str) -> None:
+def choose_comparison_view(
+    shell: Any, settings: Settings, show: str = "markdown", *, background: bool = False
+) -> ComparisonView:
+    """Return the view of several models side by side for where the cell runs; parameters as for `choose`."""
+    if getattr(shell, "kernel", None) is not None:
+        from llm_magic.display.comparison_notebook import NotebookComparisonView
+        from llm_magic.display.outputs import CellOutputs
+
+        return NotebookComparisonView(
+            CellOutputs(shell), show, settings.repaints, external_images=settings.external_images
+        )
+    if sys.stdout.isatty() and os.environ.get("TERM") != "dumb":
+        from llm_magic.display.comparison_terminal import TerminalComparisonView
+
+        return TerminalComparisonView(show, settings.repaints, streams=not background)
+    from llm_magic.display.comparison_plain import PlainComparisonView
+
+    return PlainComparisonView(show, streams=not background)
+
+
+def show_preview(preview: Preview, outcome: str, title: str = "") -> None:
     """Show a request that is not sent: its body with long data cut, its method and URL, its headers.
 
+    A `title` stands above: the model that it would be sent to, where there are several.
     What it will take, what is to be known of it and its `outcome` follow, and last the headers that the SDK adds.
     """
     import json
 
     from llm_magic.display.footer import counted
-    from llm_magic.display.markup import folded, joined, preformatted, quiet
+    from llm_magic.display.markup import folded, joined, mark, preformatted, quiet
     from llm_magic.display.outputs import publish
 
     body = json.dumps(_without_data(preview.body), indent=2, ensure_ascii=False, default=str)
     lines = [f"{name}: {value}" for name, value in preview.headers.items() if name not in preview.added]
     text = "\n".join([body, "", f"{preview.method} {preview.url}", *lines])
     said = [*_taken(preview.estimate), *preview.notes, outcome]
-    shown = [{"text/plain": f"{text}\n", "text/html": preformatted(text)}, *map(quiet, said)]
+    titles = [mark(title)] if title else []
+    shown = [*titles, {"text/plain": f"{text}\n", "text/html": preformatted(text)}, *map(quiet, said)]
     if preview.added:
         added = [f"{name}: {value}" for name, value in preview.headers.items() if name in preview.added]
         shown.append(folded(f"{counted(len(added), 'header')} of the SDK", "\n".join(added)))

@@ -130,14 +130,14 @@ def streaming(draft: Draft, value: Any, show: str, *, external_images: bool = Fa
 def unfinished(bundle: Bundle) -> Bundle:
     """Return an output of an answer that still grows: its last line says so."""
     below = {
-        "text/markdown": f"\n{_open_fence(bundle.get('text/markdown', ''))}\n*{markup.UNFINISHED}*",
+        "text/markdown": f"\n{open_fence(bundle.get('text/markdown', ''))}\n*{markup.UNFINISHED}*",
         "text/html": markup.quiet(markup.UNFINISHED)["text/html"],
         "text/plain": f"\n\n{markup.UNFINISHED}",
     }
     return {kind: text + below[kind] for kind, text in bundle.items()}
 
 
-def _open_fence(markdown: str) -> str:
+def open_fence(markdown: str) -> str:
     """Return the line that would end the code that markdown leaves open; in a quote or list any text outside does."""
     last = deque(fences.code_blocks(markdown), maxlen=1)
     if not last or last[0].closed or last[0].before.strip():

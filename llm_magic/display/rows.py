@@ -82,6 +82,9 @@ class RowsProgress:
     batches
         The batches at a server that the rows are in; empty where the rows are asked one by one. Nothing is
         promised of these: no pace, no time left.
+    models
+        Where several models are asked the same rows, how far each is, by its name: the other figures are those of all
+        of them together, and count an answer for each model.
 
     """
 
@@ -101,6 +104,7 @@ class RowsProgress:
     waiting: str = ""
     recorded: int = 0
     batches: tuple[BatchProgress, ...] = ()
+    models: Mapping[str, RowsProgress] = field(default_factory=dict)
 
     @property
     def left(self) -> int | None:
@@ -263,7 +267,7 @@ def figures(progress: RowsProgress) -> tuple[str, str]:
         return " · ".join(filter(None, _of_batches(progress, times=False))), " · ".join(filter(None, spent_so_far))
     left = progress.left
     rows = [
-        f"{_done(progress)} rows" if progress.total is not None else _done(progress),
+        _counted(progress),
         failures(progress),
         f"{left:,} left" if left else "",
         f"{progress.in_flight:,} in flight" if progress.in_flight else "",
@@ -299,7 +303,18 @@ def ended(title: str, progress: RowsProgress, statistics: str) -> str:
     said = [statistics] if statistics else figures(progress)
     if statistics and progress.batches:
         said = [batches.titled(tuple(map(batches.whole, progress.batches))), statistics]
-    return one_line(" · ".join(filter(None, [one_line(title, _LONGEST_LABEL), *said])), _LONGEST_LINE)
+    longest = _LONGEST_LINE * max(1, len(progress.models))
+    return one_line(" · ".join(filter(None, [one_line(title, _LONGEST_LABEL), *said])), longest)
+
+
+def of_models(progress: RowsProgress) -> dict[str, str]:
+    """Return how far each model is, as a line, by its name as it is shown; empty where there is one model.
+
+    >>> of_models(RowsProgress(6, 3, models={"a": RowsProgress(3, 2, rate=4), "b": RowsProgress(3, 1)}))
+    {'a': '2 of 3, 4/s', 'b': '1 of 3'}
+
+    """
+    return {one_line(name, _LONGEST_LABEL): line(each) for name, each in progress.models.items()}
 
 
 def failures(progress: RowsProgress) -> str:
@@ -379,6 +394,14 @@ def _before(progress: RowsProgress) -> str:
     said = [f"{before:,} answered before" if before else ""]
     said += [f"{progress.recorded:,} from recordings" if progress.recorded else ""]
     return ", ".join(filter(None, said))
+
+
+def _counted(progress: RowsProgress) -> str:
+    """Return how many rows have ended, with what is counted: of several models the answers of each."""
+    if progress.models:
+        what = _done(progress) if progress.total is not None else f"{progress.done:,}"
+        return f"{what} answers of {counted(len(progress.models), 'model')}"
+    return f"{_done(progress)} rows" if progress.total is not None else _done(progress)
 
 
 def _done(progress: RowsProgress) -> str:

@@ -20,8 +20,10 @@ from llm_magic.display.rows import (
     RowsTable,
     TableRow,
     ended_rows,
+    error_line,
     figures,
     line,
+    of_models,
     stopped,
     text_of,
 )
@@ -132,6 +134,10 @@ def _live(title: str, progress: RowsProgress, notes: Sequence[str], mark: str | 
     parts += map(markup.mark, batches.problems(progress.batches))
     if progress.waiting:
         parts.append(markup.mark(one_line(progress.waiting, _LONGEST_NOTE)))
+    if progress.models:
+        parts.append(
+            grid(["model", "rows"], [[Cell(name), Cell(said)] for name, said in of_models(progress).items()], width)
+        )
     if progress.last:
         parts.append(_last(progress.last[-LAST_ROWS:], width))
     if mark is None:
@@ -152,7 +158,7 @@ def _last(rows: Iterable[RowLine], width: int) -> Bundle:
     cells = [
         [Cell(row.label), Cell(f"failed: {row.value}" if row.failed else row.value, failed=row.failed)] for row in rows
     ]
-    return _grid(["row", "value"], cells, width)
+    return grid(["row", "value"], cells, width)
 
 
 def _table(shown: RowsTable, width: int, most: int) -> Bundle:
@@ -174,10 +180,10 @@ def _table(shown: RowsTable, width: int, most: int) -> Bundle:
         heads.append("error")
         values = [[*cells, Cell(row.error, failed=True)] for row, cells in zip(shown.rows, values, strict=True)]
     rows = [[Cell(str(row.label)), *cells] for row, cells in zip(shown.rows, values, strict=True)]
-    grid = _grid(heads, rows, width if len(heads) <= _AROUND else min(width, _NARROW))
+    shown_rows = grid(heads, rows, width if len(heads) <= _AROUND else min(width, _NARROW))
     more_rows = shown.total - len(shown.rows)
     caption = f"{len(shown.rows):,} of {shown.total:,} rows" if more_rows > 0 else ""
-    return _joined([grid, markup.quiet(caption)]) if caption else grid
+    return _joined([shown_rows, markup.quiet(caption)]) if caption else shown_rows
 
 
 def _cells(row: TableRow, columns: Sequence[str] | None) -> list[Cell]:
@@ -186,15 +192,22 @@ def _cells(row: TableRow, columns: Sequence[str] | None) -> list[Cell]:
     if columns is not None:
         fields = record_of(row.value) or {}
         values = [fields.get(name) for name in columns]
-    return [Cell(text_of(value), isinstance(value, (int, float)) and not isinstance(value, bool)) for value in values]
+    return list(map(_cell, values))
 
 
-def _grid(heads: Sequence[str], rows: Sequence[Sequence[Cell]], width: int) -> Bundle:
+def _cell(value: Any) -> Cell:
+    """Return a value as a cell; an error, of one among several models, as what failed."""
+    if isinstance(value, Exception):
+        return Cell(error_line(value), failed=True)
+    return Cell(text_of(value), isinstance(value, (int, float)) and not isinstance(value, bool))
+
+
+def grid(heads: Sequence[str], rows: Sequence[Sequence[Cell]], width: int) -> Bundle:
     """Return a table by media type; the first cell of a row is its label."""
     heads = [one_line(str(head), min(width, _LONGEST_HEAD)) for head in heads]
     rows = [[cell._replace(text=one_line(cell.text, width)) for cell in row] for row in rows]
     right = [
-        all(row[at].right or not row[at].text for row in rows) and any(row[at].text for row in rows)
+        all(row[at].right or row[at].failed or not row[at].text for row in rows) and any(row[at].right for row in rows)
         for at in range(len(heads))
     ]
     html = "".join(
@@ -253,6 +266,8 @@ def _member(row: TableRow, width: int, most: int) -> dict[str, Any]:
 
 def _plain(value: Any, width: int) -> Any:
     """Return a value as JSON has it, one with parts as text."""
+    if isinstance(value, Exception):
+        return one_line(error_line(value), width)
     if value is None or isinstance(value, bool) or (isinstance(value, (int, float)) and abs(value) <= _EXACT):
         return value
     return one_line(text_of(value), width)

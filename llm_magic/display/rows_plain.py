@@ -18,6 +18,7 @@ from llm_magic.display.rows import (
     RowsThrottle,
     ended,
     line,
+    of_models,
     stopped,
 )
 
@@ -59,7 +60,8 @@ class PlainRowsView:
         """Write how far it is, where the last line was written a while ago."""
         with self._lock:
             if self._progress is not None and self._streams and self._throttle.is_due(progress, self._clock()):
-                self._say(line(progress))
+                told = [f"{name}: {said}" for name, said in of_models(progress).items()]
+                self._say(" · ".join([line(progress), *told]))
                 self._throttle.showed(progress, self._clock())
 
     def finish(self, progress: RowsProgress, table: RowsTable, statistics: str) -> None:

@@ -25,6 +25,7 @@ from llm_magic.display.rows import (
     ended,
     ended_rows,
     line,
+    of_models,
     stopped,
 )
 
@@ -145,6 +146,11 @@ class TerminalRowsView:
             )
             for row in progress.last[-_LINES:]
         ]
+        models = [
+            Text(one_line(f"{name}  {said}", wide), "dim", no_wrap=True, overflow="ellipsis")
+            for name, said in of_models(progress).items()
+        ]
+        last = [*models, *last]
         if progress.batches:
             last.append(Text(one_line(batches.unfinished(progress.batches), wide), "dim"))
         room = max(0, self._console.height - 3)

@@ -76,7 +76,7 @@ def _table(records: Records, count: int, widest: int = _WIDEST) -> Bundle:
 
 def _fields(fields: Mapping[str, Any]) -> Bundle:
     rows = "".join(
-        f'<tr><th scope="row" {_LEFT}>{escaped(name)}</th><td {_LEFT}>{_nested(item)}</td></tr>'
+        f'<tr><th scope="row" {_LEFT}>{escaped(name)}</th><td {_LEFT}>{nested(item)}</td></tr>'
         for name, item in fields.items()
     )
     width = max((len(name) for name in fields), default=0)
@@ -85,7 +85,7 @@ def _fields(fields: Mapping[str, Any]) -> Bundle:
     return {"text/plain": plain, "text/html": f"<table><tbody>{rows}</tbody></table>"}
 
 
-def _nested(value: Any) -> str:
+def nested(value: Any) -> str:
     """Return the HTML of a value inside of another: records in it are tables of their own."""
     records = _records(value)
     if records is not None and "value" not in records.columns:

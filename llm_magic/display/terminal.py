@@ -2,21 +2,27 @@
 
 from __future__ import annotations
 
+import re
 import time
-from collections.abc import Callable
+from collections import Counter
+from collections.abc import Callable, Iterable
+from itertools import count
 
 from rich.console import Console, ConsoleOptions, Group, RenderableType, RenderResult
+from rich.control import Control
 from rich.live import Live
-from rich.segment import Segment
+from rich.segment import ControlType, Segment
 from rich.text import Text
 
 from llm_magic.control_characters import visible
-from llm_magic.display import answer, markup, table
+from llm_magic.display import answer, items, markup, table
 from llm_magic.display.answer import DraftReader, ValueSoFar
 from llm_magic.display.blocks import Splitter
 from llm_magic.draft import Draft
 from llm_magic.response import Response
 
+TO_BEGIN_OF_LINE = Control(ControlType.CARRIAGE_RETURN).segment
+"""Ends what is live: the `^C` that a terminal echoes there must not begin a line of its own, or one more would stay."""
 BREATH = 0.08
 """Seconds between repaints, at least; a long tail is repainted less often."""
 
@@ -104,7 +110,8 @@ class TerminalView:
             self._print_tail()
             self._begin_answer(self._reader.generation + 1)
         for run in draft.tool_runs[self._runs :]:
-            self._print(Text(visible(markup.tool_run(run)["text/plain"]), "dim"))
+            lines = [markup.tool_run(run)["text/plain"], *map(items.image_line, run.images, count())]
+            self._print(Text(visible("\n".join(lines)), "dim"))
             self._runs += 1
         fresh = self._reader.read(draft)
         self._line = "" if self._reader.length else answer.called(draft)
@@ -129,7 +136,7 @@ class TerminalView:
         """Print the rest of the answer, and the footer."""
         self._end(response)
         if footer and self._show != "none":
-            self._console.print(_Visible(Text(footer, "dim")))
+            self._print(Text(footer, "dim"))
 
     def fail(self, response: Response | None) -> None:
         """Print what had arrived, marked; nothing where nothing had."""
@@ -140,21 +147,25 @@ class TerminalView:
     def _end(self, response: Response | None) -> None:
         self._line = ""
         if response is not None and self._show != "none":
-            if self._by_block and self._reader.length and answer.is_text(response):
-                for block in self._splitter.feed(self._reader.rest(response.text)):
-                    self._print_block(block)
-                self._print_tail()
-            else:
-                self._stop()
-                text = answer.as_text(response, self._show)
-                whole = self._show == "markdown" and answer.is_text(response) and response.structured is None
-                self._console.print(_Visible(_rendered(text) if whole else Text(visible(text).removesuffix("\n"))))
+            self._print_answer(response)
             for line in answer.beside_as_text(response):
                 self._print(Text(visible(line), "dim"))
         self._stop()
         marked = markup.marks(response) if response is not None else None
         if marked is not None:
-            self._console.print(_Visible(Text(visible(marked["text/plain"]), "yellow")))
+            self._print(Text(visible(marked["text/plain"]), "yellow"))
+
+    def _print_answer(self, response: Response) -> None:
+        """Print what is missing of the answer, or the whole where it was not printed as it came."""
+        if self._by_block and self._reader.length and answer.is_text(response):
+            for block in self._splitter.feed(self._reader.rest(response.text)):
+                self._print_block(block)
+            self._print_tail()
+            return
+        self._stop()
+        text = answer.as_text(response, self._show)
+        whole = self._show == "markdown" and answer.is_text(response) and response.structured is None
+        self._print(rendered(text) if whole else Text(visible(text).removesuffix("\n")))
 
     def _print_block(self, block: str) -> None:
         if not block.strip():
@@ -165,7 +176,7 @@ class TerminalView:
         if self._printed:
             self._print("")
         self._printed = True
-        self._print(_rendered(block))
+        self._print(rendered(block))
 
     def _print_tail(self) -> None:
         tail = self._splitter.tail
@@ -177,7 +188,7 @@ class TerminalView:
         """Print above what is live."""
         if self._live is not None:
             self._live.update("")  # or the old tail would be repainted below its own block
-        self._console.print(_Visible(what))
+        self._console.print(Visible(what))
 
     def _paint(self) -> None:
         """Repaint the tail, or the line that says what the wait is for."""
@@ -185,7 +196,7 @@ class TerminalView:
         if self._live is None:
             self._live = Live(console=self._console, auto_refresh=False, transient=True, vertical_overflow="crop")
             self._live.start()
-        self._live.update(_Window(_Visible(self._tail())), refresh=True)
+        self._live.update(_Window(Visible(self._tail())), refresh=True)
         ended = self._clock()
         self._due = ended + max(self._shortest, 4 * (ended - begun))
         self._dirty = False
@@ -201,7 +212,7 @@ class TerminalView:
         tail = self._splitter.tail
         if self._show == "text":
             return Text(visible(tail))
-        return Group("", _rendered(tail)) if self._printed else _rendered(tail)
+        return Group("", rendered(tail)) if self._printed else rendered(tail)
 
     def _stop(self) -> None:
         if self._live is not None:
@@ -210,13 +221,47 @@ class TerminalView:
             self._live = None
 
 
-def _rendered(text: str) -> RenderableType:
+def rendered(text: str) -> RenderableType:
+    """Return Markdown as it is printed."""
     from rich.markdown import Markdown  # which takes longer to import than all the rest
 
-    return Markdown(visible(text), hyperlinks=False)  # a link's address is seen
+    shown = visible(text)
+    markdown = Markdown(shown, hyperlinks=False)  # a link's address is seen
+    if any(token.level >= _DEEPEST for token in markdown.parsed):
+        return Text(shown.removesuffix("\n"))
+    return _Uncut(markdown, shown) if _MAY_BE_CUT.search(shown) else markdown
 
 
-class _Visible:
+_MAY_BE_CUT = re.compile(r"\||^[ \t]{8}|^[ \t]*(?:>[ \t]*){3}", re.MULTILINE)
+"""Markdown of which rich drops what does not fit: cells of tables, and what is nested deeply."""
+_DEEPEST = 18
+"""The level of what is nested in lists and quotes near to which the parser of Markdown drops what is deeper."""
+_WIDE = 10_000
+"""Columns in which everything fits."""
+
+
+class _Uncut:
+    """Markdown where all of it fits; where something would be dropped, its text as it stands."""
+
+    def __init__(self, markdown: RenderableType, text: str) -> None:
+        self._markdown, self._text = markdown, text
+
+    def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
+        lines = console.render_lines(self._markdown, options, pad=False)
+        wide = options.update(width=max(options.max_width, min(4 * len(self._text) + 200, _WIDE)))
+        if _letters(lines) == _letters(console.render_lines(self._markdown, wide, pad=False)):
+            for line in lines:
+                yield from line
+                yield Segment.line()
+        else:
+            yield Text(self._text.removesuffix("\n"))
+
+
+def _letters(lines: Iterable[Iterable[Segment]]) -> Counter[str]:
+    return Counter(letter for line in lines for segment in line for letter in segment.text if letter.isalnum())
+
+
+class Visible:
     """Something in which control characters are seen: what a model wrote is not to reach the terminal as a command."""
 
     def __init__(self, inner: RenderableType) -> None:
@@ -239,3 +284,4 @@ class _Window:
             if number:
                 yield Segment.line()
             yield from line
+        yield TO_BEGIN_OF_LINE

@@ -6,13 +6,14 @@ import asyncio
 from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Generator, Sequence
 from contextlib import aclosing
 from functools import partial
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 
 from llm_magic.background_loop import Emit, arriving, awaited
 from llm_magic.errors import InputError
 from llm_magic.mapping.answers.answers import RETRY, Answers, rows_failed
 from llm_magic.mapping.inputs.row_names import said_of
 from llm_magic.mapping.run import RowsRun
+from llm_magic.mapping.screen import RowsInterrupted
 from llm_magic.options.keywords_in_errors import in_python, name_keywords, naming_keywords
 
 if TYPE_CHECKING:
@@ -24,6 +25,7 @@ if TYPE_CHECKING:
     from llm_magic.messages import ToolCall
     from llm_magic.session import Session
     from llm_magic.session.plan import Cell
+    from llm_magic.session.run_spending import RunSpending
 
 AHEAD = 2_000
 """Outcomes that an iteration over `LLM.amap` has not taken, at most: they are as large as the answers."""
@@ -32,12 +34,62 @@ PROGRESS_SECONDS = 0.25
 """Seconds between two calls of `on_progress`, at most."""
 
 
+R = TypeVar("R")
+R_co = TypeVar("R_co", covariant=True)
+
+
+class ProgressCalls:
+    """Calls a user's function with how far a run is, from time to time and at the end.
+
+    Parameters
+    ----------
+    function
+        The user's; None: nobody asks.
+    progress
+        Returns how far it is.
+    say
+        Takes a note where the function raised: it is not called again, and costs no answer.
+
+    """
+
+    def __init__(
+        self,
+        function: Callable[[RowsProgress], object] | None,
+        progress: Callable[[], RowsProgress],
+        say: Callable[[str], None],
+    ) -> None:
+        self._function, self._progress, self._say = function, progress, say
+        self._telling: asyncio.Future[None] | None = None
+
+    async def __aenter__(self) -> None:
+        self._telling = asyncio.ensure_future(self._tell()) if self._function is not None else None
+
+    async def __aexit__(self, *_: object) -> None:
+        if self._telling is not None:
+            self._telling.cancel()
+        self._call()
+
+    async def _tell(self) -> None:
+        while self._function is not None:
+            await asyncio.sleep(PROGRESS_SECONDS)
+            self._call()
+
+    def _call(self) -> None:
+        if self._function is None:
+            return
+        try:
+            self._function(self._progress())
+        except BaseException as error:  # noqa: BLE001 - the user's code may raise anything; SystemExit would end the loop
+            self._function = None
+            self._say(f"on_progress raised {said_of(error)}, and is not called again.")
+
+
 class MapCall:
     """One call: the run, and what is done with its outcomes.
 
     Parameters
     ----------
-    session, cell, inputs, on_confirm, prompt, numbers, engine
+    session, cell, inputs, on_confirm, prompt, numbers, engine, spending, binds
         As of `RowsRun`; rows that are asked for again are asked from here.
     on_progress
         Called with how far it is, from time to time and at the end; None: nobody asks.
@@ -60,17 +112,28 @@ class MapCall:
         prompt: Callable[[Any], Any] | None = None,
         numbers: Sequence[int] | None = None,
         engine: Engine | None = None,
+        spending: RunSpending | None = None,
+        binds: bool = True,
     ) -> None:
         self.session = session
-        self.run = RowsRun(session, cell, inputs, on_confirm, prompt=prompt, numbers=numbers, engine=engine)
-        self._again = partial(MapCall, session, cell, inputs, on_confirm, on_progress, prompt=prompt)
-        self._on_progress = on_progress
-        self._fails = self.run.plan.options.on_error != "keep"
+        self.run = RowsRun(
+            session,
+            cell,
+            inputs,
+            on_confirm,
+            prompt=prompt,
+            numbers=numbers,
+            engine=engine,
+            spending=spending,
+            binds=binds,
+        )
+        self._again = partial(MapCall, session, cell, inputs, on_confirm, on_progress, prompt=prompt, binds=binds)
+        self._telling = ProgressCalls(on_progress, self.run.progress, self.run.say)
+        self.fails = self.run.plan.options.on_error != "keep"
 
     async def outcomes(self) -> AsyncGenerator[list[Outcome], None]:
         """Ask, and yield outcomes as they come."""
-        telling = asyncio.ensure_future(self._tell_progress()) if self._on_progress is not None else None
-        try:
+        async with self._telling:
             named: LLMError | None = None
             async with aclosing(self.run.outcomes()) as stream:
                 async for batch in stream:
@@ -79,25 +142,6 @@ class MapCall:
                             named = outcome.error
                             name_keywords(named)
                     yield batch
-        finally:
-            if telling is not None:
-                telling.cancel()
-            self._call_on_progress()
-
-    async def _tell_progress(self) -> None:
-        while self._on_progress is not None:
-            await asyncio.sleep(PROGRESS_SECONDS)
-            self._call_on_progress()
-
-    def _call_on_progress(self) -> None:
-        """Tell how far it is; a function that raises is not called again, and costs no answer."""
-        if self._on_progress is None:
-            return
-        try:
-            self._on_progress(self.run.progress())
-        except BaseException as error:  # noqa: BLE001 - the user's code may raise anything; SystemExit would end the loop
-            self._on_progress = None
-            self.run.say(f"on_progress raised {said_of(error)}, and is not called again.")
 
     async def answers(self) -> Answers:
         """Ask, and return all answers.
@@ -121,11 +165,16 @@ class MapCall:
 
     def judged(self, answers: Answers) -> Answers:
         """Return answers that can be asked for again; raises RowsFailedError where rows failed and are no values."""
-        answers.notes = tuple(map(in_python, answers.notes))
-        answers.retry_with(partial(self._retry, answers))
-        error = rows_failed(answers, again=RETRY) if self._fails else None
+        answers = self.repeatable(answers)
+        error = rows_failed(answers, again=RETRY) if self.fails else None
         if error is not None:
             raise error
+        return answers
+
+    def repeatable(self, answers: Answers) -> Answers:
+        """Return answers that can be asked for again, whatever failed."""
+        answers.notes = tuple(map(in_python, answers.notes))
+        answers.retry_with(partial(self._retry, answers))
         return answers
 
     def _retry(self, answers: Answers) -> Answers:
@@ -191,3 +240,42 @@ class AnswersToCome(AsyncIterator["Outcome"]):
                 for outcome in batch:
                     yield outcome
                 loop.loop.call_soon_threadsafe(taken.set)
+
+
+class RunOfCall(Protocol):
+    """What a call of `LLM.map` runs, as far as it is waited for."""
+
+    def how_far(self) -> str:
+        """Return in a line how far it came where it was interrupted."""
+
+
+class RowsCall(Protocol[R_co]):
+    """A call of `LLM.map`, of one model or of several."""
+
+    session: Session
+
+    @property
+    def run(self) -> RunOfCall:
+        """What runs."""
+
+    async def answers(self) -> R_co:
+        """Ask, and return all answers."""
+
+
+def wait_for(call: RowsCall[R]) -> R:
+    """Wait for all answers of a call.
+
+    Raises
+    ------
+    LLMError
+        As `LLM.map`.
+    RowsInterrupted
+        The user interrupted.
+
+    """
+    try:
+        return call.session.loop.run(call.answers())
+    except KeyboardInterrupt:
+        raise RowsInterrupted(call.run.how_far()) from None
+    finally:
+        call.session.tell()

@@ -77,6 +77,10 @@ class RowsRun:
         The rows that are asked for; None: all.
     engine
         What asks for them in the place of requests from here: offline batches.
+    spending
+        What it uses, where a budget is that of several runs; None: its own, by `--budget`.
+    binds
+        Whether `bound` is called in the end: then names of columns that are there already are refused.
 
     Raises
     ------
@@ -84,6 +88,11 @@ class RowsRun:
         Whatever is wrong with the prompt, the options or the input; nothing was sent.
 
     """
+
+    is_alone = True
+    """Whether it ends what it keeps by itself; else `end_kept` is called once others have ended, too."""
+    is_whole = False
+    """Whether all rows of the input are answered."""
 
     def __init__(
         self,
@@ -95,6 +104,8 @@ class RowsRun:
         prompt: Callable[[Any], Any] | None = None,
         numbers: Sequence[int] | None = None,
         engine: Engine | None = None,
+        spending: RunSpending | None = None,
+        binds: bool = True,
     ) -> None:
         self.inputs = inputs
         if put_over(cell.options, cell.defaults).chat is None:  # else what was said there goes along with each row
@@ -112,8 +123,8 @@ class RowsRun:
         notes = (*notes, *_on_system(options.system, inputs.names_in_rows()))
         self._notes: dict[str, None] = dict.fromkeys((*session.take_notices(), *self.plan.notes, *notes))
         self._out = cell.options.out or ANSWER
-        if inputs.kind != "sequence":
-            check_names(inputs.columns, self.plan.spec, self._out, several=self._several)
+        if binds and inputs.kind != "sequence":
+            check_names(inputs.columns, self.plan.spec, self._out, several=self.several)
         if options.sample is not None:
             refuse_iterator(inputs, "--sample")
             numbers = spread(inputs.length or 0, options.sample)
@@ -126,12 +137,12 @@ class RowsRun:
         if self._order == "prefix":
             refuse_iterator(inputs, "--order prefix")
         self._recorder = recorder = self._recorder_of(cell)
-        self._spending = RunSpending(session.spending, options.budget)
+        self._spending = RunSpending(session.spending, options.budget) if spending is None else spending
         if model := self._model_expected:  # a budget that needs a price is refused before anything else
             provider = self.plan.models[0].target.provider
             budgets = self._spending.budgets(provider)
             self._spending.may_take(provider, model, Demand(0, 0, 0), provider.price(model), budgets)
-        need_cluster(cell.options, on_cluster=options.on is not None)
+        need_cluster(cell.options, on_cluster=options.on is not None, servers=self.plan.mcp)
         self._client = None if options.on is None else _client_of(options.on, options.forward_env or ())
         self._resumption = self._resumed() if recorder is None and session.settings.resume else None
         self._asker = RowAsker(
@@ -190,7 +201,8 @@ class RowsRun:
         self._notes[text] = None
 
     @property
-    def _several(self) -> bool:
+    def several(self) -> bool:
+        """Whether a value is a list of several answers (`--n`)."""
         return (self.plan.options.parameters.get("n") or 1) > 1
 
     @property
@@ -214,11 +226,21 @@ class RowsRun:
             return said
         if self._requests.is_looking_up:
             return "stopped while answers of an earlier run were looked up; they are kept: run it again to go on."
-        done, total = self._statistics.answered + self._requests.known, self.total
+        done, total = self.answered, self.total
         of = f"{done:,} rows" if total is None else f"{done:,} of {total:,} rows"
-        if self._resumption is not None or self._recorder is not None:
+        if self.keeps_answers:
             return f"stopped; {of} are answered, and kept: run it again to go on from there."
         return f"stopped; {of} were answered, and none are kept (LLMMagics.resume is off)."
+
+    @property
+    def answered(self) -> int:
+        """Rows with an answer so far, those of an earlier run among them."""
+        return self._statistics.answered + self._requests.known
+
+    @property
+    def keeps_answers(self) -> bool:
+        """Whether a later run of the same finds the answers of this one."""
+        return self._resumption is not None or self._recorder is not None
 
     @property
     def stopped(self) -> LLMError | None:
@@ -244,7 +266,7 @@ class RowsRun:
 
     async def preview(self) -> Preview:
         """Return the request of the first row as it would be sent, and what all would take; nothing is sent."""
-        from llm_magic.session.dry_run import is_recorded, preview
+        from llm_magic.session.dry_run import is_recorded, preview, with_tools
 
         requests, known, wrong = await asyncio.to_thread(self._requests.some, LOOKED_AT)
         first = next(iter((*requests, *known)), None)
@@ -255,6 +277,8 @@ class RowsRun:
         plan = replace(self.plan, parts=first.parts, notes=tuple(self.take_notes()))
         if is_plain(plan):
             plan = replace(plan, models=tuple(map(_by_document, plan.models)))
+        plan = await with_tools(plan, self._session.servers_of(plan), self._recorder)
+        self.plan = replace(self.plan, tools=plan.tools, mcp=plan.mcp)
         with self._session.registry.explaining():
             shown = await preview(plan, self._spending, self._recorder)
         resumption, recorder = self._resumption, self._recorder
@@ -328,6 +352,9 @@ class RowsRun:
         """
         self._began = time.perf_counter()
         try:
+            if self.plan.mcp:
+                found = await self._asker.find_server_tools()
+                self.plan = replace(self.plan, tools=found.tools, mcp=())
             await self._asker.begin()
             async with aclosing(self._asked(await self._looked_up())) as stream:
                 async for batch in stream:
@@ -342,17 +369,20 @@ class RowsRun:
                         yield self._counted(batch)
             if self.fetched is not None:
                 await self.fetched.ended()
-            whole = self._numbers is None and not self._statistics.failures
-            if self._resumption is not None:
-                self._resumption.store.ended(whole=whole)
+            self.is_whole = self._numbers is None and not self._statistics.failures
         finally:
             self._ended = time.perf_counter()
             self._requests.close()
-            if self._resumption is not None:
-                self._resumption.store.ended(whole=False)
+            if self.is_alone:
+                self.end_kept(whole=self.is_whole)
             if self.fetched is not None:
                 await self.fetched.aclose()
             await self._asker.aclose()
+
+    def end_kept(self, *, whole: bool) -> None:
+        """End what is kept: of a run that is `whole` nothing is needed any more, of any other a later one goes on."""
+        if self._resumption is not None:
+            self._resumption.store.ended(whole=whole)
 
     async def _asked(self, requests: Iterator[RowRequest]) -> AsyncGenerator[list[Outcome], None]:
         """Yield the outcomes of requests, and of rows that need none."""
@@ -468,7 +498,7 @@ class RowsRun:
             outcomes,
             labels or None,
             spec=self.plan.spec,
-            several=self._several,
+            several=self.several,
             seconds=self.seconds,
             notes=self.notes,
         )
@@ -483,7 +513,7 @@ class RowsRun:
             answers.outcomes,
             self.plan.spec,
             self._out,
-            several=self._several,
+            several=self.several,
         )
 
     @property

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import threading
+from abc import ABC, abstractmethod
 from collections.abc import Callable
 from concurrent.futures import CancelledError
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Generic, Protocol, TypeVar
 
 from llm_magic.background_loop import ENDING
 from llm_magic.display.rows import RowsTable, TableRow, chosen, error_line
@@ -15,8 +16,12 @@ from llm_magic.model_names import shown_model
 if TYPE_CHECKING:
     from llm_magic.background_loop import BackgroundLoop
     from llm_magic.display import RowsView
+    from llm_magic.display.rows import RowsProgress
     from llm_magic.mapping.answers.answers import Answers
     from llm_magic.mapping.run import RowsRun
+
+R = TypeVar("R")
+R_co = TypeVar("R_co", covariant=True)
 
 LOOK = 0.1
 """Seconds between two looks at how far it is, at most."""
@@ -33,8 +38,31 @@ class RowsInterrupted(Interrupted):
         return [f"KeyboardInterrupt: {self._line}"]
 
 
-class RowsScreen:
-    """Follows one run over rows on the thread that shows it.
+class RunOfScreen(Protocol[R_co]):
+    """A run over rows, as far as a screen has to know it: `RowsRun`, or those of several models together."""
+
+    total: int | None
+    """Rows that are asked for; None where nobody knows."""
+
+    @property
+    def model(self) -> str:
+        """The model as asked for."""
+
+    async def collect(self) -> R_co:
+        """Ask, and return all answers."""
+
+    def progress(self) -> RowsProgress:
+        """Return how far it is; any thread may ask."""
+
+    def take_notes(self) -> list[str]:
+        """Return those of the notes that the user has not been told."""
+
+    def how_far(self) -> str:
+        """Return in a line how far an interrupted run came, and what is done next."""
+
+
+class RunScreen(ABC, Generic[R]):
+    """Follows a run over rows on the thread that shows it.
 
     Parameters
     ----------
@@ -49,32 +77,39 @@ class RowsScreen:
 
     """
 
-    def __init__(
-        self, run: RowsRun, view: RowsView, loop: BackgroundLoop, finish: Callable[[Answers], str] | None = None
-    ) -> None:
-        self.run = run
+    def __init__(self, run: RunOfScreen[R], view: RowsView, loop: BackgroundLoop, finish: Callable[[R], str]) -> None:
+        self._run = run
         self.view = view
-        self._finish = finish or (lambda _: str(run.statistics()))
+        self._finish = finish
         self._has_ended = threading.Event()
         self._future = loop.submit(self._work())
 
-    async def _work(self) -> Answers:
+    @abstractmethod
+    def table(self, answers: R) -> RowsTable:
+        """Return the rows that are shown in the end."""
+
+    @property
+    def title(self) -> str:
+        """What is asked, as the view shows it."""
+        return shown_model(self.model)
+
+    async def _work(self) -> R:
         try:
-            return await self.run.collect()
+            return await self._run.collect()
         finally:
             self._has_ended.set()
 
     @property
     def model(self) -> str:
         """The model as asked for."""
-        return self.run.model
+        return self._run.model
 
     def stop(self) -> str:
         """End the run: what is in flight is closed; return in a line how far it came."""
         self._future.cancel()
-        return self.run.how_far()
+        return self._run.how_far()
 
-    def follow(self) -> Answers:
+    def follow(self) -> R:
         """Show the run until it ends.
 
         Raises
@@ -87,9 +122,9 @@ class RowsScreen:
             It was cancelled.
 
         """
-        run, view = self.run, self.view
+        run, view = self._run, self.view
         try:
-            view.begin(shown_model(run.model), run.total, run.progress().batches)
+            view.begin(self.title, run.total, run.progress().batches)
             answers = self._awaited()
         except KeyboardInterrupt:
             try:
@@ -109,13 +144,13 @@ class RowsScreen:
             raise
         self._tell()
         below = self._finish(answers)
-        view.finish(run.progress(), table_of(run, answers), below)
+        view.finish(run.progress(), self.table(answers), below)
         return answers
 
-    def _awaited(self) -> Answers:
+    def _awaited(self) -> R:
         while True:
             self._tell()
-            self.view.update(self.run.progress())
+            self.view.update(self._run.progress())
             try:
                 return self._future.result(min(LOOK, self.view.wait or LOOK))
             except TimeoutError:
@@ -123,12 +158,26 @@ class RowsScreen:
                     raise
 
     def _tell(self) -> None:
-        for note in self.run.take_notes():
+        for note in self._run.take_notes():
             self.view.note(note)
 
     def _end(self) -> None:
         self._future.cancel()
         self._has_ended.wait(ENDING)
+
+
+class RowsScreen(RunScreen["Answers"]):
+    """Follows the run of one model; parameters as of `RunScreen`, without `finish` the statistics stand below."""
+
+    def __init__(
+        self, run: RowsRun, view: RowsView, loop: BackgroundLoop, finish: Callable[[Answers], str] | None = None
+    ) -> None:
+        self.run = run
+        super().__init__(run, view, loop, finish or (lambda _: str(run.statistics())))
+
+    def table(self, answers: Answers) -> RowsTable:
+        """Return the first rows, and some that failed."""
+        return table_of(self.run, answers)
 
 
 def table_of(run: RowsRun, answers: Answers) -> RowsTable:

@@ -164,7 +164,12 @@ class Options:
     chat: str | None = _option("-c --chat", "the conversation that the cell belongs to", "NAME", trusted_only=False)
     once: bool | None = _option("--once", "neither send nor keep history", trusted_only=False)
     tools: Any = _option(
-        "--tools", "Python functions that the model may call", "F,G", take.words, trusted_only=True, could="run"
+        "--tools",
+        "Python functions, and tools of MCP servers (mcp:NAME, mcp:NAME.TOOL), that the model may call",
+        "F,G",
+        take.words,
+        trusted_only=True,
+        could="run",
     )
     tool_choice: str | None = _option(
         "--tool-choice",
@@ -325,6 +330,7 @@ class _AnyOptions(RequestParameters, total=False):
 
     system: str
     images: Any
+    context: int | str | Sequence[str]
     output_type: Any
     schema: Any
     choices: Sequence[str]
@@ -339,7 +345,7 @@ class _AnyOptions(RequestParameters, total=False):
     no_stream: bool
     chat: str
     once: bool
-    tools: Sequence[Callable[..., Any]] | Callable[..., Any]
+    tools: Sequence[Callable[..., Any] | str] | Callable[..., Any] | str
     tool_choice: str
     record: Record
 
@@ -352,6 +358,12 @@ class AskOptions(_AnyOptions, total=False):
     confirm: bool
     record_tools: bool
     on_confirm: Callable[[ToolCall], bool | Awaitable[bool]]
+
+
+class CompareOptions(AskOptions, total=False):
+    """The options of `%%llm -m a,b` as keyword arguments of `LLM.compare`, which describes them."""
+
+    on_error: OnError
 
 
 class _RunOptions(AskOptions, total=False):

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import fields, replace
 from itertools import combinations
 from typing import Any, NamedTuple
@@ -22,6 +22,13 @@ class Exclusion(NamedTuple):
     other: str
     why: str = ""
 
+
+_OF_ONE_MODEL = {
+    "code": "each model has an answer of its own",
+    "batch": "a batch is one model's",
+    "batch_file": "a file of requests is one model's",
+}
+"""Options that are for one model alone, and why."""
 
 _NO_CODE = "the answer is a value, which holds no code"
 
@@ -118,9 +125,14 @@ def need_tools(given: Options, in_force: Options) -> None:
         )
 
 
-def need_each(given: Options) -> None:
-    """Refuse what is given for many rows, or for a batch, where one cell is asked; defaults are not meant then."""
+def need_each(given: Options, *, several: bool = False) -> None:
+    """Refuse what is given for many rows, or for a batch, where one cell is asked; defaults are not meant then.
+
+    `several` says that several models are asked, of which some may fail.
+    """
     asked = [name for name in (*OF_ROWS, *OF_BATCHES) if name in _given(given)]
+    if several and "on_error" in asked:
+        asked.remove("on_error")
     alone = [] if is_batch(given) else [name for name in asked if name in {"wait", "poll"}]
     if alone:
         raise OptionError(f"{flag(alone[0])} needs --batch.", "--batch sends the rows of --each as an offline batch.")
@@ -132,8 +144,25 @@ def need_each(given: Options) -> None:
         raise OptionError("--again and --record only exclude each other: nothing is sent.", "Keep one of them.")
 
 
-def need_cluster(given: Options, *, on_cluster: bool) -> None:
-    """Refuse what is given for the workers of a cluster where rows are asked from here; defaults are not meant then."""
+def need_one_model(given: Options, names: Iterable[str]) -> None:
+    """Refuse what is given for one model where several are asked; defaults are not meant then."""
+    for name, why in _OF_ONE_MODEL.items():
+        if name in _given(given):
+            raise OptionError(
+                f"{flag(name)} and several models ({', '.join(names)}) exclude each other: {why}.", "Name one model."
+            )
+
+
+def need_cluster(given: Options, *, on_cluster: bool, servers: tuple[str, ...] = ()) -> None:
+    """Refuse what is given for the workers of a cluster where rows are asked from here; defaults are not meant then.
+
+    `servers` are the MCP servers whose tools are offered, which workers have not.
+    """
+    if servers and on_cluster:
+        raise OptionError(
+            f"--tools mcp:{servers[0]} and --on exclude each other: MCP servers run beside this kernel.",
+            "Leave out one of them.",
+        )
     if given.forward_env and not on_cluster:
         raise OptionError(
             "--forward-env needs --on: rows are asked from this process, which has its variables.",

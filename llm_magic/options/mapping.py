@@ -24,8 +24,11 @@ _OF_ONE_CELL = frozenset(
 _OF_ONE_RUN = ("again", "sample")
 """Of the options of many rows, those that are said of each run anew."""
 
-Rows = Literal["none", "defaults", "all", "batch"]
-"""Which options of many rows are taken: none, those that all runs may share, those of a run, those of a batch."""
+Rows = Literal["none", "defaults", "all", "batch", "models"]
+"""Which options of many rows are taken: none, those that all runs may share, those of a run, those of a batch.
+
+`models` are those of several models, of which some may fail, too.
+"""
 
 _INPUTS = "LLM.map asks one prompt over many inputs, which are its second argument: llm.map(prompt, inputs)."
 
@@ -67,6 +70,7 @@ _ELSEWHERE = {
     "seed": ("random_seed", "random_state"),
     "logprobs": ("top_logprobs",),
     "reasoning_effort": ("reasoning", "effort", "thinking"),
+    "context": ("cells", "notebook", "notebook_context", "context_cells"),
     "system": ("system_prompt", "system_message", "system_instruction", "instructions", "developer"),
     "image": ("images", "image_url", "image_urls"),
     "output_type": (
@@ -197,7 +201,8 @@ def _refused(rows: Rows) -> dict[str, str]:
     """Return the keyword arguments that a call does not take, since another one does, and what to say of each."""
     if rows == "batch":
         return refused_by_batch()
-    taken = {"all": OF_ROWS, "defaults": tuple(name for name in OF_ROWS if name not in _OF_ONE_RUN)}.get(rows, ())
+    of_runs = tuple(name for name in OF_ROWS if name not in _OF_ONE_RUN)
+    taken = {"all": OF_ROWS, "defaults": of_runs, "models": ("on_error",)}.get(rows, ())
     names = [*(name for name in OF_ROWS if name not in taken), *([] if rows == "all" else ["on_progress"])]
     found = {name: f"LLM.map takes it: llm.map(prompt, inputs, {name}=…)." for name in names}
     return found | refused_elsewhere(rows=rows == "all", poll=rows == "defaults")
@@ -335,9 +340,18 @@ class _Reader:
             return self._text(value)
         items = tuple(value) if isinstance(value, (list, tuple, set, frozenset)) else (value,)
         for item in items:
-            if not callable(item) and (self._keywords or not isinstance(item, str)):
+            named = isinstance(item, str) and (not self._keywords or item.startswith("mcp:"))
+            if not callable(item) and not named:
                 self._refuse("a function or a list of functions", item)
         return items
+
+    def _context(self, value: Any) -> Any:
+        """Return a number of cells, `all`, or names, of which one may stand alone."""
+        if not isinstance(value, list | tuple | set | frozenset):
+            return self._one(value)
+        if not value or not all(isinstance(name, str) and name.isidentifier() for name in value):
+            self._refuse("a number of cells, all, or names of variables", value)
+        return tuple(sorted(value) if isinstance(value, set | frozenset) else value)
 
     def _choices(self, value: Any) -> tuple[str, ...]:
         if isinstance(value, str) and not self._keywords:

@@ -157,18 +157,19 @@ def context(text: str) -> int | Literal["all"] | tuple[str, ...]:
     >>> context("3"), context("all"), context("df, model")
     (3, 'all', ('df', 'model'))
 
+    None are by 0, where it is a default.
     """
     if text == "all":
         return "all"
     try:
         count = int(text)
     except ValueError:
-        names = words(text)
+        names = tuple(name.strip() for name in text.split(","))
         if not all(name.isidentifier() and not keyword.iskeyword(name) for name in names):
             raise ValueError("a number of cells, all, or names of variables with commas") from None
         return names
-    if count < 1:
-        raise ValueError("a number of cells of at least 1")
+    if count < 0:
+        raise ValueError("a number of cells, 0 for none")
     return count
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect
+import re
 from typing import TYPE_CHECKING
 
 from IPython.core.magic import Magics, line_magic, magics_class
@@ -21,6 +22,7 @@ _UNLOADED = "The extension that this panel belongs to was unloaded or loaded aga
 _OLD = "There are ten newer panels: run %llm_picker again."
 _MOST_PANELS = 10
 """Panels that are kept up to date; a cell that is run again leaves an unseen one behind."""
+_NUMBER = re.compile(r"[0-9]{1,9}")
 _CELL_ENDED = "post_run_cell"
 
 
@@ -44,6 +46,7 @@ class LLMPicker(Magics):
         %llm_picker WORDS     the panel, its list searched for these words
         %llm_picker --list    a plain numbered list, as in a terminal; --list WORDS searches it
         %llm_picker 3         the third of the list that was shown last
+        %llm_picker 3 5       the third and the fifth: cells ask both, side by side
 
         The panel shows what is in force and changes it: `%config LLMMagics.model`, `.params` and
         `.system`. An empty field is unset: the parameter is not sent. The lines at its foot set the
@@ -57,10 +60,10 @@ class LLMPicker(Magics):
             )
         if "-h" in words or "--help" in words:
             print(inspect.getdoc(LLMPicker.llm_picker))  # noqa: T201 - a page to read
-        elif len(words) == 1 and words[0].isdigit():
+        elif numbers := _numbers(words):
             from llm_magic.picker import terminal
 
-            name = terminal.chosen(int(words[0]), self._numbered)
+            name = terminal.chosen(self.session, numbers, self._numbered)
             self.session.settings.model = name
             print(f"LLMMagics.model = {name!r}")  # noqa: T201 - what the user asked for
         elif getattr(self.shell, "kernel", None) is None or "--list" in words:
@@ -96,3 +99,9 @@ class LLMPicker(Magics):
                 panel.end(_UNLOADED)
             self._backend.close()
         self._backend, self._panels = None, []
+
+
+def _numbers(words: list[str]) -> list[int]:
+    """Return the numbers that a line holds, with blanks or commas between; none where something else stands in it."""
+    parts = [part for word in words for part in word.split(",") if part]
+    return [int(part) for part in parts] if all(map(_NUMBER.fullmatch, parts)) else []

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 from llm_magic.config.effective import masked
 from llm_magic.config.precedence import DEFAULT, sources_of
 from llm_magic.errors import LLMError, OptionError
+from llm_magic.model_names import models_in
 from llm_magic.options import PARAMETERS, Options
 from llm_magic.options.mapping import from_mapping
 from llm_magic.providers.model_info import ModelCard
@@ -34,8 +35,8 @@ _WATCHED_IN_REGISTRY = ["providers", "aliases", "routes", "litellm_config"]
 
 
 @dataclass(slots=True)
-class InForce:
-    """What cells without options ask for now.
+class ModelInForce:
+    """A model that cells without options ask.
 
     Attributes
     ----------
@@ -43,12 +44,31 @@ class InForce:
         The model as a cell would name it; empty where there is none.
     provider, model
         What that leads to; empty where it leads nowhere. An empty `model` is the first one listed.
+    overriding
+        Parameters that the alias or `LLMMagics.model_params` set otherwise for this model.
+
+    """
+
+    name: str = ""
+    provider: str = ""
+    model: str = ""
+    overriding: Mapping[str, Any] = field(default_factory=dict)
+
+
+@dataclass(slots=True)
+class InForce:
+    """What cells without options ask for now.
+
+    Attributes
+    ----------
+    name
+        The setting: a model as a cell would name it, or several with commas; empty where there is none.
+    models
+        What that names: at least one, though it may be empty. Several are asked side by side.
     source
         Where the setting comes from: session, project (and its file), profile, default.
     params, system
         Parameters of every cell by option name, and the system prompt.
-    overriding
-        Parameters that the alias or `LLMMagics.model_params` set otherwise for this model.
     problem
         What is wrong with all this, or empty.
     code
@@ -57,14 +77,17 @@ class InForce:
     """
 
     name: str = ""
-    provider: str = ""
-    model: str = ""
+    models: tuple[ModelInForce, ...] = (ModelInForce(),)
     source: str = DEFAULT
     params: Mapping[str, Any] = field(default_factory=dict)
     system: str = ""
-    overriding: Mapping[str, Any] = field(default_factory=dict)
     problem: str = ""
     code: str = ""
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """The names of the models, without an empty one."""
+        return tuple(model.name for model in self.models if model.name)
 
 
 @dataclass(frozen=True, slots=True)
@@ -126,16 +149,37 @@ class PickerBackend:
             system=settings.system,
             code=self._code(),
         )
+        problems: list[str] = []
+        names: tuple[str, ...] = ("",)
         try:
             force.name = registry.default_model(settings.model)
-            choice = choose(Options(), settings, registry)[0]
-            force.provider, force.model = choice.target.provider.name, choice.target.model
-            own = from_mapping(settings.params, "LLMMagics.params").parameters
-            values = {name: choice.options.parameters.get(name) for name in FIELDS}
-            force.overriding = {name: value for name, value in values.items() if value != own.get(name)}
+            names = registry.models_asked(force.name)
         except LLMError as error:
-            force.problem = str(error)
+            problems.append(str(error))
+            names = models_in(force.name) or names
+        force.models = tuple(map(ModelInForce, names))
+        for model in force.models if force.name else ():
+            try:
+                self._look_up(model)
+            except LLMError as error:
+                problems.append(str(error))
+        force.problem = "\n".join(dict.fromkeys(problems))
         return force
+
+    def can_be_set(self, names: Sequence[str]) -> bool:
+        """Return whether names with commas between them are read as these: each may hold a comma of its own."""
+        with suppress(LLMError):
+            return self._session.registry.models_asked(",".join(names)) == tuple(names)
+        return False
+
+    def _look_up(self, model: ModelInForce) -> None:
+        """Find out what a name leads to, and what is set for it alone."""
+        settings = self.settings
+        choice = choose(Options(model=model.name), settings, self._session.registry)[0]
+        model.provider, model.model = choice.target.provider.name, choice.target.model
+        own = from_mapping(settings.params, "LLMMagics.params").parameters
+        values = {name: choice.options.parameters.get(name) for name in FIELDS}
+        model.overriding = {name: value for name, value in values.items() if value != own.get(name)}
 
     def _code(self) -> str:
         """Return the lines that set what differs from the defaults."""
@@ -199,8 +243,10 @@ class PickerBackend:
         if params != settings.params:
             settings.params = params
 
-    def ask(self, prompt: str, view: TryIt) -> Callable[[], object]:
+    def ask(self, prompt: str, view: TryIt, model: str | None = None) -> Callable[[], object]:
         """Ask outside of any conversation and show the answer in `view`, from a thread; the result stops it.
+
+        None asks the model in force.
 
         Raises
         ------
@@ -208,7 +254,7 @@ class PickerBackend:
             Nothing can be sent.
 
         """
-        cell = Cell(prompt, Options(once=True), template=False)
+        cell = Cell(prompt, Options(once=True, model=model), template=False)
         return self._session.ask_in_background(cell, view, lambda _: None, view.error).cancel
 
     def usage(self) -> str:

@@ -5,7 +5,7 @@ The style of the panel is `panel.css`.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from datetime import UTC, datetime
 from functools import cache
 from html import escape
@@ -41,12 +41,17 @@ def style() -> str:
     return f'{EMPTY}<style onload="{_KEYS_ARE_OURS}">{text}</style>'
 
 
-def title(name: str, leads_to: str, source: str) -> str:
-    """Return the head line: what is in force, and where that comes from."""
-    model = f"<code>{escaped(name)}</code>" if name else '<span class="llm-quiet">no model</span>'
-    arrow = f" → <code>{escaped(leads_to)}</code>" if leads_to and leads_to != name else ""
+def title(models: Sequence[tuple[str, str]], source: str) -> str:
+    """Return the head line: what is in force, each name with what it leads to, and where the setting comes from."""
+    shown = [_named(name, leads_to) for name, leads_to in models if name]
     origin = "" if source in {"", "default"} else f' <span class="llm-quiet">({escaped(source)})</span>'
-    return f'<div class="llm-title"><b>Model</b><span>{model}{arrow}{origin}</span></div>'
+    said = ", ".join(shown) or '<span class="llm-quiet">no model</span>'
+    return f'<div class="llm-title"><b>{"Models" if len(shown) > 1 else "Model"}</b><span>{said}{origin}</span></div>'
+
+
+def _named(name: str, leads_to: str) -> str:
+    arrow = f" → <code>{escaped(leads_to)}</code>" if leads_to and leads_to != name else ""
+    return f"<code>{escaped(name)}</code>{arrow}"
 
 
 def quiet(text: str, *, busy: bool = False) -> str:
@@ -58,6 +63,16 @@ def quiet(text: str, *, busy: bool = False) -> str:
 def problem(text: str) -> str:
     """Return a line that is to be seen, and told at once."""
     return f'<div class="llm-problem" role="alert">{escaped(text)}</div>' if text else EMPTY
+
+
+def tried(model: str, answer: str, said: str) -> str:
+    """Return one of several answers, given as lines, below the name of its model."""
+    return f'<div class="llm-tried"><code>{escaped(model)}</code>{answer}{said}</div>'
+
+
+def beside(blocks: Sequence[str]) -> str:
+    """Return blocks next to each other, where there is room."""
+    return f'<div class="llm-beside">{"".join(blocks)}</div>'
 
 
 def answer(text: str) -> str:
@@ -111,10 +126,10 @@ def facts(card: ModelCard) -> list[str]:
     return told
 
 
-def numbered(names: Sequence[str], cards: Sequence[ModelCard], in_force: str, start: int = 1) -> list[str]:
-    """Return the lines of a plain list: number, name, facts, and a star at the model in force.
+def numbered(names: Sequence[str], cards: Sequence[ModelCard], in_force: Collection[str], start: int = 1) -> list[str]:
+    """Return the lines of a plain list: number, name, facts, and a star at each model in force.
 
-    >>> numbered(["vllm:smollm2"], [ModelCard("smollm2", 4096)], "vllm:smollm2")
+    >>> numbered(["vllm:smollm2"], [ModelCard("smollm2", 4096)], ["vllm:smollm2"])
     ['*  1  vllm:smollm2  (4,096 tokens)']
 
     """
@@ -122,6 +137,6 @@ def numbered(names: Sequence[str], cards: Sequence[ModelCard], in_force: str, st
     lines = []
     for number, (name, card) in enumerate(zip(names, cards, strict=True), start):
         told = ", ".join(facts(card))
-        star = "*" if name == in_force else " "
+        star = "*" if name in in_force else " "
         lines.append(f"{star}{number:>{max(width, 3)}}  {name}{f'  ({told})' if told else ''}")
     return lines

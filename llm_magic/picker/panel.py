@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from functools import partial
 from typing import Any
@@ -13,17 +13,20 @@ import ipywidgets as widgets  # type: ignore[import-untyped] # it ships no types
 from llm_magic.display.footer import counted
 from llm_magic.errors import LLMError
 from llm_magic.options import PARAMETERS
-from llm_magic.picker.backend import ALIASES, FIELDS, InForce, Listing, PickerBackend
+from llm_magic.picker.backend import ALIASES, FIELDS, InForce, Listing, ModelInForce, PickerBackend
 from llm_magic.picker.lines import EMPTY, MOST, code, facts, label, matching, problem, quiet, style, title
-from llm_magic.picker.try_it import TryIt
+from llm_magic.picker.try_it import Tries, TryIt
 
 _LIST_ROWS = 8
+_SEVERAL = 2
+_HOW_SEVERAL = "Ctrl or ⌘ with a click chooses several; those of other providers stay chosen."
 
 
 class Panel:
     """A model picker, in `box`, its list searched for `search` at first.
 
-    Each input has a label, and an empty parameter is unset.
+    Each input has a label, and an empty parameter is unset. Where several models are compared, those chosen stay while
+    the list shows another provider's.
     """
 
     def __init__(self, backend: PickerBackend, search: str = "") -> None:
@@ -35,6 +38,7 @@ class Panel:
         self._turn = 0  # number of the last list asked for; those of earlier turns come too late
         self._listing: Listing | None = None
         self._wrong: dict[str, str] = {}
+        self._removing: list[_Removing] = []
         self._stop: Callable[[], object] = lambda: None
         self.head, self.trouble, self.status, self.hints = (widgets.HTML(EMPTY) for _ in range(4))
         self.said, self.answer, self.usage, self.code = (widgets.HTML(EMPTY) for _ in range(4))
@@ -42,6 +46,9 @@ class Panel:
         self.search = widgets.Text(description="Search models", placeholder="part of a name").add_class("llm-grow")
         self.reload = _button("Refresh", "Ask the endpoint again for its models")
         self.models = widgets.Select(description="Models", rows=_LIST_ROWS)
+        self.compared = widgets.SelectMultiple(description="Models to compare", rows=_LIST_ROWS)
+        self.compare = widgets.Checkbox(description="Compare several models", indent=False)
+        self.chosen = _row("llm-chosen")
         self.fields = {name: _field(name, label) for name, label in FIELDS.items()}
         self.unset = _button("Unset all", "Send none of these parameters")
         self.system = widgets.Textarea(
@@ -61,7 +68,8 @@ class Panel:
 
     def _laid_out(self) -> Any:
         find = _row("llm-row", self.search, self.reload)
-        left = _column("llm-column", self.provider, find, self.models, self.status)
+        lists = (self.models, self.compared, self.compare, self.chosen)
+        left = _column("llm-column", self.provider, find, *lists, self.status)
         grid = _column("llm-grid", *self.fields.values(), self.unset)
         columns = _row("llm-columns", left, _column("llm-column", grid, self.hints, self.system))
         attempt = _row("llm-row", self.prompt, self.try_it, self.stop)
@@ -79,6 +87,8 @@ class Panel:
         on(self.provider, self._browse)
         on(self.search, lambda _: self._paint_models())
         on(self.models, self._model_picked)
+        on(self.compared, self._several_picked)
+        on(self.compare, self._several_wanted)
         on(self.system, lambda text: self._backend.settings.set_trait("system", text.strip()))
         for name, field in self.fields.items():
             on(field, partial(self._parameter_typed, name))
@@ -91,8 +101,32 @@ class Panel:
     # What the user does
 
     def _model_picked(self, name: str | None) -> None:
-        if name and name != self._force.name:
-            self._backend.settings.model = name
+        if name:
+            self._set_models([name])
+
+    def _several_wanted(self, wanted: bool) -> None:
+        """Turn the list into one of which several are chosen, or back: then the first of those chosen stays."""
+        if not wanted and len(self._force.names) >= _SEVERAL:
+            self._set_models(self._force.names[:1])
+        self.refresh()
+
+    def _several_picked(self, names: tuple[str, ...]) -> None:
+        """Compare those chosen in the list, and those chosen before that it does not show."""
+        listed = {value for _, value in self.compared.options}
+        kept = [name for name in self._force.names if name in names or name not in listed]
+        self._set_models([*kept, *(name for name in names if name not in kept)])
+
+    def _set_models(self, names: Sequence[str]) -> None:
+        """Set the models; where none is left, or one cannot be set, the list goes on showing what is in force."""
+        text = ",".join(names)
+        self._wrong.pop("model", None)
+        if names and not self._backend.can_be_set(names):
+            commas = ", ".join(name for name in names if "," in name)
+            if commas:
+                self._wrong["model"] = f"{commas}: the comma would separate models. Choose it by an alias without one."
+        elif names and text != self._force.name:
+            self._backend.settings.model = text
+        self.refresh()
 
     def _parameter_typed(self, name: str, text: str) -> None:
         try:
@@ -110,14 +144,20 @@ class Panel:
     def _ask(self) -> None:
         if self.try_it.disabled:
             return
-        self.answer.value = EMPTY
-        self.said.value = quiet("Asking …", busy=True)
+        names = self._force.names
+        say, paint = partial(setattr, self.said, "value"), partial(setattr, self.answer, "value")
+        tries = Tries(names, say, paint, self._answered)
         self._answering(True)
-        view = TryIt(partial(setattr, self.said, "value"), partial(setattr, self.answer, "value"), self._answered)
+        asked = names if len(names) >= _SEVERAL else (None,)
+        stops = [self._ask_one(view, name) for view, name in zip(tries.views, asked, strict=True)]
+        self._stop = lambda: [stop() for stop in stops]
+
+    def _ask_one(self, view: TryIt, model: str | None) -> Callable[[], object]:
         try:
-            self._stop = self._backend.ask(self.prompt.value, view)
+            return self._backend.ask(self.prompt.value, view, model)
         except LLMError as error:
             view.error(error)
+            return lambda: None
 
     def _answered(self) -> None:
         self._answering(False)
@@ -142,7 +182,8 @@ class Panel:
             self._turn += 1
             self.trouble.value = problem(reason)
             self.status.value = EMPTY
-            inputs = (self.provider, self.search, self.models, self.system, self.prompt, *self.fields.values())
+            lists = (self.models, self.compared, self.compare, *self.chosen.children)
+            inputs = (self.provider, self.search, *lists, self.system, self.prompt, *self.fields.values())
             for widget in (*inputs, self.reload, self.unset, self.try_it, self.stop):
                 widget.disabled = True
 
@@ -164,8 +205,7 @@ class Panel:
     def _paint(self, *, first: bool = False) -> None:
         force, before = self._backend.in_force(), self._force
         self._force = force
-        leads_to = f"{force.provider}:{force.model}" if force.model else force.provider
-        self.head.value = title(force.name, leads_to, force.source)
+        self.head.value = title([(model.name, _leads_to(model)) for model in force.models], force.source)
         self.trouble.value = problem(force.problem)
         self._paint_fields(force)
         self.system.value = force.system
@@ -176,7 +216,9 @@ class Panel:
         if list(self.provider.options) != options:
             self.provider.options = options
         known = {value for _, value in options}
-        home = ALIASES if force.name in aliases else force.provider
+        self._paint_compared(force)
+        homes = [ALIASES if model.name in aliases else model.provider for model in force.models]
+        home = self._browsed if self._browsed in homes else homes[0]
         if first:
             home = home or (names[0] if names else "")
         if (first or force.name != before.name) and home in known and home != self._browsed:
@@ -187,15 +229,38 @@ class Panel:
             self.provider.value = self._browsed or None
             self._paint_models()
 
+    def _paint_compared(self, force: InForce) -> None:
+        """Show whether several are compared: a list of which several are chosen, and below it those chosen."""
+        if len(force.names) >= _SEVERAL:
+            self.compare.value = True
+        several = self.compare.value
+        (self.models.add_class if several else self.models.remove_class)("llm-hidden")
+        (self.compared.remove_class if several else self.compared.add_class)("llm-hidden")
+        names = force.names if several and len(force.names) >= _SEVERAL else ()
+        if tuple(button.name for button in self._removing) != names:
+            self._removing = [_Removing(name, partial(self._leave_out, place)) for place, name in enumerate(names)]
+            self.chosen.children = [each.button for each in self._removing]
+
+    def _leave_out(self, place: int) -> None:
+        names = self._force.names
+        self._set_models([*names[:place], *names[place + 1 :]])
+
     def _paint_fields(self, force: InForce) -> None:
         for name, field in self.fields.items():
             if name not in self._wrong:
                 value = force.params.get(name)
                 field.value = "" if value is None else str(value)
+        several = len(force.models) >= _SEVERAL
         over = [
-            quiet(f"{FIELDS[name]} {value}: set for this model by its alias or LLMMagics.model_params.")
-            for name, value in force.overriding.items()
+            quiet(
+                f"{FIELDS[name]} {value}: set for {model.name if several else 'this model'} by its alias or "
+                "LLMMagics.model_params."
+            )
+            for model in force.models
+            for name, value in model.overriding.items()
         ]
+        if several and force.params:
+            over.append(quiet(f"Each of the {len(force.models)} models is asked with these parameters."))
         self.hints.value = "".join([*map(problem, self._wrong.values()), *over]) or EMPTY
 
     def _browse(self, provider: str, *, refresh: bool = False) -> None:
@@ -222,22 +287,25 @@ class Panel:
 
     def _paint_models(self) -> None:
         with self._painting():
-            listing, name = self._listing or Listing(""), self._force.name
+            listing, names = self._listing or Listing(""), self._force.names
             found = matching(listing.cards or (), self.search.value)
             shown = found[:MOST]
-            selected = [card for card in found if self._name(card.id) == name]
-            if selected and selected[0] not in shown:
-                shown = [*selected, *shown[:-1]]
+            selected = [card for card in found if self._name(card.id) in names]
+            if missing := [card for card in selected if card not in shown]:
+                shown = [*missing, *shown[: -len(missing)]]
             options = [(label(card), self._name(card.id)) for card in shown]
-            if list(self.models.options) != options:
-                self.models.options = options
-            self.models.value = name if selected else None
+            chosen = [self._name(card.id) for card in selected]
+            for widget in (self.models, self.compared):
+                if list(widget.options) != options:
+                    widget.options = options
+            self.models.value = chosen[0] if len(names) == 1 and chosen else None
+            self.compared.value = tuple(value for _, value in options if value in chosen)
             if self._listing is not None:
-                told = label(selected[0]) if selected and facts(selected[0]) else ""
+                told = [label(card) for card in selected if facts(card)]
                 self.status.value = self._status(listing, len(found), len(shown), told)
 
-    def _status(self, listing: Listing, found: int, shown: int, told: str) -> str:
-        """Return what is said of a list; `told` is the row of the model in force, uncut."""
+    def _status(self, listing: Listing, found: int, shown: int, told: Sequence[str]) -> str:
+        """Return what is said of a list; `told` are the rows of the models in force, uncut."""
         force, cards = self._force, listing.cards
         where = f" at {listing.url}" if listing.url else ""
         said, wrong = "", [listing.problem] if listing.problem else []
@@ -250,13 +318,31 @@ class Panel:
                 said = f"{found:,} of {len(cards):,} models{where}."
             else:
                 said = f"{counted(len(cards), 'model')}{where}."
-            if force.model and force.provider == listing.provider and all(card.id != force.model for card in cards):
-                wrong.append(f"{force.model} is in force, but is not listed there.")
-        lines = (problem(" ".join(wrong)), quiet(told), quiet(said))
+            there = {card.id for card in cards}
+            wrong += [
+                f"{each.model} is in force, but is not listed there."
+                for each in force.models
+                if each.model and each.provider == listing.provider and each.model not in there
+            ]
+        how = _HOW_SEVERAL if self.compare.value and len(force.names) < _SEVERAL else ""
+        lines = (problem(" ".join(wrong)), *map(quiet, [*told, said, how]))
         return "".join(line for line in lines if line != EMPTY) or EMPTY
 
     def _name(self, model: str) -> str:
         return model if self._browsed == ALIASES else f"{self._browsed}:{model}"
+
+
+class _Removing:
+    """A button that takes a model out of those compared."""
+
+    def __init__(self, name: str, act: Callable[[], None]) -> None:
+        self.name = name
+        self.button = _button(f"{name} ×", f"Do not compare {name}")
+        self.button.on_click(lambda _: act())
+
+
+def _leads_to(model: ModelInForce) -> str:
+    return f"{model.provider}:{model.model}" if model.model else model.provider
 
 
 def _field(name: str, label: str) -> Any:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from contextlib import suppress
 from typing import TYPE_CHECKING
 
@@ -24,9 +25,9 @@ def listing(session: Session, search: str = "") -> tuple[str, tuple[str, ...]]:
     """
     registry = session.registry
     answers = session.loop.run(registry.list_models(registry.names(), patience=PATIENCE))
-    in_force = ""
+    in_force: tuple[str, ...] = ()
     with suppress(LLMError):
-        in_force = registry.default_model(session.settings.model)
+        in_force = registry.models_asked(registry.default_model(session.settings.model))
     lines: list[str] = []
     names: list[str] = []
     for provider, answer in answers.items():
@@ -45,21 +46,30 @@ def listing(session: Session, search: str = "") -> tuple[str, tuple[str, ...]]:
     names += aliases
     if search and not names:
         lines.append(f"No model's name holds {search!r}.")
-    lines.append(f"In force: {in_force or 'no model'}. %llm_picker NUMBER changes it for this session.")
+    lines.append(
+        f"In force: {', '.join(in_force) or 'no model'}. %llm_picker NUMBER changes it for this session, "
+        "several NUMBERS compare."
+    )
     return "\n".join(lines), tuple(names)
 
 
-def chosen(number: int, names: tuple[str, ...]) -> str:
-    """Return the name of a number.
+def chosen(session: Session, numbers: Sequence[int], names: tuple[str, ...]) -> str:
+    """Return what `LLMMagics.model` says of the models with these numbers: their names, with commas.
 
     Raises
     ------
     OptionError
-        The list that was shown last has no such number.
+        The list that was shown last has no such number, one is given twice, or a name holds a comma.
 
     """
-    if not 1 <= number <= len(names):
-        numbers = f"1 to {len(names)}" if len(names) > 1 else "1 alone"
-        shown = f"The list has {numbers}." if names else "No list was shown yet."
-        raise OptionError(f"There is no model number {number}.", f"{shown} %llm_picker --list shows it.")
-    return names[number - 1]
+    for number in numbers:
+        if not 1 <= number <= len(names):
+            there = f"1 to {len(names)}" if len(names) > 1 else "1 alone"
+            shown = f"The list has {there}." if names else "No list was shown yet."
+            raise OptionError(f"There is no model number {number}.", f"{shown} %llm_picker --list shows it.")
+    found = tuple(names[number - 1] for number in numbers)
+    text = ",".join(found)
+    if session.registry.models_asked(text) != found:
+        name = next(name for name in found if "," in name)
+        raise OptionError(f"The comma of {name!r} would separate models.", "Choose it by an alias without one.")
+    return text

@@ -1,13 +1,15 @@
-"""One answer streams into the panel: a `View` that paints escaped text a few times a second."""
+"""Answers stream into the panel: each by a `View` that paints escaped text a few times a second."""
 
 from __future__ import annotations
 
+import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from functools import partial
 from typing import TYPE_CHECKING
 
 from llm_magic.display.markup import MARKS
-from llm_magic.picker.lines import answer, problem, quiet
+from llm_magic.picker.lines import EMPTY, answer, beside, problem, quiet, tried
 
 if TYPE_CHECKING:
     from llm_magic.display.answer import ValueSoFar
@@ -16,6 +18,52 @@ if TYPE_CHECKING:
 
 PAUSE = 0.12
 """Seconds between two repaints."""
+
+
+class Tries:
+    """Shows the answers of one or several models: one as a status and an answer, several beside each other.
+
+    `say` and `paint` are given the HTML of the status and of the answers, from any thread; `ended` is called once when
+    all is over. `views` are those of the models, in their order.
+    """
+
+    def __init__(
+        self,
+        names: Sequence[str],
+        say: Callable[[str], None],
+        paint: Callable[[str], None],
+        ended: Callable[[], None],
+    ) -> None:
+        self._lock = threading.Lock()
+        self._names = names or ("",)
+        self._left = len(self._names)
+        self._said, self._answers = [quiet("Asking …", busy=True)] * self._left, [EMPTY] * self._left
+        self._say, self._paint, self._all_ended = say, paint, ended
+        self.views = [
+            TryIt(partial(self._set, self._said, place), partial(self._set, self._answers, place), self._ended)
+            for place in range(self._left)
+        ]
+        self._show()
+
+    def _set(self, lines: list[str], place: int, html: str) -> None:
+        with self._lock:
+            lines[place] = html
+            self._show()
+
+    def _show(self) -> None:
+        if len(self._names) == 1:
+            self._say(self._said[0])
+            self._paint(self._answers[0])
+            return
+        self._say(EMPTY)
+        self._paint(beside(list(map(tried, self._names, self._answers, self._said))))
+
+    def _ended(self) -> None:
+        with self._lock:
+            self._left -= 1
+            over = not self._left
+        if over:
+            self._all_ended()
 
 
 class TryIt:

@@ -29,9 +29,11 @@ from llm_magic.errors import (
     EndpointNotFoundError,
     LLMError,
     ModelNotFoundError,
+    OptionError,
     ProviderError,
     TimedOutError,
 )
+from llm_magic.model_names import models_in
 from llm_magic.providers import plugins
 from llm_magic.providers.litellm import Imported, read_config
 from llm_magic.providers.routes import SHIPPED, route
@@ -41,6 +43,7 @@ if TYPE_CHECKING:  # loading the extension needs none of these
     from llm_magic.providers.base import Provider
     from llm_magic.providers.model_info import ModelCard
     from llm_magic.providers.price_file import PriceTable
+    from llm_magic.secrets import Secret
 
 FRESH = 60.0
 """Seconds that a list of models counts as the one that the server has now."""
@@ -336,6 +339,18 @@ class ProviderRegistry(Configurable):
         """Return the names of all providers: the configured ones first."""
         return list(dict.fromkeys([*self._registered, *self.specs(), *plugins.entries()]))
 
+    def secrets(self) -> tuple[Secret, ...]:
+        """Return the keys and other secrets of all providers, as far as they are known without asking anybody."""
+        from llm_magic.secrets import secrets_in
+
+        found: dict[Secret, None] = {}
+        for provider in map(self._or_error, self.names()):
+            with suppress(Exception):  # a variable that is not set, a provider that cannot be made: no secret of it
+                found |= dict.fromkeys(secrets_in(provider.recipe()))  # type: ignore[union-attr]
+            with suppress(Exception):
+                found |= dict.fromkeys(provider.secrets())  # type: ignore[union-attr]
+        return tuple(found)
+
     def _or_error(self, name: str) -> Provider | LLMError:
         try:
             return self.get(name)
@@ -520,10 +535,44 @@ class ProviderRegistry(Configurable):
         with self.explaining():
             return replace(self._resolve(name.strip(), (), base_url), asked=name.strip())
 
+    def models_asked(self, text: str) -> tuple[str, ...]:
+        """Return the names of the models that `--model` asks: one, or several with commas.
+
+        A text that is an alias as a whole is one name, whatever it holds.
+
+        >>> registry = ProviderRegistry(aliases={"a,b": "vllm:m"})
+        >>> registry.models_asked("vllm:, openai:gpt-x"), registry.models_asked("a,b")
+        (('vllm:', 'openai:gpt-x'), ('a,b',))
+
+        Raises
+        ------
+        OptionError
+            A name is missing before or after a comma, or one stands there twice.
+
+        """
+        text = text.strip()
+        if "," not in text or text in self.all_aliases():
+            return (text,)
+        names = models_in(text)
+        if len(names) != text.count(",") + 1:
+            raise OptionError(
+                f"{text!r:.200} names several models, and a name is missing {_where_missing(text)}.",
+                "Write them without spaces: a,b.",
+            )
+        twice = next((name for number, name in enumerate(names) if name in names[:number]), None)
+        if twice is not None:
+            raise OptionError(f"{twice} stands twice in {text!r:.200}.", "Name each model once.")
+        return names
+
     def _resolve(self, name: str, seen: tuple[str, ...], base_url: str) -> Target:
         alias = self.all_aliases().get(name) if name not in seen else None
         if alias is not None:
             return self._of_alias(name, alias, (*seen, name), base_url)
+        if "," in name:
+            raise OptionError(
+                f"{name!r:.200} names several models, where one can be asked.",
+                "Name one of them; %%llm -m a,b, LLM.compare and LLM.map(models=[…]) ask several side by side.",
+            )
         left, colon, model = name.partition(":")
         if colon and left in self.names():
             return Target(self.get(left), model, name)
@@ -627,6 +676,13 @@ class ProviderRegistry(Configurable):
             from llm_magic.config import trust
 
             trust.require_unchanged(self.project, trait)
+
+
+def _where_missing(text: str) -> str:
+    """Return where between commas a name is missing."""
+    if text.endswith(","):
+        return "after the last comma"
+    return "before the first comma" if text.startswith(",") else "between two commas"
 
 
 def _stamp(path: Path) -> object:

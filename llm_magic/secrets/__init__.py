@@ -175,7 +175,7 @@ def masked_headers(headers: Mapping[str, str], known: Iterable[str] = ()) -> dic
 _SECRET_VALUE = re.compile(
     r"\b(?:sk|pk|rk|gsk|hf|xai|AIza|sess|ghp)[-_][A-Za-z0-9_*.\-]{6,}"  # the usual prefixes of keys
     r"|\beyJ[A-Za-z0-9_\-]{8,}(?:\.[A-Za-z0-9_\-]+){1,2}"  # JSON web tokens
-    r"|(?<=Bearer )[^\s\"',]+|(?<=bearer )[^\s\"',]+"
+    r"|(?:(?<=Bearer )|(?<=bearer ))(?!(?:env:|os\.environ/)\w+\b)[^\s\"',]+"  # a key, and not where one is
     r"|(?<=Illegal header value )\S.*"  # as h11 has it
 )
 _ENCODED = re.compile(r"[%\\&+]")
@@ -190,6 +190,21 @@ def hide(text: str, known: Iterable[str] = ()) -> str:
     'Incorrect API key provided: ***, see ***'
     """
     return _hider(known)(text)
+
+
+def hide_known(text: str, known: Iterable[str] = ()) -> str:
+    """Return `text` with the `known` secrets masked, in any spelling; what merely looks like a key stays.
+
+    >>> hide_known("hf_hub_download: s3cret-value", ["s3cret-value"])
+    'hf_hub_download: ***'
+    """
+    looked_for = frozenset(part for secret in known for part in _looked_for(secret))
+    plain, encoded = patterns(looked_for)
+    if plain is not None:
+        text = plain.sub(MASK, text)
+    if encoded is not None and _ENCODED.search(text) and may_hold(text, looked_for):
+        text = encoded.sub(MASK, text)
+    return text
 
 
 def hidden(value: Any, known: Iterable[str] = ()) -> Any:

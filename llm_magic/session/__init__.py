@@ -15,7 +15,7 @@ import sys
 import threading
 import time
 import warnings
-from collections.abc import Callable, Hashable, Mapping
+from collections.abc import Callable, Hashable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import replace
 from functools import partial
@@ -31,9 +31,11 @@ if TYPE_CHECKING:
     from llm_magic.background_loop import Emit
     from llm_magic.budget import Reservation
     from llm_magic.config.settings import Settings
+    from llm_magic.context.executed_cells import ExecutedCells
     from llm_magic.conversation import Begun, Conversation, Conversations, Turn
     from llm_magic.display import View
     from llm_magic.ledger import Ledger
+    from llm_magic.mcp.servers import MCPServers
     from llm_magic.options import Options
     from llm_magic.providers.model_info import Price
     from llm_magic.providers.registry import ProviderRegistry
@@ -82,12 +84,16 @@ class Session:
         self._kept_in = ""
         self._spending: Spending | None = None
         self._recordings: Recordings | None = None
+        self._mcp_servers: MCPServers | None = None
         self.running: tuple[str | None, int] = None, 0
         """The front end's id of the cell that runs, None where it has none, and the number of that run."""
         self.namespace: Mapping[str, Any] = {}
         """The notebook's variables, where there is a notebook: some front ends say there where its file is."""
+        self.cells: ExecutedCells | None = None
+        """The notebook's cells that have run, for `--context`; None where there is no notebook."""
         self._told_of_restart = False
         self._told_of_repeats = False
+        self._told_of_no_turn = False
         self.jobs: set[Job[Any]] = set()
         """Cells that go on in the background."""
         self.unfinished: dict[Hashable, Embedded] = {}
@@ -131,6 +137,22 @@ class Session:
         with self._making:
             self._recordings = self._recordings or Recordings(self._record_files, self._notices.append)
             return self._recordings
+
+    @property
+    def mcp_servers(self) -> MCPServers:
+        """The MCP servers that are configured; none is started before its first use."""
+        from llm_magic.mcp.configuration import waiting_servers
+        from llm_magic.mcp.servers import MCPServers
+
+        with self._making:
+            self._mcp_servers = self._mcp_servers or MCPServers(
+                self.settings, lambda: waiting_servers(self.registry.waiting)
+            )
+            return self._mcp_servers
+
+    def servers_of(self, plan: Plan) -> MCPServers | None:
+        """Return what has the tools of MCP servers that a plan names; None where it names none."""
+        return self.mcp_servers if plan.mcp else None
 
     @property
     def record_file(self) -> Path:
@@ -222,7 +244,7 @@ class Session:
         from llm_magic.session.plan import plan
 
         models = self._choose(cell)
-        return plan(cell, models, self.settings, self._turns(cell, models[0].options))
+        return self._with_cells(plan(cell, models, self.settings, self._turns(cell, models[0].options)))
 
     def plan_rows(self, cell: Cell) -> Plan:
         """Resolve a cell that is asked for many rows: its prompt is left to be rendered for each of them.
@@ -236,7 +258,71 @@ class Session:
         from llm_magic.session.plan import plan
 
         models = self._choose(cell)
-        return plan(cell, models, self.settings, self._turns(cell, models[0].options), rows=True)
+        return self._with_cells(plan(cell, models, self.settings, self._turns(cell, models[0].options), rows=True))
+
+    def _with_cells(self, plan: Plan) -> Plan:
+        """Return a plan with the executed cells that its options name."""
+        wanted, messages = plan.options.context, plan.cell.messages
+        if not wanted:
+            return plan
+        if self.cells is None:
+            raise OptionError(
+                "--context sends executed cells of a notebook, and there is none here.",
+                "In a notebook, run %load_ext llm_magic first; elsewhere, put what is to be known into the prompt.",
+            )
+        if messages and messages[-1].role != "user":
+            raise OptionError(
+                "--context needs a user's message at the end of the messages.", "Add one, or leave it out."
+            )
+        from llm_magic.context.selection import select
+        from llm_magic.context.serialization import as_context
+        from llm_magic.secrets import hide_known
+
+        self.cells.watch()
+        known = self.registry.secrets()
+        found = as_context(
+            select(self.cells.cells(), wanted, self.namespace),
+            self.settings,
+            self.settings.context_chars,
+            keys=self.cells.keys(),
+            mask=partial(hide_known, known=known),
+        )
+        return replace(plan, context=found.parts, notes=(*plan.notes, *found.notes))
+
+    def models_asked(self, cell: Cell) -> tuple[str, ...]:
+        """Return the names of the models that a cell asks: one, or several side by side; raises InputError."""
+        try:
+            called = cell.options.model or cell.defaults.model
+            return self.registry.models_asked(called or self.registry.default_model(self.settings.model))
+        except LLMError:
+            self.tell()
+            raise
+
+    def plan_each(self, cells: Sequence[Cell]) -> tuple[Plan, ...]:
+        """Resolve one prompt for several models, each named by the options of a cell of its own.
+
+        The prompt is rendered once, and the executed cells of `--context` are read once, so that all are asked the same;
+        anew only for a model whose own options change that.
+
+        Raises
+        ------
+        InputError
+            As `plan`.
+
+        """
+        first = self.plan(cells[0])
+        plans = [first]
+        for cell in cells[1:]:
+            other = self.plan_rows(cell)
+            if (other.options.raw, other.options.image) != (first.options.raw, first.options.image):
+                other = self.plan(cell)
+            else:
+                notes = dict.fromkeys((*first.notes, *other.notes))
+                other = replace(other, parts=first.parts, notes=tuple(notes))
+            if other.options.context == first.options.context:
+                other = replace(other, context=first.context)
+            plans.append(other)
+        return tuple(plans)
 
     def models(self, cell: Cell) -> tuple[PlannedModel, ...]:
         """Return the models that a cell asks, the first one first; raises InputError."""
@@ -299,7 +385,7 @@ class Session:
         about = self._about_history(plan)
         begun = self._begin_turn(plan)  # in the order of the cells
         plan = replace(plan, notes=(*self.take_notices(), *about, *plan.notes))
-        run = Run(plan, self.spending, recorder=recorder)
+        run = Run(plan, self.spending, recorder=recorder, servers=self.servers_of(plan))
         return Screen(run, view, self.loop, partial(self._answer_and_tell, run, begun), footer=self.settings.footer)
 
     async def _answer_and_tell(
@@ -310,6 +396,32 @@ class Session:
         response = await self._kept(run, begun, emit)
         await emit([Note(notice) for notice in self.take_notices()])
         return response
+
+    def begin_apart(self, plan: Plan) -> tuple[str, ...]:
+        """Take note that a prompt is asked which leaves no turn; return what the user should know first."""
+        about = self._about_history(plan)
+        if plan.cell.run is not None:
+            plan.cell.run.begun += 1
+        return (*self.take_notices(), *about)
+
+    def about_no_turn(self, plan: Plan) -> str:
+        """Return, once, a line that says that answers of several models are no turn, where one could be meant."""
+        run, name = plan.cell.run, self._chat_name(plan.options)
+        if self._told_of_no_turn or run is None or not run.seen or name is None or not self.settings.history_turns:
+            return ""
+        self._told_of_no_turn = True
+        return "Answers of several models are no turn of the conversation: later cells do not know them."
+
+    async def answer_apart(self, run: Run, emit: Emit[RunEvent]) -> Response:
+        """Await the answer of a run that leaves no turn, and keep its usage.
+
+        Raises
+        ------
+        LLMError
+            As for `ask`.
+
+        """
+        return await self._accounted(run, emit)
 
     async def answer(self, run: Run, emit: Emit[RunEvent]) -> Response:
         """Await the answer of a run, and keep what it leaves behind: its usage, and a turn of its conversation.
@@ -408,20 +520,27 @@ class Session:
 
     def preview(self, cell: Cell) -> Preview:
         """Return the request that a cell would send first; nothing is sent."""
-        from llm_magic.session.dry_run import preview
-
         try:
-            plan = self.plan(cell)
-            recorder = self.recorder(plan.options, cell)
-            with self.registry.explaining():
-                return self.loop.run(preview(plan, self.spending, recorder))
+            return self.preview_of(self.plan(cell))
         finally:
             self.tell()
+
+    def preview_of(self, plan: Plan) -> Preview:
+        """Return the request that a plan would send first; nothing is sent, but MCP servers are asked for tools."""
+        from llm_magic.session.dry_run import preview, with_tools
+
+        recorder = self.recorder(plan.options, plan.cell)
+        with self.registry.explaining():
+            plan = self.loop.run(with_tools(plan, self.servers_of(plan), recorder))
+            return self.loop.run(preview(plan, self.spending, recorder))
 
     def close(self) -> None:
         """Stop what runs: requests, the loop, servers that providers started."""
         for job in list(self.jobs):
             job.leave()
+        if self._mcp_servers is not None:
+            with suppress(Exception):  # before anything is cancelled: each ends in the task that began it
+                self.loop.run(self._mcp_servers.aclose())
         with suppress(Exception):  # a server that does not let go must not keep the kernel
             self.loop.cancel()  # a request that is about to connect would leave its connection open
             self.loop.run(asyncio.wait_for(self.registry.aclose(), 2))

@@ -3,19 +3,36 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from llm_magic.config.references import dry_run
-from llm_magic.events import Usage
+from llm_magic.events import Note, Usage
 from llm_magic.session.neutral_request import NeutralRequest
 from llm_magic.session.plan import Plan, bind
 from llm_magic.session.spending import Demand, Spending, demand, left
 from llm_magic.wire.call import Estimate
 
 if TYPE_CHECKING:
+    from llm_magic.mcp.servers import MCPServers
     from llm_magic.providers.base import Price
     from llm_magic.session.recorder import Recorder
     from llm_magic.wire.call import Preview
+
+
+async def with_tools(plan: Plan, servers: MCPServers | None, recorder: Recorder | None = None) -> Plan:
+    """Return a plan with the tools of the MCP servers that it names, which list them; what is noted is in its notes."""
+    if servers is None:
+        return plan
+    from llm_magic.session.server_tools import with_server_tools
+
+    told: list[str] = []
+
+    async def take(batch: list[Any]) -> None:
+        told.extend(event.text for event in batch if isinstance(event, Note))
+
+    known = None if recorder is None else replace(recorder, keeps=False)
+    found = await with_server_tools(plan, servers, take, known)
+    return replace(found, notes=(*found.notes, *told))
 
 
 async def preview(plan: Plan, spending: Spending, recorder: Recorder | None = None) -> Preview:

@@ -14,7 +14,7 @@ from llm_magic.config.precedence import nearness, sources_of
 from llm_magic.config.references import mark_secrets, read
 from llm_magic.errors import OptionError, PromptError, UnsupportedError
 from llm_magic.events import Event, Finished, Note, Progress, ReasoningDelta, TextDelta, ToolCallDelta
-from llm_magic.messages import Message, Part, Reasoning, Text, interned, system, user
+from llm_magic.messages import Image, Message, Part, Reasoning, Text, interned, system, user
 from llm_magic.options import PARAMETERS, Options, combinations
 from llm_magic.options.mapping import from_alias, from_mapping
 from llm_magic.request import Parameters, Request
@@ -30,7 +30,7 @@ if TYPE_CHECKING:
     from llm_magic.providers.base import Provider
     from llm_magic.providers.registry import ProviderRegistry, Target
     from llm_magic.request import Tool
-    from llm_magic.tools import FunctionTool
+    from llm_magic.tools import CallableTool
 
 
 @dataclass(slots=True)
@@ -100,7 +100,9 @@ class Plan:
     """Executed cells, as `--context` says: they stand before the prompt, and are no part of the conversation."""
     notes: tuple[str, ...] = ()
     spec: OutputSpec | None = None
-    tools: Mapping[str, FunctionTool] = field(default_factory=dict)
+    tools: Mapping[str, CallableTool] = field(default_factory=dict)
+    mcp: tuple[str, ...] = ()
+    """MCP servers whose tools are offered, `NAME`, or `NAME.tool`: `with_server_tools` puts them to `tools`."""
     turns: tuple[Turn, ...] = ()
     tool_timeout: float = 60.0
     returns_calls: bool = False
@@ -146,13 +148,15 @@ def plan(
     if spec is None:
         combinations.need_type(cell.options)
     parts, notes = ((), ()) if rows else _parts(cell, options, settings)
+    tools, servers = _tools(cell.options, options, cell.namespace)
     return Plan(
         cell=cell,
         models=models,
         parts=parts,
         notes=(*cell.notes, *notes),
         spec=spec,
-        tools=_tools(cell.options, options, cell.namespace),
+        tools=tools,
+        mcp=servers,
         turns=() if options.once else turns,
         tool_timeout=settings.tool_timeout,
     )
@@ -248,19 +252,23 @@ def _output(options: Options, namespace: Mapping[str, Any]) -> OutputSpec | None
     return spec_from(**asked, namespace=namespace)
 
 
-def _tools(given: Options, options: Options, namespace: Mapping[str, Any]) -> Mapping[str, FunctionTool]:
+def _tools(
+    given: Options, options: Options, namespace: Mapping[str, Any]
+) -> tuple[Mapping[str, CallableTool], tuple[str, ...]]:
+    """Return the functions that a model may call, and the MCP servers, or tools of these."""
     if not options.tools:
-        return {}
-    from llm_magic.tools import tools_from
+        return {}, ()
+    from llm_magic.tools import split_servers, tools_from
 
-    tools = {tool.name: tool for tool in tools_from(options.tools, namespace)}
+    functions, servers = split_servers(options.tools)
+    tools = {tool.name: tool for tool in tools_from(functions, namespace)} if functions or not servers else {}
     choice = given.tool_choice
-    if choice is not None and choice not in {"auto", "none", "required", *tools}:
+    if not servers and choice is not None and choice not in {"auto", "none", "required", *tools}:
         raise OptionError(
             f"--tool-choice {choice} is not one of the tools.",
             f"Say auto, none, required or {', '.join(tools)}.",
         )
-    return tools
+    return tools, servers
 
 
 def _parts(cell: Cell, options: Options, settings: Settings) -> tuple[tuple[Part, ...], tuple[str, ...]]:
@@ -315,7 +323,7 @@ class BoundModel:
     def compose(self, plan: Plan) -> Request:
         """Return the request of the first round: system prompt, as much of the conversation as fits, prompt."""
         options, structure = self.planned.options, self.structure
-        parts = (*plan.context, *plan.parts)
+        parts = (*self._context(plan), *plan.parts)
         if structure is not None and structure.instruction:
             parts = (*parts, Text(f"\n\n{structure.instruction}" if parts else structure.instruction))
         first = (system(options.system),) if options.system else ()
@@ -334,6 +342,14 @@ class BoundModel:
             stream=not options.no_stream,
             headers=headers,
         )
+
+    def _context(self, plan: Plan) -> tuple[Part, ...]:
+        """Return the executed cells that go along: no images, where the model takes none."""
+        if self.capabilities.images is not False or not any(isinstance(part, Image) for part in plan.context):
+            return plan.context
+        from llm_magic.context.serialization import without_images
+
+        return without_images(plan.context)
 
     @property
     def sender(self) -> str:
@@ -467,6 +483,8 @@ def bind(plan: Plan, planned: PlannedModel, model: str) -> BoundModel:
     meant = planned.given.tools or planned.given.tool_choice or planned.given.max_tool_rounds or planned.given.confirm
     if tools and not meant and (not capabilities.tools or capabilities.api == "completions"):
         tools, notes = (), [*notes, f"--tools, which is a default, is left out: {_MISSING}."]
+    if capabilities.images is False and any(isinstance(part, Image) for part in plan.context):
+        notes = [*notes, "--context: images are left out, since this model takes none."]
     structure = None
     if plan.spec is not None:
         from llm_magic.output.dialects import apply

@@ -84,7 +84,9 @@ def portable(
     default = settings.model
     with suppress(LLMError):  # that there is none is said when it is asked
         default = registry.default_model(settings.model)
-    asked = list(dict.fromkeys(name or default for name in names if name or default))
+    defaults = registry.models_asked(default)
+    asked = [each for name in names for each in ([name] if name else defaults) if each]
+    asked = list(dict.fromkeys(asked))
     if settings.embedding_model:
         asked.append(settings.embedding_model)
     aliases, targets = _led_to(registry, asked, base_url)
@@ -169,7 +171,7 @@ def _magics(settings: Settings, default: str, known: set[str]) -> dict[str, Port
         value, entries = getattr(settings, name), {}
         if name == "model_params":  # of other models, nothing travels
             value = {glob: each for glob, each in value.items() if any(fnmatchcase(model, glob) for model in known)}
-        if name in ("params", "model_params"):
+        if name in ("params", "model_params", "mcp_servers"):
             entries = {key: sources.of_entry(settings, name, key).partition(" ")[0] for key in value}
         if name in _FILES and value:
             value = str(Path(value).expanduser().absolute())

@@ -90,6 +90,8 @@ class Recorder:
     pace: float = 0.0
     enforced: bool = False
     is_told: bool = True
+    keeps: bool = True
+    """Whether lists of tools are recorded: a dry run looks only."""
 
     @property
     def replays(self) -> bool:
@@ -154,9 +156,31 @@ class Recorder:
             return ""
         return self.recordings.add(asked, {"model": model}, self.cell_id, self.run, "new")
 
+    def server_tools(self, server: str, only: tuple[str, ...]) -> list[dict[str, Any]] | None:
+        """Return the tools of an MCP server as they are recorded; None where the server is to be asked."""
+        if not self.replays:
+            return None
+        found = self.recordings.latest(_server_tools(server, only))
+        tools = None if found is None else found.answer.get("tools")
+        return tools if isinstance(tools, list) else None
+
+    def keep_server_tools(self, server: str, only: tuple[str, ...], tools: list[dict[str, Any]]) -> str:
+        """Record the tools of an MCP server that a request had, and return why they are not recorded, if so."""
+        if not self.keeps:
+            return ""
+        asked = _server_tools(server, only)
+        latest = self.recordings.latest(asked)
+        if latest is not None and latest.answer.get("tools") == tools:
+            return ""
+        return self.recordings.add(asked, {"tools": tools}, self.cell_id, self.run, "new")
+
     def keep(self, asked: Mapping[str, Any], answer: Mapping[str, Any], secrets: Iterable[str]) -> str:
         """Record an answer, and return why it is not recorded; empty where it is."""
         return self.recordings.add(asked, answer, self.cell_id, self.run, self.mode, secrets=secrets)
+
+
+def _server_tools(server: str, only: tuple[str, ...]) -> dict[str, Any]:
+    return {"kind": "server_tools", "server": server, **({"only": sorted(only)} if only else {})}
 
 
 @dataclass(frozen=True, slots=True)
@@ -172,6 +196,8 @@ class RecordedResults:
         answer = self.recorder.known(self._data(call), lambda: self.secrets)
         if answer is None:
             return None
+        from llm_magic.recordings.answers import images_of
+
         result, failed, seconds = answer.get("result"), answer.get("failed") is True, answer.get("seconds")
         return ToolResult(
             call.id,
@@ -180,6 +206,7 @@ class RecordedResults:
             result if isinstance(result, str) else "",
             failed,
             float(seconds) if isinstance(seconds, int | float) else 0.0,
+            images=images_of(answer),
         )
 
     def keep(self, call: ToolCall, result: ToolResult) -> str:
@@ -187,6 +214,10 @@ class RecordedResults:
         told: dict[str, Any] = {"result": result.result, "seconds": round(result.seconds, 6)}
         if result.failed:
             told["failed"] = True
+        if result.images:
+            from llm_magic.recordings.answers import image_data
+
+            told["images"] = [image_data(image) for image in result.images]
         return self.recorder.keep(self._data(call), told, self.secrets)
 
     def _data(self, call: ToolCall) -> dict[str, Any]:

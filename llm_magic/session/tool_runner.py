@@ -14,8 +14,9 @@ from typing import TYPE_CHECKING, Any
 from pydantic_core import PydanticSerializationError, to_json
 
 from llm_magic.events import Event, Note, ToolResult
-from llm_magic.messages import Message, ToolCall, tool
-from llm_magic.tools import FunctionTool
+from llm_magic.mcp.results import ToolOutput
+from llm_magic.messages import Image, Message, ToolCall, tool
+from llm_magic.tools import CallableTool, telling
 
 if TYPE_CHECKING:
     from llm_magic.background_loop import Emit
@@ -42,7 +43,7 @@ class ToolRunner:
     where there is none, a `Question` is emitted.
     """
 
-    tools: Mapping[str, FunctionTool]
+    tools: Mapping[str, CallableTool]
     timeout: float
     confirm: bool
     emit: Emit[RunEvent]
@@ -65,7 +66,7 @@ class ToolRunner:
         finally:
             for task in running:
                 task.cancel()
-        return [tool(call, result.result) for call, result in zip(calls, results, strict=True)]
+        return [tool(call, result.result, result.images) for call, result in zip(calls, results, strict=True)]
 
     async def _told(self, call: ToolCall, place: int) -> ToolResult:
         known = None if self.results is None else self.results.known(call)
@@ -83,7 +84,8 @@ class ToolRunner:
         if self.confirm and not await self._confirmed(call):
             return _failed(call, "The user declined this call.")
 
-        return await run(bound, call, timeout=self.timeout)
+        telling.set(self.emit)  # for this call alone: each is a task of its own
+        return await run(bound, call, timeout=self.timeout if bound.timeout is None else bound.timeout)
 
     async def _confirmed(self, call: ToolCall) -> bool:
         if self.on_confirm is not None:
@@ -131,7 +133,7 @@ MAX_RESULT_CHARS = 20_000
 """Characters of a result that the model gets to see."""
 
 
-async def run(tool: FunctionTool | None, call: ToolCall, timeout: float) -> ToolResult:  # noqa: ASYNC109 - the timeout is an outcome here, not an exception
+async def run(tool: CallableTool | None, call: ToolCall, timeout: float) -> ToolResult:  # noqa: ASYNC109 - the timeout is an outcome here, not an exception
     """Carry out one call and return its result; nothing that a tool does wrong is raised.
 
     Parameters
@@ -152,8 +154,9 @@ async def run(tool: FunctionTool | None, call: ToolCall, timeout: float) -> Tool
     """
     started = time.perf_counter()
 
-    def result(text: str, *, failed: bool = False) -> ToolResult:
-        return ToolResult(call.id, call.name, call.arguments, text, failed, time.perf_counter() - started)
+    def result(text: str, *, failed: bool = False, images: tuple[Image, ...] = ()) -> ToolResult:
+        seconds = time.perf_counter() - started
+        return ToolResult(call.id, call.name, call.arguments, text, failed, seconds, images=images)
 
     if tool is None:
         return result(f"There is no function named {call.name}.", failed=True)
@@ -168,6 +171,8 @@ async def run(tool: FunctionTool | None, call: ToolCall, timeout: float) -> Tool
         return result(f"{call.name} gave no result within {timeout:g} seconds.", failed=True)
     if problem is not None:
         return result(_cut(f"{type(problem).__name__}: {problem}"), failed=True)
+    if isinstance(value, ToolOutput):
+        return result(_cut(value.text), failed=value.failed, images=value.images)
     return result(_cut(_encoded(value)))
 
 

@@ -127,6 +127,7 @@ def test_what_needs_trust() -> None:
         "Settings.budget",
         "Settings.budget_tokens_per_request",
         "Settings.chat_file",
+        "Settings.mcp_servers",
         "Settings.record",
         "Settings.record_file",
         "Settings.resume",

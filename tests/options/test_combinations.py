@@ -48,7 +48,7 @@ VALUES: dict[str, Any] = {
     "out": "x", "output_type": "int", "schema": "a, b", "choices": ("a", "b"), "regex": "a", "grammar": "g",
     "retries_invalid": 1, "temperature": 1.0, "top_p": 1.0, "max_tokens": 5, "seed": 1, "stop": ("a",),
     "presence_penalty": 1.0, "frequency_penalty": 1.0, "n": 2, "logprobs": 1, "reasoning_effort": "low",
-    "param": {"min_p": 0.1}, "system": "", "image": ("a",), "raw": True, "chat": "x", "once": True, "tools": ("f",),
+    "param": {"min_p": 0.1}, "system": "", "image": ("a",), "raw": True, "context": 3, "chat": "x", "once": True, "tools": ("f",),
     "tool_choice": "auto", "max_tool_rounds": 3, "confirm": True, "each": "rows", "concurrency": 4,
     "patience": 1.0, "on_error": "keep", "again": True, "sample": 3, "dedup": True, "order": "prefix",
     "budget": {"cost": 1.0}, "on": "dask", "forward_env": ("A",), "batch": True, "wait": True, "poll": 5.0,

@@ -22,8 +22,16 @@ def test_what_the_server_tells_is_told() -> None:
 
 
 def test_numbers_are_aligned_and_go_on() -> None:
-    written = lines.numbered(["a:x", "a:y"], [ModelCard("x"), ModelCard("y", 10)], "a:y", start=9)
+    written = lines.numbered(["a:x", "a:y"], [ModelCard("x"), ModelCard("y", 10)], ["a:y"], start=9)
     assert written == ["    9  a:x", "*  10  a:y  (10 tokens)"]
+
+
+def test_each_in_force_has_a_star_and_stands_in_the_title() -> None:
+    written = lines.numbered(["a:x", "a:y", "a:z"], [ModelCard("x"), ModelCard("y"), ModelCard("z")], ("a:x", "a:z"))
+    assert [line[0] for line in written] == ["*", " ", "*"]
+    titled = lines.title([("a:x", "a:x"), ("calm", "a:z")], "session")
+    assert re.sub("<[^>]*>", "", titled) == "Modelsa:x, calm → a:z (session)"
+    assert re.sub("<[^>]*>", "", lines.title([("", "")], "default")) == "Modelno model"
 
 
 def test_whatever_comes_from_elsewhere_is_escaped() -> None:
@@ -34,7 +42,8 @@ def test_whatever_comes_from_elsewhere_is_escaped() -> None:
         lines.problem(bad),
         lines.answer(bad),
         lines.code(bad),
-        lines.title(bad, bad + "2", bad),
+        lines.title([(bad, bad + "2"), (bad, "")], bad),
+        lines.tried(bad, "", ""),
     ):
         assert bad not in html
         assert good in html

@@ -42,20 +42,37 @@ def test_the_plain_list(kernel: Kernel, box: str) -> None:
     lines = kernel.run("%llm_picker --list").check().stdout.splitlines()
     assert lines[:2] == ["   1  box:large", "*  2  box:small  (8,192 tokens)"]
     assert any(line.startswith("   azure: azure has no azure_endpoint") for line in lines)
-    assert lines[-1] == "In force: box:small. %llm_picker NUMBER changes it for this session."
+    assert lines[-1] == (
+        "In force: box:small. %llm_picker NUMBER changes it for this session, several NUMBERS compare."
+    )
     assert kernel.run("%llm_picker 1").check().stdout == "LLMMagics.model = 'box:large'\n"
     assert kernel.value("get_ipython()._llm_magic.magics.model") == "box:large"
+    assert kernel.run("%llm_picker 2, 1").check().stdout == "LLMMagics.model = 'box:small,box:large'\n"
+    lines = kernel.run("%llm_picker --list").check().stdout.splitlines()
+    assert [line[0] for line in lines[:2]] == ["*", "*"]
+    assert lines[-1].startswith("In force: box:small, box:large. ")
     found = kernel.run("%llm_picker --list box sma").check().stdout.splitlines()
-    assert found[0] == "   1  box:small  (8,192 tokens)"
+    assert found[0] == "*  1  box:small  (8,192 tokens)"
     assert len(found) == 2
     nothing = kernel.run("%llm_picker --list xyz").check().stdout.splitlines()
     assert nothing[0] == "No model's name holds 'xyz'."
+
+
+def test_numbers_that_cannot_be_compared(kernel: Kernel, box: str) -> None:
+    kernel.run("get_ipython()._llm_magic.registry.aliases = {'x,y': 'box:small'}").check()
+    kernel.run("%llm_picker --list x").check()
+    assert kernel.run("%llm_picker 3").check().stdout == "LLMMagics.model = 'x,y'\n"
+    twice = kernel.run("%llm_picker 1 1")
+    assert twice.error.splitlines()[0] == "box:large stands twice in 'box:large,box:large'."
+    comma = kernel.run("%llm_picker 1 3")
+    assert comma.error.splitlines()[0] == "The comma of 'x,y' would separate models."
 
 
 @pytest.mark.parametrize(
     ("line", "message"),
     [
         ("%llm_picker 99", "There is no model number 99."),
+        ("%llm_picker 1 0", "There is no model number 1."),
         ("%llm_picker --modle x", "%llm_picker has no option --modle."),
     ],
 )

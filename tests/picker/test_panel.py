@@ -3,6 +3,7 @@
 import time
 from ast import literal_eval
 from collections.abc import Iterator
+from typing import Any
 
 import pytest
 from picker.backends import ANSWER, MODELS, Opened, answering, text, until
@@ -306,3 +307,161 @@ def test_a_secret_in_the_parameters_is_masked(opened: Opened) -> None:
     opened.settings.params = {"header": {"X-Api-Key": "written-out", "X-Team": "blue"}}
     assert "written-out" not in opened.panel.code.value
     assert "'X-Team': 'blue'" in text(opened.panel.code)
+
+
+# Several models
+
+
+def hidden(widget: Any) -> bool:
+    return "llm-hidden" in widget._dom_classes
+
+
+def removing(panel: Any) -> list[str]:
+    return [button.description for button in panel.chosen.children]
+
+
+def test_one_is_chosen_as_ever_until_several_are_wanted(opened: Opened) -> None:
+    opened.listed()
+    panel, settings = opened.panel, opened.settings
+    assert (hidden(panel.models), hidden(panel.compared), panel.compare.value) == (False, True, False)
+    panel.compare.value = True
+    assert (hidden(panel.models), hidden(panel.compared)) == (True, False)
+    assert panel.compared.value == ("box:small",)
+    assert opened.status.endswith("Ctrl or ⌘ with a click chooses several; those of other providers stay chosen.")
+    assert settings.model == "box:small"
+    panel.compared.value = ("box:large", "box:small")
+    assert settings.model == "box:small,box:large"
+    assert text(panel.head) == "Modelsbox:small, box:large (session)"
+    assert text(panel.code).removesuffix("Copy") == "%config LLMMagics.model = 'box:small,box:large'"
+    assert removing(panel) == ["box:small ×", "box:large ×"]
+    assert panel.bundle()["text/plain"].startswith("Model picker: box:small,box:large.")
+    assert "Ctrl" not in opened.status
+    assert opened.status.startswith("large · 128k tokens · retires 2999-01-31small · 8,192 tokens3 models")
+    panel.chosen.children[0].click()
+    assert settings.model == "box:large"
+    assert removing(panel) == []
+    assert panel.compare.value
+    panel.compare.value = False
+    assert (panel.models.value, hidden(panel.compared)) == ("box:large", True)
+
+
+def test_those_of_another_provider_and_those_that_a_search_hides_stay_chosen(opened: Opened) -> None:
+    opened.listed()
+    panel, settings = opened.panel, opened.settings
+    opened.registry.add("more", "compatible", base_url=opened.server.url)
+    panel.compare.value = True
+    panel.provider.value = "more"
+    until(lambda: "Loading" not in opened.status)
+    assert panel.compared.value == ()
+    panel.compared.value = ("more:large",)
+    assert settings.model == "box:small,more:large"
+    assert panel.provider.value == "more"
+    panel.search.value = "other"
+    assert settings.model == "box:small,more:large"
+    panel.compared.value = ("more:Other",)
+    assert settings.model == "box:small,more:large,more:Other"
+    panel.search.value = ""
+    assert panel.compared.value == ("more:large", "more:Other")
+    panel.compared.value = ("more:Other",)
+    assert settings.model == "box:small,more:Other"
+    panel.compare.value = False
+    assert settings.model == "box:small"
+
+
+def test_the_last_one_cannot_be_unchosen(opened: Opened) -> None:
+    opened.listed()
+    opened.panel.compare.value = True
+    opened.panel.compared.value = ()
+    assert opened.settings.model == "box:small"
+    assert opened.panel.compared.value == ("box:small",)
+
+
+def test_several_set_elsewhere_are_shown_as_chosen(opened: Opened) -> None:
+    opened.listed()
+    panel = opened.panel
+    opened.registry.aliases = {"calm": "box:Other"}
+    opened.settings.model = "box:large, calm"
+    assert panel.compare.value
+    assert panel.compared.value == ("box:large",)
+    assert removing(panel) == ["box:large ×", "calm ×"]
+    assert text(panel.head) == "Modelsbox:large, calm → box:Other (session)"
+    another = type(panel)(opened.backend)
+    assert (another.compare.value, another.compared.value) == (True, ("box:large",))
+    panel.provider.value = ALIASES
+    assert panel.compared.value == ("calm",)
+    assert [button.tooltip for button in panel.chosen.children] == [
+        "Do not compare box:large",
+        "Do not compare calm",
+    ]
+
+
+def test_an_alias_with_a_comma_is_one_model_and_another_name_with_one_cannot_be_chosen() -> None:
+    with ScriptedServer(answering([*MODELS, {"id": "x,y"}])) as server:
+        opened = Opened(server)
+        opened.listed()
+        panel = opened.panel
+        opened.registry.aliases = {"a,b": "box:Other"}
+        opened.settings.model = "a,b"
+        assert (panel.compare.value, text(panel.head)) == (False, "Modela,b → box:Other (session)")
+        opened.settings.model = "box:small"
+        until(lambda: "Loading" not in opened.status)
+        panel.models.value = "box:x,y"
+        assert (opened.settings.model, panel.models.value) == ("box:small", "box:small")
+        assert text(panel.hints).startswith("box:x,y: the comma would separate models.")
+        panel.models.value = "box:large"
+        assert text(panel.hints) == ""
+        opened.close()
+
+
+def test_what_is_wrong_with_one_of_several_is_said(opened: Opened) -> None:
+    opened.settings.model = "box:small,nowhere-to-be-found"
+    assert text(opened.panel.trouble).startswith("No provider answers to the model 'nowhere-to-be-found'.")
+    opened.settings.model = "box:small,box:small"
+    assert text(opened.panel.trouble) == "box:small stands twice in 'box:small,box:small'.\nName each model once."
+    assert removing(opened.panel) == ["box:small ×", "box:small ×"]
+    opened.panel.chosen.children[0].click()
+    assert opened.settings.model == "box:small"
+
+
+def test_what_holds_for_several_is_said(opened: Opened) -> None:
+    opened.settings.model = "box:small,box:large"
+    assert text(opened.panel.hints) == ""
+    opened.settings.params = {"temperature": 1}
+    opened.settings.model_params = {"box:large": {"temperature": 0.2}}
+    assert text(opened.panel.hints) == (
+        "Temperature 0.2: set for box:large by its alias or LLMMagics.model_params."
+        "Each of the 2 models is asked with these parameters."
+    )
+
+
+def test_a_try_of_several_shows_each_beside_the_others(opened: Opened) -> None:
+    opened.settings.model = "box:small,box:large"
+    opened.panel.try_it.click()
+    assert opened.panel.try_it.disabled
+    answered = opened.answered()
+    assert sorted(body["model"] for body in opened.asked()) == ["large", "small"]
+    first, second = answered.index("box:small"), answered.index("box:large")
+    assert first < second
+    assert answered.count(ANSWER) == 2
+    assert answered.count("21 → 12 tokens") == 2
+    assert text(opened.panel.said) == ""
+
+
+def test_a_try_of_several_of_which_one_fails_says_so_in_its_place(opened: Opened) -> None:
+    opened.settings.model = "box:small,nowhere-to-be-found"
+    opened.panel.try_it.click()
+    answered = opened.answered()
+    assert ANSWER in answered
+    assert "No provider answers to the model 'nowhere-to-be-found'." in answered
+
+
+def test_a_try_of_several_can_be_stopped() -> None:
+    with ScriptedServer(answering(MODELS, pause=0.2)) as server:
+        opened = Opened(server)
+        opened.settings.model = "box:small,box:large"
+        opened.panel.try_it.click()
+        until(lambda: text(opened.panel.answer).count("The ") == 2)
+        opened.panel.stop.click()
+        assert opened.answered().count("Stopped.") == 2
+        assert all(item.left.wait(5) for item in server.requests if item.method == "POST")
+        opened.close()

@@ -91,7 +91,7 @@ def fetched_rows(
     What cannot be looked at is none: the rows are asked.
     """
     options = run.plan.options
-    if options.again or options.on is not None or run.plan.tools:
+    if options.again or options.on is not None or run.plan.tools or run.plan.mcp:
         return None
     try:
         found = [each for each in records if each.file and each.step == "fetched"]

@@ -97,6 +97,6 @@ class RequestBodies:
     def demand(self, row: RowRequest) -> Demand:
         """Return the tokens that a row asks for."""
         shared = self._shared
-        for message in (*self._prepared.call.request.messages[:-1], user(*row.parts)):
+        for message in (*self._prepared.call.request.messages[:-1], user(*self._plan.context, *row.parts)):
             shared = shared.with_message(message)
         return shared

@@ -118,7 +118,7 @@ def asked_once(plan: Plan, *, fallbacks: str, tools: str) -> Plan:
     """
     first = plan.models[0]
     options = replace(first.options, retries_invalid=0, stream=None, no_stream=True)
-    offered = plan.tools or options.param.get("tools") or options.param.get("functions")
+    offered = plan.tools or plan.mcp or options.param.get("tools") or options.param.get("functions")
     notes = list(plan.notes)
     if len(plan.models) > 1:
         notes.append(fallbacks)

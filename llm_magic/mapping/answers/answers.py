@@ -22,7 +22,16 @@ from llm_magic.errors import (
     RowsFailedError,
     UnsupportedError,
 )
-from llm_magic.mapping.answers.frames import AnswerColumns, columns_for, filled, in_order, in_words, pandas_frame, plain
+from llm_magic.mapping.answers.frames import (
+    AnswerColumns,
+    Data,
+    columns_for,
+    filled,
+    in_order,
+    in_words,
+    pandas_frame,
+    plain,
+)
 from llm_magic.mapping.answers.statistics import Statistics, by_class, failures_of, response_of, statistics_of
 from llm_magic.mapping.rows import Outcome
 from llm_magic.metadata import Usage
@@ -192,12 +201,23 @@ class Answers(Sequence[Any]):
             pandas is not installed.
 
         """
-        try:
-            import pandas as pd
-        except ImportError:
-            raise ConfigurationError("pandas is not installed.", "Install it: %pip install pandas") from None
-        index = pd.RangeIndex(len(self)) if isinstance(self._labels, range) else pd.Index(list(self._labels))
-        return pandas_frame(filled(self._outcomes, self._made()), index)
+        return pandas_frame(self.to_columns(), index_of(self._labels))
+
+    def to_columns(self, of: str = "") -> Data:
+        """Return the columns of `to_frame()` by name: the type of each, and its values.
+
+        Of one among several models they are called by its name: `of` where values are no records, else `of.field`.
+        """
+        data = filled(self._outcomes, self._made())
+        if not of:
+            return data
+        whole = None if self.has_fields else VALUE
+        return {of if name == whole else f"{of}.{name}": column for name, column in data.items()}
+
+    @property
+    def has_fields(self) -> bool:
+        """Whether the values are records, whose fields are a column each."""
+        return self._made().is_record
 
     def _made(self) -> AnswerColumns:
         """Return the columns: those of the output type, or without one the fields of values that are records."""
@@ -270,6 +290,15 @@ class Answers(Sequence[Any]):
         return f"{shown(rows)['text/html']}<p>{said}</p>"
 
 
+def index_of(labels: Sequence[Hashable]) -> pd.Index:
+    """Return the labels of rows as a pandas index; ConfigurationError where pandas is not installed."""
+    try:
+        import pandas as pd
+    except ImportError:
+        raise ConfigurationError("pandas is not installed.", "Install it: %pip install pandas") from None
+    return pd.RangeIndex(len(labels)) if isinstance(labels, range) else pd.Index(list(labels))
+
+
 def summary_of_failures(outcomes: Iterable[Outcome], again: str = CELL_AGAIN) -> str:
     """Return how many rows failed, of how many, with what, and what to do; empty where none did.
 
@@ -281,10 +310,14 @@ def summary_of_failures(outcomes: Iterable[Outcome], again: str = CELL_AGAIN) ->
 
 
 def _summary(errors: Sequence[LLMError | None], again: str) -> str:
+    told = told_of_failures(errors)
+    return f"{told}; {again}" if told else ""
+
+
+def told_of_failures(errors: Sequence[LLMError | None]) -> str:
+    """Return how many rows failed, of how many, with what; empty where none did."""
     failures = failures_of(errors)
-    if not failures:
-        return ""
-    return f"{sum(failures.values()):,} of {len(errors):,} failed: {by_class(failures)}; {again}"
+    return f"{sum(failures.values()):,} of {len(errors):,} failed: {by_class(failures)}" if failures else ""
 
 
 _MISTAKES = (OptionError, UnsupportedError, ConfigurationError)

@@ -142,9 +142,18 @@ def bind_back(
         Whether a value is a list of several answers (`--n`).
 
     """
-    names = [str(name) for name in (source.schema.names if kind == "pyarrow" else source.columns)]
     found = in_order(outcomes, len(source))
-    data = filled(found, columns_for(spec, out_name, several=several), taken=names)
+    data = filled(found, columns_for(spec, out_name, several=several), taken=names_of(source, kind))
+    return with_columns(source, kind, data)
+
+
+def names_of(source: Any, kind: FrameKind) -> list[str]:
+    """Return the names of the columns of a table, as text."""
+    return [str(name) for name in (source.schema.names if kind == "pyarrow" else source.columns)]
+
+
+def with_columns(source: Any, kind: FrameKind, data: Data) -> Any:
+    """Return a table with further columns of as many values as it has rows; `source` is not changed."""
     return _ADDED[kind](source, data)
 
 
@@ -172,7 +181,7 @@ def filled(outcomes: Sequence[Outcome], made: AnswerColumns, taken: Iterable[str
         data = {name: (column, values) for name, column in made.columns.items()}
     if any(outcome.error is not None for outcome in outcomes):
         said = [None if outcome.error is None else in_words(outcome.error) for outcome in outcomes]
-        data[_free(ERROR, data)] = (TEXT, said)
+        data[free_name(ERROR, data)] = (TEXT, said)
     return data
 
 
@@ -180,11 +189,12 @@ def _of_records(values: Sequence[Any], columns: Mapping[str, Column], taken: set
     records = [value if isinstance(value, dict) else {} for value in values]
     data = {name: (column, [record.get(name) for record in records]) for name, column in columns.items()}
     for name in dict.fromkeys(name for record in records for name in record if name not in columns):
-        data[_free(name, {*taken, *data})] = (ANY, [record.get(name) for record in records])
+        data[free_name(name, {*taken, *data})] = (ANY, [record.get(name) for record in records])
     return data
 
 
-def _free(name: str, taken: Iterable[str]) -> str:
+def free_name(name: str, taken: Iterable[str]) -> str:
+    """Return a name that is not taken: with a `_` at its end, or more, where it is."""
     names = set(taken)
     while name in names:
         name += "_"

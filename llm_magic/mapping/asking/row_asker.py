@@ -111,6 +111,17 @@ class RowAsker:
             with self._session.registry.explaining():
                 self._model = (await self._bound()).model
 
+    async def find_server_tools(self) -> Plan:
+        """Return the plan with the tools of MCP servers, listed once for all rows."""
+        from llm_magic.session.server_tools import with_server_tools
+
+        async def take(batch: list[Event]) -> None:
+            self.notes += [event.text for event in batch if isinstance(event, Note)]
+
+        servers = self._session.servers_of(self._plan)
+        self._plan = await with_server_tools(self._plan, servers, take, self._recorder)
+        return self._plan
+
     async def aclose(self) -> None:
         """Close what was opened."""
         if self._documents is not None:

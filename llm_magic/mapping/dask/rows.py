@@ -16,9 +16,10 @@ from llm_magic.session.plan import Cell, Plan
 if TYPE_CHECKING:
     from llm_magic.conversation import Turn
     from llm_magic.mapping.dask.feed import Feed
+    from llm_magic.messages import Part
     from llm_magic.output.spec import OutputSpec
     from llm_magic.session import Session
-    from llm_magic.tools import FunctionTool
+    from llm_magic.tools import CallableTool
 
 
 @dataclass(frozen=True)
@@ -27,8 +28,9 @@ class PortablePlan:
 
     cell: Cell
     spec: OutputSpec | None
-    tools: Mapping[str, FunctionTool]
+    tools: Mapping[str, CallableTool]
     turns: tuple[Turn, ...]
+    context: tuple[Part, ...]
     tool_timeout: float
     patience: float
 
@@ -46,7 +48,7 @@ class PortablePlan:
             notes=(),
             cannot_confirm=None,
         )
-        return cls(cell, plan.spec, dict(plan.tools), plan.turns, plan.tool_timeout, patience)
+        return cls(cell, plan.spec, dict(plan.tools), plan.turns, plan.context, plan.tool_timeout, patience)
 
     def plan(self, session: Session) -> Plan:
         """Return the plan again, with the models of a session there."""
@@ -57,6 +59,7 @@ class PortablePlan:
             spec=self.spec,
             tools=self.tools,
             turns=self.turns,
+            context=self.context,
             tool_timeout=self.tool_timeout,
         )
 

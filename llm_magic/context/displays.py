@@ -1,0 +1,138 @@
+"""Rich displays of the running cell, kept from the time on that cells are asked for: IPython keeps none of a kernel."""
+
+from __future__ import annotations
+
+import base64
+import binascii
+from collections import deque
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+MOST_DISPLAYS = 100
+"""Displays of one cell that are kept: the last ones."""
+MOST_TEXT = 100_000
+"""Characters of one display that are kept."""
+MOST_BYTES = 64 * 2**20
+"""Bytes of images that are kept: those of the newest displays."""
+
+IMAGES = ("image/png", "image/jpeg")
+
+
+@dataclass(slots=True)
+class Display:
+    """What was displayed: its plain text, and an image where it was one; `place` is where among a cell's outputs."""
+
+    place: tuple[int, int]
+    text: str = ""
+    image: bytes | None = None
+    display_id: str | None = None
+
+
+def image_in(bundle: Mapping[str, Any]) -> bytes | None:
+    """Return the image of a MIME bundle, None where it has none that can be read."""
+    for kind in IMAGES:
+        data = bundle.get(kind)
+        if isinstance(data, bytes):
+            return data
+        if isinstance(data, str):
+            try:
+                return base64.b64decode(data)
+            except (binascii.Error, ValueError):
+                return None
+    return None
+
+
+def text_in(bundle: Mapping[str, Any]) -> str:
+    """Return the plain text of a MIME bundle, empty where it has none; of a widget that is what it says of itself."""
+    for kind in ("text/plain", "text/markdown", "text/latex"):
+        text = bundle.get(kind)
+        if isinstance(text, list):
+            text = "".join(map(str, text))
+        if isinstance(text, str) and text.strip():
+            return text
+    return ""
+
+
+class CapturedDisplays:
+    """Keeps what cells display: a hook of the kernel's display publisher.
+
+    Parameters
+    ----------
+    publisher
+        The display publisher; one without hooks (a terminal's) has IPython keep its displays itself.
+    place
+        Returns where among the outputs of the running cell something now stands, None where no cell runs.
+
+    """
+
+    def __init__(self, publisher: Any, place: Callable[[], tuple[int, tuple[int, int]] | None]) -> None:
+        self._publisher, self._place = publisher, place
+        self._of_cells: dict[int, deque[Display]] = {}
+        self._cleared: dict[int, tuple[int, int]] = {}
+        if hasattr(publisher, "register_hook") and not getattr(publisher, "store_display_history", False):
+            publisher.register_hook(self._take)
+
+    def close(self) -> None:
+        """Keep nothing any more."""
+        if hasattr(self._publisher, "unregister_hook"):
+            self._publisher.unregister_hook(self._take)
+        self._of_cells.clear()
+
+    def of_cell(self, number: int) -> tuple[Display, ...]:
+        """Return what a cell displayed, in order; `number` is its execution count."""
+        return tuple(self._of_cells.get(number, ()))
+
+    def cleared(self, number: int) -> tuple[int, int]:
+        """Return the place before which the outputs of a cell were cleared away."""
+        return self._cleared.get(number, (0, 0))
+
+    def forget(self, number: int) -> None:
+        """Drop what a cell displayed: it has run again."""
+        self._of_cells.pop(number, None)
+        self._cleared.pop(number, None)
+
+    def _take(self, message: dict[str, Any]) -> dict[str, Any]:
+        """Take note of a message to the front end, which goes on as it is."""
+        try:
+            self._note(message.get("msg_type"), message.get("content") or {})
+        except Exception:  # noqa: BLE001, S110 - whatever it holds, the cell displays it
+            pass
+        return message
+
+    def _note(self, kind: str | None, content: Mapping[str, Any]) -> None:
+        if "llm_magic" in (content.get("metadata") or {}):  # an answer: that is history
+            return
+        bundle: Mapping[str, Any] = content.get("data") or {}
+        display_id = (content.get("transient") or {}).get("display_id")
+        if kind == "update_display_data":
+            for known in self._all():
+                if display_id is not None and known.display_id == display_id:
+                    known.text, known.image = text_in(bundle)[:MOST_TEXT], image_in(bundle)
+            self._bound()
+            return
+        found = self._place()
+        if found is None:
+            return
+        number, place = found
+        if kind == "clear_output":
+            self._of_cells.pop(number, None)
+            self._cleared[number] = place
+        elif kind == "display_data":
+            display = Display(place, text_in(bundle)[:MOST_TEXT], image_in(bundle), display_id)
+            self._of_cells.setdefault(number, deque(maxlen=MOST_DISPLAYS)).append(display)
+            self._bound()
+
+    def _all(self) -> Iterator[Display]:
+        for displays in self._of_cells.values():
+            yield from displays
+
+    def _bound(self) -> None:
+        """Let go of the oldest images where all are too many bytes; their text stays."""
+        kept = sum(len(display.image) for display in self._all() if display.image is not None)
+        for display in self._all():
+            if kept <= MOST_BYTES:
+                return
+            if display.image is not None:
+                kept -= len(display.image)
+                display.image = None

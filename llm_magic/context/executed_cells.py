@@ -1,0 +1,228 @@
+"""The executed cells of the notebook: IPython's own history, each cell once, with its last run."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Literal
+
+from llm_magic.input_transformer import CELL_MAGIC
+
+if TYPE_CHECKING:
+    from llm_magic.context.displays import CapturedDisplays
+    from llm_magic.context.plain_text import Excerpt
+
+_OURS = re.compile(
+    r"\s*(?:[\w.,\[\]'\" ]+=\s*)?%llm(?:_\w+)?(?:\s|$)"
+    r"|\s*%(?:re|un)?load_ext\s+llm_magic\s*$"
+    r"|\s*%config\s+(?:LLMMagics|ProviderRegistry)\b"
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Shown:
+    """One output of a cell: its text, or the bytes of an image; `value` is the object where it still is that text."""
+
+    kind: Literal["output", "stderr", "error"]
+    text: Excerpt
+    image: bytes | None = None
+    value: Any = None
+
+
+@dataclass(frozen=True, slots=True)
+class ExecutedCell:
+    """A cell as it ran last: its code, and what it showed.
+
+    `key` tells it from other cells, `number` is IPython's execution count of that run.
+    """
+
+    key: tuple[str, str]
+    number: int
+    source: str
+    outputs: tuple[Shown, ...] = ()
+
+
+class ExecutedCells:
+    """Reads the cells of a shell that have run.
+
+    IPython keeps the code, what was printed, results and errors; noted here is which cell of the front end each
+    execution was, since a cell that is run again is the same one. Rich displays are kept from `watch` on.
+    """
+
+    def __init__(self, shell: Any) -> None:
+        self._shell = shell
+        self._runs: dict[int, tuple[str | None, str]] = {}
+        self._running: tuple[str | None, str] | None = None
+        self._displays: CapturedDisplays | None = None
+
+    def began(self, info: Any) -> None:
+        """Take note that a cell begins: the listener of `pre_run_cell`."""
+        if info.store_history:
+            self._running = info.cell_id, info.raw_cell
+
+    def ended(self, result: Any) -> None:
+        """Take note that a cell has run: the listener of `post_run_cell`."""
+        if result is None or not result.info.store_history or result.execution_count is None:
+            return
+        self._forget_before_reset()
+        info, number = result.info, result.execution_count
+        if self._displays is not None and info.cell_id is not None:
+            for earlier in [n for n, (cell_id, _) in self._runs.items() if cell_id == info.cell_id]:
+                self._displays.forget(earlier)
+        self._runs[number] = info.cell_id, info.raw_cell
+        self._running = None
+
+    def watch(self) -> None:
+        """Keep rich displays from now on; until then it costs nothing."""
+        if self._displays is None:
+            from llm_magic.context.displays import CapturedDisplays
+
+            self._displays = CapturedDisplays(self._shell.display_pub, self._place)
+
+    def close(self) -> None:
+        """Let go of the shell's display publisher."""
+        if self._displays is not None:
+            self._displays.close()
+
+    def cells(self) -> list[ExecutedCell]:
+        """Return the cells that have run, by their last run; not the one that asks, and none of prompts alone."""
+        self._forget_before_reset()
+        last: dict[tuple[str, str], tuple[int, str]] = {}
+        for number, cell_id, source in self._all_runs():
+            key = _key(cell_id, source)
+            last.pop(key, None)
+            if cell_id is not None:
+                last.pop(_key(None, source), None)  # it ran before this extension was there to hear its name
+            last[key] = number, source
+        if self._running is not None:
+            last.pop(_key(*self._running), None)
+        return [
+            ExecutedCell(key, number, source.strip("\n"), tuple(self._outputs(number)))
+            for key, (number, source) in last.items()
+            if is_code(source)
+        ]
+
+    def keys(self) -> dict[int, tuple[str, str]]:
+        """Return which cell each execution was."""
+        return {number: _key(cell_id, source) for number, cell_id, source in self._all_runs()}
+
+    def _forget_before_reset(self) -> None:
+        """Forget what ran before `%reset`, which has IPython count from 1 again."""
+        if self._runs and self._shell.execution_count <= max(self._runs):
+            for number in self._runs:
+                if self._displays is not None:
+                    self._displays.forget(number)
+            self._runs.clear()
+
+    def _all_runs(self) -> Iterator[tuple[int, str | None, str]]:
+        """Yield the executions so far: number, the front end's id of the cell, code."""
+        raw: Sequence[str] = self._shell.history_manager.input_hist_raw
+        first = min(self._runs, default=self._shell.displayhook.prompt_count)
+        for number in range(1, min(first, len(raw))):
+            yield number, None, raw[number]
+        for number, (cell_id, source) in sorted(self._runs.items()):
+            yield number, cell_id, source
+
+    def _place(self) -> tuple[int, tuple[int, int]] | None:
+        """Return the number of the cell that runs, and where among its outputs one would stand now."""
+        if self._running is None:
+            return None
+        number = self._shell.displayhook.prompt_count
+        return number, _end_of(self._kept(number))
+
+    def _kept(self, number: int) -> list[Any]:
+        """Return the outputs that IPython keeps of an execution."""
+        outputs: Mapping[int, list[Any]] = getattr(self._shell.history_manager, "outputs", {})
+        return outputs.get(number, [])  # it makes what is missing when it is asked by index
+
+    def _outputs(self, number: int) -> Iterator[Shown]:
+        """Yield what a cell showed, in order."""
+        from llm_magic.context.displays import Display
+
+        kept = self._kept(number)
+        displays = () if self._displays is None else self._displays.of_cell(number)
+        place = (0, 0) if self._displays is None else self._displays.cleared(number)
+        for display in (*displays, Display(_end_of(kept))):
+            yield from self._between(number, kept, place, display.place)
+            place = display.place
+            if display.text or display.image is not None:
+                yield _shown("output", display.text, display.image)
+        error: Mapping[str, Any] | None = getattr(self._shell.history_manager, "exceptions", {}).get(number)
+        if error:
+            yield _shown("error", _error(error))
+
+    def _between(self, number: int, kept: list[Any], begin: tuple[int, int], end: tuple[int, int]) -> Iterator[Shown]:
+        """Yield those of the outputs kept by IPython that stand between two places."""
+        from llm_magic.context.plain_text import excerpt_of
+
+        for at in range(begin[0], min(end[0] + 1, len(kept))):
+            output = kept[at]
+            if output.output_type in {"out_stream", "err_stream"}:
+                chunks = output.bundle.get("stream", [])
+                first = begin[1] if at == begin[0] else 0
+                last = end[1] if at == end[0] else len(chunks)
+                text = excerpt_of(chunks if (first, last) == (0, len(chunks)) else chunks[first:last])
+                if len(text):
+                    yield Shown("output" if output.output_type == "out_stream" else "stderr", text)
+            elif (at > begin[0] or not begin[1]) and (at < end[0] or end[1]):
+                yield self._of_bundle(number, output)
+
+    def _of_bundle(self, number: int, output: Any) -> Shown:
+        """Return a result, or what a terminal displayed; the object itself where it still looks as it did."""
+        from llm_magic.context.displays import image_in, text_in
+
+        text, image = text_in(output.bundle), image_in(output.bundle)
+        value = None
+        if output.output_type == "execute_result" and image is None:
+            value = self._unchanged(number, output.bundle.get("text/plain"))
+        return _shown("output", text, image, value)
+
+    def _unchanged(self, number: int, text: object) -> Any:
+        """Return the table or picture that a cell gave as its result; None where it does not look as it did."""
+        from llm_magic.images import is_picture
+        from llm_magic.prompt.tables import library_of
+
+        value = self._shell.user_ns.get("_oh", {}).get(number)
+        if value is None or not (library_of(value) or is_picture(value)):
+            return None
+        bundle, _ = self._shell.display_formatter.format(value, include={"text/plain"})
+        return value if bundle.get("text/plain") == text else None
+
+
+def is_code(source: str) -> bool:
+    """Whether a cell is code: no prompt, and not magics of ours alone.
+
+    >>> [is_code(source) for source in ("x = 1", "%%llm\\nHi", "%load_ext llm_magic\\nx = %llm Hi", "  ")]
+    [True, False, False, False]
+
+    """
+    lines = [line for line in source.splitlines() if line.strip() and not line.lstrip().startswith("#")]
+    if not lines:
+        return bool(source.strip())
+    return not CELL_MAGIC.match(lines[0]) and not all(map(_OURS.match, lines))
+
+
+def _key(cell_id: str | None, source: str) -> tuple[str, str]:
+    return ("", source.strip()) if cell_id is None else (cell_id, "")
+
+
+def _end_of(kept: list[Any]) -> tuple[int, int]:
+    """Return the place after the last of these outputs: its number, and how far it goes."""
+    if not kept:
+        return 0, 0
+    return len(kept) - 1, len(kept[-1].bundle.get("stream", "x"))
+
+
+def _shown(
+    kind: Literal["output", "stderr", "error"], text: str, image: bytes | None = None, value: Any = None
+) -> Shown:
+    from llm_magic.context.plain_text import excerpt_of
+
+    return Shown(kind, excerpt_of([text]), image, value)
+
+
+def _error(error: Mapping[str, Any]) -> str:
+    """Return an error as it was shown: where, then its name and message."""
+    lines = [str(line) for line in error.get("traceback") or ()]
+    return "\n".join(lines) or f"{error.get('ename', 'Error')}: {error.get('evalue', '')}"
