@@ -64,8 +64,6 @@ class ComparedRuns:
         several = {model for model, run in self.runs.items() if run.several}
         if inputs.kind != "sequence":
             refuse_names(inputs, {model: run.plan.spec for model, run in self.runs.items()}, several)
-        self.total = self.first.total
-        """Rows of the input that are asked for; None where nobody knows."""
         self._notices = list(notices)
         for run in self.runs.values():  # what one has answered is paid for: it is kept until all have
             run.is_alone = False
@@ -212,7 +210,7 @@ def spending_of_each(session: Session, cells: Mapping[str, Cell]) -> dict[str, R
         if options.budget and options.on is not None:
             raise OptionError(
                 "--budget and --on exclude each other where several models are asked: a cluster counts for one.",
-                "Leave --on out, or ask one model a cell.",
+                "Ask from here, a Dask frame by --each FRAME.compute(), or ask one model a cell.",
             )
         limits = tuple(sorted((options.budget or {}).items()))
         if limits not in by_limits:
