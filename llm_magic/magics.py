@@ -10,12 +10,11 @@ from typing import TYPE_CHECKING, Any
 
 from IPython.core.error import UsageError
 from IPython.core.magic import Magics, line_cell_magic, magics_class, no_var_expand
-from traitlets import validate
+from traitlets import TraitError, validate
 
-from llm_magic.config.references import mark_secrets
 from llm_magic.config.settings import Settings
 from llm_magic.control_characters import visible
-from llm_magic.errors import Interrupted, LLMError, OptionError
+from llm_magic.errors import ConfigurationError, Interrupted, LLMError, OptionError
 
 if TYPE_CHECKING:
     from IPython.core.interactiveshell import InteractiveShell
@@ -53,13 +52,19 @@ class LLMMagics(Magics, Settings):
 
     @validate("mcp_servers")
     def _check_servers(self, proposal: Any) -> Any:
-        """Refuse a server that is wrong, where it is set; of one in a file the first use tells, and loading goes on."""
+        """Refuse a server that is wrong, where it is set; of one in a file the first use tells, and loading goes on.
+
+        By a `TraitError`, for only then does `%config` take the value back.
+        """
         servers = proposal["value"]
         if servers and hasattr(self, "session"):
             from llm_magic.mcp.configuration import read_servers
 
-            read_servers(servers)
-        return mark_secrets(servers)
+            try:
+                read_servers(servers)
+            except ConfigurationError as error:
+                raise TraitError(str(error)) from error
+        return self._mark_secrets(proposal)
 
     @no_var_expand
     @line_cell_magic
@@ -216,7 +221,7 @@ class LLMMagics(Magics, Settings):
             view,
             self.session.loop,
             self.session.begin_apart(run.plans[0]),
-            partial(self._bind_comparison, options),
+            partial(self._bind_comparison, run, options),
             footer=self.footer,
         )
         if later:
@@ -255,12 +260,12 @@ class LLMMagics(Magics, Settings):
                 display.show_lines([f"{shown_model(name)}: {_line(error)}", outcome], ())
         self.session.tell()
 
-    def _bind_comparison(self, options: Options, comparison: Comparison) -> str:
+    def _bind_comparison(self, run: ComparisonRun, options: Options, comparison: Comparison) -> str:
         """Bind what several models give, and return the line below them."""
         self._remember(comparison)
         if options.out:
             self.shell.user_ns[options.out] = comparison.value
-        return ""
+        return self.session.about_no_turn(run.plans[0]) if self.footer else ""
 
     def _comparison_failed(self, view: ComparisonView, error: Exception) -> None:
         """Tell why a comparison in the background came to an end."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from llm_magic.display import View
@@ -50,14 +50,19 @@ class RecordingColumn:
 
 
 class RecordingView:
-    """The whole: `columns` by title."""
+    """The whole: `columns` by title; `on_tick` is called with it as often as it is to repaint."""
 
     wait = 0.01
 
-    def __init__(self) -> None:
+    def __init__(self, on_tick: Callable[[RecordingView], object] = lambda _: None) -> None:
+        self._on_tick = on_tick
         self.columns: dict[str, RecordingColumn] = {}
         self.told: list[tuple[Any, ...]] = []
         self.ticks = 0
+
+    @property
+    def failures(self) -> list[tuple[Any, ...]]:
+        return [told[1:] for told in self.told if told[0] == "failed"]
 
     def begin(self, titles: Sequence[str]) -> Sequence[View]:
         self.columns = {title: RecordingColumn() for title in titles}
@@ -65,6 +70,7 @@ class RecordingView:
 
     def tick(self) -> None:
         self.ticks += 1
+        self._on_tick(self)
 
     def note(self, text: str) -> None:
         self.told.append(("note", text))

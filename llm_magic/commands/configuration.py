@@ -10,12 +10,14 @@ from llm_magic.close_matches import did_you_mean
 from llm_magic.commands.kept_rows import kept_rows
 from llm_magic.commands.line import Command
 from llm_magic.config.effective import Setting, masked, set_value, settings_in_force
-from llm_magic.config.precedence import DEFAULT
+from llm_magic.config.precedence import DEFAULT, PROJECT, sources_of
 from llm_magic.config.trust import COMMAND, GuardedSetting, forget, printable
 from llm_magic.display import markup, table
 from llm_magic.display.markup import Bundle
 from llm_magic.errors import ConfigurationError, OptionError
+from llm_magic.mcp.configuration import SETTING, read_server, waiting_servers
 from llm_magic.options import Option
+from llm_magic.session import Session
 
 _CHANGE = re.compile(r"\s*([\w.-]+)\s*=(.*)", re.DOTALL)
 _WIDEST_VALUE = 400
@@ -48,13 +50,49 @@ def run(command: Command) -> None:
     if not line.words:
         sections = dict.fromkeys(_section(item) for item in settings)
         bundles += [_listed(name, [item for item in settings if _section(item) == name]) for name in sections]
+        bundles += _mcp_servers(command.session)
         bundles.append(markup.quiet(kept_rows(keeps=session.settings.resume)))
     else:
         found = _named(line.words[0], settings, command)
         bundles += [_one(found[0])] if len(found) == 1 else [_listed(line.words[0], found, folded=False)]
         if [item.name for item in found] == ["LLMMagics.resume"]:
             bundles.append(markup.quiet(kept_rows(keeps=session.settings.resume)))
+        elif [item.name for item in found] == [SETTING]:
+            bundles += _mcp_servers(session)
     command.show(markup.joined(bundles))
+
+
+def _mcp_servers(session: Session) -> list[Bundle]:
+    """Return the MCP servers, those that wait for trust included: what is started or asked, from where, and its state.
+
+    Nothing is started for it.
+    """
+    servers, sources = session.settings.mcp_servers, sources_of(session.settings)
+    running = session.mcp_servers.offered() if servers else {}
+    rows = []
+    for name, settings in servers.items():
+        try:
+            shown = read_server(name, settings).shown
+            state = f"running, {_tools(len(running[name]))}" if name in running else "not started"
+        except ConfigurationError as error:
+            shown, state = "", error.message
+        source = sources.of_entry(session.settings, "mcp_servers", name)
+        rows.append(_server_row(name, shown, source, state))
+    waiting = waiting_servers(session.registry.waiting)
+    rows += [_server_row(name, "", PROJECT, f"waits for {COMMAND}") for name in waiting]
+    if not rows:
+        return []
+    lines = [f"  {row['MCP server']} = {row['is'] or '?'} ({row['from']})\n      {row['state']}" for row in rows]
+    page = table.shown(rows, widest=_WIDEST_VALUE)["text/html"]
+    return [{"text/html": page, "text/plain": "\n".join(["MCP servers:", *lines, ""])}]
+
+
+def _server_row(name: str, shown: str, source: str, state: str) -> dict[str, str]:
+    return {"MCP server": f"mcp:{name}", "is": shown, "from": source, "state": state}
+
+
+def _tools(count: int) -> str:
+    return "1 tool" if count == 1 else f"{count} tools"
 
 
 _FORGET = Option("forget", ("--forget",), "", "trust the project's file no more")

@@ -68,7 +68,14 @@ class ComparisonRun:
         self.names = tuple(names)
         self.plans: tuple[Plan, ...] = session.plan_each([of_model(cell, name) for name in names])
         self.runs = tuple(
-            Run(plan, session.spending, on_confirm, session.recorder(plan.options, plan.cell)) for plan in self.plans
+            Run(
+                plan,
+                session.spending,
+                on_confirm,
+                session.recorder(plan.options, plan.cell),
+                servers=session.servers_of(plan),
+            )
+            for plan in self.plans
         )
         self._errors: dict[str, LLMError] = {}
 

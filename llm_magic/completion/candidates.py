@@ -15,6 +15,8 @@ from typing import TYPE_CHECKING, Any
 from llm_magic.commands import batches
 from llm_magic.completion.context import CompletionContext, flags_of
 from llm_magic.config.trust import COMMAND, GuardedSetting
+from llm_magic.mcp.configuration import waiting_servers
+from llm_magic.model_names import models_in
 from llm_magic.options import OPTIONS
 
 if TYPE_CHECKING:
@@ -102,7 +104,7 @@ class Candidates:
 
     def _value(self, name: str, text: str) -> tuple[str, list[Candidate]]:
         if name == "model":
-            return text, self._models(text)
+            return self._models_of_option(text)
         if name == "output_type":
             typed = _last_name(text)
             if typed != text and (text.count("'") % 2 or text.count('"') % 2):  # within a literal
@@ -115,7 +117,7 @@ class Candidates:
             return typed, _starting(typed, (Candidate(variable, "variable") for variable in sorted(os.environ)))
         if name == "tools":
             typed = text.rpartition(",")[2].lstrip()
-            return typed, _starting(typed, self._variables(_is_function))
+            return typed, _starting(typed, chain(self._variables(_is_function), self._mcp_tools(typed)))
         if name == "context":
             typed = text.rpartition(",")[2].lstrip()
             words = self._of_option(name) if typed == text else ()
@@ -137,10 +139,26 @@ class Candidates:
             chats = self._session.conversations.names(self._session.settings.chat)
             yield from (Candidate(chat, "chat") for chat in chats)
 
+    def _models_of_option(self, text: str) -> tuple[str, list[Candidate]]:
+        """Complete the last of several names with commas by those that are not given yet."""
+        before, _, typed = text.rpartition(",")
+        given = models_in(before)
+        found = self._models(typed.lstrip())
+        return typed.lstrip(), [candidate for candidate in found if candidate.text not in given]
+
+    def _mcp_tools(self, text: str) -> Iterator[Candidate]:
+        """Return MCP servers, and the tools of one that runs: completion starts none."""
+        session = self._session
+        if session.settings.mcp_servers:
+            yield from (Candidate(f"mcp:{name}", "MCP server") for name in session.settings.mcp_servers)
+            running = session.mcp_servers.offered() if "." in text else {}
+            yield from (Candidate(f"mcp:{name}.{tool}", "function") for name in running for tool in running[name])
+        yield from (Candidate(f"mcp:{name}", _WAITS) for name in waiting_servers(session.registry.waiting))
+
     def _models(self, text: str) -> list[Candidate]:
         """Return the models that begin with the text, with or without provider, or hold it."""
         settings, registry = self._session.settings, self._session.registry
-        names = dict.fromkeys([*registry.model_names(), *settings.model_names, settings.model])
+        names = dict.fromkeys([*registry.model_names(), *settings.model_names, *models_in(settings.model)])
         known = [Candidate(name, "model") for name in names if name]
         known += [Candidate(name, _WAITS) for name in _names_of(registry.waiting) if name not in names]
         typed = text.lower()

@@ -105,6 +105,8 @@ def set_value(settings: Configurable, registry: Sections, name: str, value: Any)
             setattr(owner, trait, value)
             sources_of(owner).of_session(trait)
     except TraitError as error:
+        if isinstance(error.__cause__, ConfigurationError):
+            raise error.__cause__ from None
         raise ConfigurationError(
             f"{name} does not take that value: {refusal(owner, trait, value, error)}",
             "%llm_config shows what it is for.",

@@ -55,6 +55,8 @@ class Sources:
             try:
                 setattr(owner, trait, value)
             except TraitError as error:
+                if isinstance(cause := error.__cause__, ConfigurationError):
+                    raise ConfigurationError(f"{source}: {cause.message}", cause.hint) from error
                 whose = getattr(owner, "name", "")  # a provider's
                 raise ConfigurationError(
                     f"{f'{whose}, ' if whose else ''}{source}: {refusal(owner, trait, value, error)}"

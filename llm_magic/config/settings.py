@@ -164,8 +164,12 @@ class Settings(Configurable):
             raise TraitError("replay_pace is no number: 0 shows an answer at once, 1 as it came.")
         return proposal["value"]
 
-    @validate("params", "model_params", "mcp_servers")
+    @validate("params", "model_params")
     def _mark_secrets(self, proposal: Any) -> Any:
         from llm_magic.config.references import mark_secrets
 
         return mark_secrets(proposal["value"])
+
+    @validate("mcp_servers")
+    def _check_servers(self, proposal: Any) -> Any:  # the magics check more
+        return self._mark_secrets(proposal)

@@ -16,7 +16,7 @@ from llm_magic.records import record_of
 
 HEADING = 3
 """The level of a model's name; headings of its answer are below."""
-_COLUMNS = "display: grid; grid-template-columns: repeat(auto-fit, minmax(min(100%, 24em), 1fr)); gap: 0.7em"
+_COLUMNS = "display: grid; grid-template-columns: repeat(auto-fit, minmax(min(100%, 18em), 1fr)); gap: 0.7em"
 _COLUMN = (
     "display: flex; flex-direction: column; min-width: 0; overflow-x: auto; padding: 0.5em 0.8em; "
     "border: 1px solid var(--jp-border-color2, #bdbdbd); border-radius: 4px"
@@ -25,7 +25,7 @@ _HEAD = (
     "font-weight: 600; overflow-wrap: anywhere; margin-bottom: 0.5em; padding-bottom: 0.3em; "
     "border-bottom: 1px solid var(--jp-border-color2, #bdbdbd)"
 )
-_ANSWER = "flex: 1; min-width: 0; overflow-wrap: anywhere"
+_ANSWER = "flex: 1; overflow-wrap: break-word; word-break: normal"
 _BELOW = "margin-top: 0.6em"
 _FAILED = f"border-left: 3px solid var(--jp-error-color1, #b71c1c); padding-left: 0.6em; {markup.WRAP}"
 _SCROLLS = 'tabindex="0" role="region" style="overflow-x: auto"'
@@ -233,15 +233,17 @@ def _apart(column: Column) -> list[Bundle]:
     shown = [*column.folded, *column.beside, *column.notes]
     if column.failure and column.value is not None:
         shown.append(failed(column.failure))
-    lines = [_named(column.name, each) for each in shown]
+    lines = [_named(column.name, shown)] if shown else []
     if column.value is not None and not column.ended:
         lines.append(markup.quiet(f"{column.name}: {column.line or markup.UNFINISHED}"))
-    if column.footer:
-        lines.append(markup.quiet(f"{column.name} · {column.said_below}"))
-    return lines
+    return [*lines, *([markup.quiet(f"{column.name} · {column.said_below}")] if column.footer else [])]
 
 
-def _named(name: str, bundle: Bundle) -> Bundle:
-    """Return what a model has beside its value, with its name."""
-    html = f'<div><span style="font-weight: 600">{escaped(name)}</span>{bundle["text/html"]}</div>'
-    return {"text/plain": f"{name}: {bundle['text/plain']}", "text/html": html}
+def _named(name: str, shown: Sequence[Bundle]) -> Bundle:
+    """Return what a model has beside its value, below its name."""
+    html = "".join(each["text/html"] for each in shown)
+    plain = "\n".join(each["text/plain"] for each in shown)
+    head = (
+        f'<div role="heading" aria-level="{HEADING}" style="font-weight: 600; margin-top: 0.4em">{escaped(name)}</div>'
+    )
+    return {"text/plain": f"[{name}]\n{plain}", "text/html": f"<div>{head}{html}</div>"}

@@ -59,7 +59,7 @@ class PlainComparisonView:
         if values is not None and self._show in {"markdown", "text"}:
             _write(_as_text(values))
             for column in self._columns[self._written :]:
-                column.write(beside_value=column.failure == "" or column.text == "")
+                column.write(in_table=True)
         else:
             self._write_to(len(self._columns))
         if footer and self._show != "none":
@@ -157,16 +157,16 @@ class _Column:
         """Take what had arrived."""
         self.response = response if response is not None and answer.has_come(response) else None
 
-    def write(self, *, beside_value: bool = False) -> None:
-        """Write all of it; `beside_value` without the answer and the failure, which stand in the table."""
-        if not beside_value and self._show != "none" and (self.response is not None or self.failure):
-            text = self.text
-            if text and not text.endswith("\n"):
-                text += "\n"
-            failure = f"{self.failure}\n" if self.failure else ""
-            _write(f"[{one_line(self.title, _LONGEST_NAME)}]\n{text}{failure}\n")
-        elif self.failure and self._show == "none":
-            _say(f"{self.title}: {self.failure}")
+    def write(self, *, in_table: bool = False) -> None:
+        """Write all of it; where its value or failure is `in_table`, what else there is."""
+        text = "" if in_table and self.finished else self.text
+        failure = "" if in_table or not self.failure else f"{self.failure}\n"
+        if self._show == "none":
+            if failure:
+                _say(f"{self.title}: {self.failure}")
+        elif text or failure or (self.finished and not in_table):
+            ended = f"{text}\n" if text and not text.endswith("\n") else text
+            _write(f"[{one_line(self.title, _LONGEST_NAME)}]\n{ended}{failure}\n")
         beside = answer.beside_as_text(self.response) if self.response is not None and self._show != "none" else []
         for line in [*self._notes, *beside, self.mark]:
             if line:

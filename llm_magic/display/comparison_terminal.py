@@ -21,7 +21,7 @@ from llm_magic.display.answer import ValueSoFar
 from llm_magic.display.comparison_values import value_table
 from llm_magic.display.markup import one_line
 from llm_magic.display.rows import INTERRUPTED
-from llm_magic.display.terminal import BREATH, TerminalView, Visible
+from llm_magic.display.terminal import BREATH, TO_BEGIN_OF_LINE, TerminalView, Visible
 from llm_magic.draft import Draft
 from llm_magic.model_names import shown_model
 from llm_magic.response import Response
@@ -206,6 +206,7 @@ class _Column(TerminalView):
         self._news = news
         self._items: list[_Item] = []  # what stays
         self._value_items = range(0)  # those of them that are the answer where it is a value
+        self._ends: list[int] = []  # and those that are the footer or the failure
         self._said: list[str] = []
 
     @property
@@ -236,9 +237,9 @@ class _Column(TerminalView):
 
     @property
     def beside_value(self) -> list[_Item]:
-        """What stays beside the value and the footer: notes, reasoning, tool calls, marks, failures."""
-        last = len(self._items) - bool(self.footer)
-        return [item for number, item in enumerate(self._items[:last]) if number not in self._value_items]
+        """What stays beside what is in the table: notes, reasoning, tool calls, marks, and what is no value."""
+        in_table = {*self._value_items, *self._ends}
+        return [item for number, item in enumerate(self._items) if number not in in_table]
 
     def says(self, mark: str) -> bool:
         """Return whether a mark stands in this column."""
@@ -248,6 +249,7 @@ class _Column(TerminalView):
         """Say why there is no answer."""
         self._line = ""
         self.ended = True
+        self._ends.append(len(self._items))
         self._print(Text(visible(message), "red"))
 
     @property
@@ -265,7 +267,9 @@ class _Column(TerminalView):
     def finish(self, response: Response, footer: str) -> None:
         """Keep the rest of the answer, and the footer."""
         super().finish(response, footer)
-        self.footer = footer if self._show != "none" else ""
+        if footer and self._show != "none":
+            self.footer = footer
+            self._ends.append(len(self._items) - 1)
         self.ended = True
 
     def fail(self, response: Response | None) -> None:
@@ -310,6 +314,7 @@ class _Item:
 
     def __init__(self, inner: RenderableType) -> None:
         self._inner = inner
+        self.is_spacer = inner == ""
         self._width = -1
         self._lines: list[Line] = []
 
@@ -356,6 +361,8 @@ class _Columns:
             yield from line
             if self._height is None:
                 yield Segment.line()
+        if self._height is not None:
+            yield TO_BEGIN_OF_LINE
 
     def _column(self, column: _Column, console: Console, options: ConsoleOptions, room: int | None) -> list[Line]:
         """Return the lines of one column: its heading, a rule, and its content, of which the last fit in `room`."""
@@ -365,16 +372,35 @@ class _Columns:
             heading.truncate(options.max_width, overflow="ellipsis")
         head = _lines(Group(heading, rule), console, options)
         if room is None:
-            return [*head, *(line for item in column.content for line in _lines(item, console, options))]
+            return [*head, *_below_each_other(column.content, console, options)]
         if column.held:
             return head[:room]
         head = head[:1] if room <= 2 * len(head) else head
-        tail: list[Line] = []
+        last: list[RenderableType] = []
+        length = 0
         for item in reversed(column.content):
-            tail = [*_lines(item, console, options), *tail]
-            if len(tail) >= room:
+            last.insert(0, item)
+            length += len(_lines(item, console, options))
+            if length > room:
                 break
-        return [*head, *tail[max(0, len(tail) - room + len(head)) :]]
+        lines = _below_each_other(last, console, options)
+        return [*head, *lines[max(0, len(lines) - room + len(head)) :]]
+
+
+def _below_each_other(items: Sequence[RenderableType], console: Console, options: ConsoleOptions) -> list[Line]:
+    """Return the lines of items; some Markdown begins with an empty line, and one is enough."""
+    lines: list[Line] = []
+    after_blank = True
+    for item in items:
+        own = _lines(item, console, options)
+        first = next((number for number, line in enumerate(own) if not _is_blank(line)), len(own)) if after_blank else 0
+        lines += own[first:]
+        after_blank = isinstance(item, _Item) and item.is_spacer
+    return lines
+
+
+def _is_blank(line: Line) -> bool:
+    return all(not segment.text.strip() and (segment.style is None or not segment.style.bgcolor) for segment in line)
 
 
 def _lines(what: RenderableType, console: Console, options: ConsoleOptions) -> list[Line]:

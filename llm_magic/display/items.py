@@ -27,19 +27,19 @@ _LONGEST = 20_000
 """Characters of one item that are shown."""
 
 
-def pictures(images: Sequence[Image], *, external_images: bool = False) -> Iterator[Bundle]:
-    """Yield an output for each image of an answer: itself, or a line on why not, and how to have it."""
+def pictures(images: Sequence[Image], *, external_images: bool = False, place: str = "_llm.images") -> Iterator[Bundle]:
+    """Yield an output for each image of an answer: itself, or a line on why not, and how to have it: at `place`."""
     left = LARGEST
     for number, image in enumerate(images[:MOST_IMAGES]):
         if image.data is None:
             yield _elsewhere(image.url or "", number, external_images=external_images)
         elif (why := _why_not(image, left)) is not None:
-            yield markup.quiet(f"{image_line(image, number)}: {why}; {_save(image, number)}")
+            yield markup.quiet(f"{image_line(image, number)}: {why}; {_save(image, number, place)}")
         else:
             left -= len(image.data)
             yield {image.media_type: base64.b64encode(image.data).decode(), "text/plain": image_line(image, number)}
     if len(images) > MOST_IMAGES:
-        yield markup.quiet(f"… and {counted(len(images) - MOST_IMAGES, 'more image')}: _llm.images")
+        yield markup.quiet(f"… and {counted(len(images) - MOST_IMAGES, 'more image')}: {place}")
 
 
 def image_line(image: Image, number: int) -> str:
@@ -68,9 +68,9 @@ def image_lines(images: Sequence[Image]) -> list[str]:
     ]
 
 
-def _save(image: Image, number: int) -> str:
+def _save(image: Image, number: int, place: str = "_llm.images") -> str:
     ending = image.media_type.partition("/")[2].partition("+")[0]
-    return f'_llm.images[{number}].save("image.{ending if ending.isalnum() else "bin"}")'
+    return f'{place}[{number}].save("image.{ending if ending.isalnum() else "bin"}")'
 
 
 def _size(length: int) -> str:

@@ -207,7 +207,10 @@ class NotebookView:
         """Fold the tool calls that have ended, up to those of the answer that is read."""
         while self._runs < len(draft.tool_runs) and draft.generation_of_run(self._runs) <= self._reader.generation:
             self._put_aside(draft)
-            self._fold(markup.tool_run(draft.tool_runs[self._runs]))
+            run = draft.tool_runs[self._runs]
+            self._fold(markup.tool_run(run))
+            for picture in items.pictures(run.images, place=f"_llm.tool_calls[{self._runs}].images"):
+                self._fold(picture)
             self._runs += 1
 
     def _show_thinking(self, draft: Draft) -> None:

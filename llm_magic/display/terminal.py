@@ -6,19 +6,23 @@ import re
 import time
 from collections import Counter
 from collections.abc import Callable, Iterable
+from itertools import count
 
 from rich.console import Console, ConsoleOptions, Group, RenderableType, RenderResult
+from rich.control import Control
 from rich.live import Live
-from rich.segment import Segment
+from rich.segment import ControlType, Segment
 from rich.text import Text
 
 from llm_magic.control_characters import visible
-from llm_magic.display import answer, markup, table
+from llm_magic.display import answer, items, markup, table
 from llm_magic.display.answer import DraftReader, ValueSoFar
 from llm_magic.display.blocks import Splitter
 from llm_magic.draft import Draft
 from llm_magic.response import Response
 
+TO_BEGIN_OF_LINE = Control(ControlType.CARRIAGE_RETURN).segment
+"""Ends what is live: the `^C` that a terminal echoes there must not begin a line of its own, or one more would stay."""
 BREATH = 0.08
 """Seconds between repaints, at least; a long tail is repainted less often."""
 
@@ -106,7 +110,8 @@ class TerminalView:
             self._print_tail()
             self._begin_answer(self._reader.generation + 1)
         for run in draft.tool_runs[self._runs :]:
-            self._print(Text(visible(markup.tool_run(run)["text/plain"]), "dim"))
+            lines = [markup.tool_run(run)["text/plain"], *map(items.image_line, run.images, count())]
+            self._print(Text(visible("\n".join(lines)), "dim"))
             self._runs += 1
         fresh = self._reader.read(draft)
         self._line = "" if self._reader.length else answer.called(draft)
@@ -279,3 +284,4 @@ class _Window:
             if number:
                 yield Segment.line()
             yield from line
+        yield TO_BEGIN_OF_LINE

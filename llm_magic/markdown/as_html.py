@@ -28,12 +28,15 @@ if TYPE_CHECKING:
 _NO_MATHS = "mathjax_ignore tex2jax_ignore"
 _MATHS = "mathjax_process tex2jax_process"
 """Classes by which MathJax (3, 2) knows where it is to look for formulas, within what it is not to look at."""
-_WRAP = "white-space: pre-wrap; overflow-wrap: anywhere"
+_WRAP = "white-space: pre-wrap; overflow-wrap: anywhere; word-break: normal"
 _CODE_FONT = "font-family: var(--jp-code-font-family, monospace)"
 _CODE = (
     f"{_WRAP}; {_CODE_FONT}; font-size: var(--jp-code-font-size, 0.9em); line-height: 1.4; margin: 0.6em 0; "
-    "padding: 0.5em 0.7em; background: var(--jp-layout-color2, rgba(128, 128, 128, 0.12)); border-radius: 3px"
+    "padding: 0.5em 0.7em; background: var(--jp-cell-editor-background, rgba(128, 128, 128, 0.1)); border-radius: 3px"
 )
+_IN_CODE = "background: none; padding: 0; color: inherit; font: inherit; white-space: inherit; word-break: normal"
+_SIZES = {"1": "1.3em", "2": "1.2em", "3": "1.1em"}
+"""Of headings, by their level in the text; the others are as large as the text."""
 _LINK = 'target="_blank" rel="noopener noreferrer"'
 _IMAGE = re.compile(r"data:image/(?:png|jpeg|gif|webp);base64,[A-Za-z0-9+/]+=*")
 _MAIL = re.compile(r"mailto:[\w.+-]+@[\w-]+(?:\.[\w-]+)*", re.ASCII | re.IGNORECASE)
@@ -51,7 +54,10 @@ _TARGETS = 4_096
 """Characters of targets, besides twice those of the text: one definition may be the target of a thousand links."""
 _BR = re.compile(r"<br[ \t]*/?>", re.IGNORECASE)
 _INLINE_MATHS = re.compile(r"\$\$((?:\\[\s\S]|[^$\\])+)\$\$|\$((?![\s$])(?:\\[\s\S]|[^$\\])*(?<!\s))\$(?!\d)")
-_ENVIRONMENT = re.compile(r"\\begin\{(?P<name>[A-Za-z]{1,20}\*?)\}[\s\S]*?\\end\{(?P=name)\}")
+_NAMES = r"(?:align|alignat|eqnarray|equation|flalign|gather|multline)\*?"
+"""Environments that are maths by themselves (amsmath); others, such as matrices, stand within maths."""
+_ENVIRONMENT = re.compile(rf"\\begin\{{(?P<name>{_NAMES})\}}[\s\S]*?\\end\{{(?P=name)\}}")
+_OPENS = re.compile(rf"\\begin\{{({_NAMES})\}}")
 _LONGEST_MATHS = 4_000
 
 
@@ -89,7 +95,7 @@ def as_html(text: str, *, external_images: bool = False, headings: int = 0, plai
 
 def code_as_html(code: str, language: str = "") -> str:
     """Return code as HTML, coloured where its language is known."""
-    return f'<pre style="{_CODE}"><code>{highlighted(visible(code), language)}</code></pre>'
+    return f'<pre style="{_CODE}"><code style="{_IN_CODE}">{highlighted(visible(code), language)}</code></pre>'
 
 
 def _is_deep(tokens: Sequence[Any]) -> bool:
@@ -199,6 +205,8 @@ def _alt(token: Any) -> str:
 
 
 def _attributes(name: str, token: Any) -> str:
+    if name == "heading":
+        return f' style="font-weight: 600; font-size: {_SIZES.get(token.tag[1:], "1em")}; margin: 0.8em 0 0.4em"'
     if name == "ordered_list" and isinstance(start := token.attrs.get("start"), int):
         return f' start="{start}"'
     if name in {"th", "td"}:
@@ -262,7 +270,7 @@ def _maths_block(state: Any, first: int, end: int, silent: bool) -> bool:
     if state.is_code_block(first):
         return False
     line = _line(state, first)
-    environment = re.match(r"\\begin\{([A-Za-z]{1,20}\*?)\}", line)
+    environment = _OPENS.match(line)
     if environment is None and not line.startswith("$$"):
         return False
     closing = "$$" if environment is None else f"\\end{{{environment[1]}}}"

@@ -15,16 +15,15 @@ _LANGUAGES = frozenset([
 ])  # fmt: skip
 """Languages that are coloured: Pygments knows hundreds, whose patterns nobody has tried on hostile code."""
 _COLOURS = {
-    "Token.Comment": "comment-color, #408080",
-    "Token.Literal.String": "string-color, #ba2121",
-    "Token.Keyword": "keyword-color, #008000",
-    "Token.Name.Tag": "tag-color, #008000",
-    "Token.Literal.Number": "number-color, #080",
+    "Token.Comment": "ui-font-color2, #616161",
+    "Token.Literal.String": "mirror-editor-string-color, #ba2121",
+    "Token.Keyword": "mirror-editor-keyword-color, #008000",
+    "Token.Name.Tag": "mirror-editor-tag-color, #008000",
 }
 
 
 def highlighted(code: str, language: str = "") -> str:
-    """Return code as HTML that is only text, its keywords, texts, numbers and comments coloured.
+    """Return code as HTML that is only text, its keywords, texts and comments coloured.
 
     >>> highlighted("a < b"), highlighted("if a: pass", "python").count("<span")
     ('a &lt; b', 2)
@@ -58,4 +57,4 @@ def _colour(kind: Any) -> str:
 def _coloured(text: str, colour: str) -> str:
     if not colour or not text.strip():
         return escape(text)
-    return f'<span style="color: var(--jp-mirror-editor-{colour})">{escape(text)}</span>'
+    return f'<span style="color: var(--jp-{colour})">{escape(text)}</span>'

@@ -8,13 +8,14 @@ from __future__ import annotations
 import math
 import os
 import re
-from collections.abc import Mapping
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any
 from urllib.parse import urlsplit
 
 from llm_magic.close_matches import did_you_mean
 from llm_magic.config import references
+from llm_magic.config.trust import COMMAND, GuardedSetting
 from llm_magic.errors import ConfigurationError
 from llm_magic.secrets import MASK, Secret, hide, is_secret_name, masked_url, reveal, secret_url
 from llm_magic.urls import checked
@@ -116,8 +117,15 @@ def read_servers(settings: Mapping[str, Any]) -> dict[str, Server]:
     return {name: read_server(name, server) for name, server in settings.items()}
 
 
-def find_server(name: str, settings: Mapping[str, Any]) -> Server:
+def waiting_servers(waiting: Iterable[GuardedSetting]) -> list[str]:
+    """Return the names of the servers among what waits for trust in a project's file."""
+    return [item.keys[2] for item in waiting if item.trait == SETTING and item.keys[2:]]
+
+
+def find_server(name: str, settings: Mapping[str, Any], waiting: Collection[str] = ()) -> Server:
     """Return the server of a name; ConfigurationError names close ones where there is none.
+
+    `waiting` are those that are in force only once the project's file is trusted.
 
     >>> find_server("time", {"time": {"command": "mcp-server-time"}}).shown
     'mcp-server-time'
@@ -125,6 +133,11 @@ def find_server(name: str, settings: Mapping[str, Any]) -> Server:
     """
     if name in settings:
         return read_server(name, settings[name])
+    if name in waiting:
+        raise ConfigurationError(
+            f"The MCP server {name!r} of the project's file waits for trust.",
+            f"{COMMAND} shows it and puts it in force.",
+        )
     known = f"There are {', '.join(map(str, settings))}." if settings else _EXAMPLE
     raise ConfigurationError(f"There is no MCP server {name!r:.80}.", did_you_mean(name, map(str, settings), known))
 

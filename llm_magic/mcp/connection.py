@@ -16,6 +16,8 @@ from contextlib import asynccontextmanager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
 
+from pydantic import ValidationError
+
 from llm_magic.control_characters import visible
 from llm_magic.errors import ConfigurationError, LLMError, ToolError
 from llm_magic.events import Event, Note, Progress
@@ -34,7 +36,7 @@ LISTING = 30.0
 """Seconds in which a server must have listed its tools."""
 CLOSING = 7.0
 """Seconds in which a server ends: the official client asks, then terminates, then kills, two seconds for each."""
-MOST_PAGES = 50
+MOST_PAGES = 1_000
 """Pages of a list of tools that are read."""
 _TOLD_EVERY = 0.1  # seconds between two lines of progress
 _LINE = 200
@@ -63,6 +65,8 @@ class ServerConnection:
         self._started = server
         self.changed = False
         """Whether the server has said that its tools have changed, since they were listed."""
+        self.offered: tuple[str, ...] = ()
+        """The names of its tools, as it listed them last."""
         self._ready: asyncio.Future[Client] | None = None
         self._owner: asyncio.Task[None] | None = None
         self._over = asyncio.Event()
@@ -70,6 +74,7 @@ class ServerConnection:
         self._alive = False
         self._waiting = 0
         self._log: Any = None
+        self._said = ""  # what it had said last when it ended
         self._garbage = ""
         self._told_of_garbage = False
         self._calls: set[_Call] = set()
@@ -108,10 +113,15 @@ class ServerConnection:
                     cursor = page.next_cursor
                     if not cursor:
                         break
+                else:
+                    raise self._error(f"lists its tools without an end: {len(found):,} so far")
+        except ToolError:
+            raise
         except TimeoutError:
             raise self._error(f"did not list its tools within {LISTING:g} seconds") from None
         except Exception as error:
             raise self._error(f"did not list its tools: {self._reason(error)}") from error
+        self.offered = tuple(each["name"] for each in found)
         if self._garbage and not self._told_of_garbage:
             self._told_of_garbage = True
             line = f"The MCP server {self.name} prints what is no message of the protocol, and is passed over"
@@ -213,6 +223,7 @@ class ServerConnection:
             nonlocal late
             if not ready.done():
                 late = True
+                ready.set_exception(self._not_started(None, late=True))
                 scope.cancel()
 
         self._cancel = scope.cancel
@@ -265,6 +276,9 @@ class ServerConnection:
             problem = problem.exceptions[0]
         if isinstance(problem, OSError) and problem.strerror:
             said = problem.strerror
+        elif isinstance(problem, ValidationError):
+            wrong = problem.errors(include_url=False, include_input=False)[0]
+            said = f"what it sent is no valid message: {'.'.join(map(str, wrong['loc']))}: {wrong['msg']}"
         else:
             said = str(problem) or type(problem).__name__
         return self._shown(said).rstrip(".")
@@ -280,7 +294,7 @@ class ServerConnection:
     def _last_line(self) -> str:
         """Return what the server said last on its standard error, to be added to a sentence."""
         if self._log is None:
-            return ""
+            return self._said
         with suppress(OSError, ValueError):
             size = os.fstat(self._log.fileno()).st_size
             end = os.pread(self._log.fileno(), 4_096, max(0, size - 4_096)).decode(errors="replace")
@@ -320,9 +334,8 @@ class ServerConnection:
             try:
                 async with stdio_client(parameters, errlog=log) as (read, write):
                     yield _Watched(read, self._see, self._ended(over)), write
-            except BaseException as error:
-                error.add_note(self._last_line())
-                raise
+            finally:
+                self._said, self._log = self._last_line(), None
 
     def _ended(self, over: asyncio.Event) -> Callable[[], None]:
         def ended() -> None:

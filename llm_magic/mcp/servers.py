@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
@@ -28,17 +28,25 @@ class MCPServers:
     ----------
     settings
         Has `mcp_servers`, which may change.
+    waiting
+        Returns the names of those that wait for trust.
 
     """
 
-    def __init__(self, settings: Settings) -> None:
+    def __init__(self, settings: Settings, waiting: Callable[[], Collection[str]] = tuple) -> None:
         self._settings = settings
+        self._waiting = waiting
         self._connections: dict[str, ServerConnection] = {}
         self._process = os.getpid()
 
     def running(self) -> tuple[str, ...]:
         """Return the names of the servers that are connected now."""
         return tuple(name for name, each in self._connections.items() if each.is_open and self._process == os.getpid())
+
+    def offered(self) -> dict[str, tuple[str, ...]]:
+        """Return the tools of the servers that are connected now, by the servers' names, as these listed them last."""
+        known = list(self._connections.items()) if self._process == os.getpid() else []
+        return {name: each.offered for name, each in known if each.is_open}
 
     def timeout(self, name: str) -> float | None:
         """Return the seconds that a call at a server may take; None where it has no own limit, or is not configured."""
@@ -90,7 +98,7 @@ class MCPServers:
         """Return the connection to a server as it is configured now."""
         if self._process != os.getpid():  # a forked process has its own
             self._connections, self._process = {}, os.getpid()
-        server = find_server(name, self._settings.mcp_servers)
+        server = find_server(name, self._settings.mcp_servers, self._waiting())
         known = self._connections.get(name)
         if known is not None and known.server == server:
             return known

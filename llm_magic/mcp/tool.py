@@ -102,7 +102,7 @@ def tools_of(
         if name not in known:
             some = ", ".join(list(known)[:_SOME]) + (", …" if len(known) > _SOME else "")
             hint = did_you_mean(name, known, f"It has {some}." if known else "It has none.")
-            raise ToolError(f"--tools mcp:{server}.{name}: the server has no such tool.", hint)
+            raise ToolError(f"The MCP server {server} has no tool {_line(name)}.", hint)
     tools: list[MCPTool] = []
     notes: list[str] = []
     for name, each in known.items():

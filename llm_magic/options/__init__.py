@@ -164,7 +164,12 @@ class Options:
     chat: str | None = _option("-c --chat", "the conversation that the cell belongs to", "NAME", trusted_only=False)
     once: bool | None = _option("--once", "neither send nor keep history", trusted_only=False)
     tools: Any = _option(
-        "--tools", "Python functions that the model may call", "F,G", take.words, trusted_only=True, could="run"
+        "--tools",
+        "Python functions, and tools of MCP servers (mcp:NAME, mcp:NAME.TOOL), that the model may call",
+        "F,G",
+        take.words,
+        trusted_only=True,
+        could="run",
     )
     tool_choice: str | None = _option(
         "--tool-choice",

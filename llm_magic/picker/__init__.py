@@ -63,7 +63,7 @@ class LLMPicker(Magics):
         elif numbers := _numbers(words):
             from llm_magic.picker import terminal
 
-            name = terminal.chosen(numbers, self._numbered)
+            name = terminal.chosen(self.session, numbers, self._numbered)
             self.session.settings.model = name
             print(f"LLMMagics.model = {name!r}")  # noqa: T201 - what the user asked for
         elif getattr(self.shell, "kernel", None) is None or "--list" in words:

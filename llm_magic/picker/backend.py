@@ -150,24 +150,27 @@ class PickerBackend:
             code=self._code(),
         )
         problems: list[str] = []
+        names: tuple[str, ...] = ("",)
         try:
             force.name = registry.default_model(settings.model)
+            names = registry.models_asked(force.name)
         except LLMError as error:
             problems.append(str(error))
-        force.models = tuple(ModelInForce(name) for name in self.names_in(force.name)) or (ModelInForce(),)
+            names = models_in(force.name) or names
+        force.models = tuple(map(ModelInForce, names))
         for model in force.models if force.name else ():
             try:
                 self._look_up(model)
             except LLMError as error:
                 problems.append(str(error))
-        if twice := sorted({name for name in force.names if force.names.count(name) > 1}):
-            problems.append(f"{', '.join(twice)}: named twice in LLMMagics.model. Name each model once.")
         force.problem = "\n".join(dict.fromkeys(problems))
         return force
 
-    def names_in(self, text: str) -> tuple[str, ...]:
-        """Return the names of the models that stand in a setting; one that is an alias as a whole is one."""
-        return (text,) if text in self.aliases() else models_in(text)
+    def can_be_set(self, names: Sequence[str]) -> bool:
+        """Return whether names with commas between them are read as these: each may hold a comma of its own."""
+        with suppress(LLMError):
+            return self._session.registry.models_asked(",".join(names)) == tuple(names)
+        return False
 
     def _look_up(self, model: ModelInForce) -> None:
         """Find out what a name leads to, and what is set for it alone."""

@@ -120,9 +120,10 @@ class Panel:
         """Set the models; where none is left, or one cannot be set, the list goes on showing what is in force."""
         text = ",".join(names)
         self._wrong.pop("model", None)
-        if names and self._backend.names_in(text) != tuple(names):
+        if names and not self._backend.can_be_set(names):
             commas = ", ".join(name for name in names if "," in name)
-            self._wrong["model"] = f"{commas}: the comma would separate two models. Choose it by an alias without one."
+            if commas:
+                self._wrong["model"] = f"{commas}: the comma would separate models. Choose it by an alias without one."
         elif names and text != self._force.name:
             self._backend.settings.model = text
         self.refresh()

@@ -7,7 +7,6 @@ from contextlib import suppress
 from typing import TYPE_CHECKING
 
 from llm_magic.errors import LLMError, OptionError
-from llm_magic.model_names import models_in
 from llm_magic.picker.backend import PATIENCE
 from llm_magic.picker.lines import matching, numbered
 from llm_magic.providers.model_info import ModelCard
@@ -28,8 +27,7 @@ def listing(session: Session, search: str = "") -> tuple[str, tuple[str, ...]]:
     answers = session.loop.run(registry.list_models(registry.names(), patience=PATIENCE))
     in_force: tuple[str, ...] = ()
     with suppress(LLMError):
-        name = registry.default_model(session.settings.model)
-        in_force = (name,) if name in registry.all_aliases() else models_in(name)
+        in_force = registry.models_asked(registry.default_model(session.settings.model))
     lines: list[str] = []
     names: list[str] = []
     for provider, answer in answers.items():
@@ -55,23 +53,23 @@ def listing(session: Session, search: str = "") -> tuple[str, tuple[str, ...]]:
     return "\n".join(lines), tuple(names)
 
 
-def chosen(numbers: Sequence[int], names: tuple[str, ...]) -> str:
-    """Return the names of numbers, with commas.
+def chosen(session: Session, numbers: Sequence[int], names: tuple[str, ...]) -> str:
+    """Return what `LLMMagics.model` says of the models with these numbers: their names, with commas.
 
     Raises
     ------
     OptionError
-        The list that was shown last has no such number, or one is given twice.
+        The list that was shown last has no such number, one is given twice, or a name holds a comma.
 
     """
-    for at, number in enumerate(numbers):
+    for number in numbers:
         if not 1 <= number <= len(names):
             there = f"1 to {len(names)}" if len(names) > 1 else "1 alone"
             shown = f"The list has {there}." if names else "No list was shown yet."
             raise OptionError(f"There is no model number {number}.", f"{shown} %llm_picker --list shows it.")
-        if number in numbers[:at]:
-            raise OptionError(f"Number {number} is given twice.", "Keep one of them.")
-    found = [names[number - 1] for number in numbers]
-    if len(found) > 1 and (bad := [name for name in found if "," in name]):
-        raise OptionError(f"{bad[0]!r} has a comma in its name: it cannot be one of several.", "Choose it alone.")
-    return ",".join(found)
+    found = tuple(names[number - 1] for number in numbers)
+    text = ",".join(found)
+    if session.registry.models_asked(text) != found:
+        name = next(name for name in found if "," in name)
+        raise OptionError(f"The comma of {name!r} would separate models.", "Choose it by an alias without one.")
+    return text

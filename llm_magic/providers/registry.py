@@ -571,7 +571,7 @@ class ProviderRegistry(Configurable):
         if "," in name:
             raise OptionError(
                 f"{name!r:.200} names several models, where one can be asked.",
-                "Name one of them. %%llm -m a,b and LLM.compare ask several side by side.",
+                "Name one of them; %%llm -m a,b, LLM.compare and LLM.map(models=[…]) ask several side by side.",
             )
         left, colon, model = name.partition(":")
         if colon and left in self.names():

@@ -136,7 +136,7 @@ def _choice(alternative: Alternative | None, is_finished: bool) -> dict[str, Any
             {"id": call.id, "name": call.name, "arguments": call.arguments} for call in alternative.tool_calls
         ],
         "citations": [_citation(cited) for cited in alternative.citations],
-        "images": [_image(image) for image in alternative.images],
+        "images": [image_data(image) for image in alternative.images],
         "items": [dict(item) for item in alternative.items],
     }
 
@@ -147,7 +147,8 @@ def _citation(cited: Citation) -> dict[str, Any]:
     return {name: value for name, value in told.items() if not _is_empty(value)}
 
 
-def _image(image: Image) -> dict[str, Any]:
+def image_data(image: Image) -> dict[str, Any]:
+    """Return an image as plain data."""
     if image.data is None:
         return {"url": image.url or ""}
     return {"data": base64.b64encode(image.data).decode(), "media_type": image.media_type}
@@ -255,6 +256,11 @@ def _said(index: int, choice: _Reader) -> Iterator[Event]:
         yield ItemReceived(position, item, index)
     for position, call in enumerate(choice.objects("tool_calls")):
         yield ToolCallDelta(position, call.text("id"), call.text("name"), call.text("arguments"), index)
+
+
+def images_of(answer: Mapping[str, Any]) -> tuple[Image, ...]:
+    """Return the images of a recorded result of a tool."""
+    return tuple(map(_image_of, _Reader(answer, "answer").objects("images")))
 
 
 def _image_of(image: _Reader) -> Image:
@@ -413,8 +419,10 @@ def check(asked: Mapping[str, Any], answer: Mapping[str, Any]) -> None:
             raise RecordingError("answer.vectors are not as many as the texts.")
     elif kind == "model" and not read.text("model"):
         raise RecordingError("answer.model is missing.")
-    elif kind == "tool" and read.text_or_none("result") is None:
-        raise RecordingError("answer.result is missing.")
+    elif kind == "tool":
+        if read.text_or_none("result") is None:
+            raise RecordingError("answer.result is missing.")
+        images_of(answer)
     elif kind == "server_tools":
         tools = answer.get("tools")
         known = {"name": str, "description": str, "parameters": dict}

@@ -93,6 +93,7 @@ class Session:
         """The notebook's cells that have run, for `--context`; None where there is no notebook."""
         self._told_of_restart = False
         self._told_of_repeats = False
+        self._told_of_no_turn = False
         self.jobs: set[Job[Any]] = set()
         """Cells that go on in the background."""
         self.unfinished: dict[Hashable, Embedded] = {}
@@ -140,10 +141,13 @@ class Session:
     @property
     def mcp_servers(self) -> MCPServers:
         """The MCP servers that are configured; none is started before its first use."""
+        from llm_magic.mcp.configuration import waiting_servers
         from llm_magic.mcp.servers import MCPServers
 
         with self._making:
-            self._mcp_servers = self._mcp_servers or MCPServers(self.settings)
+            self._mcp_servers = self._mcp_servers or MCPServers(
+                self.settings, lambda: waiting_servers(self.registry.waiting)
+            )
             return self._mcp_servers
 
     def servers_of(self, plan: Plan) -> MCPServers | None:
@@ -297,7 +301,8 @@ class Session:
     def plan_each(self, cells: Sequence[Cell]) -> tuple[Plan, ...]:
         """Resolve one prompt for several models, each named by the options of a cell of its own.
 
-        The prompt is rendered once, so that all are asked the same; anew only for a model whose own options change it.
+        The prompt is rendered once, and the executed cells of `--context` are read once, so that all are asked the same;
+        anew only for a model whose own options change that.
 
         Raises
         ------
@@ -309,11 +314,14 @@ class Session:
         plans = [first]
         for cell in cells[1:]:
             other = self.plan_rows(cell)
-            if (other.options.raw, other.options.image) == (first.options.raw, first.options.image):
-                notes = dict.fromkeys((*first.notes, *other.notes))
-                plans.append(replace(other, parts=first.parts, context=first.context, notes=tuple(notes)))
+            if (other.options.raw, other.options.image) != (first.options.raw, first.options.image):
+                other = self.plan(cell)
             else:
-                plans.append(self.plan(cell))
+                notes = dict.fromkeys((*first.notes, *other.notes))
+                other = replace(other, parts=first.parts, notes=tuple(notes))
+            if other.options.context == first.options.context:
+                other = replace(other, context=first.context)
+            plans.append(other)
         return tuple(plans)
 
     def models(self, cell: Cell) -> tuple[PlannedModel, ...]:
@@ -395,6 +403,14 @@ class Session:
         if plan.cell.run is not None:
             plan.cell.run.begun += 1
         return (*self.take_notices(), *about)
+
+    def about_no_turn(self, plan: Plan) -> str:
+        """Return, once, a line that says that answers of several models are no turn, where one could be meant."""
+        run, name = plan.cell.run, self._chat_name(plan.options)
+        if self._told_of_no_turn or run is None or not run.seen or name is None or not self.settings.history_turns:
+            return ""
+        self._told_of_no_turn = True
+        return "Answers of several models are no turn of the conversation: later cells do not know them."
 
     async def answer_apart(self, run: Run, emit: Emit[RunEvent]) -> Response:
         """Await the answer of a run that leaves no turn, and keep its usage.

@@ -32,6 +32,13 @@ def feedback(reason: str) -> Feedback:
     return Feedback("user", (Text(text),))
 
 
+def in_words(message: Message) -> Message:
+    """Return the result of a tool without its images, which its text names; any other message as it is."""
+    if message.role != "tool" or all(isinstance(part, Text) for part in message.parts):
+        return message
+    return replace(message, parts=tuple(part for part in message.parts if isinstance(part, Text)))
+
+
 @dataclass(frozen=True, slots=True)
 class NeutralRequest:
     """One request of a run, for one model and any endpoint: the plan, and what rounds have added to it."""
@@ -46,12 +53,17 @@ class NeutralRequest:
     def request(self, bound: BoundModel) -> Request:
         """Return the request for a model whose endpoint is known."""
         request = bound.compose(self.plan)
+        if bound.capabilities.images is False:
+            request = replace(request, messages=tuple(map(in_words, request.messages)))
         if not self.added:
             return request
         after_tools = any(message.role == "tool" for message in self.added)
         return replace(
             request,
-            messages=(*request.messages, *self.added),
+            messages=(
+                *request.messages,
+                *(map(in_words, self.added) if bound.capabilities.images is False else self.added),
+            ),
             tool_choice=None if after_tools else request.tool_choice,
             parameters=request.parameters.without("n") if self.alone else request.parameters,
         )

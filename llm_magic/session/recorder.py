@@ -196,6 +196,8 @@ class RecordedResults:
         answer = self.recorder.known(self._data(call), lambda: self.secrets)
         if answer is None:
             return None
+        from llm_magic.recordings.answers import images_of
+
         result, failed, seconds = answer.get("result"), answer.get("failed") is True, answer.get("seconds")
         return ToolResult(
             call.id,
@@ -204,6 +206,7 @@ class RecordedResults:
             result if isinstance(result, str) else "",
             failed,
             float(seconds) if isinstance(seconds, int | float) else 0.0,
+            images=images_of(answer),
         )
 
     def keep(self, call: ToolCall, result: ToolResult) -> str:
@@ -211,6 +214,10 @@ class RecordedResults:
         told: dict[str, Any] = {"result": result.result, "seconds": round(result.seconds, 6)}
         if result.failed:
             told["failed"] = True
+        if result.images:
+            from llm_magic.recordings.answers import image_data
+
+            told["images"] = [image_data(image) for image in result.images]
         return self.recorder.keep(self._data(call), told, self.secrets)
 
     def _data(self, call: ToolCall) -> dict[str, Any]:

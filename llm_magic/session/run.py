@@ -20,6 +20,7 @@ from llm_magic.errors import (
     LLMError,
     RateLimitedError,
     RefusedError,
+    RequestRefusedError,
     ServerFailedError,
     TimedOutError,
     ToolLimitError,
@@ -29,7 +30,7 @@ from llm_magic.messages import Message, assistant, user
 from llm_magic.model_names import shown_model
 from llm_magic.response import Alternative, Response
 from llm_magic.session.model_exchanges import Begun, BoundModels, ModelExchanges
-from llm_magic.session.neutral_request import NeutralRequest, feedback
+from llm_magic.session.neutral_request import NeutralRequest, feedback, in_words
 from llm_magic.session.plan import Plan, PlannedModel
 from llm_magic.session.spending import Spending
 from llm_magic.session.tool_runner import RunEvent, ToolRunner
@@ -213,7 +214,11 @@ class Run:
         re_asks, rounds = options.retries_invalid or 0, options.max_tool_rounds or 0
         self._answered = []
         while True:
-            empty = await self._exchange(asked)
+            try:
+                empty = await self._exchange(asked)
+            except (RequestRefusedError, ServerFailedError) as error:
+                asked = await self._without_images_of_tools(asked, error)
+                continue
             self._check_ended()
             calls = self.draft.tool_calls
             if calls and self.plan.tools and not self.plan.returns_calls:
@@ -222,16 +227,7 @@ class Run:
                         "The model still asks for tools after the last round.", "Raise --max-tool-rounds."
                     )
                 rounds -= 1
-                await self._exchanges.record()
-                if note := _passed_over(self.draft):
-                    await self._emit([Note(note)])
-                answered = self.draft.calling in self.draft.indexes
-                said = str(self.draft.buffer(self.draft.calling)) if answered else ""
-                reasoning = self._exchanges.reasoning(self.draft.calling)
-                added = (assistant(said, calls, reasoning), *await self._caller(asked).carry_out(calls))
-                self._answered += added
-                await self._emit([Restarted("tools")])
-                asked = replace(asked, added=(*asked.added, *added))
+                asked = await self._with_results(asked, calls)
                 continue
             try:
                 await self._validate(asked)
@@ -257,6 +253,29 @@ class Run:
             text = self._said or _instead_of_text(response) or (f"[calls {_listed(calls)}]" if calls else "")
             self._answered.append(assistant(text, reasoning=self._exchanges.reasoning(), citations=response.citations))
             return
+
+    async def _with_results(self, asked: NeutralRequest, calls: tuple[ToolCall, ...]) -> NeutralRequest:
+        """Carry out the calls of an answer, and return the request of the next round."""
+        await self._exchanges.record()
+        if note := _passed_over(self.draft):
+            await self._emit([Note(note)])
+        answered = self.draft.calling in self.draft.indexes
+        said = str(self.draft.buffer(self.draft.calling)) if answered else ""
+        reasoning = self._exchanges.reasoning(self.draft.calling)
+        added = (assistant(said, calls, reasoning), *await self._caller(asked).carry_out(calls))
+        self._answered += added
+        await self._emit([Restarted("tools")])
+        return replace(asked, added=(*asked.added, *added))
+
+    async def _without_images_of_tools(self, asked: NeutralRequest, error: LLMError) -> NeutralRequest:
+        """Return a request that failed without the images that tools gave; raise the error where there are none."""
+        added = tuple(map(in_words, asked.added))
+        if added == asked.added:
+            raise error
+        note = f"{self._shown} does not take the images of tools ({error.message.rstrip('.')}): it gets words of them."
+        await self._emit([Note(note)])
+        self._answered = list(map(in_words, self._answered))
+        return replace(asked, added=added)
 
     @property
     def _said(self) -> str:

@@ -59,9 +59,8 @@ async def with_server_tools(
         most = max(wanted, key=lambda server: sum(tool.server == server for tool in found))
         names = [tool.own_name for tool in found if tool.server == most]
         raise ToolError(
-            f"--tools offers {count} tools, and a request may have {MOST_TOOLS}: the MCP server {most} has "
-            f"{len(names)}.",
-            f"Name those that are needed: --tools {','.join(f'mcp:{most}.{name}' for name in names[:2])}.",
+            f"{count} tools are offered, and a request may have {MOST_TOOLS}: the MCP server {most} has {len(names)}.",
+            f"Name those that are needed: {', '.join(f'mcp:{most}.{name}' for name in names[:2])}, ….",
         )
     tools = {**plan.tools, **with_own_names(found, tuple(plan.tools))}
     choice = plan.models[0].given.tool_choice

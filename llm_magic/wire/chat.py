@@ -5,8 +5,9 @@ Source of the fields: https://platform.openai.com/docs/api-reference/chat
 
 from __future__ import annotations
 
+from collections.abc import Iterator, Sequence
 from contextlib import suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from llm_magic.capabilities import Capabilities
@@ -20,7 +21,7 @@ from llm_magic.events import (
     TextDelta,
     ToolCallDelta,
 )
-from llm_magic.messages import Image, Message, Text
+from llm_magic.messages import Image, Message, Part, Text, user
 from llm_magic.request import Request, Tool
 from llm_magic.wire.documents import (
     ErrorDocument,
@@ -65,7 +66,7 @@ _NOT_SAID = frozenset({"null", "none", "undefined"})
 def body(request: Request, capabilities: Capabilities) -> dict[str, Any]:
     """Return the JSON body of `request`; raises UnsupportedError for what the endpoint does not take."""
     chosen = options(request, capabilities, "chat")
-    messages = [_message(message, capabilities) for message in request.messages]
+    messages = list(_messages(request.messages, capabilities))
     fields: dict[str, Any] = {"model": request.model, "messages": messages, **chosen}
     if request.tools:
         fields["tools"] = [_tool(tool, capabilities) for tool in request.tools]
@@ -80,6 +81,26 @@ def _tool(tool: Tool, capabilities: Capabilities) -> dict[str, Any]:
     function = {"name": tool.name, "description": tool.description, "parameters": dict(tool.parameters)}
     strict = {"strict": True} if tool.strict and capabilities.strict_tools else {}
     return {"type": "function", "function": {**function, **strict}}
+
+
+def _messages(messages: Sequence[Message], capabilities: Capabilities) -> Iterator[dict[str, Any]]:
+    """Yield messages; the images of tools, whose messages take none, follow their results as a user's message."""
+    images: list[Part] = []
+    for message in messages:
+        if images and message.role != "tool":
+            yield _message(_of_tools(images), capabilities)
+            images = []
+        found = [part for part in message.parts if isinstance(part, Image)] if message.role == "tool" else []
+        if found:
+            images += found
+            message = replace(message, parts=tuple(part for part in message.parts if isinstance(part, Text)))  # noqa: PLW2901 - the same without its images
+        yield _message(message, capabilities)
+    if images:
+        yield _message(_of_tools(images), capabilities)
+
+
+def _of_tools(images: list[Part]) -> Message:
+    return user(f"[{'The image' if len(images) == 1 else 'The images'} of the tools' results]", *images)
 
 
 def _message(message: Message, capabilities: Capabilities) -> dict[str, Any]:

@@ -84,24 +84,27 @@ _ENCRYPTED = "reasoning.encrypted_content"
 
 def _items(message: Message) -> list[dict[str, Any]]:
     """Return a message as items of the input: a tool's result and each tool call are items of their own."""
+    has_images = any(isinstance(part, Image) for part in message.parts)
     if message.role == "tool":
-        return [{"type": "function_call_output", "call_id": message.tool_call_id, "output": message.text}]
+        output = _content(message) if has_images else message.text
+        return [{"type": "function_call_output", "call_id": message.tool_call_id, "output": output}]
     calls: list[dict[str, Any]] = [
         {"type": "function_call", "call_id": call.id, "name": call.name, "arguments": call.arguments}
         for call in message.tool_calls
     ]
-    has_images = any(isinstance(part, Image) for part in message.parts)
     if message.role == "assistant" and not has_images:
         return list(answer_items(message, calls))
-    content: Any = message.text
-    if has_images:
-        content = [
-            {"type": "input_text", "text": part.text}
-            if isinstance(part, Text)
-            else {"type": "input_image", "image_url": image_url(part), "detail": "auto"}
-            for part in message.parts
-        ]
-    return [{"role": message.role, "content": content}, *calls]
+    return [{"role": message.role, "content": _content(message) if has_images else message.text}, *calls]
+
+
+def _content(message: Message) -> list[dict[str, Any]]:
+    """Return the text and the images of a message."""
+    return [
+        {"type": "input_text", "text": part.text}
+        if isinstance(part, Text)
+        else {"type": "input_image", "image_url": image_url(part), "detail": "auto"}
+        for part in message.parts
+    ]
 
 
 def _key(document: dict[str, Any]) -> object:

@@ -1,4 +1,4 @@
-"""A `%%llm_columns` that replays texts side by side in the kernel, through the project's own view: no model is asked."""
+"""A `%%llm_columns` that replays texts side by side through the project's own view: no model is asked."""
 
 from __future__ import annotations
 
@@ -10,7 +10,17 @@ from llm_magic import display
 from llm_magic.config.settings import Settings
 from llm_magic.display.footer import footer
 from llm_magic.draft import Draft
-from llm_magic.events import Event, Finished, ReasoningDelta, TextDelta, ToolCallDelta, ToolResult, Usage, UsageReport
+from llm_magic.events import (
+    Event,
+    Finished,
+    ReasoningDelta,
+    Restarted,
+    TextDelta,
+    ToolCallDelta,
+    ToolResult,
+    Usage,
+    UsageReport,
+)
 
 Steps = Iterator[Sequence[Event]]
 
@@ -24,7 +34,8 @@ def steps(text: str, *, reasoning: str = "", tool: str = "", finish: str = "stop
     """Yield what a model would send: reasoning, a call of a tool, its text; `each` tokens at a time."""
     tokens = [ReasoningDelta(piece) for piece in pieces(reasoning)]
     if tool:
-        yield [ToolCallDelta("1", "clock", '{"zone": "UTC"}'), ToolResult("1", "clock", '{"zone": "UTC"}', tool)]
+        yield [ToolCallDelta(0, "1", "clock", '{"zone": "UTC"}')]
+        yield [ToolResult("1", "clock", '{"zone": "UTC"}', tool), Restarted("tools")]
     tokens += [TextDelta(piece) for piece in pieces(text)]
     for at in range(0, len(tokens), each):
         yield tokens[at : at + each]

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +23,7 @@ class Cells:
     def __init__(self, shell: InteractiveShell) -> None:
         self.shell = shell
         self.views: list[RecordingView] = []
+        self.on_tick: Callable[[RecordingView], object] = lambda _: None
 
     @property
     def session(self) -> Session:
@@ -54,7 +55,7 @@ def cells(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[Cells]:
     found = Cells(shell)
 
     def choose(*_: Any, **__: Any) -> RecordingView:
-        found.views.append(RecordingView())
+        found.views.append(RecordingView(found.on_tick))
         return found.views[-1]
 
     monkeypatch.setattr(display, "choose_comparison_view", choose, raising=False)

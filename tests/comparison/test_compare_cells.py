@@ -89,7 +89,6 @@ def test_where_all_fail_the_cell_fails_in_any_case(cells: Cells) -> None:
         ("-m e:a -m e:a", OptionError, "e:a stands twice"),
         ("-m e:a,nobody", ModelNotFoundError, "No provider answers to the model 'nobody'"),
         ("-m e:a,e:b --code", OptionError, "--code and several models \\(e:a, e:b\\) exclude each other"),
-        ("-m e:a,e:b --each [1]", OptionError, "--each asks one model"),
         ("-m e:a,e:b --each [1] --batch", OptionError, "--batch and several models"),
         ("-m e:a,e:b --concurrency 2", OptionError, "--concurrency needs --each"),
         ("-m e:a --on-error keep", OptionError, "--on-error needs --each"),

@@ -111,6 +111,8 @@ def test_models_aliases_and_providers(typing: Typing) -> None:
     assert typing.words("%%llm --model vllm:") == ["vllm:", "vllm:Qwen/Qwen3-8B", "vllm:smollm2"]
     assert typing.words("%%llm --model qwen") == ["vllm:Qwen/Qwen3-8B"]
     assert typing.words("%%llm --model 3-8") == ["vllm:Qwen/Qwen3-8B"]
+    assert typing.words("%%llm -m lively,l") == ["lively,local:"]
+    assert typing.words("%%llm -m lively,local:,vllm:s") == ["lively,local:,vllm:smollm2"]
     assert typing.words("%llm_models l") == ["local"]
 
 
@@ -339,3 +341,18 @@ def test_ids_of_batches(typing: Typing, monkeypatch: pytest.MonkeyPatch, tmp_pat
     assert typing.words("%llm_batch cancel 3fa1b2c4 ") == []
     kept.broken = PermissionError(13, "Permission denied")
     assert typing.words("%llm_batch show ") == []
+
+
+def test_tools_of_mcp_servers(typing: Typing) -> None:
+    """Servers by name, and the tools of one that runs; nothing is started for it."""
+    assert typing.words("%%llm --tools mc") == []
+    typing.session.settings.mcp_servers = {"time": {"command": "no-such-program"}, "docs": {"url": "https://h/mcp"}}
+    assert typing.words("%%llm --tools mc") == ["mcp:time", "mcp:docs"]
+    assert typing.words("%%llm --tools describe,mcp:t") == ["describe,mcp:time"]
+    assert typing.words("%%llm --tools mcp:time.") == []
+    assert typing.session.mcp_servers.running() == ()
+    running = SimpleNamespace(is_open=True, offered=("now", "convert"))
+    typing.session.mcp_servers._connections["time"] = running  # type: ignore[assignment] # a stand-in
+    assert typing.words("%%llm --tools mcp:time.") == ["mcp:time.now", "mcp:time.convert"]
+    assert typing.words("%%llm --tools describe,mcp:time.c") == ["describe,mcp:time.convert"]
+    typing.session.mcp_servers._connections.clear()

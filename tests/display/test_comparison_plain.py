@@ -80,8 +80,7 @@ def test_typed_values_are_one_table_in_the_end(capsys: Capture) -> None:
     view.finish({"a": {"x": 1, "text": "one\ntwo"}, "b": ValueError("no.")}, "the footer")
     out, err = capsys.readouterr()
     assert out == (
-        "model  x  text  error\na      1  one\n          two\nb               ValueError: no.\n"
-        "[b]\nnone\nInvalidValueError: no.\n\n"
+        "model  x  text  error\na      1  one\n          two\nb               ValueError: no.\n[b]\nnone\n\n"
     )
     assert err == "footer a\nthe footer\n"
 

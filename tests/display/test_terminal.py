@@ -159,3 +159,24 @@ def test_no_color_is_honoured(monkeypatch: pytest.MonkeyPatch) -> None:
     assert not [
         code for code in colours for number in code.split(";") if number[:1] in {"3", "4", "9"} and len(number) > 1
     ]
+
+
+def test_the_echo_of_an_interrupt_begins_no_line_of_its_own() -> None:
+    stage = Stage()
+    stage.say("A line that is as long as the terminal is wide, or nearly so.")
+    assert stage.file.getvalue().endswith("\r")
+
+
+@pytest.mark.parametrize("width", [60, 30])
+def test_nothing_of_a_table_or_of_deep_lists_is_dropped(width: int) -> None:
+    words = [f"averyveryverylongword{number}" for number in range(4)]
+    table = "| a | b | c |\n|---|---|---|\n" + "".join(f"| {word} | {word.upper()} | {word}x |\n" for word in words)
+    deep = "\n" + "".join(f"{'  ' * depth}- deep{depth}\n" for depth in range(30))
+    stage = Stage()
+    stage.console.size = (width, 12)
+    stage.say(table + deep + "\n" + "> " * 40 + "quoted\n", size=5_000)
+    stage.draft.add(Finished("stop"))
+    stage.view.finish(stage.draft.response(), "")
+    letters = re.sub(r"[^0-9A-Za-z]", "", stage.shown)
+    for word in [*words, *map(str.upper, words), *(f"deep{depth}" for depth in range(30)), "quoted"]:
+        assert word in letters

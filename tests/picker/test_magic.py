@@ -58,6 +58,16 @@ def test_the_plain_list(kernel: Kernel, box: str) -> None:
     assert nothing[0] == "No model's name holds 'xyz'."
 
 
+def test_numbers_that_cannot_be_compared(kernel: Kernel, box: str) -> None:
+    kernel.run("get_ipython()._llm_magic.registry.aliases = {'x,y': 'box:small'}").check()
+    kernel.run("%llm_picker --list x").check()
+    assert kernel.run("%llm_picker 3").check().stdout == "LLMMagics.model = 'x,y'\n"
+    twice = kernel.run("%llm_picker 1 1")
+    assert twice.error.splitlines()[0] == "box:large stands twice in 'box:large,box:large'."
+    comma = kernel.run("%llm_picker 1 3")
+    assert comma.error.splitlines()[0] == "The comma of 'x,y' would separate models."
+
+
 @pytest.mark.parametrize(
     ("line", "message"),
     [

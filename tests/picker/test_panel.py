@@ -407,7 +407,7 @@ def test_an_alias_with_a_comma_is_one_model_and_another_name_with_one_cannot_be_
         until(lambda: "Loading" not in opened.status)
         panel.models.value = "box:x,y"
         assert (opened.settings.model, panel.models.value) == ("box:small", "box:small")
-        assert text(panel.hints).startswith("box:x,y: the comma would separate two models.")
+        assert text(panel.hints).startswith("box:x,y: the comma would separate models.")
         panel.models.value = "box:large"
         assert text(panel.hints) == ""
         opened.close()
@@ -417,7 +417,7 @@ def test_what_is_wrong_with_one_of_several_is_said(opened: Opened) -> None:
     opened.settings.model = "box:small,nowhere-to-be-found"
     assert text(opened.panel.trouble).startswith("No provider answers to the model 'nowhere-to-be-found'.")
     opened.settings.model = "box:small,box:small"
-    assert text(opened.panel.trouble) == "box:small: named twice in LLMMagics.model. Name each model once."
+    assert text(opened.panel.trouble) == "box:small stands twice in 'box:small,box:small'.\nName each model once."
     assert removing(opened.panel) == ["box:small ×", "box:small ×"]
     opened.panel.chosen.children[0].click()
     assert opened.settings.model == "box:small"
