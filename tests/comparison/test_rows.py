@@ -8,7 +8,6 @@ import os
 import pickle
 import subprocess
 import sys
-import threading
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -254,14 +253,50 @@ def test_a_generator_that_raises_ends_all_and_says_so_once(notebook: Notebook, s
         notebook.cell("--each lines -m a,b")
 
 
+def test_tools_go_to_each(notebook: Notebook, server: ScriptedServer) -> None:
+    def length(text: str) -> int:
+        """Return the length of a text."""
+        return len(text)
+
+    def answer(request: Received) -> Answer:
+        if any(message["role"] == "tool" for message in request.json["messages"]):
+            return completion(f"{request.json['model']}: {request.json['messages'][-1]['content']}")
+        call = {"id": "c", "type": "function", "function": {"name": "length", "arguments": '{"text": "four"}'}}
+        message = {"role": "assistant", "content": None, "tool_calls": [call]}
+        return document({"choices": [{"index": 0, "message": message, "finish_reason": "tool_calls"}]})
+
+    server.script[:] = [answer]
+    notebook["length"] = length
+    answers = notebook.cell("--each rows -m a,b --tools length")
+    assert list(answers) == [{"a": "m: 4", "b": "n: 4"}] * 3
+
+
+def test_cells_of_the_context_go_to_each(notebook: Notebook, server: ScriptedServer) -> None:
+    notebook.shell.run_cell("secret_word = 'heron'", store_history=True)
+    notebook.cell("--each rows -m a,b --context 1")
+    assert len(server.requests) == 6
+    assert all("heron" in said(request) for request in server.requests)
+
+
+def test_names_and_values_that_are_hostile_do_nothing(notebook: Notebook, server: ScriptedServer) -> None:
+    notebook.magics.registry.aliases = {"a": "s:m", "<b>\x1b[31m": "s:n"}
+    server.script[:] = [lambda _: completion("\x1b[2J<script>\ud800</script>")]
+    notebook.cell("--each rows -m 'a,<b>\x1b[31m'")
+    assert "\x1b" not in notebook.shown() + notebook.err
+    html = notebook["_llm"]._repr_html_()
+    assert "<script>" not in html
+    assert "<b>" not in html
+    assert notebook["_llm"].to_frame().shape == (3, 2)
+
+
 # What is wrong is said before anything is sent
 
 
 @pytest.mark.parametrize(
     ("line", "said"),
     [
-        ("-m a,a", "a stands there twice"),
-        ("-m a,", "the name of a model is missing"),
+        ("-m a,a", "a stands twice in"),
+        ("-m a,", "a name is missing after the last comma"),
         ("-m a,c", "No provider answers to the model 'c'"),
         ("-m a,b --batch", "--batch and several models exclude each other: one model a batch"),
         ("-m a,b --batch-file x.jsonl", "--batch-file and several models exclude each other: one model a batch"),
@@ -492,6 +527,14 @@ def test_models_are_a_list_of_names(notebook: Notebook, server: ScriptedServer, 
     assert server.requests == []
 
 
+def test_a_call_of_one_model_says_where_several_are_asked(notebook: Notebook, server: ScriptedServer) -> None:
+    llm: Any = LLM("a,b")
+    for call in (lambda: llm.map("{{ item }}", ROWS), lambda: LLM("a").batch("{{ item }}", ROWS, models=["a", "b"])):  # type: ignore[call-arg]
+        with pytest.raises(OptionError, match=r"LLM\.map\(.*models=\["):
+            call()
+    assert server.requests == []
+
+
 def test_rows_that_failed_are_asked_again_of_the_model_at_which_they_did(
     notebook: Notebook, server: ScriptedServer
 ) -> None:
@@ -589,11 +632,11 @@ def test_an_interrupt_in_a_kernel_ends_all_within_the_live_output(kernel: Kernel
         server.requests.clear()
         again = kernel.run("%%llm --each rows -m a,b\n{{ item }}").check()
     assert asked(server) == [("m", "ugly"), ("n", "ugly")]
-    assert "a: 2 of 3 answered before" in again.of_type("text/plain")[-1]
-    assert again.of_type("text/html")[-1].count("ugly") == 3
+    assert "2 of 3 answered before" in again.of_type("text/plain")[-1]
+    assert again.of_type("text/html")[-1].count("ugly") == 2
 
 
-def test_a_process_that_is_killed_has_kept_what_each_model_answered(tmp_path: Path) -> None:
+def test_a_process_that_is_killed_has_kept_what_each_model_answered(notebook: Notebook, tmp_path: Path) -> None:
     script = """
 import os, sys
 from llm_magic import LLM, registry
@@ -613,7 +656,11 @@ LLM(temperature=0.5).map("{{ item }}", ["good", "bad", "ugly"], models=["s:m", "
         assert killed.returncode == -9
         server.script[:] = [echo]
         server.requests.clear()
-        subprocess.run(asks, env=environment, timeout=60, check=True)  # noqa: S603 - our own script
+        at(notebook, server)
+        assert LLM(temperature=0.5).map("{{ item }}", ROWS, models=["s:m", "s:n"])[0] == {
+            "s:m": "m: good",
+            "s:n": "n: good",
+        }
     assert asked(server) == [("m", "ugly"), ("n", "ugly")]
 
 
