@@ -185,7 +185,7 @@ class Options:
     confirm: bool | None = _option("--confirm", "ask before each call", trusted_only=True, could="run")
     each: str | None = _option(
         "--each",
-        "ask for each row of a DataFrame, or item of a list: {{ column }}, {{ item }}",
+        "ask for each row of a DataFrame, or item of a list: {{ column }}, {{ item }}; a column for each of -m a,b",
         "EXPR",
         trusted_only=True,
         could="run",
