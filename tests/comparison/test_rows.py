@@ -248,8 +248,8 @@ def test_a_generator_that_raises_ends_all_and_says_so_once(notebook: Notebook, s
 @pytest.mark.parametrize(
     ("line", "said"),
     [
-        ("-m a,a", "a stands there twice"),
-        ("-m a,", "the name of a model is missing"),
+        ("-m a,a", "a stands twice in"),
+        ("-m a,", "a name is missing after the last comma"),
         ("-m a,c", "No provider answers to the model 'c'"),
         ("-m a,b --batch", "--batch and several models exclude each other: one model a batch"),
         ("-m a,b --batch-file x.jsonl", "--batch-file and several models exclude each other: one model a batch"),
