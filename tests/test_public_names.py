@@ -25,6 +25,7 @@ ERRORS = {
     "InvalidValueError",
     "LLMError",
     "ModelNotFoundError",
+    "ModelsFailedError",
     "NotAskedError",
     "OptionError",
     "OutputTypeError",
@@ -46,7 +47,18 @@ ERRORS = {
 
 
 def test_the_list() -> None:
-    ours = {"LLM", "Answers", "Capabilities", "DataFrame", "ModelCard", "Provider", "Request", "Response", "Vectors"}
+    ours = {
+        "LLM",
+        "Answers",
+        "Capabilities",
+        "ComparedAnswers",
+        "Comparison",
+        "DataFrame",
+        "ModelCard",
+        "Provider",
+        "Request",
+    }
+    ours |= {"Response", "Vectors"}
     assert set(llm_magic.__all__) == ours | ERRORS | {"events", "registry", "usage", "__version__"}
     assert len(llm_magic.__all__) == len(set(llm_magic.__all__))
 

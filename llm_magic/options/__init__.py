@@ -207,7 +207,7 @@ class Options:
     )
     on_error: OnError | None = _option(
         "--on-error",
-        "where rows, or some of several models, failed: fail ends the cell with an error once all are done, keep ends it well",
+        "where rows, or some models, failed: fail ends the cell with an error once all are done, keep ends it well",
         "WHAT",
         words=get_args(OnError),
         trusted_only=False,

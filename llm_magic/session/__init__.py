@@ -307,8 +307,8 @@ class Session:
     def plan_each(self, cells: Sequence[Cell]) -> tuple[Plan, ...]:
         """Resolve one prompt for several models, each named by the options of a cell of its own.
 
-        The prompt is rendered once, and the executed cells of `--context` are read once, so that all are asked the same;
-        anew only for a model whose own options change that.
+        The prompt is rendered once, and the executed cells of `--context` are those of the first, so that all are asked
+        the same; anew only for a model whose own options change that.
 
         Raises
         ------

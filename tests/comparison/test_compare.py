@@ -80,7 +80,7 @@ def test_one_model_in_a_list_is_compared_with_none(session: Session) -> None:
         (lambda: LLM("e:a,e:b").compare("x", confirm=True), OptionError, "needs"),
         (lambda: LLM("e:a,e:b").ask("x"), OptionError, "'e:a,e:b' names several models, where one can be asked"),
         (lambda: LLM("e:a").ask("x", on_error="keep"), OptionError, "LLM.map takes it"),
-        (lambda: LLM("e:a").ask("x", models=["e:b"]), OptionError, "LLM.compare and LLM.map take models"),
+        (lambda: LLM("e:a").ask("x", models=["e:b"]), OptionError, "LLM.compare.* and LLM.map.* ask several"),
         (lambda: LLM("e:a,e:b").compare("x", record_tools=True), OptionError, "record_tools"),
         (lambda: asyncio.run(LLM("e:a,e:b").aask("x")), OptionError, "names several models"),
         (lambda: LLM("e:a,e:b").map("{{ item }}", [1]), OptionError, "names several models"),
