@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -42,10 +41,18 @@ def saved(ran: Ran) -> str:
     return json.dumps(outputs)
 
 
-def test_it_streams_into_one_output_and_a_replay_leaves_the_same(kernel: Kernel, folder: Path) -> None:
+def _anew(kernel: Kernel, server: ScriptedServer, code: str) -> Ran:
+    """Run a cell as in a session of its own, which replays what an earlier one has recorded."""
+    kernel.run("%reload_ext llm_magic").check()
     kernel.run("%config LLMMagics.record = 'once'").check()
+    kernel.run(f"get_ipython()._llm_magic.registry.add('s', 'compatible', base_url={server.url!r}, max_retries=0)")
+    return kernel.run(code).check()
+
+
+@pytest.mark.usefixtures("folder")
+def test_it_streams_into_one_output_and_a_replay_leaves_the_same(kernel: Kernel, server: ScriptedServer) -> None:
     try:
-        ran, again = (kernel.run("%%llm -m s:a,s:b --once\nx").check() for _ in range(2))
+        ran, again = (_anew(kernel, server, "%%llm -m s:a,s:b --once\nx") for _ in range(2))
     finally:
         kernel.run("%config LLMMagics.record = ''")
     assert len(kinds(ran)) >= 3
