@@ -89,6 +89,9 @@ class ComparisonColumn:
         """Be seen from here on."""
         self.held, self.dirty = False, True
 
+    def pause(self) -> None:
+        """Go on: the front end asks in a place of its own."""
+
     def progress(self, text: str) -> None:
         """Say in a line what it does now."""
         self.dirty = self.dirty or text != self._line
