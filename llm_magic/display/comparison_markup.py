@@ -136,19 +136,18 @@ def _markdown(sections: Iterable[str]) -> str:
 
 def _column(column: Column) -> str:
     head = f'<div role="heading" aria-level="{HEADING}" style="{_HEAD}">{escaped(column.name)}</div>'
-    body = "".join([*(each["text/html"] for each in column.folded), column.html, *_images_and_more(column.beside)])
-    below = "".join(each["text/html"] for each in _below(column))
-    below = f'<div style="{_BELOW}">{below}</div>' if below else ""
+    folded, beside, said = (
+        "".join(each["text/html"] for each in part) for part in (column.folded, column.beside, _said(column))
+    )
+    said = f'<div style="{_BELOW}">{said}</div>' if said and (folded or column.html or beside) else said
+    body = f"{folded}{column.html}{beside}{said}"
+    below = f'<div style="{_BELOW}">{markup.quiet(column.said_below)["text/html"]}</div>' if column.said_below else ""
     label = f'tabindex="0" aria-label="{escaped(column.name)}"'
     return f'<section {label} style="{_COLUMN}">{head}<div style="{_ANSWER}">{body}</div>{below}</section>'
 
 
-def _images_and_more(beside: Iterable[Bundle]) -> Iterable[str]:
-    return (each["text/html"] for each in beside)
-
-
-def _below(column: Column) -> list[Bundle]:
-    """Return what stands below an answer."""
+def _said(column: Column) -> list[Bundle]:
+    """Return what is to be said of an answer."""
     lines = list(column.notes)
     if column.failure:
         lines.append(failed(column.failure))
@@ -156,9 +155,12 @@ def _below(column: Column) -> list[Bundle]:
         lines.append(markup.quiet(column.line))
     if not column.ended:
         lines.append(markup.quiet(markup.UNFINISHED))
-    if column.said_below:
-        lines.append(markup.quiet(column.said_below))
     return lines
+
+
+def _below(column: Column) -> list[Bundle]:
+    """Return what stands below an answer: what is to be said of it, and last the quiet line."""
+    return [*_said(column), *([markup.quiet(column.said_below)] if column.said_below else [])]
 
 
 def failed(message: str) -> Bundle:

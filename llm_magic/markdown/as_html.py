@@ -62,7 +62,7 @@ _LONGEST_MATHS = 4_000
 
 
 def as_html(text: str, *, external_images: bool = False, headings: int = 0, plain: bool = False) -> str:
-    r"""Return a model's markdown as HTML in which nothing runs, loads or restyles what is around it.
+    """Return a model's markdown as HTML in which nothing runs, loads or restyles what is around it.
 
     Parameters
     ----------
@@ -75,9 +75,8 @@ def as_html(text: str, *, external_images: bool = False, headings: int = 0, plai
     plain
         Whether code is left without colours, which is quicker and shorter.
 
-    >>> print(as_html("a *b* <i>c</i> [d](https://e.org) [f](javascript:g)"))
-    <div class="mathjax_ignore tex2jax_ignore"><p>a <em>b</em> &lt;i&gt;c&lt;/i&gt; <a href="https://e.org" \
-    target="_blank" rel="noopener noreferrer">d</a> [f](javascript:g)</p></div>
+    >>> as_html("a *b* <i>c</i> [d](javascript:e)")
+    '<div class="mathjax_ignore tex2jax_ignore"><p>a <em>b</em> &lt;i&gt;c&lt;/i&gt; [d](javascript:e)</p></div>'
 
     """
     shown = visible(with_dollars(text))
