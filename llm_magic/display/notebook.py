@@ -213,7 +213,7 @@ class NotebookView:
             run = draft.tool_runs[self._runs]
             self._fold(markup.tool_run(run))
             for picture in items.pictures(run.images, place=f"_llm.tool_calls[{self._runs}].images"):
-                self._fold(picture)
+                self._fold(items.within_html(picture))
             self._runs += 1
 
     def _show_thinking(self, draft: Draft) -> None:
