@@ -36,6 +36,8 @@ def test_the_panel_is_one_output(kernel: Kernel, box: str) -> None:
 def test_words_search_the_list(kernel: Kernel, box: str) -> None:
     kernel.run("%llm_picker lar").check()
     assert kernel.value("get_ipython()._llm_magic.picker._panels[-1].search.value") == "lar"
+    listed = "'Loading' not in get_ipython()._llm_magic.picker._panels[-1].status.value"
+    kernel.run(f"import time\nwhile not ({listed}): time.sleep(0.01)").check()  # or its connection outlives the server
 
 
 def test_the_plain_list(kernel: Kernel, box: str) -> None:
