@@ -77,7 +77,8 @@ class LLMMagics(Magics, Settings):
         %llm [options] prompt  the same on one line; x = %llm … works
 
         -m NAME     which model: an alias, provider:model, or a routed name; %llm_models lists them
-        -m a,b      several models, side by side: -o binds a dict by model, _llm.responses has all
+        -m a,b      several models, side by side: -o binds a dict by model, _llm.responses has all;
+                    with --each a column a model (of records model.field), of a list dicts by model
         -o NAME     bind the value;  --as TYPE  a validated value: int, list[City], Literal["a", "b"]
         -t 0        temperature;  -s TEXT  system prompt;  -i IMAGE  an image;  --tools f,g  functions
         -c NAME     conversation;  --once  none;  -b  in the background;  --dry-run  see the request

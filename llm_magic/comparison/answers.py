@@ -188,12 +188,24 @@ class ComparedAnswers(Sequence[dict[str, Any]]):
 
     def __repr__(self) -> str:
         failed = len(self.failed)
-        of = f"{counted(len(self), 'row')} by {', '.join(map(shown_model, self.responses))}"
+        of = f"{counted(len(self), 'row')} by {', '.join(titles_of(self.responses).values())}"
         return f"ComparedAnswers of {of}{f', {failed:,} failed' if failed else ''}"
 
     def _repr_html_(self) -> str:
         """Return the first rows as a table, and what they are of."""
         return final(table_of(self), repr(self))["text/html"]
+
+
+def titles_of(models: Iterable[str]) -> dict[str, str]:
+    """Return models by their names as they are shown; two files of one name in different folders with these.
+
+    >>> titles_of(["/a/tiny.gguf", "vllm:m"]), titles_of(["/a/x.gguf", "/b/x.gguf"])
+    ({'/a/tiny.gguf': 'tiny.gguf', 'vllm:m': 'vllm:m'}, {'/a/x.gguf': '/a/x.gguf', '/b/x.gguf': '/b/x.gguf'})
+
+    """
+    names = list(models)
+    shown = list(map(shown_model, names))
+    return {name: title if shown.count(title) == 1 else name for name, title in zip(names, shown, strict=True)}
 
 
 def told_once(notes: Mapping[str, Iterable[str]]) -> tuple[str, ...]:
@@ -204,11 +216,11 @@ def told_once(notes: Mapping[str, Iterable[str]]) -> tuple[str, ...]:
 
     """
     found = {model: tuple(each) for model, each in notes.items()}
-    lines: dict[str, None] = {}
+    titles, lines = titles_of(found), dict[str, None]()
     for model, each in found.items():
         for note in each:
             common = all(note in others for others in found.values())
-            lines[note if common else f"{shown_model(model)}: {note}"] = None
+            lines[note if common else f"{titles[model]}: {note}"] = None
     return tuple(lines)
 
 
@@ -217,14 +229,14 @@ def table_of(answers: ComparedAnswers, label: str = "") -> RowsTable:
 
     `label` heads the labels, the name of a frame's index.
     """
-    labels = answers.labels
+    labels, titles = answers.labels, titles_of(answers.responses)
     rows = []
     places = chosen(len(answers), answers.failed)
     names = {model: _names(each, places) for model, each in answers.responses.items()}
     for place in places:
         cells: dict[str, Any] = {}
         for model, each in answers.responses.items():
-            outcome, title = each.outcomes[place], shown_model(model)
+            outcome, title = each.outcomes[place], titles[model]
             if not names[model]:
                 cells[title] = outcome.value if outcome.error is None else outcome.error
                 continue
@@ -257,13 +269,14 @@ def refuse_names(inputs: Inputs, specs: Mapping[str, OutputSpec | None], several
 
     """
     there = {name[0] if isinstance(name, tuple) and not any(name[1:]) else name for name in inputs.labels}
+    titles = titles_of(specs)
     for model, spec in specs.items():
         made = columns_for(spec, model, several=model in several)
         names = [f"{model}.{name}" for name in made.columns] if made.is_record else [model]
         twice = next((name for name in (*names, f"{model}.{ERROR}") if name in there), None)
         if twice is not None:
             raise OptionError(
-                f"The input has a column {twice!r} already, where the answers of {shown_model(model)} are to be.",
+                f"The input has a column {twice!r} already, where the answers of {titles[model]} are to be.",
                 "Rename that column, or leave it out of the input.",
             )
 
@@ -281,7 +294,8 @@ def statistics_line(answers: ComparedAnswers) -> str:
     statistics = answers.statistics
     costs = [each.cost for each in statistics.values() if each.cost is not None]
     in_all = money(fsum(costs)) if costs else ""
-    each = [f"{shown_model(model)}: {said}" for model, said in statistics.items()]
+    titles = titles_of(statistics)
+    each = [f"{titles[model]}: {said}" for model, said in statistics.items()]
     return " · ".join([*([f"{in_all} in all"] if in_all else []), *each])
 
 
@@ -302,7 +316,7 @@ def models_failed(answers: ComparedAnswers, fails: Collection[str], again: str =
     found = {model: error for model, error in of_each.items() if error is not None}
     if not found:
         return None
-    hints = []
+    titles, hints = titles_of(answers.responses), []
     for model, error in found.items():
         said = (
             error.hint
@@ -310,7 +324,7 @@ def models_failed(answers: ComparedAnswers, fails: Collection[str], again: str =
             else f"{type(error).__name__}: {error.message} {error.hint}"
         )
         place = f"_llm.responses[{model!r}].responses["
-        hints.append(f"{shown_model(model)}: {said.strip()}".replace("_llm.responses[", place))
+        hints.append(f"{titles[model]}: {said.strip()}".replace("_llm.responses[", place))
     told = {model: told_of_failures(answers.responses[model].errors) for model in found}
     asks = [
         error.message.removeprefix(told[model]).strip("; .")
@@ -318,5 +332,5 @@ def models_failed(answers: ComparedAnswers, fails: Collection[str], again: str =
         if isinstance(error, RowsFailedError)
     ]
     asks.sort(key=lambda each: each == again)  # what is said of a budget holds for all
-    lines = [f"{shown_model(model)}: {each}" for model, each in told.items()]
+    lines = [f"{titles[model]}: {each}" for model, each in told.items()]
     return RowsFailedError(f"{'; '.join([*lines, *asks[:1]])}.", " ".join(hints), answers=answers)

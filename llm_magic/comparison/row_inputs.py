@@ -7,6 +7,7 @@ from collections import deque
 from collections.abc import Iterator, Sequence
 from typing import Any
 
+from llm_magic.errors import InputError
 from llm_magic.mapping.inputs.inputs import Inputs, read_inputs
 from llm_magic.mapping.rows import Row
 
@@ -39,8 +40,18 @@ def inputs_of_each(value: Any, count: int, name: str = "inputs") -> tuple[Inputs
         shared = _Shared(value, count)
         return tuple(read_inputs(_Reader(shared, number), name) for number in range(count))
     if inputs.may_wait:
-        inputs = _ReadRows(list(inputs), inputs)
+        inputs = _ReadRows(_read_whole(inputs), inputs)
     return (inputs,) * count
+
+
+def _read_whole(inputs: Inputs) -> list[Row]:
+    """Return all rows that the user's code gives, on the thread that can be interrupted."""
+    try:
+        return list(inputs)
+    except InputError as error:
+        if isinstance(error.__cause__, KeyboardInterrupt):
+            raise KeyboardInterrupt from None
+        raise
 
 
 def leave(inputs: Inputs) -> None:

@@ -9,14 +9,13 @@ from dataclasses import replace
 from math import fsum
 from typing import TYPE_CHECKING, Any
 
-from llm_magic.comparison.answers import ComparedAnswers, refuse_names, told_once
+from llm_magic.comparison.answers import ComparedAnswers, refuse_names, titles_of, told_once
 from llm_magic.comparison.row_inputs import leave
 from llm_magic.display.footer import counted
 from llm_magic.display.rows import LAST_ROWS, RowLine, RowsProgress
 from llm_magic.errors import OptionError
 from llm_magic.mapping.pipeline import not_asked
 from llm_magic.mapping.rows import Outcome
-from llm_magic.model_names import shown_model
 from llm_magic.session.run_spending import RunSpending
 
 if TYPE_CHECKING:
@@ -58,14 +57,13 @@ class ComparedRuns:
         streams: Mapping[str, Stream] | None = None,
     ) -> None:
         self.runs = dict(runs)
+        self._titles = titles_of(self.runs)
         self._settings = settings
         self._streams = streams or {model: run.outcomes for model, run in self.runs.items()}
         inputs = self.first.inputs
         several = {model for model, run in self.runs.items() if run.several}
         if inputs.kind != "sequence":
             refuse_names(inputs, {model: run.plan.spec for model, run in self.runs.items()}, several)
-        self.total = self.first.total
-        """Rows of the input that are asked for; None where nobody knows."""
         self._notices = list(notices)
         for run in self.runs.values():  # what one has answered is paid for: it is kept until all have
             run.is_alone = False
@@ -147,7 +145,7 @@ class ComparedRuns:
 
     def progress(self) -> RowsProgress:
         """Return how far all are; any thread may ask."""
-        return together({shown_model(model): run.progress() for model, run in self.runs.items()})
+        return together({self._titles[model]: run.progress() for model, run in self.runs.items()})
 
     def take_notes(self) -> list[str]:
         """Return those of the notes that the user has not been told.
@@ -159,7 +157,8 @@ class ComparedRuns:
         self._told = True
         notes = {model: run.take_notes() for model, run in self.runs.items() if model in ready}
         if notes:
-            lines += told_once(notes) if len(notes) == len(self.runs) else _named(notes)
+            named = [f"{self._titles[model]}: {note}" for model, each in notes.items() for note in each]
+            lines += told_once(notes) if len(notes) == len(self.runs) else named
         return lines
 
     def take_notices(self) -> tuple[str, ...]:
@@ -173,7 +172,7 @@ class ComparedRuns:
 
     def how_far(self) -> str:
         """Return in a line how far interrupted runs came, and what is done next."""
-        of = [f"{shown_model(model)} {_rows(run)}" for model, run in self.runs.items()]
+        of = [f"{self._titles[model]} {_rows(run)}" for model, run in self.runs.items()]
         if all(run.keeps_answers for run in self.runs.values()):
             return f"stopped; {', '.join(of)} are answered, and kept: run it again to go on from there."
         return f"stopped; {', '.join(of)} were answered, and none are kept (LLMMagics.resume is off)."
@@ -181,7 +180,7 @@ class ComparedRuns:
     def of_sample(self, answers: ComparedAnswers) -> str:
         """Return in a line what a sample took of each model, and what all rows would."""
         return " · ".join(
-            f"{shown_model(model)}: {run.of_sample(answers.responses[model])}" for model, run in self.runs.items()
+            f"{self._titles[model]}: {run.of_sample(answers.responses[model])}" for model, run in self.runs.items()
         )
 
 
@@ -212,7 +211,7 @@ def spending_of_each(session: Session, cells: Mapping[str, Cell]) -> dict[str, R
         if options.budget and options.on is not None:
             raise OptionError(
                 "--budget and --on exclude each other where several models are asked: a cluster counts for one.",
-                "Leave --on out, or ask one model a cell.",
+                "Ask from here, a Dask frame by --each FRAME.compute(), or ask one model a cell.",
             )
         limits = tuple(sorted((options.budget or {}).items()))
         if limits not in by_limits:
@@ -265,7 +264,3 @@ def together(models: Mapping[str, RowsProgress]) -> RowsProgress:
 
 def _rows(run: RowsRun) -> str:
     return counted(run.answered, "row") if run.total is None else f"{run.answered:,} of {run.total:,} rows"
-
-
-def _named(notes: Mapping[str, Iterable[str]]) -> list[str]:
-    return [f"{shown_model(model)}: {note}" for model, each in notes.items() for note in each]

@@ -106,6 +106,9 @@ class NotebookView:
         """Show what was held, and what follows as it comes."""
         self._outputs.release()
 
+    def pause(self) -> None:
+        """Go on: the front end asks in a place of its own."""
+
     def progress(self, text: str) -> None:
         """Show a line that what follows will replace."""
         now = self._clock()

@@ -245,7 +245,7 @@ def line(progress: RowsProgress) -> str:
                 rate(progress.rate),
                 _left(progress),
                 money(progress.cost),
-                one_line(progress.waiting, _LONGEST_VALUE),
+                "" if progress.models else one_line(progress.waiting, _LONGEST_VALUE),  # said of its model
             ],
         )
     )

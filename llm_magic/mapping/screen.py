@@ -41,9 +41,6 @@ class RowsInterrupted(Interrupted):
 class RunOfScreen(Protocol[R_co]):
     """A run over rows, as far as a screen has to know it: `RowsRun`, or those of several models together."""
 
-    total: int | None
-    """Rows that are asked for; None where nobody knows."""
-
     @property
     def model(self) -> str:
         """The model as asked for."""
@@ -124,7 +121,8 @@ class RunScreen(ABC, Generic[R]):
         """
         run, view = self._run, self.view
         try:
-            view.begin(self.title, run.total, run.progress().batches)
+            begun = run.progress()
+            view.begin(self.title, begun.total, begun.batches)
             answers = self._awaited()
         except KeyboardInterrupt:
             try:

@@ -240,9 +240,7 @@ class ServerConnection:
             import anyio
             from mcp import Client
         except ImportError:
-            ready.set_exception(
-                ConfigurationError("MCP servers need the package mcp.", "Install it: %pip install 'llm_magic[mcp]'.")
-            )
+            ready.set_exception(ConfigurationError("MCP servers need the package mcp.", 'pip install "llm_magic[mcp]"'))
             return
         for logger in ("mcp", "client"):  # else a server's garbage is a traceback on the notebook's standard error
             if not logging.getLogger(logger).handlers:

@@ -42,6 +42,7 @@ OF_CELLS_ONLY = {
     "help": "help(LLM.ask) describes the options.",
     **dict.fromkeys(("each", "inputs"), _INPUTS),
     **dict.fromkeys(("model", "model_name", "model_id"), 'LLM("provider:model").ask(…) names the model.'),
+    "models": "LLM.compare(prompt, models=[…]) and LLM.map(prompt, inputs, models=[…]) ask several; a batch is of one.",
     "fallbacks": 'They stand in an alias: {"model": …, "fallbacks": […]}.',
     **dict.fromkeys(
         ("stream", "streaming"),

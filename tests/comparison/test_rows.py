@@ -2,24 +2,36 @@
 
 from __future__ import annotations
 
+import io
 import json
+import os
 import pickle
-import threading
+import subprocess
+import sys
+import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, Literal
 
+import nbformat
 import pandas as pd
 import polars as pl
 import pyarrow as pa
 import pytest
 from IPython.core.interactiveshell import InteractiveShell
+from kernels import Kernel
 from pydantic import BaseModel
+from rich.console import Console
 from servers import HANG, Answer, Received, ScriptedServer, document
+from terminal_screen import Screen
 from traitlets.config import Config
 
 from llm_magic import LLM, ComparedAnswers, api
-from llm_magic.display.rows import RowsProgress
+from llm_magic.comparison.rows_run import together
+from llm_magic.display.rows import RowsProgress, row_line
+from llm_magic.display.rows_markup import live
+from llm_magic.display.rows_plain import PlainRowsView
+from llm_magic.display.rows_terminal import TerminalRowsView
 from llm_magic.errors import (
     BudgetError,
     InputError,
@@ -30,7 +42,6 @@ from llm_magic.errors import (
     ServerFailedError,
 )
 from llm_magic.mapping.screen import RowsInterrupted
-from llm_magic.session import Session
 from llm_magic.session.job import Job
 
 ROWS = ["good", "bad", "ugly"]
@@ -242,14 +253,50 @@ def test_a_generator_that_raises_ends_all_and_says_so_once(notebook: Notebook, s
         notebook.cell("--each lines -m a,b")
 
 
+def test_tools_go_to_each(notebook: Notebook, server: ScriptedServer) -> None:
+    def length(text: str) -> int:
+        """Return the length of a text."""
+        return len(text)
+
+    def answer(request: Received) -> Answer:
+        if any(message["role"] == "tool" for message in request.json["messages"]):
+            return completion(f"{request.json['model']}: {request.json['messages'][-1]['content']}")
+        call = {"id": "c", "type": "function", "function": {"name": "length", "arguments": '{"text": "four"}'}}
+        message = {"role": "assistant", "content": None, "tool_calls": [call]}
+        return document({"choices": [{"index": 0, "message": message, "finish_reason": "tool_calls"}]})
+
+    server.script[:] = [answer]
+    notebook["length"] = length
+    answers = notebook.cell("--each rows -m a,b --tools length")
+    assert list(answers) == [{"a": "m: 4", "b": "n: 4"}] * 3
+
+
+def test_cells_of_the_context_go_to_each(notebook: Notebook, server: ScriptedServer) -> None:
+    notebook.shell.run_cell("secret_word = 'heron'", store_history=True)
+    notebook.cell("--each rows -m a,b --context 1")
+    assert len(server.requests) == 6
+    assert all("heron" in said(request) for request in server.requests)
+
+
+def test_names_and_values_that_are_hostile_do_nothing(notebook: Notebook, server: ScriptedServer) -> None:
+    notebook.magics.registry.aliases = {"a": "s:m", "<b>\x1b[31m": "s:n"}
+    server.script[:] = [lambda _: completion("\x1b[2J<script>\ud800</script>")]
+    notebook.cell("--each rows -m 'a,<b>\x1b[31m'")
+    assert "\x1b" not in notebook.shown() + notebook.err
+    html = notebook["_llm"]._repr_html_()
+    assert "<script>" not in html
+    assert "<b>" not in html
+    assert notebook["_llm"].to_frame().shape == (3, 2)
+
+
 # What is wrong is said before anything is sent
 
 
 @pytest.mark.parametrize(
     ("line", "said"),
     [
-        ("-m a,a", "a stands there twice"),
-        ("-m a,", "the name of a model is missing"),
+        ("-m a,a", "a stands twice in"),
+        ("-m a,", "a name is missing after the last comma"),
         ("-m a,c", "No provider answers to the model 'c'"),
         ("-m a,b --batch", "--batch and several models exclude each other: one model a batch"),
         ("-m a,b --batch-file x.jsonl", "--batch-file and several models exclude each other: one model a batch"),
@@ -361,25 +408,10 @@ def test_equal_rows_are_asked_once_of_each_model(notebook: Notebook, server: Scr
     assert list(answers) == [{"a": "m: same", "b": "n: same"}] * 4
 
 
-def test_concurrency_is_that_of_each_model(notebook: Notebook, server: ScriptedServer) -> None:
-    under_way: dict[str, int] = {"m": 0, "n": 0}
-    most = {"m": 0, "n": 0}
-    lock, both = threading.Lock(), threading.Barrier(2, timeout=5)
-
-    def answer(request: Received) -> Answer:
-        model = request.json["model"]
-        with lock:
-            under_way[model] += 1
-            most[model] = max(most[model], under_way[model])
-            under_way[model] -= 1
-        return echo(request)
-
-    server.script[:] = [answer]
-    del both
+def test_order_and_concurrency_are_those_of_each_model(notebook: Notebook, server: ScriptedServer) -> None:
     notebook.cell("--each rows -m a,b --concurrency 1 --order prefix")
-    of_m = [said(each) for each in server.requests if each.json["model"] == "m"]
-    assert of_m == sorted(ROWS)
-    assert most == {"m": 1, "n": 1}
+    for model in "mn":
+        assert [said(each) for each in server.requests if each.json["model"] == model] == sorted(ROWS)
 
 
 def test_a_later_run_asks_each_model_for_what_it_has_not_answered(notebook: Notebook, server: ScriptedServer) -> None:
@@ -430,7 +462,6 @@ def test_an_interrupt_stops_all_and_what_came_is_kept(
         return Answer([HANG]) if said(request) == "ugly" else echo(request)
 
     server.script[:] = [hanging]
-    from llm_magic.display.rows_plain import PlainRowsView
 
     def update(_: PlainRowsView, progress: RowsProgress) -> None:
         if progress.done == 4:
@@ -496,6 +527,14 @@ def test_models_are_a_list_of_names(notebook: Notebook, server: ScriptedServer, 
     assert server.requests == []
 
 
+def test_a_call_of_one_model_says_where_several_are_asked(notebook: Notebook, server: ScriptedServer) -> None:
+    llm: Any = LLM("a,b")
+    for call in (lambda: llm.map("{{ item }}", ROWS), lambda: LLM("a").batch("{{ item }}", ROWS, models=["a", "b"])):  # type: ignore[call-arg]
+        with pytest.raises(OptionError, match=r"LLM\.map\(.*models=\["):
+            call()
+    assert server.requests == []
+
+
 def test_rows_that_failed_are_asked_again_of_the_model_at_which_they_did(
     notebook: Notebook, server: ScriptedServer
 ) -> None:
@@ -547,5 +586,136 @@ def test_labels_of_a_real_vllm_and_of_the_embedded_model(notebook: Notebook, vll
     assert set(notebook["rated"]["local:smollm2"]) <= {"good", "bad"}
 
 
-def test_the_session_is_that_of_the_notebook(notebook: Notebook) -> None:
-    assert isinstance(notebook.magics.session, Session)
+# Where it is seen
+
+
+PREAMBLE = """
+%load_ext llm_magic
+registry = get_ipython()._llm_magic.registry
+registry.add("s", "compatible", base_url={url!r}, max_retries=0)
+registry.aliases = {{"a": "s:m", "b": "s:n"}}
+rows = ["good", "bad", "ugly"]
+"""
+
+
+def test_a_notebook_executed_without_a_screen(tmp_path: Path) -> None:
+    nbclient = pytest.importorskip("nbclient", reason="needs nbclient: the extra `demo`")
+    with ScriptedServer(failing("n", at="bad")) as server:
+        sources = [
+            f"%env XDG_STATE_HOME={tmp_path}" + PREAMBLE.format(url=server.url),
+            "%%llm --each rows -m a,b -o rated -b --on-error keep\n{{ item }}",
+            "print(rated[1]['b'], rated.responses['b'].failed, len(rated))",
+        ]
+        book = nbformat.v4.new_notebook(cells=[nbformat.v4.new_code_cell(source) for source in sources])
+        nbclient.NotebookClient(book, timeout=60, kernel_name="python3").execute()
+    (shown,) = [each for each in book.cells[1].outputs if each.output_type == "display_data"]
+    assert "ServerFailedError: s:n" in shown.data["text/html"]
+    assert "2 models · a: 3 rows in" in shown.data["text/plain"]
+    assert book.cells[2].outputs[0].text == "None [1] 3\n"
+
+
+def test_an_interrupt_in_a_kernel_ends_all_within_the_live_output(kernel: Kernel, tmp_path: Path) -> None:
+    def hanging(request: Received) -> Answer:
+        return Answer([HANG]) if said(request) == "ugly" else echo(request)
+
+    with ScriptedServer(hanging) as server:
+        kernel.run(f"%env XDG_STATE_HOME={tmp_path}")
+        kernel.run(PREAMBLE.format(url=server.url)).check()
+        request = kernel.start("%%llm --each rows -m a,b\n{{ item }}")
+        while len([each for each in server.requests if said(each) == "ugly"]) < 2:
+            time.sleep(0.02)
+        kernel.interrupt()
+        ran = kernel.collect(request)
+        assert ran.error_name == "RowsInterrupted"
+        assert all(each.left.wait(5) for each in server.requests if said(each) == "ugly")
+        server.script[:] = [echo]
+        server.requests.clear()
+        again = kernel.run("%%llm --each rows -m a,b\n{{ item }}").check()
+    assert asked(server) == [("m", "ugly"), ("n", "ugly")]
+    assert "2 of 3 answered before" in again.of_type("text/plain")[-1]
+    assert again.of_type("text/html")[-1].count("ugly") == 2
+
+
+def test_a_process_that_is_killed_has_kept_what_each_model_answered(notebook: Notebook, tmp_path: Path) -> None:
+    script = """
+import os, sys
+from llm_magic import LLM, registry
+registry().add("s", "compatible", base_url=sys.argv[1], max_retries=0)
+def end(progress):
+    if progress.done == 4: os.kill(os.getpid(), 9)
+LLM(temperature=0.5).map("{{ item }}", ["good", "bad", "ugly"], models=["s:m", "s:n"], on_progress=end)
+"""
+
+    def hanging(request: Received) -> Answer:
+        return Answer([HANG]) if said(request) == "ugly" else echo(request)
+
+    with ScriptedServer(hanging) as server:
+        asks = [sys.executable, "-c", script, server.url]
+        environment = {**os.environ, "XDG_STATE_HOME": str(tmp_path)}
+        killed = subprocess.run(asks, env=environment, timeout=60, check=False)  # noqa: S603 - our own script
+        assert killed.returncode == -9
+        server.script[:] = [echo]
+        server.requests.clear()
+        at(notebook, server)
+        assert LLM(temperature=0.5).map("{{ item }}", ROWS, models=["s:m", "s:n"])[0] == {
+            "s:m": "m: good",
+            "s:n": "n: good",
+        }
+    assert asked(server) == [("m", "ugly"), ("n", "ugly")]
+
+
+PROGRESS = together(
+    {
+        "a": RowsProgress(9, 4, 1, rate=2, cost=0.5, last=(row_line(3, "x"),)),
+        "b": RowsProgress(9, 1, waiting="waits for s: connection refused"),
+    }
+)
+
+
+def test_while_they_are_asked_it_is_seen_how_far_each_is() -> None:
+    shown = live("2 models", PROGRESS)["text/plain"]
+    assert "5 of 18 answers of 2 models · 1 failed · 13 left" in shown
+    assert "a      4 of 9, 1 failed, 2/s, $0.50\nb      1 of 9, waits for s: connection refused" in shown
+    assert "3 · a  x" in shown
+    file = io.StringIO()
+    view = TerminalRowsView("markdown", 20, console=Console(file=file, force_terminal=True, width=80, height=12))
+    view.begin("2 models", 18)
+    view.update(PROGRESS)  # too early
+    screen = Screen(12)
+    screen.write(file.getvalue())
+    assert "0 of 18" in screen.text
+    view.fail(PROGRESS, "")
+    plain = PlainRowsView("markdown", clock=iter([0.0, 9.0, 9.0, 9.0]).__next__)
+    told: list[str] = []
+    plain._say = told.append  # type: ignore[method-assign]
+    plain.begin("2 models", 18)
+    plain.update(PROGRESS)
+    assert told == [
+        "5 of 18, 1 failed, 2/s, $0.50 · a: 4 of 9, 1 failed, 2/s, $0.50 · b: 1 of 9, waits for s: connection refused"
+    ]
+
+
+def test_rows_of_a_dask_frame(notebook: Notebook) -> None:
+    distributed = pytest.importorskip("distributed", reason="needs Dask: the extra `dask`")
+    frames = pytest.importorskip("dask.dataframe")
+
+    def answer(request: Received) -> Answer:
+        models = document({"data": [{"id": "m"}, {"id": "n"}]})
+        return models if request.path.endswith("/models") else echo(request)
+
+    of_one = {"n_workers": 1, "threads_per_worker": 1, "processes": False, "dashboard_address": None}
+    with (
+        ScriptedServer(answer) as server,
+        distributed.LocalCluster(**of_one) as cluster,
+        distributed.Client(cluster),
+    ):
+        at(notebook, server)
+        notebook["frame"] = frames.from_pandas(pd.DataFrame({"text": ROWS}), npartitions=2)
+        notebook.cell("--each frame -m a,b -o rated", "{{ text }}")
+        assert notebook["rated"].to_dict("list") == {
+            "text": ROWS,
+            "a": ["m: good", "m: bad", "m: ugly"],
+            "b": ["n: good", "n: bad", "n: ugly"],
+        }
+        with pytest.raises(OptionError, match="--budget and --on exclude each other where several models"):
+            notebook.cell("--each frame -m a,b --budget requests=9", "{{ text }}")
