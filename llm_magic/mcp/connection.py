@@ -330,7 +330,7 @@ class ServerConnection:
         given = [*server.args, server.env] if isinstance(server, StdioServer) else [server.url, server.headers]
         for secret in secrets_in(given):
             plain = secret.reveal()
-            for each in {plain, plain.rpartition(" ")[2]}:
+            for each in (plain, plain.rpartition(" ")[2]):  # with the scheme of an authorization, and without
                 text = text.replace(each, MASK) if len(each) >= _SHORTEST else text
         return text
 

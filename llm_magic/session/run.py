@@ -173,11 +173,29 @@ class Run:
 
     async def _find_server_tools(self) -> None:
         """Put the tools of MCP servers to those of the plan."""
-        from llm_magic.session.server_tools import with_server_tools
+        from llm_magic.session.server_tools import servers_named, with_server_tools
 
-        self._unlisted = self.plan
-        self.plan = await with_server_tools(self.plan, self._servers, self._emit, self._recorder)
+        self._unlisted, recorder = self.plan, self._recorder
+        of_then = recorder is not None and any(
+            recorder.server_tools(server, only, "") is not None for server, only in servers_named(self.plan.mcp).items()
+        )
+        self.plan = await with_server_tools(self.plan, self._servers, self._emit, recorder)
+        once = recorder is not None and recorder.mode == "once"
+        if recorder is not None and once and of_then and not await asyncio.to_thread(self._is_recorded):
+            new = replace(recorder, mode="new")  # what is sent has the tools of now
+            self.plan = await with_server_tools(self._unlisted, self._servers, self._emit, new)
         self._exchanges = self._exchanges_with(self.plan.models[0])
+
+    def _is_recorded(self) -> bool:
+        """Whether one of the models has its first answer recorded."""
+        for planned in self.plan.models:
+            exchanges = self._exchanges_with(planned)
+            exchanges.find_model()
+            if self._recorder is not None and self._recorder.has(
+                NeutralRequest(self.plan, planned).data(exchanges.model)
+            ):
+                return True
+        return False
 
     async def _list_again(self, asked: NeutralRequest) -> NeutralRequest:
         """Return the request with the tools that MCP servers have now, where calls may have changed them."""

@@ -270,6 +270,16 @@ def test_a_tool_that_comes_up_in_a_call_is_offered_in_the_next_request(
     assert set(after) - set(before) == {"grown"}
 
 
+def test_what_is_not_recorded_is_sent_with_the_tools_of_now(session: Session, llm: At, calling: Any) -> None:
+    with ScriptedServer(calling()) as model:
+        llm(model).ask("Hi", tools="mcp:other", record="once", temperature=0)
+        changed = {**session.settings.mcp_servers, "other": session.settings.mcp_servers["hostile"]}
+        session.settings.mcp_servers = changed
+        assert LLM("m:m").ask("Hi", tools="mcp:other", record="once", temperature=0).recorded
+        assert not LLM("m:m").ask("Something else", tools="mcp:other", record="once", temperature=0).recorded
+    assert ["long" in offered(request) for request in model.requests] == [False, True]
+
+
 def test_a_replay_needs_no_server(session: Session, llm: At, calling: Any, server_log: Path) -> None:
     asked: Any = {"tools": "mcp:s", "record_tools": True}
     with ScriptedServer(calling(("echo", {"text": "a"}), ("picture", {}))) as model:
