@@ -25,6 +25,7 @@ ERRORS = {
     "InvalidValueError",
     "LLMError",
     "ModelNotFoundError",
+    "ModelsFailedError",
     "NotAskedError",
     "OptionError",
     "OutputTypeError",
@@ -47,7 +48,8 @@ ERRORS = {
 
 def test_the_list() -> None:
     ours = {"LLM", "Answers", "Capabilities", "DataFrame", "ModelCard", "Provider", "Request", "Response", "Vectors"}
-    assert set(llm_magic.__all__) == ours | ERRORS | {"events", "registry", "usage", "__version__"}
+    of_several = {"ComparedAnswers", "Comparison"}
+    assert set(llm_magic.__all__) == ours | of_several | ERRORS | {"events", "registry", "usage", "__version__"}
     assert len(llm_magic.__all__) == len(set(llm_magic.__all__))
 
 
