@@ -30,6 +30,9 @@ class RecordingColumn:
     def release(self) -> None:
         self.told.append(("release", None))
 
+    def pause(self) -> None:
+        self.told.append(("pause", None))
+
     def progress(self, text: str) -> None:
         self.told.append(("progress", text))
 

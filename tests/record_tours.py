@@ -20,10 +20,12 @@ import nbformat
 from offline import JUPYTER_EXECUTE_OVER_IPC, environment, without_network
 
 NOTEBOOKS = Path(__file__).parents[1] / "notebooks"
-TOURS = sorted(
-    path.stem for path in NOTEBOOKS.glob("*.ipynb") if not path.stem.startswith(("executed", "offline_batch"))
-)
-"""Those on the embedded model; a batch needs a server: `offline_batch_tour.py` runs that one."""
+_OTHERS = ("executed", "offline_batch", "mcp_tools")
+TOURS = sorted(path.stem for path in NOTEBOOKS.glob("*.ipynb") if not path.stem.startswith(_OTHERS))
+"""Those on the embedded model; a batch needs a server: `offline_batch_tour.py` runs that one.
+
+So do tools: `python tests/record_tours.py mcp_tools`, with vLLM at its usual place, records the tour of MCP.
+"""
 
 OF_THE_RUN = re.compile(
     r"(?P<timing>\b\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d+Z)"  # when a cell was executed

@@ -5,38 +5,42 @@ import { Compartment, EditorState, Extension, Prec, Text } from '@codemirror/sta
 import { EditorView, ViewPlugin } from '@codemirror/view';
 import { endOfHeader } from './prompt';
 
+/** The language of prompts, which is loaded when the first prompt is seen. */
+export interface PromptLanguage {
+  readonly loaded: Language | null;
+  load(): Promise<void>;
+}
+
+const LONGEST = 100_000; // characters of a prompt: each edit reads all its tags, which then takes tens of milliseconds
+const NONE: Extension = [];
+const isPrompt = (text: Text) => text.length <= LONGEST && endOfHeader(text.toString()) !== null;
+
 /**
  * An extension of one editor that puts the language of prompts before the cell's own while its text is a prompt.
  *
- * The cell's type stays what it is, and with it what depends on it: completion, inspection, language servers. The
- * language is loaded when the first prompt is seen; from then on the edit that makes a text a prompt, or no prompt,
- * changes the language, too: there is no step of its own that an undo could find.
+ * The cell's type stays what it is, and with it what depends on it: completion, inspection, language servers. The edit
+ * that makes a text a prompt, or no prompt, changes the language, too: there is no step of its own for an undo to find.
  */
-export function promptHighlighting(load: () => Promise<Language | null>): Extension {
+export function promptHighlighting(prompts: PromptLanguage): Extension {
   const compartment = new Compartment();
-  let prompts: Language | null = null;
   const languageOf = (text: Text): Extension =>
-    prompts !== null && endOfHeader(text.toString()) !== null ? Prec.high(prompts.extension) : NONE;
+    prompts.loaded !== null && isPrompt(text) ? Prec.high(prompts.loaded.extension) : NONE;
 
   const switcher = EditorState.transactionExtender.of(transaction => {
-    if (!transaction.docChanged || prompts === null) return null;
+    if (!transaction.docChanged || prompts.loaded === null) return null;
     const [before, now] = [compartment.get(transaction.startState), languageOf(transaction.newDoc)];
     return (before === NONE) === (now === NONE) ? null : { effects: compartment.reconfigure(now) };
   });
 
   const loader = ViewPlugin.define(created => {
-    let asked = false;
-    const ask = async (view: EditorView) => {
-      if (asked || endOfHeader(view.state.doc.toString()) === null) return;
-      asked = true;
-      prompts = await load();
+    const load = async (view: EditorView) => {
+      if (compartment.get(view.state) !== NONE || !isPrompt(view.state.doc)) return;
+      await prompts.load();
       view.dispatch({ effects: compartment.reconfigure(languageOf(view.state.doc)) });
     };
-    void ask(created);
-    return { update: update => void (update.docChanged && ask(update.view)) };
+    void load(created);
+    return { update: update => void (update.docChanged && prompts.loaded === null && load(update.view)) };
   });
 
   return [compartment.of(NONE), switcher, loader];
 }
-
-const NONE: Extension = [];

@@ -4,8 +4,25 @@ import type { Language } from '@codemirror/language';
 import { IEditorExtensionRegistry, IEditorLanguageRegistry } from '@jupyterlab/codemirror';
 import type { MarkdownParser } from '@lezer/markdown';
 import type { IPlugin } from '@lumino/application';
-import { promptHighlighting } from './editor';
+import { promptHighlighting, PromptLanguage } from './editor';
 import { promptLanguage } from './prompt';
+
+/** The language of prompts, made of the front end's own Markdown, so that this need not bring one. */
+class LoadedOnce implements PromptLanguage {
+  constructor(private readonly languages: IEditorLanguageRegistry) {}
+
+  loaded: Language | null = null;
+
+  load(): Promise<void> {
+    this.loading ??= this.languages.getLanguage('text/x-markdown').then(markdown => {
+      const parser = markdown?.support?.language.parser;
+      if (parser !== undefined && 'configure' in parser) this.loaded = promptLanguage(parser as MarkdownParser);
+    });
+    return this.loading;
+  }
+
+  private loading?: Promise<void>;
+}
 
 const plugin: IPlugin<unknown, void> = {
   id: 'llm-magic:highlighting',
@@ -13,15 +30,8 @@ const plugin: IPlugin<unknown, void> = {
   autoStart: true,
   requires: [IEditorExtensionRegistry, IEditorLanguageRegistry],
   activate(_app: unknown, extensions: IEditorExtensionRegistry, languages: IEditorLanguageRegistry) {
-    let loading: Promise<Language | null> | undefined;
-    const load = () => {
-      loading ??= languages.getLanguage('text/x-markdown').then(markdown => {
-        const parser = markdown?.support?.language.parser;
-        return parser !== undefined && 'configure' in parser ? promptLanguage(parser as MarkdownParser) : null;
-      });
-      return loading;
-    };
-    const extension = { instance: () => promptHighlighting(load), reconfigure: () => null };
+    const prompts = new LoadedOnce(languages);
+    const extension = { instance: () => promptHighlighting(prompts), reconfigure: () => null };
     extensions.addExtension({
       name: 'llm-magic:highlighting',
       factory: ({ model }) => ('type' in model && model.type === 'code' ? extension : null)

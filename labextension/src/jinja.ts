@@ -55,6 +55,7 @@ const KEYWORDS = new Set(
 const CONSTANTS = new Set(['true', 'false', 'none', 'True', 'False', 'None']);
 
 const BEGIN = /\{\{(?!\{)|\{%|\{#/g; // `{{{` is a brace before a value: so the templates of %%llm read it
+const LONGEST = 20_000; // characters of a tag; a text of tags that are all open is still read in no time
 const RAW = /\{%[-+]?\s*raw\s*[-+]?%\}$/;
 const END_OF_RAW = /\{%[-+]?\s*endraw\s*[-+]?%\}/g;
 const TOKEN =
@@ -72,7 +73,7 @@ export function tagsIn(text: string): Tag[] {
   const found: Tag[] = [];
   const begin = new RegExp(BEGIN);
   for (let match = begin.exec(text); match !== null; match = begin.exec(text)) {
-    const tag = match[0] === '{#' ? commentAt(text, match.index) : tagAt(text, match.index);
+    const tag = tagAt(text, match.index);
     if (tag === null) continue;
     found.push(tag);
     begin.lastIndex = tag.to;
@@ -85,12 +86,17 @@ export function tagsIn(text: string): Tag[] {
   return found;
 }
 
-function commentAt(text: string, from: number): Tag | null {
-  const end = text.indexOf('#}', from + 2);
-  return end < 0 ? null : { from, to: end + 2, tokens: [{ type: types.JinjaComment, from, to: end + 2 }] };
-}
-
-function tagAt(text: string, from: number): Tag | null {
+/** The tag that begins at an offset of a text, if there is one that is closed. */
+export function tagAt(text: string, from: number): Tag | null {
+  const begin = new RegExp(BEGIN.source, 'y');
+  begin.lastIndex = from;
+  const begun = begin.exec(text)?.[0];
+  if (begun === undefined) return null;
+  if (begun === '{#') {
+    const length = text.slice(from, from + LONGEST).indexOf('#}', 2) + 2;
+    if (length < 2) return null;
+    return { from, to: from + length, tokens: [{ type: types.JinjaComment, from, to: from + length }] };
+  }
   const close = text[from + 1] === '%' ? '%}' : '}}';
   const start = from + 2 + (/[-+]/.test(text[from + 2] ?? '') ? 1 : 0);
   const tokens: Token[] = [{ type: types.JinjaDelimiter, from, to: start }];
@@ -101,6 +107,7 @@ function tagAt(text: string, from: number): Tag | null {
   for (let match = token.exec(text); match !== null; match = token.exec(text)) {
     const groups = match.groups!;
     let { index: at, 0: value } = match;
+    if (at - from > LONGEST) return null;
     if (groups.space !== undefined) continue;
     if (groups.begin !== undefined) return null; // the tag before was not closed
     if (groups.end !== undefined) {

@@ -4,7 +4,7 @@ import { Language, languageDataProp, indentNodeProp } from '@codemirror/language
 import { Input, NodeSet, Parser, parseMixed, Tree } from '@lezer/common';
 import { styleTags, tags } from '@lezer/highlight';
 import type { MarkdownParser } from '@lezer/markdown';
-import { jinjaParser, tagsIn, templateData } from './jinja';
+import { jinjaParser, tagAt, tagsIn, templateData } from './jinja';
 import { nodeTypes, Token, treeOf, WholeParser } from './tokens';
 
 // Blank lines and comments may come before the magic: the extension's input transformer allows them.
@@ -80,8 +80,8 @@ function markdownWithJinja(markdown: MarkdownParser): MarkdownParser {
         before: 'Escape',
         parse(context, next, position) {
           if (next !== 123 /* { */) return -1;
-          const tag = tagsIn(context.slice(position, context.end))[0];
-          return tag?.from === 0 ? context.addElement(context.elt('JinjaTag', position, position + tag.to)) : -1;
+          const tag = tagAt(context.text, position - context.offset);
+          return tag ? context.addElement(context.elt('JinjaTag', position, context.offset + tag.to)) : -1;
         }
       }
     ],

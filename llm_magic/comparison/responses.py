@@ -19,6 +19,8 @@ _OF_ONE = frozenset({field.name for field in fields(Response)} | {"rate_limits",
 """What a response has; what a comparison has, too, is found before."""
 _LONGEST = 300
 """Characters of one model's error in that of them all."""
+_MOST_NAMED = 5
+"""Models whose errors the error of them all says."""
 
 
 class NoSuchAttributeError(InputError, AttributeError):
@@ -135,7 +137,8 @@ def models_failed(comparison: Comparison, *, keep: bool = False) -> LLMError | N
     if not errors or (keep and len(errors) < len(comparison.names)):
         return None
     first, *others = errors.values()
-    said = [f"{shown_model(name)}: {_in_words(error)}" for name, error in errors.items()]
+    said = [f"{shown_model(name)}: {_in_words(error)}" for name, error in list(errors.items())[:_MOST_NAMED]]
+    said += [f"and {len(errors) - _MOST_NAMED:,} more"] if len(errors) > _MOST_NAMED else []
     if others and all(type(each) is type(first) and str(each) == str(first) for each in others):
         said = [f"all: {_in_words(first)}"]
     hints = [hint_of(name, error) for name, error in errors.items()]

@@ -67,15 +67,14 @@ class ComparisonRun:
         self.session = session
         self.names = tuple(names)
         self.plans: tuple[Plan, ...] = session.plan_each([of_model(cell, name) for name in names])
+        try:
+            recorders = [session.recorder(plan.options, plan.cell) for plan in self.plans]
+        except LLMError:
+            session.tell()
+            raise
         self.runs = tuple(
-            Run(
-                plan,
-                session.spending,
-                on_confirm,
-                session.recorder(plan.options, plan.cell),
-                servers=session.servers_of(plan),
-            )
-            for plan in self.plans
+            Run(plan, session.spending, on_confirm, recorder, servers=session.servers_of(plan))
+            for plan, recorder in zip(self.plans, recorders, strict=True)
         )
         self._errors: dict[str, LLMError] = {}
 

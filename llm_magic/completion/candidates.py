@@ -56,6 +56,7 @@ _OFFERED_TYPES = (
     "Iterable",
 )
 _MOST_FILES = 500
+_MCP_TOOL = re.compile(r"[\w./-]{1,128}")  # what can be typed; a server may say anything
 _WAITS = f"waits for {COMMAND}"
 
 
@@ -152,7 +153,8 @@ class Candidates:
         if session.settings.mcp_servers:
             yield from (Candidate(f"mcp:{name}", "MCP server") for name in session.settings.mcp_servers)
             running = session.mcp_servers.offered() if "." in text else {}
-            yield from (Candidate(f"mcp:{name}.{tool}", "function") for name in running for tool in running[name])
+            tools = [(name, tool) for name in running for tool in running[name] if _MCP_TOOL.fullmatch(tool)]
+            yield from (Candidate(f"mcp:{name}.{tool}", "function") for name, tool in tools)
         yield from (Candidate(f"mcp:{name}", _WAITS) for name in waiting_servers(session.registry.waiting))
 
     def _models(self, text: str) -> list[Candidate]:

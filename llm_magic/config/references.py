@@ -120,7 +120,7 @@ def mark_secrets(value: Any, name: str = "") -> Any:
     {'proxy': 'http://***@proxy:3128', 'X-Api-Key': 'env:NAME', 'token': '***', 'max_tokens': 5}
 
     """
-    from llm_magic.secrets import Secret, is_secret_name, reveal, secret_url
+    from llm_magic.secrets import Secret, has_secret_query, is_secret_name, reveal, secret_url
 
     if name in _NAMES_ONLY or isinstance(value, Secret):
         return value
@@ -135,11 +135,15 @@ def mark_secrets(value: Any, name: str = "") -> Any:
         return value
     if is_secret_name(name):
         return Secret(value, key=True)
-    return secret_url(value) if "://" in value else value
+    is_hidden = has_secret_query(value) if name in _OF_A_PROGRAM else "://" in value
+    return secret_url(value) if is_hidden else value
 
 
 _FILES = 2
 """A client certificate is two files at most; what follows is the password of its key."""
+
+_OF_A_PROGRAM = {"command", "args", "cwd"}
+"""Settings that run something: whoever is to trust them sees them whole, but for what is refused when it is used."""
 
 _NAMES_ONLY = {"api_key_env", "azure_ad_token_env", "azure_ad_token_provider", "headers_env"}
 """Settings that say where a secret is, and hold none."""

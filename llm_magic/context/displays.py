@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import base64
 import binascii
+import sys
 from collections import deque
 from collections.abc import Callable, Iterator, Mapping
+from contextlib import suppress
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 MOST_DISPLAYS = 100
@@ -21,12 +24,29 @@ IMAGES = ("image/png", "image/jpeg")
 
 @dataclass(slots=True)
 class Display:
-    """What was displayed: its plain text, and an image where it was one; `place` is where among a cell's outputs."""
+    """What was displayed or printed: its plain text, and an image where it was one.
+
+    `place` is where it stands among the outputs of a cell that IPython keeps. Of a long text there are the beginning,
+    the `end`, and so many characters `missing`. `stream` names the stream of what was printed.
+    """
 
     place: tuple[int, int]
     text: str = ""
     image: bytes | None = None
     display_id: str | None = None
+    stream: str = ""
+    end: str = ""
+    missing: int = 0
+
+    def add(self, text: str) -> None:
+        """Add what was printed next."""
+        room = MOST_TEXT // 2 - len(self.text)
+        if room > 0:
+            self.text, text = self.text + text[:room], text[room:]
+        if text:
+            end = self.end + text
+            self.end = end[-MOST_TEXT // 2 :]
+            self.missing += len(end) - len(self.end)
 
 
 def image_in(bundle: Mapping[str, Any]) -> bytes | None:
@@ -47,11 +67,9 @@ def text_in(bundle: Mapping[str, Any]) -> str:
     """Return the plain text of a MIME bundle, empty where it has none; of a widget that is what it says of itself."""
     for kind in ("text/plain", "text/markdown", "text/latex"):
         text = bundle.get(kind)
-        if isinstance(text, list):
-            text = "".join(map(str, text))
         if isinstance(text, str) and text.strip():
             return text
-    return ""
+    return f"({', '.join(map(str, bundle))})" if bundle else ""
 
 
 class CapturedDisplays:
@@ -69,12 +87,42 @@ class CapturedDisplays:
     def __init__(self, publisher: Any, place: Callable[[], tuple[int, tuple[int, int]] | None]) -> None:
         self._publisher, self._place = publisher, place
         self._of_cells: dict[int, deque[Display]] = {}
+        self._written: list[tuple[Any, Any]] = []  # streams that are listened to, and how they wrote before
         self._cleared: dict[int, tuple[int, int]] = {}
         if hasattr(publisher, "register_hook") and not getattr(publisher, "store_display_history", False):
             publisher.register_hook(self._take)
 
+    def listen(self) -> None:
+        """Keep what is printed, too, until `listen_no_more`: IPython does not of a cell that awaits."""
+        for name in ("stdout", "stderr"):
+            stream: Any = getattr(sys, name)
+            write = stream.write
+            try:
+                stream.write = partial(self._heard, name, write)
+            except AttributeError:  # a stream of the user's
+                continue
+            self._written.append((stream, write))
+
+    def listen_no_more(self) -> None:
+        """Let the streams be as they were."""
+        for stream, write in self._written:
+            stream.write = write
+        self._written.clear()
+
+    def _heard(self, name: str, write: Callable[[str], Any], text: str) -> Any:
+        written = write(text)
+        found = self._place()
+        if found is not None and isinstance(text, str) and text:
+            number, place = found
+            displays = self._of_cells.setdefault(number, deque(maxlen=MOST_DISPLAYS))
+            if not displays or displays[-1].stream != name or displays[-1].place != place:
+                displays.append(Display(place, stream=name))
+            displays[-1].add(text)
+        return written
+
     def close(self) -> None:
         """Keep nothing any more."""
+        self.listen_no_more()
         if hasattr(self._publisher, "unregister_hook"):
             self._publisher.unregister_hook(self._take)
         self._of_cells.clear()
@@ -82,6 +130,10 @@ class CapturedDisplays:
     def of_cell(self, number: int) -> tuple[Display, ...]:
         """Return what a cell displayed, in order; `number` is its execution count."""
         return tuple(self._of_cells.get(number, ()))
+
+    def numbers(self) -> tuple[int, ...]:
+        """Return the execution counts of the cells of which something is kept."""
+        return tuple({**self._of_cells, **self._cleared})
 
     def cleared(self, number: int) -> tuple[int, int]:
         """Return the place before which the outputs of a cell were cleared away."""
@@ -94,10 +146,8 @@ class CapturedDisplays:
 
     def _take(self, message: dict[str, Any]) -> dict[str, Any]:
         """Take note of a message to the front end, which goes on as it is."""
-        try:
+        with suppress(Exception):  # whatever it holds, the cell displays it
             self._note(message.get("msg_type"), message.get("content") or {})
-        except Exception:  # noqa: BLE001, S110 - whatever it holds, the cell displays it
-            pass
         return message
 
     def _note(self, kind: str | None, content: Mapping[str, Any]) -> None:
@@ -109,7 +159,7 @@ class CapturedDisplays:
             for known in self._all():
                 if display_id is not None and known.display_id == display_id:
                     known.text, known.image = text_in(bundle)[:MOST_TEXT], image_in(bundle)
-            self._bound()
+                    self._bound(known)
             return
         found = self._place()
         if found is None:
@@ -121,14 +171,16 @@ class CapturedDisplays:
         elif kind == "display_data":
             display = Display(place, text_in(bundle)[:MOST_TEXT], image_in(bundle), display_id)
             self._of_cells.setdefault(number, deque(maxlen=MOST_DISPLAYS)).append(display)
-            self._bound()
+            self._bound(display)
 
     def _all(self) -> Iterator[Display]:
         for displays in self._of_cells.values():
             yield from displays
 
-    def _bound(self) -> None:
+    def _bound(self, added: Display) -> None:
         """Let go of the oldest images where all are too many bytes; their text stays."""
+        if added.image is None:
+            return
         kept = sum(len(display.image) for display in self._all() if display.image is not None)
         for display in self._all():
             if kept <= MOST_BYTES:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import sys
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal
@@ -41,6 +42,8 @@ class ExecutedCell:
     number: int
     source: str
     outputs: tuple[Shown, ...] = ()
+    unheard: bool = False
+    """Whether nobody has kept what it printed."""
 
 
 class ExecutedCells:
@@ -55,11 +58,15 @@ class ExecutedCells:
         self._runs: dict[int, tuple[str | None, str]] = {}
         self._running: tuple[str | None, str] | None = None
         self._displays: CapturedDisplays | None = None
+        self._unheard: set[int] = set()
+        self._last = 0  # the highest execution count so far
 
     def began(self, info: Any) -> None:
         """Take note that a cell begins: the listener of `pre_run_cell`."""
         if info.store_history:
             self._running = info.cell_id, info.raw_cell
+            if self._displays is not None and not _is_kept(sys.stdout):
+                self._displays.listen()
 
     def ended(self, result: Any) -> None:
         """Take note that a cell has run: the listener of `post_run_cell`."""
@@ -67,10 +74,16 @@ class ExecutedCells:
             return
         self._forget_before_reset()
         info, number = result.info, result.execution_count
+        if self._displays is not None:
+            self._displays.listen_no_more()
+        elif not _is_kept(sys.stdout):
+            self._unheard.add(number)
         if self._displays is not None and info.cell_id is not None:
-            for earlier in [n for n, (cell_id, _) in self._runs.items() if cell_id == info.cell_id]:
-                self._displays.forget(earlier)
+            for earlier in self._displays.numbers():
+                if self._runs.get(earlier, (None, ""))[0] == info.cell_id:
+                    self._displays.forget(earlier)
         self._runs[number] = info.cell_id, info.raw_cell
+        self._last = max(number, self._last)
         self._running = None
 
     def watch(self) -> None:
@@ -98,7 +111,7 @@ class ExecutedCells:
         if self._running is not None:
             last.pop(_key(*self._running), None)
         return [
-            ExecutedCell(key, number, source.strip("\n"), tuple(self._outputs(number)))
+            ExecutedCell(key, number, source.strip("\n"), tuple(self._outputs(number)), number in self._unheard)
             for key, (number, source) in last.items()
             if is_code(source)
         ]
@@ -109,11 +122,13 @@ class ExecutedCells:
 
     def _forget_before_reset(self) -> None:
         """Forget what ran before `%reset`, which has IPython count from 1 again."""
-        if self._runs and self._shell.execution_count <= max(self._runs):
+        if self._runs and self._shell.execution_count <= self._last:
             for number in self._runs:
                 if self._displays is not None:
                     self._displays.forget(number)
             self._runs.clear()
+            self._unheard.clear()
+            self._last = 0
 
     def _all_runs(self) -> Iterator[tuple[int, str | None, str]]:
         """Yield the executions so far: number, the front end's id of the cell, code."""
@@ -139,6 +154,7 @@ class ExecutedCells:
     def _outputs(self, number: int) -> Iterator[Shown]:
         """Yield what a cell showed, in order."""
         from llm_magic.context.displays import Display
+        from llm_magic.context.plain_text import Excerpt, plain
 
         kept = self._kept(number)
         displays = () if self._displays is None else self._displays.of_cell(number)
@@ -146,7 +162,12 @@ class ExecutedCells:
         for display in (*displays, Display(_end_of(kept))):
             yield from self._between(number, kept, place, display.place)
             place = display.place
-            if display.text or display.image is not None:
+            if display.stream and not any(output.output_type.endswith("_stream") for output in kept):
+                text = Excerpt(plain(display.text + display.end))
+                if display.missing:
+                    text = Excerpt(plain(display.text), plain(display.end), display.missing)
+                yield Shown("stderr" if display.stream == "stderr" else "output", text)
+            elif not display.stream and (display.text or display.image is not None):
                 yield _shown("output", display.text, display.image)
         error: Mapping[str, Any] | None = getattr(self._shell.history_manager, "exceptions", {}).get(number)
         if error:
@@ -191,9 +212,9 @@ class ExecutedCells:
 
 
 def is_code(source: str) -> bool:
-    """Whether a cell is code: no prompt, and not magics of ours alone.
+    r"""Whether a cell is code: no prompt, and not magics of ours alone.
 
-    >>> [is_code(source) for source in ("x = 1", "%%llm\\nHi", "%load_ext llm_magic\\nx = %llm Hi", "  ")]
+    >>> [is_code(source) for source in ("x = 1", "%%llm\nHi", "%load_ext llm_magic\nx = %llm Hi", "  ")]
     [True, False, False, False]
 
     """
@@ -201,6 +222,11 @@ def is_code(source: str) -> bool:
     if not lines:
         return bool(source.strip())
     return not CELL_MAGIC.match(lines[0]) and not all(map(_OURS.match, lines))
+
+
+def _is_kept(stream: Any) -> bool:
+    """Whether IPython listens to a stream now: to those of cells that await in a kernel it does not."""
+    return "_tee" in getattr(stream.write, "__qualname__", "_tee")
 
 
 def _key(cell_id: str | None, source: str) -> tuple[str, str]:

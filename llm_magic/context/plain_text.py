@@ -18,7 +18,9 @@ _ESCAPES = re.compile(
 )
 _CONTROL = re.compile(r"[\x00-\x08\x0b\x0c\x0e-\x1f\x7f-\x9f]")
 _ADDRESS = re.compile(r" at 0x[0-9a-fA-F]{5,}")
-_FILE_OF_CELL = re.compile(r"[^\s\"']*[/\\]ipykernel_\d+[/\\]\d+\.py|<ipython-input-\d+-[0-9a-f]+>")
+_WORD = re.compile(r"[^\s\"']+")
+_FILE_OF_CELL = re.compile(r".*[/\\]ipykernel_\d+[/\\]\d+\.py")
+_CELL_OF_TERMINAL = re.compile(r"<ipython-input-\d+-[0-9a-f]+>")
 
 
 def plain(text: str) -> str:
@@ -36,15 +38,21 @@ def plain(text: str) -> str:
     if "\r" in text:
         text = "\n".join(map(_overwritten, text.replace("\r\n", "\n").split("\n")))
     text = _CONTROL.sub("", text).encode("utf-8", "replace").decode()  # half of a surrogate pair cannot be sent
-    return _FILE_OF_CELL.sub("<cell>", _ADDRESS.sub("", text))
+    text = _CELL_OF_TERMINAL.sub("<cell>", _ADDRESS.sub("", text))
+    return _WORD.sub(_without_file, text) if "ipykernel_" in text else text
+
+
+def _without_file(word: re.Match[str]) -> str:
+    found = _FILE_OF_CELL.match(word[0])
+    return word[0] if found is None else f"<cell>{word[0][found.end() :]}"
 
 
 def _overwritten(line: str) -> str:
     """Return a line as it stands when each of its carriage returns has begun it anew."""
-    shown = ""
-    for written in line.split("\r"):
-        shown = written + shown[len(written) :]
-    return shown.rstrip(" ") if "\r" in line else shown
+    *before, shown = line.split("\r")
+    for written in reversed(before):
+        shown += written[len(shown) :]
+    return shown.rstrip(" ") if before else shown
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,16 +67,16 @@ class Excerpt:
         return len(self.begin) + len(self.end) + self.missing
 
     def within(self, most: int) -> str:
-        """Return at most so many characters: cut in the middle, which is said there.
+        r"""Return at most so many characters: cut in the middle, which is said there.
 
         >>> Excerpt("a" * 100).within(48)
-        'aaaaaaaaaa\\n… [81 characters left out] …\\naaaaaaaaa'
+        'aaaaaaaaa\n… [83 characters left out] …\naaaaaaaa'
 
         """
         if len(self) <= most and not self.missing:
             return self.begin + self.end
         mark = f"\n… [{len(self):,} characters left out] …\n"
-        kept = max(0, most - len(mark))
+        kept = max(0, min(most - len(mark), len(self.begin) + len(self.end)))
         mark = f"\n… [{len(self) - kept:,} characters left out] …\n"
         begin, end = (self.begin, self.end) if self.end else (self.begin, self.begin)
         half = kept - kept // 2

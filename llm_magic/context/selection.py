@@ -40,5 +40,5 @@ def select(
 
 
 def _some(names: Iterable[str], most: int = 8) -> str:
-    found = sorted(names)
+    found = sorted(name for name in names if not name.startswith("_"))
     return ", ".join(found[:most]) + (", …" if len(found) > most else "")

@@ -115,7 +115,8 @@ def as_context(
         return Context((), ("--context: no cell has run yet that could be sent along.",))
     numbers = {cell.key: number for number, cell in enumerate(cells, 1)}
     executions = {execution: numbers[key] for execution, key in (keys or {}).items() if key in numbers}
-    writer = _Writer(limits, mask, executions, notes := {})
+    notes: dict[str, None] = {}
+    writer = _Writer(limits, mask, executions, notes)
     written = [_Cell(numbers[cell.key], writer.blocks(cell, numbers[cell.key])) for cell in cells]
     kept = _fitting(written, most - len(_BEGIN) - len(_END) - _LEAST)
     gone, cut = len(written) - len(kept), sum(not cell.is_whole for cell in kept)
@@ -192,6 +193,8 @@ class _Writer:
         language = "" if cell.source.lstrip().startswith("%%") else "python"
         source = self._mask(cell.source).encode("utf-8", "replace").decode()
         blocks = [_Block("", language, Excerpt(source))]
+        if cell.unheard:
+            self._note(number, "what it printed is not known, for IPython does not keep it of a cell that awaits.")
         for shown in cell.outputs:
             blocks += self._output(shown, number)
         return tuple(blocks)

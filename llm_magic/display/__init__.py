@@ -37,6 +37,9 @@ class View(Protocol):
     def release(self) -> None:
         """Show what was held, and from here on what comes: a request is sent after all."""
 
+    def pause(self) -> None:
+        """Leave the screen alone until something else is told: the user is asked, and types there."""
+
     def progress(self, text: str) -> None:
         """Show one line that what follows will replace."""
 

@@ -50,7 +50,7 @@ class ComparisonColumn:
         self.failure = ""
         self.ended = False
         self.held = False
-        """Whether all so far comes from a recording, which is shown when it is complete."""
+        """Whether all so far comes from a recording: it is there at once, and no reason to repaint."""
         self.dirty = True
         """Whether there is something that was not painted."""
         self._begin_answer(0)
@@ -88,6 +88,9 @@ class ComparisonColumn:
     def release(self) -> None:
         """Be seen from here on."""
         self.held, self.dirty = False, True
+
+    def pause(self) -> None:
+        """Go on: the front end asks in a place of its own."""
 
     def progress(self, text: str) -> None:
         """Say in a line what it does now."""
@@ -133,7 +136,6 @@ class ComparisonColumn:
     def _end(self, response: Response | None) -> None:
         self.response, self._line = response, ""
         self.ended = self.dirty = True
-        self.held = False
 
     def interrupt(self) -> None:
         """Keep what has come of an answer that had not ended, with a mark."""
@@ -148,7 +150,7 @@ class ComparisonColumn:
 
     def so_far(self, most: int) -> Column:
         """Return what is seen now, in about `most` characters of HTML: of a longer answer the end."""
-        if self.held:
+        if self.held and not self.ended:
             return Column(self.title, ended=False)
         draft = self._draft
         shown = Column(
@@ -157,7 +159,7 @@ class ComparisonColumn:
             value=self._value_so_far(),
             folded=tuple(map(_short, self._folded())) if self._show != "none" else (),
             beside=tuple(map(markup.quiet, self._images_in_words())),
-            notes=self._said(),
+            notes=self.said,
             line=self._line,
             failure=self.failure,
             footer=self._footer,
@@ -173,7 +175,7 @@ class ComparisonColumn:
             self.title,
             value=value if not isinstance(value, BaseException) else None,
             folded=tuple(self._folded()),
-            notes=self._said(),
+            notes=self.said,
             failure=self.failure,
             footer=self._footer,
         )
@@ -247,7 +249,9 @@ class ComparisonColumn:
             return self.response.value
         return self._value() if self._value is not None else None
 
-    def _said(self) -> tuple[Bundle, ...]:
+    @property
+    def said(self) -> tuple[Bundle, ...]:
+        """The lines that stay: notes, and what is to be said of an answer that is not whole."""
         marked = markup.marks(self.response) if self.response is not None else None
         return (*self._notes, *([marked] if marked is not None else []))
 

@@ -109,8 +109,9 @@ def values_by_model(columns: Sequence[Column], notes: Sequence[str] = (), footer
     first = _cell("th", "model", scope="col")
     html = f"<table><thead><tr>{first}{head}</tr></thead><tbody>{body}</tbody></table>"
     plain, marked = _grids(columns, heads, found)
-    apart = [each for column in columns for each in _apart(column)]
-    below = [*apart, *map(markup.mark, notes), *([markup.quiet(footer)] if footer else [])]
+    common = [note for note in columns[0].notes if all(note in each.notes for each in columns)] if columns else []
+    apart = [each for column in columns for each in _apart(column, common)]
+    below = [*apart, *common, *map(markup.mark, notes), *([markup.quiet(footer)] if footer else [])]
     said = [each["text/plain"] for each in below]
     return {
         "text/plain": "\n".join([plain, *said]),
@@ -211,9 +212,8 @@ def _state(column: Column) -> str:
 def _cell(element: str, html: str, *, right: bool = False, scope: str = "") -> str:
     named = f' scope="{scope}"' if scope else ""
     side = "right" if right else "left"
-    return (
-        f'<{element}{named} style="text-align: {side}; vertical-align: top; overflow-wrap: anywhere">{html}</{element}>'
-    )
+    style = f"text-align: {side}; vertical-align: top; overflow-wrap: break-word"
+    return f'<{element}{named} style="{style}">{html}</{element}>'
 
 
 def _grids(columns: Sequence[Column], heads: Sequence[str], found: Sequence[Sequence[Any]]) -> tuple[str, str]:
@@ -228,9 +228,9 @@ def _grids(columns: Sequence[Column], heads: Sequence[str], found: Sequence[Sequ
     return plain["text/plain"], marked["text/markdown"]
 
 
-def _apart(column: Column) -> list[Bundle]:
-    """Return what is to be seen of a model below the table, by its name."""
-    shown = [*column.folded, *column.beside, *column.notes]
+def _apart(column: Column, common: Sequence[Bundle]) -> list[Bundle]:
+    """Return what is to be seen of a model below the table, by its name, but for what is common to all."""
+    shown = [*column.folded, *column.beside, *(note for note in column.notes if note not in common)]
     if column.failure and column.value is not None:
         shown.append(failed(column.failure))
     lines = [_named(column.name, shown)] if shown else []

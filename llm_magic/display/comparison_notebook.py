@@ -81,12 +81,8 @@ class NotebookComparisonView:
 
     @property
     def _is_dirty(self) -> bool:
-        return self._streams and not self._over and (self._noted or any(each.dirty for each in self._seen))
-
-    @property
-    def _seen(self) -> list[ComparisonColumn]:
-        """The columns of which something may be seen now."""
-        return [each for each in self._columns if not each.held]
+        live = [each for each in self._columns if not each.held]
+        return self._streams and not self._over and bool(live) and (self._noted or any(each.dirty for each in live))
 
     def _delay(self, now: float) -> float:
         """Return the seconds until a repaint is due; 0: it is."""
@@ -131,7 +127,8 @@ class NotebookComparisonView:
         """Keep what had arrived, with a mark, which may be empty; an error follows."""
         for column in self._columns:
             column.interrupt()
-        if mark and not any(column.response is not None for column in self._columns):
+        said = [line["text/plain"] for column in self._columns for line in column.said]
+        if mark and mark not in said:
             self._notes.append(mark)
         self._end(None, "")
 
@@ -157,7 +154,8 @@ class NotebookComparisonView:
         self._columns = []  # long texts are not kept for nothing
 
     def _final(self, values: Mapping[str, Any] | None, footer: str) -> tuple[Bundle | None, dict[str, Any]]:
-        columns = [each.final((values or {}).get(each.title)) for each in self._columns]
+        found = list(values.values()) if values is not None else [None] * len(self._columns)
+        columns = [each.final(value) for each, value in zip(self._columns, found, strict=True)]
         about = {
             each.title: answer.metadata(each.response)["llm_magic"]
             for each in self._columns

@@ -136,6 +136,9 @@ class _Column:
     def release(self) -> None:
         """Go on."""
 
+    def pause(self) -> None:
+        """Go on: nothing is repainted."""
+
     def progress(self, text: str) -> None:
         """Nobody watches: a line that is replaced by the next is not written."""
 

@@ -89,7 +89,8 @@ class TerminalComparisonView:
     def begin(self, titles: Sequence[str]) -> Sequence[TerminalView]:
         """Begin, and return the view of each column; nothing is shown before there is something to say."""
         self._columns = [
-            _Column(shown_model(title), self._show, self._console, self._clock, self._news) for title in titles
+            _Column(shown_model(title), self._show, self._console, self._clock, news=self._news, pause=self._pause)
+            for title in titles
         ]
         return self._columns
 
@@ -162,6 +163,15 @@ class TerminalComparisonView:
         if column.footer:
             self._console.print(Visible(Text(column.footer, "dim")))
 
+    def _pause(self) -> None:
+        """Leave on screen how far it is, and begin anew below when it goes on."""
+        if self._running and self._streams:
+            self._paint()
+        live, self._live = self._live, None
+        if live is not None:
+            live.transient = False
+            live.stop()
+
     def _news(self) -> None:
         self._changed = True
 
@@ -197,13 +207,21 @@ class _Column(TerminalView):
     """The view of one model: what it prints is kept, and stands in the column when the whole is repainted."""
 
     def __init__(
-        self, title: str, show: str, console: Console, clock: Callable[[], float], news: Callable[[], None]
+        self,
+        title: str,
+        show: str,
+        console: Console,
+        clock: Callable[[], float],
+        *,
+        news: Callable[[], None],
+        pause: Callable[[], None],
     ) -> None:
         super().__init__(show, 1.0, console=console, clock=clock)
         self.title = title
         self.ended = False
         self.footer = ""
         self._news = news
+        self._pause = pause
         self._items: list[_Item] = []  # what stays
         self._value_items = range(0)  # those of them that are the answer where it is a value
         self._ends: list[int] = []  # and those that are the footer or the failure
@@ -256,6 +274,10 @@ class _Column(TerminalView):
     def wait(self) -> float:
         """Seconds after which `update` should be called again."""
         return 1.0
+
+    def pause(self) -> None:
+        """Leave on screen what all columns have."""
+        self._pause()
 
     def update(self, draft: Draft, value: ValueSoFar | None = None) -> None:
         """Take what is new."""

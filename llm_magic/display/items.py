@@ -42,6 +42,19 @@ def pictures(images: Sequence[Image], *, external_images: bool = False, place: s
         yield markup.quiet(f"… and {counted(len(images) - MOST_IMAGES, 'more image')}: {place}")
 
 
+def within_html(picture: Bundle) -> Bundle:
+    """Return an output with an image as one of HTML, which stands with others in one output."""
+    kind = next((kind for kind in picture if kind in DISPLAYED), None)
+    if kind is None:
+        return picture
+    line = picture["text/plain"]
+    source = f"data:{kind};base64,{picture[kind]}"
+    return {"text/plain": line, "text/html": f'<img src="{source}" alt="{markup.escaped(line)}" style="{_WITHIN}">'}
+
+
+_WITHIN = "max-width: 100%; display: block"
+
+
 def image_line(image: Image, number: int) -> str:
     """Return what an image is, on a line: the place of what cannot show it.
 

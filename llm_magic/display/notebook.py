@@ -106,6 +106,9 @@ class NotebookView:
         """Show what was held, and what follows as it comes."""
         self._outputs.release()
 
+    def pause(self) -> None:
+        """Go on: the front end asks in a place of its own."""
+
     def progress(self, text: str) -> None:
         """Show a line that what follows will replace."""
         now = self._clock()
@@ -210,7 +213,7 @@ class NotebookView:
             run = draft.tool_runs[self._runs]
             self._fold(markup.tool_run(run))
             for picture in items.pictures(run.images, place=f"_llm.tool_calls[{self._runs}].images"):
-                self._fold(picture)
+                self._fold(items.within_html(picture))
             self._runs += 1
 
     def _show_thinking(self, draft: Draft) -> None:

@@ -32,6 +32,9 @@ class PlainView:
     def release(self) -> None:
         """Go on."""
 
+    def pause(self) -> None:
+        """Go on: nothing is repainted."""
+
     def progress(self, text: str) -> None:
         """Nobody watches: a line that is replaced by the next is not written."""
 

@@ -89,6 +89,10 @@ class TerminalView:
         """Show what follows as it comes."""
         self._held = False
 
+    def pause(self) -> None:
+        """Take away what is repainted: what is printed and typed meanwhile is the terminal's own."""
+        self._stop()
+
     def progress(self, text: str) -> None:
         """Show a line that what follows will replace."""
         self._line = text

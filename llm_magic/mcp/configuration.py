@@ -17,18 +17,26 @@ from llm_magic.close_matches import did_you_mean
 from llm_magic.config import references
 from llm_magic.config.trust import COMMAND, GuardedSetting
 from llm_magic.errors import ConfigurationError
-from llm_magic.secrets import MASK, Secret, hide, is_secret_name, masked_url, reveal, secret_url
+from llm_magic.secrets import (
+    MASK,
+    Secret,
+    has_secret_query,
+    hide,
+    is_secret_name,
+    masked_url,
+    reveal,
+    secret_url,
+)
 from llm_magic.urls import checked
 
 SETTING = "LLMMagics.mcp_servers"
 
-_EXAMPLE = (
-    f'Example: {SETTING} = {{"files": {{"command": "npx", "args": ["-y", "…"]}}}}; or {{"url": "https://…/mcp"}}.'
-)
+_EXAMPLE = f'Example: %config {SETTING} = {{"files": {{"command": "npx", "args": ["-y", "…"]}}}}; or {{"url": "https://…/mcp"}}.'
 _NAME = re.compile(r"[A-Za-z0-9_-]{1,64}")
 _KEYS = {"command": ("command", "args", "env", "cwd", "timeout"), "url": ("url", "headers", "timeout")}
 _OF_PROTOCOL = {"accept", "content-type", "content-length", "host", "mcp-protocol-version", "mcp-session-id"}
 _PLAIN = re.compile(r"[^\s'\"`]+")
+_PLACE = re.compile(r"(file|path|dir|directory|folder|sock|socket)$", re.IGNORECASE)
 _FLAG = re.compile(r"--?([A-Za-z][\w-]*)(?:=(.*))?", re.DOTALL)
 
 
@@ -190,7 +198,7 @@ def read_server(name: str, settings: Any) -> Server:
         _command(settings["command"], f"{where}['command']"),
         _arguments(settings.get("args"), f"{where}['args']"),
         _environment(settings.get("env"), f"{where}['env']"),
-        None if cwd is None else _text(cwd, f"{where}['cwd']", "It is a folder, as text."),
+        None if cwd is None else _place_of_program(cwd, f"{where}['cwd']", "It is a folder, as text."),
         timeout,
     )
 
@@ -222,6 +230,14 @@ def _text(value: Any, where: str, hint: str) -> str:
     return plain
 
 
+def _place_of_program(value: Any, where: str, hint: str) -> str:
+    """Return a command or folder; none that is shown masked, for then something else would run than is trusted."""
+    text = _text(value, where, hint)
+    if _masked(text) != text:
+        raise ConfigurationError(f"{where} looks like a secret, and secrets do not stand in configuration.", hint)
+    return text
+
+
 def _check_characters(text: str, where: str) -> None:
     """Refuse what no system takes as an argument, a variable or a path."""
     try:
@@ -234,7 +250,7 @@ def _check_characters(text: str, where: str) -> None:
 
 def _command(value: Any, where: str) -> str:
     hint = 'The program alone is the command, and args has the rest: "command": "npx", "args": ["-y", "…"].'
-    command = _text(value, where, hint).strip()
+    command = _place_of_program(value, where, hint).strip()
     words = command.split()
     if len(words) > 1 and not any(mark in command for mark in "/\\"):  # else a path with spaces
         raise ConfigurationError(f"{where} is a command line, {words[0]!r} with arguments.", hint)
@@ -261,6 +277,16 @@ def _arguments(value: Any, where: str) -> tuple[str, ...]:
     return arguments
 
 
+def _holds_secret(name: str) -> bool:
+    """Whether a variable or an argument of this name holds a secret, and not where one is: `KEY_FILE`."""
+    return is_secret_name(name) and not _PLACE.search(name)
+
+
+def _masked(text: str) -> str:
+    """Return a text of a command line as all of the configuration shows it; one that is another then is refused."""
+    return masked_url(text) if has_secret_query(text) else hide(text)
+
+
 def _masked_arguments(arguments: tuple[str, ...]) -> list[str]:
     """Return arguments with keys masked: what follows `--token`, stands in `--token=…`, or looks like a key."""
     shown: list[str] = []
@@ -271,13 +297,13 @@ def _masked_arguments(arguments: tuple[str, ...]) -> list[str]:
             shown.append(MASK)
         elif references.variable_of(argument) is not None:
             shown.append(argument)
-        elif flag and flag[2] and is_secret_name(flag[1]):
+        elif flag and flag[2] and _holds_secret(flag[1]):
             shown.append(f"--{flag[1]}={MASK}")
         elif is_secret and not flag:
             shown.append(MASK)
         else:
-            shown.append(hide(argument))
-        is_secret = flag is not None and flag[2] is None and is_secret_name(flag[1])
+            shown.append(_masked(argument))
+        is_secret = flag is not None and flag[2] is None and _holds_secret(flag[1])
     return shown
 
 
@@ -302,7 +328,8 @@ def _texts(value: Any, where: str, hint: str) -> dict[str, str]:
 
 def _refuse_secret(name: str, text: str, where: str, *, is_named: bool) -> None:
     """Refuse a key that is written out; a variable, or one after the scheme of an authorization, is none."""
-    if text and (is_named or hide(text) != text):
+    is_masked = hide(text) != text or ("://" in text and masked_url(text) != text)
+    if text and (is_named or is_masked):
         raise ConfigurationError(
             f"{where}: {name} carries a secret, and secrets do not stand in configuration.",
             f'Write "{name}": "env:NAME_OF_A_VARIABLE"; it is read when the server starts.',
@@ -317,7 +344,7 @@ def _environment(value: Any, where: str) -> dict[str, str]:
         _check_characters(name, where)
         _check_characters(text, f"{where}[{name!r:.60}]")
         if references.variable_of(text) is None:
-            _refuse_secret(name, text, where, is_named=is_secret_name(name))
+            _refuse_secret(name, text, where, is_named=_holds_secret(name))
     return variables
 
 

@@ -13,6 +13,8 @@ import tempfile
 import time
 from collections.abc import AsyncGenerator, Callable, Mapping
 from contextlib import asynccontextmanager, suppress
+from dataclasses import replace
+from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
 
@@ -23,7 +25,7 @@ from llm_magic.errors import ConfigurationError, LLMError, ToolError
 from llm_magic.events import Event, Note, Progress
 from llm_magic.mcp.configuration import HTTPServer, StdioServer
 from llm_magic.mcp.results import ToolOutput, read_result
-from llm_magic.secrets import hide, reveal, secrets_in
+from llm_magic.secrets import MASK, hide, reveal, secrets_in
 
 if TYPE_CHECKING:
     from mcp import Client
@@ -38,6 +40,11 @@ CLOSING = 7.0
 """Seconds in which a server ends: the official client asks, then terminates, then kills, two seconds for each."""
 MOST_PAGES = 1_000
 """Pages of a list of tools that are read."""
+_CLOSED = "Connection closed"
+"""What the official client says where a request by HTTP was not answered; its code is that of many errors."""
+_UNTOLD = "2026"
+"""The protocol's versions from which on changes are told to subscribers only."""
+_SHORTEST = 6  # characters of what is taken for a secret in a text
 _TOLD_EVERY = 0.1  # seconds between two lines of progress
 _LINE = 200
 _LARGEST_LOG = 1 << 20  # bytes of a server's standard error that are kept
@@ -63,8 +70,7 @@ class ServerConnection:
         self.server = server
         """The program or the URL, as it is configured."""
         self._started = server
-        self.changed = False
-        """Whether the server has said that its tools have changed, since they were listed."""
+        self._changed = False  # whether it has said that its tools have changed, since they were listed
         self.offered: tuple[str, ...] = ()
         """The names of its tools, as it listed them last."""
         self._ready: asyncio.Future[Client] | None = None
@@ -89,6 +95,14 @@ class ServerConnection:
         """Whether the server has started, and not ended."""
         return self._alive
 
+    @property
+    def may_have_changed(self) -> bool:
+        """Whether a server that runs may list other tools than before: it said so, or says nothing of it unasked."""
+        ready = self._ready
+        if not self._alive or ready is None or not ready.done():
+            return False
+        return self._changed or ready.result().protocol_version >= _UNTOLD
+
     async def tools(self, emit: Emit[Any]) -> list[dict[str, Any]]:
         """Return the tools that the server lists now: name, description and schema of each, as it says them.
 
@@ -98,14 +112,31 @@ class ServerConnection:
             It does not start, or does not list them.
 
         """
-        client = await self._open(emit)
-        self.changed = False
+        known = self._alive and isinstance(self.server, HTTPServer)
+        try:
+            found = await self._listed(await self._open(emit))
+        except ToolError:
+            if not known:
+                raise
+            self._alive = False  # a server at a URL may have been started anew, and know nothing of us
+            self._over.set()
+            found = await self._listed(await self._open(emit))
+        self.offered = tuple(each["name"] for each in found)
+        if self._garbage and not self._told_of_garbage:
+            self._told_of_garbage = True
+            line = f"The MCP server {self.name} prints what is no message of the protocol, and is passed over"
+            await emit([Note(f"{line}: {self._garbage}")])
+        return found
+
+    async def _listed(self, client: Client) -> list[dict[str, Any]]:
+        """Return what a server lists, page by page."""
+        self._changed = False
         found: list[dict[str, Any]] = []
         cursor: str | None = None
         try:
             async with asyncio.timeout(LISTING):
                 for _ in range(MOST_PAGES):
-                    page = await client.list_tools(cursor=cursor)
+                    page = await client.list_tools(cursor=cursor, cache_mode="refresh")
                     found += [
                         {"name": each.name, "description": each.description or "", "parameters": each.input_schema}
                         for each in page.tools
@@ -113,19 +144,12 @@ class ServerConnection:
                     cursor = page.next_cursor
                     if not cursor:
                         break
-                else:
-                    raise self._error(f"lists its tools without an end: {len(found):,} so far")
-        except ToolError:
-            raise
         except TimeoutError:
             raise self._error(f"did not list its tools within {LISTING:g} seconds") from None
         except Exception as error:
             raise self._error(f"did not list its tools: {self._reason(error)}") from error
-        self.offered = tuple(each["name"] for each in found)
-        if self._garbage and not self._told_of_garbage:
-            self._told_of_garbage = True
-            line = f"The MCP server {self.name} prints what is no message of the protocol, and is passed over"
-            await emit([Note(f"{line}: {self._garbage}")])
+        if cursor:
+            raise self._error(f"lists its tools without an end: {len(found):,} so far")
         return found
 
     async def call(self, tool: str, arguments: Mapping[str, Any], emit: Emit[Any]) -> ToolOutput:
@@ -145,6 +169,7 @@ class ServerConnection:
             output = ToolOutput(self._failure(tool, error), failed=True)
         finally:
             self._calls.discard(call)
+        output = replace(output, text=self._without_secrets(output.text))
         if not call.refused:
             return output
         said = f"The MCP server {self.name} asked for {' and '.join(call.refused)}, which it does not get here."
@@ -153,6 +178,9 @@ class ServerConnection:
 
     def _failure(self, tool: str, error: Exception) -> str:
         """Return what the model is told of a call that failed."""
+        if isinstance(self.server, HTTPServer) and str(error) == _CLOSED:
+            self._alive = False
+            self._over.set()
         if not self._alive:
             said = self._last_line()
             return f"The MCP server {self.name} ended during the call{said}. The next call starts it again."
@@ -172,10 +200,10 @@ class ServerConnection:
 
     async def _open(self, emit: Emit[Any]) -> Client:
         """Return the client of a server that runs, which is started where it does not."""
-        if self._ready is None or (self._ready.done() and not self._alive):
-            if self._owner is not None and not self._owner.done():
-                self._over.set()
-                await asyncio.wait({self._owner}, timeout=CLOSING)
+        if self._is_over and self._owner is not None and not self._owner.done():
+            self._over.set()
+            await asyncio.wait({self._owner}, timeout=CLOSING)
+        if self._is_over:  # still: nobody else has begun meanwhile
             self._begin()
         ready = self._ready
         assert ready is not None  # noqa: S101 - for the type checker: it was just made
@@ -191,6 +219,11 @@ class ServerConnection:
         finally:
             self._waiting -= 1
 
+    @property
+    def _is_over(self) -> bool:
+        """Whether nothing was started, or what was has ended."""
+        return self._ready is None or (self._ready.done() and not self._alive)
+
     def _begin(self) -> None:
         loop = asyncio.get_running_loop()
         self._ready = loop.create_future()
@@ -202,12 +235,12 @@ class ServerConnection:
     async def _own(self, ready: asyncio.Future[Client], over: asyncio.Event) -> None:
         """Hold the connection from its beginning to its end, in one task."""
         try:
+            for module in ("mcp", "jsonschema"):  # takes a second, in which answers go on streaming
+                await asyncio.to_thread(import_module, module)
             import anyio
             from mcp import Client
         except ImportError:
-            ready.set_exception(
-                ConfigurationError("MCP servers need the package mcp.", "Install it: %pip install 'llm_magic[mcp]'.")
-            )
+            ready.set_exception(ConfigurationError("MCP servers need the package mcp.", 'pip install "llm_magic[mcp]"'))
             return
         for logger in ("mcp", "client"):  # else a server's garbage is a traceback on the notebook's standard error
             if not logging.getLogger(logger).handlers:
@@ -291,6 +324,16 @@ class ServerConnection:
         line = " ".join(visible(hide(text[: 10 * _LINE], known)).split())
         return line if len(line) <= _LINE else f"{line[: _LINE - 1]}…"
 
+    def _without_secrets(self, text: str) -> str:
+        """Return what a tool gave, without the secrets that its server was given: it is sent, shown and recorded."""
+        server = self._started
+        given = [*server.args, server.env] if isinstance(server, StdioServer) else [server.url, server.headers]
+        for secret in secrets_in(given):
+            plain = secret.reveal()
+            for each in {plain, plain.rpartition(" ")[2]}:
+                text = text.replace(each, MASK) if len(each) >= _SHORTEST else text
+        return text
+
     def _last_line(self) -> str:
         """Return what the server said last on its standard error, to be added to a sentence."""
         if self._log is None:
@@ -317,7 +360,7 @@ class ServerConnection:
                 create_mcp_http_client(headers=headers) as http,
                 streamable_http_client(str(reveal(server.url)), http_client=http) as (read, write),
             ):
-                yield _Watched(read, self._see, over.set), write
+                yield _Watched(read, self._see, self._ended(over)), write
             return
         from mcp import StdioServerParameters
         from mcp.client.stdio import stdio_client
@@ -356,7 +399,7 @@ class ServerConnection:
         message = getattr(item, "message", None)
         method = getattr(message, "method", "")
         if method == "notifications/tools/list_changed":
-            self.changed = True
+            self._changed = True
         asked = [method] if method in _REFUSED else []
         result = getattr(message, "result", None)
         if isinstance(result, Mapping) and isinstance(wanted := result.get("inputRequests"), Mapping):

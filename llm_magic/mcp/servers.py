@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import os
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
@@ -42,6 +42,10 @@ class MCPServers:
     def running(self) -> tuple[str, ...]:
         """Return the names of the servers that are connected now."""
         return tuple(name for name, each in self._connections.items() if each.is_open and self._process == os.getpid())
+
+    def may_have_changed(self, names: Iterable[str]) -> bool:
+        """Tell whether one of these servers runs, and may list other tools than before."""
+        return any(name in self._connections and self._connections[name].may_have_changed for name in names)
 
     def offered(self) -> dict[str, tuple[str, ...]]:
         """Return the tools of the servers that are connected now, by the servers' names, as these listed them last."""

@@ -165,7 +165,7 @@ class Options:
     once: bool | None = _option("--once", "neither send nor keep history", trusted_only=False)
     tools: Any = _option(
         "--tools",
-        "Python functions, and tools of MCP servers (mcp:NAME, mcp:NAME.TOOL), that the model may call",
+        "Python functions, and tools of MCP servers (mcp:NAME[.TOOL]), that the model may call",
         "F,G",
         take.words,
         trusted_only=True,
@@ -207,7 +207,7 @@ class Options:
     )
     on_error: OnError | None = _option(
         "--on-error",
-        "where rows failed: fail ends the cell with an error once all are done, keep ends it well",
+        "where rows, or some of several models, failed: fail ends the cell with an error once all are done, keep ends it well",
         "WHAT",
         words=get_args(OnError),
         trusted_only=False,

@@ -149,7 +149,8 @@ def need_one_model(given: Options, names: Iterable[str]) -> None:
     for name, why in _OF_ONE_MODEL.items():
         if name in _given(given):
             raise OptionError(
-                f"{flag(name)} and several models ({', '.join(names)}) exclude each other: {why}.", "Name one model."
+                f"{flag(name)} and several models ({', '.join(names):.200}) exclude each other: {why}.",
+                "Name one model.",
             )
 
 

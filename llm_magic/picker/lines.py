@@ -25,7 +25,7 @@ _COPY = (
 )
 _KEYS_ARE_OURS = (
     "this.closest('.llm-picker')?.addEventListener('focusin', event => {"
-    "if (event.target.matches('select, button')) event.target.setAttribute('data-lm-suppress-shortcuts', 'true');"
+    "if (event.target.matches('select, button, [type=checkbox]')) event.target.setAttribute('data-lm-suppress-shortcuts', 'true');"
     "})"
 )
 """JupyterLab takes arrows and letters for commands, unless the focused element says otherwise."""

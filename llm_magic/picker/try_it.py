@@ -94,6 +94,9 @@ class TryIt:
     def release(self) -> None:
         """Go on."""
 
+    def pause(self) -> None:
+        """Go on: nobody is asked."""
+
     def progress(self, text: str) -> None:
         """Say what is waited for."""
         self._say(quiet(text, busy=True))

@@ -141,6 +141,19 @@ def secret_url(url: str) -> str:
     return Secret(plain, shown) if shown != plain else plain
 
 
+_NAMED_IN_QUERY = re.compile(r"[?&;]([^=&?#\s]*)=[^&\s]")
+
+
+def has_secret_query(text: str) -> bool:
+    """Return whether a text is a URL, or has one in it, with a value under the name of a secret in its query.
+
+    >>> has_secret_query("https://h.example/mcp?api_key=abc"), has_secret_query("https://h.example/mcp?project=abc")
+    (True, False)
+
+    """
+    return "://" in text and any(is_secret_name(name) for name in _NAMED_IN_QUERY.findall(text))
+
+
 def masked_url(url: str, known: Iterable[str] = ()) -> str:
     """Return a URL with its credentials, and the values of its query, masked; versions and models are shown.
 

@@ -265,15 +265,21 @@ class Session:
         wanted, messages = plan.options.context, plan.cell.messages
         if not wanted:
             return plan
+        error = None
         if self.cells is None:
-            raise OptionError(
+            error = OptionError(
                 "--context sends executed cells of a notebook, and there is none here.",
-                "In a notebook, run %load_ext llm_magic first; elsewhere, put what is to be known into the prompt.",
+                "In a notebook, run %load_ext llm_magic first; elsewhere, write what is to be known into the prompt.",
             )
-        if messages and messages[-1].role != "user":
-            raise OptionError(
+        elif messages and messages[-1].role != "user":
+            error = OptionError(
                 "--context needs a user's message at the end of the messages.", "Add one, or leave it out."
             )
+        if self.cells is None or error is not None:
+            if plan.cell.options.context is None and plan.cell.defaults.context is None:
+                why = "there is no notebook" if self.cells is None else "the last message is no user's"
+                return replace(plan, notes=(*plan.notes, f"--context, which is a default, is left out: {why}."))
+            raise error or OptionError("--context: there is no notebook.")
         from llm_magic.context.selection import select
         from llm_magic.context.serialization import as_context
         from llm_magic.secrets import hide_known

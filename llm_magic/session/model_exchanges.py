@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncGenerator, Iterator, Mapping
 from contextlib import aclosing
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
 from llm_magic.draft import Draft
@@ -122,6 +122,17 @@ class ModelExchanges:
         """The messages of the last request."""
         self.model = ""
         """The model that a provider alone led to, once it is known."""
+
+    @property
+    def is_replayed(self) -> bool:
+        """Whether the answer that came last is from a recording."""
+        return self._replayed is not None
+
+    def offer(self, plan: Plan) -> None:
+        """Go on with the tools of a plan, which differs in nothing else."""
+        self.plan = plan
+        if self._bound is not None and self._bound.tools:
+            self._bound = replace(self._bound, tools=tuple(tool.tool for tool in plan.tools.values()))
 
     def find_model(self) -> None:
         """Look up the model that a provider alone led to when it was recorded."""

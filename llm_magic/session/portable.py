@@ -171,6 +171,8 @@ def _magics(settings: Settings, default: str, known: set[str]) -> dict[str, Port
         value, entries = getattr(settings, name), {}
         if name == "model_params":  # of other models, nothing travels
             value = {glob: each for glob, each in value.items() if any(fnmatchcase(model, glob) for model in known)}
+        if name == "mcp_servers":
+            value = {server: each for server, each in value.items() if not secrets_in(each)}
         if name in ("params", "model_params", "mcp_servers"):
             entries = {key: sources.of_entry(settings, name, key).partition(" ")[0] for key in value}
         if name in _FILES and value:

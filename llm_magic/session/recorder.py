@@ -156,19 +156,22 @@ class Recorder:
             return ""
         return self.recordings.add(asked, {"model": model}, self.cell_id, self.run, "new")
 
-    def server_tools(self, server: str, only: tuple[str, ...]) -> list[dict[str, Any]] | None:
-        """Return the tools of an MCP server as they are recorded; None where the server is to be asked."""
+    def server_tools(self, server: str, only: tuple[str, ...], after: str) -> list[dict[str, Any]] | None:
+        """Return the tools of an MCP server as they are recorded; None where the server is to be asked.
+
+        `after` is the key of the request whose calls have changed them; empty for those of a first request.
+        """
         if not self.replays:
             return None
-        found = self.recordings.latest(_server_tools(server, only))
+        found = self.recordings.latest(_server_tools(server, only, after))
         tools = None if found is None else found.answer.get("tools")
         return tools if isinstance(tools, list) else None
 
-    def keep_server_tools(self, server: str, only: tuple[str, ...], tools: list[dict[str, Any]]) -> str:
+    def keep_server_tools(self, server: str, only: tuple[str, ...], after: str, tools: list[dict[str, Any]]) -> str:
         """Record the tools of an MCP server that a request had, and return why they are not recorded, if so."""
         if not self.keeps:
             return ""
-        asked = _server_tools(server, only)
+        asked = _server_tools(server, only, after)
         latest = self.recordings.latest(asked)
         if latest is not None and latest.answer.get("tools") == tools:
             return ""
@@ -179,8 +182,9 @@ class Recorder:
         return self.recordings.add(asked, answer, self.cell_id, self.run, self.mode, secrets=secrets)
 
 
-def _server_tools(server: str, only: tuple[str, ...]) -> dict[str, Any]:
-    return {"kind": "server_tools", "server": server, **({"only": sorted(only)} if only else {})}
+def _server_tools(server: str, only: tuple[str, ...], after: str) -> dict[str, Any]:
+    told = {"only": sorted(only), "after": after}
+    return {"kind": "server_tools", "server": server} | {name: value for name, value in told.items() if value}
 
 
 @dataclass(frozen=True, slots=True)

@@ -89,6 +89,7 @@ class Run:
     ) -> None:
         self.plan = plan
         self._servers = servers
+        self._unlisted: Plan | None = None  # the plan before the tools of MCP servers were put to it
         self._spending = spending
         self._on_confirm = on_confirm
         self._recorder = recorder
@@ -174,8 +175,28 @@ class Run:
         """Put the tools of MCP servers to those of the plan."""
         from llm_magic.session.server_tools import with_server_tools
 
+        self._unlisted = self.plan
         self.plan = await with_server_tools(self.plan, self._servers, self._emit, self._recorder)
         self._exchanges = self._exchanges_with(self.plan.models[0])
+
+    async def _list_again(self, asked: NeutralRequest) -> NeutralRequest:
+        """Return the request with the tools that MCP servers have now, where calls may have changed them."""
+        from llm_magic.recordings.recording import key_of
+        from llm_magic.session.server_tools import ListedAgain, servers_named, with_server_tools
+
+        unlisted, servers, live = self._unlisted, self._servers, not self._exchanges.is_replayed
+        if unlisted is None or servers is None or (live and not servers.may_have_changed(servers_named(unlisted.mcp))):
+            return asked
+        after = "" if self._recorder is None else key_of(asked.data(self._exchanges.model))
+        changed = ListedAgain(self.plan.tools, after, live)
+        try:
+            plan = await with_server_tools(unlisted, servers, self._emit, self._recorder, changed=changed)
+        except LLMError as error:  # the tools before are there, and what they give may say more
+            await self._emit([Note(f"The tools are not listed anew: {error.message}")])
+            return asked
+        self.plan = plan
+        self._exchanges.offer(plan)
+        return replace(asked, plan=plan)
 
     async def _with_fallbacks(self) -> None:
         models = self.plan.models
@@ -265,6 +286,7 @@ class Run:
         added = (assistant(said, calls, reasoning), *await self._caller(asked).carry_out(calls))
         self._answered += added
         await self._emit([Restarted("tools")])
+        asked = await self._list_again(asked)
         return replace(asked, added=(*asked.added, *added))
 
     async def _without_images_of_tools(self, asked: NeutralRequest, error: LLMError) -> NeutralRequest:

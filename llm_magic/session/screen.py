@@ -76,7 +76,7 @@ class Screen:
         try:
             self.view.begin(shown_model(self.model))
             while (batch := self.channel.receive(shown.wait)) is not None:
-                shown.show(batch)
+                self._show(batch)
             response: Response = self.channel.result()
         except KeyboardInterrupt:
             self.channel.cancel()
@@ -91,3 +91,7 @@ class Screen:
             raise
         shown.finish(response, footer=self._footer)
         return response
+
+    def _show(self, batch: list[RunEvent]) -> None:
+        """Show a batch; an empty one is the passing of time."""
+        self._shown.show(batch)

@@ -132,6 +132,7 @@ class ShownRun:
             if not event.final:
                 self._show_attempt(event)
         elif isinstance(event, Question):
+            self.view.pause()
             event.reply(_ask_user(event, self._asked_by))
 
     def _update(self) -> None:

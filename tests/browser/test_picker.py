@@ -128,6 +128,10 @@ def test_what_is_picked_is_what_the_server_receives(
         assert models.input_value() != ""
         assert "lab:smollm2" in picker.locator(".llm-title").inner_text()
 
+        _check_several(page, picker, server)
+        picker.screenshot(path=pictures / f"picker-{app}-several.png")
+        assert violations(page, ".llm-picker") == []
+
         notebook.run(RELOAD)
         until(lambda: "run %llm_picker again" in picker.inner_text())
         assert picker.get_by_role("button", name="Try it").is_disabled()
@@ -200,11 +204,11 @@ def _check_keyboard(page: Any, picker: Any, models: Any, notebook: lab.Page) -> 
     """Everything is reached by Tab in the order of reading, and keys act on the panel and not on the notebook."""
     field(picker, "Provider").focus()
     order = [focused(page)]
-    for _ in range(16):
+    for _ in range(17):
         page.keyboard.press("Tab")
         order.append(focused(page))
     assert order == [
-        *("Provider", "Search models", "Refresh", "Models"),
+        *("Provider", "Search models", "Refresh", "Models", "Compare several models"),
         *("Temperature", "Max tokens", "Top p", "Seed", "Presence penalty", "Frequency penalty", "Reasoning effort"),
         *("Unset all", "System prompt", "Try a prompt", "Try it", "Copy"),
         order[-1],
@@ -220,3 +224,24 @@ def _check_keyboard(page: Any, picker: Any, models: Any, notebook: lab.Page) -> 
     picker.get_by_role("button", name="Unset all").focus()
     page.keyboard.press("Enter")
     until(lambda: field(picker, "Temperature").input_value() == "")
+
+
+def _check_several(page: Any, picker: Any, server: ScriptedServer) -> None:
+    """Choose two models, and try both."""
+    title = picker.locator(".llm-title")
+    box = picker.get_by_role("checkbox", name="Compare several models")
+    box.focus()
+    page.keyboard.press("Space")
+    compared = field(picker, "Models to compare")
+    compared.wait_for()
+    assert not field(picker, "Models").is_visible()
+    assert compared.input_value() == "smollm2 · 8,192 tokens"
+    compared.locator("option").nth(1).click(modifiers=["Control"])
+    until(lambda: title.inner_text().split() == ["Models", "lab:smollm2,", "lab:qwen3-8b", "(session)"])
+    before = len(asked(server))
+    picker.get_by_role("button", name="Try it").click()
+    until(lambda: picker.locator(".llm-tried").count() == 2)
+    until(lambda: picker.get_by_role("button", name="Try it").is_enabled())
+    assert all(ANSWER in text for text in picker.locator(".llm-tried").all_inner_texts())
+    assert sorted(body["model"] for body in asked(server)[before:]) == ["qwen3-8b", "smollm2"]
+    picker.get_by_role("button", name="lab:qwen3-8b ×").wait_for()

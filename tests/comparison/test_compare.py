@@ -4,19 +4,24 @@ from __future__ import annotations
 
 import _thread
 import asyncio
+import json
 import pickle
+import sys
 import threading
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import pytest
 from echo import echo
-from servers import HANG, ScriptedServer, chunk, stream
+from servers import HANG, Answer, Received, ScriptedServer, chunk, stream
 
 from llm_magic import LLM, Comparison
 from llm_magic.errors import Interrupted, LLMError, ModelNotFoundError, ModelsFailedError, OptionError
 from llm_magic.messages import ToolCall
 from llm_magic.session import Session
+
+MCP_SERVER = Path(__file__).parents[1] / "mcp_server.py"
 
 
 def add(session: Session, name: str, server: ScriptedServer) -> None:
@@ -75,6 +80,8 @@ def test_one_model_in_a_list_is_compared_with_none(session: Session) -> None:
         (lambda: LLM("e:a,e:b").compare("x", confirm=True), OptionError, "needs"),
         (lambda: LLM("e:a,e:b").ask("x"), OptionError, "'e:a,e:b' names several models, where one can be asked"),
         (lambda: LLM("e:a").ask("x", on_error="keep"), OptionError, "LLM.map takes it"),
+        (lambda: LLM("e:a").ask("x", models=["e:b"]), OptionError, "LLM.compare and LLM.map take models"),
+        (lambda: LLM("e:a,e:b").compare("x", record_tools=True), OptionError, "record_tools"),
         (lambda: asyncio.run(LLM("e:a,e:b").aask("x")), OptionError, "names several models"),
         (lambda: LLM("e:a,e:b").map("{{ item }}", [1]), OptionError, "names several models"),
         (lambda: LLM("e:a,e:b").batch("{{ item }}", [1]), OptionError, "names several models"),
@@ -110,6 +117,21 @@ def test_what_failed_is_an_error_with_the_comparison(session: Session) -> None:
 
 def _travelled(thing: Any) -> Any:
     return pickle.loads(pickle.dumps(thing))  # noqa: S301 - our own
+
+
+def test_the_hint_says_where_the_answer_of_the_model_is(session: Session) -> None:
+    cut = stream(chunk("fo"), chunk(finish="length"))
+    with ScriptedServer(cut) as one, echo() as server:
+        add(session, "one", one)
+        add(session, "e", server)
+        with pytest.raises(ModelsFailedError) as caught:
+            LLM("one:m,e:a").compare("SAY 4", output_type=int)
+    error = caught.value
+    assert "error.response.responses['one:m'].text has what came" in error.hint
+    assert error.response.responses["one:m"].text == "fo"
+    alone = error.response.errors["one:m"]
+    assert "error.response.text has what came" in alone.hint
+    assert alone.response.text == "fo"
 
 
 def test_an_llm_of_several_models_travels_in_a_pickle(session: Session) -> None:
@@ -177,3 +199,31 @@ def test_an_interrupt_keeps_what_came(session: Session, monkeypatch: pytest.Monk
                 LLM("one:m,two:m").compare("Hi")
         assert [server.requests[0].left.wait(5) for server in (one, two)] == [True, True]
     assert [each.finish_reason for each in caught.value.response.responses.values()] == ["interrupted"] * 2
+
+
+def test_tools_of_an_mcp_server_serve_each_model(session: Session) -> None:
+    pytest.importorskip("mcp")
+    session.settings.mcp_servers = {"tests": {"command": sys.executable, "args": [str(MCP_SERVER)]}}
+
+    def answer(request: Received) -> Answer:
+        results = [each["content"] for each in request.json["messages"] if each["role"] == "tool"]
+        if results:
+            return stream(chunk(" | ".join(results)), chunk(finish="stop"))
+        arguments = json.dumps({"a": 1, "b": {"a": 10, "b": 20}[request.json["model"]]})
+        call = {"index": 0, "id": "c", "type": "function", "function": {"name": "add", "arguments": arguments}}
+        return stream(chunk(tool_calls=[call]), chunk(finish="tool_calls"))
+
+    with ScriptedServer(answer) as server:
+        add(session, "e", server)
+        found = LLM("e:a,e:b").compare("Add.", tools="mcp:tests.add")
+    assert found.value == {"e:a": "11", "e:b": "21"}
+
+
+def test_a_real_server_gives_a_value_for_each(session: Session, vllm_url: str) -> None:
+    session.registry.add("v", "vllm", base_url=vllm_url)
+    session.registry.aliases = {"lively": {"model": "v:", "temperature": 1.5}}
+    found = LLM("v:smollm2,lively").compare("Is water wet?", choices=["yes", "no"], max_tokens=8)
+    assert set(found.value.values()) <= {"yes", "no"}
+    assert found.usage is not None
+    assert found.usage.input_tokens == sum(each.usage.input_tokens for each in found.responses.values() if each.usage)
+    assert found.seconds == max(response.seconds for response in found.responses.values())

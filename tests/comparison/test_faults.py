@@ -6,6 +6,7 @@ import asyncio
 import builtins
 import json
 import threading
+from concurrent.futures import CancelledError
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -207,6 +208,32 @@ def test_a_budget_holds_for_all_models_together(cells: Cells) -> None:
         with pytest.raises(ModelsFailedError, match=r"1 of 4 models failed\. .*BudgetError"):
             cells.run("%%llm -m e:a,e:b,e:c,e:d --once\nHi")
         assert len(server.requests) == 3
+
+
+def test_a_job_that_is_cancelled_closes_all_requests(cells: Cells) -> None:
+    hangs = stream(chunk("Some"), HANG, done=False)
+    both = threading.Event()
+    cells.on_tick = lambda view: both.set() if [c.texts[-1:] for c in view.columns.values()] == [["Some"]] * 2 else 0
+    with ScriptedServer(hangs) as one, ScriptedServer(hangs) as two:
+        add(cells, one=one, two=two)
+        job = cells.run("%%llm -m one:m,two:m --once -b -o x\nHi")
+        assert both.wait(10)
+        assert (job.cancel(), job.done()) == (True, True)
+        assert [server.requests[0].left.wait(5) for server in (one, two)] == [True, True]
+        with pytest.raises(CancelledError, match="what had arrived stays on screen"):
+            job.result()
+    assert "x" not in cells.shell.user_ns
+
+
+def test_of_many_that_fail_the_first_are_named(cells: Cells) -> None:
+    with ScriptedServer(document({"error": {"message": "out of order"}}, 400)) as server:
+        add(cells, e=server)
+        with pytest.raises(ModelsFailedError) as caught:
+            cells.run(f"%%llm -m {','.join(f'e:m{number}' for number in range(8))} --once\nHi")
+    assert caught.value.message.startswith("8 of 8 models failed. e:m0: RequestRefusedError: ")
+    assert caught.value.message.count("out of order") == 5
+    assert caught.value.message.endswith("; and 3 more")
+    assert len(cells["_llm"].errors) == 8
 
 
 def test_more_models_than_a_screen_has_columns(cells: Cells) -> None:

