@@ -1,4 +1,4 @@
-"""Each cell of `docs/context_comparison_tools.md` runs in a kernel, one after the other, and does what the page says."""
+"""Each cell of `docs/context_comparison_tools.md` runs in a kernel, and does what the page says of it."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from servers import Answer, Received, ScriptedServer, chunk, document, stream
 pytest.importorskip("pandas")
 pytest.importorskip("mcp", reason="needs the extra `mcp`")
 
-from llm_magic.mcp import configuration, results  # noqa: E402 - after the skip
+from llm_magic.mcp import configuration, results
 
 ROOT = Path(__file__).parents[1]
 PAGE = (ROOT / "docs" / "context_comparison_tools.md").read_text(encoding="utf-8")
@@ -31,7 +31,7 @@ def said(request: Received) -> str:
     asked = request.json
     prompt = str(asked["messages"][-1]["content"])
     if "Half of" in prompt:
-        return '{"value": %d}' % (int(prompt.split()[2].rstrip("?")) // 2)
+        return f'{{"value": {int(prompt.split()[2].rstrip("?")) // 2}}}'
     if "shop that sells maps" in prompt:
         name = f"Maps of {asked['model']}"
         return f'{{"name": "{name}", "founded": 1901}}' if "response_format" in asked else name
