@@ -25,6 +25,7 @@ from llm_magic.errors import ConfigurationError, LLMError, ToolError
 from llm_magic.events import Event, Note, Progress
 from llm_magic.mcp.configuration import HTTPServer, StdioServer
 from llm_magic.mcp.results import ToolOutput, read_result
+from llm_magic.mcp.unreadable import mended
 from llm_magic.secrets import MASK, hide, reveal, secrets_in
 
 if TYPE_CHECKING:
@@ -449,6 +450,11 @@ class _Watched:
         except Exception:
             self._ended()
             raise
+        return self._seen(item)
+
+    def _seen(self, item: Any) -> Any:
+        if isinstance(item, Exception) and (message := mended(item)) is not None:
+            item = message
         self._see(item)
         return item
 
@@ -465,8 +471,7 @@ class _Watched:
         except Exception:
             self._ended()
             raise
-        self._see(item)
-        return item
+        return self._seen(item)
 
     async def __aenter__(self) -> Self:
         await self._inner.__aenter__()
