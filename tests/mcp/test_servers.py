@@ -365,9 +365,7 @@ def test_closing_ends_the_server(session: Session, llm: At, calling: Any, server
 def test_an_answer_that_cannot_be_read_keeps_nobody_waiting(session: Session, llm: At, calling: Any) -> None:
     with ScriptedServer(calling(("half", {}), ("unreadable", {}))) as model:
         text = llm(model).ask("Hi", tools="mcp:s").text
-    assert text == (
-        "cut � | unreadable failed: its answer cannot be read, for it is no answer of the protocol"
-    )
+    assert text == ("cut � | unreadable failed: its answer cannot be read, for it is no answer of the protocol")
 
 
 def test_a_server_without_tools_is_said(session: Session, llm: At, calling: Any) -> None:
