@@ -200,11 +200,13 @@ class LLMMagics(Magics, Settings):
         from llm_magic import display
         from llm_magic.comparison.run import ComparisonRun, of_model
         from llm_magic.comparison.screen import ComparisonScreen
-        from llm_magic.options.combinations import need_one_model
+        from llm_magic.options.combinations import need_alike, need_one_model
         from llm_magic.options.option import shadowed
 
         need_one_model(cell.options, names)
-        options = self.session.in_force(of_model(cell, names[0]))
+        in_force = {name: self.session.in_force(of_model(cell, name)) for name in names}
+        need_alike(in_force)
+        options = in_force[names[0]]
         background = bool(options.background)
         later = background and not unseen
         cell = replace(
@@ -251,14 +253,15 @@ class LLMMagics(Magics, Settings):
     def _show_dry_runs(self, run: ComparisonRun, options: Options) -> None:
         """Show what each of several models would be sent; of one that cannot be asked, why."""
         from llm_magic import display
-        from llm_magic.model_names import shown_model
+        from llm_magic.model_names import led_by, shown_models
 
         outcome = _not_bound(options, "Nothing was sent")
+        titles = shown_models(run.names)
         for name, plan in zip(run.names, run.plans, strict=True):
             try:
-                display.show_preview(self.session.preview_of(plan), outcome, shown_model(name))
+                display.show_preview(self.session.preview_of(plan), outcome, titles[name])
             except LLMError as error:
-                display.show_lines([f"{shown_model(name)}: {_line(error)}", outcome], ())
+                display.show_lines([led_by(titles[name], _line(error)), outcome], ())
         self.session.tell()
 
     def _bind_comparison(self, run: ComparisonRun, options: Options, comparison: Comparison) -> str:
@@ -333,12 +336,14 @@ class LLMMagics(Magics, Settings):
         """Do what a cell asks of several models for each row of an input."""
         from llm_magic import display
         from llm_magic.comparison.rows import ComparedRows
+        from llm_magic.comparison.run import of_model
+        from llm_magic.options.combinations import need_alike
         from llm_magic.options.option import shadowed
         from llm_magic.session.job import Job
 
-        background = bool(
-            self.session.in_force(replace(cell, options=replace(cell.options, model=models[0]))).background
-        )
+        in_force = {model: self.session.in_force(of_model(cell, model)) for model in models}
+        need_alike(in_force)
+        background = bool(in_force[models[0]].background)
         notes = (*shadowed(cell.options.out), *([_IN_FOREGROUND] if background and unseen else []))
         refused = _cannot_confirm(background=background, unseen=unseen, rows=True)
         rows = ComparedRows(self.session, replace(cell, notes=notes, cannot_confirm=refused), models, each)
@@ -525,7 +530,7 @@ def _fail_models(run: ComparisonRun, comparison: Comparison) -> None:
     """Raise the error of a comparison of which models failed, where these are not to be kept as values."""
     from llm_magic.comparison.responses import models_failed
 
-    error = models_failed(comparison, keep=run.keeps_errors)
+    error = models_failed(comparison, run.keeps)
     if error is not None:
         raise error
 
