@@ -17,9 +17,9 @@ from llm_magic.model_names import models_in
 if TYPE_CHECKING:
     from llm_magic.background_loop import Emit
     from llm_magic.batches.batch import Batch
-    from llm_magic.comparison.answers import ComparedAnswers
-    from llm_magic.comparison.map_call import ComparedAnswersToCome, ComparedCall
     from llm_magic.comparison.responses import Comparison
+    from llm_magic.comparison.rows.answers import ComparedAnswers
+    from llm_magic.comparison.rows.call import ComparedAnswersToCome, ComparedCall
     from llm_magic.comparison.run import ComparisonRun
     from llm_magic.embeddings import Vectors
     from llm_magic.embeddings.run import Embedding
@@ -546,7 +546,7 @@ class LLM:
 
         with naming_keywords():
             if models is not None:
-                from llm_magic.comparison.map_call import ComparedAnswersToCome
+                from llm_magic.comparison.rows.call import ComparedAnswersToCome
 
                 return ComparedAnswersToCome(self._compared_call(prompt, inputs, options, "amap", models))
             return AnswersToCome(self._call(prompt, inputs, options, "amap"))
@@ -831,7 +831,7 @@ class LLM:
     def _compared_call(
         self, prompt: str | Callable[[Any], Any], inputs: Any, options: MapOptions, source: str, models: Iterable[str]
     ) -> ComparedCall:
-        from llm_magic.comparison.map_call import ComparedCall, read_models
+        from llm_magic.comparison.rows.call import ComparedCall, read_models
 
         session, names = self._session(), read_models(models)
         inputs, cell, function, on_confirm, on_progress = self._rows(prompt, inputs, options, source)

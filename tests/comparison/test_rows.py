@@ -26,7 +26,7 @@ from terminal_screen import Screen
 from traitlets.config import Config
 
 from llm_magic import LLM, ComparedAnswers, api
-from llm_magic.comparison.rows_run import together
+from llm_magic.comparison.rows.run import together
 from llm_magic.display.rows import RowsProgress, row_line
 from llm_magic.display.rows_markup import live
 from llm_magic.display.rows_plain import PlainRowsView

@@ -38,7 +38,7 @@ def session(server_log: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -
     servers = {
         "s": program(env={"SCRIPTED_LOG": str(server_log)}),
         "other": program(),
-        **{word: program(word) for word in ("many", "hostile", "garbage", "hangs", "malformed")},
+        **{word: program(word) for word in ("many", "hostile", "garbage", "hangs", "malformed", "empty")},
         "real": program(file=REAL),
         "missing": {"command": "no-such-program"},
         "quits": {"command": sys.executable, "args": ["-c", "raise SystemExit('no database')"]},

@@ -52,7 +52,7 @@ def test_all_tools_are_listed_page_by_page_under_names_that_apis_take(session: S
     tools = {each["function"]["name"]: each["function"] for each in model.requests[0].json["tools"]}
     assert list(tools) == [
         *("echo", "files_read_all", "free", "picture", "fail"),
-        *("sleep", "die", "ask", "grow", "steps"),
+        *("sleep", "half", "unreadable", "die", "ask", "grow", "steps"),
     ]
     assert tools["echo"]["strict"] is True
     assert tools["echo"]["parameters"]["additionalProperties"] is False
@@ -84,11 +84,16 @@ def test_what_does_not_fit_the_schema_is_not_called(session: Session, llm: At, c
     ("tools", "said"),
     [
         ("mcp:", "tools: mcp: names no server."),
+        ("mcp:.echo", "tools: mcp:.echo names no server."),
+        ("mcp:s.", "tools: mcp:s. names no tool.\nSay mcp:NAME, or mcp:NAME.TOOL for one of its tools."),
+        ("mcp", "tools: no function 'mcp' in this notebook.\nSay mcp:NAME, or"),
+        ("quits", "tools: no function 'quits' in this notebook.\nFor the MCP server, say mcp:quits."),
+        ("mcp.quits.x", "tools: no function 'mcp.quits.x' in this notebook.\nFor the MCP server, say mcp:quits.x."),
         ("mcp:S", "There is no MCP server 'S'."),
         ("mcp:s.ecko", "The MCP server s has no tool ecko.\nDid you mean echo?"),
         ("mcp:missing", "The MCP server missing cannot be started: there is no program no-such-program."),
-        ("mcp:quits", "The MCP server quits did not start: Connection closed (it said: no database)."),
-        ("mcp:many", "510 tools are offered, and a request may have 128: the MCP server many has 510."),
+        ("mcp:quits", "The MCP server quits did not start: it ended (it said: no database)."),
+        ("mcp:many", "512 tools are offered, and a request may have 128: the MCP server many has 512."),
         (
             "mcp:malformed",
             "The MCP server malformed did not list its tools: what it sent is no valid message: tools.0.input",
@@ -355,3 +360,75 @@ def test_closing_ends_the_server(session: Session, llm: At, calling: Any, server
     assert time.perf_counter() - began < 2
     with pytest.raises(ProcessLookupError):
         os.kill(number, 0)
+
+
+def test_an_answer_that_cannot_be_read_keeps_nobody_waiting(session: Session, llm: At, calling: Any) -> None:
+    with ScriptedServer(calling(("half", {}), ("unreadable", {}))) as model:
+        text = llm(model).ask("Hi", tools="mcp:s").text
+    assert text == (
+        "cut � | unreadable failed: its answer cannot be read, for it is no answer of the protocol"
+    )
+
+
+def test_a_server_without_tools_is_said(session: Session, llm: At, calling: Any) -> None:
+    with ScriptedServer(calling()) as model:
+        assert llm(model).ask("Hi", tools="mcp:empty").notes == ("The MCP server empty has no tools.",)
+
+
+@pytest.mark.parametrize(
+    ("answer", "said", "hint"),
+    [
+        (document({"error": "who?"}, 401), "HTTP 401 Scripted", "Check the headers in {}: they say who asks."),
+        (document({"error": "broken"}, 500), "HTTP 500 Scripted", "Check {}, and whether it runs."),
+        (document([], 200), "its answer is no message of the protocol", "Check {}, and whether it runs."),
+        (Answer((b"<html>",), 200, {"content-type": "text/html"}), "Unexpected content type: text/html", "Check {}"),
+    ],
+)
+def test_what_is_wrong_at_a_url(session: Session, llm: At, calling: Any, answer: Answer, said: str, hint: str) -> None:
+    with ScriptedServer(answer) as web, ScriptedServer(calling()) as model:
+        session.settings.mcp_servers = {"web": {"url": web.url}}
+        with pytest.raises(ToolError) as error:
+            llm(model).ask("Hi", tools="mcp:web")
+    assert error.value.message == f"The MCP server web cannot be reached at {web.url}: {said}."
+    assert error.value.hint.startswith(hint.format("LLMMagics.mcp_servers['web']"))
+
+
+NPM = """npm error code ENOTCACHED
+npm error request to https://registry.example/x failed: cache mode is 'only-if-cached'
+npm error A complete log of this run can be found in: /root/.npm/_logs/x.log"""
+UNREACHABLE = """npm error FetchError: request to https://registry.example/x failed, reason: connect ECONNREFUSED
+npm error     at ClientRequest.<anonymous> (/usr/lib/node_modules/npm/x.js:130:14) {
+npm error   code: 'ECONNREFUSED',
+npm error }
+npm error A complete log of this run can be found in: /root/.npm/_logs/x.log"""
+UNKNOWN = """npm error code E404
+npm error 404 Not Found - GET https://registry.example/x - Not found
+npm error 404
+npm error A complete log of this run can be found in: /root/.npm/_logs/x.log"""
+NODE = """node:internal/modules/cjs/loader:1210
+  throw err;
+
+Error: Cannot find module '/x.js'
+    at Module._resolveFilename (node:internal/modules/cjs/loader:1207:15) {
+  code: 'MODULE_NOT_FOUND'
+}
+
+Node.js v20.20.2
+"""
+
+
+@pytest.mark.parametrize(
+    ("log", "line"),
+    [
+        ("", ""),
+        ("Traceback (most recent call last):\n  ...\nModuleNotFoundError: No module named 'x'\n\n", None),
+        (NODE, "Error: Cannot find module '/x.js'"),
+        (UNREACHABLE, "FetchError: request to https://registry.example/x failed, reason: connect ECONNREFUSED"),
+        (UNKNOWN, "404 Not Found - GET https://registry.example/x - Not found"),
+        (NPM, "npm error request to https://registry.example/x failed: cache mode is 'only-if-cached'"),
+        ("Node.js v20.20.2", "Node.js v20.20.2"),
+    ],
+)
+def test_the_line_of_a_log_that_tells_most(log: str, line: str | None) -> None:
+    told = "ModuleNotFoundError: No module named 'x'" if line is None else line
+    assert connection.telling_line(log) == told

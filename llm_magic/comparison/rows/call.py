@@ -6,9 +6,9 @@ from collections.abc import Awaitable, Callable, Generator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, NoReturn
 
 from llm_magic.background_loop import awaited
-from llm_magic.comparison.answers import ComparedAnswers, models_failed
-from llm_magic.comparison.row_inputs import inputs_of_each
-from llm_magic.comparison.rows_run import ComparedRuns, cells_of, spending_of_each
+from llm_magic.comparison.rows.answers import ComparedAnswers, models_failed
+from llm_magic.comparison.rows.inputs import inputs_of_each
+from llm_magic.comparison.rows.run import ComparedRuns, cells_of, spending_of_each
 from llm_magic.errors import InputError, OptionError
 from llm_magic.mapping.answers.answers import RETRY
 from llm_magic.mapping.call import MapCall, ProgressCalls
