@@ -167,15 +167,6 @@ def test_a_tool_of_a_server_is_called(page: Page) -> None:
     assert "running, 1 tool" in listed
 
 
-def test_a_recorded_call_needs_no_server(page: Page) -> None:
-    cell = page.cell("age 9")
-    page.kernel.run("%config LLMMagics.mcp_servers = {'museum': {'command': 'gone'}}").check()
-    before = len(page.server.requests)
-    ran = page.kernel.run(cell.replace("--record once", "--record only"), "again").check()
-    assert "ticket_price(age=9) → 11.0" in "\n".join(ran.of_type("text/plain"))
-    assert len(page.server.requests) == before
-
-
 def test_the_project_file_of_the_page_is_one() -> None:
     (text,) = (block for language, block in BLOCKS if language == "toml")
     servers = configuration.read_servers(tomllib.loads(text)["tool"]["llm_magic"]["mcp_servers"])
@@ -197,3 +188,59 @@ def test_its_figures_are_those_of_the_code() -> None:
 def test_the_extra_is_there() -> None:
     assert re.findall(r'pip install "llm_magic\[(\w+)\]"', PAGE) == ["mcp"]
     assert '\nmcp = ["mcp>=2' in (ROOT / "pyproject.toml").read_text(encoding="utf-8")
+
+
+@pytest.mark.parametrize(("option", "cells"), [("3", 3), ("sales,llm", 2), ("all", None), ("0", 0)])
+def test_which_cells_are_sent(page: Page, option: str, cells: int | None) -> None:
+    assert f"| `--context {option}` |" in PAGE
+    page.kernel.run("%config LLMMagics.params = {'context': 1}", "setting").check()
+    ran = page.kernel.run(f"%%llm --context {option} --dry-run\nHi", "dry").check()
+    page.kernel.run("%config LLMMagics.params = {}", "setting").check()
+    shown = "\n".join([*ran.of_type("text/plain"), ran.stdout])
+    if cells is None:
+        assert all(text in shown for text in ("sales = pd.DataFrame", "museum.py", FAILS, "judged.columns"))
+    else:
+        assert len(re.findall(r"## Cell \d", shown)) == cells
+
+
+@pytest.mark.parametrize(
+    ("cell", "said"),
+    [
+        ("%%llm -m openai:gpt-5,openai:gpt-5 --once\nHi", "openai:gpt-5 stands twice"),
+        ("%%llm -m openai:gpt-5,opnai:gpt-5-mini --once\nHi", "opnai"),
+        ("%%llm -m openai:gpt-5,openai:gpt-5-mini --code\nHi", "exclude each other"),
+        ("%%llm -m openai:gpt-5,openai:gpt-5-mini --each sales --batch\nHi", "exclude each other"),
+        ("%%llm -m openai:gpt-5,openai:gpt-5-mini --each sales --batch-file f.jsonl\nHi", "exclude each other"),
+        ("%%llm_embed -m openai:gpt-5,openai:gpt-5-mini\nHi", "names several models, where one can be asked"),
+        ("%%llm --tools mcp:museum --each sales --on dask\nHi {{ month }}", "exclude each other"),
+        ("%%llm --tools mcp:museum.ticket_prize\nHi", "has no tool ticket_prize"),
+        ("%%llm --context profit\nHi", "no executed cell defines profit"),
+    ],
+)
+def test_what_is_an_error_before_anything_is_sent(page: Page, cell: str, said: str) -> None:
+    before = len(page.server.requests)
+    ran = page.kernel.run(cell, "wrong")
+    assert said in ran.error
+    assert len(page.server.requests) == before
+
+
+def test_a_job_of_several_models(page: Page) -> None:
+    job = "get_ipython().run_cell_magic('llm', '-m openai:gpt-5,openai:gpt-5-mini -b --once', 'Hi')"
+    page.kernel.run(f"job = {job}", "job").check()
+    assert page.kernel.value("job.result(20).value") == dict.fromkeys(["openai:gpt-5", "openai:gpt-5-mini"], "Done.")
+
+
+def test_a_tool_whose_name_a_function_has_gets_that_of_its_server(page: Page) -> None:
+    page.kernel.run('def ticket_price(age: int) -> int:\n    "Of the house."\n    return age', "function").check()
+    page.kernel.run("%%llm --tools ticket_price,mcp:museum --once\nHow much is age 5?", "both").check()
+    offered = next(request.json["tools"] for request in reversed(page.server.requests) if "tools" in request.json)
+    assert [each["function"]["name"] for each in offered] == ["ticket_price", "museum_ticket_price"]
+
+
+def test_a_recorded_call_needs_no_server(page: Page) -> None:
+    cell = page.cell("age 9")
+    page.kernel.run("%config LLMMagics.mcp_servers = {'museum': {'command': 'gone'}}").check()
+    before = len(page.server.requests)
+    ran = page.kernel.run(cell.replace("--record once", "--record only"), "again").check()
+    assert "ticket_price(age=9) → 11.0" in "\n".join(ran.of_type("text/plain"))
+    assert len(page.server.requests) == before

@@ -97,8 +97,8 @@ def main() -> None:
         elif method == "tools/list":
             if "hangs" not in words:
                 names, first = list(TOOLS), int((message.get("params") or {}).get("cursor") or 0)
-                page = [{"name": name, **TOOLS[name]} for name in names[first : first + 5]]
-                more = {"nextCursor": str(first + 5)} if first + 5 < len(names) else {}
+                page = [{"name": name, **TOOLS[name]} for name in names[first : first + 6]]
+                more = {"nextCursor": str(first + 6)} if first + 6 < len(names) else {}
                 send(id=number, result={"tools": page, **more})
         elif method == "tools/call":
             call(message)
