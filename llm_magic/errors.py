@@ -276,3 +276,14 @@ class Interrupted(KeyboardInterrupt):
 
     def _render_traceback_(self) -> list[str]:
         return [f"KeyboardInterrupt: the request was stopped; {self._kept_in} has what had arrived."]
+
+
+def error_line(error: BaseException) -> str:
+    """Return an error as a line: its class, and what happened; not what to do next.
+
+    >>> error_line(LLMError("No server.", "Start one.")), error_line(ValueError())
+    ('LLMError: No server.', 'ValueError')
+
+    """
+    message = str(getattr(error, "message", error))
+    return f"{type(error).__name__}: {message}" if message else type(error).__name__

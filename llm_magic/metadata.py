@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass
+from math import fsum
 from typing import Literal
 
 FinishReason = Literal["stop", "length", "tool_calls", "content_filter", "refusal", "interrupted", "truncated"]
@@ -25,6 +27,18 @@ class Usage:
             self.cached_tokens + other.cached_tokens,
             self.reasoning_tokens + other.reasoning_tokens,
         )
+
+
+def usage_in_all(usages: Iterable[Usage | None]) -> Usage | None:
+    """Return the tokens of several together, of those that are known; None where none are."""
+    found = [usage for usage in usages if usage is not None]
+    return sum(found[1:], start=found[0]) if found else None
+
+
+def cost_in_all(costs: Iterable[float | None]) -> float | None:
+    """Return what several cost together, of those that are known; None where none are."""
+    found = [cost for cost in costs if cost is not None]
+    return fsum(found) if found else None
 
 
 class Event:

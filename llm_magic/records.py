@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import sys
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from llm_magic.errors import ConfigurationError
@@ -99,3 +99,14 @@ def record_of(value: Any) -> dict[str, Any] | None:
     if isinstance(value, tuple) and names is not None:
         return dict(zip(names, value, strict=True))
     return None
+
+
+def fields_of(values: Iterable[Any]) -> list[str]:
+    """Return the fields of values that are all records, in the order of their first appearance; else nothing.
+
+    >>> fields_of([{"a": 1}, {"b": 2, "a": 3}]), fields_of([{"a": 1}, 2])
+    (['a', 'b'], [])
+
+    """
+    records = [record_of(value) for value in values]
+    return [] if None in records else list(dict.fromkeys(name for each in records for name in each or ()))

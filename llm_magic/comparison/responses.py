@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-import math
 import re
 from dataclasses import dataclass, field, fields
 from typing import TYPE_CHECKING, Any
 
 from llm_magic.close_matches import did_you_mean
 from llm_magic.display.footer import counted
-from llm_magic.errors import InputError, LLMError, ModelsFailedError
+from llm_magic.errors import InputError, LLMError, ModelsFailedError, error_line
+from llm_magic.metadata import cost_in_all, usage_in_all
 from llm_magic.model_names import led_by, shown_models
 from llm_magic.response import Response
 
@@ -74,14 +74,12 @@ class Comparison:
     @property
     def usage(self) -> Usage | None:
         """Tokens of all models, failed ones included; None where no server told."""
-        found = [response.usage for response in self.responses.values() if response.usage is not None]
-        return sum(found[1:], start=found[0]) if found else None
+        return usage_in_all(response.usage for response in self.responses.values())
 
     @property
     def cost(self) -> float | None:
         """US dollars of all models, failed ones included; None where no price is known."""
-        found = [response.cost for response in self.responses.values() if response.cost is not None]
-        return math.fsum(found) if found else None
+        return cost_in_all(response.cost for response in self.responses.values())
 
     @property
     def seconds(self) -> float:
@@ -95,10 +93,7 @@ class Comparison:
 
     def _in_prompt_(self) -> dict[str, Any]:
         """Return what stands for it in a prompt: the values, and of a model that failed the error in a line."""
-        return {
-            name: f"{type(value).__name__}: {value.message}" if isinstance(value, LLMError) else value
-            for name, value in self.value.items()
-        }
+        return {name: error_line(value) if isinstance(value, LLMError) else value for name, value in self.value.items()}
 
     def __getattr__(self, name: str) -> Any:
         """Say that there is no such attribute, and of what one response has, where that is."""
@@ -125,7 +120,7 @@ class Comparison:
         for name in self.names:
             response, error = self.responses.get(name), self.errors.get(name)
             text = response.text if response is not None else ""
-            said = f"{type(error).__name__}: {error.message}" if error is not None else ""
+            said = error_line(error) if error is not None else ""
             parts += [f"**{_plain(titles[name])}**", *filter(None, (text, _plain(said)))]
         return for_notebook("\n\n".join(parts))
 
@@ -161,7 +156,7 @@ def hint_of(name: str, error: LLMError) -> str:
 
 
 def _in_words(error: LLMError) -> str:
-    words = f"{type(error).__name__}: {error.message}"
+    words = error_line(error)
     return words if len(words) <= _LONGEST else f"{words[:_LONGEST]}…"
 
 

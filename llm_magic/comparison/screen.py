@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 from llm_magic.background_loop import BackgroundLoop, Channel
 from llm_magic.comparison.responses import Comparison, hint_of
 from llm_magic.comparison.run import ComparisonRun, Ended, Told
-from llm_magic.errors import Interrupted, LLMError
+from llm_magic.errors import Interrupted, LLMError, error_line
 from llm_magic.model_names import shown_models
 from llm_magic.session.shown_run import ShownRun
 from llm_magic.session.tool_runner import Question
@@ -155,4 +155,4 @@ class ComparisonScreen:
 
 def said_of(name: str, error: LLMError) -> str:
     """Return an error as its column says it: what happened, and on a line of its own what to do next."""
-    return "\n".join(filter(None, (f"{type(error).__name__}: {error.message}", hint_of(name, error))))
+    return "\n".join(filter(None, (error_line(error), hint_of(name, error))))

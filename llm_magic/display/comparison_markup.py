@@ -12,7 +12,7 @@ from llm_magic.display.rows_markup import Cell, grid
 from llm_magic.markdown import for_notebook
 from llm_magic.markdown.links import escaped as escaped_markdown
 from llm_magic.model_names import led_by, shown_model
-from llm_magic.records import record_of
+from llm_magic.records import fields_of, record_of
 
 HEADING = 3
 """The level of a model's name; headings of its answer are below."""
@@ -94,8 +94,7 @@ def side_by_side(columns: Sequence[Column], notes: Sequence[str] = (), footer: s
 
 def values_by_model(columns: Sequence[Column], notes: Sequence[str] = (), footer: str = "") -> Bundle:
     """Return the typed values as a table: a row for each model, with what it does or why it failed in its place."""
-    records = [record_of(each.value) for each in columns if each.value is not None]
-    names = list(dict.fromkeys(name for each in records for name in each or ())) if all(records) else []
+    names = fields_of(each.value for each in columns if each.value is not None)
     heads = names or ["value"]
     found = [_values(each.value, names) for each in columns]
     right = [_is_numeric(row[at] for row in found if row) for at in range(len(heads))]
@@ -190,7 +189,7 @@ def _values(value: Any, names: Sequence[str]) -> list[Any]:
 
 def _is_numeric(values: Iterable[Any]) -> bool:
     found = [value for value in values if value is not None]
-    return bool(found) and all(isinstance(each, (int, float)) and not isinstance(each, bool) for each in found)
+    return bool(found) and all(map(table.is_number, found))
 
 
 def _row(column: Column, values: Sequence[Any], right: Sequence[bool]) -> str:

@@ -12,6 +12,7 @@ from llm_magic.display import batches, table
 from llm_magic.display.batches import BatchProgress
 from llm_magic.display.footer import counted, duration, money, tokens
 from llm_magic.display.markup import one_line
+from llm_magic.errors import error_line
 from llm_magic.metadata import Usage
 
 MOST_ROWS = 10
@@ -198,12 +199,6 @@ def text_of(value: Any) -> str:
         return table.cell_text(value)
     except (ValueError, RecursionError):
         return f"<{type(value).__name__}>"
-
-
-def error_line(error: Exception) -> str:
-    """Return an error as a line: its class, and what it says first."""
-    message = str(getattr(error, "message", error))
-    return f"{type(error).__name__}: {message}" if message else type(error).__name__
 
 
 def chosen(total: int, failed: Iterable[int]) -> list[int]:

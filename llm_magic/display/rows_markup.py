@@ -20,17 +20,18 @@ from llm_magic.display.rows import (
     RowsTable,
     TableRow,
     ended_rows,
-    error_line,
     figures,
     line,
     of_models,
     stopped,
     text_of,
 )
+from llm_magic.display.table import is_number
+from llm_magic.errors import error_line
 from llm_magic.markdown import fences
 from llm_magic.markdown.links import escaped as escaped_markdown
 from llm_magic.markdown.sanitize import sanitize
-from llm_magic.records import record_of
+from llm_magic.records import fields_of, record_of
 
 LARGEST = 20_000
 """Bytes of an output at most, in all its media types."""
@@ -165,9 +166,7 @@ def _table(shown: RowsTable, width: int, most: int) -> Bundle:
     """Return the rows as a table: a column for each field of records, one for errors where a row failed."""
     if not shown.rows:
         return {"text/plain": "No rows.", "text/html": markup.quiet("No rows.")["text/html"]}
-    records = [record_of(row.value) for row in shown.rows if row.value is not None]
-    are_records = bool(records) and all(records)
-    names: list[Any] = list(dict.fromkeys(name for each in records for name in each or ())) if are_records else []
+    names: list[Any] = fields_of(row.value for row in shown.rows if row.value is not None)
     columns = names[:most] if names else [shown.value]
     values = [_cells(row, columns if names else None) for row in shown.rows]
     heads = [shown.label or "row", *columns]
@@ -199,7 +198,7 @@ def _cell(value: Any) -> Cell:
     """Return a value as a cell; an error, of one among several models, as what failed."""
     if isinstance(value, Exception):
         return Cell(error_line(value), failed=True)
-    return Cell(text_of(value), isinstance(value, (int, float)) and not isinstance(value, bool))
+    return Cell(text_of(value), is_number(value))
 
 
 def grid(heads: Sequence[str], rows: Sequence[Sequence[Cell]], width: int) -> Bundle:

@@ -57,7 +57,7 @@ def _table(records: Records, count: int, widest: int = _WIDEST) -> Bundle:
     html: list[list[str]] = []  # by column
     plain: list[list[str]] = []
     for name, column in zip(records.columns, zip(*records.rows, strict=True), strict=True):
-        right = all(map(_is_number, column))
+        right = all(map(is_number, column))
         align = _RIGHT if right else _LEFT
         texts = [cell_text(item) for item in column]
         cells = [f"<td {align}>{escaped(text)}</td>" for text in texts]
@@ -121,5 +121,6 @@ def _plain(value: Any) -> Any:
     return value if isinstance(value, (str, int, float, bool, type(None))) else str(value)
 
 
-def _is_number(value: Any) -> bool:
+def is_number(value: Any) -> bool:
+    """Tell whether a value is a number: it stands at the right of its cell."""
     return isinstance(value, (int, float)) and not isinstance(value, bool)

@@ -9,8 +9,8 @@ from concurrent.futures import CancelledError
 from typing import TYPE_CHECKING, Generic, Protocol, TypeVar
 
 from llm_magic.background_loop import ENDING
-from llm_magic.display.rows import RowsTable, TableRow, chosen, error_line
-from llm_magic.errors import Interrupted
+from llm_magic.display.rows import RowsTable, TableRow, chosen
+from llm_magic.errors import Interrupted, error_line
 from llm_magic.model_names import shown_model
 
 if TYPE_CHECKING:

@@ -19,9 +19,9 @@ from llm_magic.display.rows import (
     RowsTable,
     TableRow,
     chosen,
-    error_line,
     row_line,
 )
+from llm_magic.errors import error_line
 from llm_magic.metadata import Usage
 
 FAILED = ValueError("not a <label>")

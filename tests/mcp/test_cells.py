@@ -12,7 +12,6 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-import pytest
 from kernels import Kernel, Ran
 from servers import ScriptedServer
 

@@ -286,9 +286,7 @@ def check_that_it_grows(session: Session, llm: LLM, model: ScriptedServer, serve
     assert set(after) - set(before) == {"grown"}
 
 
-def test_a_tool_that_comes_up_in_a_call_is_offered_in_the_next_request(
-    session: Session, llm: At, calling: Any
-) -> None:
+def test_a_tool_that_comes_up_in_a_call_is_offered_in_the_next_request(session: Session, llm: At, calling: Any) -> None:
     with ScriptedServer(calling(("grow", {}))) as model:
         check_that_it_grows(session, llm(model), model, "s")
 

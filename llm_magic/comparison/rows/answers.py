@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Hashable, Iterable, Iterator, Mapping, Sequence
-from math import fsum
 from typing import TYPE_CHECKING, Any, overload
 
 from llm_magic.display.footer import counted, money
 from llm_magic.display.rows import RowsTable, TableRow, chosen
 from llm_magic.display.rows_markup import final
-from llm_magic.errors import LLMError, OptionError, RowsFailedError
+from llm_magic.errors import LLMError, OptionError, RowsFailedError, error_line
 from llm_magic.mapping.answers.answers import CELL_AGAIN, RETRY, Answers, index_of, rows_failed, told_of_failures
 from llm_magic.mapping.answers.frames import (
     ERROR,
@@ -21,7 +20,7 @@ from llm_magic.mapping.answers.frames import (
     plain,
     with_columns,
 )
-from llm_magic.metadata import Usage
+from llm_magic.metadata import Usage, cost_in_all, usage_in_all
 from llm_magic.model_names import led_by, shown_models
 from llm_magic.records import record_of
 
@@ -99,14 +98,12 @@ class ComparedAnswers(Sequence[dict[str, Any]]):
     @property
     def usage(self) -> Usage | None:
         """Tokens of all models; None where no server told."""
-        found = [answers.usage for answers in self.responses.values() if answers.usage is not None]
-        return sum(found[1:], start=found[0]) if found else None
+        return usage_in_all(answers.usage for answers in self.responses.values())
 
     @property
     def cost(self) -> float | None:
         """US dollars of all models; None where no price is known."""
-        found = [answers.cost for answers in self.responses.values() if answers.cost is not None]
-        return fsum(found) if found else None
+        return cost_in_all(answers.cost for answers in self.responses.values())
 
     @property
     def statistics(self) -> dict[str, Statistics]:
@@ -132,7 +129,7 @@ class ComparedAnswers(Sequence[dict[str, Any]]):
                 found[model] = error.answers
                 fails.append(model)
         made = ComparedAnswers(found, self._notes)
-        if (failed := models_failed(made, fails, RETRY)) is not None:
+        if (failed := rows_failed_by_model(made, fails, RETRY)) is not None:
             raise failed
         return made
 
@@ -280,14 +277,15 @@ def bound(inputs: Inputs, answers: ComparedAnswers) -> Any:
 def statistics_line(answers: ComparedAnswers) -> str:
     """Return the statistics of all models in a line: what they cost together, and those of each."""
     statistics = answers.statistics
-    costs = [each.cost for each in statistics.values() if each.cost is not None]
-    in_all = money(fsum(costs)) if costs else ""
+    cost = cost_in_all(each.cost for each in statistics.values())
     titles = shown_models(statistics)
     each = [led_by(titles[model], str(said)) for model, said in statistics.items()]
-    return " · ".join([*([f"{in_all} in all"] if in_all else []), *each])
+    return " · ".join([*([f"{money(cost)} in all"] if cost is not None else []), *each])
 
 
-def models_failed(answers: ComparedAnswers, fails: Collection[str], again: str = CELL_AGAIN) -> RowsFailedError | None:
+def rows_failed_by_model(
+    answers: ComparedAnswers, fails: Collection[str], again: str = CELL_AGAIN
+) -> RowsFailedError | None:
     """Return the error of models of which rows failed; None where none did.
 
     Parameters
@@ -306,11 +304,7 @@ def models_failed(answers: ComparedAnswers, fails: Collection[str], again: str =
         return None
     titles, hints = shown_models(answers.responses), []
     for model, error in found.items():
-        said = (
-            error.hint
-            if isinstance(error, RowsFailedError)
-            else f"{type(error).__name__}: {error.message} {error.hint}"
-        )
+        said = error.hint if isinstance(error, RowsFailedError) else f"{error_line(error)} {error.hint}"
         place = f"_llm.responses[{model!r}].responses["
         hints.append(led_by(titles[model], said.strip()).replace("_llm.responses[", place))
     told = {model: told_of_failures(answers.responses[model].errors) for model in found}

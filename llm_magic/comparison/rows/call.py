@@ -6,7 +6,7 @@ from collections.abc import Awaitable, Callable, Generator, Sequence
 from typing import TYPE_CHECKING, Any, NoReturn
 
 from llm_magic.background_loop import awaited
-from llm_magic.comparison.rows.answers import ComparedAnswers, models_failed
+from llm_magic.comparison.rows.answers import ComparedAnswers, rows_failed_by_model
 from llm_magic.comparison.rows.inputs import inputs_of_each
 from llm_magic.comparison.rows.run import ComparedRuns, cells_of, spending_of_each
 from llm_magic.errors import InputError
@@ -83,7 +83,7 @@ class ComparedCall:
                 {model: self._calls[model].repeatable(each) for model, each in found.responses.items()},
                 map(in_python, self.run.take_notices()),
             )
-            if (error := models_failed(answers, self.run.fails, RETRY)) is not None:
+            if (error := rows_failed_by_model(answers, self.run.fails, RETRY)) is not None:
                 raise error
             return answers
 

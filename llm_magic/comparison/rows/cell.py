@@ -7,7 +7,7 @@ from dataclasses import replace
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
-from llm_magic.comparison.rows.answers import ComparedAnswers, bound, models_failed, statistics_line
+from llm_magic.comparison.rows.answers import ComparedAnswers, bound, rows_failed_by_model, statistics_line
 from llm_magic.comparison.rows.inputs import inputs_of_each
 from llm_magic.comparison.rows.run import ComparedRuns, cells_of, spending_of_each
 from llm_magic.comparison.rows.screen import ComparedRowsScreen
@@ -114,6 +114,6 @@ class ComparedRowsCell:
 
     def fail(self, answers: ComparedAnswers) -> None:
         """Raise the error of models of which rows failed, where these are not to be kept as values."""
-        error = models_failed(answers, self.run.fails)
+        error = rows_failed_by_model(answers, self.run.fails)
         if error is not None:
             raise error

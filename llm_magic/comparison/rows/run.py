@@ -16,6 +16,7 @@ from llm_magic.display.rows import LAST_ROWS, RowLine, RowsProgress
 from llm_magic.errors import OptionError
 from llm_magic.mapping.pipeline import not_asked
 from llm_magic.mapping.rows import Outcome
+from llm_magic.metadata import cost_in_all, usage_in_all
 from llm_magic.model_names import led_by, shown_models
 from llm_magic.session.run_spending import RunSpending
 
@@ -235,8 +236,6 @@ def together(models: Mapping[str, RowsProgress]) -> RowsProgress:
         for kind, count in each.failures.items():
             failures[kind] = failures.get(kind, 0) + count
     left = [each.seconds_left for each in all_of if each.left != 0]
-    usages = [each.usage for each in all_of if each.usage is not None]
-    costs = [each.cost for each in all_of if each.cost is not None]
     at_end = [each.cost_at_end for each in all_of if each.cost is not None]
     shown = max(1, LAST_ROWS // len(all_of))
     return RowsProgress(
@@ -249,8 +248,8 @@ def together(models: Mapping[str, RowsProgress]) -> RowsProgress:
         seconds=max(each.seconds for each in all_of),
         rate=fsum(each.rate for each in all_of),
         seconds_left=None if any(each is None for each in left) else max((each or 0.0 for each in left), default=None),
-        usage=sum(usages[1:], start=usages[0]) if usages else None,
-        cost=fsum(costs) if costs else None,
+        usage=usage_in_all(each.usage for each in all_of),
+        cost=cost_in_all(each.cost for each in all_of),
         cost_at_end=None if not at_end or None in at_end else fsum(each or 0.0 for each in at_end),
         failures=failures,
         last=tuple(

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 import operator
 from collections.abc import Callable, Hashable, Iterable, Iterator, Sequence
 from dataclasses import fields
@@ -21,6 +20,7 @@ from llm_magic.errors import (
     RecordingError,
     RowsFailedError,
     UnsupportedError,
+    error_line,
 )
 from llm_magic.mapping.answers.frames import (
     AnswerColumns,
@@ -28,13 +28,12 @@ from llm_magic.mapping.answers.frames import (
     columns_for,
     filled,
     in_order,
-    in_words,
     pandas_frame,
     plain,
 )
 from llm_magic.mapping.answers.statistics import Statistics, by_class, failures_of, response_of, statistics_of
 from llm_magic.mapping.rows import Outcome
-from llm_magic.metadata import Usage
+from llm_magic.metadata import Usage, cost_in_all, usage_in_all
 from llm_magic.output.columns import ANY
 from llm_magic.output.spec import OutputSpec
 from llm_magic.response import Response
@@ -157,14 +156,12 @@ class Answers(Sequence[Any]):
     @property
     def usage(self) -> Usage | None:
         """Tokens of all rows, failed ones and those answered before included; None where no server told."""
-        found = [response.usage for response in self.responses if response is not None and response.usage is not None]
-        return sum(found[1:], start=found[0]) if found else None
+        return usage_in_all(response.usage for response in self.responses if response is not None)
 
     @property
     def cost(self) -> float | None:
         """US dollars of all rows, failed ones and those answered before included; None where no price is known."""
-        found = [response.cost for response in self.responses if response is not None and response.cost is not None]
-        return math.fsum(found) if found else None
+        return cost_in_all(response.cost for response in self.responses if response is not None)
 
     @property
     def statistics(self) -> Statistics:
@@ -344,7 +341,7 @@ def rows_failed(answers: Answers, again: str = CELL_AGAIN) -> LLMError | None:
     others = [error for error in errors if type(error) is not NotAskedError]
     if type(first) in _MISTAKES and all(type(each) is type(first) and str(each) == str(first) for each in others):
         return first
-    said = f"The first of them, row {_cut(str(answers.labels[number]), 40)}: {in_words(first)}"
+    said = f"The first of them, row {_cut(str(answers.labels[number]), 40)}: {error_line(first)}"
     hint = next((error.hint for error in errors if isinstance(error, NotAskedError)), first.hint)
     hint = (hint or "").replace("_llm.text", f"_llm.responses[{number}].text")  # what came of one row of a cell
     if isinstance(first, RecordingError) and hint:  # to run it again would find as little

@@ -14,7 +14,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
-from llm_magic.errors import LLMError, OptionError
+from llm_magic.errors import OptionError, error_line
 from llm_magic.mapping.rows import Outcome
 from llm_magic.output.columns import ANY, TEXT, Column, column_of, fields_of
 from llm_magic.output.spec import OutputSpec
@@ -180,7 +180,7 @@ def filled(outcomes: Sequence[Outcome], made: AnswerColumns, taken: Iterable[str
     else:
         data = {name: (column, values) for name, column in made.columns.items()}
     if any(outcome.error is not None for outcome in outcomes):
-        said = [None if outcome.error is None else in_words(outcome.error) for outcome in outcomes]
+        said = [None if outcome.error is None else error_line(outcome.error) for outcome in outcomes]
         data[free_name(ERROR, data)] = (TEXT, said)
     return data
 
@@ -199,11 +199,6 @@ def free_name(name: str, taken: Iterable[str]) -> str:
     while name in names:
         name += "_"
     return name
-
-
-def in_words(error: LLMError) -> str:
-    """Return an error as a column of errors has it: its class and what happened."""
-    return f"{type(error).__name__}: {error.message}"
 
 
 _PLAIN = (str, int, float, bool, type(None))
