@@ -212,12 +212,15 @@ def test_which_cells_are_sent(page: Page, option: str, cells: int | None) -> Non
         ("%%llm -m openai:gpt-5,openai:gpt-5-mini --each sales --batch\nHi", "exclude each other"),
         ("%%llm -m openai:gpt-5,openai:gpt-5-mini --each sales --batch-file f.jsonl\nHi", "exclude each other"),
         ("%%llm_embed -m openai:gpt-5,openai:gpt-5-mini\nHi", "names several models, where one can be asked"),
+        ("%%llm -m quiet,openai:gpt-5 --once\nHi", "--show holds for the whole cell"),
         ("%%llm --tools mcp:museum --each sales --on dask\nHi {{ month }}", "exclude each other"),
         ("%%llm --tools mcp:museum.ticket_prize\nHi", "has no tool ticket_prize"),
         ("%%llm --context profit\nHi", "no executed cell defines profit"),
     ],
 )
 def test_what_is_an_error_before_anything_is_sent(page: Page, cell: str, said: str) -> None:
+    aliases = {"quiet": {"model": "openai:gpt-5-mini", "show": "none"}}
+    page.kernel.run(f"%config ProviderRegistry.aliases = {aliases}", "setting").check()
     before = len(page.server.requests)
     ran = page.kernel.run(cell, "wrong")
     assert said in ran.error
