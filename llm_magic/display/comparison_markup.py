@@ -11,7 +11,7 @@ from llm_magic.display.markup import Bundle, escaped
 from llm_magic.display.rows_markup import Cell, grid
 from llm_magic.markdown import for_notebook
 from llm_magic.markdown.links import escaped as escaped_markdown
-from llm_magic.model_names import shown_model
+from llm_magic.model_names import led_by, shown_model
 from llm_magic.records import record_of
 
 HEADING = 3
@@ -43,8 +43,8 @@ class Column:
 
     Attributes
     ----------
-    title
-        The model as asked for.
+    name
+        The model as it is shown.
     html, markdown, plain
         Its answer as each of these; already such that it can do nothing.
     value
@@ -64,7 +64,7 @@ class Column:
 
     """
 
-    title: str
+    name: str
     html: str = ""
     markdown: str = ""
     plain: str = ""
@@ -78,14 +78,9 @@ class Column:
     ended: bool = True
 
     @property
-    def name(self) -> str:
-        """The model as it is shown."""
-        return shown_model(self.title)
-
-    @property
     def said_below(self) -> str:
         """The quiet line without the name of the model, which stands above."""
-        return self.footer.removeprefix(f"{self.name} · ")
+        return self.footer.removeprefix(f"{shown_model(self.name)} · ")
 
 
 def side_by_side(columns: Sequence[Column], notes: Sequence[str] = (), footer: str = "") -> Bundle:
@@ -243,7 +238,7 @@ def _apart(column: Column, common: Sequence[Bundle]) -> list[Bundle]:
         shown.append(failed(column.failure))
     lines = [_named(column.name, shown)] if shown else []
     if column.value is not None and not column.ended:
-        lines.append(markup.quiet(f"{column.name}: {column.line or markup.UNFINISHED}"))
+        lines.append(markup.quiet(led_by(column.name, column.line or markup.UNFINISHED)))
     return [*lines, *([markup.quiet(f"{column.name} · {column.said_below}")] if column.footer else [])]
 
 
