@@ -476,3 +476,17 @@ def _everywhere(text: str) -> str:
     value = {text: text, "b": [{text: text}]}
     typed = [line, comparison_markup.Column(text, value=value), comparison_markup.Column("a", value=value, ended=False)]
     return stage.html + comparison_markup.values_by_model(typed, [text], text)["text/html"]
+
+
+def test_a_failure_among_numbers_stands_at_the_left_as_they_do() -> None:
+    columns = [comparison_markup.Column("a", value=3), comparison_markup.Column("b", failure="No server answers.")]
+    found = comparison_markup.values_by_model(columns)
+    assert found["text/plain"] == "model  value\na      3\nb      failed: No server answers."
+    assert "text-align: right" not in found["text/html"]
+    assert "text-align: right" in comparison_markup.values_by_model(columns[:1])["text/html"]
+
+
+def test_borders_have_a_plain_color_for_a_front_end_that_drops_variables() -> None:
+    html = comparison_markup.side_by_side([comparison_markup.Column("a", html="Hi", failure="No.")])["text/html"]
+    assert len(re.findall(r"border(?:-\w+)?: \dpx solid #[0-9a-f]{6};", html)) == 3
+    assert not re.search(r"border(?:-\w+)?: \dpx solid var", html)
