@@ -261,7 +261,9 @@ def _tools(
     from llm_magic.tools import split_servers, tools_from
 
     functions, servers = split_servers(options.tools)
-    tools = {tool.name: tool for tool in tools_from(functions, namespace, configured)} if functions or not servers else {}
+    tools = (
+        {tool.name: tool for tool in tools_from(functions, namespace, configured)} if functions or not servers else {}
+    )
     choice = given.tool_choice
     if not servers and choice is not None and choice not in {"auto", "none", "required", *tools}:
         raise OptionError(
