@@ -11,9 +11,8 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-import pytest
-from ended import has_ended, process_of
 from kernels import Kernel, Ran
+from mcp_processes import has_ended, process_of
 from servers import ScriptedServer
 
 SCRIPTED = str(Path(__file__).parent / "scripted_server.py")

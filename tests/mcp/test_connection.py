@@ -7,7 +7,7 @@ import sys
 from pathlib import Path
 
 import pytest
-from ended import has_ended, process_of
+from mcp_processes import has_ended, process_of
 
 from llm_magic.mcp import connection
 

@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 from batch_server import BatchServer
-from ended import process_of
+from mcp_processes import process_of
 from servers import Answer, Received, ScriptedServer, document
 
 from llm_magic import LLM, ToolError
