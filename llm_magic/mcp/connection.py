@@ -40,6 +40,8 @@ LISTING = 30.0
 """Seconds in which a server must have listed its tools."""
 CLOSING = 7.0
 """Seconds in which a server ends: the official client asks, then terminates, then kills, two seconds for each."""
+TOLD_EVERY = 0.1
+"""Seconds between two lines of progress, at least."""
 MOST_PAGES = 1_000
 """Pages of a list of tools that are read."""
 _CLOSED = "Connection closed"
@@ -49,7 +51,6 @@ _NO_JSON = "Failed to parse"
 _UNTOLD = "2026"
 """The protocol's versions from which on changes are told to subscribers only."""
 _SHORTEST = 6  # characters of what is taken for a secret in a text
-_TOLD_EVERY = 0.1  # seconds between two lines of progress
 _LINE = 200
 _ADDED = re.compile(r"Node\.js v\d|npm (error|ERR!)|A complete log of this run")
 _REASON = re.compile(r"\w*Error\b( \[\w+\])?: .*|E?404 Not Found.*|EACCES.*|could not determine executable.*")
@@ -440,7 +441,7 @@ class _Call:
     async def progress(self, progress: float, total: float | None, message: str | None) -> None:
         """Tell how far the call is, ten times a second at most."""
         now = time.monotonic()
-        if now - self._told < _TOLD_EVERY:
+        if now - self._told < TOLD_EVERY:
             return
         self._told = now
         far = f"{progress:g} of {total:g}" if total else f"{progress:g}"
@@ -502,8 +503,9 @@ class _Watched:
 
 
 def telling_line(log: str) -> str:
-    """Return the line of a log that tells best why a program ended: the last one, or the one before what npm and Node
-    add to it; empty where there is none.
+    r"""Return the line of a log that tells best why a program ended; empty where there is none.
+
+    It is the last one; but npm and Node add lines to the reason, which say nothing of it.
 
     >>> telling_line("Error: Cannot find module 'x'\n    at load (node:internal:1)\n\nNode.js v20.1.0")
     "Error: Cannot find module 'x'"

@@ -6,7 +6,6 @@
 import json
 import os
 import sys
-import time
 from pathlib import Path
 from typing import Any
 
@@ -47,11 +46,12 @@ def call(request: dict[str, Any]) -> None:
         content = [{"type": "image", "data": PNG, "mimeType": "image/png"}]
     elif name == "sleep":
         note("sleeping")
-        return None
+        return
     elif name == "half":
         content = [{"type": "text", "text": "cut \ud83d"}]  # written as an escape, as JavaScript cuts an emoji
     elif name == "unreadable":
-        return send(id=number, result=None)
+        send(id=number, result=None)
+        return
     elif name == "die":
         print("the disk is gone", file=sys.stderr, flush=True)
         os._exit(1)
@@ -67,7 +67,6 @@ def call(request: dict[str, Any]) -> None:
         for step in range(1, 4):
             progress = {"progressToken": params["_meta"]["progressToken"], "progress": step, "total": 3}
             send(method="notifications/progress", params={**progress, "message": f"step {step}\x1b[31m"})
-            time.sleep(0.11)
     send(id=number, result={"content": content, "isError": name == "fail"})
 
 

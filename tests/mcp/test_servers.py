@@ -210,7 +210,9 @@ def test_leaving_cancels_the_call_at_the_server(session: Session, llm: At, calli
     assert server_log.read_text().splitlines()[-1] == "notifications/cancelled"
 
 
-def test_progress_is_told(session: Session, llm: At, calling: Any) -> None:
+def test_progress_is_told(session: Session, llm: At, calling: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(connection, "TOLD_EVERY", 0)
+
     async def stream_of(model: ScriptedServer) -> list[Any]:
         return [event async for event in llm(model).stream("Hi", tools="mcp:s")]
 
@@ -398,8 +400,8 @@ def test_a_server_without_tools_is_said(session: Session, llm: At, calling: Any)
         (Answer((b"<html>",), 200, {"content-type": "text/html"}), "Unexpected content type: text/html", "Check {}"),
     ],
 )
-def test_what_is_wrong_at_a_url(session: Session, llm: At, calling: Any, answer: Answer, said: str, hint: str) -> None:
-    with ScriptedServer(answer) as web, ScriptedServer(calling()) as model:
+def test_what_is_wrong_at_a_url(session: Session, llm: At, answer: Answer, said: str, hint: str) -> None:
+    with ScriptedServer(answer) as web, ScriptedServer() as model:
         session.settings.mcp_servers = {"web": {"url": web.url}}
         with pytest.raises(ToolError) as error:
             llm(model).ask("Hi", tools="mcp:web")
