@@ -6,6 +6,7 @@
 import json
 import os
 import sys
+import time
 from pathlib import Path
 from typing import Any
 
@@ -103,6 +104,8 @@ def main() -> None:
             call(message)
         elif number is not None:
             send(id=number, error={"code": -32601, "message": "Method not found"})
+    while "deaf" in words:  # to the end of its input
+        time.sleep(60)
 
 
 if __name__ == "__main__":

@@ -13,30 +13,39 @@ from llm_magic.mcp import connection
 
 SCRIPTED = str(Path(__file__).parent / "scripted_server.py")
 HOLDS = f"""
-import asyncio, sys
-from llm_magic.mcp.configuration import read_server
-from llm_magic.mcp.connection import ServerConnection
+import sys
+import mcp.client.stdio
+from llm_magic.background_loop import BackgroundLoop
+from llm_magic.config.settings import Settings
+from llm_magic.mcp.servers import MCPServers
 
 async def silent(events):
     pass
 
-async def hold():
-    settings = {{"command": sys.executable, "args": [{SCRIPTED!r}], "env": {{"SCRIPTED_LOG": sys.argv[1]}}}}
-    await ServerConnection(read_server("s", settings)).tools(silent)
-    print("listed", flush=True)
-    await asyncio.Event().wait()
-
-asyncio.run(hold())
+mcp.client.stdio.PROCESS_TERMINATION_TIMEOUT = 0.01
+log, *words = sys.argv[1:]
+server = {{"command": sys.executable, "args": [{SCRIPTED!r}, *words], "env": {{"SCRIPTED_LOG": log}}}}
+servers, loop = MCPServers(Settings(mcp_servers={{"s": server}})), BackgroundLoop()
+loop.run(servers.listed("s", silent))
+print("listed", flush=True)
+sys.stdin.read()
 """
 
 
-def test_a_server_ends_with_a_process_that_is_killed(server_log: Path) -> None:
-    command = [sys.executable, "-c", HOLDS, str(server_log)]
-    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:  # noqa: S603 - our own
+@pytest.mark.parametrize(("end", "words"), [("killed", []), ("at its end", ["deaf"])], ids=["killed", "deaf"])
+def test_a_server_ends_with_the_process_that_started_it(end: str, words: list[str], server_log: Path) -> None:
+    command = [sys.executable, "-c", HOLDS, str(server_log), *words]
+    pipe = subprocess.PIPE
+    with subprocess.Popen(command, stdin=pipe, stdout=pipe, stderr=pipe, text=True) as process:  # noqa: S603 - our own
         assert process.stdout is not None
+        assert process.stdin is not None
+        assert process.stderr is not None
         assert process.stdout.readline() == "listed\n"
         assert not has_ended(process_of(server_log), 0)
-        process.kill()
+        if end == "killed":
+            process.kill()
+        process.stdin.close()
+        assert process.stderr.read() == ""
     assert has_ended(process_of(server_log))
 
 
