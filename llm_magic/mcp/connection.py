@@ -17,7 +17,7 @@ from contextlib import asynccontextmanager, suppress
 from dataclasses import replace
 from importlib import import_module
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Self
+from typing import TYPE_CHECKING, Any
 
 from pydantic import ValidationError
 
@@ -26,13 +26,14 @@ from llm_magic.errors import ConfigurationError, LLMError, ToolError
 from llm_magic.events import Event, Note, Progress
 from llm_magic.mcp.configuration import HTTPServer, StdioServer
 from llm_magic.mcp.results import ToolOutput, read_result
-from llm_magic.mcp.unreadable import mended
+from llm_magic.mcp.watched_messages import WatchedMessages
 from llm_magic.secrets import MASK, hide, reveal, secrets_in
 
 if TYPE_CHECKING:
     from mcp import Client
 
     from llm_magic.background_loop import Emit
+    from llm_magic.secrets import Secret
 
 START = 60.0
 """Seconds in which a server must have started and said what it is: a first start may download it."""
@@ -330,19 +331,23 @@ class ServerConnection:
             said = str(problem) or type(problem).__name__
         return self._shown(said).rstrip(".")
 
+    @property
+    def _secrets(self) -> tuple[Secret, ...]:
+        """What is secret in what the server was given."""
+        server = self._started
+        return secrets_in(
+            [*server.args, server.env] if isinstance(server, StdioServer) else [server.url, server.headers]
+        )
+
     def _shown(self, text: str) -> str:
         """Return what a server says on one line, without secrets that it was given."""
-        server = self._started
-        given = [*server.args, server.env] if isinstance(server, StdioServer) else [server.url, server.headers]
-        known = [str(reveal(secret)) for secret in secrets_in(given)]
+        known = [secret.reveal() for secret in self._secrets]
         line = " ".join(visible(hide(text[: 10 * _LINE], known)).split())
         return line if len(line) <= _LINE else f"{line[: _LINE - 1]}…"
 
     def _without_secrets(self, text: str) -> str:
         """Return what a tool gave, without the secrets that its server was given: it is sent, shown and recorded."""
-        server = self._started
-        given = [*server.args, server.env] if isinstance(server, StdioServer) else [server.url, server.headers]
-        for secret in secrets_in(given):
+        for secret in self._secrets:
             plain = secret.reveal()
             for each in (plain, plain.rpartition(" ")[2]):  # with the scheme of an authorization, and without
                 text = text.replace(each, MASK) if len(each) >= _SHORTEST else text
@@ -376,7 +381,7 @@ class ServerConnection:
                 http,
                 streamable_http_client(str(reveal(server.url)), http_client=http) as (read, write),
             ):
-                yield _Watched(read, self._see, self._ended(over)), write
+                yield WatchedMessages(read, self._see, self._ended(over)), write
             return
         from mcp import StdioServerParameters
         from mcp.client.stdio import stdio_client
@@ -392,7 +397,7 @@ class ServerConnection:
             self._log = log
             try:
                 async with stdio_client(parameters, errlog=log) as (read, write):
-                    yield _Watched(read, self._see, self._ended(over)), write
+                    yield WatchedMessages(read, self._see, self._ended(over)), write
             finally:
                 self._said, self._log = self._last_line(), None
 
@@ -450,62 +455,10 @@ class _Call:
         await self._emit(events)
 
 
-class _Watched:
-    """A stream of messages that are seen by somebody else first; `ended` is called at its end."""
-
-    def __init__(self, inner: Any, see: Callable[[Any], None], ended: Callable[[], None]) -> None:
-        self._inner = inner
-        self._see = see
-        self._ended = ended
-
-    @property
-    def last_context(self) -> Any:
-        """The context of who sent the last message."""
-        return getattr(self._inner, "last_context", None)
-
-    async def receive(self) -> Any:
-        """Return the next message."""
-        try:
-            item = await self._inner.receive()
-        except Exception:
-            self._ended()
-            raise
-        return self._seen(item)
-
-    def _seen(self, item: Any) -> Any:
-        if isinstance(item, Exception) and (message := mended(item)) is not None:
-            item = message
-        self._see(item)
-        return item
-
-    async def aclose(self) -> None:
-        """Close the stream."""
-        await self._inner.aclose()
-
-    def __aiter__(self) -> _Watched:
-        return self
-
-    async def __anext__(self) -> Any:
-        try:
-            item = await self._inner.__anext__()
-        except Exception:
-            self._ended()
-            raise
-        return self._seen(item)
-
-    async def __aenter__(self) -> Self:
-        await self._inner.__aenter__()
-        return self
-
-    async def __aexit__(self, *exception: object) -> bool | None:
-        left: bool | None = await self._inner.__aexit__(*exception)
-        return left
-
-
 def telling_line(log: str) -> str:
     r"""Return the line of a log that tells best why a program ended; empty where there is none.
 
-    It is the last one; but npm and Node add lines to the reason, which say nothing of it.
+    It is the last one, or the reason that stands before what npm and Node add.
 
     >>> telling_line("Error: Cannot find module 'x'\n    at load (node:internal:1)\n\nNode.js v20.1.0")
     "Error: Cannot find module 'x'"

@@ -13,7 +13,6 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, Literal
 
-import nbformat
 import pandas as pd
 import polars as pl
 import pyarrow as pa
@@ -27,7 +26,7 @@ from terminal_screen import Screen
 from traitlets.config import Config
 
 from llm_magic import LLM, ComparedAnswers, api
-from llm_magic.comparison.rows_run import together
+from llm_magic.comparison.rows.run import together
 from llm_magic.display.rows import RowsProgress, row_line
 from llm_magic.display.rows_markup import live
 from llm_magic.display.rows_plain import PlainRowsView
@@ -590,7 +589,7 @@ def test_labels_of_a_real_vllm_and_of_the_embedded_model(notebook: Notebook, vll
 
 
 PREAMBLE = """
-%load_ext llm_magic
+%reload_ext llm_magic
 registry = get_ipython()._llm_magic.registry
 registry.add("s", "compatible", base_url={url!r}, max_retries=0)
 registry.aliases = {{"a": "s:m", "b": "s:n"}}
@@ -598,20 +597,15 @@ rows = ["good", "bad", "ugly"]
 """
 
 
-def test_a_notebook_executed_without_a_screen(tmp_path: Path) -> None:
-    nbclient = pytest.importorskip("nbclient", reason="needs nbclient: the extra `demo`")
+def test_a_notebook_executed_without_a_screen(kernel: Kernel, tmp_path: Path) -> None:
     with ScriptedServer(failing("n", at="bad")) as server:
-        sources = [
-            f"%env XDG_STATE_HOME={tmp_path}" + PREAMBLE.format(url=server.url),
-            "%%llm --each rows -m a,b -o rated -b --on-error keep\n{{ item }}",
-            "print(rated[1]['b'], rated.responses['b'].failed, len(rated))",
-        ]
-        book = nbformat.v4.new_notebook(cells=[nbformat.v4.new_code_cell(source) for source in sources])
-        nbclient.NotebookClient(book, timeout=60, kernel_name="python3").execute()
-    (shown,) = [each for each in book.cells[1].outputs if each.output_type == "display_data"]
-    assert "ServerFailedError: s:n" in shown.data["text/html"]
-    assert "2 models · a: 3 rows in" in shown.data["text/plain"]
-    assert book.cells[2].outputs[0].text == "None [1] 3\n"
+        kernel.run(f"%env XDG_STATE_HOME={tmp_path}", allow_stdin=False)
+        kernel.run(PREAMBLE.format(url=server.url), allow_stdin=False).check()
+        ran = kernel.run("%%llm --each rows -m a,b -o rated -b --on-error keep\n{{ item }}", allow_stdin=False).check()
+        (html,), (plain,) = ran.of_type("text/html"), ran.of_type("text/plain")[:1]
+        assert "ServerFailedError: s:n" in html
+        assert "2 models · a: 3 rows in" in plain
+        assert kernel.value("(rated[1]['b'], rated.responses['b'].failed, len(rated))") == (None, [1], 3)
 
 
 def test_an_interrupt_in_a_kernel_ends_all_within_the_live_output(kernel: Kernel, tmp_path: Path) -> None:
@@ -621,7 +615,7 @@ def test_an_interrupt_in_a_kernel_ends_all_within_the_live_output(kernel: Kernel
     with ScriptedServer(hanging) as server:
         kernel.run(f"%env XDG_STATE_HOME={tmp_path}")
         kernel.run(PREAMBLE.format(url=server.url)).check()
-        request = kernel.start("%%llm --each rows -m a,b\n{{ item }}")
+        request = kernel.start("%%llm --each rows -m a,b --concurrency 1\n{{ item }}")
         while len([each for each in server.requests if said(each) == "ugly"]) < 2:
             time.sleep(0.02)
         kernel.interrupt()
