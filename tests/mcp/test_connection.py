@@ -15,17 +15,21 @@ SCRIPTED = str(Path(__file__).parent / "scripted_server.py")
 HOLDS = f"""
 import sys
 import mcp.client.stdio
-from llm_magic.background_loop import BackgroundLoop
+from llm_magic import background_loop
 from llm_magic.config.settings import Settings
 from llm_magic.mcp.servers import MCPServers
 
 async def silent(events):
     pass
 
+async def at_once():
+    pass
+
 mcp.client.stdio.PROCESS_TERMINATION_TIMEOUT = 0.01
+background_loop._cancel_all = at_once  # else its own two seconds are what a server has to end
 log, *words = sys.argv[1:]
 server = {{"command": sys.executable, "args": [{SCRIPTED!r}, *words], "env": {{"SCRIPTED_LOG": log}}}}
-servers, loop = MCPServers(Settings(mcp_servers={{"s": server}})), BackgroundLoop()
+servers, loop = MCPServers(Settings(mcp_servers={{"s": server}})), background_loop.BackgroundLoop()
 loop.run(servers.listed("s", silent))
 print("listed", flush=True)
 sys.stdin.read()
