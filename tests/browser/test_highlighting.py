@@ -131,7 +131,7 @@ def root(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="module")
-def url(root: Path, browser: Any) -> Iterator[str]:  # noqa: ARG001 - skips where there is no browser
+def url(root: Path, browser: Any) -> Iterator[str]:
     """Return the URL of one server for both front ends: of the two, only Notebook 7 serves the other's pages, too."""
     import lab
 
