@@ -12,7 +12,7 @@ import nbformat
 import pytest
 from record_tours import NOTEBOOKS, executed
 
-pytest.importorskip("mcp")
+pytest.importorskip("mcp", reason="needs the package mcp")
 NAME = "mcp_tools"
 
 

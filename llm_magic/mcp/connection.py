@@ -41,6 +41,8 @@ LISTING = 30.0
 """Seconds in which a server must have listed its tools."""
 CLOSING = 7.0
 """Seconds in which a server ends: the official client asks, then terminates, then kills, two seconds for each."""
+TOLD_EVERY = 0.1
+"""Seconds between two lines of progress, at least."""
 MOST_PAGES = 1_000
 """Pages of a list of tools that are read."""
 _CLOSED = "Connection closed"
@@ -50,7 +52,6 @@ _NO_JSON = "Failed to parse"
 _UNTOLD = "2026"
 """The protocol's versions from which on changes are told to subscribers only."""
 _SHORTEST = 6  # characters of what is taken for a secret in a text
-_TOLD_EVERY = 0.1  # seconds between two lines of progress
 _LINE = 200
 _ADDED = re.compile(r"Node\.js v\d|npm (error|ERR!)|A complete log of this run")
 _REASON = re.compile(r"\w*Error\b( \[\w+\])?: .*|E?404 Not Found.*|EACCES.*|could not determine executable.*")
@@ -445,7 +446,7 @@ class _Call:
     async def progress(self, progress: float, total: float | None, message: str | None) -> None:
         """Tell how far the call is, ten times a second at most."""
         now = time.monotonic()
-        if now - self._told < _TOLD_EVERY:
+        if now - self._told < TOLD_EVERY:
             return
         self._told = now
         far = f"{progress:g} of {total:g}" if total else f"{progress:g}"

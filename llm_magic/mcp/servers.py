@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 import asyncio
+import atexit
 import os
+import weakref
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from contextlib import suppress
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from llm_magic.errors import LLMError
 from llm_magic.events import Note
 from llm_magic.mcp.configuration import find_server
-from llm_magic.mcp.connection import ServerConnection
+from llm_magic.mcp.connection import CLOSING, ServerConnection
 from llm_magic.mcp.tool import MCPTool, tools_of
 from llm_magic.tools import telling
 
@@ -38,6 +41,7 @@ class MCPServers:
         self._waiting = waiting
         self._connections: dict[str, ServerConnection] = {}
         self._process = os.getpid()
+        self._at_exit: Callable[[], None] | None = None
 
     def running(self) -> tuple[str, ...]:
         """Return the names of the servers that are connected now."""
@@ -95,18 +99,37 @@ class MCPServers:
         """Close all connections, which ends the programs that were started."""
         if self._process != os.getpid():  # they are the parent's
             return
+        if self._at_exit is not None:
+            atexit.unregister(self._at_exit)
+            self._at_exit = None
         connections, self._connections = list(self._connections.values()), {}
         await asyncio.gather(*(each.aclose() for each in connections))
 
     async def _connection(self, name: str) -> ServerConnection:
         """Return the connection to a server as it is configured now."""
         if self._process != os.getpid():  # a forked process has its own
-            self._connections, self._process = {}, os.getpid()
+            self._connections, self._process, self._at_exit = {}, os.getpid(), None
         server = find_server(name, self._settings.mcp_servers, self._waiting())
         known = self._connections.get(name)
         if known is not None and known.server == server:
             return known
+        if self._at_exit is None:  # now that the loop runs: what is registered last is called first
+            self._at_exit = partial(_close_at_exit, weakref.ref(self), asyncio.get_running_loop())
+            atexit.register(self._at_exit)
         self._connections[name] = made = ServerConnection(server)
         if known is not None:
             await known.aclose()
         return made
+
+    def is_of(self, process: int) -> bool:
+        """Tell whether the connections are those of a process."""
+        return self._process == process
+
+
+def _close_at_exit(known: weakref.ref[MCPServers], loop: asyncio.AbstractEventLoop) -> None:
+    """End the programs that nobody closed: one that does not read its input would run on without its kernel."""
+    servers = known()
+    if servers is None or not servers.is_of(os.getpid()) or not loop.is_running():
+        return
+    with suppress(Exception):
+        asyncio.run_coroutine_threadsafe(servers.aclose(), loop).result(CLOSING + 1)

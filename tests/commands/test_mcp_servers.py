@@ -9,6 +9,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+
+pytest.importorskip("mcp", reason="needs the package mcp")
+
 from kernels import Kernel
 from mcp_server import __file__ as PROGRAM  # noqa: N812 - a constant
 from shown import failed, html, plain

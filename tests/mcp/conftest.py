@@ -29,6 +29,7 @@ def program(*words: str, file: str = SCRIPTED, **settings: Any) -> dict[str, Any
 @pytest.fixture
 def server_log(tmp_path: Path) -> Path:
     """What the server `s` was asked, a line a message."""
+    pytest.importorskip("mcp", reason="needs the package mcp")
     return tmp_path / "server.log"
 
 
@@ -52,6 +53,7 @@ def session(server_log: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -
 @pytest.fixture(scope="module")
 def session_of_real_server() -> Iterator[Session]:
     """A session with the server `real`, of the official package, which takes a second to start."""
+    pytest.importorskip("mcp", reason="needs the package mcp")
     with pytest.MonkeyPatch.context() as patched:
         patched.setenv("MCP_TOKEN", "tok-of-the-server")
         servers = {"real": program(file=REAL, env={"TOKEN": "env:MCP_TOKEN"})}

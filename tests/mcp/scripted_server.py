@@ -51,7 +51,8 @@ def call(request: dict[str, Any]) -> None:
     elif name == "half":
         content = [{"type": "text", "text": "cut \ud83d"}]  # written as an escape, as JavaScript cuts an emoji
     elif name == "unreadable":
-        return send(id=number, result=None)
+        send(id=number, result=None)
+        return
     elif name == "die":
         print("the disk is gone", file=sys.stderr, flush=True)
         os._exit(1)
@@ -67,7 +68,6 @@ def call(request: dict[str, Any]) -> None:
         for step in range(1, 4):
             progress = {"progressToken": params["_meta"]["progressToken"], "progress": step, "total": 3}
             send(method="notifications/progress", params={**progress, "message": f"step {step}\x1b[31m"})
-            time.sleep(0.11)
     send(id=number, result={"content": content, "isError": name == "fail"})
 
 
@@ -104,6 +104,8 @@ def main() -> None:
             call(message)
         elif number is not None:
             send(id=number, error={"code": -32601, "message": "Method not found"})
+    while "deaf" in words:  # to the end of its input
+        time.sleep(60)
 
 
 if __name__ == "__main__":

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import signal
 import sys
 import threading
 import time
@@ -13,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from kernels import Kernel, Ran
+from mcp_processes import has_ended, process_of
 from servers import ScriptedServer
 
 SCRIPTED = str(Path(__file__).parent / "scripted_server.py")
@@ -33,24 +33,6 @@ def asking(kernel: Kernel, log: Path, model: Any) -> Iterator[Callable[..., Ran]
     with ScriptedServer(model) as server:
         configured(kernel, server, log)
         yield kernel.run
-
-
-def process_of(log: Path, number: int = -1) -> int:
-    started = [line for line in log.read_text().splitlines() if line.startswith("started ")]
-    return int(started[number].removeprefix("started "))
-
-
-def has_ended(process: int, seconds: float = 5) -> bool:
-    until = time.monotonic() + seconds
-    while time.monotonic() < until:
-        try:
-            os.kill(process, 0)
-        except ProcessLookupError:
-            return True
-        if Path(f"/proc/{process}/stat").read_text().rpartition(")")[2].split()[0] == "Z":
-            return True
-        time.sleep(0.02)
-    return False
 
 
 def test_nothing_is_started_or_imported_before_it_is_used(kernel: Kernel) -> None:
@@ -103,18 +85,12 @@ def test_an_interrupt_cancels_the_call_at_the_server(kernel: Kernel, calling: An
     assert has_ended(process_of(server_log))
 
 
-def test_a_server_ends_with_the_restart_and_with_the_death_of_its_kernel(calling: Any, server_log: Path) -> None:
-    """In a kernel of its own, as whoever comes after would find none."""
-    with Kernel() as kernel, ScriptedServer(calling()) as model:
-        for number, end in enumerate(["restart", "kill"]):
-            kernel.run("%load_ext llm_magic").check()
-            configured(kernel, model, server_log)
-            kernel.run("%%llm --once --tools mcp:s\nHi").check()
-            process = process_of(server_log, number)
-            os.kill(process, 0)
-            if end == "restart":
-                kernel.manager.restart_kernel(now=False)
-                kernel.client.wait_for_ready(timeout=60)
-            else:
-                os.kill(kernel.manager.provisioner.process.pid, signal.SIGKILL)
-            assert has_ended(process)
+def test_a_server_ends_with_the_restart_of_its_kernel(kernel: Kernel, calling: Any, server_log: Path) -> None:
+    with asking(kernel, server_log, calling()) as run:
+        run("%%llm --once --tools mcp:s\nHi").check()
+        process = process_of(server_log)
+        os.kill(process, 0)
+        kernel.manager.restart_kernel(now=False)
+        kernel.client.wait_for_ready(timeout=60)
+        kernel.run("%load_ext llm_magic").check()
+    assert has_ended(process)

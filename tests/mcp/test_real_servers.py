@@ -24,6 +24,7 @@ from llm_magic.tools import telling
 
 
 def _path(name: str, package: str) -> str:
+    pytest.importorskip("mcp", reason="needs the package mcp")
     path = os.environ.get(name, "")
     if not path:
         pytest.skip(f"needs the path of the MCP server {package}: set {name}")

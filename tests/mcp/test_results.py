@@ -8,6 +8,9 @@ import time
 from typing import Any
 
 import pytest
+
+pytest.importorskip("mcp", reason="needs the package mcp")
+
 from mcp.types import (
     AudioContent,
     BlobResourceContents,
