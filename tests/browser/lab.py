@@ -33,7 +33,7 @@ HERE = Path(__file__).parent
 
 @contextmanager
 def server(root: Path, app: str = "lab") -> Iterator[str]:
-    """Run JupyterLab (`lab`) or Notebook 7 (`notebook`) on the folder `root`; yields its URL."""
+    """Run JupyterLab (`lab`) or Notebook 7 (`notebook`) on the folder `root`; yields its URL. Either serves both."""
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
@@ -60,6 +60,7 @@ def server(root: Path, app: str = "lab") -> Iterator[str]:
     command = [
         sys.executable, "-m", "jupyterlab" if app == "lab" else "notebook", "--no-browser", "--allow-root",
         f"--port={port}", "--IdentityProvider.token=", f"--ServerApp.root_dir={root}", "--expose-app-in-browser",
+        "--JupyterNotebookApp.expose_app_in_browser=True",
     ]  # fmt: skip
     path = os.pathsep.join([str(HERE), os.environ.get("PYTHONPATH", "")])
     with (root / ".home" / "log").open("w", encoding="utf-8") as log:
@@ -92,9 +93,7 @@ class Page:
     def __init__(
         self, browser: Any, url: str, root: Path, cells: Sequence[str], *, app: str = "lab", dark: bool = False
     ) -> None:
-        stamp = time.monotonic_ns()
-        name = f"{stamp}.ipynb"
-        self.path = root / name
+        self.path = root / f"{time.monotonic_ns()}.ipynb"
         metadata = {"kernelspec": {"name": "python3", "display_name": "Python 3", "language": "python"}}
         sources = ["%load_ext replay", *cells]
         notebook = nbformat.v4.new_notebook(
@@ -106,8 +105,7 @@ class Page:
         self.faults: list[str] = []
         self.page.on("pageerror", lambda error: self.faults.append(str(error)))
         self.page.on("dialog", lambda dialog: dialog.accept())
-        self.page.goto(url + (f"/lab/workspaces/{stamp}/tree/{name}" if app == "lab" else f"/notebooks/{name}"))
-        self.ready()
+        self.open_in(url, app)
         if dark:
             self.command("apputils:change-theme", {"theme": "JupyterLab Dark"})
         self.run(0)
@@ -118,6 +116,14 @@ class Page:
     def __exit__(self, *_: object) -> None:
         self.page.evaluate("jupyterapp.shell.currentWidget.sessionContext.shutdown()")
         self.context.close()
+
+    def open_in(self, url: str, app: str = "lab") -> None:
+        """Open the notebook in JupyterLab (`lab`) or Notebook 7 (`notebook`), with its kernel where that runs."""
+        name = self.path.name
+        self.page.goto(
+            url + (f"/lab/workspaces/{self.path.stem}/tree/{name}" if app == "lab" else f"/notebooks/{name}")
+        )
+        self.ready()
 
     def ready(self) -> None:
         """Wait until the kernel answers."""
