@@ -45,7 +45,7 @@ class Loaded:
         shell.input_transformers_cleanup.append(input_transformer.rewrite)
         self.results = ResultHook(shell)
         self.magics.shown = self.results.shown
-        self.session.cells = self.cells = ExecutedCells(shell)
+        self.session.cells = self.cells = ExecutedCells(shell, self.magics)
         self._watch_where_asked()
         self.magics.observe(self._watch_where_asked, ["params", "model_params"])
         self.registry.observe(self._watch_where_asked, ["aliases"])

@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
-import base64
-import binascii
 import sys
 from collections import deque
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
 from functools import partial
-from typing import Any
+from typing import TYPE_CHECKING, Any
+
+from llm_magic.context.mime_bundles import image_in, text_in
+
+if TYPE_CHECKING:
+    from llm_magic.context.tables import ShownTables
+    from llm_magic.prompt.values import Rendering
 
 MOST_DISPLAYS = 100
 """Displays of one cell that are kept: the last ones."""
@@ -19,15 +23,14 @@ MOST_TEXT = 100_000
 MOST_BYTES = 64 * 2**20
 """Bytes of images that are kept: those of the newest displays."""
 
-IMAGES = ("image/png", "image/jpeg")
-
 
 @dataclass(slots=True)
 class Display:
     """What was displayed or printed: its plain text, and an image where it was one.
 
     `place` is where it stands among the outputs of a cell that IPython keeps. Of a long text there are the beginning,
-    the `end`, and so many characters `missing`. `stream` names the stream of what was printed.
+    the `end`, and so many characters `missing`. `stream` names the stream of what was printed. A `table` is one as it
+    stands in prompts.
     """
 
     place: tuple[int, int]
@@ -37,6 +40,7 @@ class Display:
     stream: str = ""
     end: str = ""
     missing: int = 0
+    table: Rendering | None = None
 
     def add(self, text: str) -> None:
         """Add what was printed next."""
@@ -49,29 +53,6 @@ class Display:
             self.missing += len(end) - len(self.end)
 
 
-def image_in(bundle: Mapping[str, Any]) -> bytes | None:
-    """Return the image of a MIME bundle, None where it has none that can be read."""
-    for kind in IMAGES:
-        data = bundle.get(kind)
-        if isinstance(data, bytes):
-            return data
-        if isinstance(data, str):
-            try:
-                return base64.b64decode(data)
-            except (binascii.Error, ValueError):
-                return None
-    return None
-
-
-def text_in(bundle: Mapping[str, Any]) -> str:
-    """Return the plain text of a MIME bundle, empty where it has none; of a widget that is what it says of itself."""
-    for kind in ("text/plain", "text/markdown", "text/latex"):
-        text = bundle.get(kind)
-        if isinstance(text, str) and text.strip():
-            return text
-    return f"({', '.join(map(str, bundle))})" if bundle else ""
-
-
 class CapturedDisplays:
     """Keeps what cells display: a hook of the kernel's display publisher.
 
@@ -81,11 +62,18 @@ class CapturedDisplays:
         The display publisher; one without hooks (a terminal's) has IPython keep its displays itself.
     place
         Returns where among the outputs of the running cell something now stands, None where no cell runs.
+    tables
+        The tables that cells show.
 
     """
 
-    def __init__(self, publisher: Any, place: Callable[[], tuple[int, tuple[int, int]] | None]) -> None:
-        self._publisher, self._place = publisher, place
+    def __init__(
+        self,
+        publisher: Any,
+        place: Callable[[], tuple[int, tuple[int, int]] | None],
+        tables: ShownTables | None = None,
+    ) -> None:
+        self._publisher, self._place, self.tables = publisher, place, tables
         self._of_cells: dict[int, deque[Display]] = {}
         self._written: list[tuple[Any, Any]] = []  # streams that are listened to, and how they wrote before
         self._cleared: dict[int, tuple[int, int]] = {}
@@ -126,6 +114,8 @@ class CapturedDisplays:
         if hasattr(self._publisher, "unregister_hook"):
             self._publisher.unregister_hook(self._take)
         self._of_cells.clear()
+        if self.tables is not None:
+            self.tables.close()
 
     def of_cell(self, number: int) -> tuple[Display, ...]:
         """Return what a cell displayed, in order; `number` is its execution count."""
@@ -143,6 +133,12 @@ class CapturedDisplays:
         """Drop what a cell displayed: it has run again."""
         self._of_cells.pop(number, None)
         self._cleared.pop(number, None)
+        if self.tables is not None:
+            self.tables.forget(number)
+
+    def table(self, number: int, bundle: Mapping[str, Any]) -> Rendering | None:
+        """Return the table of a MIME bundle that a cell showed, as it stands in prompts."""
+        return None if self.tables is None else self.tables.shown_as(number, bundle.get("text/plain"))
 
     def _take(self, message: dict[str, Any]) -> dict[str, Any]:
         """Take note of a message to the front end, which goes on as it is."""
@@ -155,13 +151,14 @@ class CapturedDisplays:
             return
         bundle: Mapping[str, Any] = content.get("data") or {}
         display_id = (content.get("transient") or {}).get("display_id")
+        found = self._place()
         if kind == "update_display_data":
             for known in self._all():
                 if display_id is not None and known.display_id == display_id:
                     known.text, known.image = text_in(bundle)[:MOST_TEXT], image_in(bundle)
+                    known.table = None if found is None else self.table(found[0], bundle)
                     self._bound(known)
             return
-        found = self._place()
         if found is None:
             return
         number, place = found
@@ -170,6 +167,7 @@ class CapturedDisplays:
             self._cleared[number] = place
         elif kind == "display_data":
             display = Display(place, text_in(bundle)[:MOST_TEXT], image_in(bundle), display_id)
+            display.table = self.table(number, bundle)
             self._of_cells.setdefault(number, deque(maxlen=MOST_DISPLAYS)).append(display)
             self._bound(display)
 

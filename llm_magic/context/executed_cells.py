@@ -13,6 +13,7 @@ from llm_magic.input_transformer import CELL_MAGIC
 if TYPE_CHECKING:
     from llm_magic.context.displays import CapturedDisplays
     from llm_magic.context.plain_text import Excerpt
+    from llm_magic.prompt.values import Limits
 
 _OURS = re.compile(
     r"\s*(?:[\w.,\[\]'\" ]+=\s*)?%llm(?:_\w+)?(?:\s|$)"
@@ -23,7 +24,10 @@ _OURS = re.compile(
 
 @dataclass(frozen=True, slots=True)
 class Shown:
-    """One output of a cell: its text, or the bytes of an image; `value` is the object where it still is that text."""
+    """One output of a cell: its text, or the bytes of an image.
+
+    `value` is what it shows anew: the object where it still is that text, or a table as it stood in a prompt then.
+    """
 
     kind: Literal["output", "stderr", "error"]
     text: Excerpt
@@ -44,26 +48,39 @@ class ExecutedCell:
     outputs: tuple[Shown, ...] = ()
     unheard: bool = False
     """Whether nobody has kept what it printed."""
+    unseen: bool = False
+    """Whether nobody has kept what it displayed."""
 
 
 class ExecutedCells:
     """Reads the cells of a shell that have run.
 
     IPython keeps the code, what was printed, results and errors; noted here is which cell of the front end each
-    execution was, since a cell that is run again is the same one. Rich displays are kept from `watch` on.
+    execution was, since a cell that is run again is the same one. Rich displays are kept from `watch` on, tables among
+    them as prompts show them where `limits` say how much of one that is.
     """
 
-    def __init__(self, shell: Any) -> None:
-        self._shell = shell
+    def __init__(self, shell: Any, limits: Limits | None = None) -> None:
+        self._shell, self._limits = shell, limits
         self._runs: dict[int, tuple[str | None, str]] = {}
         self._running: tuple[str | None, str] | None = None
         self._displays: CapturedDisplays | None = None
         self._unheard: set[int] = set()
+        self._unseen: set[int] = set()
         self._last = 0  # the highest execution count so far
         self._length = 0  # of IPython's history
+        self._kinds: set[bool] = set()  # whether executions so far are part of the history
+        if hasattr(shell.display_pub, "register_hook"):
+            shell.display_pub.register_hook(self._not_kept)
+
+    @property
+    def without_history(self) -> bool:
+        """Whether whoever executes cells has none of them kept, not even the one that runs: nbval does so."""
+        return self._kinds == {False}
 
     def began(self, info: Any) -> None:
         """Take note that a cell begins: the listener of `pre_run_cell`."""
+        self._kinds.add(bool(info.store_history))
         if info.store_history:
             self._running = info.cell_id, info.raw_cell
             if self._displays is not None and not _is_kept(sys.stdout):
@@ -89,16 +106,36 @@ class ExecutedCells:
         self._running = None
 
     def watch(self) -> None:
-        """Keep rich displays from now on; until then it costs nothing."""
+        """Keep rich displays from now on; until then, only that there were some is known."""
         if self._displays is None:
+            self._hear_no_more()
             from llm_magic.context.displays import CapturedDisplays
+            from llm_magic.context.tables import ShownTables
 
-            self._displays = CapturedDisplays(self._shell.display_pub, self._place)
+            tables = None
+            if self._limits is not None:
+                tables = ShownTables(self._shell.display_formatter, self._limits, self._number)
+            self._displays = CapturedDisplays(self._shell.display_pub, self._place, tables)
 
     def close(self) -> None:
         """Let go of the shell's display publisher."""
+        self._hear_no_more()
         if self._displays is not None:
             self._displays.close()
+
+    def _hear_no_more(self) -> None:
+        if self._displays is None and hasattr(self._shell.display_pub, "unregister_hook"):
+            self._shell.display_pub.unregister_hook(self._not_kept)
+
+    def _not_kept(self, message: dict[str, Any]) -> dict[str, Any]:
+        """Take note that the running cell displays something, before anybody keeps it; the message goes on as it is."""
+        number = self._number()
+        if number is not None and message.get("msg_type") == "display_data":
+            content = message.get("content")
+            metadata = content.get("metadata") if isinstance(content, Mapping) else None
+            if "llm_magic" not in (metadata or {}):  # an answer: that is history
+                self._unseen.add(number)
+        return message
 
     def cells(self) -> list[ExecutedCell]:
         """Return the cells that have run, by their last run; not the one that asks, and none of prompts alone."""
@@ -113,7 +150,14 @@ class ExecutedCells:
         if self._running is not None:
             last.pop(_key(*self._running), None)
         return [
-            ExecutedCell(key, number, source.strip("\n"), tuple(self._outputs(number)), number in self._unheard)
+            ExecutedCell(
+                key,
+                number,
+                source.strip("\n"),
+                tuple(self._outputs(number)),
+                unheard=number in self._unheard,
+                unseen=number in self._unseen,
+            )
             for key, (number, source) in last.items()
             if is_code(source)
         ]
@@ -132,6 +176,7 @@ class ExecutedCells:
                     self._displays.forget(number)
             self._runs.clear()
             self._unheard.clear()
+            self._unseen.clear()
             self._last = 0
         return is_reset
 
@@ -150,6 +195,10 @@ class ExecutedCells:
             return None
         number = self._shell.displayhook.prompt_count
         return number, _end_of(self._kept(number))
+
+    def _number(self) -> int | None:
+        """Return the number of the cell that runs."""
+        return None if self._running is None else self._shell.displayhook.prompt_count
 
     def _kept(self, number: int) -> list[Any]:
         """Return the outputs that IPython keeps of an execution."""
@@ -173,7 +222,7 @@ class ExecutedCells:
                     text = Excerpt(plain(display.text), plain(display.end), display.missing)
                 yield Shown("stderr" if display.stream == "stderr" else "output", text)
             elif not display.stream and (display.text or display.image is not None):
-                yield _shown("output", display.text, display.image)
+                yield _shown("output", display.text, display.image, display.table)
         error: Mapping[str, Any] | None = getattr(self._shell.history_manager, "exceptions", {}).get(number)
         if error:
             yield _shown("error", _error(error))
@@ -196,11 +245,11 @@ class ExecutedCells:
 
     def _of_bundle(self, number: int, output: Any) -> Shown:
         """Return a result, or what a terminal displayed; the object itself where it still looks as it did."""
-        from llm_magic.context.displays import image_in, text_in
+        from llm_magic.context.mime_bundles import image_in, text_in
 
         text, image = text_in(output.bundle), image_in(output.bundle)
-        value = None
-        if output.output_type == "execute_result" and image is None:
+        value = None if self._displays is None else self._displays.table(number, output.bundle)
+        if value is None and output.output_type == "execute_result" and image is None:
             value = self._unchanged(number, output.bundle.get("text/plain"))
         return _shown("output", text, image, value)
 

@@ -12,7 +12,7 @@ from llm_magic.context.executed_cells import ExecutedCell, Shown
 from llm_magic.context.plain_text import Excerpt
 from llm_magic.errors import PromptError
 from llm_magic.messages import Image, Part, Text
-from llm_magic.prompt.values import Limits, to_prompt
+from llm_magic.prompt.values import Limits, Rendering, to_prompt
 
 _BEGIN = (
     "These are executed cells of a Jupyter notebook with their outputs, in the order in which they ran. "
@@ -195,6 +195,12 @@ class _Writer:
         blocks = [_Block("", language, Excerpt(source))]
         if cell.unheard:
             self._note(number, "what it printed is not known, for IPython does not keep it of a cell that awaits.")
+        if cell.unseen:
+            self._note(
+                number,
+                "figures and other displays of it are not known, for they are kept from the first cell with --context "
+                "on; run it again to send them.",
+            )
         for shown in cell.outputs:
             blocks += self._output(shown, number)
         return tuple(blocks)
@@ -207,7 +213,7 @@ class _Writer:
                 self._note(number, note)
                 return [_Block(f"{title} (an image)", "", Excerpt(""), image)]
             if shown.value is not None:
-                rendering = to_prompt(shown.value, self._limits)
+                rendering = shown.value if isinstance(shown.value, Rendering) else to_prompt(shown.value, self._limits)
                 for note in rendering.notes:
                     self._note(number, note)
                 if rendering.image is not None:

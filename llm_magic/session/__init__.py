@@ -285,9 +285,15 @@ class Session:
         from llm_magic.secrets import hide_known
 
         self.cells.watch()
+        cells = self.cells.cells()
+        if not cells and self.cells.without_history:
+            none = "--context: what executes this notebook keeps no history of its cells, so none can be sent."
+            if isinstance(wanted, tuple):
+                raise OptionError(none, "nbval does so; jupyter execute, nbconvert and papermill keep one.")
+            return replace(plan, notes=(*plan.notes, none))
         known = self.registry.secrets()
         found = as_context(
-            select(self.cells.cells(), wanted, self.namespace),
+            select(cells, wanted, self.namespace),
             self.settings,
             self.settings.context_chars,
             keys=self.cells.keys(),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -119,25 +120,40 @@ EXPECTED = [  # a text, its colour, whether it is bold, whether it is italic
 ]
 
 
+@pytest.fixture(scope="module")
+def root(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Return a folder for notebooks, in whose `.home` the extension is as it was built here."""
+    root = tmp_path_factory.mktemp("highlighting")
+    shared = root / ".home" / "jupyter" / "labextensions"
+    shared.mkdir(parents=True)
+    (shared / "llm-magic").symlink_to(BUILT, target_is_directory=True)
+    return root
+
+
+@pytest.fixture(scope="module")
+def url(root: Path, browser: Any) -> Iterator[str]:  # noqa: ARG001 - skips where there is no browser
+    """Return the URL of one server for both front ends: of the two, only Notebook 7 serves the other's pages, too."""
+    import lab
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("JUPYTER_PATH", str(root / ".home" / "jupyter"))
+        with lab.server(root, "notebook" if find_spec("notebook") else "lab") as url:
+            yield url
+
+
 @pytest.fixture(scope="module", params=["lab", "notebook"])
-def page(request: pytest.FixtureRequest, browser: Any, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Any]:
-    """Return a notebook in a front end that has the extension as it was built here."""
+def page(request: pytest.FixtureRequest, browser: Any, url: str, root: Path) -> Iterator[Any]:
+    """Return a notebook in a front end that has the extension."""
     import lab
 
     if request.param == "notebook":
         pytest.importorskip("notebook", reason="needs Notebook 7: the extra `demo`")
-    root = tmp_path_factory.mktemp(request.param)
-    shared = root / ".home" / "jupyter"
-    (shared / "labextensions").mkdir(parents=True)
-    (shared / "labextensions" / "llm-magic").symlink_to(BUILT, target_is_directory=True)
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("JUPYTER_PATH", str(shared))
-        with lab.server(root, request.param) as url, lab.Page(browser, url, root, CELLS, app=request.param) as page:
-            page.app = request.param
-            page.page.evaluate("window.cellAt = number => jupyterapp.shell.currentWidget.content.widgets[number]")
-            page.run(1)
-            page.page.wait_for_function(f"({LANGUAGE})({PROMPT_CELL}) === 'llm'")
-            yield page
+    with lab.Page(browser, url, root, CELLS, app=request.param) as page:
+        page.app = request.param
+        page.page.evaluate("window.cellAt = number => jupyterapp.shell.currentWidget.content.widgets[number]")
+        page.run(1)
+        page.page.wait_for_function(f"({LANGUAGE})({PROMPT_CELL}) === 'llm'")
+        yield page
 
 
 def tokens(page: Any, number: int) -> list[tuple[str, list[str], bool, bool]]:

@@ -10,6 +10,7 @@ import pytest
 from executed import a_shell, printed, ran, result
 from IPython.core.history import HistoryOutput
 
+from llm_magic.config.settings import Settings
 from llm_magic.context.executed_cells import ExecutedCells, is_code
 
 PNG = bytes.fromhex("89504e470d0a1a0a")
@@ -59,6 +60,9 @@ def test_silent_runs_and_runs_within_a_cell_are_none() -> None:
     cells.ended(SimpleNamespace(info=info, execution_count=None))
     cells.ended(None)
     assert sources(cells) == []
+    assert cells.without_history
+    ran(cells, "x = 1")
+    assert not cells.without_history
 
 
 def test_after_a_reset_only_what_runs_then_counts() -> None:
@@ -162,7 +166,6 @@ def watched() -> tuple[ExecutedCells, Any, Publisher]:
     shell = a_shell()
     shell.display_pub = Publisher()
     cells = ExecutedCells(shell)
-    assert shell.display_pub.hooks == []  # nothing before it is asked for
     cells.watch()
     cells.watch()
     assert len(shell.display_pub.hooks) == 1
@@ -196,7 +199,7 @@ def test_displays_stand_where_they_were_shown() -> None:
     publisher.publish("", kind="display_data", data={"text/html": "<b>x</b>"})
     done(cells, shell, info)
     texts = [text for _, text in outputs(cells)]
-    assert texts == ["first", "a\n", "second", "b\n", "changed", "4", "(text/html)"]
+    assert texts == ["first", "a\n", "second", "b\n", "changed", "4", "x"]
     publisher.publish("of nobody")
     assert [text for _, text in outputs(cells)] == texts
 
@@ -233,6 +236,73 @@ def test_displays_of_a_run_before_are_forgotten_and_memory_is_bounded(monkeypatc
     found = cells._displays.of_cell(4)
     assert len(found) == displays.MOST_DISPLAYS
     assert [display.image for display in found[-3:]] == [None, PNG, PNG]
+
+
+def test_until_it_is_asked_for_only_that_a_cell_displayed_something_is_known() -> None:
+    shell = a_shell()
+    publisher = shell.display_pub = Publisher()
+    cells = ExecutedCells(shell)
+    for cell_id in "abab":
+        info = begun(cells, shell, cell_id)
+        if cell_id == "a":
+            publisher.publish("shown")
+        publisher.publish("an answer", metadata={"llm_magic": {}})
+        done(cells, shell, info)
+    publisher.publish("of nobody")
+    assert [(cell.number, cell.unseen, cell.outputs) for cell in cells.cells()] == [(3, True, ()), (4, False, ())]
+    cells.watch()
+    info = begun(cells, shell, "a")
+    publisher.publish("shown")
+    done(cells, shell, info)
+    assert [cell.unseen for cell in cells.cells()] == [False, False]
+    cells.close()
+    assert publisher.hooks == []
+
+
+def test_a_table_is_displayed_as_in_prompts() -> None:
+    shell = a_shell()
+    shell.display_pub = Publisher()
+    before = shell.display_formatter.format
+    cells = ExecutedCells(shell, Settings())
+    cells.watch()
+    info = begun(cells, shell)
+    for rows in (2, 500):
+        frame = pd.DataFrame({"a": range(rows)})
+        bundle, _ = shell.display_formatter.format(frame)
+        shell.display_pub.publish("", data=bundle)
+    frame = pd.DataFrame({"b": [1]})
+    bundle, _ = shell.display_formatter.format(frame)
+    shell.history_manager.outputs[shell.displayhook.prompt_count].append(result(bundle["text/plain"]))
+    frame["b"] = 2  # changed since: it is as it was shown
+    done(cells, shell, info)
+    shell.display_formatter.format(frame)  # of no cell
+    small, long, changed = (shown.value for shown in cells.cells()[-1].outputs)
+    assert small.text == "| a |\n| ---: |\n| 0 |\n| 1 |\n\n2 rows × 1 column"
+    assert "500 rows" in long.text
+    assert "LLMMagics.max_rows" in long.notes[0]
+    assert changed.text == "| b |\n| ---: |\n| 1 |\n\n1 row × 1 column"
+    cells.close()
+    assert shell.display_formatter.format == before
+
+
+def test_a_table_that_cannot_be_read_is_displayed_all_the_same() -> None:
+    class Frame(pd.DataFrame):
+        @property
+        def shape(self) -> Any:
+            raise RuntimeError("broken")
+
+        def __repr__(self) -> str:
+            return "as shown"
+
+    shell = a_shell()
+    shell.display_pub = Publisher()
+    cells = ExecutedCells(shell, Settings())
+    cells.watch()
+    info = begun(cells, shell)
+    bundle, _ = shell.display_formatter.format(Frame({"a": [1]}), include={"text/plain"})
+    shell.display_pub.publish("", data=bundle)
+    done(cells, shell, info)
+    assert outputs(cells) == [("output", "as shown")]
 
 
 def test_a_hostile_message_disturbs_nobody() -> None:

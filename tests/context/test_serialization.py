@@ -220,3 +220,12 @@ def test_what_nobody_kept_is_said() -> None:
     assert found.notes == (
         "--context, cell 1: what it printed is not known, for IPython does not keep it of a cell that awaits.",
     )
+
+
+def test_what_nobody_saw_is_said() -> None:
+    found = context(ExecutedCell(("a", ""), 1, "display(df)", (), unseen=True))
+    (note,) = found.notes
+    assert note == (
+        "--context, cell 1: figures and other displays of it are not known, for they are kept from the first cell with "
+        "--context on; run it again to send them."
+    )
