@@ -43,13 +43,10 @@ def jupyterlab(browser: Any, folder: Path) -> Iterator[str]:
 
 
 @pytest.fixture(scope="module")
-def notebook7(browser: Any, folder: Path) -> Iterator[str]:
-    """Return the URL of a Notebook 7."""
+def notebook7(jupyterlab: str) -> str:
+    """Return the URL of a Notebook 7, which is that of JupyterLab: one server has both."""
     pytest.importorskip("notebook", reason="needs Notebook 7: the extra `demo`")
-    import lab
-
-    with lab.server(folder, "notebook") as url:
-        yield url
+    return jupyterlab
 
 
 @pytest.fixture(scope="session")

@@ -33,10 +33,7 @@ HERE = Path(__file__).parent
 
 @contextmanager
 def server(root: Path, app: str = "lab") -> Iterator[str]:
-    """Run JupyterLab (`lab`) or Notebook 7 (`notebook`) on the folder `root`; yields its URL.
-
-    Notebook 7 serves the pages of JupyterLab, too.
-    """
+    """Run JupyterLab (`lab`) or Notebook 7 (`notebook`) on the folder `root`; yields its URL. Either serves both."""
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
@@ -63,6 +60,7 @@ def server(root: Path, app: str = "lab") -> Iterator[str]:
     command = [
         sys.executable, "-m", "jupyterlab" if app == "lab" else "notebook", "--no-browser", "--allow-root",
         f"--port={port}", "--IdentityProvider.token=", f"--ServerApp.root_dir={root}", "--expose-app-in-browser",
+        "--JupyterNotebookApp.expose_app_in_browser=True",
         "--LabApp.expose_app_in_browser=True",
     ]  # fmt: skip
     path = os.pathsep.join([str(HERE), os.environ.get("PYTHONPATH", "")])
@@ -96,9 +94,7 @@ class Page:
     def __init__(
         self, browser: Any, url: str, root: Path, cells: Sequence[str], *, app: str = "lab", dark: bool = False
     ) -> None:
-        stamp = time.monotonic_ns()
-        name = f"{stamp}.ipynb"
-        self.path = root / name
+        self.path = root / f"{time.monotonic_ns()}.ipynb"
         metadata = {"kernelspec": {"name": "python3", "display_name": "Python 3", "language": "python"}}
         sources = ["%load_ext replay", *cells]
         notebook = nbformat.v4.new_notebook(
@@ -110,8 +106,7 @@ class Page:
         self.faults: list[str] = []
         self.page.on("pageerror", lambda error: self.faults.append(str(error)))
         self.page.on("dialog", lambda dialog: dialog.accept())
-        self.page.goto(url + (f"/lab/workspaces/{stamp}/tree/{name}" if app == "lab" else f"/notebooks/{name}"))
-        self.ready()
+        self.open_in(url, app)
         if dark:
             self.command("apputils:change-theme", {"theme": "JupyterLab Dark"})
         self.run(0)
@@ -122,6 +117,14 @@ class Page:
     def __exit__(self, *_: object) -> None:
         self.page.evaluate("jupyterapp.shell.currentWidget.sessionContext.shutdown()")
         self.context.close()
+
+    def open_in(self, url: str, app: str = "lab") -> None:
+        """Open the notebook in JupyterLab (`lab`) or Notebook 7 (`notebook`), with its kernel where that runs."""
+        name = self.path.name
+        self.page.goto(
+            url + (f"/lab/workspaces/{self.path.stem}/tree/{name}" if app == "lab" else f"/notebooks/{name}")
+        )
+        self.ready()
 
     def ready(self) -> None:
         """Wait until the kernel answers."""

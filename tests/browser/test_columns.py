@@ -16,12 +16,12 @@ LOAD = """\
 %load_ext llm_magic
 add = get_ipython()._llm_magic.registry.add
 add("fast", "vllm", base_url="VLLM")
-add("small", "compatible", base_url="LLAMACPP")
+get_ipython()._llm_magic.registry.aliases = {"warm": {"model": "fast:smollm2", "temperature": 1}}
 add("evil", "compatible", base_url="EVIL", max_retries=0)
 add("gone", "compatible", base_url="http://127.0.0.1:9/v1", max_retries=0)"""
 ASKED = "Write a short Python function that adds two numbers, and explain it."
 CELLS = (
-    f"%%llm -m fast:smollm2,small: --once --max-tokens 20 --temperature 0 -o said\n{ASKED}",
+    f"%%llm -m fast:smollm2,warm --once --max-tokens 20 -o said\n{ASKED}",
     "%%llm -m evil:a,evil:b --once -o evil\nx",
     '%%llm -m evil:v,evil:w,gone:m --once --as "dict[str, int]" --on-error keep\nAges of two people.',
     "[list(said), [len(text) > 9 for text in said.values()]]",
@@ -53,65 +53,70 @@ def evil() -> Iterator[ScriptedServer]:
         yield server
 
 
-@pytest.mark.parametrize("app", ["lab", "notebook"])
 def test_two_real_models_side_by_side(  # noqa: PLR0917 - fixtures
-    browser: Any,
-    folder: Path,
-    pictures: Path,
-    evil: ScriptedServer,
-    vllm_url: str,
-    llamacpp_url: str,
-    app: str,
-    request: pytest.FixtureRequest,
+    browser: Any, folder: Path, pictures: Path, evil: ScriptedServer, vllm_url: str, jupyterlab: str, notebook7: str
 ) -> None:
-    url = request.getfixturevalue("jupyterlab" if app == "lab" else "notebook7")
-    load = LOAD.replace("VLLM", vllm_url).replace("LLAMACPP", llamacpp_url).replace("EVIL", evil.url)
-    with lab.Page(browser, url, folder, [load, *CELLS], app=app) as notebook:
-        page = notebook.page
+    load = LOAD.replace("VLLM", vllm_url).replace("EVIL", evil.url)
+    with lab.Page(browser, jupyterlab, folder, [load, *CELLS]) as notebook:
         notebook.run(1)
-        page.evaluate(GROWING, STREAMED)
-        notebook.run(STREAMED)
-        both = [lengths for lengths in page.evaluate("window.grown") if len(lengths) == 2]
-        assert len({first for first, _ in both}) > 2  # each grew
-        assert len({second for _, second in both}) > 2
-        assert _columns(notebook, STREAMED) == ["fast:smollm2", "small:"]
-        first, second = notebook.cell(STREAMED).evaluate(PLACES)
-        assert (first["top"], first["right"] < second["left"]) == (second["top"], True)
+        _run_all(notebook)
+        assert notebook.faults == []
+        _look(notebook, pictures, "lab")
+        notebook.open_in(notebook7, "notebook")  # with the same kernel; it has some faults of its own
+        _run_all(notebook)
+        _look(notebook, pictures, "notebook")
 
-        for number in (HOSTILE, TYPED):
-            notebook.run(number)
-        page.wait_for_function("document.querySelectorAll('mjx-container').length >= 4", timeout=20_000)
-        maths = notebook.cell(HOSTILE).locator("mjx-container").count()
-        assert maths == 4  # `$x_1$`, and a link that is none; `$5 or $6` is no maths
-        _check_hostile(notebook)
-        table = notebook.cell(TYPED)
-        assert table.locator("tbody th").all_inner_texts() == ["evil:v", "evil:w", "gone:m"]
-        assert "ConnectionFailedError" in table.locator("tbody tr").nth(2).inner_text()
-        notebook.run(BOUND)
-        assert "[['fast:smollm2', 'small:'], [True, True]]" in notebook.cell(BOUND).inner_text()
 
-        assert app == "notebook" or notebook.faults == []  # Notebook has some of its own
-        saved = [cell.outputs for cell in notebook.saved().cells]
-        assert [sorted(output["data"]) for output in saved[STREAMED]] == [["text/html", "text/markdown", "text/plain"]]
-        page.reload()
-        notebook.ready()
-        assert [cell.outputs for cell in notebook.saved().cells] == saved
-        assert _columns(notebook, STREAMED) == ["fast:smollm2", "small:"]
-        _check_hostile(notebook)
+def _run_all(notebook: lab.Page) -> None:
+    """Run the cells, and check what is seen while and after they run, and when the page is loaded anew."""
+    page = notebook.page
+    page.evaluate(GROWING, STREAMED)
+    notebook.run(STREAMED)
+    both = [lengths for lengths in page.evaluate("window.grown") if len(lengths) == 2]
+    assert len({first for first, _ in both}) > 2  # each grew
+    assert len({second for _, second in both}) > 2
+    assert _columns(notebook, STREAMED) == ["fast:smollm2", "warm"]
+    first, second = notebook.cell(STREAMED).evaluate(PLACES)
+    assert (first["top"], first["right"] < second["left"]) == (second["top"], True)
 
-        page.set_viewport_size({"width": 1200, "height": 1700})
-        for name, theme in THEMES.items():
-            notebook.command("apputils:change-theme", {"theme": theme})
-            page.wait_for_timeout(500)
-            page.screenshot(path=pictures / f"columns-{app}-{name}.png")
-            assert [each for each in violations(page, ".jp-OutputArea section") if "scrollable" not in each] == []
-        page.set_viewport_size({"width": 390, "height": 1200})
-        if app == "lab":
-            page.evaluate("jupyterapp.shell.collapseLeft()")
+    for number in (HOSTILE, TYPED):
+        notebook.run(number)
+    page.wait_for_function("document.querySelectorAll('mjx-container').length >= 4", timeout=20_000)
+    maths = notebook.cell(HOSTILE).locator("mjx-container").count()
+    assert maths == 4  # `$x_1$`, and a link that is none; `$5 or $6` is no maths
+    _check_hostile(notebook)
+    table = notebook.cell(TYPED)
+    assert table.locator("tbody th").all_inner_texts() == ["evil:v", "evil:w", "gone:m"]
+    assert "ConnectionFailedError" in table.locator("tbody tr").nth(2).inner_text()
+    notebook.run(BOUND)
+    assert "[['fast:smollm2', 'warm'], [True, True]]" in notebook.cell(BOUND).inner_text()
+
+    saved = [cell.outputs for cell in notebook.saved().cells]
+    assert [sorted(output["data"]) for output in saved[STREAMED]] == [["text/html", "text/markdown", "text/plain"]]
+    page.reload()
+    notebook.ready()
+    assert [cell.outputs for cell in notebook.saved().cells] == saved
+    assert _columns(notebook, STREAMED) == ["fast:smollm2", "warm"]
+    _check_hostile(notebook)
+
+
+def _look(notebook: lab.Page, pictures: Path, app: str) -> None:
+    """Check, and keep as pictures, how it looks: dark and light, and on a narrow page."""
+    page = notebook.page
+    page.set_viewport_size({"width": 1200, "height": 1700})
+    for name, theme in THEMES.items():
+        notebook.command("apputils:change-theme", {"theme": theme})
         page.wait_for_timeout(500)
-        first, second = notebook.cell(STREAMED).evaluate(PLACES)
-        assert (first["left"], first["bottom"] < second["top"]) == (second["left"], True)
-        page.screenshot(path=pictures / f"columns-{app}-390.png")
+        page.screenshot(path=pictures / f"columns-{app}-{name}.png")
+        assert [each for each in violations(page, ".jp-OutputArea section") if "scrollable" not in each] == []
+    page.set_viewport_size({"width": 390, "height": 1200})
+    if app == "lab":
+        page.evaluate("jupyterapp.shell.collapseLeft()")
+    page.wait_for_timeout(500)
+    first, second = notebook.cell(STREAMED).evaluate(PLACES)
+    assert (first["left"], first["bottom"] < second["top"]) == (second["left"], True)
+    page.screenshot(path=pictures / f"columns-{app}-390.png")
+    page.set_viewport_size({"width": 1200, "height": 900})
 
 
 def _columns(notebook: lab.Page, number: int) -> list[str]:
