@@ -35,7 +35,7 @@ HERE = Path(__file__).parent
 def server(root: Path, app: str = "lab") -> Iterator[str]:
     """Run JupyterLab (`lab`) or Notebook 7 (`notebook`) on the folder `root`; yields its URL.
 
-    Notebook 7 serves the pages of JupyterLab, too.
+    Where both are installed, each serves the pages of the other, too.
     """
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
@@ -63,7 +63,7 @@ def server(root: Path, app: str = "lab") -> Iterator[str]:
     command = [
         sys.executable, "-m", "jupyterlab" if app == "lab" else "notebook", "--no-browser", "--allow-root",
         f"--port={port}", "--IdentityProvider.token=", f"--ServerApp.root_dir={root}", "--expose-app-in-browser",
-        "--LabApp.expose_app_in_browser=True",
+        "--LabApp.expose_app_in_browser=True", "--JupyterNotebookApp.expose_app_in_browser=True",
     ]  # fmt: skip
     path = os.pathsep.join([str(HERE), os.environ.get("PYTHONPATH", "")])
     with (root / ".home" / "log").open("w", encoding="utf-8") as log:

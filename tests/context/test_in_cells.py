@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -193,6 +194,21 @@ def test_a_dry_run_shows_it_and_estimates_it(fresh: Kernel, server: ScriptedServ
     fresh.run("session.settings.context_chars = 40_000", "set").check()
     assert "characters left out" in shown
     assert "outputs of 1 cell are cut (LLMMagics.context_chars is 1,000)." in shown
+
+
+def test_where_it_does_not_fit_the_next_step_is_to_send_less_of_it(fresh: Kernel) -> None:
+    for door, option in (
+        ("%%llm --once --context early\nSAY LONG", "--context"),
+        ("LLM('s:m').ask('SAY LONG', context='early')", "context="),
+    ):
+        refused = fresh.run(door, "ask")
+        assert refused.error_name == "ContextOverflowError"
+        (hint,) = refused.error.splitlines()[1:]
+        assert re.sub(r"\d+", "N", hint) == (
+            f"The cells of {option} are N characters of it: send fewer of them, or set LLMMagics.context_chars lower."
+        )
+    refused = fresh.run("%%llm --once\nSAY LONG", "ask")
+    assert refused.error.splitlines()[1:] == ["Shorten the prompt, or send fewer turns (--once, history_turns)."]
 
 
 @pytest.fixture
