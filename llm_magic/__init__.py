@@ -13,8 +13,8 @@ if TYPE_CHECKING:
     from llm_magic import events
     from llm_magic.api import LLM, registry, usage
     from llm_magic.capabilities import Capabilities
-    from llm_magic.comparison.answers import ComparedAnswers
     from llm_magic.comparison.responses import Comparison
+    from llm_magic.comparison.rows.answers import ComparedAnswers
     from llm_magic.embeddings import Vectors
     from llm_magic.errors import (
         AnswerError,
@@ -121,7 +121,7 @@ _HOMES = {
     "Answers": "mapping.answers.answers",
     "Capabilities": "capabilities",
     "Comparison": "comparison.responses",
-    "ComparedAnswers": "comparison.answers",
+    "ComparedAnswers": "comparison.rows.answers",
     "DataFrame": "output.type_expression",
     "ModelCard": "providers.model_info",
     "Provider": "providers.base",

@@ -10,27 +10,33 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, Self, TypeAlias, TypedDict, Unpack, overload
 from uuid import uuid4
 
+from llm_magic.arguments import (
+    cannot_confirm,
+    read_models,
+    read_models_of_rows,
+    read_on_progress,
+    read_options,
+    read_prompt,
+)
 from llm_magic.background_loop import AHEAD, arriving, awaited
 from llm_magic.errors import Interrupted, LLMError
-from llm_magic.model_names import models_in
 
 if TYPE_CHECKING:
     from llm_magic.background_loop import Emit
     from llm_magic.batches.batch import Batch
-    from llm_magic.comparison.answers import ComparedAnswers
-    from llm_magic.comparison.map_call import ComparedAnswersToCome, ComparedCall
     from llm_magic.comparison.responses import Comparison
+    from llm_magic.comparison.rows.answers import ComparedAnswers
+    from llm_magic.comparison.rows.call import ComparedAnswersToCome, ComparedCall
     from llm_magic.comparison.run import ComparisonRun
     from llm_magic.embeddings import Vectors
     from llm_magic.embeddings.run import Embedding
-    from llm_magic.errors import OptionError
     from llm_magic.events import Event
     from llm_magic.ledger import UsageRow
     from llm_magic.mapping.answers.answers import Answers
     from llm_magic.mapping.call import AnswersToCome, MapCall
     from llm_magic.mapping.engine import Engine
     from llm_magic.messages import Message
-    from llm_magic.options import AskOptions, BatchOptions, CompareOptions, DefaultOptions, MapOptions, Options, Record
+    from llm_magic.options import AskOptions, BatchOptions, CompareOptions, DefaultOptions, MapOptions, Record
     from llm_magic.options.mapping import Rows
     from llm_magic.providers.registry import ProviderRegistry
     from llm_magic.response import Response
@@ -188,11 +194,11 @@ class LLM:
         from llm_magic.config.references import mark_secrets
         from llm_magic.options.keywords_in_errors import naming_keywords
 
-        model = _read_models(model, "LLM: model")
+        model = read_models(model, "LLM: model")
         values: dict[str, Any] = {**defaults}
         self._on_confirm: Any = values.pop("on_confirm", None)
         with naming_keywords():
-            self._options = _read_options(values, "LLM", "defaults")
+            self._options = read_options(values, "LLM", "defaults")
         self.model = model
         self._carried: CarriedSettings | None = None
         self.defaults: DefaultOptions = defaults
@@ -365,7 +371,7 @@ class LLM:
         session = self._session()
         values: dict[str, Any] = {**options}
         cell, on_confirm = self._prompt_cell(prompt, values, source, session)
-        cell.options.model = _read_models(models, f"LLM.{source}: models") or self.model or None
+        cell.options.model = read_models(models, f"LLM.{source}: models") or self.model or None
         try:
             names = session.models_asked(cell)
             if len(names) == 1 and not models:
@@ -546,7 +552,7 @@ class LLM:
 
         with naming_keywords():
             if models is not None:
-                from llm_magic.comparison.map_call import ComparedAnswersToCome
+                from llm_magic.comparison.rows.call import ComparedAnswersToCome
 
                 return ComparedAnswersToCome(self._compared_call(prompt, inputs, options, "amap", models))
             return AnswersToCome(self._call(prompt, inputs, options, "amap"))
@@ -617,7 +623,7 @@ class LLM:
         from llm_magic.batches.batch_file.engine import BatchFileEngine
         from llm_magic.batches.batch_file.rows_in_file import RowsInFile
 
-        named = _read_options({"batch_file": options["batch_file"]}, "LLM.batch", "batch").batch_file or ""
+        named = read_options({"batch_file": options["batch_file"]}, "LLM.batch", "batch").batch_file or ""
         engine = BatchFileEngine(self._session(), named)
         call = self._call(prompt, inputs, options, "batch", engine)
         again: MapOptions | BatchOptions = {**options, "again": False}
@@ -779,7 +785,7 @@ class LLM:
 
         cell, on_confirm = self._cell(values, source)
         called = put_over(cell.options, cell.defaults)
-        text, messages, notes = _read_prompt(prompt, cell.options, called, session)
+        text, messages, notes = read_prompt(prompt, cell.options, called, session)
         return replace(cell, body=text, messages=messages, notes=notes), on_confirm
 
     def _cell(self, values: dict[str, Any], source: str) -> tuple[Cell, Any]:
@@ -789,7 +795,7 @@ class LLM:
         from llm_magic.session.plan import Cell
 
         on_confirm: Any = values.pop("on_confirm", None)
-        given, defaults = _read_options(values, source, _ROWS_TAKEN.get(source, "none")), self._options
+        given, defaults = read_options(values, source, _ROWS_TAKEN.get(source, "none")), self._options
         confirm = defaults.confirm if given.confirm is None else given.confirm
         if on_confirm is not None and confirm is False:
             exclude_each_other({"confirm=False": False, "on_confirm=": on_confirm})
@@ -801,9 +807,7 @@ class LLM:
         given.model = self.model or None
         called = put_over(given, defaults)
         given.once = called.chat is None or bool(given.once)
-        return Cell(
-            "", given, template=False, defaults=defaults, cannot_confirm=_cannot_confirm(on_confirm)
-        ), on_confirm
+        return Cell("", given, template=False, defaults=defaults, cannot_confirm=cannot_confirm(on_confirm)), on_confirm
 
     def _call(
         self,
@@ -831,9 +835,9 @@ class LLM:
     def _compared_call(
         self, prompt: str | Callable[[Any], Any], inputs: Any, options: MapOptions, source: str, models: Iterable[str]
     ) -> ComparedCall:
-        from llm_magic.comparison.map_call import ComparedCall, read_models
+        from llm_magic.comparison.rows.call import ComparedCall
 
-        session, names = self._session(), read_models(models)
+        session, names = self._session(), read_models_of_rows(models)
         inputs, cell, function, on_confirm, on_progress = self._rows(prompt, inputs, options, source)
         try:
             return ComparedCall(session, cell, names, inputs, on_confirm, on_progress=on_progress, prompt=function)
@@ -848,7 +852,7 @@ class LLM:
         from llm_magic.mapping.inputs.inputs import is_dask
 
         values: dict[str, Any] = {**options}
-        on_progress = _read_on_progress(values.pop("on_progress", None))
+        on_progress = read_on_progress(values.pop("on_progress", None))
         cell, on_confirm = self._cell(values, source)
         function = prompt if callable(prompt) else None
         text = prompt if isinstance(prompt, str) else getattr(prompt, "__name__", "prompt")
@@ -869,19 +873,6 @@ _ROWS_TAKEN: Mapping[str, Rows] = {
 """Which options of many rows a method takes."""
 
 
-def _read_models(models: Any, source: str) -> str:
-    """Return names of models as one text with commas; OptionError where they are none."""
-    from llm_magic.errors import OptionError
-
-    names = models if isinstance(models, list | tuple) else () if models is None else (models,)
-    wrong = next((name for name in names if not isinstance(name, str)), None)
-    if wrong is not None:
-        raise OptionError(f"{source} must be the name of one, not {wrong!r:.60}.", 'Example: LLM("vllm:smollm2").')
-    if isinstance(models, list | tuple) and any(len(models_in(name)) != 1 or "," in name for name in names):
-        raise OptionError(f"{source} must be a list of names, not {models!r:.60}.", 'Example: ["vllm:", "openai:x"].')
-    return ",".join(names)
-
-
 def _compared(run: ComparisonRun, comparison: Comparison) -> Comparison:
     """Return a comparison, its errors in the words of Python; raise that of models that failed."""
     from llm_magic.comparison.responses import models_failed
@@ -893,75 +884,6 @@ def _compared(run: ComparisonRun, comparison: Comparison) -> Comparison:
     if failed is not None:
         raise failed
     return comparison
-
-
-def _read_on_progress(given: Any) -> Any:
-    """Return the function that is told how far a run is; OptionError where it is none."""
-    from inspect import iscoroutinefunction
-
-    from llm_magic.errors import OptionError
-
-    if any(map(iscoroutinefunction, (given, type(given).__call__ if callable(given) else None))):
-        raise OptionError("on_progress takes a function that is called, none that is awaited.", "Make it a plain one.")
-    if given is not None and not callable(given):
-        raise OptionError(f"on_progress takes a function, not {given!r:.60}.", "on_progress=print shows how far it is.")
-    return given
-
-
-def _read_options(keywords: Mapping[str, Any], source: str, rows: Rows = "none") -> Options:
-    """Return the options that keyword arguments stand for, with what is secret in them as a `Secret`.
-
-    `rows` says which options of many rows are taken: as for `from_keywords`.
-    """
-    from llm_magic.config.references import mark_secrets
-    from llm_magic.options.mapping import from_keywords
-
-    options = from_keywords(keywords, source, rows)
-    options.header, options.param = mark_secrets(options.header), mark_secrets(options.param)
-    return options
-
-
-def _read_prompt(
-    prompt: Any, given: Options, called: Options, session: Session
-) -> tuple[str, tuple[Message, ...], tuple[str, ...]]:
-    """Return a prompt as a text, or as messages, and what the user should know of these."""
-    from llm_magic.errors import OptionError, PromptError
-    from llm_magic.response import Response
-
-    if isinstance(prompt, str):
-        if not prompt.strip() and not called.image:
-            raise PromptError("The prompt is empty.", "Give a text, or a list of messages.")
-        return prompt, (), ()
-    if not isinstance(prompt, list | tuple):
-        hint = "Did you mean its .text?" if isinstance(prompt, Response) else "Give a text, or a list of messages."
-        raise PromptError(f"The prompt must be a text or a list of messages, not {type(prompt).__name__}.", hint)
-    from llm_magic.prompt.message_list import read_messages
-
-    messages, notes = read_messages(prompt, max_side=session.settings.max_image_pixels)
-    if called.chat is not None:
-        raise OptionError(
-            f"A list of messages is a conversation of its own, and chat={called.chat!r:.60} names another.",
-            "Give a text to continue that one, or once=True.",
-        )
-    if any(message.role == "system" for message in messages):
-        if given.system:
-            raise OptionError("The messages have a system prompt, and system= is another.", "Keep one of them.")
-        given.system = ""
-    if called.image and messages[-1].role != "user":
-        raise OptionError("images= needs a user's message at the end of the messages.", "Add one, or leave them out.")
-    return "", messages, notes
-
-
-def _cannot_confirm(on_confirm: object) -> OptionError | None:
-    """Return the error of `confirm=True` where there is nothing to ask, None where there is."""
-    if callable(on_confirm):
-        return None
-    from llm_magic.errors import OptionError
-
-    what = "needs on_confirm=" if on_confirm is None else f"cannot ask {on_confirm!r:.60}, which is no function"
-    return OptionError(
-        f"confirm=True {what}.", "Give a function that takes the call and returns True or False: on_confirm=allowed."
-    )
 
 
 async def _nowhere(_batch: list[Any]) -> None:

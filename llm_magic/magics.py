@@ -6,7 +6,7 @@ import threading
 from collections.abc import Callable, Mapping
 from dataclasses import replace
 from functools import partial
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from IPython.core.error import UsageError
 from IPython.core.magic import Magics, line_cell_magic, magics_class, no_var_expand
@@ -21,9 +21,8 @@ if TYPE_CHECKING:
 
     from llm_magic.batches.batch import Batch
     from llm_magic.batches.remote.state import BatchState
-    from llm_magic.comparison.answers import ComparedAnswers
     from llm_magic.comparison.responses import Comparison
-    from llm_magic.comparison.run import ComparisonRun
+    from llm_magic.comparison.rows.answers import ComparedAnswers
     from llm_magic.display import ComparisonView, RowsView, View
     from llm_magic.mapping.answers.answers import Answers
     from llm_magic.mapping.inputs.inputs import Inputs
@@ -32,8 +31,10 @@ if TYPE_CHECKING:
     from llm_magic.options import Options
     from llm_magic.response import Response
     from llm_magic.session import Session
-    from llm_magic.session.job import Job
+    from llm_magic.session.job import Job, Screen
     from llm_magic.session.plan import Cell, CellRun
+
+R = TypeVar("R")
 
 
 @magics_class
@@ -97,7 +98,6 @@ class LLMMagics(Magics, Settings):
         """
         from llm_magic.options import reader
         from llm_magic.options.combinations import need_each
-        from llm_magic.options.option import shadowed
         from llm_magic.session.plan import Cell
 
         identifier, unseen = self._cell_id(), not self._allows_input()
@@ -114,24 +114,28 @@ class LLMMagics(Magics, Settings):
         names = self.session.models_asked(asked)
         several = len(names) > 1
         need_each(options, several=several)
-        if several and options.each is not None:
-            return self._compare_rows(asked, names, options.each, unseen=unseen)
         if several:
             return self._compare(asked, names, unseen=unseen)
         options = self.session.in_force(asked)
-        background = bool(options.background)
-        asked = replace(
-            asked,
-            notes=(*shadowed(options.out), *([_IN_FOREGROUND] if background and unseen else [])),
-            cannot_confirm=_cannot_confirm(background=background, unseen=unseen, rows=options.each is not None),
-        )
-        later = background and not unseen
+        later = bool(options.background) and not unseen
+        asked = self._informed(asked, options, unseen=unseen)
         if options.each is not None:
             return self._answer_rows(asked, options, options.each, later=later)
         if options.dry_run:
             self._show_dry_run(asked, options)
             return None
         return self._answer(asked, options, later=later)
+
+    def _informed(self, cell: Cell, options: Options, *, unseen: bool) -> Cell:
+        """Return a cell with what holds for where it runs: a note on `-b` there, and why `--confirm` cannot ask."""
+        from llm_magic.options.option import shadowed
+
+        background = bool(options.background)
+        return replace(
+            cell,
+            notes=(*shadowed(options.out), *([_IN_FOREGROUND] if background and unseen else [])),
+            cannot_confirm=_cannot_confirm(background=background, unseen=unseen, rows=options.each is not None),
+        )
 
     def begin_cell(self, info: Any) -> None:
         """Take note that a cell begins to run; one that runs within another is part of that."""
@@ -195,82 +199,69 @@ class LLMMagics(Magics, Settings):
         self.shown(result)
         return result
 
-    def _compare(self, cell: Cell, names: tuple[str, ...], *, unseen: bool) -> Comparison | Job[Comparison] | None:
-        """Do what a cell asks of several models, side by side."""
+    def _compare(
+        self, cell: Cell, names: tuple[str, ...], *, unseen: bool
+    ) -> Comparison | ComparedAnswers | Job[Any] | None:
+        """Do what a cell asks of several models, side by side; with `--each` for each row of an input."""
         from llm_magic import display
-        from llm_magic.comparison.run import ComparisonRun, of_model
-        from llm_magic.comparison.screen import ComparisonScreen
+        from llm_magic.comparison.run import of_model
         from llm_magic.options.combinations import need_one_model
-        from llm_magic.options.option import shadowed
 
-        need_one_model(cell.options, names)
+        each = cell.options.each
+        if each is None:
+            need_one_model(cell.options, names)
         options = self.session.in_force(of_model(cell, names[0]))
         background = bool(options.background)
         later = background and not unseen
-        cell = replace(
-            cell,
-            notes=(*shadowed(options.out), *([_IN_FOREGROUND] if background and unseen else [])),
-            cannot_confirm=_cannot_confirm(background=background, unseen=unseen, rows=False),
-        )
-        run = ComparisonRun(self.session, cell, names)
-        if options.dry_run:
-            self._show_dry_runs(run, options)
-            return None
-        view = display.choose_comparison_view(self.shell, self, options.show or "markdown", background=later)
-        screen = ComparisonScreen(
-            run,
-            view,
-            self.session.loop,
-            self.session.begin_apart(run.plans[0]),
-            partial(self._bind_comparison, run, options),
-            footer=self.footer,
-        )
-        if later:
-            from llm_magic.session.job import Job
+        cell = self._informed(cell, options, unseen=unseen)
+        bind, show = self.shell.user_ns.__setitem__, options.show or "markdown"
+        if each is not None:
+            from llm_magic.comparison.rows.cell import ComparedRowsCell
 
-            job = Job.begin(
-                screen, partial(_fail_models, run), partial(self._comparison_failed, view), self.session.jobs
-            )
+            rows = ComparedRowsCell(self.session, cell, names, each)
+            if options.dry_run:
+                rows.show_requests()
+                return None
+            below = display.choose_rows_view(self.shell, self, show, background=later)
+            return self._follow(rows.screen(below, bind), rows.fail, below, background=background, later=later)
+        from llm_magic.comparison.cell import ComparisonCell
+
+        comparison = ComparisonCell(self.session, cell, names)
+        if options.dry_run:
+            comparison.show_requests()
+            return None
+        view = display.choose_comparison_view(self.shell, self, show, background=later)
+        return self._follow(comparison.screen(view, bind), comparison.fail, view, background=background, later=later)
+
+    def _follow(
+        self,
+        screen: Screen[R],
+        fail: Callable[[R], None],
+        view: View | RowsView | ComparisonView,
+        *,
+        background: bool,
+        later: bool,
+    ) -> R | Job[R]:
+        """Show rows, or several models, until all have ended; `later` the cell ends now, and they go on."""
+        from llm_magic.session.job import Job
+
+        if later:
+            job = Job.begin(screen, fail, partial(_tell, view), self.session.jobs)
             self.shown(job)
             return job
         try:
-            comparison = screen.follow()
+            result = screen.follow()
         except Interrupted as error:
-            self._remember(error.response)
+            if error.response is not None:
+                self._remember(error.response)
             raise
-        _fail_models(run, comparison)
-        self.shown(comparison)
-        if options.background:
-            from llm_magic.session.job import Job
-
-            ended = Job.ended(screen.model, comparison)
+        fail(result)
+        self.shown(result)
+        if background:
+            ended = Job.ended(screen.model, result)
             self.shown(ended)
             return ended
-        return comparison
-
-    def _show_dry_runs(self, run: ComparisonRun, options: Options) -> None:
-        """Show what each of several models would be sent; of one that cannot be asked, why."""
-        from llm_magic import display
-        from llm_magic.model_names import shown_model
-
-        outcome = _not_bound(options, "Nothing was sent")
-        for name, plan in zip(run.names, run.plans, strict=True):
-            try:
-                display.show_preview(self.session.preview_of(plan), outcome, shown_model(name))
-            except LLMError as error:
-                display.show_lines([f"{shown_model(name)}: {_line(error)}", outcome], ())
-        self.session.tell()
-
-    def _bind_comparison(self, run: ComparisonRun, options: Options, comparison: Comparison) -> str:
-        """Bind what several models give, and return the line below them."""
-        self._remember(comparison)
-        if options.out:
-            self.shell.user_ns[options.out] = comparison.value
-        return self.session.about_no_turn(run.plans[0]) if self.footer else ""
-
-    def _comparison_failed(self, view: ComparisonView, error: Exception) -> None:
-        """Tell why a comparison in the background came to an end."""
-        view.note(_line(error))
+        return result
 
     def _answer_rows(self, cell: Cell, options: Options, each: str, *, later: bool) -> Answers | Job[Answers] | None:
         """Do what a cell asks for each row of an input; `later` it ends now, and the rows go on."""
@@ -310,55 +301,7 @@ class LLMMagics(Magics, Settings):
         screen = RowsScreen(run, view, self.session.loop, partial(self._bind_rows, run, options))
         if later and engine is not None:
             return self._begin_batch(run, engine.state, screen)
-        if later:
-            from llm_magic.session.job import Job
-
-            job = Job.begin(screen, partial(_fail_rows, run), partial(self._rows_failed, view), self.session.jobs)
-            self.shown(job)
-            return job
-        answers = screen.follow()
-        _fail_rows(run, answers)
-        self.shown(answers)
-        if options.background:
-            from llm_magic.session.job import Job
-
-            ended = Job.ended(run.model, answers)
-            self.shown(ended)
-            return ended
-        return answers
-
-    def _compare_rows(
-        self, cell: Cell, models: tuple[str, ...], each: str, *, unseen: bool
-    ) -> ComparedAnswers | Job[ComparedAnswers] | None:
-        """Do what a cell asks of several models for each row of an input."""
-        from llm_magic import display
-        from llm_magic.comparison.rows import ComparedRows
-        from llm_magic.options.option import shadowed
-        from llm_magic.session.job import Job
-
-        background = bool(
-            self.session.in_force(replace(cell, options=replace(cell.options, model=models[0]))).background
-        )
-        notes = (*shadowed(cell.options.out), *([_IN_FOREGROUND] if background and unseen else []))
-        refused = _cannot_confirm(background=background, unseen=unseen, rows=True)
-        rows = ComparedRows(self.session, replace(cell, notes=notes, cannot_confirm=refused), models, each)
-        if rows.options.dry_run:
-            rows.show_requests()
-            return None
-        later = background and not unseen
-        view = display.choose_rows_view(self.shell, self, rows.options.show or "markdown", background=later)
-        screen = rows.screen(view, self.shell.user_ns.__setitem__)
-        if later:
-            job = Job.begin(screen, rows.fail, partial(self._rows_failed, view), self.session.jobs)
-            self.shown(job)
-            return job
-        answers = screen.follow()
-        rows.fail(answers)
-        self.shown(answers)
-        if background:
-            self.shown(ended := rows.ended(answers))
-            return ended
-        return answers
+        return self._follow(screen, partial(_fail_rows, run), view, background=bool(options.background), later=later)
 
     def _write_rows(self, cell: Cell, options: Options, inputs: Inputs, named: str) -> Answers | None:
         """Write the rows of a cell into a file, and say what to do with it; where all are answered, do as ever."""
@@ -398,7 +341,7 @@ class LLMMagics(Magics, Settings):
         def tell(error: Exception) -> None:
             ends = not threading.main_thread().is_alive()  # Python, and with it all connections
             if not ends and (state.is_submitted or not waits):  # else the cell itself fails
-                self._rows_failed(screen.view, error)
+                _tell(screen.view, error)
 
         batch: Batch[Answers] = Batch.begin(screen, partial(_fail_rows, run), tell, self.session.jobs)
         batch.follow(state)
@@ -421,10 +364,6 @@ class LLMMagics(Magics, Settings):
         if options.out:
             self.shell.user_ns[options.out] = run.bound(answers)
         return str(run.statistics())
-
-    def _rows_failed(self, view: RowsView, error: Exception) -> None:
-        """Tell why rows in the background came to an end."""
-        view.note(_line(error))
 
     def _finish(self, cell: Cell, options: Options, response: Response, *, later: bool = False) -> None:
         """Bind what the answer gives, and offer its code as the next cell; `later` the cell is over, so it is shown."""
@@ -469,7 +408,7 @@ class LLMMagics(Magics, Settings):
         """Tell why a cell in the background has no answer, and keep what had come."""
         if isinstance(error, LLMError) and error.response is not None:
             self._remember(error.response)
-        view.note(_line(error))
+        _tell(view, error)
 
     def _remember(self, response: Response | Comparison) -> None:
         self.shell.user_ns["_llm"] = response
@@ -521,15 +460,6 @@ def _fail_rows(run: RowsRun, answers: Answers) -> None:
         raise error
 
 
-def _fail_models(run: ComparisonRun, comparison: Comparison) -> None:
-    """Raise the error of a comparison of which models failed, where these are not to be kept as values."""
-    from llm_magic.comparison.responses import models_failed
-
-    error = models_failed(comparison, keep=run.keeps_errors)
-    if error is not None:
-        raise error
-
-
 def _cannot_confirm(*, background: bool, unseen: bool, rows: bool) -> OptionError | None:
     """Return the error of `--confirm` where nobody can be asked, None where the user can."""
     if rows:
@@ -552,6 +482,6 @@ def _expanded(namespace: Mapping[str, Any], text: str) -> str:
     return expand_option(text, namespace)
 
 
-def _line(error: Exception) -> str:
-    """Return an error as one note."""
-    return f"{type(error).__name__}: {error}"
+def _tell(view: View | RowsView | ComparisonView, error: Exception) -> None:
+    """Tell why what goes on in the background came to an end."""
+    view.note(f"{type(error).__name__}: {error}")

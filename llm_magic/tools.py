@@ -7,7 +7,7 @@ import inspect
 import json
 import re
 import textwrap
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from contextvars import ContextVar
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Annotated, Any, Protocol
@@ -31,6 +31,7 @@ if TYPE_CHECKING:
 _NAME = re.compile(r"[A-Za-z0-9_-]{1,64}")
 
 SERVER = "mcp:"
+_MCP_HINT = "Say mcp:NAME, or mcp:NAME.TOOL for one of its tools."
 """What stands before the name of an MCP server in `--tools`."""
 
 
@@ -178,24 +179,28 @@ def split_servers(wanted: str | Sequence[Any]) -> tuple[tuple[Any, ...], tuple[s
     items: Sequence[Any] = wanted.split(",") if isinstance(wanted, str) else wanted
     items = [each.strip() if isinstance(each, str) else each for each in items]
     servers = [each[len(SERVER) :].strip() for each in items if isinstance(each, str) and each.startswith(SERVER)]
-    if "" in servers:
-        raise ToolError("--tools: mcp: names no server.", "Say mcp:NAME, or mcp:NAME.TOOL for one of its tools.")
+    for each in servers:
+        server, dot, tool = each.partition(".")
+        if not server or (dot and not tool):
+            missing = "tool" if server else "server"
+            raise ToolError(f"--tools: {SERVER}{each:.80} names no {missing}.", _MCP_HINT)
     functions = tuple(each for each in items if not (isinstance(each, str) and each.startswith(SERVER)))
     return functions, tuple(dict.fromkeys(servers))
 
 
 def tools_from(
-    names: str | Sequence[str | Callable[..., Any]], namespace: Mapping[str, Any]
+    names: str | Sequence[str | Callable[..., Any]], namespace: Mapping[str, Any], servers: Collection[str] = ()
 ) -> tuple[FunctionTool, ...]:
     """Return the tools that `--tools` names: text with commas, or a sequence of names and functions.
 
     `object.method` is a name, too. A name that is not among the user's variables (close ones are
-    named), not callable or given twice, or a function that cannot be a tool, is a `ToolError`.
+    named), not callable or given twice, or a function that cannot be a tool, is a `ToolError`. `servers` are the names
+    of MCP servers, for a hint where `mcp:` was left out.
     """
     wanted: Sequence[Any] = names.split(",") if isinstance(names, str) else names
     tools: dict[str, FunctionTool] = {}
     for each in wanted:
-        tool = describe(_function(each.strip(), namespace) if isinstance(each, str) else each)
+        tool = describe(_function(each.strip(), namespace, servers) if isinstance(each, str) else each)
         if tool.name in tools:
             raise ToolError(f"--tools has two functions named {tool.name!r}.", "Keep one, or rename one.")
         tools[tool.name] = tool
@@ -204,7 +209,11 @@ def tools_from(
     return tuple(tools.values())
 
 
-def _function(name: str, namespace: Mapping[str, Any]) -> Any:
+def _function(name: str, namespace: Mapping[str, Any], servers: Collection[str]) -> Any:
+    if name.partition(".")[0] in {"mcp", *servers} - set(namespace):
+        server = name.removeprefix("mcp").lstrip(".")
+        hint = f"For the MCP server, say mcp:{server}." if server.partition(".")[0] in servers else _MCP_HINT
+        raise ToolError(f"--tools: no function {name!r} in this notebook.", hint)
     if not re.fullmatch(r"[^\W\d]\w*(\.[^\W\d]\w*)*", name):
         raise ToolError(f"--tools: {name!r} is no name of a function.", "Name functions: --tools weather,add.")
     if name.partition(".")[0] not in namespace:

@@ -25,7 +25,7 @@ def without_secrets(url: str) -> str:
 
 
 @lru_cache
-def checked(url: str, where: str) -> str:
+def checked(url: str, where: str, example: str = "https://host:port/v1") -> str:
     """Return a URL that requests can be sent to.
 
     Raises
@@ -41,7 +41,7 @@ def checked(url: str, where: str) -> str:
     except ValueError:
         good, shown = False, "it is malformed"
     if not good:
-        raise ConfigurationError(f"{where} is no URL: {shown}", "Write it as https://host:port/v1.")
+        raise ConfigurationError(f"{where} is no URL: {shown}", f"Write it as {example}.")
     return url
 
 

@@ -220,8 +220,8 @@ WRONG: list[tuple[dict[str, Any], str]] = [
     ({"chat": 5}, "chat must be a text, not 5."),
     ({"images": 5}, "images must be paths, URLs or images, not 5."),
     ({"images": ["a.png", None]}, "images must be paths, URLs or images, not None."),
-    ({"tools": "weather"}, "tools must be a function or a list of functions, not 'weather'."),
-    ({"tools": [5]}, "tools must be a function or a list of functions, not 5."),
+    ({"tools": "weather"}, "tools must be functions, or MCP servers as 'mcp:NAME', not 'weather'."),
+    ({"tools": [5]}, "tools must be functions, or MCP servers as 'mcp:NAME', not 5."),
     ({"schema": 5}, ("schema must be a JSON Schema: a dict, the path of a .json file or a text such as "
                      "'name, age int', not 5.")),
     ({"choices": "a,b"}, 'choices must be a list of texts, such as ["yes", "no"], not \'a,b\'.'),

@@ -33,6 +33,17 @@ def answers(notebook: nbformat.NotebookNode) -> list[str]:
     ]
 
 
+def without_seconds(text: str) -> str:
+    """Return what several models answered without how long each took."""
+    return re.sub(r"(tokens) · [\d.]+ s\b", r"\1", text)
+
+
+def of_models(book: nbformat.NotebookNode) -> int:
+    """Return how many answers a notebook shows: of a cell with several models, those of each."""
+    shown = [output.get("metadata", {}).get("llm_magic") for cell in book.cells for output in cell.get("outputs", [])]
+    return sum(len(each.get("models", [each])) for each in shown if each is not None)
+
+
 def read(path: Path) -> nbformat.NotebookNode:
     return nbformat.read(path, as_version=4)
 
@@ -93,6 +104,21 @@ def test_context(live: Live) -> None:
     assert "outputs of 1 cell are cut" in shown
 
 
+def test_side_by_side(live: Live) -> None:
+    book = read(live("side_by_side"))
+    cats, legs, ruled = answers(book)
+    assert cats.startswith("[sober]\nA cat is a domesticated feline creature with ")
+    assert "\n\n[poet]\nA cat is a creature of the night, " in cats
+    assert [line.split() for line in legs.splitlines()[:3]] == [["model", "value"], ["sober", "3"], ["poet", "4"]]
+    assert ruled.splitlines()[1].startswith("sober  failed: InvalidValueError: ")
+    assert [line.split()[-1] for line in ruled.splitlines()[2:3]] == ["4"]
+    shown = book_text(book)
+    assert "{'sober': 3, 'poet': 4}" in shown
+    assert "\n4\nInvalidValueError\n" in shown
+    assert re.search(r"\n0 +Oslo +34 +Oslo +34\n1 +\w+ +9 +\w+ +9\n2 +Lima +71 +Lima +71\n", shown)
+    assert len(re.findall(r"(?:sober|poet): [23] of 3 cities are right", shown)) == 2
+
+
 def test_recordings(live: Live) -> None:
     book = read(live("recordings"))
     first, again, legs = answers(book)
@@ -111,13 +137,16 @@ def test_recordings(live: Live) -> None:
 @pytest.mark.parametrize("name", TOURS)
 def test_what_is_shown_before_it_is_run_is_what_comes(live: Live, name: str) -> None:
     """The outputs in the file are those of the cells in the file."""
-    assert answers(read(NOTEBOOKS / f"{name}.ipynb")) == answers(read(live(name)))
+    saved, asked = answers(read(NOTEBOOKS / f"{name}.ipynb")), answers(read(live(name)))
+    assert list(map(without_seconds, saved)) == list(map(without_seconds, asked))
 
 
 OF_ROWS = re.compile(
     r"local:smollm2 · (?P<rows>\d+ rows) in [^\n\"<\\]*|local:smollm2 · A sample of (?P<sample>\d+ rows)[^\n\"<\\]*"
 )
 """What is below the table of rows that were asked: how long they took, and how many were not asked."""
+OF_ROWS_BY_MODEL = re.compile(r"(2 models · sober: \d+ rows)[^\n\"<\\]*")
+"""The same of several models."""
 
 
 def test_many_rows(live: Live) -> None:
@@ -182,9 +211,9 @@ def beside_widgets(path: Path) -> tuple[str, list[str]]:
 def compared(path: Path) -> list[Any]:
     """Return the outputs of an executed tour, without what is another one where nothing was asked.
 
-    That is: `recorded` in an answer's metadata; what was used so far, since what was not asked costs nothing; the
-    line of a dry run about recordings, and of rows all of it, for it tells how many are to be sent; and the line of
-    rows that says how long they took, and how many were known.
+    That is: `recorded` in the metadata of an answer, or of each of several models; what was used so far, since what
+    was not asked costs nothing; the line of a dry run about recordings, and of rows all of it, for it tells how many
+    are to be sent; and the line of rows that says how long they took, and how many were known.
     """
     book = json.loads(without_times(path.read_text(encoding="utf-8")))
     found = []
@@ -193,9 +222,11 @@ def compared(path: Path) -> list[Any]:
         is_other = source == "%llm_usage" or {"--each", "--dry-run"} <= set(source.split())
         outputs = [] if is_other else cell.get("outputs", [])
         for output in outputs:
-            output.get("metadata", {}).get("llm_magic", {}).pop("recorded", None)
+            about = output.get("metadata", {}).get("llm_magic", {})
+            for each in (about, *about.get("models", {}).values()):
+                each.pop("recorded", None)
         text = json.dumps(outputs, ensure_ascii=False)
-        text = OF_ROWS.sub(lambda of: of["rows"] or of["sample"], text)
+        text = OF_ROWS_BY_MODEL.sub(r"\1", OF_ROWS.sub(lambda of: of["rows"] or of["sample"], text))
         text = re.sub(r"local:smollm2 · (\d+ rows), \d+ from recordings(?: · A sample of [^\n\"<\\]*)?", r"\1", text)
         found.append(
             re.sub(r"It would be sent, and its answer recorded\.|It is not recorded, .*? would fail\.", "", text)
@@ -209,7 +240,7 @@ def test_a_tour_is_replayed_to_the_letter_without_a_network(live: Live, name: st
     one, other = (executed(asked.parent, name, output, LLM_MAGIC_RECORD="only") for output in ("one", "other"))
     assert beside_widgets(one) == beside_widgets(other)
     assert compared(one) == compared(asked)
-    assert one.read_text().count('"recorded": true') == len(answers(read(asked)))
+    assert one.read_text().count('"recorded": true') == of_models(read(asked))
 
 
 @pytest.mark.parametrize("name", TOURS)

@@ -372,7 +372,7 @@ def _header(text: str, where: str) -> str:
 
 
 def _check_url(url: str, where: str) -> None:
-    checked(url, where)
+    checked(url, where, "https://host:port/mcp")
     if "@" in urlsplit(url).netloc:
         raise ConfigurationError(
             f"{where} has credentials in it, and secrets do not stand in configuration.",

@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import os
+import re
 import tempfile
 import time
 from collections.abc import AsyncGenerator, Callable, Mapping
@@ -16,7 +17,7 @@ from contextlib import asynccontextmanager, suppress
 from dataclasses import replace
 from importlib import import_module
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Self
+from typing import TYPE_CHECKING, Any
 
 from pydantic import ValidationError
 
@@ -25,12 +26,14 @@ from llm_magic.errors import ConfigurationError, LLMError, ToolError
 from llm_magic.events import Event, Note, Progress
 from llm_magic.mcp.configuration import HTTPServer, StdioServer
 from llm_magic.mcp.results import ToolOutput, read_result
+from llm_magic.mcp.watched_messages import WatchedMessages
 from llm_magic.secrets import MASK, hide, reveal, secrets_in
 
 if TYPE_CHECKING:
     from mcp import Client
 
     from llm_magic.background_loop import Emit
+    from llm_magic.secrets import Secret
 
 START = 60.0
 """Seconds in which a server must have started and said what it is: a first start may download it."""
@@ -42,11 +45,15 @@ MOST_PAGES = 1_000
 """Pages of a list of tools that are read."""
 _CLOSED = "Connection closed"
 """What the official client says where a request by HTTP was not answered; its code is that of many errors."""
+_NO_JSON = "Failed to parse"
+"""How what the official client says of an answer by HTTP begins that is no JSON, or no message."""
 _UNTOLD = "2026"
 """The protocol's versions from which on changes are told to subscribers only."""
 _SHORTEST = 6  # characters of what is taken for a secret in a text
 _TOLD_EVERY = 0.1  # seconds between two lines of progress
 _LINE = 200
+_ADDED = re.compile(r"Node\.js v\d|npm (error|ERR!)|A complete log of this run")
+_REASON = re.compile(r"\w*Error\b( \[\w+\])?: .*|E?404 Not Found.*|EACCES.*|could not determine executable.*")
 _LARGEST_LOG = 1 << 20  # bytes of a server's standard error that are kept
 _REFUSED = {
     "sampling/createMessage": "an answer of a model (sampling)",
@@ -82,6 +89,7 @@ class ServerConnection:
         self._log: Any = None
         self._said = ""  # what it had said last when it ended
         self._garbage = ""
+        self._refused = ""  # the status of the last answer by HTTP, where it is one of an error
         self._told_of_garbage = False
         self._calls: set[_Call] = set()
 
@@ -112,13 +120,13 @@ class ServerConnection:
             It does not start, or does not list them.
 
         """
-        known = self._alive and isinstance(self.server, HTTPServer)
+        known = self._alive
         try:
             found = await self._listed(await self._open(emit))
         except ToolError:
-            if not known:
+            if not known or (self._alive and isinstance(self.server, StdioServer)):
                 raise
-            self._alive = False  # a server at a URL may have been started anew, and know nothing of us
+            self._alive = False  # it has ended unseen; one at a URL may have been started anew, and know nothing of us
             self._over.set()
             found = await self._listed(await self._open(emit))
         self.offered = tuple(each["name"] for each in found)
@@ -288,20 +296,22 @@ class ServerConnection:
             folder = self._started.cwd if isinstance(self._started, StdioServer) else None
             there = folder is None or Path(reveal(folder)).is_dir()
             missing = f"program {self.server.command}" if there else f"folder {folder}"
-            hint = f"Install it, or correct LLMMagics.mcp_servers[{self.name!r}]."
+            hint = f"{'Install' if there else 'Make'} it, or correct LLMMagics.mcp_servers[{self.name!r}]."
             return ToolError(f"The MCP server {self.name} cannot be started: there is no {missing}.", hint)
         if problem is None or isinstance(problem, asyncio.CancelledError):
             return self._error("was stopped before it had started")
         if isinstance(self.server, HTTPServer):
             return self._error(f"cannot be reached at {self.server.shown}: {self._reason(problem)}")
-        return self._error(f"did not start: {self._reason(problem)}")
+        return self._error(f"did not start: {self._reason(problem)}".replace(_CLOSED, "it ended"))
 
     def _error(self, what: str) -> ToolError:
-        line = self._last_line()
-        return ToolError(
-            f"The MCP server {self.name} {what}{line}.",
-            f"Check LLMMagics.mcp_servers[{self.name!r}], or run it by hand.",
-        )
+        there = f"LLMMagics.mcp_servers[{self.name!r}]"
+        hint = f"Check {there}, or run it by hand."
+        if isinstance(self.server, HTTPServer):
+            hint = f"Check {there}, and whether it runs."
+            if self._refused.startswith(("401", "403")):
+                hint = f"Check the headers in {there}: they say who asks."
+        return ToolError(f"The MCP server {self.name} {what}{self._last_line()}.", hint)
 
     def _reason(self, problem: BaseException) -> str:
         """Return in a line why something failed: of a group of exceptions, the first one."""
@@ -309,6 +319,10 @@ class ServerConnection:
             problem = problem.exceptions[0]
         if isinstance(problem, OSError) and problem.strerror:
             said = problem.strerror
+        elif self._refused and isinstance(self.server, HTTPServer):
+            said = f"HTTP {self._refused}"
+        elif str(problem).startswith(_NO_JSON):
+            said = "its answer is no message of the protocol"
         elif isinstance(problem, ValidationError):
             wrong = problem.errors(include_url=False, include_input=False)[0]
             said = f"what it sent is no valid message: {'.'.join(map(str, wrong['loc']))}: {wrong['msg']}"
@@ -316,19 +330,23 @@ class ServerConnection:
             said = str(problem) or type(problem).__name__
         return self._shown(said).rstrip(".")
 
+    @property
+    def _secrets(self) -> tuple[Secret, ...]:
+        """What is secret in what the server was given."""
+        server = self._started
+        return secrets_in(
+            [*server.args, server.env] if isinstance(server, StdioServer) else [server.url, server.headers]
+        )
+
     def _shown(self, text: str) -> str:
         """Return what a server says on one line, without secrets that it was given."""
-        server = self._started
-        given = [*server.args, server.env] if isinstance(server, StdioServer) else [server.url, server.headers]
-        known = [str(reveal(secret)) for secret in secrets_in(given)]
+        known = [secret.reveal() for secret in self._secrets]
         line = " ".join(visible(hide(text[: 10 * _LINE], known)).split())
         return line if len(line) <= _LINE else f"{line[: _LINE - 1]}…"
 
     def _without_secrets(self, text: str) -> str:
         """Return what a tool gave, without the secrets that its server was given: it is sent, shown and recorded."""
-        server = self._started
-        given = [*server.args, server.env] if isinstance(server, StdioServer) else [server.url, server.headers]
-        for secret in secrets_in(given):
+        for secret in self._secrets:
             plain = secret.reveal()
             for each in (plain, plain.rpartition(" ")[2]):  # with the scheme of an authorization, and without
                 text = text.replace(each, MASK) if len(each) >= _SHORTEST else text
@@ -341,8 +359,8 @@ class ServerConnection:
         with suppress(OSError, ValueError):
             size = os.fstat(self._log.fileno()).st_size
             end = os.pread(self._log.fileno(), 4_096, max(0, size - 4_096)).decode(errors="replace")
-            lines = [line for line in end.replace("\0", "").splitlines() if line.strip()]
-            return f" (it said: {self._shown(lines[-1])})" if lines else ""
+            line = telling_line(end.replace("\0", ""))
+            return f" (it said: {self._shown(line)})" if line else ""
         return ""
 
     # The transport
@@ -356,11 +374,13 @@ class ServerConnection:
             from mcp.shared._httpx_utils import create_mcp_http_client
 
             headers = {name: str(reveal(value)) for name, value in server.headers.items()}
+            http = create_mcp_http_client(headers=headers)
+            http.event_hooks["response"].append(self._answered)
             async with (
-                create_mcp_http_client(headers=headers) as http,
+                http,
                 streamable_http_client(str(reveal(server.url)), http_client=http) as (read, write),
             ):
-                yield _Watched(read, self._see, self._ended(over)), write
+                yield WatchedMessages(read, self._see, self._ended(over)), write
             return
         from mcp import StdioServerParameters
         from mcp.client.stdio import stdio_client
@@ -376,9 +396,14 @@ class ServerConnection:
             self._log = log
             try:
                 async with stdio_client(parameters, errlog=log) as (read, write):
-                    yield _Watched(read, self._see, self._ended(over)), write
+                    yield WatchedMessages(read, self._see, self._ended(over)), write
             finally:
                 self._said, self._log = self._last_line(), None
+
+    async def _answered(self, response: Any) -> None:
+        """Remember the status of an answer to a message, which the official client does not always say."""
+        if response.request.method == "POST":
+            self._refused = f"{response.status_code} {response.reason_phrase}".strip() if response.is_error else ""
 
     def _ended(self, over: asyncio.Event) -> Callable[[], None]:
         def ended() -> None:
@@ -429,52 +454,20 @@ class _Call:
         await self._emit(events)
 
 
-class _Watched:
-    """A stream of messages that are seen by somebody else first; `ended` is called at its end."""
+def telling_line(log: str) -> str:
+    r"""Return the line of a log that tells best why a program ended; empty where there is none.
 
-    def __init__(self, inner: Any, see: Callable[[Any], None], ended: Callable[[], None]) -> None:
-        self._inner = inner
-        self._see = see
-        self._ended = ended
+    It is the last one, or the reason that stands before what npm and Node add.
 
-    @property
-    def last_context(self) -> Any:
-        """The context of who sent the last message."""
-        return getattr(self._inner, "last_context", None)
+    >>> telling_line("Error: Cannot find module 'x'\n    at load (node:internal:1)\n\nNode.js v20.1.0")
+    "Error: Cannot find module 'x'"
 
-    async def receive(self) -> Any:
-        """Return the next message."""
-        try:
-            item = await self._inner.receive()
-        except Exception:
-            self._ended()
-            raise
-        self._see(item)
-        return item
-
-    async def aclose(self) -> None:
-        """Close the stream."""
-        await self._inner.aclose()
-
-    def __aiter__(self) -> _Watched:
-        return self
-
-    async def __anext__(self) -> Any:
-        try:
-            item = await self._inner.__anext__()
-        except Exception:
-            self._ended()
-            raise
-        self._see(item)
-        return item
-
-    async def __aenter__(self) -> Self:
-        await self._inner.__aenter__()
-        return self
-
-    async def __aexit__(self, *exception: object) -> bool | None:
-        left: bool | None = await self._inner.__aexit__(*exception)
-        return left
+    """
+    lines = [line.strip() for line in log.splitlines() if line.strip()]
+    if lines and _ADDED.match(lines[-1]):
+        reasons = (found[0] for line in lines if (found := _REASON.search(line)))
+        return next(reasons, lines[-2:][0])
+    return lines[-1] if lines else ""
 
 
 def _nothing() -> None:

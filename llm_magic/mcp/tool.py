@@ -104,7 +104,7 @@ def tools_of(
             hint = did_you_mean(name, known, f"It has {some}." if known else "It has none.")
             raise ToolError(f"The MCP server {server} has no tool {_line(name)}.", hint)
     tools: list[MCPTool] = []
-    notes: list[str] = []
+    notes = [] if known else [f"The MCP server {server} has no tools."]
     for name, each in known.items():
         if only and name not in only:
             continue

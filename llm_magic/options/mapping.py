@@ -343,7 +343,7 @@ class _Reader:
         for item in items:
             named = isinstance(item, str) and (not self._keywords or item.startswith("mcp:"))
             if not callable(item) and not named:
-                self._refuse("a function or a list of functions", item)
+                self._refuse("functions, or MCP servers as 'mcp:NAME'", item)
         return items
 
     def _context(self, value: Any) -> Any:

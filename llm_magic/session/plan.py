@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import hashlib
-from collections.abc import AsyncGenerator, Callable, Iterator, Mapping
+from collections.abc import AsyncGenerator, Callable, Collection, Iterator, Mapping
 from contextlib import aclosing
 from dataclasses import dataclass, field, replace
 from fnmatch import fnmatchcase
@@ -148,7 +148,7 @@ def plan(
     if spec is None:
         combinations.need_type(cell.options)
     parts, notes = ((), ()) if rows else _parts(cell, options, settings)
-    tools, servers = _tools(cell.options, options, cell.namespace)
+    tools, servers = _tools(cell.options, options, cell.namespace, settings.mcp_servers)
     return Plan(
         cell=cell,
         models=models,
@@ -253,7 +253,7 @@ def _output(options: Options, namespace: Mapping[str, Any]) -> OutputSpec | None
 
 
 def _tools(
-    given: Options, options: Options, namespace: Mapping[str, Any]
+    given: Options, options: Options, namespace: Mapping[str, Any], configured: Collection[str]
 ) -> tuple[Mapping[str, CallableTool], tuple[str, ...]]:
     """Return the functions that a model may call, and the MCP servers, or tools of these."""
     if not options.tools:
@@ -261,7 +261,9 @@ def _tools(
     from llm_magic.tools import split_servers, tools_from
 
     functions, servers = split_servers(options.tools)
-    tools = {tool.name: tool for tool in tools_from(functions, namespace)} if functions or not servers else {}
+    tools = (
+        {tool.name: tool for tool in tools_from(functions, namespace, configured)} if functions or not servers else {}
+    )
     choice = given.tool_choice
     if not servers and choice is not None and choice not in {"auto", "none", "required", *tools}:
         raise OptionError(

@@ -26,7 +26,7 @@ from terminal_screen import Screen
 from traitlets.config import Config
 
 from llm_magic import LLM, ComparedAnswers, api
-from llm_magic.comparison.rows_run import together
+from llm_magic.comparison.rows.run import together
 from llm_magic.display.rows import RowsProgress, row_line
 from llm_magic.display.rows_markup import live
 from llm_magic.display.rows_plain import PlainRowsView
@@ -615,7 +615,7 @@ def test_an_interrupt_in_a_kernel_ends_all_within_the_live_output(kernel: Kernel
     with ScriptedServer(hanging) as server:
         kernel.run(f"%env XDG_STATE_HOME={tmp_path}")
         kernel.run(PREAMBLE.format(url=server.url)).check()
-        request = kernel.start("%%llm --each rows -m a,b\n{{ item }}")
+        request = kernel.start("%%llm --each rows -m a,b --concurrency 1\n{{ item }}")
         while len([each for each in server.requests if said(each) == "ugly"]) < 2:
             time.sleep(0.02)
         kernel.interrupt()

@@ -38,8 +38,7 @@ def session(server_log: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -
     servers = {
         "s": program(env={"SCRIPTED_LOG": str(server_log)}),
         "other": program(),
-        **{word: program(word) for word in ("many", "hostile", "garbage", "hangs", "malformed")},
-        "real": program(file=REAL),
+        **{word: program(word) for word in ("many", "hostile", "garbage", "hangs", "malformed", "empty")},
         "missing": {"command": "no-such-program"},
         "quits": {"command": sys.executable, "args": ["-c", "raise SystemExit('no database')"]},
     }
@@ -47,6 +46,25 @@ def session(server_log: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -
     api.activate(session)
     yield session
     session.close()
+    api.activate(None)
+
+
+@pytest.fixture(scope="module")
+def session_of_real_server() -> Iterator[Session]:
+    """A session with the server `real`, of the official package, which takes a second to start."""
+    with pytest.MonkeyPatch.context() as patched:
+        patched.setenv("MCP_TOKEN", "tok-of-the-server")
+        servers = {"real": program(file=REAL, env={"TOKEN": "env:MCP_TOKEN"})}
+        session = Session(Settings(mcp_servers=servers), ProviderRegistry())
+        yield session
+        session.close()
+
+
+@pytest.fixture
+def real(session_of_real_server: Session, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Session]:
+    monkeypatch.chdir(tmp_path)
+    api.activate(session_of_real_server)
+    yield session_of_real_server
     api.activate(None)
 
 
@@ -77,7 +95,9 @@ def calling() -> Model:
 
 
 @pytest.fixture
-def llm(session: Session) -> Callable[[Any], LLM]:
+def llm(request: pytest.FixtureRequest) -> Callable[[Any], LLM]:
+    session = request.getfixturevalue("real" if "real" in request.fixturenames else "session")
+
     def at(server: Any) -> LLM:
         session.registry.add("m", "compatible", base_url=server.url, max_retries=0)
         return LLM("m:m")

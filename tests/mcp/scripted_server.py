@@ -19,6 +19,8 @@ TOOLS: dict[str, dict[str, Any]] = {
     "picture": {"description": "Return a picture.", "inputSchema": {"type": "object"}},
     "fail": {"description": "Fail.", "inputSchema": TEXT},
     "sleep": {"description": "Never answer.", "inputSchema": {"type": "object"}},
+    "half": {"description": "Return half a character.", "inputSchema": {"type": "object"}},
+    "unreadable": {"description": "Return null.", "inputSchema": {"type": "object"}},
     "die": {"description": "End.", "inputSchema": {"type": "object"}},
     "ask": {"description": "Ask the user.", "inputSchema": {"type": "object"}},
     "grow": {"description": "Offer one more tool.", "inputSchema": {"type": "object"}},
@@ -46,6 +48,10 @@ def call(request: dict[str, Any]) -> None:
     elif name == "sleep":
         note("sleeping")
         return
+    elif name == "half":
+        content = [{"type": "text", "text": "cut \ud83d"}]  # written as an escape, as JavaScript cuts an emoji
+    elif name == "unreadable":
+        return send(id=number, result=None)
     elif name == "die":
         print("the disk is gone", file=sys.stderr, flush=True)
         os._exit(1)
@@ -70,6 +76,8 @@ def main() -> None:
     note(f"started {os.getpid()}")
     if "garbage" in words:
         print("Welcome!\n{}", flush=True)
+    if "empty" in words:
+        TOOLS.clear()
     if "many" in words:
         TOOLS.update({f"tool_{at}": {"description": "One.", "inputSchema": TEXT} for at in range(500)})
     if "hostile" in words:
@@ -89,8 +97,8 @@ def main() -> None:
         elif method == "tools/list":
             if "hangs" not in words:
                 names, first = list(TOOLS), int((message.get("params") or {}).get("cursor") or 0)
-                page = [{"name": name, **TOOLS[name]} for name in names[first : first + 5]]
-                more = {"nextCursor": str(first + 5)} if first + 5 < len(names) else {}
+                page = [{"name": name, **TOOLS[name]} for name in names[first : first + 6]]
+                more = {"nextCursor": str(first + 6)} if first + 6 < len(names) else {}
                 send(id=number, result={"tools": page, **more})
         elif method == "tools/call":
             call(message)

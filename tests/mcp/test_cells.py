@@ -104,16 +104,18 @@ def test_an_interrupt_cancels_the_call_at_the_server(kernel: Kernel, calling: An
     assert has_ended(process_of(server_log))
 
 
-@pytest.mark.parametrize("end", ["shutdown", "kill"])
-def test_a_server_ends_with_what_started_it(end: str, calling: Any, server_log: Path) -> None:
-    with Kernel() as kernel:
-        kernel.run("%load_ext llm_magic").check()
-        with asking(kernel, server_log, calling()) as run:
-            run("%%llm --once --tools mcp:s\nHi").check()
-            process = process_of(server_log)
+def test_a_server_ends_with_the_restart_and_with_the_death_of_its_kernel(calling: Any, server_log: Path) -> None:
+    """In a kernel of its own, as whoever comes after would find none."""
+    with Kernel() as kernel, ScriptedServer(calling()) as model:
+        for number, end in enumerate(["restart", "kill"]):
+            kernel.run("%load_ext llm_magic").check()
+            configured(kernel, model, server_log)
+            kernel.run("%%llm --once --tools mcp:s\nHi").check()
+            process = process_of(server_log, number)
             os.kill(process, 0)
-            if end == "shutdown":
-                kernel.manager.shutdown_kernel(now=False)
+            if end == "restart":
+                kernel.manager.restart_kernel(now=False)
+                kernel.client.wait_for_ready(timeout=60)
             else:
                 os.kill(kernel.manager.provisioner.process.pid, signal.SIGKILL)
             assert has_ended(process)

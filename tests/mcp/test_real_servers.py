@@ -112,10 +112,12 @@ def test_a_server_does_not_get_the_kernels_variables(
     everything: dict[str, Any], session: Session, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("OPENAI_API_KEY", "wJalrXUtnFEMI-K7MDENG-bPxRfiCY")
-    monkeypatch.setenv("MY_LEVEL", "high-and-dry")
-    session.settings.mcp_servers = {"own": {**everything, "env": {"LEVEL": "env:MY_LEVEL"}}}
+    monkeypatch.setenv("MY_TOKEN", "high-and-dry")
+    own = {**everything, "env": {"LEVEL": "info", "TOKEN": "env:MY_TOKEN"}}
+    session.settings.mcp_servers = {"own": own}
     variables = json.loads(call(session, "own", "get-env").text)
-    assert variables["LEVEL"] == "high-and-dry"
+    assert variables["LEVEL"] == "info"
+    assert variables["TOKEN"] == "***"  # it got it, and what it gives back is masked
     assert "OPENAI_API_KEY" not in variables
 
 

@@ -2,6 +2,7 @@
 
 import asyncio
 import os
+import signal
 import subprocess
 import sys
 import time
@@ -34,12 +35,12 @@ def add_one(x: int) -> int:
     return x + 1
 
 
-def test_functions_and_tools_of_a_real_server_side_by_side(session: Session, llm: At, calling: Any) -> None:
+def test_functions_and_tools_of_a_real_server_side_by_side(real: Session, llm: At, calling: Any) -> None:
     with ScriptedServer(calling(("add", {"a": 1, "b": 2}), ("add_one", {"x": 4}))) as model:
         response = llm(model).ask("Hi", tools=[add_one, "mcp:real.add"])
     assert response.text == "3 | 5"
     assert offered(model.requests[-1]) == ["add_one", "add"]
-    assert session.mcp_servers.running() == ("real",)
+    assert real.mcp_servers.running() == ("real",)
     assert [(run.name, run.result, run.failed) for run in response.tool_calls] == [
         ("add", "3", False),
         ("add_one", "5", False),
@@ -52,7 +53,7 @@ def test_all_tools_are_listed_page_by_page_under_names_that_apis_take(session: S
     tools = {each["function"]["name"]: each["function"] for each in model.requests[0].json["tools"]}
     assert list(tools) == [
         *("echo", "files_read_all", "free", "picture", "fail"),
-        *("sleep", "die", "ask", "grow", "steps"),
+        *("sleep", "half", "unreadable", "die", "ask", "grow", "steps"),
     ]
     assert tools["echo"]["strict"] is True
     assert tools["echo"]["parameters"]["additionalProperties"] is False
@@ -84,11 +85,13 @@ def test_what_does_not_fit_the_schema_is_not_called(session: Session, llm: At, c
     ("tools", "said"),
     [
         ("mcp:", "tools: mcp: names no server."),
+        ("mcp:.echo", "tools: mcp:.echo names no server."),
+        ("mcp:s.", "tools: mcp:s. names no tool.\nSay mcp:NAME, or mcp:NAME.TOOL for one of its tools."),
         ("mcp:S", "There is no MCP server 'S'."),
         ("mcp:s.ecko", "The MCP server s has no tool ecko.\nDid you mean echo?"),
         ("mcp:missing", "The MCP server missing cannot be started: there is no program no-such-program."),
-        ("mcp:quits", "The MCP server quits did not start: Connection closed (it said: no database)."),
-        ("mcp:many", "510 tools are offered, and a request may have 128: the MCP server many has 510."),
+        ("mcp:quits", "The MCP server quits did not start: it ended (it said: no database)."),
+        ("mcp:many", "512 tools are offered, and a request may have 128: the MCP server many has 512."),
         (
             "mcp:malformed",
             "The MCP server malformed did not list its tools: what it sent is no valid message: tools.0.input",
@@ -104,6 +107,22 @@ def test_what_is_wrong_is_said_before_anything_is_sent(
         llm(model).ask("Hi", tools=tools)
     assert str(error.value).startswith(said)
     assert model.requests == []
+
+
+@pytest.mark.parametrize(
+    ("name", "hint"),
+    [
+        ("mcp", "Say mcp:NAME, or mcp:NAME.TOOL for one of its tools."),
+        ("quits", "For the MCP server, say mcp:quits."),
+        ("mcp.quits.x", "For the MCP server, say mcp:quits.x."),
+        ("quit", "Define it in a cell before this one."),
+    ],
+)
+def test_a_server_named_as_a_function_is(session: Session, name: str, hint: str) -> None:
+    session.registry.add("m", "compatible", base_url="http://127.0.0.1:9/v1")
+    with pytest.raises(ToolError) as error:
+        session.preview(Cell("Hi", Options(model="m:m", tools=(name,))))
+    assert (error.value.message, error.value.hint) == (f"--tools: no function {name!r} in this notebook.", hint)
 
 
 def test_a_choice_among_the_tools_is_checked_when_they_are_known(session: Session, llm: At, calling: Any) -> None:
@@ -158,7 +177,7 @@ def test_what_it_asks_the_user_for_is_refused_in_the_result_and_in_a_note(
     assert said in response.notes
 
 
-def test_newer_servers_ask_by_their_result(session: Session, llm: At, calling: Any) -> None:
+def test_newer_servers_ask_by_their_result(real: Session, llm: At, calling: Any) -> None:
     with ScriptedServer(calling(("elicit", {}), ("sample", {}))) as model:
         response = llm(model).ask("Hi", tools="mcp:real")
     assert [run.failed for run in response.tool_calls] == [True, True]
@@ -258,16 +277,27 @@ def test_rounds_have_an_end(session: Session, llm: At, calling: Any) -> None:
     assert len(model.requests) == 2
 
 
-@pytest.mark.parametrize("server", ["s", "real"])
-def test_a_tool_that_comes_up_in_a_call_is_offered_in_the_next_request(
-    session: Session, llm: At, calling: Any, server: str
-) -> None:
-    with ScriptedServer(calling(("grow", {}))) as model:
-        first = llm(model).ask("Hi", tools=f"mcp:{server}", record="once", record_tools=True)
-    session.settings.mcp_servers = {}
-    assert LLM("m:m").ask("Hi", tools=f"mcp:{server}", record="only", record_tools=True).text == first.text
+def check_that_it_grows(session: Session, llm: LLM, model: ScriptedServer, server: str) -> None:
+    first = llm.ask("Hi", tools=f"mcp:{server}", record="once", record_tools=True)
+    servers, session.settings.mcp_servers = session.settings.mcp_servers, {}
+    assert llm.ask("Hi", tools=f"mcp:{server}", record="only", record_tools=True).text == first.text
+    session.settings.mcp_servers = servers
     before, after = map(offered, model.requests)
     assert set(after) - set(before) == {"grown"}
+
+
+def test_a_tool_that_comes_up_in_a_call_is_offered_in_the_next_request(
+    session: Session, llm: At, calling: Any
+) -> None:
+    with ScriptedServer(calling(("grow", {}))) as model:
+        check_that_it_grows(session, llm(model), model, "s")
+
+
+def test_a_tool_that_comes_up_at_a_newer_server_is_offered_in_the_next_request(
+    real: Session, llm: At, calling: Any
+) -> None:
+    with ScriptedServer(calling(("grow", {}))) as model:
+        check_that_it_grows(real, llm(model), model, "real")
 
 
 def test_what_is_not_recorded_is_sent_with_the_tools_of_now(session: Session, llm: At, calling: Any) -> None:
@@ -296,14 +326,9 @@ def test_a_replay_needs_no_server(session: Session, llm: At, calling: Any, serve
         LLM("m:m").ask("Hi", record="only", tools="mcp:other")
 
 
-def test_a_secret_that_a_server_gives_back_goes_nowhere(
-    session: Session, llm: At, calling: Any, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setenv("MCP_TOKEN", "tok-of-the-server")
-    servers = session.settings.mcp_servers
-    session.settings.mcp_servers = {"s": {**servers["real"], "env": {"TOKEN": "env:MCP_TOKEN"}}}
+def test_a_secret_that_a_server_gives_back_goes_nowhere(real: Session, llm: At, calling: Any) -> None:
     with ScriptedServer(calling(("environment", {"name": "TOKEN"}))) as model:
-        assert llm(model).ask("Hi", tools="mcp:s").text == "***"
+        assert llm(model).ask("Hi", tools="mcp:real").text == "***"
 
 
 @pytest.fixture
@@ -355,3 +380,83 @@ def test_closing_ends_the_server(session: Session, llm: At, calling: Any, server
     assert time.perf_counter() - began < 2
     with pytest.raises(ProcessLookupError):
         os.kill(number, 0)
+
+
+def test_an_answer_that_cannot_be_read_keeps_nobody_waiting(session: Session, llm: At, calling: Any) -> None:
+    with ScriptedServer(calling(("half", {}), ("unreadable", {}))) as model:
+        text = llm(model).ask("Hi", tools="mcp:s").text
+    assert text == ("cut � | unreadable failed: its answer cannot be read, for it is no answer of the protocol")
+
+
+def test_a_server_without_tools_is_said(session: Session, llm: At, calling: Any) -> None:
+    with ScriptedServer(calling()) as model:
+        assert llm(model).ask("Hi", tools="mcp:empty").notes == ("The MCP server empty has no tools.",)
+
+
+@pytest.mark.parametrize(
+    ("answer", "said", "hint"),
+    [
+        (document({"error": "who?"}, 401), "HTTP 401 Scripted", "Check the headers in {}: they say who asks."),
+        (document({"error": "broken"}, 500), "HTTP 500 Scripted", "Check {}, and whether it runs."),
+        (document([], 200), "its answer is no message of the protocol", "Check {}, and whether it runs."),
+        (Answer((b"<html>",), 200, {"content-type": "text/html"}), "Unexpected content type: text/html", "Check {}"),
+    ],
+)
+def test_what_is_wrong_at_a_url(session: Session, llm: At, calling: Any, answer: Answer, said: str, hint: str) -> None:
+    with ScriptedServer(answer) as web, ScriptedServer(calling()) as model:
+        session.settings.mcp_servers = {"web": {"url": web.url}}
+        with pytest.raises(ToolError) as error:
+            llm(model).ask("Hi", tools="mcp:web")
+    assert error.value.message == f"The MCP server web cannot be reached at {web.url}: {said}."
+    assert error.value.hint.startswith(hint.format("LLMMagics.mcp_servers['web']"))
+
+
+NPM = """npm error code ENOTCACHED
+npm error request to https://registry.example/x failed: cache mode is 'only-if-cached'
+npm error A complete log of this run can be found in: /root/.npm/_logs/x.log"""
+UNREACHABLE = """npm error FetchError: request to https://registry.example/x failed, reason: connect ECONNREFUSED
+npm error     at ClientRequest.<anonymous> (/usr/lib/node_modules/npm/x.js:130:14) {
+npm error   code: 'ECONNREFUSED',
+npm error }
+npm error A complete log of this run can be found in: /root/.npm/_logs/x.log"""
+UNKNOWN = """npm error code E404
+npm error 404 Not Found - GET https://registry.example/x - Not found
+npm error 404
+npm error A complete log of this run can be found in: /root/.npm/_logs/x.log"""
+NODE = """node:internal/modules/cjs/loader:1210
+  throw err;
+
+Error: Cannot find module '/x.js'
+    at Module._resolveFilename (node:internal/modules/cjs/loader:1207:15) {
+  code: 'MODULE_NOT_FOUND'
+}
+
+Node.js v20.20.2
+"""
+
+
+@pytest.mark.parametrize(
+    ("log", "line"),
+    [
+        ("", ""),
+        ("Traceback (most recent call last):\n  ...\nModuleNotFoundError: No module named 'x'\n\n", None),
+        (NODE, "Error: Cannot find module '/x.js'"),
+        (UNREACHABLE, "FetchError: request to https://registry.example/x failed, reason: connect ECONNREFUSED"),
+        (UNKNOWN, "404 Not Found - GET https://registry.example/x - Not found"),
+        (NPM, "npm error request to https://registry.example/x failed: cache mode is 'only-if-cached'"),
+        ("Node.js v20.20.2", "Node.js v20.20.2"),
+    ],
+)
+def test_the_line_of_a_log_that_tells_most(log: str, line: str | None) -> None:
+    told = "ModuleNotFoundError: No module named 'x'" if line is None else line
+    assert connection.telling_line(log) == told
+
+
+def test_a_server_that_was_killed_between_two_requests_is_started_again(
+    session: Session, llm: At, calling: Any, server_log: Path
+) -> None:
+    with ScriptedServer(calling(("echo", {"text": "back"}))) as model:
+        llm(model).ask("Hi", tools="mcp:s")
+        os.kill(int(server_log.read_text().splitlines()[0].removeprefix("started ")), signal.SIGKILL)
+        assert llm(model).ask("Hi", tools="mcp:s").text == "back"
+    assert server_log.read_text().count("started ") == 2

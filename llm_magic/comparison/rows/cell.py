@@ -1,4 +1,4 @@
-"""`--each` with several models: a cell that asks each of them for every row, and shows one table of what they said."""
+"""A cell with `--each` and several models: each of them is asked for every row, and one table shows what they said."""
 
 from __future__ import annotations
 
@@ -7,46 +7,23 @@ from dataclasses import replace
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
-from llm_magic.comparison.answers import ComparedAnswers, bound, models_failed, statistics_line, table_of
-from llm_magic.comparison.row_inputs import inputs_of_each
-from llm_magic.comparison.rows_run import ComparedRuns, cells_of, spending_of_each
-from llm_magic.display.footer import counted
+from llm_magic.comparison.rows.answers import ComparedAnswers, bound, models_failed, statistics_line
+from llm_magic.comparison.rows.inputs import inputs_of_each
+from llm_magic.comparison.rows.run import ComparedRuns, cells_of, spending_of_each
+from llm_magic.comparison.rows.screen import ComparedRowsScreen
 from llm_magic.mapping.inputs.expression import evaluate, refuse_out
 from llm_magic.mapping.inputs.inputs import is_dask
 from llm_magic.mapping.run import RowsRun
-from llm_magic.mapping.screen import RunScreen
 from llm_magic.model_names import shown_model
 
 if TYPE_CHECKING:
-    from llm_magic.background_loop import BackgroundLoop
     from llm_magic.display import RowsView
-    from llm_magic.display.rows import RowsTable
     from llm_magic.options import Options
     from llm_magic.session import Session
-    from llm_magic.session.job import Job
     from llm_magic.session.plan import Cell
 
 
-class ComparedRowsScreen(RunScreen[ComparedAnswers]):
-    """Follows the runs of several models; parameters as of `RunScreen`."""
-
-    def __init__(
-        self, run: ComparedRuns, view: RowsView, loop: BackgroundLoop, finish: Callable[[ComparedAnswers], str]
-    ) -> None:
-        self.run = run
-        super().__init__(run, view, loop, finish)
-
-    @property
-    def title(self) -> str:
-        """How many models are asked: their names stand beside how far each is."""
-        return counted(len(self.run.runs), "model")
-
-    def table(self, answers: ComparedAnswers) -> RowsTable:
-        """Return the first rows, and some that failed."""
-        return table_of(answers, self.run.first.label)
-
-
-class ComparedRows:
+class ComparedRowsCell:
     """A cell with `--each` and several models.
 
     Parameters
@@ -139,9 +116,3 @@ class ComparedRows:
         error = models_failed(answers, self.run.fails)
         if error is not None:
             raise error
-
-    def ended(self, answers: ComparedAnswers) -> Job[ComparedAnswers]:
-        """Return the job of answers that are complete: what `-b` gives where it ran in the foreground."""
-        from llm_magic.session.job import Job
-
-        return Job.ended(self.run.model, answers)

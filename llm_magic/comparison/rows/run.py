@@ -5,12 +5,12 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncGenerator, Callable, Iterable, Mapping
 from contextlib import aclosing
-from dataclasses import replace
 from math import fsum
 from typing import TYPE_CHECKING, Any
 
-from llm_magic.comparison.answers import ComparedAnswers, refuse_names, titles_of, told_once
-from llm_magic.comparison.row_inputs import leave
+from llm_magic.comparison.rows.answers import ComparedAnswers, refuse_names, titles_of, told_once
+from llm_magic.comparison.rows.inputs import leave
+from llm_magic.comparison.run import of_model
 from llm_magic.display.footer import counted
 from llm_magic.display.rows import LAST_ROWS, RowLine, RowsProgress
 from llm_magic.errors import OptionError
@@ -186,7 +186,7 @@ class ComparedRuns:
 
 def cells_of(cell: Cell, models: Iterable[str]) -> dict[str, Cell]:
     """Return the cell of each model, by its name."""
-    return {model: replace(cell, options=replace(cell.options, model=model)) for model in models}
+    return {model: of_model(cell, model) for model in models}
 
 
 def spending_of_each(session: Session, cells: Mapping[str, Cell]) -> dict[str, RunSpending]:

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Generator, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Generator, Sequence
 from typing import TYPE_CHECKING, Any, NoReturn
 
 from llm_magic.background_loop import awaited
-from llm_magic.comparison.answers import ComparedAnswers, models_failed
-from llm_magic.comparison.row_inputs import inputs_of_each
-from llm_magic.comparison.rows_run import ComparedRuns, cells_of, spending_of_each
-from llm_magic.errors import InputError, OptionError
+from llm_magic.comparison.rows.answers import ComparedAnswers, models_failed
+from llm_magic.comparison.rows.inputs import inputs_of_each
+from llm_magic.comparison.rows.run import ComparedRuns, cells_of, spending_of_each
+from llm_magic.errors import InputError
 from llm_magic.mapping.answers.answers import RETRY
 from llm_magic.mapping.call import MapCall, ProgressCalls
 from llm_magic.options.keywords_in_errors import in_python, naming_keywords
@@ -110,26 +110,3 @@ class ComparedAnswersToCome:
     async def _all(self) -> ComparedAnswers:
         with naming_keywords():
             return await awaited(self._call.session.loop.submit(self._call.answers()))
-
-
-def read_models(given: object) -> tuple[str, ...]:
-    """Return the names that `models=` gives, each once.
-
-    Raises
-    ------
-    OptionError
-        It is no list of names; it is empty, or a name stands there twice.
-
-    >>> read_models(["a", "b"])
-    ('a', 'b')
-
-    """
-    example = 'Example: models=["openai:gpt-5-mini", "vllm:"].'
-    names = [] if isinstance(given, str | bytes | Mapping) or not hasattr(type(given), "__iter__") else list(given)  # type: ignore[call-overload]
-    if not names or not all(isinstance(name, str) and name.strip() for name in names):
-        raise OptionError(f"models must be a list of names of models, not {given!r:.60}.", example)
-    names = [name.strip() for name in names]
-    twice = next((name for number, name in enumerate(names) if name in names[:number]), None)
-    if twice is not None:
-        raise OptionError(f"models: {twice} stands there twice.", "Name each model once.")
-    return tuple(names)
