@@ -275,8 +275,9 @@ class Session:
             error = OptionError(
                 "--context needs a user's message at the end of the messages.", "Add one, or leave it out."
             )
+        is_default = plan.cell.options.context is None and plan.cell.defaults.context is None
         if self.cells is None or error is not None:
-            if plan.cell.options.context is None and plan.cell.defaults.context is None:
+            if is_default:
                 why = "there is no notebook" if self.cells is None else "the last message is no user's"
                 return replace(plan, notes=(*plan.notes, f"--context, which is a default, is left out: {why}."))
             raise error or OptionError("--context: there is no notebook.")
@@ -285,13 +286,19 @@ class Session:
         from llm_magic.secrets import hide_known
 
         self.cells.watch()
-        known = self.registry.secrets()
+        try:
+            cells = select(self.cells.cells(), wanted, self.namespace)
+        except OptionError as missing:
+            if not is_default:
+                raise
+            note = missing.message.replace(":", ", which is a default, is left out:", 1)
+            return replace(plan, notes=(*plan.notes, note))
         found = as_context(
-            select(self.cells.cells(), wanted, self.namespace),
+            cells,
             self.settings,
             self.settings.context_chars,
             keys=self.cells.keys(),
-            mask=partial(hide_known, known=known),
+            mask=partial(hide_known, known=self.registry.secrets()),
         )
         return replace(plan, context=found.parts, notes=(*plan.notes, *found.notes))
 

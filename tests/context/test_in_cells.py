@@ -236,3 +236,8 @@ def test_where_there_is_no_notebook(session: Session) -> None:
     session.cells = ExecutedCells(a_shell("x = 1"))
     plan = session.plan(Cell("", Options(model="vllm:m"), messages=last))
     assert plan.notes == ("--context, which is a default, is left out: the last message is no user's.",)
+    session.settings.params = {"context": ["xs"]}
+    session.cells = ExecutedCells(a_shell("x = 1"))
+    plan = session.plan(Cell("Hello", Options(model="vllm:m")))
+    assert plan.context == ()
+    assert plan.notes == ("--context xs, which is a default, is left out: no executed cell defines xs.",)
