@@ -161,6 +161,24 @@ def test_rows(fresh: Kernel, server: ScriptedServer) -> None:
     assert "letters = ['a', 'b']" in "".join(dry.of_type("text/plain"))
 
 
+def test_several_models_are_asked_the_same(fresh: Kernel, server: ScriptedServer) -> None:
+    fresh.run("%%llm -m s:m,s:other --context early --once\nSAY Hello", "ask").check()
+    first, second = bodies(server)
+    assert {first["model"], second["model"]} == {"m", "other"}
+    assert first["messages"] == second["messages"]
+    assert texts(first)[-1].startswith(BEGIN)
+
+
+def test_a_batch_file(fresh: Kernel, server: ScriptedServer, tmp_path: Path) -> None:
+    path = tmp_path / "rows.jsonl"
+    fresh.run(f"%%llm --each ['a','b'] --batch-file {path} --context early\nSAY {{{{ item }}}}", "rows").check()
+    assert bodies(server) == []
+    written = [texts(json.loads(line)["body"])[-1] for line in path.read_text().splitlines()]
+    assert [text.startswith(BEGIN) and text.partition("End of")[2] for text in written] == [
+        " the executed cells.\n\nSAY a", " the executed cells.\n\nSAY b"
+    ]  # fmt: skip
+
+
 def test_in_the_background_it_is_taken_when_the_cell_begins(fresh: Kernel, server: ScriptedServer) -> None:
     fresh.run("word = 'then'", "word").check()
     fresh.run("%%llm -b --context word\nSAY Hello", "ask").check()
