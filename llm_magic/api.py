@@ -878,10 +878,9 @@ def _compared(run: ComparisonRun, comparison: Comparison) -> Comparison:
     from llm_magic.comparison.responses import models_failed
     from llm_magic.options.keywords_in_errors import name_keywords
 
-    failed = models_failed(comparison, keep=run.keeps_errors)
     for error in comparison.errors.values():
         name_keywords(error)
-    if failed is not None:
+    if (failed := models_failed(comparison, run.keeps)) is not None:
         raise failed
     return comparison
 

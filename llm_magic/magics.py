@@ -205,12 +205,14 @@ class LLMMagics(Magics, Settings):
         """Do what a cell asks of several models, side by side; with `--each` for each row of an input."""
         from llm_magic import display
         from llm_magic.comparison.run import of_model
-        from llm_magic.options.combinations import need_one_model
+        from llm_magic.options.combinations import need_alike, need_one_model
 
         each = cell.options.each
         if each is None:
             need_one_model(cell.options, names)
-        options = self.session.in_force(of_model(cell, names[0]))
+        in_force = {name: self.session.in_force(of_model(cell, name)) for name in names}
+        need_alike(in_force)
+        options = in_force[names[0]]
         background = bool(options.background)
         later = background and not unseen
         cell = self._informed(cell, options, unseen=unseen)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Iterable
 from functools import lru_cache
 
 _PATH = re.compile(
@@ -26,6 +27,28 @@ def shown_model(name: str) -> str:
     if _PATH.match(name):
         return _file(name)
     return f"{provider}:{_file(model)}" if colon and _PATH.match(model) else name
+
+
+def shown_models(names: Iterable[str]) -> dict[str, str]:
+    """Return each name as it is shown beside others; the whole name where it would be shown like another.
+
+    >>> shown_models(["/a/tiny.gguf", "vllm:m"]), shown_models(["/a/x.gguf", "/b/x.gguf"])
+    ({'/a/tiny.gguf': 'tiny.gguf', 'vllm:m': 'vllm:m'}, {'/a/x.gguf': '/a/x.gguf', '/b/x.gguf': '/b/x.gguf'})
+
+    """
+    names = list(names)
+    shown = list(map(shown_model, names))
+    return {name: title if shown.count(title) == 1 else name for name, title in zip(names, shown, strict=True)}
+
+
+def led_by(title: str, text: str) -> str:
+    """Return a text after the name of the model of which it tells.
+
+    >>> led_by("vllm:smollm2", "Cut off."), led_by("vllm:", "Cut off.")
+    ('vllm:smollm2: Cut off.', 'vllm: Cut off.')
+
+    """
+    return f"{title.removesuffix(':')}: {text}"
 
 
 def models_in(text: str) -> tuple[str, ...]:

@@ -60,3 +60,50 @@ def test_each_magic(tmp_path: Any) -> None:
         assert bool(shown) is bool(expected)
         assert "unfinished" not in str(cell.outputs)
         assert not any(each.get("name") == "stderr" for each in cell.outputs)
+
+
+SEVERAL = {
+    "%%llm -m s:m,s:n\nHi": "[s:m]\nHello",
+    "%%llm -m s:m,s:n --choices Hello,Bye\nHi": "s:n    Hello",
+    "%%llm -m s:m,s:n --each [1,2] -o both\n{{ item }}": "row  s:m    s:n",
+    "x = 6\nprint(x * 7)": "42",
+    "%%llm --context 1 --once\nHi": "Hello",
+    "%%llm -m s:m,s:n --context x\nHi": "[s:n]\nHello",
+}
+
+
+def text_or_value(request: Received) -> Answer:
+    text = '{"value": "Hello"}' if "Bye" in str(request.json) else "Hello"
+    return stream(*(chunk(each) for each in text), chunk(finish="stop"))
+
+
+def test_several_models_and_context_are_one_output_each_and_replayed_as_they_were(tmp_path: Any) -> None:
+    """Nothing is repainted, neither when it is asked nor when it is replayed; two replays are the same to the byte."""
+    nbclient = pytest.importorskip("nbclient", reason="needs nbclient: the extra `demo`")
+
+    class Heard(nbclient.NotebookClient):  # type: ignore[misc]  # an optional package
+        def process_message(self, message: Any, cell: Any, index: int) -> Any:
+            heard[index].append(message["msg_type"])
+            return super().process_message(message, cell, index)
+
+    found = []
+    with ScriptedServer(text_or_value) as server:
+        for mode in ("once", "only", "only"):
+            add = f"get_ipython()._llm_magic.registry.add('s', 'compatible', base_url={server.url!r}, max_retries=0)"
+            settings = f"%config LLMMagics.model = 's:m'\n%config LLMMagics.record = {mode!r}"
+            sources = [f"%load_ext llm_magic\n{add}\n{settings}", *SEVERAL]
+            cells = [nbformat.v4.new_code_cell(each) for each in sources]
+            for number, cell in enumerate(cells):
+                cell.id = f"cell-{number}"
+            book = nbformat.v4.new_notebook(cells=cells)
+            heard: list[list[str]] = [[] for _ in cells]
+            Heard(book, timeout=120, resources={"metadata": {"path": str(tmp_path)}}).execute()
+            for cell, kinds, (source, expected) in zip(cells[1:], heard[1:], SEVERAL.items(), strict=True):
+                shown = "\n".join(each.get("text") or each["data"]["text/plain"] for each in cell.outputs)
+                assert expected in shown
+                assert "update_display_data" not in kinds
+                assert len(cell.outputs) == (2 if "--once" in source else 1)  # an answer and its footer
+                assert kinds.count("display_data") == 1 or "-m" not in source
+            found.append([cell.outputs for cell in cells[2:] if "--each" not in cell.source])
+    assert found[1] == found[2]
+    assert len(server.requests) == 11

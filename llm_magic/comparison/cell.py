@@ -10,7 +10,7 @@ from llm_magic.comparison.responses import Comparison, models_failed
 from llm_magic.comparison.run import ComparisonRun
 from llm_magic.comparison.screen import ComparisonScreen
 from llm_magic.errors import LLMError
-from llm_magic.model_names import shown_model
+from llm_magic.model_names import led_by, shown_models
 
 if TYPE_CHECKING:
     from llm_magic.display import ComparisonView
@@ -53,11 +53,12 @@ class ComparisonCell:
         from llm_magic import display
 
         outcome = f"Nothing was sent{f', {self._out} is not bound' if self._out else ''}."
+        titles = shown_models(self.run.names)
         for name, plan in zip(self.run.names, self.run.plans, strict=True):
             try:
-                display.show_preview(self._session.preview_of(plan), outcome, shown_model(name))
+                display.show_preview(self._session.preview_of(plan), outcome, titles[name])
             except LLMError as error:
-                display.show_lines([f"{shown_model(name)}: {type(error).__name__}: {error}", outcome], ())
+                display.show_lines([led_by(titles[name], f"{type(error).__name__}: {error}"), outcome], ())
         self._session.tell()
 
     def screen(self, view: ComparisonView, bind: Callable[[str, Any], None]) -> ComparisonScreen:
@@ -89,6 +90,6 @@ class ComparisonCell:
 
     def fail(self, comparison: Comparison) -> None:
         """Raise the error of models that failed, where these are not to be kept as values."""
-        error = models_failed(comparison, keep=self.run.keeps_errors)
+        error = models_failed(comparison, self.run.keeps)
         if error is not None:
             raise error

@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 import math
+import re
 from dataclasses import dataclass, field, fields
 from typing import TYPE_CHECKING, Any
 
 from llm_magic.close_matches import did_you_mean
 from llm_magic.display.footer import counted
 from llm_magic.errors import InputError, LLMError, ModelsFailedError
-from llm_magic.model_names import shown_model
+from llm_magic.model_names import led_by, shown_models
 from llm_magic.response import Response
 
 if TYPE_CHECKING:
+    from collections.abc import Collection
+
     from llm_magic.metadata import Usage
 
 _OF_ONE = frozenset({field.name for field in fields(Response)} | {"rate_limits", "frame", "to_frame"})
@@ -118,26 +121,27 @@ class Comparison:
         """Return the answers below each other, each under the name of its model."""
         from llm_magic.markdown import for_notebook
 
-        parts = []
+        parts, titles = [], shown_models(self.names)
         for name in self.names:
             response, error = self.responses.get(name), self.errors.get(name)
             text = response.text if response is not None else ""
             said = f"{type(error).__name__}: {error.message}" if error is not None else ""
-            parts += [f"**{_plain(shown_model(name))}**", *filter(None, (text, _plain(said)))]
+            parts += [f"**{_plain(titles[name])}**", *filter(None, (text, _plain(said)))]
         return for_notebook("\n\n".join(parts))
 
 
-def models_failed(comparison: Comparison, *, keep: bool = False) -> LLMError | None:
+def models_failed(comparison: Comparison, keep: Collection[str] = ()) -> LLMError | None:
     """Return the error of a comparison of which models failed; None where none did.
 
-    Where they are to be kept as values, it is none either, unless all failed. Where all failed for the same reason, it
-    is that reason.
+    Where those that failed are to be kept as values (`keep` names them), it is none either, unless all failed. Where
+    all failed for the same reason, it says that once.
     """
     errors = comparison.errors
-    if not errors or (keep and len(errors) < len(comparison.names)):
+    if not errors or (errors.keys() <= {*keep} and len(errors) < len(comparison.names)):
         return None
     first, *others = errors.values()
-    said = [f"{shown_model(name)}: {_in_words(error)}" for name, error in list(errors.items())[:_MOST_NAMED]]
+    titles = shown_models(comparison.names)
+    said = [led_by(titles[name], _in_words(error)) for name, error in list(errors.items())[:_MOST_NAMED]]
     said += [f"and {len(errors) - _MOST_NAMED:,} more"] if len(errors) > _MOST_NAMED else []
     if others and all(type(each) is type(first) and str(each) == str(first) for each in others):
         said = [f"all: {_in_words(first)}"]
@@ -153,7 +157,7 @@ def models_failed(comparison: Comparison, *, keep: bool = False) -> LLMError | N
 
 def hint_of(name: str, error: LLMError) -> str:
     """Return what to do next about the error of one model of several, whose response is one of several, too."""
-    return error.hint.replace("_llm.text", f"_llm.responses[{name!r}].text")
+    return re.sub(r"\b(_llm|error\.response)\.text\b", lambda found: f"{found[1]}.responses[{name!r}].text", error.hint)
 
 
 def _in_words(error: LLMError) -> str:

@@ -79,9 +79,10 @@ class ComparisonRun:
         self._errors: dict[str, LLMError] = {}
 
     @property
-    def keeps_errors(self) -> bool:
-        """Whether errors are to be kept as values."""
-        return self.plans[0].options.on_error == "keep"
+    def keeps(self) -> tuple[str, ...]:
+        """The models whose errors are to be kept as values."""
+        each = zip(self.names, self.plans, strict=True)
+        return tuple(name for name, plan in each if plan.options.on_error == "keep")
 
     @property
     def shared_notes(self) -> tuple[str, ...]:

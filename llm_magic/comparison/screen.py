@@ -10,7 +10,7 @@ from llm_magic.background_loop import BackgroundLoop, Channel
 from llm_magic.comparison.responses import Comparison, hint_of
 from llm_magic.comparison.run import ComparisonRun, Ended, Told
 from llm_magic.errors import Interrupted, LLMError
-from llm_magic.model_names import shown_model
+from llm_magic.model_names import shown_models
 from llm_magic.session.shown_run import ShownRun
 from llm_magic.session.tool_runner import Question
 
@@ -63,11 +63,12 @@ class ComparisonScreen:
         self._finish = finish
         self._footer = footer
         shared = tuple(dict.fromkeys((*notes, *run.shared_notes)))
-        views = view.begin([shown_model(name) for name in run.names])
+        titles = shown_models(run.names)
+        views = view.begin(run.names)
         for note in shared:
             view.note(note)
         self._columns = [
-            ShownRun(each, column, asked_by=shown_model(name), told=shared)
+            ShownRun(each, column, asked_by=titles[name], told=shared)
             for name, each, column in zip(run.names, run.runs, views, strict=True)
         ]
         self._going = set(range(len(self._columns)))  # the places of runs that have not ended
@@ -76,7 +77,7 @@ class ComparisonScreen:
     @property
     def model(self) -> str:
         """The models as asked for."""
-        return ", ".join(map(shown_model, self.run.names))
+        return ", ".join(shown_models(self.run.names).values())
 
     def stop(self) -> str:
         """End the runs, and return in a line what is left of them."""

@@ -69,11 +69,18 @@ class ExecutedCells:
         self._unseen: set[int] = set()
         self._last = 0  # the highest execution count so far
         self._length = 0  # of IPython's history
+        self._kinds: set[bool] = set()  # whether executions so far are part of the history
         if hasattr(shell.display_pub, "register_hook"):
             shell.display_pub.register_hook(self._not_kept)
 
+    @property
+    def without_history(self) -> bool:
+        """Whether whoever executes cells has none of them kept, not even the one that runs: nbval does so."""
+        return self._kinds == {False}
+
     def began(self, info: Any) -> None:
         """Take note that a cell begins: the listener of `pre_run_cell`."""
+        self._kinds.add(bool(info.store_history))
         if info.store_history:
             self._running = info.cell_id, info.raw_cell
             if self._displays is not None and not _is_kept(sys.stdout):

@@ -26,6 +26,8 @@ class ComparisonColumn:
     ----------
     title
         The model as asked for.
+    name
+        The model as it is shown.
     show
         `markdown`, `text`, `code`, `json` or `none`.
     wait
@@ -35,8 +37,11 @@ class ComparisonColumn:
 
     """
 
-    def __init__(self, title: str, show: str, wait: Callable[[], float], *, external_images: bool = False) -> None:
+    def __init__(
+        self, title: str, name: str, show: str, wait: Callable[[], float], *, external_images: bool = False
+    ) -> None:
         self.title = title
+        self.name = name
         self._show = show
         self._wait = wait
         self._external_images = external_images
@@ -151,10 +156,10 @@ class ComparisonColumn:
     def so_far(self, most: int) -> Column:
         """Return what is seen now, in about `most` characters of HTML: of a longer answer the end."""
         if self.held and not self.ended:
-            return Column(self.title, ended=False)
+            return Column(self.name, ended=False)
         draft = self._draft
         shown = Column(
-            self.title,
+            self.name,
             html=self._html_so_far(draft, most) if draft is not None and self._reader.length else "",
             value=self._value_so_far(),
             folded=tuple(map(_short, self._folded())) if self._show != "none" else (),
@@ -172,7 +177,7 @@ class ComparisonColumn:
         """Return what stays; `value` is the typed one, None for text."""
         response = self.response
         shown = Column(
-            self.title,
+            self.name,
             value=value if not isinstance(value, BaseException) else None,
             folded=tuple(self._folded()),
             notes=self.said,
@@ -187,7 +192,7 @@ class ComparisonColumn:
         pictures = items.pictures(images, external_images=self._external_images)
         listed = citations.cited(found)
         return Column(
-            self.title,
+            self.name,
             html=self._final_html(response, bundle) if value is None else "",
             markdown=_closed(bundle.get("text/markdown", "")),
             plain=bundle["text/plain"],

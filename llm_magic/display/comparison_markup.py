@@ -11,7 +11,7 @@ from llm_magic.display.markup import Bundle, escaped
 from llm_magic.display.rows_markup import Cell, grid
 from llm_magic.markdown import for_notebook
 from llm_magic.markdown.links import escaped as escaped_markdown
-from llm_magic.model_names import shown_model
+from llm_magic.model_names import led_by, shown_model
 from llm_magic.records import record_of
 
 HEADING = 3
@@ -19,15 +19,19 @@ HEADING = 3
 _COLUMNS = "display: grid; grid-template-columns: repeat(auto-fit, minmax(min(100%, 18em), 1fr)); gap: 0.7em"
 _COLUMN = (
     "display: flex; flex-direction: column; min-width: 0; overflow-x: auto; padding: 0.5em 0.8em; "
-    "border: 1px solid var(--jp-border-color2, #bdbdbd); border-radius: 4px"
+    "border: 1px solid #bdbdbd; border-color: var(--jp-border-color2, #bdbdbd); border-radius: 4px"
 )
+"""A front end that does not trust a notebook drops what has a variable: so each border has a plain color, too."""
 _HEAD = (
     "font-weight: 600; overflow-wrap: anywhere; margin-bottom: 0.5em; padding-bottom: 0.3em; "
-    "border-bottom: 1px solid var(--jp-border-color2, #bdbdbd)"
+    "border-bottom: 1px solid #bdbdbd; border-bottom-color: var(--jp-border-color2, #bdbdbd)"
 )
 _ANSWER = "flex: 1; overflow-wrap: break-word; word-break: normal"
 _BELOW = "margin-top: 0.6em"
-_FAILED = f"border-left: 3px solid var(--jp-error-color1, #b71c1c); padding-left: 0.6em; {markup.WRAP}"
+_FAILED = (
+    "border-left: 3px solid #b71c1c; border-left-color: var(--jp-error-color1, #b71c1c); "
+    f"padding-left: 0.6em; {markup.WRAP}"
+)
 _SCROLLS = 'tabindex="0" role="region" style="overflow-x: auto"'
 _WIDTHS = (60, 300)
 """Characters of a cell in plain text and in Markdown."""
@@ -39,8 +43,8 @@ class Column:
 
     Attributes
     ----------
-    title
-        The model as asked for.
+    name
+        The model as it is shown.
     html, markdown, plain
         Its answer as each of these; already such that it can do nothing.
     value
@@ -60,7 +64,7 @@ class Column:
 
     """
 
-    title: str
+    name: str
     html: str = ""
     markdown: str = ""
     plain: str = ""
@@ -74,14 +78,9 @@ class Column:
     ended: bool = True
 
     @property
-    def name(self) -> str:
-        """The model as it is shown."""
-        return shown_model(self.title)
-
-    @property
     def said_below(self) -> str:
         """The quiet line without the name of the model, which stands above."""
-        return self.footer.removeprefix(f"{self.name} · ")
+        return self.footer.removeprefix(f"{shown_model(self.name)} · ")
 
 
 def side_by_side(columns: Sequence[Column], notes: Sequence[str] = (), footer: str = "") -> Bundle:
@@ -103,7 +102,8 @@ def values_by_model(columns: Sequence[Column], notes: Sequence[str] = (), footer
     names = list(dict.fromkeys(name for each in records for name in each or ())) if all(records) else []
     heads = names or ["value"]
     found = [_values(each.value, names) for each in columns]
-    right = [_is_numeric(row[at] for row in found if row) for at in range(len(heads))]
+    in_place = any(each.failure and each.value is None for each in columns)  # a sentence, as wide as it is long
+    right = [not in_place and _is_numeric(row[at] for row in found if row) for at in range(len(heads))]
     head = "".join(_cell("th", escaped(name), right=at, scope="col") for name, at in zip(heads, right, strict=True))
     body = "".join(_row(each, row, right) for each, row in zip(columns, found, strict=True))
     first = _cell("th", "model", scope="col")
@@ -221,9 +221,10 @@ def _cell(element: str, html: str, *, right: bool = False, scope: str = "") -> s
 def _grids(columns: Sequence[Column], heads: Sequence[str], found: Sequence[Sequence[Any]]) -> tuple[str, str]:
     """Return the table as plain text and as Markdown."""
     rows = []
+    numeric = all(found)
     for column, values in zip(columns, found, strict=True):
         said = f"failed: {column.failure}" if column.failure else _state(column)
-        cells = [Cell(table.cell_text(value), _is_numeric([value])) for value in values]
+        cells = [Cell(table.cell_text(value), numeric and _is_numeric([value])) for value in values]
         cells = cells or [Cell(said, failed=True), *(Cell("") for _ in heads[1:])]
         rows.append([Cell(column.name), *cells])
     plain, marked = (grid(["model", *heads], rows, width) for width in _WIDTHS)
@@ -237,7 +238,7 @@ def _apart(column: Column, common: Sequence[Bundle]) -> list[Bundle]:
         shown.append(failed(column.failure))
     lines = [_named(column.name, shown)] if shown else []
     if column.value is not None and not column.ended:
-        lines.append(markup.quiet(f"{column.name}: {column.line or markup.UNFINISHED}"))
+        lines.append(markup.quiet(led_by(column.name, column.line or markup.UNFINISHED)))
     return [*lines, *([markup.quiet(f"{column.name} · {column.said_below}")] if column.footer else [])]
 
 

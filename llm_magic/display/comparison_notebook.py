@@ -14,6 +14,7 @@ from llm_magic.display import answer, comparison_markup, markup
 from llm_magic.display.comparison_column import ComparisonColumn
 from llm_magic.display.markup import Bundle
 from llm_magic.display.outputs import CellOutputs
+from llm_magic.model_names import led_by, shown_models
 
 IDLE = 1.0
 """Seconds after which a repaint is welcome even with nothing new: elapsed times go on."""
@@ -95,8 +96,8 @@ class NotebookComparisonView:
     def begin(self, titles: Sequence[str]) -> Sequence[ComparisonColumn]:
         """Begin, and return the view of each column; `titles` are the models as asked for."""
         self._columns = [
-            ComparisonColumn(title, self._show, lambda: self.wait, external_images=self._external_images)
-            for title in titles
+            ComparisonColumn(title, shown, self._show, lambda: self.wait, external_images=self._external_images)
+            for title, shown in shown_models(titles).items()
         ]
         return self._columns
 
@@ -163,8 +164,8 @@ class NotebookComparisonView:
         }
         if self._show == "none":
             said = [
-                markup.mark(f"{column.name}: {line['text/plain']}") for column in columns for line in column.notes
-            ] + [markup.mark(f"{column.name}: {column.failure}") for column in columns if column.failure]
+                markup.mark(led_by(column.name, line["text/plain"])) for column in columns for line in column.notes
+            ] + [markup.mark(led_by(column.name, column.failure)) for column in columns if column.failure]
             said += map(markup.mark, self._notes)
             return (markup.joined(said) if said else None), {}
         lay = comparison_markup.values_by_model if values is not None else comparison_markup.side_by_side

@@ -14,7 +14,7 @@ from llm_magic.display.markup import one_line
 from llm_magic.display.rows import INTERRUPTED
 from llm_magic.display.rows_markup import columns_of
 from llm_magic.draft import Draft
-from llm_magic.model_names import shown_model
+from llm_magic.model_names import led_by, shown_models
 from llm_magic.response import Response
 
 _LONGEST_NAME = 200
@@ -38,7 +38,7 @@ class PlainComparisonView:
 
     def begin(self, titles: Sequence[str]) -> Sequence[_Column]:
         """Begin, and return the view of each column."""
-        self._columns = [_Column(shown_model(title), self._show, self._complete) for title in titles]
+        self._columns = [_Column(title, self._show, self._complete) for title in shown_models(titles).values()]
         return self._columns
 
     def tick(self) -> None:
@@ -166,14 +166,14 @@ class _Column:
         failure = "" if in_table or not self.failure else f"{self.failure}\n"
         if self._show == "none":
             if failure:
-                _say(f"{self.title}: {self.failure}")
+                _say(led_by(self.title, self.failure))
         elif text or failure or (self.finished and not in_table):
             ended = f"{text}\n" if text and not text.endswith("\n") else text
             _write(f"[{one_line(self.title, _LONGEST_NAME)}]\n{ended}{failure}\n")
         beside = answer.beside_as_text(self.response) if self.response is not None and self._show != "none" else []
         for line in [*self._notes, *beside, self.mark]:
             if line:
-                _say(f"{self.title}: {line}")
+                _say(led_by(self.title, line))
         if self._footer and self._show != "none":
             _say(self._footer)
 

@@ -23,7 +23,7 @@ from llm_magic.display.markup import one_line
 from llm_magic.display.rows import INTERRUPTED
 from llm_magic.display.terminal import BREATH, TO_BEGIN_OF_LINE, TerminalView, Visible
 from llm_magic.draft import Draft
-from llm_magic.model_names import shown_model
+from llm_magic.model_names import led_by, shown_models
 from llm_magic.response import Response
 
 NARROWEST = 30
@@ -89,8 +89,8 @@ class TerminalComparisonView:
     def begin(self, titles: Sequence[str]) -> Sequence[TerminalView]:
         """Begin, and return the view of each column; nothing is shown before there is something to say."""
         self._columns = [
-            _Column(shown_model(title), self._show, self._console, self._clock, news=self._news, pause=self._pause)
-            for title in titles
+            _Column(title, self._show, self._console, self._clock, news=self._news, pause=self._pause)
+            for title in shown_models(titles).values()
         ]
         return self._columns
 
@@ -193,7 +193,7 @@ class TerminalComparisonView:
         going_on = [column for column in self._columns if not column.ended and not column.held]
         if self._show == "none":
             lines = [
-                one_line(f"{column.title}: {column.waiting}", max(1, self._console.width - 1))
+                one_line(led_by(column.title, column.waiting), max(1, self._console.width - 1))
                 for column in going_on
                 if column.waiting
             ]
@@ -463,8 +463,9 @@ class _ValueTable:
     def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
         found = value_table(self._values)
         if len(found.heads) * (_CELLS + 2) > options.max_width:
+            titles = shown_models(self._values)
             for name, value in self._values.items():
-                yield Text(one_line(shown_model(name), _LONGEST_NOTE), "bold")
+                yield Text(one_line(titles[name], _LONGEST_NOTE), "bold")
                 failed = isinstance(value, BaseException)
                 shown = value_table({name: value}).rows[0][-1] if failed else table.shown(value)["text/plain"]
                 yield Text(visible(shown), "red" if failed else "")

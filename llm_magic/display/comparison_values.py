@@ -8,7 +8,7 @@ from typing import Any
 
 from llm_magic.control_characters import visible
 from llm_magic.display import table
-from llm_magic.model_names import shown_model
+from llm_magic.model_names import shown_models
 from llm_magic.records import record_of
 
 
@@ -38,6 +38,7 @@ def value_table(values: Mapping[str, Any]) -> ValueTable:
     of_records = bool(records) and all(fields is not None for fields in records.values())
     fields = list(dict.fromkeys(field for each in records.values() for field in each or ())) if of_records else []
     failed = len(answers) < len(values)
+    titles = shown_models(values)
     heads, rows, numbers = ["model", *(fields or ["value"])], [], []
     for name, value in values.items():
         record = records.get(name) if fields else {"value": answers.get(name)}
@@ -45,7 +46,7 @@ def value_table(values: Mapping[str, Any]) -> ValueTable:
         if name in answers:
             numbers.append([_is_number(cell) for cell in cells])
         error = [error_line(value) if name not in answers else ""] if failed else []
-        rows.append(tuple(map(visible, [shown_model(name), *map(table.cell_text, cells), *error])))
+        rows.append(tuple(map(visible, [titles[name], *map(table.cell_text, cells), *error])))
     right = [all(column) for column in zip(*numbers, strict=True)] if numbers else [False] * (len(heads) - 1)
     return ValueTable(
         tuple(map(visible, [*heads, *(["error"] if failed else [])])),

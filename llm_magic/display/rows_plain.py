@@ -21,6 +21,7 @@ from llm_magic.display.rows import (
     of_models,
     stopped,
 )
+from llm_magic.model_names import led_by
 
 SECONDS = 5.0
 """Between two lines, at least."""
@@ -60,7 +61,7 @@ class PlainRowsView:
         """Write how far it is, where the last line was written a while ago."""
         with self._lock:
             if self._progress is not None and self._streams and self._throttle.is_due(progress, self._clock()):
-                told = [f"{name}: {said}" for name, said in of_models(progress).items()]
+                told = [led_by(name, said) for name, said in of_models(progress).items()]
                 self._say(" · ".join([line(progress), *told]))
                 self._throttle.showed(progress, self._clock())
 

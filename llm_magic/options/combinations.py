@@ -30,6 +30,9 @@ _OF_ONE_MODEL = {
 }
 """Options that are for one model alone, and why."""
 
+_OF_WHOLE_CELLS = ("show", "background", "out", "code", "dry_run", "each", "batch", "batch_file", "wait")
+"""Options that say how a cell runs and is shown, whichever models it asks."""
+
 _NO_CODE = "the answer is a value, which holds no code"
 
 EXCLUSIONS = (
@@ -151,6 +154,19 @@ def need_one_model(given: Options, names: Iterable[str]) -> None:
             raise OptionError(
                 f"{flag(name)} and several models ({', '.join(names):.200}) exclude each other: {why}.",
                 "Name one model.",
+            )
+
+
+def need_alike(in_force: Mapping[str, Options]) -> None:
+    """Refuse models whose own options say different things of the cell as a whole, which is one."""
+    (first, options), *others = in_force.items()
+    given = _given(options)
+    for name in _OF_WHOLE_CELLS:
+        other = next((model for model, each in others if _given(each).get(name) != given.get(name)), None)
+        if other is not None:
+            raise OptionError(
+                f"{flag(name)} holds for the whole cell, and {first} and {other} set it differently.",
+                f"Say {flag(name)} in the cell, or ask them in two cells.",
             )
 
 

@@ -7,7 +7,7 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from functools import lru_cache
 
-from llm_magic.errors import LLMError, ProviderError
+from llm_magic.errors import LLMError, ModelsFailedError, ProviderError
 from llm_magic.options import BY_FLAG
 from llm_magic.options.mapping import OF_CELLS_ONLY, PYTHON_NAMES
 
@@ -126,7 +126,7 @@ def naming_keywords() -> Iterator[None]:
 
 def name_keywords(error: LLMError) -> None:
     """Let an error name keywords in the place of flags; what a server says is left as it is."""
-    if not isinstance(error, ProviderError):
+    if not isinstance(error, (ProviderError, ModelsFailedError)):  # of models that failed each error has been here
         error.message = in_python(error.message)
     error.hint = in_python(error.hint)
     error.args = (error.message, error.hint)

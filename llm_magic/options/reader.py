@@ -184,9 +184,12 @@ def parse(
     found, values = read(line, BY_FLAG, magic, prompt=True, expand=expand, repeat_wrong=True)
     rest = found[0] if found else ""
     if rest and not prompt:
+        word, model = rest.split(maxsplit=1)[0], values.get("model") or ""
         raise OptionError(
-            f"{magic} does not know what to do with {rest.split(maxsplit=1)[0]!r} on its first line.",
-            "The prompt goes on the lines below; a value with spaces needs quotes.",
+            f"{magic} does not know what to do with {word!r} on its first line.",
+            f"Names of several models stand without spaces: -m {model}{word.lstrip(',')}."
+            if model.endswith(",")
+            else "The prompt goes on the lines below; a value with spaces needs quotes.",
         )
     return Options.of(values), rest
 

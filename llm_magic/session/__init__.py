@@ -286,8 +286,14 @@ class Session:
         from llm_magic.secrets import hide_known
 
         self.cells.watch()
+        cells = self.cells.cells()
+        if not cells and self.cells.without_history:
+            none = "--context: what executes this notebook keeps no history of its cells, so none can be sent."
+            if isinstance(wanted, tuple) and not is_default:
+                raise OptionError(none, "nbval does so; jupyter execute, nbconvert and papermill keep one.")
+            return replace(plan, notes=(*plan.notes, none))
         try:
-            cells = select(self.cells.cells(), wanted, self.namespace)
+            cells = select(cells, wanted, self.namespace)
         except OptionError as missing:
             if not is_default:
                 raise

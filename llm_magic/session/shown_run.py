@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 from llm_magic.draft import Draft
 from llm_magic.errors import InputError
 from llm_magic.events import Attempt, Event, Note, Progress
-from llm_magic.model_names import shown_model
+from llm_magic.model_names import led_by, shown_model
 from llm_magic.session.run import Run
 from llm_magic.session.tool_runner import Question, RunEvent
 
@@ -186,7 +186,7 @@ def _why(attempt: Attempt) -> str:
 
 def _ask_user(question: Question, asked_by: str) -> bool:
     """Ask whether a call may run: only a yes is one, and no input (the end of a file) is a no."""
-    who = f"{_visible(asked_by)}: " if asked_by else ""
+    who = led_by(_visible(asked_by), "") if asked_by else ""
     call = question.call
     arguments = _visible(call.arguments)
     more = f"… and {len(arguments) - MOST_SHOWN:,} more characters" if len(arguments) > MOST_SHOWN else ""

@@ -115,6 +115,18 @@ def test_what_failed_is_an_error_with_the_comparison(session: Session) -> None:
     assert list(found.errors) == ["gone:m"]
 
 
+def test_the_words_of_a_server_stay_as_they_are(session: Session) -> None:
+    words = "_llm is full: say --schema or -t 0"
+    refuses = Answer([json.dumps({"error": {"message": words}}).encode()], 400, {"content-type": "application/json"})
+    with ScriptedServer(refuses) as one, echo() as server:
+        add(session, "one", one)
+        add(session, "e", server)
+        with pytest.raises(ModelsFailedError) as caught:
+            LLM("one:m,e:a").compare("SAY 4")
+    assert words in caught.value.message
+    assert words in caught.value.response.errors["one:m"].message
+
+
 def _travelled(thing: Any) -> Any:
     return pickle.loads(pickle.dumps(thing))  # noqa: S301 - our own
 

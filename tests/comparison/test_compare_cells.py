@@ -87,6 +87,11 @@ def test_where_all_fail_the_cell_fails_in_any_case(cells: Cells) -> None:
         ("-m e:a,,e:b", OptionError, "a name is missing between two commas"),
         ("-m e:a,e:b,e:a", OptionError, "e:a stands twice"),
         ("-m e:a -m e:a", OptionError, "e:a stands twice"),
+        ("-m e:a, e:b", OptionError, "Names of several models stand without spaces: -m e:a,e:b"),
+        ("-m e:a ,e:b", OptionError, "does not know what to do with ',e:b'"),
+        ("-m e:a,quiet", OptionError, "--show holds for the whole cell, and e:a and quiet set it differently"),
+        ("-m later,e:a", OptionError, "--background holds for the whole cell, and later and e:a"),
+        ("-m e:a,later --each [1]", OptionError, "--background holds for the whole cell, and e:a and later"),
         ("-m e:a,nobody", ModelNotFoundError, "No provider answers to the model 'nobody'"),
         ("-m e:a,e:b --code", OptionError, "--code and several models \\(e:a, e:b\\) exclude each other"),
         ("-m e:a,e:b --each [1] --batch", OptionError, "--batch and several models"),
@@ -101,10 +106,43 @@ def test_a_mistake_is_an_error_before_anything_is_sent(
 ) -> None:
     with echo() as server:
         add(cells, e=server)
-        cells.session.registry.aliases = {"two": "e:a,e:b"}
+        cells.session.registry.aliases = {
+            "two": "e:a,e:b",
+            "quiet": {"model": "e:q", "show": "none"},
+            "later": {"model": "e:l", "background": True},
+        }
         with pytest.raises(error, match=says):
             cells.run(f"%%llm {line} --once\nHi")
         assert server.requests == []
+
+
+def test_what_the_cell_says_holds_for_aliases_that_say_it_differently(cells: Cells) -> None:
+    with echo() as server:
+        add(cells, e=server)
+        cells.session.registry.aliases = {"quiet": {"model": "e:q", "show": "none"}}
+        cells.run("%%llm -m quiet,e:a --once --show text\nSAY Hi")
+    assert cells["_llm"].value == {"quiet": "Hi", "e:a": "Hi"}
+
+
+def test_errors_are_kept_of_those_models_whose_alias_says_so(cells: Cells) -> None:
+    with echo() as server, ScriptedServer(BROKEN) as broken:
+        add(cells, e=server, broken=broken)
+        cells.session.registry.aliases = {"kept": {"model": "broken:m", "on_error": "keep"}}
+        for models in ("kept,e:a", "e:a,kept"):
+            cells.run(f"%%llm -m {models} --once -o x\nHi")
+            assert type(cells["x"]["kept"]).__name__ == "ServerFailedError"
+        with pytest.raises(ModelsFailedError, match="2 of 3 models failed"):
+            cells.run("%%llm -m kept,e:a,broken:n --once\nHi")
+        cells.run("%%llm -m kept,e:a,broken:n --once --on-error keep\nHi")
+        with pytest.raises(ModelsFailedError, match="1 of 2 models failed"):
+            cells.run("%%llm -m kept,e:a --once --on-error fail\nHi")
+
+
+def test_lines_begin_with_the_name_of_a_bare_provider_once(cells: Cells) -> None:
+    with echo() as server, ScriptedServer(BROKEN) as broken:
+        add(cells, e=server, broken=broken)
+        with pytest.raises(ModelsFailedError, match=r"failed\. broken: ServerFailedError: "):
+            cells.run("%%llm -m e:,broken: --once\nHi")
 
 
 def test_m_twice_and_spaces_and_an_alias_with_a_comma(cells: Cells) -> None:

@@ -132,12 +132,16 @@ def test_who_asks_for_a_call_is_named_one_after_the_other(cells: Cells, monkeypa
 
     monkeypatch.setattr(builtins, "input", answer)
     cells.run(ADD)
-    with ScriptedServer(calls(a=1, b=1), answers("A")) as one, ScriptedServer(calls(a=2, b=2), answers("B")) as two:
+    models = document({"data": [{"id": "m"}]})
+    with (
+        ScriptedServer(calls(a=1, b=1), answers("A")) as one,
+        ScriptedServer(models, calls(a=2, b=2), answers("B")) as two,
+    ):
         add(cells, one=one, two=two)
-        cells.run("%%llm -m one:m,two:m --once --tools add --confirm\nHi")
+        cells.run("%%llm -m one:m,two: --once --tools add --confirm\nHi")
     assert sorted(asked) == [
         'one:m: Run add({"a": 1, "b": 1})? [y/N] ',
-        'two:m: Run add({"a": 2, "b": 2})? [y/N] ',
+        'two: Run add({"a": 2, "b": 2})? [y/N] ',
     ]
     results = [response.tool_calls[0].result for response in cells["_llm"].responses.values()]
     assert results == ["2", "The user declined this call."]

@@ -60,6 +60,9 @@ def test_silent_runs_and_runs_within_a_cell_are_none() -> None:
     cells.ended(SimpleNamespace(info=info, execution_count=None))
     cells.ended(None)
     assert sources(cells) == []
+    assert cells.without_history
+    ran(cells, "x = 1")
+    assert not cells.without_history
 
 
 def test_after_a_reset_only_what_runs_then_counts() -> None:

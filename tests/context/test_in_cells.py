@@ -6,6 +6,7 @@ import json
 import re
 from collections.abc import Iterator
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -241,6 +242,17 @@ def test_before_anything_has_run(session: Session) -> None:
     plan = session.plan(Cell("Hello", Options(model="vllm:m", context=3)))
     assert plan.context == ()
     assert plan.notes == ("--context: no cell has run yet that could be sent along.",)
+
+
+def test_where_no_history_is_kept(session: Session) -> None:
+    """nbval executes all cells so."""
+    session.cells = ExecutedCells(a_shell())
+    session.cells.began(SimpleNamespace(store_history=False, cell_id=None, raw_cell="x = 1"))
+    told = "--context: what executes this notebook keeps no history of its cells, so none can be sent."
+    assert session.plan(Cell("Hello", Options(model="vllm:m", context=3))).notes == (told,)
+    with pytest.raises(OptionError) as caught:
+        session.plan(Cell("Hello", Options(model="vllm:m", context=("x",))))
+    assert caught.value.message == told
 
 
 def test_where_there_is_no_notebook(session: Session) -> None:

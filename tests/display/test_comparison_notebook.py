@@ -183,6 +183,8 @@ def test_each_column_is_named_and_reached_by_the_keyboard() -> None:
     assert re.findall(r'<section tabindex="0" aria-label="([^"]*)"', html) == ["a&lt;b&gt;", "y.gguf"]
     heads = re.findall(r'role="heading" aria-level="3"[^>]*>([^<]*)<', html)
     assert heads == ["a&lt;b&gt;", "y.gguf"]
+    html = shown(names=("file:/x/y.gguf", "file:/z/y.gguf")).html  # two that would be shown alike
+    assert re.findall(r'aria-label="([^"]*)"', html) == ["file:/x/y.gguf", "file:/z/y.gguf"]
 
 
 def test_waiting_reasoning_and_calls_are_said_in_the_column() -> None:

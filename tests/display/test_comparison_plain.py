@@ -40,6 +40,17 @@ def test_each_is_written_when_it_and_those_before_it_are_complete(capsys: Captur
     assert capsys.readouterr() == ("", "the footer\n")
 
 
+def test_lines_begin_with_what_tells_two_models_apart(capsys: Capture) -> None:
+    view, *columns = begun(titles=("vllm:", "/x/tiny.gguf", "/y/tiny.gguf"))
+    for column in columns:
+        column.finish(answered("So.", "length"), "")
+    cut = "Cut off: the answer reached its token limit.\n"
+    out, err = capsys.readouterr()
+    assert out == "[vllm:]\nSo.\n\n[/x/tiny.gguf]\nSo.\n\n[/y/tiny.gguf]\nSo.\n\n"
+    assert err == f"vllm: {cut}/x/tiny.gguf: {cut}/y/tiny.gguf: {cut}"
+    view.finish(None, "")
+
+
 def test_a_note_of_all_is_written_at_once(capsys: Capture) -> None:
     view, _, _ = begun()
     view.note("of all")

@@ -40,6 +40,13 @@ def test_where_all_failed_there_are_errors_alone() -> None:
     assert [row[-1] for row in found.rows] == ["ValueError: x", "ValueError: y"]
 
 
+def test_of_two_files_of_one_name_it_is_shown_where_they_lie() -> None:
+    assert [row[0] for row in value_table({"/a/tiny.gguf": 1, "/b/tiny.gguf": 2}).rows] == [
+        "/a/tiny.gguf",
+        "/b/tiny.gguf",
+    ]
+
+
 def test_where_a_file_lies_is_not_shown_and_control_characters_are() -> None:
     found = value_table({"llama:/home/me/tiny.gguf": "a\x1b[2J", "b": "\u202e"})
     assert found.rows == (("llama:tiny.gguf", "a␛[2J"), ("b", "{U+202E}"))

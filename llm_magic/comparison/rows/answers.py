@@ -22,7 +22,7 @@ from llm_magic.mapping.answers.frames import (
     with_columns,
 )
 from llm_magic.metadata import Usage
-from llm_magic.model_names import shown_model
+from llm_magic.model_names import led_by, shown_models
 from llm_magic.records import record_of
 
 if TYPE_CHECKING:
@@ -188,24 +188,12 @@ class ComparedAnswers(Sequence[dict[str, Any]]):
 
     def __repr__(self) -> str:
         failed = len(self.failed)
-        of = f"{counted(len(self), 'row')} by {', '.join(titles_of(self.responses).values())}"
+        of = f"{counted(len(self), 'row')} by {', '.join(shown_models(self.responses).values())}"
         return f"ComparedAnswers of {of}{f', {failed:,} failed' if failed else ''}"
 
     def _repr_html_(self) -> str:
         """Return the first rows as a table, and what they are of."""
         return final(table_of(self), repr(self))["text/html"]
-
-
-def titles_of(models: Iterable[str]) -> dict[str, str]:
-    """Return models by their names as they are shown; two files of one name in different folders with these.
-
-    >>> titles_of(["/a/tiny.gguf", "vllm:m"]), titles_of(["/a/x.gguf", "/b/x.gguf"])
-    ({'/a/tiny.gguf': 'tiny.gguf', 'vllm:m': 'vllm:m'}, {'/a/x.gguf': '/a/x.gguf', '/b/x.gguf': '/b/x.gguf'})
-
-    """
-    names = list(models)
-    shown = list(map(shown_model, names))
-    return {name: title if shown.count(title) == 1 else name for name, title in zip(names, shown, strict=True)}
 
 
 def told_once(notes: Mapping[str, Iterable[str]]) -> tuple[str, ...]:
@@ -216,11 +204,11 @@ def told_once(notes: Mapping[str, Iterable[str]]) -> tuple[str, ...]:
 
     """
     found = {model: tuple(each) for model, each in notes.items()}
-    titles, lines = titles_of(found), dict[str, None]()
+    titles, lines = shown_models(found), dict[str, None]()
     for model, each in found.items():
         for note in each:
             common = all(note in others for others in found.values())
-            lines[note if common else f"{titles[model]}: {note}"] = None
+            lines[note if common else led_by(titles[model], note)] = None
     return tuple(lines)
 
 
@@ -229,7 +217,7 @@ def table_of(answers: ComparedAnswers, label: str = "") -> RowsTable:
 
     `label` heads the labels, the name of a frame's index.
     """
-    labels, titles = answers.labels, titles_of(answers.responses)
+    labels, titles = answers.labels, shown_models(answers.responses)
     rows = []
     places = chosen(len(answers), answers.failed)
     names = {model: _names(each, places) for model, each in answers.responses.items()}
@@ -269,7 +257,7 @@ def refuse_names(inputs: Inputs, specs: Mapping[str, OutputSpec | None], several
 
     """
     there = {name[0] if isinstance(name, tuple) and not any(name[1:]) else name for name in inputs.labels}
-    titles = titles_of(specs)
+    titles = shown_models(specs)
     for model, spec in specs.items():
         made = columns_for(spec, model, several=model in several)
         names = [f"{model}.{name}" for name in made.columns] if made.is_record else [model]
@@ -294,8 +282,8 @@ def statistics_line(answers: ComparedAnswers) -> str:
     statistics = answers.statistics
     costs = [each.cost for each in statistics.values() if each.cost is not None]
     in_all = money(fsum(costs)) if costs else ""
-    titles = titles_of(statistics)
-    each = [f"{titles[model]}: {said}" for model, said in statistics.items()]
+    titles = shown_models(statistics)
+    each = [led_by(titles[model], str(said)) for model, said in statistics.items()]
     return " · ".join([*([f"{in_all} in all"] if in_all else []), *each])
 
 
@@ -316,7 +304,7 @@ def models_failed(answers: ComparedAnswers, fails: Collection[str], again: str =
     found = {model: error for model, error in of_each.items() if error is not None}
     if not found:
         return None
-    titles, hints = titles_of(answers.responses), []
+    titles, hints = shown_models(answers.responses), []
     for model, error in found.items():
         said = (
             error.hint
@@ -324,7 +312,7 @@ def models_failed(answers: ComparedAnswers, fails: Collection[str], again: str =
             else f"{type(error).__name__}: {error.message} {error.hint}"
         )
         place = f"_llm.responses[{model!r}].responses["
-        hints.append(f"{titles[model]}: {said.strip()}".replace("_llm.responses[", place))
+        hints.append(led_by(titles[model], said.strip()).replace("_llm.responses[", place))
     told = {model: told_of_failures(answers.responses[model].errors) for model in found}
     asks = [
         error.message.removeprefix(told[model]).strip("; .")
@@ -332,5 +320,5 @@ def models_failed(answers: ComparedAnswers, fails: Collection[str], again: str =
         if isinstance(error, RowsFailedError)
     ]
     asks.sort(key=lambda each: each == again)  # what is said of a budget holds for all
-    lines = [f"{titles[model]}: {each}" for model, each in told.items()]
+    lines = [led_by(titles[model], each) for model, each in told.items()]
     return RowsFailedError(f"{'; '.join([*lines, *asks[:1]])}.", " ".join(hints), answers=answers)

@@ -8,7 +8,7 @@ from contextlib import aclosing
 from math import fsum
 from typing import TYPE_CHECKING, Any
 
-from llm_magic.comparison.rows.answers import ComparedAnswers, refuse_names, titles_of, told_once
+from llm_magic.comparison.rows.answers import ComparedAnswers, refuse_names, told_once
 from llm_magic.comparison.rows.inputs import leave
 from llm_magic.comparison.run import of_model
 from llm_magic.display.footer import counted
@@ -16,6 +16,7 @@ from llm_magic.display.rows import LAST_ROWS, RowLine, RowsProgress
 from llm_magic.errors import OptionError
 from llm_magic.mapping.pipeline import not_asked
 from llm_magic.mapping.rows import Outcome
+from llm_magic.model_names import led_by, shown_models
 from llm_magic.session.run_spending import RunSpending
 
 if TYPE_CHECKING:
@@ -57,7 +58,7 @@ class ComparedRuns:
         streams: Mapping[str, Stream] | None = None,
     ) -> None:
         self.runs = dict(runs)
-        self._titles = titles_of(self.runs)
+        self._titles = shown_models(self.runs)
         self._settings = settings
         self._streams = streams or {model: run.outcomes for model, run in self.runs.items()}
         inputs = self.first.inputs
@@ -157,7 +158,7 @@ class ComparedRuns:
         self._told = True
         notes = {model: run.take_notes() for model, run in self.runs.items() if model in ready}
         if notes:
-            named = [f"{self._titles[model]}: {note}" for model, each in notes.items() for note in each]
+            named = [led_by(self._titles[model], note) for model, each in notes.items() for note in each]
             lines += told_once(notes) if len(notes) == len(self.runs) else named
         return lines
 
@@ -180,7 +181,7 @@ class ComparedRuns:
     def of_sample(self, answers: ComparedAnswers) -> str:
         """Return in a line what a sample took of each model, and what all rows would."""
         return " · ".join(
-            f"{self._titles[model]}: {run.of_sample(answers.responses[model])}" for model, run in self.runs.items()
+            led_by(self._titles[model], run.of_sample(answers.responses[model])) for model, run in self.runs.items()
         )
 
 
