@@ -42,6 +42,9 @@ def answer(request: Received) -> Answer:
     said = (told[-1] if told else "Hello").replace("\\n", "\n").strip()
     if said == "GONE":
         return document({"error": {"message": "no server behind this proxy"}}, 503, {"retry-after": "0"})
+    if said == "LONG":
+        message = "This model's maximum context length is 10 tokens. However, your messages resulted in 20 tokens."
+        return document({"error": {"message": message, "code": "context_length_exceeded"}}, 400)
     if said == "FAIL":
         return document({"error": {"message": "broken"}}, 500, {"retry-after": "0"})
     called = any(item.get("role") == "tool" for item in asked.get("messages", ()))

@@ -120,6 +120,9 @@ def as_context(
     written = [_Cell(numbers[cell.key], writer.blocks(cell, numbers[cell.key])) for cell in cells]
     kept = _fitting(written, most - len(_BEGIN) - len(_END) - _LEAST)
     gone, cut = len(written) - len(kept), sum(not cell.is_whole for cell in kept)
+    unseen = [f"{numbers[cell.key]:,}" for cell in cells[gone:] if cell.unseen]
+    if unseen:
+        notes[_not_kept(unseen)] = None
     said = _cuts(gone, cut, len(written))
     if said:
         notes[f"--context: {said} (LLMMagics.context_chars is {most:,})."] = None
@@ -136,6 +139,15 @@ def without_images(parts: Sequence[Part]) -> tuple[Part, ...]:
     """Return the parts with words in the place of images, for a model that takes none."""
     told = [part.text if isinstance(part, Text) else "\n(an image, which is not sent)\n" for part in parts]
     return (Text("".join(told)),)
+
+
+def _not_kept(numbers: Sequence[str]) -> str:
+    *first, last = numbers
+    which = f"cells {', '.join(first)} and {last}" if first else f"cell {last}"
+    return (
+        f"--context: figures and other displays of {which} are not known, for they are kept from the first cell with "
+        f"--context on; run {'them' if first else 'it'} again to send them."
+    )
 
 
 def _cuts(gone: int, cut: int, count: int) -> str:
@@ -195,12 +207,6 @@ class _Writer:
         blocks = [_Block("", language, Excerpt(source))]
         if cell.unheard:
             self._note(number, "what it printed is not known, for IPython does not keep it of a cell that awaits.")
-        if cell.unseen:
-            self._note(
-                number,
-                "figures and other displays of it are not known, for they are kept from the first cell with --context "
-                "on; run it again to send them.",
-            )
         for shown in cell.outputs:
             blocks += self._output(shown, number)
         return tuple(blocks)

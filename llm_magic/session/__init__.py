@@ -275,8 +275,9 @@ class Session:
             error = OptionError(
                 "--context needs a user's message at the end of the messages.", "Add one, or leave it out."
             )
+        is_default = plan.cell.options.context is None and plan.cell.defaults.context is None
         if self.cells is None or error is not None:
-            if plan.cell.options.context is None and plan.cell.defaults.context is None:
+            if is_default:
                 why = "there is no notebook" if self.cells is None else "the last message is no user's"
                 return replace(plan, notes=(*plan.notes, f"--context, which is a default, is left out: {why}."))
             raise error or OptionError("--context: there is no notebook.")
@@ -288,16 +289,22 @@ class Session:
         cells = self.cells.cells()
         if not cells and self.cells.without_history:
             none = "--context: what executes this notebook keeps no history of its cells, so none can be sent."
-            if isinstance(wanted, tuple):
+            if isinstance(wanted, tuple) and not is_default:
                 raise OptionError(none, "nbval does so; jupyter execute, nbconvert and papermill keep one.")
             return replace(plan, notes=(*plan.notes, none))
-        known = self.registry.secrets()
+        try:
+            cells = select(cells, wanted, self.namespace)
+        except OptionError as missing:
+            if not is_default:
+                raise
+            note = missing.message.replace(":", ", which is a default, is left out:", 1)
+            return replace(plan, notes=(*plan.notes, note))
         found = as_context(
-            select(cells, wanted, self.namespace),
+            cells,
             self.settings,
             self.settings.context_chars,
             keys=self.cells.keys(),
-            mask=partial(hide_known, known=known),
+            mask=partial(hide_known, known=self.registry.secrets()),
         )
         return replace(plan, context=found.parts, notes=(*plan.notes, *found.notes))
 

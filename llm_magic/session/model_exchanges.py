@@ -9,9 +9,9 @@ from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
 from llm_magic.draft import Draft
-from llm_magic.errors import LLMError, RequestRefusedError
+from llm_magic.errors import ContextOverflowError, LLMError, RequestRefusedError
 from llm_magic.events import Event, Note, ReasoningItem, Replayed
-from llm_magic.messages import Message, Reasoning
+from llm_magic.messages import Message, Reasoning, Text
 from llm_magic.session.exchange import exchange
 from llm_magic.session.plan import BoundModel, Plan, PlannedModel, prepare
 from llm_magic.session.spending import Spending
@@ -185,6 +185,8 @@ class ModelExchanges:
         except LLMError as error:
             if isinstance(error, RequestRefusedError):
                 error.hint = _who_set(error.parameter, bound.planned.sources) or error.hint
+            if isinstance(error, ContextOverflowError):
+                error.hint = _less_context(asked.plan) or error.hint
             if exceeded:
                 yield [Note(line) for line in exceeded]
             raise
@@ -334,3 +336,14 @@ def _who_set(parameter: str, sources: Mapping[str, str]) -> str:
     if parameter and parameter not in sources:
         return "--dry-run shows what was sent."  # the provider's own settings may add fields
     return ""
+
+
+def _less_context(plan: Plan) -> str:
+    """Return the next step after too long a prompt that holds executed cells; of another, nothing."""
+    count = sum(len(part.text) for part in plan.context if isinstance(part, Text))
+    if not count:
+        return ""
+    return (
+        f"The cells of --context are {count:,} characters of it: send fewer of them, or set LLMMagics.context_chars "
+        "lower."
+    )

@@ -107,6 +107,13 @@ def test_the_same_cell_again_goes_on(kernel: Kernel, server: BatchServer) -> Non
     assert kernel.value("(out.values, repr(_))") == ([3, 4], "<Batch of s:m: nothing is asked>")
 
 
+def test_executed_cells_go_along_with_each_row(kernel: Kernel, server: BatchServer) -> None:
+    kernel.run("seen = 1  # SAY 77").check()
+    rows(kernel, "31", "32")
+    ran = kernel.run("%%llm --each rows --as int --context seen --batch --poll 0.02 -o out\n{{ item }}").check()
+    assert until(kernel, ran, "row  out").startswith("row  out\n0     77\n1     77\n")
+
+
 def test_two_at_once(kernel: Kernel, server: BatchServer) -> None:
     server.in_progress = FOR_EVER
     rows(kernel, "5", "6")

@@ -234,6 +234,7 @@ param = {tools = [{type = "mcp", server_url = "https://evil.example"}]}
 top_k = 3
 image = "/etc/passwd"
 tools = "f"
+context = "all"
 as = "__import__('os').system('touch /tmp/pwned')"
 output_type = "int"
 schema = "/etc/passwd"
@@ -289,6 +290,7 @@ WAITING = {
     "LLMMagics.params.top_k": "send prompts or keys elsewhere",
     "LLMMagics.params.image": "read files for a prompt",
     "LLMMagics.params.tools": "run code",
+    "LLMMagics.params.context": "send prompts or keys elsewhere",
     "LLMMagics.params.as": "run code",
     "LLMMagics.params.output_type": "run code",
     "LLMMagics.params.schema": "read files for a prompt",
@@ -551,7 +553,7 @@ def test_the_line_is_said_once_for_each_content(write: Callable[[str], Path], tm
     assert (
         House(folder)
         .registry.waiting_line()
-        .startswith("LLMMagics.chat_file, LLMMagics.params.header and 30 more settings in ")
+        .startswith("LLMMagics.chat_file, LLMMagics.params.header and 31 more settings in ")
     )
 
 

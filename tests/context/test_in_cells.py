@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Iterator
 from pathlib import Path
 from types import SimpleNamespace
@@ -161,6 +162,24 @@ def test_rows(fresh: Kernel, server: ScriptedServer) -> None:
     assert "letters = ['a', 'b']" in "".join(dry.of_type("text/plain"))
 
 
+def test_several_models_are_asked_the_same(fresh: Kernel, server: ScriptedServer) -> None:
+    fresh.run("%%llm -m s:m,s:other --context early --once\nSAY Hello", "ask").check()
+    first, second = bodies(server)
+    assert {first["model"], second["model"]} == {"m", "other"}
+    assert first["messages"] == second["messages"]
+    assert texts(first)[-1].startswith(BEGIN)
+
+
+def test_a_batch_file(fresh: Kernel, server: ScriptedServer, tmp_path: Path) -> None:
+    path = tmp_path / "rows.jsonl"
+    fresh.run(f"%%llm --each ['a','b'] --batch-file {path} --context early\nSAY {{{{ item }}}}", "rows").check()
+    assert bodies(server) == []
+    written = [texts(json.loads(line)["body"])[-1] for line in path.read_text().splitlines()]
+    assert [text.startswith(BEGIN) and text.partition("End of")[2] for text in written] == [
+        " the executed cells.\n\nSAY a", " the executed cells.\n\nSAY b"
+    ]  # fmt: skip
+
+
 def test_in_the_background_it_is_taken_when_the_cell_begins(fresh: Kernel, server: ScriptedServer) -> None:
     fresh.run("word = 'then'", "word").check()
     fresh.run("%%llm -b --context word\nSAY Hello", "ask").check()
@@ -194,6 +213,21 @@ def test_a_dry_run_shows_it_and_estimates_it(fresh: Kernel, server: ScriptedServ
     fresh.run("session.settings.context_chars = 40_000", "set").check()
     assert "characters left out" in shown
     assert "outputs of 1 cell are cut (LLMMagics.context_chars is 1,000)." in shown
+
+
+def test_where_it_does_not_fit_the_next_step_is_to_send_less_of_it(fresh: Kernel) -> None:
+    for door, option in (
+        ("%%llm --once --context early\nSAY LONG", "--context"),
+        ("LLM('s:m').ask('SAY LONG', context='early')", "context="),
+    ):
+        refused = fresh.run(door, "ask")
+        assert refused.error_name == "ContextOverflowError"
+        (hint,) = refused.error.splitlines()[1:]
+        assert re.sub(r"\d+", "N", hint) == (
+            f"The cells of {option} are N characters of it: send fewer of them, or set LLMMagics.context_chars lower."
+        )
+    refused = fresh.run("%%llm --once\nSAY LONG", "ask")
+    assert refused.error.splitlines()[1:] == ["Shorten the prompt, or send fewer turns (--once, history_turns)."]
 
 
 @pytest.fixture
@@ -232,3 +266,8 @@ def test_where_there_is_no_notebook(session: Session) -> None:
     session.cells = ExecutedCells(a_shell("x = 1"))
     plan = session.plan(Cell("", Options(model="vllm:m"), messages=last))
     assert plan.notes == ("--context, which is a default, is left out: the last message is no user's.",)
+    session.settings.params = {"context": ["xs"]}
+    session.cells = ExecutedCells(a_shell("x = 1"))
+    plan = session.plan(Cell("Hello", Options(model="vllm:m")))
+    assert plan.context == ()
+    assert plan.notes == ("--context xs, which is a default, is left out: no executed cell defines xs.",)

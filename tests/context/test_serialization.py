@@ -222,10 +222,15 @@ def test_what_nobody_kept_is_said() -> None:
     )
 
 
-def test_what_nobody_saw_is_said() -> None:
-    found = context(ExecutedCell(("a", ""), 1, "display(df)", (), unseen=True))
-    (note,) = found.notes
+def test_what_nobody_saw_is_said_in_one_line() -> None:
+    def notes(*unseen: bool, most: int = 40_000) -> tuple[str, ...]:
+        cells = [ExecutedCell((str(n), ""), n, "display(df)" * 10, (), unseen=each) for n, each in enumerate(unseen)]
+        return context(*cells, most=most).notes
+
+    (note,) = notes(True, False)
     assert note == (
-        "--context, cell 1: figures and other displays of it are not known, for they are kept from the first cell with "
+        "--context: figures and other displays of cell 1 are not known, for they are kept from the first cell with "
         "--context on; run it again to send them."
     )
+    assert notes(True, True, False, True)[0].startswith("--context: figures and other displays of cells 1, 2 and 4 are")
+    assert notes(True, False, most=560) == ("--context: 1 of 2 cells are left out (LLMMagics.context_chars is 560).",)

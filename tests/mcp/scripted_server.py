@@ -47,7 +47,7 @@ def call(request: dict[str, Any]) -> None:
         content = [{"type": "image", "data": PNG, "mimeType": "image/png"}]
     elif name == "sleep":
         note("sleeping")
-        return None
+        return
     elif name == "half":
         content = [{"type": "text", "text": "cut \ud83d"}]  # written as an escape, as JavaScript cuts an emoji
     elif name == "unreadable":

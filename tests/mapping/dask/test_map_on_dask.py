@@ -368,6 +368,13 @@ def test_a_cell_with_an_address_and_a_type_of_the_notebook(kernel: Kernel, clust
     ]
 
 
+def test_executed_cells_travel_with_each_row(kernel: Kernel, cluster: Any) -> None:
+    address = cluster.scheduler_address
+    kernel.run("seen = 'of an executed cell'  # SAY it was sent").check()
+    kernel.run(f"%%llm -m s:m --each letters --context seen --on {address} -o told\n{{{{ item }}}}").check()
+    assert kernel.value("told.values") == ["it was sent"] * 3
+
+
 def test_a_cell_in_the_background(kernel: Kernel, cluster: Any) -> None:
     kernel.run(
         f"job = %llm -b -m s:m --each letters --on {cluster.scheduler_address} -o later SAY {{{{ item }}}}"
