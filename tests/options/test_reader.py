@@ -74,7 +74,7 @@ def test_every_option_is_read() -> None:
         ("-o class", "-o takes the name of a variable, not 'class'.", ""),
         ("--show pretty", "--show takes one of markdown, text, code, json, none, not 'pretty'.", ""),
         ("--raw=yes", "--raw takes no value.", "Write --raw alone."),
-        ("-m a -m b", "-m is given twice.", "Keep one of them."),
+        ("-c a -c b", "-c is given twice.", "Keep one of them."),
         (
             "hello",
             "%%llm does not know what to do with 'hello' on its first line.",
@@ -119,9 +119,16 @@ def test_help_names_every_flag() -> None:
     assert all(flag in page for option in OPTIONS for flag in option.flags)
 
 
+MODEL_HELP = "An alias, provider:model, or a name that a route knows; a,b asks several side by side."
+
 SOME = {
     flag: option
-    for option in (BY_FLAG["--model"], BY_FLAG["--param"], Option("new", ("--new",), "", "start one"))
+    for option in (
+        BY_FLAG["--model"],
+        BY_FLAG["--chat"],
+        BY_FLAG["--param"],
+        Option("new", ("--new",), "", "start one"),
+    )
     for flag in option.flags
 }
 
@@ -147,9 +154,9 @@ def test_words_and_options_of_a_command(text: str, line: Line) -> None:
     [
         ("--modle a", "%llm_x has no option --modle.", "Did you mean --model?"),
         ("--zzz", "%llm_x has no option --zzz.", "%llm_x --help lists the options."),
-        ("-m", "-m needs a value: -m NAME.", "An alias, provider:model, or a name that a route knows."),
-        ("-m --new", "-m needs a value: -m NAME.", "An alias, provider:model, or a name that a route knows."),
-        ("-m a -m b", "-m is given twice.", "Keep one of them."),
+        ("-m", "-m needs a value: -m NAME.", MODEL_HELP),
+        ("-m --new", "-m needs a value: -m NAME.", MODEL_HELP),
+        ("-c a -c b", "-c is given twice.", "Keep one of them."),
         ("--new=1", "--new takes no value.", "Write --new alone."),
         ("-p a", "-p takes NAME=VALUE.", "--param NAME=VALUE: any other field of the body, read as JSON; repeatable."),
     ],
