@@ -55,16 +55,16 @@ def test_a_server_ends_with_the_process_that_started_it(end: str, words: list[st
 
 NPM = """npm error code ENOTCACHED
 npm error request to https://registry.example/x failed: cache mode is 'only-if-cached'
-npm error A complete log of this run can be found in: /root/.npm/_logs/x.log"""
+npm error A complete log of this run can be found in: /home/user/.npm/_logs/x.log"""
 UNREACHABLE = """npm error FetchError: request to https://registry.example/x failed, reason: connect ECONNREFUSED
 npm error     at ClientRequest.<anonymous> (/usr/lib/node_modules/npm/x.js:130:14) {
 npm error   code: 'ECONNREFUSED',
 npm error }
-npm error A complete log of this run can be found in: /root/.npm/_logs/x.log"""
+npm error A complete log of this run can be found in: /home/user/.npm/_logs/x.log"""
 UNKNOWN = """npm error code E404
 npm error 404 Not Found - GET https://registry.example/x - Not found
 npm error 404
-npm error A complete log of this run can be found in: /root/.npm/_logs/x.log"""
+npm error A complete log of this run can be found in: /home/user/.npm/_logs/x.log"""
 NODE = """node:internal/modules/cjs/loader:1210
   throw err;
 
