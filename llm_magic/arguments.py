@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import TYPE_CHECKING, Any
 
 from llm_magic.errors import OptionError, PromptError
@@ -39,7 +39,7 @@ def read_models_of_rows(given: object) -> tuple[str, ...]:
 
     """
     example = 'Example: models=["openai:gpt-5-mini", "vllm:"].'
-    names = [] if isinstance(given, str | bytes | Mapping) or not hasattr(type(given), "__iter__") else list(given)  # type: ignore[call-overload]
+    names = list(given) if isinstance(given, Iterable) and not isinstance(given, str | bytes | Mapping) else []
     if not names or not all(isinstance(name, str) and name.strip() for name in names):
         raise OptionError(f"models must be a list of names of models, not {given!r:.60}.", example)
     names = [name.strip() for name in names]

@@ -169,9 +169,8 @@ class LLMMagics(Magics, Settings):
         """Show what a cell would send, and say what it therefore does not do."""
         from llm_magic import display
 
-        undone = [f"{options.out} is not bound"] if options.out else []
-        undone += ["no code is put into the next cell"] if options.code else []
-        display.show_preview(self.session.preview(cell), ", ".join(["Nothing was sent", *undone]) + ".")
+        undone = ["no code is put into the next cell"] if options.code else []
+        display.show_preview(self.session.preview(cell), display.nothing_sent(options.out, *undone))
 
     def _answer(self, cell: Cell, options: Options, *, later: bool) -> Response | Job[Response] | None:
         """Do what a cell asks for; `later` it ends now, and the answer goes on."""
@@ -297,7 +296,7 @@ class LLMMagics(Magics, Settings):
             heed_batches(self.session, run)
         if options.dry_run:
             preview = self.session.loop.run(run.preview())
-            display.show_preview(preview, _not_bound(options, "Nothing was sent"))
+            display.show_preview(preview, display.nothing_sent(options.out))
             return None
         view = display.choose_rows_view(self.shell, self, options.show or "markdown", background=later)
         screen = RowsScreen(run, view, self.session.loop, partial(self._bind_rows, run, options))
@@ -316,7 +315,7 @@ class LLMMagics(Magics, Settings):
 
         run = RowsRun(self.session, cell, inputs, engine=BatchFileEngine(self.session, named))
         if options.dry_run:
-            display.show_preview(self.session.loop.run(run.preview()), _not_bound(options, "Nothing was sent"))
+            display.show_preview(self.session.loop.run(run.preview()), display.nothing_sent(options.out))
             return None
         try:
             answers = self.session.loop.run(run.collect())
@@ -446,11 +445,6 @@ def _needs_wait() -> OptionError:
         "--batch needs --wait here: this notebook is executed by a program, which reads no late outputs.",
         "Say --batch --wait; a batch that an earlier run has submitted is waited for, not submitted again.",
     )
-
-
-def _not_bound(options: Options, why: str) -> str:
-    """Return a line on what is not done."""
-    return f"{why}, {options.out} is not bound." if options.out else f"{why}."
 
 
 def _fail_rows(run: RowsRun, answers: Answers) -> None:

@@ -52,7 +52,7 @@ class ComparisonCell:
         """Show what each model would be sent, and of one that cannot be asked why; nothing is sent."""
         from llm_magic import display
 
-        outcome = f"Nothing was sent{f', {self._out} is not bound' if self._out else ''}."
+        outcome = display.nothing_sent(self._out)
         titles = shown_models(self.run.names)
         for name, plan in zip(self.run.names, self.run.plans, strict=True):
             try:

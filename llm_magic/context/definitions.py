@@ -65,8 +65,8 @@ class _Definitions(ast.NodeVisitor):
     def visit_FunctionDef(self, node: ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef) -> None:
         self.names.add(node.name)
 
-    visit_AsyncFunctionDef = visit_FunctionDef  # noqa: N815
-    visit_ClassDef = visit_FunctionDef  # noqa: N815
+    visit_AsyncFunctionDef = visit_FunctionDef  # noqa: N815 - `ast` names them
+    visit_ClassDef = visit_FunctionDef  # noqa: N815 - `ast` names them
 
     def visit_Lambda(self, node: ast.Lambda) -> None:
         """Leave out what is local to it."""
@@ -76,7 +76,7 @@ class _Definitions(ast.NodeVisitor):
             if isinstance(each, ast.NamedExpr):  # which binds outside
                 self.names.add(each.target.id)
 
-    visit_SetComp = visit_DictComp = visit_GeneratorExp = visit_ListComp  # noqa: N815
+    visit_SetComp = visit_DictComp = visit_GeneratorExp = visit_ListComp  # noqa: N815 - `ast` names them
 
     def visit_alias(self, node: ast.alias) -> None:
         if node.name != "*":
@@ -86,7 +86,7 @@ class _Definitions(ast.NodeVisitor):
         self.names |= {node.name} if node.name else set()
         self.generic_visit(node)
 
-    visit_MatchStar = visit_MatchAs  # noqa: N815
+    visit_MatchStar = visit_MatchAs  # noqa: N815 - `ast` names them
 
     def visit_MatchMapping(self, node: ast.MatchMapping) -> None:
         self.names |= {node.rest} if node.rest else set()

@@ -201,6 +201,16 @@ def show_preview(preview: Preview, outcome: str, title: str = "") -> None:
     publish(joined(shown))
 
 
+def nothing_sent(out: str | None, *undone: str) -> str:
+    """Return a line on what a dry run does not do: it sends nothing, binds no variable `out`, and what else is undone.
+
+    >>> nothing_sent("x"), nothing_sent(None)
+    ('Nothing was sent, x is not bound.', 'Nothing was sent.')
+
+    """
+    return ", ".join(["Nothing was sent", *([f"{out} is not bound"] if out else []), *undone]) + "."
+
+
 def _taken(estimate: Estimate | None) -> list[str]:
     """Return in words what a request will take."""
     if estimate is None:

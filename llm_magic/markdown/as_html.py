@@ -223,7 +223,7 @@ def _parser() -> MarkdownIt:
     from markdown_it import MarkdownIt
 
     parser = MarkdownIt("commonmark", {"html": False, "maxNesting": _DEEPEST + 1}).enable(["table", "strikethrough"])
-    parser.validateLink = _may_be_target  # type: ignore[method-assign]
+    parser.validateLink = _may_be_target  # type: ignore[method-assign]  # its documented way to say which links are allowed
     interrupts: Any = {"alt": ["paragraph", "reference", "blockquote", "list"]}
     parser.block.ruler.before("fence", "maths_block", _maths_block, interrupts)
     parser.inline.ruler.before("escape", "maths", _maths)

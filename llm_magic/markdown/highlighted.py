@@ -31,9 +31,9 @@ def highlighted(code: str, language: str = "") -> str:
     """
     if language.lower() not in _LANGUAGES or len(code) > LONGEST:
         return escape(code)
-    from pygments import lex  # type: ignore[import-untyped]
-    from pygments.lexers import get_lexer_by_name  # type: ignore[import-untyped]
-    from pygments.util import ClassNotFound  # type: ignore[import-untyped]
+    from pygments import lex  # type: ignore[import-untyped]  # Pygments has no types
+    from pygments.lexers import get_lexer_by_name  # type: ignore[import-untyped]  # as above
+    from pygments.util import ClassNotFound  # type: ignore[import-untyped]  # as above
 
     try:
         lexer = get_lexer_by_name(language.lower(), stripnl=False, ensurenl=False)

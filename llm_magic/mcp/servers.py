@@ -6,16 +6,14 @@ import asyncio
 import atexit
 import os
 import weakref
-from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping
 from contextlib import suppress
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from llm_magic.errors import LLMError
-from llm_magic.events import Note
 from llm_magic.mcp.configuration import find_server
 from llm_magic.mcp.connection import CLOSING, ServerConnection
-from llm_magic.mcp.tool import MCPTool, tools_of
 from llm_magic.tools import telling
 
 if TYPE_CHECKING:
@@ -74,22 +72,6 @@ class MCPServers:
 
         """
         return await (await self._connection(name)).tools(emit)
-
-    async def tools(self, name: str, only: Sequence[str], emit: Emit[Any]) -> tuple[MCPTool, ...]:
-        """Return the tools of a server, of which `only` these are wanted, by its names; empty: all.
-
-        Raises
-        ------
-        ConfigurationError
-            It is not configured, or wrongly.
-        ToolError
-            It does not start, does not list its tools, or has no such tool.
-
-        """
-        tools, notes = tools_of(name, await self.listed(name, emit), self.call, only, timeout=self.timeout(name))
-        if notes:
-            await emit([Note(note) for note in notes])
-        return tools
 
     async def call(self, server: str, tool: str, arguments: Mapping[str, Any]) -> ToolOutput:
         """Carry out a call; whatever goes wrong is its output."""

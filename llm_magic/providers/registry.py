@@ -345,10 +345,12 @@ class ProviderRegistry(Configurable):
 
         found: dict[Secret, None] = {}
         for provider in map(self._or_error, self.names()):
-            with suppress(Exception):  # a variable that is not set, a provider that cannot be made: no secret of it
-                found |= dict.fromkeys(secrets_in(provider.recipe()))  # type: ignore[union-attr]
+            if isinstance(provider, LLMError):  # it cannot be made, and has none
+                continue
+            with suppress(Exception):  # a variable that is not set: no secret of it
+                found |= dict.fromkeys(secrets_in(provider.recipe()))
             with suppress(Exception):
-                found |= dict.fromkeys(provider.secrets())  # type: ignore[union-attr]
+                found |= dict.fromkeys(provider.secrets())
         return tuple(found)
 
     def _or_error(self, name: str) -> Provider | LLMError:

@@ -265,22 +265,20 @@ class Session:
         wanted, messages = plan.options.context, plan.cell.messages
         if not wanted:
             return plan
-        error = None
+        is_default = plan.cell.options.context is None and plan.cell.defaults.context is None
         if self.cells is None:
-            error = OptionError(
+            if is_default:
+                return _without_context(plan, "there is no notebook")
+            raise OptionError(
                 "--context sends executed cells of a notebook, and there is none here.",
                 "In a notebook, run %load_ext llm_magic first; elsewhere, write what is to be known into the prompt.",
             )
-        elif messages and messages[-1].role != "user":
-            error = OptionError(
+        if messages and messages[-1].role != "user":
+            if is_default:
+                return _without_context(plan, "the last message is no user's")
+            raise OptionError(
                 "--context needs a user's message at the end of the messages.", "Add one, or leave it out."
             )
-        is_default = plan.cell.options.context is None and plan.cell.defaults.context is None
-        if self.cells is None or error is not None:
-            if is_default:
-                why = "there is no notebook" if self.cells is None else "the last message is no user's"
-                return replace(plan, notes=(*plan.notes, f"--context, which is a default, is left out: {why}."))
-            raise error or OptionError("--context: there is no notebook.")
         from llm_magic.context.selection import select
         from llm_magic.context.serialization import as_context
         from llm_magic.secrets import hide_known
@@ -568,6 +566,11 @@ class Session:
         logs = sys.modules.get("llm_magic.wire.logs")  # nothing was sent where it is not there
         if logs is not None:
             logs.unguard()
+
+
+def _without_context(plan: Plan, why: str) -> Plan:
+    """Return a plan that sends no executed cells, which a default asks for, and says why."""
+    return replace(plan, notes=(*plan.notes, f"--context, which is a default, is left out: {why}."))
 
 
 def _is_repeated(plan: Plan) -> bool:

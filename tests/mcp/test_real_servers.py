@@ -17,6 +17,7 @@ from llm_magic import LLM, api
 from llm_magic.config.settings import Settings
 from llm_magic.events import Event, Progress
 from llm_magic.mcp.results import ToolOutput
+from llm_magic.mcp.tool import tools_of
 from llm_magic.messages import Image
 from llm_magic.providers.registry import ProviderRegistry
 from llm_magic.session import Session
@@ -72,7 +73,9 @@ def call(session: Session, server: str, tool: str, **arguments: Any) -> ToolOutp
 
 
 def offered(session: Session, server: str) -> dict[str, Any]:
-    return {each.name: each for each in session.loop.run(session.mcp_servers.tools(server, (), silent))}
+    listed = session.loop.run(session.mcp_servers.listed(server, silent))
+    tools, _ = tools_of(server, listed, session.mcp_servers.call)
+    return {each.name: each for each in tools}
 
 
 def test_the_time_server(time_server: dict[str, Any], session: Session) -> None:

@@ -14,7 +14,7 @@ from llm_magic.comparison.rows.screen import ComparedRowsScreen
 from llm_magic.mapping.inputs.expression import evaluate, refuse_out
 from llm_magic.mapping.inputs.inputs import is_dask
 from llm_magic.mapping.run import RowsRun
-from llm_magic.model_names import led_by, shown_models
+from llm_magic.model_names import shown_models
 
 if TYPE_CHECKING:
     from llm_magic.display import RowsView
@@ -79,11 +79,8 @@ class ComparedRowsCell:
         titles = shown_models(self.run.runs)
         for model, run in self.run.runs.items():
             preview = self._session.loop.run(run.preview())
-            undone = f", {self._out} is not bound" if self._out else ""
-            display.show_preview(
-                replace(preview, notes=(*self.run.take_notices(), *preview.notes)),
-                led_by(titles[model], f"nothing was sent{undone}."),
-            )
+            told = replace(preview, notes=(*self.run.take_notices(), *preview.notes))
+            display.show_preview(told, display.nothing_sent(self._out), titles[model])
 
     def screen(self, view: RowsView, bind: Callable[[str, Any], None]) -> ComparedRowsScreen:
         """Begin to ask, and return what shows it.
